@@ -1,0 +1,56 @@
+#pragma once
+
+/// \file
+/// The memory half of a backend that runs on the CPU.
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/view.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstring>
+#include <new>
+
+namespace atmanrl {
+
+/// Aligned host memory that counts what it hands out. Backends derive from it.
+class host_memory {
+ public:
+  using memory_space = host_space;
+  static constexpr std::size_t alignment = 64;  // a cache line, and an AVX-512 register
+
+  host_memory() = default;
+  host_memory(host_memory const&) = delete;
+  host_memory& operator=(host_memory const&) = delete;
+
+  void* allocate(std::size_t bytes) {
+    void* const p = ::operator new(std::max(bytes, std::size_t{1}), std::align_val_t{alignment}, std::nothrow);
+    expects(p != nullptr, "out of memory: {} bytes wanted, {} bytes in use", bytes, allocated_bytes());
+    std::size_t const now = allocated_ += bytes;
+    for (std::size_t peak = peak_; peak < now && !peak_.compare_exchange_weak(peak, now);) {
+    }
+    return p;
+  }
+  void deallocate(void* p, std::size_t bytes) noexcept {
+    allocated_ -= bytes;
+    ::operator delete(p, std::align_val_t{alignment});
+  }
+  void copy(void* to, void const* from, std::size_t bytes) {
+    if (bytes) std::memcpy(to, from, bytes);
+  }
+  void copy_from_host(void* to, void const* from, std::size_t bytes) { copy(to, from, bytes); }
+  void copy_to_host(void* to, void const* from, std::size_t bytes) { copy(to, from, bytes); }
+  void fill_zero(void* to, std::size_t bytes) {
+    if (bytes) std::memset(to, 0, bytes);
+  }
+  void synchronize() {}
+
+  std::size_t allocated_bytes() const { return allocated_; }
+  std::size_t peak_bytes() const { return peak_; }
+
+ private:
+  std::atomic<std::size_t> allocated_{0}, peak_{0};
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,102 @@
+#pragma once
+
+/// \file
+/// Owning array in a backend's memory.
+
+#include <atmanrl/backend/backend.hpp>
+#include <atmanrl/core/error.hpp>
+
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace atmanrl {
+
+/// Row-major array of trivially copyable elements. It keeps its memory when it shrinks, so that buffers that are
+/// resized every step stop allocating after the largest step.
+template <Backend B, class T, int Rank>
+class tensor {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  using shape_type = std::array<index_t, Rank>;
+  using view_type = view_on<B, T, Rank>;
+  using const_view_type = view_on<B, T const, Rank>;
+
+  tensor() = default;
+  /// Elements are left uninitialised.
+  tensor(B& backend, shape_type shape) : backend_(&backend) { resize(shape); }
+  tensor(tensor&& other) noexcept { swap(other); }
+  tensor& operator=(tensor&& other) noexcept {
+    tensor taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~tensor() {
+    if (data_) backend_->deallocate(data_, capacity_ * sizeof(T));
+  }
+
+  static tensor zeros(B& backend, shape_type shape) {
+    tensor t(backend, shape);
+    t.fill_zero();
+    return t;
+  }
+
+  /// Changes the extents; the elements are undefined afterwards.
+  void resize(shape_type shape) {
+    expects<shape_error>(backend_ != nullptr, "a tensor without a backend cannot be resized");
+    shape_ = shape;
+    std::size_t const wanted = std::size_t(view().size());
+    if (wanted <= capacity_) return;
+    if (data_) backend_->deallocate(data_, capacity_ * sizeof(T));
+    data_ = nullptr;
+    capacity_ = 0;
+    data_ = static_cast<T*>(backend_->allocate(wanted * sizeof(T)));
+    capacity_ = wanted;
+  }
+  /// The same for a tensor that may not have a backend yet.
+  void resize(B& backend, shape_type shape) {
+    if (!backend_) backend_ = &backend;
+    resize(shape);
+  }
+
+  void fill_zero() {
+    if (size()) backend_->fill_zero(data_, std::size_t(size()) * sizeof(T));
+  }
+
+  view_type view() { return {data_, shape_}; }
+  const_view_type view() const { return {data_, shape_}; }
+  const_view_type cview() const { return {data_, shape_}; }
+  T* data() { return data_; }
+  T const* data() const { return data_; }
+  shape_type const& shape() const { return shape_; }
+  index_t extent(int axis) const { return shape_[std::size_t(axis)]; }
+  index_t size() const { return data_ || backend_ ? cview().size() : 0; }
+
+  /// Copies `from` (as many elements as the tensor has) out of host memory.
+  void assign(std::span<T const> from) {
+    expects<shape_error>(index_t(from.size()) == size(), "{} values for a tensor of {}", from.size(), shape_);
+    backend_->copy_from_host(data_, from.data(), from.size_bytes());
+  }
+  std::vector<T> to_host() const {
+    std::vector<T> out(std::size_t(size()));
+    if (!out.empty()) backend_->copy_to_host(out.data(), data_, out.size() * sizeof(T));
+    return out;
+  }
+
+ private:
+  void swap(tensor& other) noexcept {
+    std::swap(backend_, other.backend_);
+    std::swap(data_, other.data_);
+    std::swap(capacity_, other.capacity_);
+    std::swap(shape_, other.shape_);
+  }
+
+  B* backend_ = nullptr;
+  T* data_ = nullptr;
+  std::size_t capacity_ = 0;
+  shape_type shape_{};
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,72 @@
+#pragma once
+
+/// \file
+/// Small element-wise pieces: bias, its backward, scaling, the sum of squares for gradient norms.
+
+#include <atmanrl/backend/reference_backend.hpp>
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/scalar.hpp>
+
+namespace atmanrl {
+
+namespace kernels {
+
+/// A backend provides the operations by specialising this template.
+template <class B>
+struct elementwise {
+  static_assert(detail::always_false<B>, "atmanrl: no elementwise kernels for this backend; specialise atmanrl::kernels::elementwise<B>");
+};
+
+template <>
+struct elementwise<reference_backend> {
+  template <class T>
+  static void add_bias(reference_backend&, view<T const, 1> bias, view<T, 2> y) {
+    for (index_t r = 0; r < y.extent(0); ++r)
+      for (index_t c = 0; c < y.extent(1); ++c) y(r, c) += bias(c);
+  }
+  template <class T>
+  static void add_bias_backward(reference_backend&, view<T const, 2> dy, view<T, 1> dbias) {
+    for (index_t r = 0; r < dy.extent(0); ++r)
+      for (index_t c = 0; c < dy.extent(1); ++c) dbias(c) += dy(r, c);
+  }
+  template <class T>
+  static void scale(reference_backend&, view<T, 1> x, real_t<T> factor) {
+    for (index_t i = 0; i < x.size(); ++i) x(i) *= factor;
+  }
+  template <class T>
+  static double sum_of_squares(reference_backend&, view<T const, 1> x) {
+    double sum = 0;
+    for (index_t i = 0; i < x.size(); ++i) sum += double(real_part(x(i) * x(i)));
+    return sum;
+  }
+};
+
+}  // namespace kernels
+
+/// y(r, :) += bias.
+template <Backend B, class T>
+void add_bias(B& backend, std::type_identity_t<view_on<B, T const, 1>> bias, view<T, 2, typename B::memory_space> y) {
+  expects<shape_error>(bias.extent(0) == y.extent(1), "a bias of {} elements for y {}", bias.extent(0), y.shape());
+  kernels::elementwise<B>::add_bias(backend, bias, y);
+}
+
+/// dbias += sum over rows of dy.
+template <Backend B, class T>
+void add_bias_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 1, typename B::memory_space> dbias) {
+  expects<shape_error>(dbias.extent(0) == dy.extent(1), "a bias gradient of {} elements for dy {}", dbias.extent(0), dy.shape());
+  kernels::elementwise<B>::add_bias_backward(backend, dy, dbias);
+}
+
+/// x *= factor.
+template <Backend B, class T>
+void scale(B& backend, view<T, 1, typename B::memory_space> x, real_t<T> factor) {
+  kernels::elementwise<B>::scale(backend, x, factor);
+}
+
+/// Sum of x² in double, in an order that depends on the number of elements alone; not finite when an element is not.
+template <Backend B, class T>
+double sum_of_squares(B& backend, view<T, 1, typename B::memory_space> x) {
+  return kernels::elementwise<B>::sum_of_squares(backend, view_on<B, std::remove_const_t<T> const, 1>(x));
+}
+
+}  // namespace atmanrl
