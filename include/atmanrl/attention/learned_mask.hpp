@@ -51,7 +51,7 @@ inline mask_extent make_mask_extent(mask_shape shape, mask_rows rows, int cot_be
 
 namespace attention {
 
-/// The masks of a batch of sequences; sequence tag i uses extent i, tags beyond the extents see no mask.
+/// The masks of a batch of sequences; sequence tag i uses extent i, negative tags and those beyond the extents see no mask.
 template <Backend B>
 class learned_mask {
  public:
@@ -66,14 +66,14 @@ class learned_mask {
       return score + clamp_above(value, clamp) * real_t_of<T>(scale);
     }
     ATMANRL_HOST_DEVICE index_t parameter(score_site at) const {
-      if (at.sequence >= sequences) return -1;
+      if (at.sequence < 0 || at.sequence >= sequences) return -1;
       mask_extent const e = extents[at.sequence];
       if (at.query < e.first_row || at.query > e.last_row || at.key < e.cot_begin || at.key >= e.cot_end) return -1;
       index_t const column = at.key - e.cot_begin;
       return e.offset + (shape == mask_shape::column ? column : e.row_offset(at.query) + column);
     }
     ATMANRL_HOST_DEVICE key_range keys(score_site at) const {
-      if (at.sequence >= sequences) return {0, 0};
+      if (at.sequence < 0 || at.sequence >= sequences) return {0, 0};
       mask_extent const e = extents[at.sequence];
       if (at.query < e.first_row || at.query > e.last_row) return {0, 0};
       return {e.cot_begin, at.query + 1 < e.cot_end ? at.query + 1 : e.cot_end};
@@ -89,6 +89,11 @@ class learned_mask {
       : shape_(shape), scale_(scale), clamp_(clamp), extents_(backend, {index_t(extents.size())}) {
     extents_.assign(extents);
     for (mask_extent const& e : extents) parameters_ += e.count;
+    for (mask_extent const& e : extents) {
+      index_t const needed = shape == mask_shape::pair ? e.entries() : e.cot_end - e.cot_begin;
+      expects<shape_error>(e.count == needed && e.offset >= 0 && e.offset + e.count <= parameters_,
+                           "a mask with the parameters [{}, {}) of {} needs {} of them", e.offset, e.offset + e.count, parameters_, needed);
+    }
   }
 
   params_type params() const {

@@ -6,6 +6,7 @@
 #include <atmanrl/backend/backend.hpp>
 #include <atmanrl/core/error.hpp>
 
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -46,14 +47,17 @@ class tensor {
   /// Changes the extents; the elements are undefined afterwards.
   void resize(shape_type shape) {
     expects<shape_error>(backend_ != nullptr, "a tensor without a backend cannot be resized");
+    std::size_t const wanted = elements(shape);
+    if (wanted > capacity_) {
+      // Freed first, so that old and new memory are never held together; empty if the new cannot be had.
+      if (data_) backend_->deallocate(data_, capacity_ * sizeof(T));
+      data_ = nullptr;
+      capacity_ = 0;
+      shape_ = {};
+      data_ = static_cast<T*>(backend_->allocate(wanted * sizeof(T)));
+      capacity_ = wanted;
+    }
     shape_ = shape;
-    std::size_t const wanted = std::size_t(view().size());
-    if (wanted <= capacity_) return;
-    if (data_) backend_->deallocate(data_, capacity_ * sizeof(T));
-    data_ = nullptr;
-    capacity_ = 0;
-    data_ = static_cast<T*>(backend_->allocate(wanted * sizeof(T)));
-    capacity_ = wanted;
   }
   /// The same for a tensor that may not have a backend yet.
   void resize(B& backend, shape_type shape) {
@@ -80,12 +84,22 @@ class tensor {
     backend_->copy_from_host(data_, from.data(), from.size_bytes());
   }
   std::vector<T> to_host() const {
-    std::vector<T> out(std::size_t(size()));
+    auto const count = std::size_t(size());
+    std::vector<T> out(count);
     if (!out.empty()) backend_->copy_to_host(out.data(), data_, out.size() * sizeof(T));
     return out;
   }
 
  private:
+  static std::size_t elements(shape_type const& shape) {
+    constexpr auto limit = std::size_t(std::numeric_limits<index_t>::max()) / sizeof(T);
+    std::size_t all = 1;
+    for (index_t const e : shape) {
+      expects<shape_error>(e >= 0 && (e == 0 || all <= limit / std::size_t(e)), "no tensor can have the extents {}", shape);
+      all *= std::size_t(e);
+    }
+    return all;
+  }
   void swap(tensor& other) noexcept {
     std::swap(backend_, other.backend_);
     std::swap(data_, other.data_);

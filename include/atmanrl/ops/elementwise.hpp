@@ -36,7 +36,10 @@ struct elementwise<reference_backend> {
   template <class T>
   static double sum_of_squares(reference_backend&, view<T const, 1> x) {
     double sum = 0;
-    for (index_t i = 0; i < x.size(); ++i) sum += double(real_part(x(i) * x(i)));
+    for (index_t i = 0; i < x.size(); ++i) {
+      auto const v = double(real_part(x(i)));  // widened before it is squared: the square of a finite float may overflow
+      sum += v * v;
+    }
     return sum;
   }
 };

@@ -30,7 +30,7 @@ struct weight_view {
 
   /// Outputs [first, first + count); `first` must be a multiple of the backend's output granularity.
   weight_view rows(index_t first, index_t count) const {
-    expects<shape_error>(first % kernels::matmul<B>::output_granularity == 0 && first + count <= outputs,
+    expects<shape_error>(first >= 0 && first % kernels::matmul<B>::output_granularity == 0 && count >= 0 && first + count <= outputs,
                          "rows [{}, {}) of a weight of {} outputs: the first must be a multiple of {}", first, first + count,
                          outputs, kernels::matmul<B>::output_granularity);
     return {data + kernels::matmul<B>::template storage_size<W>(first, inputs), count, inputs};

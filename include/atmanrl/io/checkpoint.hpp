@@ -1,0 +1,195 @@
+#pragma once
+
+/// \file
+/// Checkpoints of a training run that survive a crash at any moment. Each is one file `step-000012.checkpoint`:
+/// 8 bytes "ATMANRL1", file size (u64), header length (u64), header (JSON: step, arrays, state_bytes), zero bytes up to a
+/// multiple of 8, the arrays (float32, each padded to 8), the state's text, XXH64 of everything before (u64).
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/view.hpp>
+#include <atmanrl/io/dtype.hpp>
+#include <atmanrl/io/file.hpp>
+#include <atmanrl/io/json.hpp>
+#include <atmanrl/io/xxh64.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace atmanrl {
+
+/// The state of a run after `step` steps.
+struct checkpoint {
+  std::uint64_t step = 0;
+  std::map<std::string, std::vector<float>> arrays{};  ///< weights and optimiser moments
+  std::string state_json{};                            ///< everything small: counters, options, positions in files
+};
+
+/// The same over memory that stays where it is.
+struct checkpoint_view {
+  std::uint64_t step = 0;
+  std::vector<std::pair<std::string, std::span<float const>>> arrays{};
+  std::string_view state_json{};
+};
+
+/// Name of a checkpoint's file inside its folder.
+inline std::string checkpoint_name(std::uint64_t step) { return fmt::format("step-{:06}.checkpoint", step); }
+
+namespace detail {
+
+inline constexpr std::string_view checkpoint_magic = "ATMANRL1";
+
+inline std::uint64_t padded_to_8(std::uint64_t bytes) { return (bytes + 7) / 8 * 8; }
+
+/// Step in a checkpoint's file name, if it is one.
+inline std::optional<std::uint64_t> step_of_name(std::string const& name) {
+  std::string_view const prefix = "step-", suffix = ".checkpoint";
+  if (!name.starts_with(prefix) || !name.ends_with(suffix)) return std::nullopt;
+  std::string const digits = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+  if (digits.empty() || digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string::npos) {
+    return std::nullopt;
+  }
+  return std::stoull(digits);
+}
+
+}  // namespace detail
+
+/// The checkpoints of a folder, newest first, whether they are intact or not.
+inline std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path const& folder) {
+  std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
+  std::error_code problem;
+  for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {
+    if (auto const step = detail::step_of_name(at->path().filename().string())) found.emplace_back(*step, at->path());
+  }
+  std::sort(found.begin(), found.end(), [](auto const& a, auto const& b) { return a.first > b.first; });
+  std::vector<std::filesystem::path> paths;
+  for (auto& [step, path] : found) paths.push_back(std::move(path));
+  return paths;
+}
+
+/// Writes a checkpoint beside its place, flushes it and renames it; only then are older ones removed, down to `keep` in
+/// all. Checkpoints of later steps belong to a course of the run that was given up, and are removed too.
+/// \throws file_error when it cannot be written; the older ones are untouched then
+inline void save_checkpoint(std::filesystem::path const& folder, checkpoint_view const& c, int keep = 2) {
+  expects<usage_error>(keep >= 1, "{} checkpoints to keep: at least one is needed", keep);
+  std::error_code problem;
+  std::filesystem::create_directories(folder, problem);
+  if (problem) fail<file_error>("{}: the folder cannot be created: {}", folder.string(), problem.message());
+
+  json header = {{"step", c.step}, {"state_bytes", c.state_json.size()}, {"arrays", json::array()}};
+  std::uint64_t size = detail::padded_to_8(c.state_json.size()) + 8;
+  for (auto const& [name, values] : c.arrays) {
+    header["arrays"].push_back({{"name", name}, {"count", values.size()}});
+    size += detail::padded_to_8(values.size_bytes());
+  }
+  std::string text = header.dump();
+  text.resize(detail::padded_to_8(text.size()), ' ');
+  std::uint64_t const length = text.size();
+  size += 24 + length;
+
+  atomic_file file(folder / checkpoint_name(c.step));
+  xxh64 hash;
+  auto put = [&](std::span<std::byte const> bytes) {
+    hash.update(bytes);
+    file.write(bytes);
+  };
+  auto put_padded = [&](std::span<std::byte const> bytes) {
+    static constexpr std::byte zeros[8]{};
+    put(bytes);
+    put({zeros, std::size_t(detail::padded_to_8(bytes.size()) - bytes.size())});
+  };
+  put(std::as_bytes(std::span(detail::checkpoint_magic)));
+  put(std::as_bytes(std::span(&size, 1)));
+  put(std::as_bytes(std::span(&length, 1)));
+  put(std::as_bytes(std::span(text)));
+  for (auto const& [name, values] : c.arrays) put_padded(std::as_bytes(values));
+  put_padded(std::as_bytes(std::span(c.state_json)));
+  std::uint64_t const digest = hash.digest();
+  file.write(std::as_bytes(std::span(&digest, 1)));
+  file.commit();
+
+  int kept = 0;
+  for (auto const& path : list_checkpoints(folder)) {
+    auto const step = *detail::step_of_name(path.filename().string());
+    if (step > c.step || ++kept > keep) std::filesystem::remove(path, problem);
+  }
+}
+
+/// As above, for a checkpoint that owns its arrays.
+inline void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, int keep = 2) {
+  checkpoint_view v{.step = c.step, .state_json = c.state_json};
+  for (auto const& [name, values] : c.arrays) v.arrays.emplace_back(name, values);
+  save_checkpoint(folder, v, keep);
+}
+
+/// Reads one checkpoint's file.
+/// \throws file_error when it is cut off, damaged or no checkpoint
+inline checkpoint load_checkpoint(std::filesystem::path const& path) {
+  mapped_file const file(path);
+  std::string const name = path.string();
+  std::span<std::byte const> const all = file.bytes();
+  expects<file_error>(all.size() >= 32 && std::memcmp(all.data(), detail::checkpoint_magic.data(), 8) == 0,
+                      "{}: is not a checkpoint", name);
+  auto const size = detail::load_unaligned<std::uint64_t>(all.data() + 8);
+  expects<file_error>(size == all.size(), "{}: has {} bytes but was written with {}", name, all.size(), size);
+  xxh64 hash;
+  hash.update(all.first(all.size() - 8));
+  expects<file_error>(hash.digest() == detail::load_unaligned<std::uint64_t>(all.data() + all.size() - 8),
+                      "{}: its content does not match its hash", name);
+
+  // The hash is right, so what follows can only fail for a file that somebody made by hand.
+  auto const length = detail::load_unaligned<std::uint64_t>(all.data() + 16);
+  expects<file_error>(length <= all.size() - 32, "{}: the header length {} is too large", name, length);
+  std::span<std::byte const> left = all.subspan(24, all.size() - 32);
+  auto take = [&](std::uint64_t bytes, std::string_view what) {
+    expects<file_error>(bytes <= left.size(), "{}: {} needs {} bytes but {} are left", name, what, bytes, left.size());
+    auto const part = left.first(std::size_t(bytes));
+    left = left.subspan(std::size_t(std::min<std::uint64_t>(detail::padded_to_8(bytes), left.size())));
+    return part;
+  };
+  auto const text = take(length, "the header");
+  json const header = parse_json({reinterpret_cast<char const*>(text.data()), text.size()}, name + " (header)");
+  checkpoint c;
+  try {
+    c.step = header.at("step").get<std::uint64_t>();
+    for (json const& array : header.at("arrays")) {
+      auto const count = array.at("count").get<std::uint64_t>();
+      auto const array_name = array.at("name").get<std::string>();
+      auto const bytes = take(count <= left.size() / 4 ? count * 4 : ~std::uint64_t{0}, array_name);
+      std::vector<float>& values = c.arrays[array_name];
+      values.resize(std::size_t(count));
+      if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
+    }
+    auto const state = take(header.at("state_bytes").get<std::uint64_t>(), "the state");
+    c.state_json.assign(reinterpret_cast<char const*>(state.data()), state.size());
+  } catch (json::exception const& e) {
+    fail<file_error>("{}: the header is wrong: {}", name, detail::json_reason(e.what()));
+  }
+  return c;
+}
+
+/// The newest intact checkpoint of a folder; nothing when there is none.
+/// \param on_bad  called with one sentence for each newer one that had to be passed over
+inline std::optional<checkpoint> load_latest_checkpoint(
+    std::filesystem::path const& folder, std::function<void(std::string const&)> const& on_bad) {
+  for (auto const& path : list_checkpoints(folder)) {
+    try {
+      checkpoint c = load_checkpoint(path);
+      auto const step = *detail::step_of_name(path.filename().string());
+      expects<file_error>(c.step == step, "{}: holds step {}", path.string(), c.step);
+      return c;
+    } catch (file_error const& e) {
+      if (on_bad) on_bad(fmt::format("{}; the checkpoint before it is used", e.what()));
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace atmanrl

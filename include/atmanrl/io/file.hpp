@@ -1,0 +1,194 @@
+#pragma once
+
+/// \file
+/// Files as memory (mmap), as text, and written so that a crash leaves either the old file or the new one.
+
+#include <atmanrl/core/error.hpp>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace atmanrl {
+
+namespace detail {
+
+inline std::string system_reason(int code) { return std::generic_category().message(code); }
+
+/// A POSIX file descriptor that closes itself.
+class descriptor {
+ public:
+  descriptor() = default;
+  explicit descriptor(int fd) : fd_(fd) {}
+  descriptor(descriptor&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
+  descriptor& operator=(descriptor&& o) noexcept {
+    std::swap(fd_, o.fd_);
+    return *this;
+  }
+  ~descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  bool is_open() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Opens a regular file for reading and tells its size in bytes.
+inline std::pair<descriptor, std::uint64_t> open_for_reading(std::filesystem::path const& path) {
+  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+  descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.is_open()) fail<file_error>("{}: cannot be opened: {}", path.string(), system_reason(errno));
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) {
+    fail<file_error>("{}: its size cannot be read: {}", path.string(), system_reason(errno));
+  }
+  expects<file_error>(S_ISREG(info.st_mode), "{}: is not a regular file", path.string());
+  return {std::move(fd), std::uint64_t(info.st_size)};
+}
+
+inline void write_all(int fd, void const* data, std::size_t size, std::string const& name) {
+  auto const* at = static_cast<char const*>(data);
+  while (size > 0) {
+    // Linux writes at most 2 GiB at once; smaller pieces keep a signal's interruption cheap.
+    ssize_t const n = ::write(fd, at, std::min(size, std::size_t(1) << 26));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail<file_error>("{}: cannot be written: {}", name, system_reason(errno));
+    at += n;
+    size -= std::size_t(n);
+  }
+}
+
+}  // namespace detail
+
+/// A whole file as read-only memory. The file must not shrink while it is mapped.
+class mapped_file {
+ public:
+  /// \throws file_error when the file is missing, unreadable or not a regular file
+  explicit mapped_file(std::filesystem::path path) : path_(std::move(path)) {
+    auto [fd, size] = detail::open_for_reading(path_);
+    size_ = std::size_t(size);
+    if (size_ == 0) return;
+    void* const at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    if (at == MAP_FAILED) fail<file_error>("{}: cannot be mapped: {}", path_.string(), detail::system_reason(errno));
+    data_ = static_cast<std::byte const*>(at);
+  }
+  mapped_file(mapped_file&& o) noexcept
+      : path_(std::move(o.path_)), data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+  mapped_file& operator=(mapped_file&& o) noexcept {
+    std::swap(path_, o.path_);
+    std::swap(data_, o.data_);
+    std::swap(size_, o.size_);
+    return *this;
+  }
+  ~mapped_file() {
+    if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  }
+
+  std::span<std::byte const> bytes() const { return {data_, size_}; }
+  std::filesystem::path const& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::byte const* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// The bytes of a file that should be small enough for memory.
+/// \param max_bytes  larger files are refused before anything is allocated
+/// \throws file_error when it is missing, unreadable, not a regular file or too large
+inline std::string read_text_file(std::filesystem::path const& path, std::uint64_t max_bytes = std::uint64_t(1) << 29) {
+  auto [fd, size] = detail::open_for_reading(path);
+  expects<file_error>(size <= max_bytes, "{}: has {} bytes, more than the {} that are accepted here", path.string(),
+                      size, max_bytes);
+  std::string text(std::size_t(size), '\0');
+  std::size_t have = 0;
+  while (have < text.size()) {
+    ssize_t const n = ::read(fd.get(), text.data() + have, text.size() - have);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail<file_error>("{}: cannot be read: {}", path.string(), detail::system_reason(errno));
+    if (n == 0) break;
+    have += std::size_t(n);
+  }
+  text.resize(have);
+  return text;
+}
+
+/// Makes renames inside a folder permanent.
+inline void sync_directory(std::filesystem::path const& directory) {
+  std::filesystem::path const folder = directory.empty() ? std::filesystem::path(".") : directory;
+  detail::descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.is_open()) {
+    fail<file_error>("{}: the folder cannot be opened: {}", folder.string(), detail::system_reason(errno));
+  }
+  // Some file systems cannot flush a folder and say EINVAL; there the rename is as safe as they make it.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL) {
+    fail<file_error>("{}: the folder cannot be flushed: {}", folder.string(), detail::system_reason(errno));
+  }
+}
+
+/// A file that appears under its name only when it is complete: written beside as `NAME.partial-PID`, flushed, renamed.
+class atomic_file {
+ public:
+  /// \throws file_error when the folder does not exist or cannot be written
+  explicit atomic_file(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
+    expects<file_error>(path_.has_filename(), "{}: is not a file's name", path_.string());
+    temporary_ += fmt::format(".partial-{}", ::getpid());
+    fd_ = detail::descriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!fd_.is_open()) {
+      fail<file_error>("{}: cannot be created: {}", temporary_.string(), detail::system_reason(errno));
+    }
+  }
+  atomic_file(atomic_file&&) = default;
+  atomic_file& operator=(atomic_file&&) = delete;
+  ~atomic_file() {
+    if (fd_.is_open()) ::unlink(temporary_.c_str());
+  }
+
+  void write(std::span<std::byte const> bytes) {
+    detail::write_all(fd_.get(), bytes.data(), bytes.size(), temporary_.string());
+  }
+  void write(std::string_view bytes) { detail::write_all(fd_.get(), bytes.data(), bytes.size(), temporary_.string()); }
+
+  /// Flushes and renames; afterwards the object is spent. Without it the destructor removes what was written.
+  void commit() {
+    if (::fsync(fd_.get()) != 0) {
+      fail<file_error>("{}: cannot be flushed: {}", temporary_.string(), detail::system_reason(errno));
+    }
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+      fail<file_error>("{}: cannot be renamed to {}: {}", temporary_.string(), path_.string(),
+                       detail::system_reason(errno));
+    }
+    fd_ = detail::descriptor();
+    sync_directory(path_.parent_path());
+  }
+
+  std::filesystem::path const& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_, temporary_;
+  detail::descriptor fd_;
+};
+
+/// Replaces a file's content: after a crash it is either all old or all new.
+/// \throws file_error when it cannot be written; the old file is untouched then
+inline void write_file_atomically(std::filesystem::path const& path, std::string_view bytes) {
+  atomic_file file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+}  // namespace atmanrl

@@ -1,0 +1,153 @@
+#pragma once
+
+/// \file
+/// What a GGUF file says about a Llama-architecture model: its shape, and which of its tensors is which.
+
+#include <atmanrl/io/gguf.hpp>
+#include <atmanrl/io/model_config.hpp>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace atmanrl {
+namespace detail {
+
+/// The llama3 rule whose divisors are `factors`, if they follow it with Meta's constants (low 1, high 4, 8192 positions).
+inline bool recover_llama3_rule(model_config& c, std::vector<float> const& factors) {
+  model_config guess = c;
+  guess.rope_scaling = {.llama3 = true, .factor = factors.empty() ? 1.0 : double(factors.back())};
+  if (guess.rope_scaling.factor < 1) return false;
+  std::vector<double> const divisors = rope_divisors(guess);
+  if (divisors.size() != factors.size()) return false;
+  for (std::size_t i = 0; i < factors.size(); ++i) {
+    if (!(std::fabs(factors[i] / divisors[i] - 1) < 1e-4)) return false;
+  }
+  c.rope_scaling = guess.rope_scaling;
+  return true;
+}
+
+/// The rotary keys that leave the plain rule as it is; every other one would change the forward pass.
+inline void check_gguf_rope(gguf_file const& file, std::string const& arch, index_t head_dim, std::string const& name) {
+  for (std::string const& key : file.keys()) {
+    if (!key.starts_with(arch + ".rope.")) continue;
+    std::string const field = key.substr(arch.size() + 6);
+    if (field == "freq_base" || field == "scaling.original_context_length" || field == "scaling.finetuned") continue;
+    if (field == "dimension_count") {
+      auto const turned = file.get<index_t>(key);
+      expects<file_error>(turned == head_dim, "{}: {} is {} but a head has {} dimensions; partial rotation is not supported",
+                          name, key, turned, head_dim);
+    } else if (field == "scaling.type") {
+      auto const type = file.get<std::string>(key);
+      expects<file_error>(type == "none", "{}: {} \"{}\" is not supported", name, key, type);
+    } else if (field == "scaling.factor" || field == "scaling.attn_factor" || field == "scale_linear") {
+      auto const factor = file.get<double>(key);
+      expects<file_error>(factor == 1, "{}: {} is {}, which is not supported", name, key, factor);
+    } else {
+      fail<file_error>("{}: the rotary key {} is not known", name, key);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Shape of the model in a GGUF file.
+/// \throws file_error that names the file and the key that is missing, wrong or not supported
+inline model_config parse_gguf_config(gguf_file const& file) {
+  std::string const name = file.path().string();
+  model_config c;
+  c.architecture = file.get<std::string>("general.architecture");
+  expects<file_error>(c.architecture == "llama" || c.architecture == "qwen2",
+                      "{}: general.architecture \"{}\" is not supported (llama and qwen2 are)", name, c.architecture);
+  c.qkv_bias = c.architecture == "qwen2";
+  std::string const arch = c.architecture + ".";
+  auto number = [&](char const* key) { return file.get<index_t>(arch + key); };
+
+  c.layers = number("block_count");
+  c.hidden = number("embedding_length");
+  c.ffn = number("feed_forward_length");
+  c.heads = number("attention.head_count");
+  c.kv_heads = file.find<index_t>(arch + "attention.head_count_kv").value_or(c.heads);
+  if (auto const d = file.find<index_t>(arch + "attention.key_length")) {
+    c.head_dim = *d;
+  } else {
+    expects<file_error>(c.heads > 0 && c.hidden > 0 && c.hidden % c.heads == 0,
+                        "{}: {}embedding_length {} is not a multiple of head_count {}", name, arch, c.hidden, c.heads);
+    c.head_dim = c.hidden / c.heads;
+  }
+  auto const value_length = file.find<index_t>(arch + "attention.value_length").value_or(c.head_dim);
+  expects<file_error>(value_length == c.head_dim, "{}: {}attention.value_length {} differs from key_length {}", name,
+                      arch, value_length, c.head_dim);
+  c.max_positions = number("context_length");
+  c.rms_eps = file.get<double>(arch + "attention.layer_norm_rms_epsilon");
+  // GGUF holds floats; 1e-5 must not come out as 9.99999975e-06.
+  c.rms_eps = std::strtod(fmt::format("{:.7g}", c.rms_eps).c_str(), nullptr);
+  c.rope_theta = file.find<double>(arch + "rope.freq_base").value_or(10000);
+  for (char const* const key : {"expert_count", "attention.sliding_window"}) {
+    auto const count = file.find<index_t>(arch + key).value_or(0);
+    expects<file_error>(count == 0, "{}: {}{} is {}, which is not supported", name, arch, key, count);
+  }
+  detail::check_gguf_rope(file, c.architecture, c.head_dim, name);
+
+  gguf_tensor const* const embedding = file.find_tensor("token_embd.weight");
+  expects<file_error>(embedding, "{}: the tensor token_embd.weight is missing{}", name,
+                      file.tensors().empty() ? " (the file holds only a vocabulary)" : "");
+  c.vocab = file.find<index_t>(arch + "vocab_size").value_or(embedding->shape.front());
+  c.tied_head = !file.find_tensor("output.weight");
+
+  if (auto const bos = file.find<int>("tokenizer.ggml.bos_token_id")) c.bos_id = *bos;
+  for (char const* const key : {"eos_token_id", "eot_token_id", "eom_token_id"}) {
+    auto const id = file.find<int>(std::string("tokenizer.ggml.") + key);
+    if (id && std::find(c.stop_ids.begin(), c.stop_ids.end(), *id) == c.stop_ids.end()) c.stop_ids.push_back(*id);
+  }
+  validate(c, name);
+
+  if (gguf_tensor const* const t = file.find_tensor("rope_freqs.weight")) {
+    expects<file_error>(t->type == gguf_type::f32 && t->shape == std::vector<index_t>{c.head_dim / 2},
+                        "{}: rope_freqs.weight is not a list of head_dim / 2 = {} floats", name, c.head_dim / 2);
+    std::vector<float> factors(std::size_t(c.head_dim / 2));
+    detail::dequantize(t->type, t->bytes.data(), c.head_dim / 2, factors.data());
+    detail::recover_llama3_rule(c, factors);
+    c.rope_scaling.factors = std::move(factors);
+    validate(c, name);
+  }
+  return c;
+}
+
+/// Hugging Face's name of a GGUF tensor; nothing for one that is no weight of the supported architectures.
+inline std::optional<std::string> hugging_face_name(std::string_view gguf_name) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> whole{
+      {{"token_embd.weight", "model.embed_tokens.weight"},
+       {"output_norm.weight", "model.norm.weight"},
+       {"output.weight", "lm_head.weight"}}};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 12> per_layer{
+      {{"attn_norm.weight", "input_layernorm.weight"},
+       {"attn_q.weight", "self_attn.q_proj.weight"},
+       {"attn_k.weight", "self_attn.k_proj.weight"},
+       {"attn_v.weight", "self_attn.v_proj.weight"},
+       {"attn_q.bias", "self_attn.q_proj.bias"},
+       {"attn_k.bias", "self_attn.k_proj.bias"},
+       {"attn_v.bias", "self_attn.v_proj.bias"},
+       {"attn_output.weight", "self_attn.o_proj.weight"},
+       {"ffn_norm.weight", "post_attention_layernorm.weight"},
+       {"ffn_gate.weight", "mlp.gate_proj.weight"},
+       {"ffn_up.weight", "mlp.up_proj.weight"},
+       {"ffn_down.weight", "mlp.down_proj.weight"}}};
+  for (auto const& [gguf, hf] : whole) {
+    if (gguf_name == gguf) return std::string(hf);
+  }
+  if (!gguf_name.starts_with("blk.")) return std::nullopt;
+  std::string_view const rest = gguf_name.substr(4);
+  std::size_t const dot = rest.find('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  for (auto const& [gguf, hf] : per_layer) {
+    if (rest.substr(dot + 1) == gguf) return fmt::format("model.layers.{}.{}", rest.substr(0, dot), hf);
+  }
+  return std::nullopt;
+}
+
+}  // namespace atmanrl

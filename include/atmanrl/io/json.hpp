@@ -1,0 +1,148 @@
+#pragma once
+
+/// \file
+/// JSON in and out: parsing with the file and line in the error, printing without NaN or Inf.
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/io/file.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace atmanrl {
+
+using json = nlohmann::json;
+using ordered_json = nlohmann::ordered_json;
+
+namespace detail {
+
+/// Deepest nesting that is accepted: printing and copying a JSON value recurse, so the depth is the stack's.
+inline constexpr int max_json_depth = 256;
+
+/// Refuses deep nesting before a parser sees the text. Brackets inside strings do not count.
+inline void check_json_depth(std::string_view text, std::string_view what) {
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char const c = text[i];
+    if (in_string) {
+      if (c == '\\') {
+        ++i;
+      } else if (c == '"') {
+        in_string = false;
+      }
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      expects<file_error>(++depth <= max_json_depth, "{}: JSON is nested deeper than {} levels at byte {}", what,
+                          max_json_depth, i);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+}
+
+/// Reason of a parser's exception without its prefix "[json.exception...] ".
+inline std::string_view json_reason(std::string_view text) {
+  std::size_t const end = text.find("] ");
+  return end == std::string_view::npos ? text : text.substr(end + 2);
+}
+
+/// Parses `text`; `callback` is a parser callback of nlohmann::json or nullptr.
+template <class Callback>
+json parse_json_with(std::string_view text, std::string_view what, Callback callback) {
+  check_json_depth(text, what);
+  try {
+    return json::parse(text.begin(), text.end(), callback);
+  } catch (json::parse_error const& e) {
+    std::size_t const at = std::min(e.byte, text.size());
+    auto const line = 1 + std::count(text.begin(), text.begin() + std::ptrdiff_t(at > 0 ? at - 1 : 0), '\n');
+    fail<file_error>("{}: not valid JSON at line {}, byte {}: {}", what, line, e.byte, json_reason(e.what()));
+  } catch (json::exception const& e) {
+    fail<file_error>("{}: not valid JSON: {}", what, json_reason(e.what()));
+  }
+}
+
+}  // namespace detail
+
+/// Parses one JSON value.
+/// \param what  name for the error's text, usually the file
+/// \throws file_error with the line and byte of the first mistake
+inline json parse_json(std::string_view text, std::string_view what) {
+  return detail::parse_json_with(text, what, nullptr);
+}
+
+/// Reads a file that holds one JSON value.
+/// \throws file_error when it cannot be read or is not JSON
+inline json read_json_file(std::filesystem::path const& path) {
+  return parse_json(read_text_file(path), path.string());
+}
+
+/// A number as JSON text with at most `digits` significant digits.
+/// \throws numeric_error for NaN and Inf, which JSON cannot hold
+inline std::string to_json_number(double x, int digits = 9) {
+  expects<numeric_error>(std::isfinite(x), "the number {} cannot be written as JSON", x);
+  return fmt::format("{:.{}g}", x, digits);
+}
+
+namespace detail {
+
+template <class Json>
+void print_json(Json const& value, int digits, std::string const& where, std::string& out) {
+  switch (value.type()) {
+    case Json::value_t::object: {
+      out += '{';
+      bool first = true;
+      for (auto const& [key, item] : value.items()) {
+        if (!first) out += ',';
+        first = false;
+        out += Json(key).dump(-1, ' ', false, Json::error_handler_t::replace);
+        out += ':';
+        print_json(item, digits, where + '/' + key, out);
+      }
+      out += '}';
+      break;
+    }
+    case Json::value_t::array: {
+      out += '[';
+      for (std::size_t i = 0; i < value.size(); ++i) {
+        if (i > 0) out += ',';
+        auto const& item = value[i];
+        // Long arrays of numbers are the common case: the path is only built where it can be needed.
+        if (item.is_structured() || (item.is_number_float() && !std::isfinite(item.template get<double>()))) {
+          print_json(item, digits, fmt::format("{}/{}", where, i), out);
+        } else {
+          print_json(item, digits, where, out);
+        }
+      }
+      out += ']';
+      break;
+    }
+    case Json::value_t::number_float: {
+      double const x = value.template get<double>();
+      expects<numeric_error>(std::isfinite(x), "{} is {}, which JSON cannot hold", where.empty() ? "/" : where, x);
+      fmt::format_to(std::back_inserter(out), "{:.{}g}", x, digits);
+      break;
+    }
+    default: out += value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+}
+
+}  // namespace detail
+
+/// One line of JSON with `digits` significant digits; bytes that are not UTF-8 become U+FFFD. An `ordered_json` keeps its order of keys.
+/// \throws numeric_error that names the place of a NaN or Inf
+template <class Json>
+std::string dump_json(Json const& value, int digits = 9) {
+  std::string out;
+  detail::print_json(value, digits, "", out);
+  return out;
+}
+
+}  // namespace atmanrl

@@ -1,0 +1,165 @@
+#pragma once
+
+/// \file
+/// Keys and values of every layer for a forest of sequences. A sequence may continue a parent, whose first positions it
+/// sees: a prompt is stored once for all its rollouts, a question once for its four options.
+
+#include <atmanrl/backend/tensor.hpp>
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/io/model_config.hpp>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+namespace atmanrl {
+
+/// Owns sequences and their rows. A row is one position of one sequence, in all layers.
+template <Backend B, class T>
+class kv_cache {
+ public:
+  /// \param capacity  rows for all sequences together; memory is 2 * layers * capacity * kv_heads * head_dim elements
+  kv_cache(B& backend, model_config const& config, index_t capacity)
+      : layers_(config.layers), capacity_(capacity), row_shape_{config.kv_heads, config.head_dim} {
+    expects<shape_error>(capacity > 0 && capacity < index_t{1} << 31, "a cache of {} rows", capacity);
+    keys_.resize(backend, {layers_ * capacity, config.kv_heads, config.head_dim});
+    values_.resize(backend, {layers_ * capacity, config.kv_heads, config.head_dim});
+    free_.push_back({0, capacity});
+  }
+
+  /// Bytes that a cache of `capacity` rows will take.
+  static std::size_t bytes(model_config const& config, index_t capacity) {
+    return std::size_t(2 * config.layers * capacity * config.kv_heads * config.head_dim) * sizeof(T);
+  }
+
+  /// A sequence that starts at position 0.
+  /// \param rows  how many positions it may hold
+  int add_sequence(index_t rows) { return add(-1, 0, rows); }
+
+  /// A sequence whose positions [0, visible) are those of `parent`; they must be there when it is first used.
+  int add_child(int parent, index_t visible, index_t rows) {
+    check(parent);
+    expects<shape_error>(visible > 0 && visible <= sequences_[std::size_t(parent)].inherited + sequences_[std::size_t(parent)].reserved,
+                         "a child that sees {} positions of sequence {}, which can hold {}", visible, parent,
+                         sequences_[std::size_t(parent)].inherited + sequences_[std::size_t(parent)].reserved);
+    ++sequences_[std::size_t(parent)].children;
+    return add(parent, visible, rows);
+  }
+
+  /// Forgets the positions from `length` on.
+  void truncate(int id, index_t length) {
+    check(id);
+    sequence& s = sequences_[std::size_t(id)];
+    expects<shape_error>(length >= s.inherited && length <= s.inherited + s.used, "sequence {} holds positions [{}, {}), it cannot be cut to {}",
+                         id, s.inherited, s.inherited + s.used, length);
+    s.used = length - s.inherited;
+  }
+
+  /// Gives the sequence's rows back; its children must be gone.
+  void release(int id) {
+    check(id);
+    sequence& s = sequences_[std::size_t(id)];
+    expects<shape_error>(s.children == 0, "sequence {} still has {} children", id, s.children);
+    if (s.parent >= 0) --sequences_[std::size_t(s.parent)].children;
+    s.alive = false;
+    give_back({s.first_row, s.reserved});
+    if (std::none_of(sequences_.begin(), sequences_.end(), [](sequence const& x) { return x.alive; })) clear();
+  }
+
+  /// Forgets all sequences and the weights that they were computed with.
+  void clear() {
+    sequences_.clear();
+    free_.assign(1, {0, capacity_});
+    owner_ = nullptr;
+  }
+
+  /// Number of positions that the sequence holds, the inherited ones included.
+  index_t length(int id) const {
+    check(id);
+    return sequences_[std::size_t(id)].inherited + sequences_[std::size_t(id)].used;
+  }
+  index_t capacity() const { return capacity_; }
+  index_t layers() const { return layers_; }
+
+  struct sequence {
+    int parent;           ///< -1 for a root
+    index_t inherited;    ///< positions [0, inherited) belong to ancestors
+    index_t first_row;    ///< rows [first_row, first_row + used) of a layer hold the positions from `inherited` on
+    index_t reserved, used;
+    int children;
+    bool alive;
+  };
+  sequence const& at(int id) const {
+    check(id);
+    return sequences_[std::size_t(id)];
+  }
+  /// Marks `rows` more positions as present; the forward pass writes them.
+  void extend(int id, index_t rows) {
+    check(id);
+    sequence& s = sequences_[std::size_t(id)];
+    expects<shape_error>(s.used + rows <= s.reserved, "sequence {} has room for {} positions, {} are there and {} more were added", id,
+                         s.reserved, s.used, rows);
+    s.used += rows;
+  }
+
+  view_on<B, T, 3> keys(index_t layer) { return keys_.view().rows(layer * capacity_, capacity_); }
+  view_on<B, T, 3> values(index_t layer) { return values_.view().rows(layer * capacity_, capacity_); }
+
+  /// A cache belongs to one state of one model: mixing keys of different weights is an error, not a result.
+  void bind(void const* model, std::uint64_t version) {
+    if (!owner_) {
+      owner_ = model;
+      version_ = version;
+    }
+    expects<shape_error>(owner_ == model && version_ == version,
+                         "the cache was filled with version {} of the weights, now version {} is in use: clear() it first", version_, version);
+  }
+
+ private:
+  struct range {
+    index_t first, count;
+  };
+
+  void check(int id) const {
+    expects<shape_error>(id >= 0 && std::size_t(id) < sequences_.size() && sequences_[std::size_t(id)].alive,
+                         "the cache has no sequence {}", id);
+  }
+
+  int add(int parent, index_t inherited, index_t rows) {
+    expects<shape_error>(rows > 0, "a sequence of {} rows", rows);
+    auto const fit = std::find_if(free_.begin(), free_.end(), [&](range r) { return r.count >= rows; });
+    if (fit == free_.end()) {
+      index_t largest = 0;
+      for (range r : free_) largest = std::max(largest, r.count);
+      fail<usage_error>("the cache has {} rows, of which {} are free in one piece, but a sequence of {} is needed", capacity_, largest, rows);
+    }
+    index_t const first = fit->first;
+    *fit = {fit->first + rows, fit->count - rows};
+    if (fit->count == 0) free_.erase(fit);
+    sequences_.push_back({parent, inherited, first, rows, 0, 0, true});
+    return int(sequences_.size()) - 1;
+  }
+
+  void give_back(range r) {
+    auto const next = std::find_if(free_.begin(), free_.end(), [&](range x) { return x.first > r.first; });
+    auto at = free_.insert(next, r);
+    if (auto after = at + 1; after != free_.end() && at->first + at->count == after->first) {
+      at->count += after->count;
+      free_.erase(after);
+    }
+    if (at != free_.begin() && (at - 1)->first + (at - 1)->count == at->first) {
+      (at - 1)->count += at->count;
+      free_.erase(at);
+    }
+  }
+
+  index_t layers_, capacity_;
+  std::array<index_t, 2> row_shape_;
+  tensor<B, T, 3> keys_, values_;  // (layers * capacity, kv_heads, head_dim)
+  std::vector<sequence> sequences_;
+  std::vector<range> free_;  // ascending, not touching
+  void const* owner_ = nullptr;
+  std::uint64_t version_ = 0;
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,302 @@
+#pragma once
+
+/// \file
+/// Llama-architecture language model: one forward pass for prefill, decoding, teacher forcing, mask training and scoring.
+
+#include <atmanrl/io/model_config.hpp>
+#include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/forward_pass.hpp>
+#include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/ops/embedding.hpp>
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+namespace atmanrl {
+
+/// \tparam B  backend
+/// \tparam W  storage of the matrices: float or bf16 (double and complex on reference_backend); the rest is compute_t<W>
+template <Backend B, class W = float>
+class llama {
+ public:
+  using backend_type = B;
+  using weight_type = W;
+  using scalar = compute_t<W>;
+  using T = scalar;
+
+  /// A model with all parameters zero; fill it with `assign` or `load`.
+  llama(B& backend, model_config config)
+      : backend_(&backend), config_(std::move(config)), layout_(config_), embedding_(backend, config_.vocab, config_.hidden),
+        final_gain_(tensor<B, T, 1>::zeros(backend, {config_.hidden})) {
+    for (index_t l = 0; l < config_.layers; ++l) layers_.emplace_back(backend, config_);
+    if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden);
+  }
+
+  /// Reads a Hugging Face folder, a .gguf or a llama2.c .bin.
+  static llama load(B& backend, std::filesystem::path const& path) { return load(backend, model_file::open(path)); }
+  static llama load(B& backend, model_file const& file) {
+    llama model(backend, file.config());
+    std::vector<float> chunk;
+    std::vector<T> converted;
+    for (parameter_info const& p : model.layout_.all()) {
+      // Rows in pieces of a few MiB: the whole embedding as float would double the memory of a large bf16 model.
+      index_t const piece = std::max<index_t>(1, (index_t{1} << 20) / p.columns);
+      for (index_t first = 0; first < p.rows; first += piece) {
+        index_t const rows = std::min(piece, p.rows - first);
+        chunk.resize(std::size_t(rows * p.columns));
+        if (p.is_vector()) file.read(p.name, chunk);
+        else file.read_rows(p.name, first, rows, chunk);
+        converted.assign(chunk.begin(), chunk.end());
+        tensor<B, T, 2> on_backend(backend, {rows, p.columns});
+        on_backend.assign(converted);
+        model.assign_rows(p, first, on_backend.cview());
+      }
+    }
+    ++model.version_;
+    return model;
+  }
+
+  model_config const& config() const { return config_; }
+  parameter_layout const& layout() const { return layout_; }
+  B& backend() const { return *backend_; }
+  /// Counts changes of the weights; a kv_cache refuses rows of another version.
+  std::uint64_t version() const { return version_; }
+
+  /// Sets all parameters from a flat array in the order of layout(), rounding matrices to `W`.
+  void assign(view_on<B, T const, 1> flat) {
+    expects<shape_error>(flat.size() == layout_.size(), "{} values for a model of {} parameters", flat.size(), layout_.size());
+    for (parameter_info const& p : layout_.all())
+      assign_rows(p, 0, view_on<B, T const, 2>(flat.data() + p.offset, {p.rows, p.columns}));
+    ++version_;
+  }
+  /// Writes all parameters into a flat array.
+  void read(view_on<B, T, 1> flat) const {
+    expects<shape_error>(flat.size() == layout_.size(), "{} values for a model of {} parameters", flat.size(), layout_.size());
+    for (parameter_info const& p : layout_.all()) read_rows(p, 0, view_on<B, T, 2>(flat.data() + p.offset, {p.rows, p.columns}));
+  }
+  /// Rows [first, first + rows.extent(0)) of one parameter.
+  void read_rows(parameter_info const& p, index_t first, view_on<B, T, 2> rows) const {
+    auto const [matrix, vector, offset] = const_cast<llama*>(this)->storage_of(p);
+    if (vector) backend_->copy(rows.data(), vector->data() + offset, std::size_t(rows.size()) * sizeof(T));
+    else matrix->read_rows(*backend_, offset + first, rows);
+  }
+
+  /// Appends the batch to its sequences and runs it through the layers.
+  /// \param policy       edits the scores; see attention/policy.hpp
+  /// \param edit_values  (policy.parameter_count()) values of a trainable policy's parameters
+  /// \throws usage_error when a token id or a position is outside the model, shape_error when batch and cache do not fit
+  template <AttentionPolicy P = attention::none>
+  void forward(kv_cache<B, T>& cache, ragged_batch const& batch, forward_pass<B, T>& pass, gradient_mode mode = gradient_mode::none,
+               P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {}) {
+    check(batch);
+    if constexpr (TrainableAttentionPolicy<P>)
+      expects<shape_error>(edit_values.size() == policy.parameter_count(), "{} values for an attention policy with {} parameters",
+                           edit_values.size(), policy.parameter_count());
+    cache.bind(this, version_);
+    pass.plan(cache, batch, mode);
+    prepare_rotation(pass.last_position());
+    pass.x_.resize(*backend_, {pass.rows_, config_.hidden});
+    embed(*backend_, pass.ids_.cview(), embedding_.view(), pass.x_.view());
+    bool const keep = mode != gradient_mode::none;
+    pass.layers_.resize(std::max(pass.layers_.size(), keep ? layers_.size() : std::size_t{1}));
+    walk_layers(cache, pass, edit_values.data(), direction::up, [&](decoder_layer<B, W> const& layer, std::size_t l, layer_call<B, T> const& call) {
+      layer.forward(*backend_, call, policy.params(), pass.x_.view(), pass.layers_[keep ? l : 0], pass.workspace_, keep);
+    });
+  }
+
+  /// log p(target) after the given batch rows of `pass`, of logits / temperature; results in pass.log_p() and entropy().
+  void log_probs(forward_pass<B, T>& pass, std::span<scored_token const> tokens, double temperature = 1, bool want_entropy = false) const {
+    std::vector<int> rows, targets;
+    for (scored_token const& s : tokens) {
+      expects<shape_error>(s.row >= 0 && s.row < pass.rows_, "row {} of a batch of {} rows", s.row, pass.rows_);
+      expects<usage_error>(s.target >= 0 && s.target < config_.vocab, "token id {} is outside the vocabulary of {}", s.target, config_.vocab);
+      rows.push_back(s.row);
+      targets.push_back(s.target);
+    }
+    index_t const n = index_t(tokens.size());
+    pass.temperature_ = temperature;
+    pass.upload(pass.targets_, targets);
+    gather_and_norm(pass, rows);
+    pass.log_p_.resize(*backend_, {n});
+    pass.lse_.resize(*backend_, {n});
+    pass.entropy_.resize(*backend_, {want_entropy ? n : 0});
+    log_prob(*backend_, pass.normed_.cview(), head_weight(), pass.targets_.cview(), temperature, pass.head_scratch_, pass.log_p_.view(),
+             pass.lse_.view(), pass.entropy_.view());
+  }
+
+  /// Logits of a few rows, for samplers and option scores.
+  /// \param out (rows.size(), vocabulary), resized
+  void logits(forward_pass<B, T>& pass, std::span<int const> rows, tensor<B, T, 2>& out) const {
+    gather_and_norm(pass, std::vector<int>(rows.begin(), rows.end()));
+    out.resize(*backend_, {index_t(rows.size()), config_.vocab});
+    matmul(*backend_, pass.normed_.cview(), head_weight(), out.view());
+  }
+
+  /// Backward of forward and log_probs for the loss  sum dlog_p log_p + dentropy entropy.
+  /// \param dlog_p, dentropy  one per scored token; dentropy empty when the entropy is not in the loss
+  /// \param gradient          flat, in the order of layout(), added to; empty in gradient_mode::activations
+  /// \param edit_gradient     (kv_heads, policy parameters), added to; empty when not wanted
+  template <AttentionPolicy P = attention::none>
+  void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, std::span<T const> dlog_p, std::span<T const> dentropy,
+                view_on<B, T, 1> gradient, P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
+                view_on<B, T, 2> edit_gradient = {}) {
+    expects<shape_error>(pass.mode_ != gradient_mode::none, "backward needs a forward pass that kept its activations");
+    expects<shape_error>((pass.mode_ == gradient_mode::parameters) == !gradient.empty(),
+                         "a gradient of {} parameters for a forward pass that kept {}", gradient.size(),
+                         pass.mode_ == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
+    expects<shape_error>(gradient.empty() || gradient.size() == layout_.size(), "a gradient of {} for {} parameters", gradient.size(), layout_.size());
+    index_t const n = pass.targets_.extent(0);
+    expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
+                         "{} and {} gradients for {} scored tokens", dlog_p.size(), dentropy.size(), n);
+    pass.dlog_p_.resize(*backend_, {n});
+    pass.dlog_p_.assign(dlog_p);
+    pass.dentropy_.resize(*backend_, {index_t(dentropy.size())});
+    pass.dentropy_.assign(dentropy);
+    pass.dnormed_.resize(*backend_, pass.normed_.shape());
+    using enum parameter_kind;
+    auto const head_kind = config_.tied_head ? embedding : parameter_kind::head;
+    log_prob_backward(*backend_, pass.normed_.cview(), head_weight(), pass.targets_.cview(), pass.temperature_, pass.head_scratch_,
+                      pass.lse_.cview(), pass.dlog_p_.cview(), pass.entropy_.cview(), pass.dentropy_.cview(), pass.dnormed_.view(),
+                      layout_.matrix(gradient, head_kind, -1, config_.vocab));
+    pass.dgathered_.resize(*backend_, pass.gathered_.shape());
+    pass.dgathered_.fill_zero();
+    rms_norm_backward(*backend_, pass.gathered_.cview(), final_gain_.cview(), pass.inv_rms_.cview(), pass.dnormed_.cview(),
+                      pass.dgathered_.view(), layout_.vector(gradient, final_gain, -1, config_.hidden));
+    pass.dx_.resize(*backend_, pass.x_.shape());
+    pass.dx_.fill_zero();
+    add_rows(*backend_, pass.dgathered_.cview(), pass.scored_rows_.cview(), pass.dx_.view());
+
+    index_t const qkv_rows = (config_.heads + 2 * config_.kv_heads) * config_.head_dim;
+    walk_layers(cache, pass, edit_values.data(), direction::down, [&](decoder_layer<B, W> const& layer, std::size_t at, layer_call<B, T> const& call) {
+      index_t const l = index_t(at);
+      layer_gradients<B, T> const g{
+          .attention_gain = layout_.vector(gradient, attention_gain, l, config_.hidden),
+          .qkv_bias = config_.qkv_bias ? layout_.vector(gradient, q_bias, l, qkv_rows) : view_on<B, T, 1>{},
+          .ffn_gain = layout_.vector(gradient, ffn_gain, l, config_.hidden),
+          .qkv = layout_.matrix(gradient, q, l, qkv_rows),
+          .o = layout_.matrix(gradient, o, l, config_.hidden),
+          .gate_up = layout_.matrix(gradient, gate, l, 2 * config_.ffn),
+          .down = layout_.matrix(gradient, down, l, config_.hidden),
+          .edit = edit_gradient,
+      };
+      layer.backward(*backend_, call, policy.params(), pass.layers_[at], pass.dx_.view(), g, pass.workspace_, l > 0 || !gradient.empty());
+    });
+    if (!gradient.empty()) add_rows(*backend_, pass.dx_.cview(), pass.ids_.cview(), layout_.matrix(gradient, embedding, -1, config_.vocab));
+  }
+
+ private:
+  enum class direction { up, down };
+
+  struct parameter_storage {
+    atmanrl::weight<B, W>* matrix;
+    tensor<B, T, 1>* vector;
+    index_t offset;  // first row of a matrix, first element of a vector
+  };
+
+  parameter_storage storage_of(parameter_info const& p) {
+    index_t const q_rows = config_.heads * config_.head_dim, kv_rows = config_.kv_heads * config_.head_dim;
+    using enum parameter_kind;
+    auto const layer = [&]() -> decoder_layer<B, W>& { return layers_[std::size_t(p.layer)]; };
+    switch (p.kind) {
+      case embedding: return {&embedding_, nullptr, 0};
+      case attention_gain: return {nullptr, &layer().attention_gain, 0};
+      case q: return {&layer().qkv.weight(), nullptr, 0};
+      case k: return {&layer().qkv.weight(), nullptr, q_rows};
+      case v: return {&layer().qkv.weight(), nullptr, q_rows + kv_rows};
+      case q_bias: return {nullptr, &layer().qkv.bias(), 0};
+      case k_bias: return {nullptr, &layer().qkv.bias(), q_rows};
+      case v_bias: return {nullptr, &layer().qkv.bias(), q_rows + kv_rows};
+      case o: return {&layer().o.weight(), nullptr, 0};
+      case ffn_gain: return {nullptr, &layer().ffn_gain, 0};
+      case gate: return {&layer().gate_up.weight(), nullptr, 0};
+      case up: return {&layer().gate_up.weight(), nullptr, config_.ffn};
+      case down: return {&layer().down.weight(), nullptr, 0};
+      case final_gain: return {nullptr, &final_gain_, 0};
+      case parameter_kind::head: return {&head_, nullptr, 0};
+    }
+    fail("parameter {} has no storage", p.name);
+  }
+
+  void assign_rows(parameter_info const& p, index_t first, view_on<B, T const, 2> rows) {
+    auto const [matrix, vector, offset] = storage_of(p);
+    if (vector) backend_->copy(vector->data() + offset, rows.data(), std::size_t(rows.size()) * sizeof(T));
+    else matrix->assign_rows(*backend_, offset + first, rows);
+  }
+
+  weight_view<B, W> head_weight() const { return config_.tied_head ? embedding_.view() : head_.view(); }
+
+  void check(ragged_batch const& batch) const {
+    expects<shape_error>(batch.rows() > 0, "a batch without rows");
+    for (int const id : batch.tokens())
+      expects<usage_error>(id >= 0 && id < config_.vocab, "token id {} is outside the vocabulary of {}", id, config_.vocab);
+  }
+
+  /// The one place where the layers are walked; prefill, decoding, training and scoring all come through here.
+  template <class F>
+  void walk_layers(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, T const* edit_values, direction d, F&& visit) const {
+    for (std::size_t step = 0; step < layers_.size(); ++step) {
+      std::size_t const l = d == direction::up ? step : layers_.size() - 1 - step;
+      layer_call<B, T> const call{
+          .extents = {int(l), config_.heads, config_.kv_heads, config_.head_dim},
+          .keys = cache.keys(index_t(l)),
+          .values = cache.values(index_t(l)),
+          .plan = &pass.plan_,
+          .positions = pass.positions_.cview(),
+          .cache_rows = pass.cache_rows_.cview(),
+          .cosine = cosine_.cview(),
+          .sine = sine_.cview(),
+          .edit_values = edit_values,
+      };
+      visit(layers_[l], l, call);
+    }
+  }
+
+  void gather_and_norm(forward_pass<B, T>& pass, std::vector<int> const& rows) const {
+    index_t const n = index_t(rows.size());
+    pass.upload(pass.scored_rows_, rows);
+    pass.gathered_.resize(*backend_, {n, config_.hidden});
+    pass.normed_.resize(*backend_, {n, config_.hidden});
+    pass.inv_rms_.resize(*backend_, {n});
+    gather_rows(*backend_, pass.x_.cview(), pass.scored_rows_.cview(), pass.gathered_.view());
+    rms_norm(*backend_, pass.gathered_.cview(), final_gain_.cview(), real_t<T>(config_.rms_eps), pass.normed_.view(), pass.inv_rms_.view());
+  }
+
+  // Tables grow by doubling, up to the model's limit. Angles are products in the model's own precision, as
+  // transformers computes them, so that logits agree at long positions too.
+  void prepare_rotation(int last_position) {
+    using Real = real_t<T>;
+    expects<usage_error>(last_position < config_.max_positions, "a sequence of {} tokens is too long: the model's limit is {}",
+                         last_position + 1, config_.max_positions);
+    if (last_position < cosine_.extent(0)) return;
+    index_t size = std::max<index_t>(256, cosine_.extent(0));
+    while (size <= last_position) size *= 2;
+    size = std::min(size, config_.max_positions);
+    index_t const half = config_.head_dim / 2;
+    std::vector<double> const divisors = rope_divisors(config_);
+    std::vector<Real> c(std::size_t(size * half)), s(std::size_t(size * half));
+    for (index_t i = 0; i < half; ++i) {
+      Real const inv_freq = Real(std::pow(config_.rope_theta, -2.0 * double(i) / double(config_.head_dim)) / divisors[std::size_t(i)]);
+      for (index_t p = 0; p < size; ++p) {
+        Real const angle = Real(p) * inv_freq;
+        c[std::size_t(p * half + i)] = std::cos(angle);
+        s[std::size_t(p * half + i)] = std::sin(angle);
+      }
+    }
+    cosine_.resize(*backend_, {size, half});
+    sine_.resize(*backend_, {size, half});
+    cosine_.assign(c);
+    sine_.assign(s);
+  }
+
+  B* backend_;
+  model_config config_;
+  parameter_layout layout_;
+  std::uint64_t version_ = 0;
+  atmanrl::weight<B, W> embedding_, head_;
+  tensor<B, T, 1> final_gain_;
+  std::vector<decoder_layer<B, W>> layers_;
+  tensor<B, real_t<T>, 2> cosine_, sine_;
+};
+
+}  // namespace atmanrl

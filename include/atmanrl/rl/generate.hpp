@@ -1,0 +1,143 @@
+#pragma once
+
+/// \file
+/// Batched sampling: prompts are prefilled once, their rollouts share them, finished rollouts leave the batch. A token
+/// depends on (seed, step, prompt, rollout, position) and on what came before it, never on what it is batched with.
+
+#include <atmanrl/core/random.hpp>
+#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/rl/samplers/sampler.hpp>
+
+#include <algorithm>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+struct generate_options {
+  int group_size = 1;          ///< completions per prompt
+  int max_new_tokens = 256;
+  double temperature = 1;      ///< 0: log-probabilities are those of temperature 1
+  std::vector<int> stop_ids;
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;
+  std::uint32_t first_prompt = 0;  ///< number of the first prompt within the step, for prompts that are split into calls
+  std::function<void(int finished, int all, index_t tokens)> on_progress;  ///< after every decoding step; may be empty
+};
+
+struct completion {
+  std::vector<int> ids;          ///< the stop token included when there is one
+  std::vector<float> log_probs;  ///< of logits / temperature
+  std::vector<float> entropies;  ///< nats
+  bool truncated = false;
+};
+
+/// Completions of each prompt: result[prompt][member].
+/// \throws usage_error when a prompt is empty or leaves no room in the model's positions
+template <class Model, Sampler S>
+std::vector<std::vector<completion>> generate(Model& model, std::span<std::vector<int> const> prompts, generate_options const& options, S const& sampler) {
+  using B = typename Model::backend_type;
+  using T = typename Model::scalar;
+  expects<usage_error>(options.group_size > 0 && options.max_new_tokens > 0, "group size {} and max new tokens {} must be above 0",
+                       options.group_size, options.max_new_tokens);
+  expects<usage_error>(options.temperature >= 0, "temperature is {}", options.temperature);
+  double const temperature = options.temperature == 0 ? 1 : options.temperature;
+  index_t const positions = model.config().max_positions;
+  index_t rows = 0;
+  auto const room = [&](std::vector<int> const& prompt) { return std::min<index_t>(options.max_new_tokens, positions - index_t(prompt.size())); };
+  for (auto const& p : prompts) {
+    expects<usage_error>(!p.empty(), "a prompt is empty");
+    expects<usage_error>(room(p) > 0, "a prompt of {} tokens leaves no room: the model's limit is {}", p.size(), positions);
+    rows += index_t(p.size()) + options.group_size * room(p);
+  }
+  std::vector<std::vector<completion>> out(prompts.size(), std::vector<completion>(std::size_t(options.group_size)));
+  if (prompts.empty()) return out;
+
+  B& backend = model.backend();
+  kv_cache<B, T> cache(backend, model.config(), rows);
+  forward_pass<B, T> pass(backend);
+  tensor<B, T, 2> logits;
+  log_prob_scratch<B, T> scratch;
+  tensor<B, int, 1> targets;
+  tensor<B, T, 1> log_p, lse, entropy;
+
+  struct active {
+    std::size_t prompt;
+    int member, sequence;
+    index_t limit;
+  };
+  // Draws one token for each entry from the row of logits that belongs to it; removes the finished ones.
+  int finished = 0;
+  index_t tokens = 0;
+  auto const draw = [&](std::vector<active>& entries, std::vector<int> const& row_of) {
+    auto const host = logits.to_host();
+    std::size_t const vocab = std::size_t(model.config().vocab);
+    std::vector<int> chosen;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      active const& a = entries[i];
+      std::vector<float> const row(host.begin() + std::ptrdiff_t(std::size_t(row_of[i]) * vocab), host.begin() + std::ptrdiff_t((std::size_t(row_of[i]) + 1) * vocab));
+      completion const& c = out[a.prompt][std::size_t(a.member)];
+      double const u = uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt), std::uint32_t(a.member),
+                                          std::uint32_t(c.ids.size())});
+      chosen.push_back(sampler(std::span<float const>(row), options.temperature, u));
+    }
+    targets.resize(backend, {index_t(chosen.size())});
+    targets.assign(chosen);
+    log_p.resize(backend, {index_t(chosen.size())});
+    lse.resize(backend, {index_t(chosen.size())});
+    entropy.resize(backend, {index_t(chosen.size())});
+    log_prob_of_logits(backend, logits.cview(), std::span<int const>(row_of), targets.cview(), temperature, scratch, log_p.view(), lse.view(), entropy.view());
+    auto const lp = log_p.to_host(), en = entropy.to_host();
+    std::vector<active> left;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      completion& c = out[entries[i].prompt][std::size_t(entries[i].member)];
+      c.ids.push_back(chosen[i]);
+      c.log_probs.push_back(float(lp[i]));
+      c.entropies.push_back(float(en[i]));
+      ++tokens;
+      bool const stopped = std::find(options.stop_ids.begin(), options.stop_ids.end(), chosen[i]) != options.stop_ids.end();
+      c.truncated = !stopped && index_t(c.ids.size()) >= entries[i].limit;
+      if (stopped || c.truncated) {
+        ++finished;
+        if (entries[i].sequence >= 0) cache.release(entries[i].sequence);
+      } else {
+        left.push_back(entries[i]);
+      }
+    }
+    entries = std::move(left);
+    if (options.on_progress) options.on_progress(finished, int(prompts.size()) * options.group_size, tokens);
+  };
+
+  // Prefill: one row of logits per prompt serves all its rollouts.
+  ragged_batch batch;
+  std::vector<int> last_rows, roots, row_of;
+  std::vector<active> entries;
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    roots.push_back(cache.add_sequence(index_t(prompts[p].size())));
+    last_rows.push_back(batch.add(roots.back(), prompts[p]) + int(prompts[p].size()) - 1);
+    for (int g = 0; g < options.group_size; ++g) {
+      entries.push_back({p, g, -1, room(prompts[p])});
+      row_of.push_back(int(p));
+    }
+  }
+  model.forward(cache, batch, pass);
+  model.logits(pass, last_rows, logits);
+  draw(entries, row_of);
+  for (active& a : entries) a.sequence = cache.add_child(roots[a.prompt], index_t(prompts[a.prompt].size()), a.limit);
+
+  while (!entries.empty()) {
+    batch.clear();
+    row_of.clear();
+    for (active const& a : entries) {
+      int const token = out[a.prompt][std::size_t(a.member)].ids.back();
+      row_of.push_back(batch.add(a.sequence, {&token, 1}));
+    }
+    model.forward(cache, batch, pass);
+    model.logits(pass, row_of, logits);
+    draw(entries, row_of);
+  }
+  return out;
+}
+
+}  // namespace atmanrl

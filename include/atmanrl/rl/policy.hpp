@@ -1,0 +1,59 @@
+#pragma once
+
+/// \file
+/// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer.
+
+#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/optim/adamw.hpp>
+#include <atmanrl/optim/gradient_clip.hpp>
+
+#include <cmath>
+
+namespace atmanrl {
+
+/// Master weights, gradient and moments are flat arrays in the order of the model's layout: 16 bytes per parameter.
+template <class Model>
+class trainable_policy {
+ public:
+  using B = typename Model::backend_type;
+  using T = typename Model::scalar;
+
+  trainable_policy(Model& model, adamw_options const& optimizer)
+      : model_(&model),
+        master_(model.backend(), {model.layout().size()}),
+        gradient_(tensor<B, T, 1>::zeros(model.backend(), {model.layout().size()})),
+        optimizer_(model.backend(), model.layout().size(), optimizer) {
+    model.read(master_.view());
+  }
+
+  Model& model() { return *model_; }
+  tensor<B, T, 1>& master() { return master_; }
+  tensor<B, T, 1>& gradient() { return gradient_; }
+  adamw<B, T>& optimizer() { return optimizer_; }
+
+  void zero_gradient() { gradient_.fill_zero(); }
+
+  /// Clips the gradient, updates the master weights and rounds them into the model.
+  /// \returns the gradient norm before clipping
+  /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
+  double update(double learning_rate, double max_gradient_norm, std::uint64_t step) {
+    double const norm = clip_gradient_norm(model_->backend(), gradient_.view(), max_gradient_norm);
+    if (!std::isfinite(norm)) fail<numeric_error>("step {}: the gradient of {} is not finite; the weights were not changed", step, first_bad_tensor());
+    optimizer_.step(master_.view(), gradient_.cview(), learning_rate);
+    model_->assign(master_.cview());
+    return norm;
+  }
+
+ private:
+  std::string first_bad_tensor() {
+    for (parameter_info const& p : model_->layout().all())
+      if (!std::isfinite(sum_of_squares(model_->backend(), gradient_.view().rows(p.offset, p.size())))) return p.name;
+    return "the model (its sum overflows)";
+  }
+
+  Model* model_;
+  tensor<B, T, 1> master_, gradient_;
+  adamw<B, T> optimizer_;
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,17 @@
+#pragma once
+
+/// \file
+/// Outcome reward: 0 for the right answer, -1 otherwise (arXiv:2604.16158, eq. 4).
+
+#include <atmanrl/rl/rewards/reward.hpp>
+
+namespace atmanrl::rewards {
+
+/// Judged strictly: the first number (letter) after the delimiter.
+struct correct_answer {
+  static constexpr std::string_view name = "correct_answer";
+  float operator()(rollout const& r) const { return r.grade.correct_strict ? 0.0f : -1.0f; }
+};
+static_assert(RolloutReward<correct_answer>);
+
+}  // namespace atmanrl::rewards

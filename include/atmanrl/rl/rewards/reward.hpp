@@ -1,0 +1,107 @@
+#pragma once
+
+/// \file
+/// What a reward is. Three forms, from the simplest: of one rollout, of a group, of a whole step with the model at hand.
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/rl/rollout.hpp>
+
+#include <concepts>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace atmanrl {
+
+/// `float operator()(rollout const&) const`.
+template <class R>
+concept RolloutReward = std::movable<R> && requires(R const r, rollout const& x) {
+  { r(x) } -> std::convertible_to<float>;
+};
+
+/// `void operator()(std::span<rollout const> group, std::span<float> out) const`.
+template <class R>
+concept GroupReward = std::movable<R> && requires(R const r, std::span<rollout const> group, std::span<float> out) { r(group, out); };
+
+namespace detail {
+/// Stands for any model in concept checks: rewards take the model as a template argument.
+struct any_model {};
+}  // namespace detail
+
+/// `void operator()(step_rollouts&, auto& model, std::span<float> out)`: all groups of a step at once, so that work with
+/// the model is batched. It may annotate the rollouts and keep state between steps.
+template <class R, class Model = detail::any_model>
+concept ModelReward = std::movable<R> && requires(R r, step_rollouts& step, Model& model, std::span<float> out) { r(step, model, out); };
+
+template <class R, class Model = detail::any_model>
+concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;
+
+/// One named part of a reward, a value per rollout of the step.
+struct reward_component {
+  std::string name;
+  float weight = 1;
+  std::vector<float> values;
+};
+
+/// The reward of every rollout and the parts that it is made of.
+struct reward_table {
+  std::vector<float> total;
+  std::vector<reward_component> components;
+};
+
+namespace detail {
+
+/// One sentence for what is wrong with a type that was meant to be a reward.
+template <class R, class Model = any_model>
+consteval bool explain_reward() {
+  if constexpr (!Reward<R, Model>) {
+    if constexpr (requires(R& r, rollout const& x) { r(x); } && !requires(R const& r, rollout const& x) { r(x); })
+      static_assert(always_false<R>, "atmanrl: the reward's operator() must be const (trainers share one reward object)");
+    else if constexpr (requires(R const& r, rollout const& x) { r(x); })
+      static_assert(always_false<R>, "atmanrl: the reward's operator() must return something convertible to float");
+    else
+      static_assert(always_false<R>, "atmanrl: not a Reward: write `float operator()(atmanrl::rollout const&) const` (see docs/extending.md#rewards)");
+  }
+  return true;
+}
+
+template <class R>
+std::string reward_name(R const& r) {
+  if constexpr (requires { { R::name } -> std::convertible_to<std::string_view>; }) return std::string(R::name);
+  else return "reward";
+}
+
+}  // namespace detail
+
+/// Values of a reward for all rollouts of a step, whatever its form.
+template <class R, class Model>
+std::vector<float> reward_values(R& reward, step_rollouts& step, Model& model) {
+  static_assert(detail::explain_reward<R, Model>());
+  std::vector<float> out(step.size());
+  if constexpr (ModelReward<R, Model>) {
+    reward(step, model, std::span<float>(out));
+  } else if constexpr (GroupReward<R>) {
+    std::size_t at = 0;
+    for (auto const& g : step.groups) {
+      reward(std::span<rollout const>(g.rollouts), std::span<float>(out).subspan(at, g.rollouts.size()));
+      at += g.rollouts.size();
+    }
+  } else {
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = float(reward(r)); });
+  }
+  return out;
+}
+
+/// Total and components; a reward that is not a sum is its own only component.
+template <class R, class Model>
+reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model) {
+  if constexpr (requires { { reward.table(step, model) } -> std::same_as<reward_table>; }) {
+    return reward.table(step, model);
+  } else {
+    auto values = reward_values(reward, step, model);
+    return {values, {{detail::reward_name(reward), 1.0f, values}}};
+  }
+}
+
+}  // namespace atmanrl

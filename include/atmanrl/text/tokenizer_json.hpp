@@ -1,0 +1,326 @@
+#pragma once
+
+/// \file
+/// Hugging Face's tokenizer.json, read and written, for byte-level BPE tokenizers. Components that would change the
+/// result and are not implemented are refused by name.
+
+#include <atmanrl/io/json.hpp>
+#include <atmanrl/text/byte_alphabet.hpp>
+#include <atmanrl/text/byte_bpe.hpp>
+
+namespace atmanrl {
+
+namespace detail {
+
+/// Reads the fields of one tokenizer.json; every error names the file and the field.
+class tokenizer_json_reader {
+ public:
+  explicit tokenizer_json_reader(std::filesystem::path const& path) : path_(path), file_(path.string()) {
+    spec_.origin = file_;
+  }
+
+  byte_bpe_spec read() {
+    json const root = read_json_file(path_);
+    if (!root.is_object()) refuse("the file", "is not an object");
+    read_model(child(root, "model", ""));
+    if (auto const* const added = optional_child(root, "added_tokens")) read_added(*added);
+    if (auto const* const normalizer = optional_child(root, "normalizer")) read_normalizer(*normalizer, "normalizer");
+    auto const* const pre = optional_child(root, "pre_tokenizer");
+    if (!pre) refuse("pre_tokenizer", "is missing; only byte-level tokenizers can be read");
+    read_pre_tokenizer(*pre, "pre_tokenizer");
+    if (!byte_level_) refuse("pre_tokenizer", "has no ByteLevel; only byte-level tokenizers can be read");
+    if (auto const* const post = optional_child(root, "post_processor")) read_post_processor(*post, "post_processor");
+    read_config();
+    return std::move(spec_);
+  }
+
+ private:
+  [[noreturn]] void refuse(std::string_view field, std::string_view sentence) const {
+    fail<file_error>("{}: {} {}", file_, field, sentence);
+  }
+  static std::string join(std::string_view parent, std::string_view key) {
+    return parent.empty() ? std::string(key) : fmt::format("{}.{}", parent, key);
+  }
+
+  /// The member `key`, nullptr where it is missing or null.
+  static json const* optional_child(json const& j, char const* key) {
+    auto const at = j.find(key);
+    return at == j.end() || at->is_null() ? nullptr : &*at;
+  }
+  json const& child(json const& j, char const* key, std::string_view parent) const {
+    json const* const at = j.is_object() ? optional_child(j, key) : nullptr;
+    if (!at) refuse(join(parent, key), "is missing");
+    return *at;
+  }
+  std::string text(json const& j, char const* key, std::string_view parent) const {
+    json const& at = child(j, key, parent);
+    if (!at.is_string()) refuse(join(parent, key), "is not a text");
+    return at.get<std::string>();
+  }
+  bool flag(json const& j, char const* key, std::string_view parent, bool missing) const {
+    json const* const at = optional_child(j, key);
+    if (!at) return missing;
+    if (!at->is_boolean()) refuse(join(parent, key), "is not true or false");
+    return at->get<bool>();
+  }
+  int id(json const& j, std::string_view field) const {
+    if (!j.is_number_unsigned() || j.get<std::uint64_t>() > 0x7ffffffe) refuse(field, "is not a token id");
+    return int(j.get<std::uint64_t>());
+  }
+
+  void read_model(json const& model) {
+    std::string const type = model.is_object() && model.contains("type") ? text(model, "type", "model") : "BPE";
+    if (type != "BPE") refuse("model.type", fmt::format("is {}; only BPE can be read", type));
+    for (char const* const key : {"continuing_subword_prefix", "end_of_word_suffix"})
+      if (auto const* const part = optional_child(model, key); part && *part != "")
+        refuse(join("model", key), "is set, which is not supported");
+    if (auto const* const dropout = optional_child(model, "dropout"); dropout && *dropout != 0)
+      refuse("model.dropout", "is set, which is not supported");
+    if (flag(model, "byte_fallback", "model", false)) refuse("model.byte_fallback", "is set, which is not supported");
+    spec_.ignore_merges = flag(model, "ignore_merges", "model", false);
+
+    json const& vocab = child(model, "vocab", "model");
+    if (!vocab.is_object() || vocab.empty()) refuse("model.vocab", "is not an object with tokens");
+    for (auto const& [token, number] : vocab.items()) {
+      int const at = id(number, fmt::format("model.vocab[\"{}\"]", token));
+      // A few holes in the numbering are usual; a huge id must not become a huge allocation.
+      if (std::size_t(at) >= 2 * vocab.size() + 65536)
+        refuse("model.vocab", fmt::format("gives \"{}\" the id {} but has {} tokens", token, at, vocab.size()));
+      auto bytes = from_byte_alphabet(token);
+      bool const usable = bytes && !bytes->empty();
+      if (!free_slot(at)) refuse("model.vocab", fmt::format("gives the id {} to two tokens", at));
+      set(at, usable ? std::move(*bytes) : token, usable ? token_kind::normal : token_kind::unused);
+      ids_.emplace(token, at);
+    }
+
+    json const& merges = child(model, "merges", "model");
+    if (!merges.is_array()) refuse("model.merges", "is not a list");
+    spec_.merges.reserve(merges.size());
+    for (std::size_t rank = 0; rank < merges.size(); ++rank) read_merge(merges[rank], rank);
+  }
+
+  void read_merge(json const& merge, std::size_t rank) {
+    std::string left, right;
+    if (merge.is_string()) {
+      auto const& both = merge.get_ref<std::string const&>();
+      std::size_t const space = both.find(' ');
+      if (space != std::string::npos) left = both.substr(0, space), right = both.substr(space + 1);
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      left = merge[0].get<std::string>(), right = merge[1].get<std::string>();
+    }
+    auto const field = [&] { return fmt::format("model.merges[{}]", rank); };
+    if (left.empty() || right.empty()) refuse(field(), "is not two tokens");
+    auto const known = [&](std::string const& token) {
+      auto const at = ids_.find(token);
+      if (at == ids_.end()) refuse(field(), fmt::format("needs \"{}\", which is not in model.vocab", token));
+      return at->second;
+    };
+    spec_.merges.push_back({known(left), known(right), known(left + right)});
+  }
+
+  void read_added(json const& list) {
+    if (!list.is_array()) refuse("added_tokens", "is not a list");
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      std::string const field = fmt::format("added_tokens[{}]", i);
+      std::string const content = text(list[i], "content", field);
+      int const at = id(child(list[i], "id", field), join(field, "id"));
+      if (content.empty()) refuse(join(field, "content"), "is empty");
+      for (char const* const key : {"single_word", "lstrip", "rstrip"})
+        if (flag(list[i], key, field, false)) refuse(join(field, key), "is set, which is not supported");
+      if (std::size_t(at) >= 2 * (ids_.size() + list.size()) + 65536)
+        refuse(join(field, "id"), fmt::format("is {} but there are {} tokens", at, ids_.size() + list.size()));
+      set(at, content, flag(list[i], "special", field, false) ? token_kind::special : token_kind::added);
+    }
+  }
+
+  void read_normalizer(json const& j, std::string const& field) {
+    std::string const type = text(j, "type", field);
+    if (type == "NFC")
+      spec_.nfc = true;
+    else if (type == "Sequence")
+      for (json const& part : children(j, "normalizers", field)) read_normalizer(part, field);
+    else
+      refuse(join(field, "type"), fmt::format("is {}, which is not supported", type));
+  }
+
+  json const& children(json const& j, char const* key, std::string_view parent) const {
+    json const& list = child(j, key, parent);
+    if (!list.is_array()) refuse(join(parent, key), "is not a list");
+    return list;
+  }
+
+  void read_pre_tokenizer(json const& j, std::string const& field) {
+    std::string const type = text(j, "type", field);
+    if (type != "Sequence" && byte_level_) refuse(field, fmt::format("has {} behind ByteLevel, which is not supported", type));
+    if (type == "Sequence") {
+      for (json const& part : children(j, "pretokenizers", field)) read_pre_tokenizer(part, field);
+    } else if (type == "Split") {
+      std::string const behavior = text(j, "behavior", field);
+      // Isolated keeps matches and the text between them, whichever of the two `invert` calls the match.
+      if (behavior != "Isolated") refuse(join(field, "behavior"), fmt::format("is {}; only Isolated is supported", behavior));
+      json const& pattern = child(j, "pattern", field);
+      if (!pattern.is_object() || !pattern.contains("Regex"))
+        refuse(join(field, "pattern"), "is not a Regex, which alone is supported");
+      spec_.splits.push_back(text(pattern, "Regex", join(field, "pattern")));
+    } else if (type == "Digits") {
+      spec_.splits.push_back(std::string(single_digit_split) + (flag(j, "individual_digits", field, false) ? "" : "+"));
+    } else if (type == "ByteLevel") {
+      if (flag(j, "add_prefix_space", field, true)) refuse(join(field, "add_prefix_space"), "is set, which is not supported");
+      if (flag(j, "use_regex", field, true)) spec_.splits.emplace_back(gpt2_split);
+      byte_level_ = true;
+    } else {
+      refuse(join(field, "type"), fmt::format("is {}, which is not supported", type));
+    }
+  }
+
+  /// Only says which token a text begins with; one that is put behind the text has no use in front of generation.
+  void read_post_processor(json const& j, std::string const& field) {
+    std::string const type = text(j, "type", field);
+    if (type == "Sequence") {
+      for (json const& part : children(j, "processors", field)) read_post_processor(part, field);
+    } else if (type == "TemplateProcessing") {
+      for (json const& part : children(j, "single", field)) {
+        if (!part.is_object() || part.contains("Sequence")) break;
+        if (spec_.bos >= 0) refuse(join(field, "single"), "puts several tokens in front of a text, which is not supported");
+        std::string const name = text(child(part, "SpecialToken", field), "id", field);
+        json const& entry = child(child(j, "special_tokens", field), name.c_str(), join(field, "special_tokens"));
+        json const& numbers = children(entry, "ids", join(field, "special_tokens"));
+        if (numbers.size() != 1) refuse(join(field, "special_tokens"), fmt::format("gives {} not exactly one id", name));
+        spec_.bos = id(numbers[0], join(field, "special_tokens"));
+      }
+    } else if (type != "ByteLevel") {
+      refuse(join(field, "type"), fmt::format("is {}, which is not supported", type));
+    }
+  }
+
+  /// tokenizer_config.json and chat_template.jinja beside the file, where they exist.
+  void read_config() {
+    std::filesystem::path const folder = path_.parent_path();
+    if (auto const config = folder / "tokenizer_config.json"; std::filesystem::exists(config)) {
+      json const j = read_json_file(config);
+      if (!j.is_object()) fail<file_error>("{}: is not an object", config.string());
+      if (auto const* eos = optional_child(j, "eos_token")) {
+        if (eos->is_object()) eos = optional_child(*eos, "content");
+        if (!eos || !eos->is_string()) fail<file_error>("{}: eos_token is not a text", config.string());
+        auto const& name = eos->get_ref<std::string const&>();
+        for (int at = 0; at < int(spec_.tokens.size()) && spec_.eos < 0; ++at)
+          if (spec_.kinds[std::size_t(at)] == token_kind::special && spec_.tokens[std::size_t(at)] == name) spec_.eos = at;
+        if (spec_.eos < 0) fail<file_error>("{}: eos_token \"{}\" is not a special token", config.string(), name);
+      }
+      if (auto const* const chat = optional_child(j, "chat_template"); chat && chat->is_string())
+        spec_.chat_template = chat->get<std::string>();
+    }
+    if (auto const chat = folder / "chat_template.jinja"; std::filesystem::exists(chat))
+      spec_.chat_template = read_text_file(chat);
+  }
+
+  bool free_slot(int at) const { return std::size_t(at) >= taken_.size() || !taken_[std::size_t(at)]; }
+  void set(int at, std::string bytes, token_kind kind) {
+    if (std::size_t(at) >= spec_.tokens.size()) {
+      spec_.tokens.resize(std::size_t(at) + 1);
+      spec_.kinds.resize(std::size_t(at) + 1, token_kind::unused);
+      taken_.resize(std::size_t(at) + 1);
+    }
+    spec_.tokens[std::size_t(at)] = std::move(bytes);
+    spec_.kinds[std::size_t(at)] = kind;
+    taken_[std::size_t(at)] = true;
+  }
+
+  std::filesystem::path path_;
+  std::string file_;
+  byte_bpe_spec spec_;
+  std::vector<bool> taken_;
+  std::unordered_map<std::string, int> ids_;  // as spelled in model.vocab
+  bool byte_level_ = false;
+};
+
+}  // namespace detail
+
+/// Reads a tokenizer.json, and the end-of-text token from a tokenizer_config.json beside it.
+/// \throws file_error that names the file and the field
+inline byte_bpe_spec read_tokenizer_json(std::filesystem::path const& path) {
+  return detail::tokenizer_json_reader(path).read();
+}
+
+/// Writes tokenizer.json and tokenizer_config.json into `folder` so that the same text gets the same ids in Hugging Face
+/// transformers. Whatever it was read from, splits become `Split` patterns.
+/// \throws file_error when a file cannot be written
+inline void write_tokenizer_json(byte_bpe_spec const& spec, std::filesystem::path const& folder) {
+  json added = json::array(), vocab = json::object(), merges = json::array();
+  auto const spelled = [&](int id) { return to_byte_alphabet(spec.tokens[std::size_t(id)]); };
+  for (int id = 0; id < int(spec.tokens.size()); ++id) {
+    token_kind const kind = spec.kinds[std::size_t(id)];
+    std::string const& bytes = spec.tokens[std::size_t(id)];
+    if (bytes.empty()) continue;
+    // Added tokens stand in the vocabulary too: transformers numbers those that do not anew.
+    bool const first = vocab.emplace(kind == token_kind::normal ? spelled(id) : bytes, id).second;
+    expects<file_error>(first, "{}: token {} of {} is spelled like another one, which tokenizer.json cannot hold",
+                        folder.string(), id, spec.origin);
+    if (kind != token_kind::special && kind != token_kind::added) continue;
+    added.push_back({{"id", id},
+                     {"content", bytes},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", kind == token_kind::special}});
+  }
+  for (bpe_merge const& m : spec.merges) merges.push_back(spelled(m.left) + ' ' + spelled(m.right));
+
+  json splits = json::array();
+  for (std::string const& pattern : spec.splits)
+    splits.push_back({{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  json const byte_level{
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  splits.push_back(byte_level);
+
+  json post;
+  if (spec.bos >= 0) {
+    std::string const& name = spec.tokens[std::size_t(spec.bos)];
+    auto const special = [&](int type) -> json { return {{"SpecialToken", {{"id", name}, {"type_id", type}}}}; };
+    auto const sequence = [&](char const* which, int type) -> json {
+      return {{"Sequence", {{"id", which}, {"type_id", type}}}};
+    };
+    post = {{"type", "TemplateProcessing"},
+            {"single", json::array({special(0), sequence("A", 0)})},
+            {"pair", json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
+            {"special_tokens",
+             {{name,
+               {{"id", name},
+                {"ids", json::array({spec.bos})},
+                {"tokens", json::array({name})}}}}}};
+  }
+
+  json root;
+  root["version"] = "1.0";
+  root["truncation"] = nullptr;
+  root["padding"] = nullptr;
+  root["added_tokens"] = std::move(added);
+  root["normalizer"] = spec.nfc ? json{{"type", "NFC"}} : json();
+  root["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", std::move(splits)}};
+  root["post_processor"] = std::move(post);
+  root["decoder"] = byte_level;
+  root["model"] = {{"type", "BPE"},
+                   {"dropout", nullptr},
+                   {"unk_token", nullptr},
+                   {"continuing_subword_prefix", nullptr},
+                   {"end_of_word_suffix", nullptr},
+                   {"fuse_unk", false},
+                   {"byte_fallback", false},
+                   {"ignore_merges", spec.ignore_merges},
+                   {"vocab", std::move(vocab)},
+                   {"merges", std::move(merges)}};
+  json config;
+  config["tokenizer_class"] = "PreTrainedTokenizerFast";
+  config["clean_up_tokenization_spaces"] = false;
+  if (spec.bos >= 0) config["bos_token"] = spec.tokens[std::size_t(spec.bos)];
+  if (spec.eos >= 0) config["eos_token"] = spec.tokens[std::size_t(spec.eos)];
+  if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
+
+  // Replacement, so that an unused token of broken UTF-8 cannot end the export.
+  auto const print = [](json const& j) { return j.dump(1, ' ', false, json::error_handler_t::replace) + '\n'; };
+  write_file_atomically(folder / "tokenizer.json", print(root));
+  write_file_atomically(folder / "tokenizer_config.json", print(config));
+}
+
+}  // namespace atmanrl

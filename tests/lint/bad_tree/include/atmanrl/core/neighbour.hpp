@@ -1,0 +1,6 @@
+/// \file
+/// No guard, a macro in the wrong place, and a name for everybody.
+#include <vector>
+#define ATMANRL_MISPLACED 1
+#define TWICE(x) ((x) + (x))
+using namespace std;

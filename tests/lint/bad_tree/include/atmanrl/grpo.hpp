@@ -1,0 +1,4 @@
+#pragma once
+/// \file
+/// An umbrella.
+#include <atmanrl/rl/trainer.hpp>

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Checks that compile something in the way in which a user's unit is compiled.
+
+compile.py headers --root include --out DIR     each header of atmanrl/ compiles as the only include of a unit
+compile.py error FILE.cpp --expect REGEX        FILE.cpp does not compile, and the compiler's text matches REGEX
+both with  --commands compile_commands.json --unit UNIT.cpp: UNIT's command in that file is the one that is used,
+after the words of --launcher (ccache: not optimised objects instead of a mere syntax check, but cached ones)
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+
+def command_of(options):
+    """The command and folder in which the unit would be compiled, without its input and output, and not optimised."""
+    for entry in json.loads(options.commands.read_text()):
+        if pathlib.Path(entry["file"]) == options.unit:
+            words = shlex.split(entry["command"])
+            kept, skip = [], False
+            for word in words:
+                if skip or word in ("-c", entry["file"], "-MD", "-MMD"):
+                    skip = False
+                elif word in ("-o", "-MT", "-MF"):
+                    skip = True
+                else:
+                    kept.append(word)
+            return [*options.launcher, *kept, "-O0"], entry["directory"]
+    sys.exit(f"{options.commands} has no command for {options.unit}")
+
+
+def compile_unit(command, directory, source, output):
+    done = subprocess.run([*command, "-c", source, "-o", output], cwd=directory, capture_output=True, text=True,
+                          env={**os.environ, "LC_ALL": "C"})
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def headers(options):
+    command, directory = command_of(options)
+    # The tree that is checked comes first, so that a test tree is not served from the real one.
+    first_option = next(i for i, word in enumerate(command) if word.startswith("-"))
+    command.insert(first_option, f"-I{options.root}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    names = sorted(p.relative_to(options.root).as_posix() for p in (options.root / "atmanrl").rglob("*.hpp"))
+    names = [name for name in names if not re.match(r"atmanrl/cuda(/|\.hpp$)", name)]
+    if not names:
+        sys.exit(f"no headers in {options.root}")
+
+    def check(name):
+        source = options.out / (name.replace("/", ".") + ".cpp")
+        text = f"#include <{name}>\n"
+        if not source.is_file() or source.read_text() != text:
+            source.write_text(text)
+        return name, *compile_unit(command, directory, str(source), str(source.with_suffix(".o")))
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        failed = [(name, text) for name, ok, text in pool.map(check, names) if not ok]
+    for name, text in failed:
+        print(f"{name} does not compile alone:\n{text}")
+    print(f"{len(names) - len(failed)} of {len(names)} headers compile alone")
+    return 1 if failed else 0
+
+
+def error(options):
+    command, directory = command_of(options)
+    ok, text = compile_unit(command, directory, str(options.file), os.devnull)
+    if ok:
+        print(f"{options.file} compiles, but must not")
+    elif not re.search(options.expect, text):
+        print(f"{options.file} does not compile, but the text does not match {options.expect}:\n{text}")
+    else:
+        return 0
+    return 1
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--commands", type=pathlib.Path, required=True)
+    parser.add_argument("--unit", type=pathlib.Path, required=True)
+    parser.add_argument("--launcher", default="", type=str.split)
+    checks = parser.add_subparsers(required=True)
+    one = checks.add_parser("headers")
+    one.set_defaults(run=headers)
+    one.add_argument("--root", type=pathlib.Path, required=True)
+    one.add_argument("--out", type=pathlib.Path, required=True)
+    one.add_argument("--jobs", type=int, default=2)
+    two = checks.add_parser("error")
+    two.set_defaults(run=error)
+    two.add_argument("file", type=pathlib.Path)
+    two.add_argument("--expect", required=True)
+    options = parser.parse_args()
+    return options.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Checks of the source tree that need no compiler: layout.py CHECK... --root DIR [--expect FILE].
+
+Every complaint is a line `CHECK: file: sentence`. With --expect the complaints must be exactly the lines of FILE: that
+is how the checks themselves are tested, on a tree that breaks every rule.
+"""
+import argparse
+import pathlib
+import re
+import sys
+
+# A header includes its own folder and folders of a lower rank (docs/architecture.md).
+RANKS = {"core": 0, "backend": 1, "attention": 2, "io": 2, "text": 3, "ops": 3, "cpu": 4, "cuda": 4, "optim": 4, "nn": 5,
+         "tasks": 6, "saliency": 6, "rl": 7, "experiment": 8}
+# Packages that only some folders may include: they cost compile time, or belong to one part.
+PACKAGES = [
+    (r"(unsupported/)?Eigen/", {"cpu"}),
+    (r"nlohmann/", {"io", "text", "tasks", "experiment"}),
+    (r"pcre2", {"text"}),
+    (r"(CLI/|CLI11|catch2/|benchmark/)", set()),
+]
+# Macros outside core/config.hpp: those that a package's header asks for before it is included.
+MACROS_ASKED_FOR = {"PCRE2_CODE_UNIT_WIDTH": "text"}
+NOT_OURS = {".git", "build", "data", "runs", "__pycache__"}
+
+
+def headers_of(root):
+    top = root / "include" / "atmanrl"
+    return sorted(p for p in top.rglob("*") if p.suffix in (".hpp", ".cuh")), top
+
+
+def folder_of(path, top):
+    parts = path.relative_to(top).parts
+    return parts[0] if len(parts) > 1 else None  # None: an umbrella header
+
+
+def layering(root):
+    files, top = headers_of(root)
+    for path in files:
+        name, folder = path.relative_to(top), folder_of(path, top)
+        if folder is not None and folder not in RANKS:
+            yield name, f"folder {folder}/ has no rank"
+            continue
+        for kind, target in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', path.read_text(), re.M):
+            if kind == '"':
+                yield name, f'includes "{target}"; write <atmanrl/...> or <package/...>'
+                continue
+            for pattern, allowed in PACKAGES:
+                if re.match(pattern, target) and folder not in allowed:
+                    yield name, f"may not include <{target}>"
+            if not target.startswith("atmanrl/"):
+                continue
+            parts = target.split("/")
+            if folder is None:
+                continue
+            if len(parts) == 2:
+                yield name, f"may not include the umbrella header {parts[1]}"
+            elif parts[1] not in RANKS:
+                yield name, f"includes {parts[1]}/, which has no rank"
+            elif parts[1] != folder and RANKS[parts[1]] >= RANKS[folder]:
+                yield name, f"{folder}/ (rank {RANKS[folder]}) may not include {parts[1]}/ (rank {RANKS[parts[1]]})"
+
+
+def headers(root):
+    files, top = headers_of(root)
+    if not files:
+        yield "include/atmanrl", "has no headers"
+    for path in files:
+        name, text = path.relative_to(top), path.read_text()
+        if not re.search(r"^#pragma once$", text, re.M):
+            yield name, "has no #pragma once"
+        if not re.search(r"^/// \\file$", text, re.M):
+            yield name, "has no doc comment of its own (/// \\file)"
+        if re.search(r"^\s*using\s+namespace\b", text, re.M):
+            yield name, "has a using-directive"
+
+
+def macros(root):
+    files, top = headers_of(root)
+    for path in files:
+        name, folder = path.relative_to(top), folder_of(path, top)
+        for macro in re.findall(r"^\s*#\s*define\s+(\w+)", path.read_text(), re.M):
+            if MACROS_ASKED_FOR.get(macro) == folder and folder is not None:
+                continue
+            if not macro.startswith("ATMANRL_"):
+                yield name, f"macro {macro} does not begin with ATMANRL_"
+            elif name.as_posix() not in ("core/config.hpp", "cuda/compat.cuh", "cuda/compat.hpp"):
+                yield name, f"macro {macro} belongs into core/config.hpp"
+
+
+def words(root):
+    wrong = re.compile(r"\b(TODO|FIXME|XXX|not implemented|stub)\b", re.I)
+    for folder in ("include", "examples", "bench"):
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in (".hpp", ".cuh", ".cpp", ".cu"):
+                for found in wrong.findall(path.read_text()):
+                    yield path.relative_to(root), f"holds the word {found}"
+
+
+def paths(root):
+    personal = re.compile(rb"(?<![\w.~-])/(?:home|root|work|Users)/\w[^\s\"']*")
+    bad_tree = root / "tests" / "lint" / "bad_tree"
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if NOT_OURS & set(parts[:-1]) or bad_tree in path.parents or not path.is_file() or path.is_symlink():
+            continue
+        content = path.read_bytes()
+        if b"\0" in content:
+            continue
+        for found in sorted(set(personal.findall(content))):
+            yield path.relative_to(root), f"holds the path {found.decode(errors='replace')} of somebody's machine"
+
+
+def quoted(root, source, part):
+    """The text that a block marked `<!-- source:part -->` must be, or a complaint."""
+    path = root / source
+    if not path.is_file():
+        return None, f"quotes {source}, which does not exist"
+    text = path.read_text()
+    if part:
+        match = re.search(rf"^[ \t]*// \[{re.escape(part)}\]\n(.*?)^[ \t]*// \[/{re.escape(part)}\]$", text, re.M | re.S)
+        if not match:
+            return None, f"quotes {source}:{part}, which is not marked there"
+        text = match[1]
+    return text, None
+
+
+def readme(root):
+    readme_path = root / "README.md"
+    if readme_path.is_file():
+        blocks = re.findall(r"(?:^<!-- [^\n]*-->\n)?^```cpp\n", readme_path.read_text(), re.M)
+        for block in blocks:
+            if not block.startswith("<!-- "):
+                yield "README.md", "has a C++ block that is not quoted from examples/"
+    for path in [readme_path, *sorted((root / "docs").rglob("*.md"))]:
+        if not path.is_file():
+            continue
+        name, text = path.relative_to(root), path.read_text()
+        marks = re.findall(r"^<!-- (examples/[^\s:]+)(?::(\S+))? -->$", text, re.M)
+        blocks = re.findall(r"^<!-- (examples/[^\s:]+)(?::(\S+))? -->\n```[a-z+]*\n(.*?)^```$", text, re.M | re.S)
+        if len(marks) != len(blocks):
+            yield name, "has a quotation mark without a fenced block right below it"
+        for source, part, block in blocks:
+            text, complaint = quoted(root, source, part)
+            if complaint:
+                yield name, complaint
+            elif text != block:
+                yield name, f"its block is not equal to {source}{':' + part if part else ''}"
+
+
+CHECKS = {check.__name__: check for check in (layering, headers, macros, words, paths, readme)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checks", nargs="+", choices=CHECKS)
+    parser.add_argument("--root", type=pathlib.Path, required=True)
+    parser.add_argument("--expect", type=pathlib.Path)
+    options = parser.parse_args()
+    complaints = [f"{check}: {pathlib.PurePath(name).as_posix()}: {sentence}"
+                  for check in options.checks for name, sentence in CHECKS[check](options.root)]
+    if options.expect:
+        expected = options.expect.read_text().splitlines()
+        for line in sorted(set(expected) - set(complaints)):
+            print("not found:", line)
+        for line in sorted(set(complaints) - set(expected)):
+            print("not expected:", line)
+        return 0 if sorted(expected) == sorted(complaints) else 1
+    print("\n".join(complaints) if complaints else "nothing to complain about")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+#include <atmanrl/ops/elementwise.hpp>
+
+#include "catch.hpp"
+#include "gradient_check.hpp"
+
+#include <limits>
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+TEST_CASE("add_bias: backward agrees with the complex step, and adds") {
+  index_t const rows = 4, dim = 3;
+  auto const bias = random_values(dim, 1), x = random_values(rows * dim, 2), dy = random_values(rows * dim, 3);
+  reference_backend backend;
+  auto const forward = [&]<class T>(std::vector<T> const& b) {
+    std::vector<T> y = converted<T>(x);
+    add_bias(backend, as(b, {dim}), as(y, {rows, dim}));
+    return y;
+  };
+  CHECK(forward(bias)[7] == x[7] + bias[1]);
+  auto const expected = complex_step_gradient(bias, [&](auto const& at) { return weighted_sum(forward(at), dy); });
+  std::vector<double> dbias(bias.size(), 1);
+  add_bias_backward(backend, as(dy, {rows, dim}), as(dbias, {dim}));
+  for (std::size_t i = 0; i < dbias.size(); ++i) CHECK(dbias[i] == Approx(1 + expected[i]).epsilon(1e-13));
+}
+
+TEST_CASE("scale and sum_of_squares: by hand, and a value that is not finite is not hidden") {
+  reference_backend backend;
+  std::vector<float> x{1, -2, 3};
+  scale(backend, as(x, {3}), 2.f);
+  CHECK(x == std::vector<float>{2, -4, 6});
+  CHECK(sum_of_squares(backend, as(x, {3})) == 56);
+  x[1] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(std::isnan(sum_of_squares(backend, as(x, {3}))));
+  x[1] = std::numeric_limits<float>::infinity();
+  CHECK(std::isinf(sum_of_squares(backend, as(x, {3}))));
+  CHECK(sum_of_squares(backend, view<float, 1>()) == 0);
+}
+
+TEST_CASE("sum_of_squares: large finite floats do not overflow") {
+  reference_backend backend;
+  std::vector<float> x{1e30f, 1e30f};
+  CHECK(sum_of_squares(backend, as(x, {2})) == Approx(2e60));
+}
+
+TEST_CASE("add_bias: extents that disagree are named") {
+  reference_backend backend;
+  std::vector<float> bias(3), y(8);
+  CHECK_THROWS_WITH(add_bias(backend, as(bias, {3}), as(y, {2, 4})), ATMANRL_CONTAINS("a bias of 3 elements for y [2, 4]"));
+  CHECK_THROWS_WITH(add_bias_backward(backend, as(y, {2, 4}), as(bias, {3})),
+                    ATMANRL_CONTAINS("a bias gradient of 3 elements for dy [2, 4]"));
+}

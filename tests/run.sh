@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Installs what is needed, builds everything and runs every test. Tests that need the data folder (ATMANRL_DATA_DIR) are
+# skipped and counted without it. Arguments go to ctest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# The tests run in other folders.
+if [ -n "${ATMANRL_DATA_DIR:-}" ] && [ -d "$ATMANRL_DATA_DIR" ]; then
+  ATMANRL_DATA_DIR=$(cd "$ATMANRL_DATA_DIR" && pwd)
+  export ATMANRL_DATA_DIR
+fi
+bash cmake/install_dependencies.sh
+cmake --preset release
+cmake --build --preset release --parallel "$(nproc)"
+exec ctest --test-dir build/release --output-on-failure -j2 "$@"
