@@ -170,7 +170,7 @@ struct attention<reference_backend> {
     static_assert(!has_row_min<Params>, "atmanrl: an edit that looks at the row's smallest score has no backward pass");
     for (index_t i = 0; i < dqkv.size(); ++i) dqkv.data()[i] = T{};
     std::vector<T> scores(std::size_t(plan.longest));
-    real_t<T> const scale(e.scale());
+    auto const scale = real_t<T>(e.scale());
     for (index_t i = 0; i < plan.sequences.extent(0); ++i) {
       attention_sequence const& s = plan.sequences(i);
       for (int r = 0; r < s.rows; ++r) {

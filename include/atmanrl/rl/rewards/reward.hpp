@@ -67,7 +67,7 @@ consteval bool explain_reward() {
 }
 
 template <class R>
-std::string reward_name(R const& r) {
+std::string reward_name() {
   if constexpr (requires { { R::name } -> std::convertible_to<std::string_view>; }) return std::string(R::name);
   else return "reward";
 }
@@ -100,7 +100,7 @@ reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model) {
     return reward.table(step, model);
   } else {
     auto values = reward_values(reward, step, model);
-    return {values, {{detail::reward_name(reward), 1.0f, values}}};
+    return {values, {{detail::reward_name<R>(), 1.0f, values}}};
   }
 }
 

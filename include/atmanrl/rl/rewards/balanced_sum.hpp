@@ -1,0 +1,85 @@
+#pragma once
+
+/// \file
+/// A main reward plus λ times an auxiliary one, where λ is a number or is chosen from the spreads of the two: a weight
+/// is not portable between models and tasks, the share of the spread within groups is.
+
+#include <atmanrl/rl/rewards/reward.hpp>
+
+#include <cmath>
+
+namespace atmanrl {
+
+namespace detail {
+/// Mean over groups of the population standard deviation within the group.
+inline double spread_within_groups(std::span<float const> values, std::size_t group_size) {
+  double sum = 0;
+  std::size_t groups = 0;
+  for (std::size_t i = 0; i + group_size <= values.size(); i += group_size, ++groups) {
+    double mean = 0, square = 0;
+    for (float const x : values.subspan(i, group_size)) mean += double(x) / double(group_size);
+    for (float const x : values.subspan(i, group_size)) square += (double(x) - mean) * (double(x) - mean) / double(group_size);
+    sum += std::sqrt(square);
+  }
+  return groups ? sum / double(groups) : 0;
+}
+}  // namespace detail
+
+namespace rewards {
+
+/// R = main + λ auxiliary (arXiv:2604.16158, section 3.3, with main = outcome and auxiliary = saliency).
+/// With `share` > 0, λ is settled at the first step in which both rewards vary within groups, so that λ times the
+/// auxiliary's spread is `share` times the main one's; until then the given weight holds.
+template <class Main, class Auxiliary>
+class balanced_sum {
+ public:
+  static constexpr std::string_view name = "balanced_sum";
+
+  explicit balanced_sum(Main main = Main{}, Auxiliary auxiliary = Auxiliary{}, double weight = 1, double share = 0)
+      : main_(std::move(main)), auxiliary_(std::move(auxiliary)), weight_(weight), share_(share), settled_(share <= 0) {}
+
+  template <class Model>
+    requires(Reward<Main, Model> && Reward<Auxiliary, Model>)
+  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
+    auto const all = table(step, model);
+    std::copy(all.total.begin(), all.total.end(), out.begin());
+  }
+
+  template <class Model>
+    requires(Reward<Main, Model> && Reward<Auxiliary, Model>)
+  reward_table table(step_rollouts& step, Model& model) {
+    auto a = reward_values(main_, step, model), b = reward_values(auxiliary_, step, model);
+    if (!settled_ && !step.groups.empty()) {
+      std::size_t const size = step.groups.front().rollouts.size();
+      double const main_spread = atmanrl::detail::spread_within_groups(a, size), own_spread = atmanrl::detail::spread_within_groups(b, size);
+      if (main_spread > 0 && own_spread > 0) {
+        weight_ = share_ * main_spread / own_spread;
+        settled_ = true;
+      }
+    }
+    reward_table t;
+    for (std::size_t i = 0; i < a.size(); ++i) t.total.push_back(a[i] + float(weight_) * b[i]);
+    t.components.push_back({atmanrl::detail::reward_name<Main>(), 1.0f, std::move(a)});
+    t.components.push_back({atmanrl::detail::reward_name<Auxiliary>(), float(weight_), std::move(b)});
+    return t;
+  }
+
+  Main& main() { return main_; }
+  Auxiliary& auxiliary() { return auxiliary_; }
+  double weight() const { return weight_; }
+  bool settled() const { return settled_; }
+  /// Puts back what a checkpoint remembered.
+  void settle(double weight) {
+    weight_ = weight;
+    settled_ = true;
+  }
+
+ private:
+  Main main_;
+  Auxiliary auxiliary_;
+  double weight_, share_;
+  bool settled_;
+};
+
+}  // namespace rewards
+}  // namespace atmanrl
