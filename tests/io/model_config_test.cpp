@@ -115,7 +115,10 @@ TEST_CASE("model_config: every unsupported or wrong field is refused with the fi
   };
   std::vector<fault> const faults{
       {"MistralForCausalLM", [](json& c) { c["architectures"] = {"MistralForCausalLM"}; }},
-      {"architectures", [](json& c) { c["architectures"] = {"LlamaForCausalLM", "Other"}; }},
+      {"architectures",
+       [](json& c) {
+         c["architectures"] = {"LlamaForCausalLM", "Other"};
+       }},
       {"architectures", [](json& c) { c["architectures"] = 3; }},
       {"architectures is missing", [](json& c) { c.erase("architectures"), c.erase("model_type"); }},
       {"model_type", [](json& c) { c["model_type"] = "qwen2"; }},
@@ -125,8 +128,14 @@ TEST_CASE("model_config: every unsupported or wrong field is refused with the fi
       {"mlp_bias", [](json& c) { c["mlp_bias"] = true; }},
       {"mlp_bias", [](json& c) { c["mlp_bias"] = "no"; }},
       {"use_sliding_window", [](json& c) { c["use_sliding_window"] = true; }},
-      {"layer_types", [](json& c) { c["layer_types"] = {"full_attention", "sliding_attention"}; }},
-      {"quantization_config", [](json& c) { c["quantization_config"] = {{"bits", 4}}; }},
+      {"layer_types",
+       [](json& c) {
+         c["layer_types"] = {"full_attention", "sliding_attention"};
+       }},
+      {"quantization_config",
+       [](json& c) {
+         c["quantization_config"] = {{"bits", 4}};
+       }},
       {"partial_rotary_factor", [](json& c) { c["partial_rotary_factor"] = 0.5; }},
       {"rope_scaling.rope_type \"yarn\"", [](json& c) { c["rope_scaling"]["rope_type"] = "yarn"; }},
       {"rope_scaling.beta_fast", [](json& c) { c["rope_scaling"]["beta_fast"] = 1; }},
@@ -136,10 +145,12 @@ TEST_CASE("model_config: every unsupported or wrong field is refused with the fi
       {"rope_scaling.rope_type is missing", [](json& c) { c["rope_scaling"].erase("rope_type"); }},
       {"rope_scaling.factor is not a known key", [](json& c) { c["rope_scaling"]["rope_type"] = "default"; }},
       {"low_freq_factor", [](json& c) { c["rope_scaling"]["low_freq_factor"] = 4; }},
-      {"original_max_position_embeddings",
-       [](json& c) { c["rope_scaling"]["original_max_position_embeddings"] = 0; }},
+      {"original_max_position_embeddings", [](json& c) { c["rope_scaling"]["original_max_position_embeddings"] = 0; }},
       {"rope_scaling is not a JSON object", [](json& c) { c["rope_scaling"] = "llama3"; }},
-      {"disagree", [](json& c) { c["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 10000}}; }},
+      {"disagree",
+       [](json& c) {
+         c["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 10000}};
+       }},
       {"rope_theta", [](json& c) { c["rope_theta"] = 0; }},
       {"num_hidden_layers is missing", [](json& c) { c.erase("num_hidden_layers"); }},
       {"num_hidden_layers", [](json& c) { c["num_hidden_layers"] = 0; }},
@@ -154,7 +165,10 @@ TEST_CASE("model_config: every unsupported or wrong field is refused with the fi
       {"head_dim", [](json& c) { c["head_dim"] = 127; }},
       {"rms_norm_eps", [](json& c) { c["rms_norm_eps"] = -1; }},
       {"bos_token_id", [](json& c) { c["bos_token_id"] = 128256; }},
-      {"eos_token_id", [](json& c) { c["eos_token_id"] = {1, -1}; }},
+      {"eos_token_id",
+       [](json& c) {
+         c["eos_token_id"] = {1, -1};
+       }},
       {"eos_token_id", [](json& c) { c["eos_token_id"] = 999999; }},
       {"eos_token_id", [](json& c) { c["eos_token_id"] = std::uint64_t(1) << 40; }},
       {"not a JSON object", [](json& c) { c = json::array({1}); }},
@@ -182,7 +196,8 @@ TEST_CASE("model_config: what is written reads back the same") {
   CHECK_THROWS_AS(to_hugging_face_config(odd, "float32"), usage_error);
 }
 
-// Values of transformers' _compute_llama3_parameters for Llama 3.2: inv_freq of the plain rule divided by that of the scaled one.
+// Values of transformers' _compute_llama3_parameters for Llama 3.2: inv_freq of the plain rule divided by that of the
+// scaled one.
 TEST_CASE("model_config: rotary divisors are those of transformers") {
   model_config c = parse_hugging_face_config(llama_3_2_3b(), nullptr, "config.json");
   std::vector<double> const d = rope_divisors(c);

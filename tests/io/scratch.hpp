@@ -39,7 +39,8 @@ inline void put(std::filesystem::path const& path, std::string_view bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc).write(bytes.data(), std::streamsize(bytes.size()));
 }
 
-/// The sentence of the E that `act` throws, or nothing when it throws none. Other exceptions pass through and fail the test.
+/// The sentence of the E that `act` throws, or nothing when it throws none. Other exceptions pass through and fail the
+/// test.
 template <class E = atmanrl::file_error, class Act>
 std::optional<std::string> complaint(Act act) {
   try {

@@ -2,8 +2,8 @@
 
 /// \file
 /// Checkpoints of a training run that survive a crash at any moment. Each is one file `step-000012.checkpoint`:
-/// 8 bytes "ATMANRL1", file size (u64), header length (u64), header (JSON: step, arrays, state_bytes), zero bytes up to a
-/// multiple of 8, the arrays (float32, each padded to 8), the state's text, XXH64 of everything before (u64).
+/// 8 bytes "ATMANRL1", file size (u64), header length (u64), header (JSON: step, arrays, state_bytes), zero bytes up to
+/// a multiple of 8, the arrays (float32, each padded to 8), the state's text, XXH64 of everything before (u64).
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -156,29 +156,35 @@ inline checkpoint load_checkpoint(std::filesystem::path const& path) {
   };
   auto const text = take(length, "the header");
   json const header = parse_json({reinterpret_cast<char const*>(text.data()), text.size()}, name + " (header)");
+  auto whole_number = [&](json const& object, char const* field) {
+    expects<file_error>(object.is_object() && object.contains(field) && object[field].is_number_unsigned(),
+                        "{}: the header's {} is no whole number", name, field);
+    return object[field].get<std::uint64_t>();
+  };
   checkpoint c;
-  try {
-    c.step = header.at("step").get<std::uint64_t>();
-    for (json const& array : header.at("arrays")) {
-      auto const count = array.at("count").get<std::uint64_t>();
-      auto const array_name = array.at("name").get<std::string>();
-      auto const bytes = take(count <= left.size() / 4 ? count * 4 : ~std::uint64_t{0}, array_name);
-      std::vector<float>& values = c.arrays[array_name];
-      values.resize(std::size_t(count));
-      if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
-    }
-    auto const state = take(header.at("state_bytes").get<std::uint64_t>(), "the state");
-    c.state_json.assign(reinterpret_cast<char const*>(state.data()), state.size());
-  } catch (json::exception const& e) {
-    fail<file_error>("{}: the header is wrong: {}", name, detail::json_reason(e.what()));
+  c.step = whole_number(header, "step");
+  expects<file_error>(header.contains("arrays") && header["arrays"].is_array(), "{}: the header's arrays are no list",
+                      name);
+  for (json const& array : header["arrays"]) {
+    auto const count = whole_number(array, "count");
+    expects<file_error>(array.contains("name") && array["name"].is_string(), "{}: an array's name is no text", name);
+    auto const& array_name = array["name"].get_ref<std::string const&>();
+    expects<file_error>(count <= left.size() / 4, "{}: {} has {} values but {} bytes are left", name, array_name, count,
+                        left.size());
+    auto const bytes = take(count * 4, array_name);
+    std::vector<float>& values = c.arrays[array_name];
+    values.resize(std::size_t(count));
+    if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
   }
+  auto const state = take(whole_number(header, "state_bytes"), "the state");
+  c.state_json.assign(reinterpret_cast<char const*>(state.data()), state.size());
   return c;
 }
 
 /// The newest intact checkpoint of a folder; nothing when there is none.
 /// \param on_bad  called with one sentence for each newer one that had to be passed over
-inline std::optional<checkpoint> load_latest_checkpoint(
-    std::filesystem::path const& folder, std::function<void(std::string const&)> const& on_bad) {
+inline std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path const& folder,
+                                                        std::function<void(std::string const&)> const& on_bad) {
   for (auto const& path : list_checkpoints(folder)) {
     try {
       checkpoint c = load_checkpoint(path);

@@ -18,7 +18,8 @@
 
 namespace atmanrl {
 
-static_assert(std::endian::native == std::endian::little, "atmanrl reads tensors in place: little-endian machines only");
+static_assert(std::endian::native == std::endian::little,
+              "atmanrl reads tensors in place: little-endian machines only");
 
 enum class dtype { f32, f16, bf16, f64, i64, i32, i16, i8, u64, u32, u16, u8, boolean };
 
@@ -95,7 +96,9 @@ T load_unaligned(std::byte const* at) {
 /// `n` elements of a floating storage type to float.
 inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
   switch (type) {
-    case dtype::f32: std::memcpy(to, from, std::size_t(n) * 4); break;
+    case dtype::f32:
+      std::memcpy(to, from, std::size_t(n) * 4);
+      break;
     case dtype::f16:
       for (index_t i = 0; i < n; ++i) to[i] = half_to_float(load_unaligned<std::uint16_t>(from + 2 * i));
       break;
@@ -107,7 +110,8 @@ inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
     case dtype::f64:
       for (index_t i = 0; i < n; ++i) to[i] = float(load_unaligned<double>(from + 8 * i));
       break;
-    default: fail<usage_error>("elements of type {} are not floating point", dtype_name(type));
+    default:
+      fail<usage_error>("elements of type {} are not floating point", dtype_name(type));
   }
 }
 
@@ -115,7 +119,9 @@ inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
 inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
   auto store = [&](index_t i, auto value) { std::memcpy(to + i * index_t(sizeof(value)), &value, sizeof(value)); };
   switch (type) {
-    case dtype::f32: std::memcpy(to, from, std::size_t(n) * 4); break;
+    case dtype::f32:
+      std::memcpy(to, from, std::size_t(n) * 4);
+      break;
     case dtype::f16:
       for (index_t i = 0; i < n; ++i) store(i, float_to_half(from[i]));
       break;
@@ -125,7 +131,8 @@ inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
     case dtype::f64:
       for (index_t i = 0; i < n; ++i) store(i, double(from[i]));
       break;
-    default: fail<usage_error>("floats cannot be stored as {}", dtype_name(type));
+    default:
+      fail<usage_error>("floats cannot be stored as {}", dtype_name(type));
   }
 }
 

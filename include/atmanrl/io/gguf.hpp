@@ -37,7 +37,19 @@ struct gguf_tensor {
 namespace detail {
 
 enum class gguf_kind : std::uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12
 };
 
 /// Bytes of one value of a kind; for strings and arrays the least that one can take.
@@ -68,7 +80,9 @@ struct vector_item<std::vector<T>> {
   using type = T;
 };
 template <class T>
-concept VectorOfItems = requires { typename vector_item<T>::type; };
+concept VectorOfItems = requires {
+  typename vector_item<T>::type;
+};
 
 }  // namespace detail
 
@@ -148,19 +162,32 @@ class gguf_file {
 
   value take_value(kind k, std::string_view field, int depth) {
     switch (k) {
-      case kind::u8: return {std::uint64_t(take<std::uint8_t>(field))};
-      case kind::u16: return {std::uint64_t(take<std::uint16_t>(field))};
-      case kind::u32: return {std::uint64_t(take<std::uint32_t>(field))};
-      case kind::u64: return {take<std::uint64_t>(field)};
-      case kind::i8: return {std::int64_t(take<std::int8_t>(field))};
-      case kind::i16: return {std::int64_t(take<std::int16_t>(field))};
-      case kind::i32: return {std::int64_t(take<std::int32_t>(field))};
-      case kind::i64: return {take<std::int64_t>(field)};
-      case kind::f32: return {double(take<float>(field))};
-      case kind::f64: return {take<double>(field)};
-      case kind::boolean: return {take<std::uint8_t>(field) != 0};
-      case kind::string: return {take_string(field)};
-      case kind::array: return take_array(field, depth);
+      case kind::u8:
+        return {std::uint64_t(take<std::uint8_t>(field))};
+      case kind::u16:
+        return {std::uint64_t(take<std::uint16_t>(field))};
+      case kind::u32:
+        return {std::uint64_t(take<std::uint32_t>(field))};
+      case kind::u64:
+        return {take<std::uint64_t>(field)};
+      case kind::i8:
+        return {std::int64_t(take<std::int8_t>(field))};
+      case kind::i16:
+        return {std::int64_t(take<std::int16_t>(field))};
+      case kind::i32:
+        return {std::int64_t(take<std::int32_t>(field))};
+      case kind::i64:
+        return {take<std::int64_t>(field)};
+      case kind::f32:
+        return {double(take<float>(field))};
+      case kind::f64:
+        return {take<double>(field)};
+      case kind::boolean:
+        return {take<std::uint8_t>(field) != 0};
+      case kind::string:
+        return {take_string(field)};
+      case kind::array:
+        return take_array(field, depth);
     }
     fail<file_error>("{}: {} has an unknown value type", name_, field);
   }
@@ -190,8 +217,8 @@ class gguf_file {
   }
 
   void parse() {
-    expects<file_error>(all().size() >= 4 && std::memcmp(all().data(), "GGUF", 4) == 0,
-                        "{}: does not begin with GGUF", name_);
+    expects<file_error>(all().size() >= 4 && std::memcmp(all().data(), "GGUF", 4) == 0, "{}: does not begin with GGUF",
+                        name_);
     at_ = 4;
     auto const version = take<std::uint32_t>("version");
     expects<file_error>(version == 2 || version == 3, "{}: GGUF version {} is not supported (2 and 3 are)", name_,
@@ -298,18 +325,30 @@ class gguf_file {
   T checked_number(std::string_view key, detail::gguf_numbers const& list, std::size_t i) const {
     std::byte const* const at = list.bytes.data() + i * detail::gguf_kind_bytes(list.kind);
     switch (list.kind) {
-      case kind::u8: return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint8_t>(at)));
-      case kind::i8: return checked<T>(key, std::int64_t(detail::load_unaligned<std::int8_t>(at)));
-      case kind::u16: return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint16_t>(at)));
-      case kind::i16: return checked<T>(key, std::int64_t(detail::load_unaligned<std::int16_t>(at)));
-      case kind::u32: return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint32_t>(at)));
-      case kind::i32: return checked<T>(key, std::int64_t(detail::load_unaligned<std::int32_t>(at)));
-      case kind::u64: return checked<T>(key, detail::load_unaligned<std::uint64_t>(at));
-      case kind::i64: return checked<T>(key, detail::load_unaligned<std::int64_t>(at));
-      case kind::f32: return checked<T>(key, double(detail::load_unaligned<float>(at)));
-      case kind::f64: return checked<T>(key, detail::load_unaligned<double>(at));
-      case kind::boolean: return checked<T>(key, detail::load_unaligned<std::uint8_t>(at) != 0);
-      default: wrong_kind(key, "a list of numbers");
+      case kind::u8:
+        return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint8_t>(at)));
+      case kind::i8:
+        return checked<T>(key, std::int64_t(detail::load_unaligned<std::int8_t>(at)));
+      case kind::u16:
+        return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint16_t>(at)));
+      case kind::i16:
+        return checked<T>(key, std::int64_t(detail::load_unaligned<std::int16_t>(at)));
+      case kind::u32:
+        return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint32_t>(at)));
+      case kind::i32:
+        return checked<T>(key, std::int64_t(detail::load_unaligned<std::int32_t>(at)));
+      case kind::u64:
+        return checked<T>(key, detail::load_unaligned<std::uint64_t>(at));
+      case kind::i64:
+        return checked<T>(key, detail::load_unaligned<std::int64_t>(at));
+      case kind::f32:
+        return checked<T>(key, double(detail::load_unaligned<float>(at)));
+      case kind::f64:
+        return checked<T>(key, detail::load_unaligned<double>(at));
+      case kind::boolean:
+        return checked<T>(key, detail::load_unaligned<std::uint8_t>(at) != 0);
+      default:
+        wrong_kind(key, "a list of numbers");
     }
   }
 

@@ -64,8 +64,8 @@ namespace detail {
 inline float load_half(std::byte const* at) { return half_to_float(load_unaligned<std::uint16_t>(at)); }
 inline int load_byte(std::byte const* at) { return std::to_integer<int>(*at); }
 
-// In the 32-element formats, byte i of the 4-bit part holds element i in its low half and element i + 16 in its high half;
-// the fifth bits are one 32-bit word in the elements' order.
+// In the 32-element formats, byte i of the 4-bit part holds element i in its low half and element i + 16 in its high
+// half; the fifth bits are one 32-bit word in the elements' order.
 
 inline void dequantize_q8_0(std::byte const* b, float* y) {
   float const d = load_half(b);
@@ -110,16 +110,17 @@ inline void dequantize_q5_1(std::byte const* b, float* y) {
   }
 }
 
-/// Scale and minimum, 6 bits each, of the 32 elements numbered `group` (0..7) in a Q4_K or Q5_K block: bytes 0–3 hold the
-/// low scales, 4–7 the low minima, 8–11 the low four bits of the other scales and minima, whose upper two bits are the
-/// upper two bits of bytes 0–7.
+/// Scale and minimum, 6 bits each, of the 32 elements numbered `group` (0..7) in a Q4_K or Q5_K block: bytes 0–3 hold
+/// the low scales, 4–7 the low minima, 8–11 the low four bits of the other scales and minima, whose upper two bits are
+/// the upper two bits of bytes 0–7.
 struct scale_and_min {
   float scale, min;
 };
 inline scale_and_min k_scale_and_min(std::byte const* s, int group) {
   if (group < 4) return {float(load_byte(s + group) & 63), float(load_byte(s + group + 4) & 63)};
   int const low = load_byte(s + group + 4);
-  return {float((low & 15) | (load_byte(s + group - 4) >> 6) << 4), float((low >> 4) | (load_byte(s + group) >> 6) << 4)};
+  return {float((low & 15) | (load_byte(s + group - 4) >> 6) << 4),
+          float((low >> 4) | (load_byte(s + group) >> 6) << 4)};
 }
 
 inline void dequantize_q4_k(std::byte const* b, float* y) {
@@ -166,17 +167,39 @@ inline void dequantize(gguf_type type, std::byte const* from, index_t n, float* 
     for (index_t i = 0; i < n / elements; ++i) one(from + i * bytes, to + i * elements);
   };
   switch (type) {
-    case gguf_type::f32: widen(dtype::f32, from, n, to); break;
-    case gguf_type::f16: widen(dtype::f16, from, n, to); break;
-    case gguf_type::bf16: widen(dtype::bf16, from, n, to); break;
-    case gguf_type::q8_0: blocks(32, 34, dequantize_q8_0); break;
-    case gguf_type::q4_0: blocks(32, 18, dequantize_q4_0); break;
-    case gguf_type::q4_1: blocks(32, 20, dequantize_q4_1); break;
-    case gguf_type::q5_0: blocks(32, 22, dequantize_q5_0); break;
-    case gguf_type::q5_1: blocks(32, 24, dequantize_q5_1); break;
-    case gguf_type::q4_k: blocks(256, 144, dequantize_q4_k); break;
-    case gguf_type::q5_k: blocks(256, 176, dequantize_q5_k); break;
-    case gguf_type::q6_k: blocks(256, 210, dequantize_q6_k); break;
+    case gguf_type::f32:
+      widen(dtype::f32, from, n, to);
+      break;
+    case gguf_type::f16:
+      widen(dtype::f16, from, n, to);
+      break;
+    case gguf_type::bf16:
+      widen(dtype::bf16, from, n, to);
+      break;
+    case gguf_type::q8_0:
+      blocks(32, 34, dequantize_q8_0);
+      break;
+    case gguf_type::q4_0:
+      blocks(32, 18, dequantize_q4_0);
+      break;
+    case gguf_type::q4_1:
+      blocks(32, 20, dequantize_q4_1);
+      break;
+    case gguf_type::q5_0:
+      blocks(32, 22, dequantize_q5_0);
+      break;
+    case gguf_type::q5_1:
+      blocks(32, 24, dequantize_q5_1);
+      break;
+    case gguf_type::q4_k:
+      blocks(256, 144, dequantize_q4_k);
+      break;
+    case gguf_type::q5_k:
+      blocks(256, 176, dequantize_q5_k);
+      break;
+    case gguf_type::q6_k:
+      blocks(256, 210, dequantize_q6_k);
+      break;
   }
 }
 

@@ -17,7 +17,8 @@
 namespace atmanrl {
 namespace detail {
 
-/// The llama3 rule whose divisors are `factors`, if they follow it with Meta's constants (low 1, high 4, 8192 positions).
+/// The llama3 rule whose divisors are `factors`, if they follow it with Meta's constants (low 1, high 4, 8192
+/// positions).
 inline bool recover_llama3_rule(model_config& c, std::vector<float> const& factors) {
   model_config guess = c;
   guess.rope_scaling = {.llama3 = true, .factor = factors.empty() ? 1.0 : double(factors.back())};
@@ -39,8 +40,9 @@ inline void check_gguf_rope(gguf_file const& file, std::string const& arch, inde
     if (field == "freq_base" || field == "scaling.original_context_length" || field == "scaling.finetuned") continue;
     if (field == "dimension_count") {
       auto const turned = file.get<index_t>(key);
-      expects<file_error>(turned == head_dim, "{}: {} is {} but a head has {} dimensions; partial rotation is not supported",
-                          name, key, turned, head_dim);
+      expects<file_error>(turned == head_dim,
+                          "{}: {} is {} but a head has {} dimensions; partial rotation is not supported", name, key,
+                          turned, head_dim);
     } else if (field == "scaling.type") {
       auto const type = file.get<std::string>(key);
       expects<file_error>(type == "none", "{}: {} \"{}\" is not supported", name, key, type);

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Writes a model as a Hugging Face folder that transformers loads: config.json, generation_config.json and safetensors.
+/// Writes a model as a Hugging Face folder that transformers loads: config.json, generation_config.json and
+/// safetensors.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -27,8 +28,7 @@ namespace atmanrl {
 
 /// Gives rows [first, first + count) of the tensor `hf_name` as floats; the rows of a 1-D tensor are its elements.
 /// `model_file::read_rows` has this form.
-using row_source =
-    std::function<void(std::string_view hf_name, index_t first, index_t count, std::span<float> out)>;
+using row_source = std::function<void(std::string_view hf_name, index_t first, index_t count, std::span<float> out)>;
 
 struct hugging_face_options {
   dtype type = dtype::bf16;                     ///< f32, bf16 or f16
@@ -49,7 +49,8 @@ inline std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path 
 
 namespace detail {
 
-/// A folder that appears under its name only when it is complete; it replaces an older one in one step where the system can.
+/// A folder that appears under its name only when it is complete; it replaces an older one in one step where the system
+/// can.
 class atomic_folder {
  public:
   explicit atomic_folder(std::filesystem::path const& target) : target_(target) {
@@ -108,15 +109,22 @@ inline void check_replaceable(std::filesystem::path const& folder, hugging_face_
   expects<file_error>(std::filesystem::is_directory(status), "{}: exists and is not a folder", folder.string());
   for (auto const& entry : std::filesystem::directory_iterator(folder)) {
     std::string const name = entry.path().filename().string();
-    static constexpr std::array<std::string_view, 10> known{
-        "config.json", "generation_config.json",  "tokenizer.json",     "tokenizer_config.json",        "vocab.json",
-        "merges.txt",  "special_tokens_map.json", "added_tokens.json",  "model.safetensors.index.json", "chat_template.jinja"};
-    bool const ours =
-        std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
-        (name.starts_with("model") && name.ends_with(".safetensors")) ||
-        std::any_of(options.copy_files.begin(), options.copy_files.end(), [&](auto const& f) { return f.filename() == name; });
-    expects<file_error>(ours && entry.is_regular_file(),
-                        "{}: cannot be replaced by a model because it also holds {}", folder.string(), name);
+    static constexpr std::array<std::string_view, 10> known{"config.json",
+                                                            "generation_config.json",
+                                                            "tokenizer.json",
+                                                            "tokenizer_config.json",
+                                                            "vocab.json",
+                                                            "merges.txt",
+                                                            "special_tokens_map.json",
+                                                            "added_tokens.json",
+                                                            "model.safetensors.index.json",
+                                                            "chat_template.jinja"};
+    bool const ours = std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
+                      (name.starts_with("model") && name.ends_with(".safetensors")) ||
+                      std::any_of(options.copy_files.begin(), options.copy_files.end(),
+                                  [&](auto const& f) { return f.filename() == name; });
+    expects<file_error>(ours && entry.is_regular_file(), "{}: cannot be replaced by a model because it also holds {}",
+                        folder.string(), name);
   }
 }
 
@@ -141,10 +149,9 @@ inline void write_tensors(std::filesystem::path const& file, std::span<tensor_sh
 
 }  // namespace detail
 
-/// Writes a model's folder: beside its place first, then renamed, so that it is there completely or not at all. An older
-/// model folder of that name is replaced.
-/// \param rows  gives the tensors of model_tensors(config)
-/// \throws file_error when something cannot be written, or the folder exists and holds other things than a model
+/// Writes a model's folder: beside its place first, then renamed, so that it is there completely or not at all. An
+/// older model folder of that name is replaced. \param rows  gives the tensors of model_tensors(config) \throws
+/// file_error when something cannot be written, or the folder exists and holds other things than a model
 inline void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config,
                                      row_source const& rows, hugging_face_options const& options = {}) {
   validate(config, folder.string());

@@ -130,14 +130,15 @@ void print_json(Json const& value, int digits, std::string const& where, std::st
       fmt::format_to(std::back_inserter(out), "{:.{}g}", x, digits);
       break;
     }
-    default: out += value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    default:
+      out += value.dump(-1, ' ', false, Json::error_handler_t::replace);
   }
 }
 
 }  // namespace detail
 
-/// One line of JSON with `digits` significant digits; bytes that are not UTF-8 become U+FFFD. An `ordered_json` keeps its order of keys.
-/// \throws numeric_error that names the place of a NaN or Inf
+/// One line of JSON with `digits` significant digits; bytes that are not UTF-8 become U+FFFD. An `ordered_json` keeps
+/// its order of keys. \throws numeric_error that names the place of a NaN or Inf
 template <class Json>
 std::string dump_json(Json const& value, int digits = 9) {
   std::string out;

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Files with one JSON value per line: reading with file:line in the errors, and a writer that a resumed run can wind back.
+/// Files with one JSON value per line: reading with file:line in the errors, and a writer that a resumed run can wind
+/// back.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -41,8 +42,8 @@ class jsonl_writer {
  public:
   static constexpr index_t all_lines = -1;
 
-  /// Opens or creates the file and keeps its first `keep` complete lines. What follows them, a half-written line too, is cut off.
-  /// \throws file_error when it cannot be written or holds fewer than `keep` complete lines
+  /// Opens or creates the file and keeps its first `keep` complete lines. What follows them, a half-written line too,
+  /// is cut off. \throws file_error when it cannot be written or holds fewer than `keep` complete lines
   explicit jsonl_writer(std::filesystem::path path, index_t keep = 0) : path_(std::move(path)) {
     fd_ = detail::descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     if (!fd_.is_open()) fail<file_error>("{}: cannot be opened: {}", path_.string(), detail::system_reason(errno));

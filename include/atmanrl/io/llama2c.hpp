@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Checkpoints of karpathy's llama2.c (the first, headerless version of its .bin format): seven int32, then float32 weights.
+/// Checkpoints of karpathy's llama2.c (the first, headerless version of its .bin format): seven int32, then float32
+/// weights.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -27,7 +28,8 @@ class llama2c_file {
     expects<file_error>(all.size() >= 28, "{}: has {} bytes, too short for llama2.c's 28-byte header", name,
                         all.size());
     auto field = [&](int i) { return index_t(detail::load_unaligned<std::int32_t>(all.data() + 4 * i)); };
-    expects<file_error>(field(0) != 0x616b3432, "{}: is of llama2.c's later versions; only the first one is read", name);
+    expects<file_error>(field(0) != 0x616b3432, "{}: is of llama2.c's later versions; only the first one is read",
+                        name);
     config_.hidden = field(0);
     config_.ffn = field(1);
     config_.layers = field(2);

@@ -19,7 +19,8 @@
 
 namespace atmanrl {
 
-/// How rotary frequencies are stretched for long contexts; the llama3 rule is section 3.4.2 of arXiv:2407.21783 and Meta's code.
+/// How rotary frequencies are stretched for long contexts; the llama3 rule is section 3.4.2 of arXiv:2407.21783 and
+/// Meta's code.
 struct rope_scaling {
   bool llama3 = false;
   double factor = 1;
@@ -62,8 +63,7 @@ inline std::vector<double> rope_divisors(model_config const& config) {
         2 * std::numbers::pi * std::pow(config.rope_theta, 2 * double(i) / double(config.head_dim));
     double const turns = double(s.original_max_positions) / wavelength;
     // 1 for short waves, `factor` for long ones, the harmonic blend of both between.
-    double const smooth =
-        std::clamp((turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor), 0.0, 1.0);
+    double const smooth = std::clamp((turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor), 0.0, 1.0);
     divisors[i] = 1 / ((1 - smooth) / s.factor + smooth);
   }
   return divisors;
@@ -122,8 +122,9 @@ inline void validate(model_config const& c, std::string_view file) {
   in_range("max_position_embeddings", c.max_positions, index_t(1) << 31);
   expects<file_error>(c.architecture == "llama" || c.architecture == "qwen2",
                       "{}: the architecture \"{}\" is not supported (llama and qwen2 are)", file, c.architecture);
-  expects<file_error>(c.heads % c.kv_heads == 0, "{}: num_attention_heads {} is not a multiple of num_key_value_heads {}",
-                      file, c.heads, c.kv_heads);
+  expects<file_error>(c.heads % c.kv_heads == 0,
+                      "{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", file, c.heads,
+                      c.kv_heads);
   expects<file_error>(c.head_dim % 2 == 0, "{}: head_dim {} is odd, but rotary positions turn pairs", file, c.head_dim);
   expects<file_error>(std::isfinite(c.rms_eps) && c.rms_eps >= 0 && c.rms_eps < 1,
                       "{}: rms_norm_eps is {} but must lie in [0, 1)", file, c.rms_eps);
@@ -131,8 +132,8 @@ inline void validate(model_config const& c, std::string_view file) {
                       file, c.rope_theta);
   rope_scaling const& s = c.rope_scaling;
   if (s.llama3) {
-    expects<file_error>(std::isfinite(s.factor) && s.factor >= 1, "{}: rope_scaling.factor is {} but must be at least 1",
-                        file, s.factor);
+    expects<file_error>(std::isfinite(s.factor) && s.factor >= 1,
+                        "{}: rope_scaling.factor is {} but must be at least 1", file, s.factor);
     expects<file_error>(
         s.low_freq_factor > 0 && s.high_freq_factor > s.low_freq_factor && std::isfinite(s.high_freq_factor),
         "{}: rope_scaling.low_freq_factor {} and high_freq_factor {} must be positive and ascending", file,
@@ -157,10 +158,11 @@ namespace detail {
 /// Reads fields of one JSON object with the file and the field's full name in every error.
 class config_reader {
  public:
+  /// \param prefix  what fields of a nested object are called, with its dot: "rope_scaling."
   config_reader(json const& object, std::string_view file, std::string prefix = "")
       : object_(object), file_(file), prefix_(std::move(prefix)) {
     expects<file_error>(object.is_object(), "{}: {} is not a JSON object", file_,
-                        prefix_.empty() ? "its content" : prefix_);
+                        prefix_.empty() ? "its content" : prefix_.substr(0, prefix_.size() - 1));
   }
 
   /// The field, or nullptr when it is missing or null.
@@ -174,8 +176,8 @@ class config_reader {
     if (!v) return std::nullopt;
     // Exact in 64 bits or refused: a value above 2^63 must not wrap to a negative one.
     bool const fits =
-        v->is_number_integer() && (!v->is_number_unsigned() ||
-                                   v->get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<index_t>::max()));
+        v->is_number_integer() &&
+        (!v->is_number_unsigned() || v->get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<index_t>::max()));
     expects<file_error>(fits, "{}: {}{} is {} but must be an integer", file_, prefix_, key, show(*v));
     return v->get<index_t>();
   }
@@ -254,8 +256,8 @@ inline void parse_rope(json const& object, std::string const& field, std::string
     expects<file_error>(general || (llama3 && scaled), "{}: {}.{} is not a known key of rope_type \"{}\"", file, field,
                         key, *type);
   }
-  expects<file_error>(rope.number("partial_rotary_factor").value_or(1) == 1,
-                      "{}: {}.partial_rotary_factor must be 1", file, field);
+  expects<file_error>(rope.number("partial_rotary_factor").value_or(1) == 1, "{}: {}.partial_rotary_factor must be 1",
+                      file, field);
   if (auto const theta = rope.number("rope_theta")) c.rope_theta = *theta;
   if (llama3) {
     c.rope_scaling.llama3 = true;
@@ -344,8 +346,7 @@ inline model_config parse_hugging_face_config(json const& config, json const* ge
   auto bos = in.ids("bos_token_id");
   auto stop = in.ids("eos_token_id");
   if (generation_config) {
-    std::string const generation_file =
-        (std::filesystem::path(file).parent_path() / "generation_config.json").string();
+    std::string const generation_file = (std::filesystem::path(file).parent_path() / "generation_config.json").string();
     detail::config_reader const generation(*generation_config, generation_file);
     if (auto const ids = generation.ids("eos_token_id")) stop = ids;
     if (!bos) bos = generation.ids("bos_token_id");

@@ -76,7 +76,8 @@ class model_file {
                          count, hf_name, count * columns, out.size());
     if (count == 0) return;
     if (s.interleaved_heads > 0) {
-      // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the second.
+      // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the
+      // second.
       index_t const dim = rows / s.interleaved_heads;
       for (index_t r = 0; r < count; ++r) {
         index_t const head = (first + r) / dim, j = (first + r) % dim;
@@ -265,8 +266,8 @@ class model_file {
     }
     // A tensor that nobody reads, a bias for instance, would silently make another model of it.
     for (auto const& [name, s] : sources_) {
-      expects<file_error>(known.contains(name), "{}: the tensor {} does not belong to the config's architecture", s.file,
-                          detail::printable(name));
+      expects<file_error>(known.contains(name), "{}: the tensor {} does not belong to the config's architecture",
+                          s.file, detail::printable(name));
     }
   }
 

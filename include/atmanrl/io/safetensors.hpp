@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The safetensors format (github.com/huggingface/safetensors): a 64-bit header length, a JSON header, the tensors' bytes.
-/// Everything that the header says is checked against the file's size in 64 bits before a tensor can be touched.
+/// The safetensors format (github.com/huggingface/safetensors): a 64-bit header length, a JSON header, the tensors'
+/// bytes. Everything that the header says is checked against the file's size in 64 bits before a tensor can be touched.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -37,8 +37,8 @@ struct tensor_entry {
 
 /// Elements [first, first + out.size()) of a tensor of floating type, as float.
 inline void to_float(tensor_entry const& t, index_t first, std::span<float> out) {
-  expects<shape_error>(first >= 0 && index_t(out.size()) <= t.size() - first,
-                       "elements {} to {} of {}, which has {}", first, first + index_t(out.size()), t.name, t.size());
+  expects<shape_error>(first >= 0 && index_t(out.size()) <= t.size() - first, "elements {} to {} of {}, which has {}",
+                       first, first + index_t(out.size()), t.name, t.size());
   detail::widen(t.type, t.bytes.data() + first * dtype_bytes(t.type), index_t(out.size()), out.data());
 }
 
@@ -78,8 +78,8 @@ class safetensors_file {
     std::string_view const text(reinterpret_cast<char const*>(all.data()) + 8, std::size_t(length));
 
     std::set<std::string> seen;
-    json const header = detail::parse_json_with(
-        text, name_ + " (header)", [&](int depth, json::parse_event_t event, json& value) {
+    json const header =
+        detail::parse_json_with(text, name_ + " (header)", [&](int depth, json::parse_event_t event, json& value) {
           if (depth == 1 && event == json::parse_event_t::key) {
             auto const& key = value.get_ref<std::string const&>();
             expects<file_error>(seen.insert(key).second, "{}: the tensor {} is there twice", name_,
@@ -196,7 +196,8 @@ class safetensors_writer {
       std::uint64_t bytes = std::uint64_t(dtype_bytes(t.type));
       for (index_t const extent : t.shape) {
         bool const overflow = extent < 0 || __builtin_mul_overflow(bytes, std::uint64_t(extent), &bytes);
-        expects<usage_error>(!overflow, "the tensor {} has the impossible shape [{}]", t.name, fmt::join(t.shape, ", "));
+        expects<usage_error>(!overflow, "the tensor {} has the impossible shape [{}]", t.name,
+                             fmt::join(t.shape, ", "));
       }
       header[t.name] = {{"dtype", dtype_name(t.type)}, {"shape", t.shape}, {"data_offsets", {at, at + bytes}}};
       sizes_.push_back(bytes);
@@ -233,8 +234,8 @@ class safetensors_writer {
   void finish() {
     skip_complete();
     if (current_ < tensors_.size()) {
-      fail<usage_error>("{}: the tensor {} has {} of {} bytes", file_.path().string(), tensors_[current_].name, written_,
-                        sizes_[current_]);
+      fail<usage_error>("{}: the tensor {} has {} of {} bytes", file_.path().string(), tensors_[current_].name,
+                        written_, sizes_[current_]);
     }
     file_.commit();
   }

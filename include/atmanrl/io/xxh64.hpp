@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The 64-bit hash XXH64 (Yann Collet; github.com/Cyan4973/xxHash, doc/xxhash_spec.md): finds accidental damage at memory speed.
+/// The 64-bit hash XXH64 (Yann Collet; github.com/Cyan4973/xxHash, doc/xxhash_spec.md): finds accidental damage at
+/// memory speed.
 
 #include <algorithm>
 #include <bit>

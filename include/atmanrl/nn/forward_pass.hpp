@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -37,85 +38,96 @@ class forward_pass {
   std::vector<T> log_p() const { return log_p_.to_host(); }
   std::vector<T> entropy() const { return entropy_.to_host(); }
 
-  /// Lays the batch out over the cache: reserves its rows, finds every row's ancestors, groups sequences by tree.
-  void plan(kv_cache<B, T>& cache, ragged_batch const& batch, gradient_mode mode) {
-    mode_ = mode;
-    rows_ = batch.rows();
+  /// Lays the batch out over the cache: finds every row's place and ancestors, groups sequences by tree. The cache stays
+  /// as it is: its sequences grow when their rows have been computed.
+  void plan(kv_cache<B, T> const& cache, ragged_batch const& batch, gradient_mode mode) {
     std::vector<int> positions, cache_rows;
     std::vector<int> entry_of;  // batch entry of a cache sequence, or -1
     auto const entry = [&](int id) { return std::size_t(id) < entry_of.size() ? entry_of[std::size_t(id)] : -1; };
-    std::vector<index_t> length_before;
-    for (auto const& e : batch.entries()) {
-      length_before.push_back(cache.length(e.sequence));
-      cache.extend(e.sequence, e.rows);
+    auto const length_after = [&](int id) { return cache.length(id) + (entry(id) < 0 ? 0 : batch.entries()[std::size_t(entry(id))].rows); };
+    for (std::size_t i = 0; i < batch.entries().size(); ++i) {
+      auto const& e = batch.entries()[i];
+      cache.check_room(e.sequence, e.rows);
       if (entry_of.size() <= std::size_t(e.sequence)) entry_of.resize(std::size_t(e.sequence) + 1, -1);
-      entry_of[std::size_t(e.sequence)] = int(length_before.size()) - 1;
+      entry_of[std::size_t(e.sequence)] = int(i);
     }
     std::vector<attention_segment> segments;
     std::vector<attention_sequence> sequences;
     std::vector<int> roots;
+    std::vector<std::size_t> depths;
     int longest = 0;
-    for (std::size_t i = 0; i < batch.entries().size(); ++i) {
-      auto const& e = batch.entries()[i];
+    for (auto const& e : batch.entries()) {
       auto const& own = cache.at(e.sequence);
-      int const first_position = int(length_before[i]);
+      int const first_position = int(cache.length(e.sequence));
       for (int r = 0; r < e.rows; ++r) {
         positions.push_back(first_position + r);
         cache_rows.push_back(int(own.first_row + first_position - own.inherited) + r);
       }
       longest = std::max(longest, first_position + e.rows);
 
+      // From the sequence up to its root, each with the end of what the sequence sees of it.
       std::vector<int> path{e.sequence};
-      while (cache.at(path.back()).parent >= 0) path.push_back(cache.at(path.back()).parent);
+      std::vector<index_t> ends{length_after(e.sequence)};
+      while (cache.at(path.back()).parent >= 0) {
+        ends.push_back(std::min(ends.back(), cache.at(path.back()).inherited));
+        path.push_back(cache.at(path.back()).parent);
+      }
       attention_sequence s{.batch_row = e.first_row, .rows = e.rows, .first_position = first_position,
                            .first_segment = int(segments.size()), .segments = 0, .tag = e.tag};
       for (std::size_t depth = path.size(); depth-- > 0;) {
         int const id = path[depth];
         auto const& node = cache.at(id);
-        index_t const begin = node.inherited;
-        index_t const end = depth == 0 ? cache.length(id) : cache.at(path[depth - 1]).inherited;
-        expects<shape_error>(cache.length(id) >= end, "sequence {} sees {} positions of sequence {}, which holds {}", e.sequence, end,
-                             id, cache.length(id));
+        index_t const begin = node.inherited, end = ends[depth];
+        if (end <= begin) continue;  // a descendant goes on from before this one begins
+        expects<shape_error>(length_after(id) >= end, "sequence {} sees {} positions of sequence {}, which holds {}", e.sequence, end,
+                             id, length_after(id));
         int const in_batch = entry(id);
-        index_t const fresh = in_batch < 0 ? end : std::min(end, length_before[std::size_t(in_batch)]);
+        index_t const fresh = std::min(end, cache.length(id));
         expects<shape_error>(mode != gradient_mode::parameters || fresh <= begin,
                              "parameter gradients need all {} positions of sequence {} in the call, {} were there before", end - begin, id, fresh - begin);
         if (fresh > begin) segments.push_back({int(node.first_row), int(begin), int(fresh - begin), -1});
         if (end > fresh) {
-          index_t const from = std::max(begin, fresh);
-          segments.push_back({int(node.first_row + from - begin), int(from), int(end - from),
-                              batch.entries()[std::size_t(in_batch)].first_row + int(from - length_before[std::size_t(in_batch)])});
+          segments.push_back({int(node.first_row + fresh - begin), int(fresh), int(end - fresh),
+                              batch.entries()[std::size_t(in_batch)].first_row + int(fresh - cache.length(id))});
         }
       }
       s.segments = int(segments.size()) - s.first_segment;
       sequences.push_back(s);
       roots.push_back(path.back());
+      depths.push_back(path.size());
     }
-    // Sequences of one tree side by side, trees in the order of their first sequence, order kept within a tree.
-    std::vector<int> tree_of_root, tree(sequences.size());
+    // Sequences of one tree side by side, trees in the order of their first sequence; within a tree parents before
+    // their children, siblings in the batch's order.
+    std::vector<int> tree_of_root;
+    std::vector<std::size_t> tree(sequences.size()), order(sequences.size());
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       auto const known = std::find(tree_of_root.begin(), tree_of_root.end(), roots[i]);
-      tree[i] = int(known - tree_of_root.begin());
+      tree[i] = std::size_t(known - tree_of_root.begin());
       if (known == tree_of_root.end()) tree_of_root.push_back(roots[i]);
+      order[i] = i;
     }
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return std::pair(tree[a], depths[a]) < std::pair(tree[b], depths[b]);
+    });
     std::vector<attention_sequence> ordered;
-    std::vector<int> trees{0};
-    for (int t = 0; t < int(tree_of_root.size()); ++t) {
-      for (std::size_t i = 0; i < sequences.size(); ++i)
-        if (tree[i] == t) ordered.push_back(sequences[i]);
-      trees.push_back(int(ordered.size()));
+    std::vector<int> trees;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (i == 0 || tree[order[i]] != tree[order[i - 1]]) trees.push_back(int(i));
+      ordered.push_back(sequences[order[i]]);
     }
+    trees.push_back(int(order.size()));
+
+    mode_ = mode;
+    rows_ = batch.rows();
     upload(positions_, positions);
     upload(cache_rows_, cache_rows);
     upload(ids_, std::vector<int>(batch.tokens().begin(), batch.tokens().end()));
     upload(segments_, segments);
     upload(sequences_, ordered);
     upload(trees_, trees);
+    upload(targets_, std::vector<int>{});  // those of an earlier call mean nothing any more
     plan_ = {sequences_.cview(), segments_.cview(), trees_.cview(), longest};
-    last_position_ = longest - 1;
   }
-
-  int last_position() const { return last_position_; }
 
  private:
   template <Backend, class>
@@ -130,7 +142,6 @@ class forward_pass {
   B* backend_;
   gradient_mode mode_ = gradient_mode::none;
   index_t rows_ = 0;
-  int last_position_ = -1;
 
   tensor<B, int, 1> ids_, positions_, cache_rows_;
   tensor<B, attention_segment, 1> segments_;

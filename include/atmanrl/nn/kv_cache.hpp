@@ -52,6 +52,9 @@ class kv_cache {
     sequence& s = sequences_[std::size_t(id)];
     expects<shape_error>(length >= s.inherited && length <= s.inherited + s.used, "sequence {} holds positions [{}, {}), it cannot be cut to {}",
                          id, s.inherited, s.inherited + s.used, length);
+    for (std::size_t i = 0; s.children > 0 && i < sequences_.size(); ++i)
+      expects<shape_error>(!sequences_[i].alive || sequences_[i].parent != id || sequences_[i].inherited <= length,
+                           "sequence {} cannot be cut to {} positions: its child {} sees {}", id, length, i, sequences_[i].inherited);
     s.used = length - s.inherited;
   }
 
@@ -93,13 +96,16 @@ class kv_cache {
     check(id);
     return sequences_[std::size_t(id)];
   }
-  /// Marks `rows` more positions as present; the forward pass writes them.
-  void extend(int id, index_t rows) {
-    check(id);
-    sequence& s = sequences_[std::size_t(id)];
+  /// \throws shape_error unless `rows` more positions fit
+  void check_room(int id, index_t rows) const {
+    sequence const& s = at(id);
     expects<shape_error>(s.used + rows <= s.reserved, "sequence {} has room for {} positions, {} are there and {} more were added", id,
                          s.reserved, s.used, rows);
-    s.used += rows;
+  }
+  /// Marks `rows` more positions as present; the forward pass has written them.
+  void extend(int id, index_t rows) {
+    check_room(id, rows);
+    sequences_[std::size_t(id)].used += rows;
   }
 
   view_on<B, T, 3> keys(index_t layer) { return keys_.view().rows(layer * capacity_, capacity_); }

@@ -94,8 +94,10 @@ class llama {
       expects<shape_error>(edit_values.size() == policy.parameter_count(), "{} values for an attention policy with {} parameters",
                            edit_values.size(), policy.parameter_count());
     cache.bind(this, version_);
+    index_t longest = 0;
+    for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
+    prepare_rotation(longest - 1);
     pass.plan(cache, batch, mode);
-    prepare_rotation(pass.last_position());
     pass.x_.resize(*backend_, {pass.rows_, config_.hidden});
     embed(*backend_, pass.ids_.cview(), embedding_.view(), pass.x_.view());
     bool const keep = mode != gradient_mode::none;
@@ -103,6 +105,7 @@ class llama {
     walk_layers(cache, pass, edit_values.data(), direction::up, [&](decoder_layer<B, W> const& layer, std::size_t l, layer_call<B, T> const& call) {
       layer.forward(*backend_, call, policy.params(), pass.x_.view(), pass.layers_[keep ? l : 0], pass.workspace_, keep);
     });
+    for (auto const& e : batch.entries()) cache.extend(e.sequence, e.rows);
   }
 
   /// log p(target) after the given batch rows of `pass`, of logits / temperature; results in pass.log_p() and entropy().
@@ -128,6 +131,7 @@ class llama {
   /// Logits of a few rows, for samplers and option scores.
   /// \param out (rows.size(), vocabulary), resized
   void logits(forward_pass<B, T>& pass, std::span<int const> rows, tensor<B, T, 2>& out) const {
+    pass.upload(pass.targets_, std::vector<int>{});  // the gathered rows are no longer those of log_probs
     gather_and_norm(pass, std::vector<int>(rows.begin(), rows.end()));
     out.resize(*backend_, {index_t(rows.size()), config_.vocab});
     matmul(*backend_, pass.normed_.cview(), head_weight(), out.view());
@@ -146,7 +150,13 @@ class llama {
                          "a gradient of {} parameters for a forward pass that kept {}", gradient.size(),
                          pass.mode_ == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
     expects<shape_error>(gradient.empty() || gradient.size() == layout_.size(), "a gradient of {} for {} parameters", gradient.size(), layout_.size());
+    if constexpr (TrainableAttentionPolicy<P>)
+      expects<shape_error>(edit_values.size() == policy.parameter_count() && (edit_gradient.empty() || edit_gradient.extent(1) == policy.parameter_count()),
+                           "{} values and a gradient {} for an attention policy with {} parameters", edit_values.size(), edit_gradient.shape(),
+                           policy.parameter_count());
+    cache.bind(this, version_);
     index_t const n = pass.targets_.extent(0);
+    expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
                          "{} and {} gradients for {} scored tokens", dlog_p.size(), dentropy.size(), n);
     pass.dlog_p_.resize(*backend_, {n});
@@ -264,7 +274,7 @@ class llama {
 
   // Tables grow by doubling, up to the model's limit. Angles are products in the model's own precision, as
   // transformers computes them, so that logits agree at long positions too.
-  void prepare_rotation(int last_position) {
+  void prepare_rotation(index_t last_position) {
     using Real = real_t<T>;
     expects<usage_error>(last_position < config_.max_positions, "a sequence of {} tokens is too long: the model's limit is {}",
                          last_position + 1, config_.max_positions);

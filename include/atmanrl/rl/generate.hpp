@@ -9,6 +9,7 @@
 #include <atmanrl/rl/samplers/sampler.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <span>
 #include <vector>
@@ -34,7 +35,8 @@ struct completion {
 };
 
 /// Completions of each prompt: result[prompt][member].
-/// \throws usage_error when a prompt is empty or leaves no room in the model's positions
+/// \throws usage_error when a prompt is empty or leaves no room in the model's positions, numeric_error naming the rollout
+///         when a log-probability is not finite
 template <class Model, Sampler S>
 std::vector<std::vector<completion>> generate(Model& model, std::span<std::vector<int> const> prompts, generate_options const& options, S const& sampler) {
   using B = typename Model::backend_type;
@@ -92,6 +94,8 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     std::vector<active> left;
     for (std::size_t i = 0; i < entries.size(); ++i) {
       completion& c = out[entries[i].prompt][std::size_t(entries[i].member)];
+      expects<numeric_error>(std::isfinite(double(lp[i])), "prompt {}, rollout {}: the log-probability of token {} is {}", entries[i].prompt,
+                             entries[i].member, c.ids.size(), double(lp[i]));
       c.ids.push_back(chosen[i]);
       c.log_probs.push_back(float(lp[i]));
       c.entropies.push_back(float(en[i]));

@@ -42,6 +42,7 @@ inline void validate(grpo_options const& o) {
   expects<usage_error>(o.max_new_tokens > 0, "max new tokens is {}, it must be above 0", o.max_new_tokens);
   expects<usage_error>(o.temperature > 0, "temperature is {}: training needs one above 0", o.temperature);
   expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
+  expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit", o.micro_batch);
   expects<usage_error>(o.optimizer.learning_rate >= 0, "learning rate is {}", o.optimizer.learning_rate);
 }
 
@@ -103,45 +104,16 @@ class grpo {
   }
 
   /// One step on the given items.
+  /// \throws numeric_error naming the step and the rollout or the tensor when a value is not finite; what is not finite
+  ///         never reaches the weights
   grpo_step_report step(std::span<task_item const> items) {
-    grpo_step_report report;
-    report.learning_rate = options_.optimizer.learning_rate;
-    auto clock = std::chrono::steady_clock::now();
-    auto const lap = [&] {
-      auto const now = std::chrono::steady_clock::now();
-      double const s = std::chrono::duration<double>(now - clock).count();
-      clock = now;
-      return s;
-    };
-
-    report.rollouts = sample(items);
-    report.seconds.sampling = lap();
-    report.rewards = evaluate_reward(reward_, report.rollouts, *model_);
-    for (std::size_t i = 0; i < report.rewards.total.size(); ++i)
-      expects<numeric_error>(std::isfinite(report.rewards.total[i]), "step {}: the reward of rollout {} is {}; the weights were not changed", steps_ + 1, i,
-                             report.rewards.total[i]);
-    report.seconds.reward = lap();
-
-    report.advantages.resize(report.rewards.total.size());
-    advantage_(report.rewards.total, std::size_t(options_.group_size), std::span<float>(report.advantages));
-    std::vector<training_rollout> batch;
-    report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-      batch.push_back({g.prompt_ids, r.ids, r.log_probs, report.advantages[i]});
-    });
-    policy_gradient_options const gradient_options{.temperature = options_.temperature, .micro_batch = options_.micro_batch,
-                                                   .row_budget = options_.row_budget, .max_tokens = std::size_t(options_.max_new_tokens)};
-    for (int pass = 0; pass < options_.inner_passes; ++pass) {
-      policy_.zero_gradient();
-      try {
-        report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));
-      } catch (numeric_error const& e) {
-        fail<numeric_error>("step {}: {}", steps_ + 1, e.what());
-      }
-      report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm, steps_ + 1));
+    expects<usage_error>(!items.empty(), "step {} has no items", steps_ + 1);
+    try {
+      return finite_step(items);
+    } catch (numeric_error const& e) {
+      std::string const tensor = policy_.first_not_finite(policy_.master().cview());
+      fail<numeric_error>("step {}: {}{}", steps_ + 1, e.what(), tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor));
     }
-    report.seconds.update = lap();
-    ++steps_;
-    return report;
   }
 
   /// Samples and annotates groups without learning from them.
@@ -168,6 +140,42 @@ class grpo {
   }
 
  private:
+  grpo_step_report finite_step(std::span<task_item const> items) {
+    grpo_step_report report;
+    report.learning_rate = options_.optimizer.learning_rate;
+    auto clock = std::chrono::steady_clock::now();
+    auto const lap = [&] {
+      auto const now = std::chrono::steady_clock::now();
+      double const s = std::chrono::duration<double>(now - clock).count();
+      clock = now;
+      return s;
+    };
+
+    report.rollouts = sample(items);
+    report.seconds.sampling = lap();
+    report.rewards = evaluate_reward(reward_, report.rollouts, *model_);
+    for (std::size_t i = 0; i < report.rewards.total.size(); ++i)
+      expects<numeric_error>(std::isfinite(report.rewards.total[i]), "the reward of rollout {} is {}; no update was made with it", i, report.rewards.total[i]);
+    report.seconds.reward = lap();
+
+    report.advantages.resize(report.rewards.total.size());
+    advantage_(report.rewards.total, std::size_t(options_.group_size), std::span<float>(report.advantages));
+    std::vector<training_rollout> batch;
+    report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
+      batch.push_back({g.prompt_ids, r.ids, r.log_probs, report.advantages[i]});
+    });
+    policy_gradient_options const gradient_options{.temperature = options_.temperature, .micro_batch = options_.micro_batch,
+                                                   .row_budget = options_.row_budget, .max_tokens = std::size_t(options_.max_new_tokens)};
+    for (int pass = 0; pass < options_.inner_passes; ++pass) {
+      policy_.zero_gradient();
+      report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));
+      report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
+    }
+    report.seconds.update = lap();
+    ++steps_;
+    return report;
+  }
+
   Model* model_;
   TokenizerT const* tokenizer_;
   TaskT const* task_;

@@ -36,21 +36,22 @@ class trainable_policy {
   /// Clips the gradient, updates the master weights and rounds them into the model.
   /// \returns the gradient norm before clipping
   /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
-  double update(double learning_rate, double max_gradient_norm, std::uint64_t step) {
+  double update(double learning_rate, double max_gradient_norm) {
     double const norm = clip_gradient_norm(model_->backend(), gradient_.view(), max_gradient_norm);
-    if (!std::isfinite(norm)) fail<numeric_error>("step {}: the gradient of {} is not finite; the weights were not changed", step, first_bad_tensor());
+    if (!std::isfinite(norm)) fail<numeric_error>("the gradient of {} is not finite; no update was made with it", first_not_finite(gradient_.cview()));
     optimizer_.step(master_.view(), gradient_.cview(), learning_rate);
     model_->assign(master_.cview());
     return norm;
   }
 
- private:
-  std::string first_bad_tensor() {
+  /// Name of the first parameter with a value that is not finite in an array of the layout; empty when there is none.
+  std::string first_not_finite(view_on<B, T const, 1> flat) const {
     for (parameter_info const& p : model_->layout().all())
-      if (!std::isfinite(sum_of_squares(model_->backend(), gradient_.view().rows(p.offset, p.size())))) return p.name;
-    return "the model (its sum overflows)";
+      if (!std::isfinite(sum_of_squares(model_->backend(), flat.rows(p.offset, p.size())))) return p.name;
+    return {};
   }
 
+ private:
   Model* model_;
   tensor<B, T, 1> master_, gradient_;
   adamw<B, T> optimizer_;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -46,6 +47,7 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
   Model& model = policy.model();
+  expects<usage_error>(!rollouts.empty(), "a policy gradient needs at least one rollout");
   loss_scope scope{.rollouts = rollouts.size(), .tokens = 0, .micro_batch_tokens = 0, .max_tokens = options.max_tokens};
   for (auto const& r : rollouts) {
     expects<shape_error>(!r.prompt.empty() && !r.completion.empty() && r.old_log_p.size() == r.completion.size(),
@@ -102,7 +104,7 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
       std::vector<float> d(n), token_loss(n);
       loss_rollout const view{log_p, r.old_log_p, r.advantage};
       double const part = loss(view, scope, d, token_loss);
-      expects<numeric_error>(std::isfinite(part), "the loss of rollout {} is {}; the weights were not changed", i, part);
+      expects<numeric_error>(std::isfinite(part), "the loss of rollout {} is {}; no update was made with it", i, part);
       report.loss += part;
       for (std::size_t t = 0; t < n; ++t) {
         double const ratio = std::exp(double(log_p[t]) - double(r.old_log_p[t]));
@@ -119,8 +121,8 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
     model.backward(cache, pass, std::span<T const>(dlog_p), {}, policy.gradient().view());
     first = last;
   }
-  report.ratio_mean = ratio_sum / double(std::max<std::size_t>(1, tokens));
-  report.clip_share = double(clipped) / double(std::max<std::size_t>(1, tokens));
+  report.ratio_mean = ratio_sum / double(tokens);
+  report.clip_share = double(clipped) / double(tokens);
   return report;
 }
 

@@ -208,8 +208,10 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
       mask_batch<Model> batch(model, items.subspan(first, count), options.shape, options.rows, scale, options.clamp);
       std::vector<typename Model::scalar> start(std::size_t(batch.parameter_count()), typename Model::scalar(options.init));
       batch.values().assign(start);
-      auto const part = batch.cross_entropies();
-      ce.insert(ce.end(), part.begin(), part.end());
+      for (double const x : batch.cross_entropies()) {
+        expects<numeric_error>(std::isfinite(x), "the cross-entropy of mask {} is {}", ce.size(), x);
+        ce.push_back(x);
+      }
     });
     std::nth_element(ce.begin(), ce.begin() + std::ptrdiff_t(ce.size() / 2), ce.end());
     if (ce[ce.size() / 2] >= wanted) return scale;

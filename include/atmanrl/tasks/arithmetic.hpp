@@ -48,16 +48,16 @@ class arithmetic {
   /// "Question: ...\nAnswer:", or one user turn with instructions where the tokenizer has a chat template.
   template <Tokenizer K>
   std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
-    return question_prompt(tokenizer, item.question);
+    return question_prompt(tokenizer, style(), item.question);
   }
   /// The reference completion behind that prompt, up to and without the stop token.
   template <Tokenizer K>
   std::vector<int> completion(task_item const& item, K const& tokenizer) const {
-    return reference_completion(tokenizer, item.solution);
+    return reference_completion(tokenizer, style(), item.solution);
   }
 
   graded_answer grade(task_item const& item, std::string_view completion_text) const {
-    return grade_number(item.answer, completion_text, delimiter());
+    return grade_number(item.answer, completion_text);
   }
   std::string answer_text(task_item const& item) const { return item.answer; }
 
@@ -72,6 +72,13 @@ class arithmetic {
     int start;
     std::vector<step> steps;
   };
+
+  /// A small model that knows nothing but this task needs no instructions.
+  static prompt_style style() {
+    prompt_style s = reasoning_prompt();
+    s.plain_head.clear();
+    return s;
+  }
 
   /// The values of the placeholders of arithmetic_text.hpp.
   struct words {
@@ -99,14 +106,17 @@ class arithmetic {
   /// The numbers of a problem decide on which side it lies, whatever the wording: one in eight is held out. So no seed
   /// can put an evaluation question, or its calculation, into training.
   static bool is_held_out(problem const& p) {
-    std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-    auto const add = [&](int x) { hash = (hash ^ std::uint64_t(std::uint32_t(x))) * 0x100000001b3u; };
+    std::uint64_t hash = 0;
+    auto const add = [&](int x) {
+      auto const bits = random_bits({hash, std::uint32_t(x), 0, 0, 0});
+      hash = std::uint64_t{bits[0]} << 32 | bits[1];
+    };
     add(p.start);
     for (step const& s : p.steps) {
       add(s.sign);
       add(s.operand);
     }
-    return (hash >> 32) % 8 == 0;
+    return hash % 8 == 0;
   }
 
   template <std::size_t N>

@@ -50,7 +50,7 @@ inline constexpr auto chain_steps = std::to_array<std::string_view>(
 inline constexpr auto filler_plain = std::to_array<std::string_view>(
     {"Let us think step by step.", "This is a nice problem.", "We must be careful here.", "I like this kind of problem.",
      "{n} is happy today.", "{n} likes {i} a lot.", "{H} likes the colour {c}.", "The weather is nice today.",
-     "{o} is a good friend.", "{H} keeps them in a {c} box."});
+     "{o} is a good friend.", "{H} keeps them in {s} {c} box."});
 inline constexpr auto filler_number = std::to_array<std::string_view>(
     {"The shop opens at {x}.", "It is day {x} of the year.", "The bus costs {x} coins.", "{n} lives at number {x}.",
      "{o} is {x} years old."});

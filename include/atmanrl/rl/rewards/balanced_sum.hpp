@@ -39,14 +39,12 @@ class balanced_sum {
       : main_(std::move(main)), auxiliary_(std::move(auxiliary)), weight_(weight), share_(share), settled_(share <= 0) {}
 
   template <class Model>
-    requires(Reward<Main, Model> && Reward<Auxiliary, Model>)
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {
     auto const all = table(step, model);
     std::copy(all.total.begin(), all.total.end(), out.begin());
   }
 
   template <class Model>
-    requires(Reward<Main, Model> && Reward<Auxiliary, Model>)
   reward_table table(step_rollouts& step, Model& model) {
     auto a = reward_values(main_, step, model), b = reward_values(auxiliary_, step, model);
     if (!settled_ && !step.groups.empty()) {

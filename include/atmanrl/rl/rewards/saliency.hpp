@@ -32,6 +32,9 @@ class saliency {
     step.for_each([&](rollout_group& g, rollout& r, std::size_t) {
       r.mask.reset();
       if (r.cot().empty() || r.label_delimiter.empty() || r.label_answer.empty()) return;
+      // Behind a chain of thought that fills the model's positions there is no room for the label.
+      std::size_t const positions = g.prompt_ids.size() + r.cot().size() + r.label_delimiter.size() + r.label_answer.size() - 1;
+      if (index_t(positions) > model.config().max_positions) return;
       items.push_back({g.prompt_ids, r.cot(), r.label_delimiter, r.label_answer});
       owners.push_back(&r);
     });

@@ -31,15 +31,14 @@ class weighted_sum {
   explicit weighted_sum(term<Rs>... terms) : terms_{std::move(terms)...} {}
 
   template <class Model>
-    requires(Reward<Rs, Model> && ...)
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {
     auto const all = table(step, model);
     std::copy(all.total.begin(), all.total.end(), out.begin());
   }
 
   template <class Model>
-    requires(Reward<Rs, Model> && ...)
   reward_table table(step_rollouts& step, Model& model) {
+    static_assert((atmanrl::detail::explain_reward<Rs, Model>() && ...));
     reward_table t{std::vector<float>(step.size(), 0.0f), {}};
     std::apply([&](auto&... each) { (add(each, step, model, t), ...); }, terms_);
     return t;

@@ -1,0 +1,318 @@
+/// \file
+/// A look inside: tokens, probabilities, gradients, masks, policy gradients and answers as JSON. One verb per call;
+/// `inspect VERB --help` says what goes in and what comes out. The verbs are in inspect/, one per header.
+
+#include "inspect/answer.hpp"
+#include "inspect/grpo_request.hpp"
+#include "inspect/input.hpp"
+#include "inspect/requests.hpp"
+#include "inspect/text_verbs.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+
+namespace {
+
+using atmanrl::expects, atmanrl::usage_error;
+
+/// What every verb takes. Verbs without weights read the options and have no use for them.
+struct common_options {
+  std::string backend = "cpu", dtype = "f32";
+  int threads = 0;
+  std::string model, tokenizer;
+};
+
+/// What is to be done once the whole command line has been read: returns the lines to print.
+using action = std::function<std::string()>;
+
+void add_common(CLI::App& app, common_options& c) {
+  app.add_option("--backend", c.backend, "cpu, or reference: plain loops on one thread")->check(CLI::IsMember({"reference", "cpu"}))->capture_default_str();
+  app.add_option("--threads", c.threads, "threads of the cpu backend; 0: as many as the machine runs")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_option("--dtype", c.dtype, "storage of the weight matrices; everything else is f32")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+}
+
+void add_model(CLI::App& verb, common_options& c, bool required) {
+  auto* const model =
+      verb.add_option("--model", c.model,
+                      required ? "a Hugging Face folder, a .gguf file, or a llama2.c .bin file"
+                               : "a Hugging Face folder, a .gguf file (with or without weights), a llama2.c .bin file, or a tokenizer.json");
+  if (required) model->required();
+  verb.add_option("--tokenizer", c.tokenizer, "where the tokenizer is, if it is not in or beside the model");
+}
+
+std::string run(common_options const& c, inspect::request r) {
+  r.threads = c.threads;
+  bool const cpu = c.backend == "cpu", bf16 = c.dtype == "bf16";
+  if (cpu) return bf16 ? inspect::run_cpu_bf16(r) : inspect::run_cpu_f32(r);
+  return bf16 ? inspect::run_reference_bf16(r) : inspect::run_reference_f32(r);
+}
+
+/// A result that cannot be written should not cost the computation first.
+std::filesystem::path checked_output(std::string const& out) {
+  std::filesystem::path const path(out), folder = path.parent_path();
+  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path), "--out: {} is not a file's name", out);
+  expects<usage_error>(folder.empty() || std::filesystem::is_directory(folder), "--out: {}: there is no such folder", folder.string());
+  return path;
+}
+
+CLI::App& add_verb(CLI::App& app, char const* name, char const* what, char const* details) {
+  CLI::App& verb = *app.add_subcommand(name, what);
+  verb.footer(details);
+  return verb;
+}
+
+void add_tokenize(CLI::App& app, common_options& c, action& chosen) {
+  auto& verb = add_verb(app, "tokenize", "Token ids of the text on standard input",
+                        "Prints [ids] of exactly the bytes that were read; no begin-of-text token is added.");
+  auto const special = std::make_shared<bool>(false);
+  verb.add_flag("--special", *special, "recognise special tokens that are spelled out in the text");
+  add_model(verb, c, false);
+  verb.callback([&c, &chosen, special] {
+    chosen = [&c, special] {
+      auto const tokenizer = inspect::open_tokenizer(c.model, c.tokenizer);
+      return inspect::tokenize(tokenizer, inspect::read_standard_input(), *special);
+    };
+  });
+}
+
+void add_detokenize(CLI::App& app, common_options& c, action& chosen) {
+  auto& verb = add_verb(app, "detokenize", "Text of token ids",
+                        "Prints {\"text\",\"bytes\"}: text has U+FFFD where the bytes are not UTF-8, bytes are hexadecimal.");
+  auto const ids = std::make_shared<std::string>();
+  verb.add_option("--ids", *ids, "token ids, comma-separated")->required();
+  add_model(verb, c, false);
+  verb.callback([&c, &chosen, ids] {
+    chosen = [&c, ids] {
+      auto const parsed = inspect::parse_ids("--ids", *ids);
+      return inspect::detokenize(inspect::open_tokenizer(c.model, c.tokenizer), parsed);
+    };
+  });
+}
+
+void add_chat(CLI::App& app, common_options& c, action& chosen) {
+  struct texts {
+    std::string user;
+    std::optional<std::string> system;
+  };
+  auto& verb = add_verb(app, "chat", "Token ids of a conversation up to the assistant's turn",
+                        "Prints [ids], in the format whose control tokens the tokenizer has (Llama 3 or ChatML); a base\nmodel's text stands alone. Control tokens "
+                        "spelled out in a message stay text.");
+  auto const t = std::make_shared<texts>();
+  verb.add_option("--user", t->user, "the user's message")->required();
+  verb.add_option("--system", t->system, "the system message; where none is given the format's own default is used");
+  add_model(verb, c, false);
+  verb.callback([&c, &chosen, t] {
+    chosen = [&c, t] { return atmanrl::dump_json(atmanrl::json(inspect::chat_ids(inspect::open_tokenizer(c.model, c.tokenizer), t->user, t->system))); };
+  });
+}
+
+void add_logprobs(CLI::App& app, common_options& c, action& chosen) {
+  auto& verb = add_verb(app, "logprobs", "Log-probability of each token after those before it",
+                        "Prints {\"logprobs\",\"argmax\"}, both one shorter than the ids: logprobs[i] = log p(id[i+1] | id[0..i])\nin nats, argmax[i] = the most "
+                        "probable token after id[0..i] (the lowest id among equals).");
+  auto const ids = std::make_shared<std::string>();
+  verb.add_option("--ids", *ids, "token ids, comma-separated; nothing is added to them")->required();
+  add_model(verb, c, true);
+  verb.callback([&c, &chosen, ids] {
+    chosen = [&c, ids] { return run(c, {.model = c.model, .what = inspect::logprobs_request{inspect::parse_ids("--ids", *ids)}}); };
+  });
+}
+
+void add_generate(CLI::App& app, common_options& c, action& chosen) {
+  struct values {
+    std::optional<std::string> ids, prompt, chat, system;
+    bool special = false;
+    inspect::generate_request request;
+  };
+  auto& verb = add_verb(app, "generate", "New tokens after a prompt",
+                        "Prints {\"ids\",\"logprobs\",\"text\"} of the new tokens, the stop token included. Log-probabilities are\nthose of logits / temperature "
+                        "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model without a tokenizer. Stop tokens are the "
+                        "model's own.");
+  auto const v = std::make_shared<values>();
+  verb.add_option("--ids", v->ids, "the prompt as token ids, comma-separated; nothing is added to them");
+  verb.add_option("--prompt", v->prompt, "the prompt as text; begin-of-text is put in front where the model wants it");
+  verb.add_option("--chat", v->chat, "a user's message");
+  verb.add_option("--system", v->system, "the system message of --chat");
+  verb.add_flag("--special", v->special, "recognise special tokens that are spelled out in --prompt");
+  verb.add_option("--max-new-tokens", v->request.max_new_tokens, "the most tokens to add")->required();
+  verb.add_option("--temperature", v->request.temperature, "0: always the most probable token")->capture_default_str();
+  verb.add_option("--top-p", v->request.top_p, "keep the most probable tokens that make up this share")->capture_default_str();
+  verb.add_option("--top-k", v->request.top_k, "keep this many tokens; 0: all")->capture_default_str();
+  verb.add_option("--seed", v->request.seed, "the same seed gives the same tokens")->capture_default_str();
+  add_model(verb, c, true);
+  verb.callback([&c, &chosen, v] {
+    chosen = [&c, v] {
+      inspect::generate_request& r = v->request;
+      expects<usage_error>(v->ids.has_value() + v->prompt.has_value() + v->chat.has_value() == 1,
+                           "generate needs exactly one of --ids, --prompt and --chat");
+      expects<usage_error>(!v->system || v->chat, "--system goes with --chat only");
+      expects<usage_error>(!v->special || v->prompt, "--special goes with --prompt only");
+      expects<usage_error>(r.max_new_tokens > 0, "--max-new-tokens is {}, but it must be above 0", r.max_new_tokens);
+      inspect::check_finite("--temperature", r.temperature);
+      expects<usage_error>(r.temperature >= 0, "--temperature is {}, but it must not be negative", r.temperature);
+      expects<usage_error>(r.top_p > 0 && r.top_p <= 1, "--top-p is {}, but it must be above 0 and at most 1", r.top_p);
+      expects<usage_error>(r.top_k >= 0, "--top-k is {}, but it must not be negative", r.top_k);
+      if (v->ids) {
+        r.source = "--ids";
+        r.ids = inspect::parse_ids(r.source, *v->ids);
+        r.tokenizer = inspect::find_tokenizer(c.model, c.tokenizer);
+      } else {
+        r.tokenizer = inspect::open_tokenizer(c.model, c.tokenizer);
+        r.source = v->prompt ? "--prompt" : "--chat";
+        r.chat = v->chat.has_value();
+        r.ids = r.chat ? inspect::chat_ids(*r.tokenizer, *v->chat, v->system) : inspect::prompt_ids(*r.tokenizer, *v->prompt, v->special);
+      }
+      return run(c, {.model = c.model, .what = r});
+    };
+  });
+}
+
+void add_gradient(CLI::App& app, common_options& c, action& chosen) {
+  struct texts {
+    std::string ids, out;
+  };
+  auto& verb = add_verb(app, "gradient", "Gradient of the mean next-token cross-entropy",
+                        "Writes one f32 tensor per parameter under its Hugging Face name; a tied head is summed into\nmodel.embed_tokens.weight. Prints "
+                        "{\"loss\",\"gradient_norm\",\"tensors\",\"out\"}.");
+  auto const t = std::make_shared<texts>();
+  verb.add_option("--ids", t->ids, "token ids, comma-separated, at least two")->required();
+  verb.add_option("--out", t->out, "the .safetensors file to write")->required();
+  add_model(verb, c, true);
+  verb.callback([&c, &chosen, t] {
+    chosen = [&c, t] {
+      return run(c, {.model = c.model, .what = inspect::gradient_request{inspect::parse_ids("--ids", t->ids), checked_output(t->out)}});
+    };
+  });
+}
+
+void add_mask(CLI::App& app, common_options& c, action& chosen) {
+  struct values {
+    std::string prompt, cot, delimiter, answer, shape = "pair", rows = "all_later";
+    atmanrl::mask_options options;
+    bool gradient = false;
+  };
+  auto& verb = add_verb(
+      app, "mask", "Trains an attention mask on one rollout",
+      "Prints {\"ce_unmasked\",\"ce_start\",\"ce_end\",\"mask\",\"token_saliency\",\"reward_re_enabled\",\n\"reward_as_printed\"}: cross-entropy of the answer in nats "
+      "per token without mask, at the start and\nafter the last update; the mask row-major over its allowed entries (or one value per token of the\nchain of "
+      "thought). With --gradient also \"gradient\": that of the answer's mean cross-entropy with respect\nto the mask at its start value, scale included, without "
+      "the sparsity term; with --steps 0 the start\nmay then be 0. The defaults are the paper's (arXiv:2604.16158).");
+  auto const v = std::make_shared<values>();
+  atmanrl::mask_options& o = v->options;
+  verb.add_option("--prompt-ids", v->prompt, "token ids, comma-separated")->required();
+  verb.add_option("--cot-ids", v->cot, "the chain of thought")->required();
+  verb.add_option("--delimiter-ids", v->delimiter, "what stands between it and the answer")->required();
+  verb.add_option("--answer-ids", v->answer, "the answer, without a stop token")->required();
+  verb.add_option("--steps", o.steps, "updates of the mask")->capture_default_str();
+  verb.add_option("--shape", v->shape, "pair: a value per (row, token); column: a value per token")->check(CLI::IsMember({"pair", "column"}))->capture_default_str();
+  verb.add_option("--rows", v->rows, "all_later: all rows see the mask; answer_rows: delimiter and answer do")
+      ->check(CLI::IsMember({"all_later", "answer_rows"}))
+      ->capture_default_str();
+  verb.add_option("--lr", o.optimizer.learning_rate, "learning rate of AdamW")->capture_default_str();
+  verb.add_option("--eps", o.optimizer.eps, "eps of AdamW")->capture_default_str();
+  verb.add_option("--init", o.init, "start value of every entry, below 0")->capture_default_str();
+  verb.add_option("--scale", o.scale, "factor between an entry and what is added to the score")->capture_default_str();
+  verb.add_option("--sparsity", o.sparsity, "weight of the mean of 1 - H / init in the loss")->capture_default_str();
+  verb.add_flag("--gradient", v->gradient, "print the gradient at the start value as well");
+  add_model(verb, c, true);
+  verb.callback([&c, &chosen, v] {
+    chosen = [&c, v] {
+      atmanrl::mask_options& o = v->options;
+      o.shape = v->shape == "pair" ? atmanrl::mask_shape::pair : atmanrl::mask_shape::column;
+      o.rows = v->rows == "all_later" ? atmanrl::mask_rows::all_later : atmanrl::mask_rows::answer_rows;
+      inspect::check_finite("--lr", o.optimizer.learning_rate);
+      inspect::check_finite("--eps", o.optimizer.eps);
+      inspect::check_finite("--init", o.init);
+      inspect::check_finite("--scale", o.scale);
+      inspect::check_finite("--sparsity", o.sparsity);
+      expects<usage_error>(o.steps >= 0, "--steps is {}, but it must not be negative", o.steps);
+      expects<usage_error>(o.optimizer.learning_rate > 0, "--lr is {}, but it must be above 0", o.optimizer.learning_rate);
+      expects<usage_error>(o.optimizer.eps > 0, "--eps is {}, but it must be above 0", o.optimizer.eps);
+      expects<usage_error>(o.init <= 0, "--init is {}, but a mask that starts above 0 suppresses nothing", o.init);
+      expects<usage_error>(o.init < 0 || (o.steps == 0 && v->gradient),
+                           "--init is 0, which suppresses nothing: there is only a gradient to see then, with --steps 0 --gradient");
+      expects<usage_error>(o.scale > 0, "--scale is {}, but it must be above 0", o.scale);
+      expects<usage_error>(o.sparsity >= 0, "--sparsity is {}, but it must not be negative", o.sparsity);
+      return run(c, {.model = c.model,
+                     .what = inspect::mask_request{inspect::parse_ids("--prompt-ids", v->prompt), inspect::parse_ids("--cot-ids", v->cot),
+                                                   inspect::parse_ids("--delimiter-ids", v->delimiter),
+                                                   inspect::parse_ids("--answer-ids", v->answer), o, v->gradient}});
+    };
+  });
+}
+
+void add_grpo(CLI::App& app, common_options& c, action& chosen) {
+  auto& verb = add_verb(
+      app, "grpo", "Loss and gradient of one policy-gradient pass over given rollouts",
+      "Reads from standard input {\"model\": PATH, \"groups\": [{\"prompt_ids\": [..], \"completions\": [{\"ids\": [..],\n\"logprobs\": [..], \"reward\": x}, ..]}, ..]} and, "
+      "if wanted, \"loss\" (grpo), \"advantage\" (mean_centered),\n\"clip\" (0.2), \"clip_high\" (as clip), \"temperature\" (1), \"micro_batch\" (rollouts per pass; 0: as "
+      "many as\nfit). logprobs are the sampler's. Prints {\"advantages\",\"ratios\",\"token_losses\",\"loss\",\"gradient_norm\"}:\none advantage per completion, groups one "
+      "after the other; ratios and losses per completion and token;\nthe norm before any clipping.");
+  auto const out = std::make_shared<std::string>();
+  verb.add_option("--out", *out, "write the gradient to this .safetensors file, one f32 tensor per parameter");
+  verb.callback([&c, &chosen, out] {
+    chosen = [&c, out] {
+      auto const path = out->empty() ? std::filesystem::path() : checked_output(*out);
+      auto [model, r] = inspect::parse_grpo_request(inspect::read_standard_input());
+      r.out = path;
+      return run(c, {.model = model, .what = std::move(r)});
+    };
+  });
+}
+
+void add_answer(CLI::App& app, action& chosen) {
+  auto& verb = add_verb(app, "answer", "What completions answer, and whether it is right",
+                        "Reads lines {\"completion\": TEXT, \"truth\": X} from standard input and prints for each a line {\"extracted\",\n\"extracted_flexible\","
+                        "\"correct_strict\",\"correct_flexible\"}, null where nothing was found. extracted is the first\nnumber (letter) after the first ####; flexible "
+                        "falls back on the rest of the completion. truth is a\nnumber or a solution that ends in #### number (gsm8k), a letter or 0 to 3 (mmlu).");
+  auto const task = std::make_shared<std::string>();
+  verb.add_option("--task", *task, "gsm8k: numbers; mmlu: letters A to D")->required()->check(CLI::IsMember({"gsm8k", "mmlu"}));
+  verb.callback([&chosen, task] { chosen = [task] { return inspect::answer(inspect::read_standard_input(), *task == "mmlu"); }; });
+}
+
+int complain(std::string const& sentence) {
+  std::fprintf(stderr, "inspect: %s\n", inspect::one_line(sentence).c_str());
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    CLI::App app("Looks inside a model: one verb, JSON on standard output. Bad input is one line on standard error and exit code 2.", "inspect");
+    common_options common;
+    action chosen;
+    add_tokenize(app, common, chosen);
+    add_detokenize(app, common, chosen);
+    add_chat(app, common, chosen);
+    add_logprobs(app, common, chosen);
+    add_generate(app, common, chosen);
+    add_gradient(app, common, chosen);
+    add_mask(app, common, chosen);
+    add_grpo(app, common, chosen);
+    add_answer(app, chosen);
+    for (CLI::App* verb : app.get_subcommands({})) add_common(*verb, common);
+    app.require_subcommand(1);
+    try {
+      app.parse(argc, argv);
+    } catch (CLI::ParseError const& e) {
+      return e.get_exit_code() == 0 ? app.exit(e) : complain(e.what());
+    }
+    std::string const text = chosen() + '\n';
+    bool const written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+    return written ? 0 : complain("standard output: cannot be written");
+  } catch (std::bad_alloc const&) {
+    return complain("out of memory");
+  } catch (std::exception const& e) {
+    return complain(e.what());
+  }
+}

@@ -1,0 +1,211 @@
+// Trains the bundled tiny model from scratch on generated word problems and writes it as a Hugging Face folder:
+//   build/release/examples/train_tiny --out examples/models/tiny
+// The default options are those that the bundled model was made with.
+#include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/rl/generate.hpp>
+#include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/sft.hpp>
+#include <atmanrl/tasks/arithmetic.hpp>
+#include <atmanrl/text/split.hpp>
+#include <atmanrl/text/tokenizer.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+namespace {
+
+using namespace atmanrl;
+
+struct options {
+  std::string out;
+  std::uint64_t steps = 1000, seed = 0, evaluate_every = 250;
+  int batch = 64, micro_batches = 8, threads = 0;
+  int layers = 3, hidden = 128, heads = 8, kv_heads = 4, ffn = 344;
+  double learning_rate = 4e-3;
+  int questions = 500;
+};
+
+model_config tiny_config(options const& o, tokenizer const& words) {
+  model_config c;
+  c.layers = o.layers;
+  c.hidden = o.hidden;
+  c.heads = o.heads;
+  c.kv_heads = o.kv_heads;
+  c.head_dim = o.hidden / o.heads;
+  c.ffn = o.ffn;
+  c.vocab = words.vocab_size();
+  c.max_positions = 512;
+  c.bos_id = words.bos();
+  c.stop_ids = {words.eos()};
+  validate(c, "train_tiny");
+  return c;
+}
+
+/// Gains 1; matrices normal with deviation 0.05, those that write to the residual stream divided by sqrt(2 layers).
+std::vector<float> initial_weights(parameter_layout const& layout, index_t layers, std::uint64_t seed) {
+  std::vector<float> weights(std::size_t(layout.size()), 1.0f);
+  std::uint32_t number = 0;
+  for (parameter_info const& p : layout.all()) {
+    random_stream draw(random_key{.seed = seed, .step = 0x494e4954, .prompt = number++});
+    if (p.is_vector()) continue;
+    bool const writes = p.kind == parameter_kind::o || p.kind == parameter_kind::down;
+    double const deviation = writes ? 0.05 / std::sqrt(2.0 * double(layers)) : 0.05;
+    for (index_t i = 0; i < p.size(); ++i) weights[std::size_t(p.offset + i)] = float(deviation * draw.normal());
+  }
+  return weights;
+}
+
+struct accuracy {
+  double strict = 0, cot_tokens = 0, filler = 0, steps = 0, no_delimiter = 0;
+};
+
+/// Samples one completion at temperature 1 for each held-out question.
+template <class Model>
+accuracy evaluate(Model& model, arithmetic const& task, tokenizer const& words, int questions, std::uint64_t seed) {
+  accuracy a;
+  for (int first = 0; first < questions; first += 100) {
+    std::vector<task_item> items;
+    std::vector<std::vector<int>> prompts;
+    for (int i = first; i < std::min(questions, first + 100); ++i) {
+      items.push_back(task.evaluation_item(i));
+      prompts.push_back(task.prompt(items.back(), words));
+    }
+    generate_options g{.max_new_tokens = 192, .stop_ids = model.config().stop_ids, .seed = seed, .step = 0x45564c};
+    g.first_prompt = std::uint32_t(first);
+    auto const completions = generate(model, std::span<std::vector<int> const>(prompts), g, samplers::multinomial{});
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      std::vector<int> const& ids = completions[i][0].ids;
+      completion_spans const spans = split_completion(words, ids, g.stop_ids);
+      auto const cot = std::span(ids).subspan(0, std::size_t(spans.cot.last));
+      planted_truth const planted = find_planted(words, cot);
+      a.strict += task.grade(items[i], words.decode(ids)).correct_strict;
+      a.cot_tokens += double(cot.size());
+      a.filler += planted.filler_sentences;
+      a.steps += planted.steps;
+      a.no_delimiter += !spans.has_delimiter;
+    }
+  }
+  for (double* x : {&a.strict, &a.cot_tokens, &a.filler, &a.steps, &a.no_delimiter}) *x /= questions;
+  return a;
+}
+
+void print(accuracy const& a) {
+  fmt::print("  held out, temperature 1: {:.1f} % correct, {:.1f} tokens in a chain of thought, {:.2f} steps and {:.2f} filler sentences, {:.1f} % without ####\n",
+             100 * a.strict, a.cot_tokens, a.steps, a.filler, 100 * a.no_delimiter);
+  std::fflush(stdout);
+}
+
+std::string model_card(options const& o, accuracy const& a, index_t parameters) {
+  return fmt::format(
+      "# Tiny arithmetic model\n\n"
+      "A Llama-architecture model of {} parameters for the task `arithmetic`, trained from scratch by `examples/train_tiny.cpp`\n"
+      "on generated word problems only ({} steps of {} problems, seed {}). Same licence as the repository (Apache-2.0).\n\n"
+      "Held out, temperature 1, {} questions: {:.1f} % correct, {:.1f} tokens in a chain of thought of which {:.2f} sentences\n"
+      "are filler. Tokenizer: bytes and the task's words, single digits, no merges.\n",
+      parameters, o.steps, o.batch, o.seed, o.questions, 100 * a.strict, a.cot_tokens, a.filler);
+}
+
+void run(options const& o) {
+  cpu_backend backend({.threads = o.threads});
+  arithmetic const task;
+  tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
+  model_config const config = tiny_config(o, words);
+  llama<cpu_backend> model(backend, config);
+  {
+    tensor<cpu_backend, float, 1> weights(backend, {model.layout().size()});
+    weights.assign(initial_weights(model.layout(), config.layers, o.seed));
+    model.assign(weights.cview());
+  }
+  fmt::print("{} parameters, {} tokens, {} threads\n", model.layout().size(), words.vocab_size(), backend.threads());
+
+  sft_trainer trainer(model,
+                      sft_options{.steps = o.steps,
+                                  .batch_size = o.batch,
+                                  .micro_batches = o.micro_batches,
+                                  .optimizer = {.learning_rate = o.learning_rate, .beta1 = 0.9, .beta2 = 0.98, .weight_decay = 0.01}},
+                      schedules::linear{.warmup = std::min<std::uint64_t>(100, o.steps / 2), .floor = 0.05});
+  auto const example = [&](std::uint64_t index) {
+    task_item const item = task.training_item(o.seed, index);
+    sft_example e{task.prompt(item, words), task.completion(item, words)};
+    e.completion.push_back(words.eos());
+    return e;
+  };
+  auto const start = std::chrono::steady_clock::now();
+  double loss = 0;
+  index_t rows = 0;
+  trainer.run(example, [&](sft_report const& r) {
+    loss += r.loss;
+    rows += r.rows;
+    if (r.step % 50 == 0 || r.step == o.steps) {
+      double const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      double const since = double((r.step - 1) % 50 + 1);
+      fmt::print("step {:5}  loss {:.4f}  gradient norm {:.2f}  {:.0f} s, {:.0f} tokens/s\n", r.step, loss / since, r.gradient_norm,
+                 seconds, double(rows) / seconds);
+      std::fflush(stdout);
+      loss = 0;
+    }
+    if (r.step % o.evaluate_every == 0 && r.step < o.steps) print(evaluate(model, task, words, std::min(o.questions, 200), o.seed));
+  });
+
+  // What is written is bf16, so that is what the last figures must be of.
+  std::vector<float> rounded(std::size_t(model.layout().size()));
+  for (parameter_info const& p : model.layout().all())
+    model.read_rows(p, 0, view<float, 2>(rounded.data() + p.offset, {p.rows, p.columns}));
+  for (float& w : rounded) w = float(bf16(w));
+  model.assign(view<float const, 1>(rounded.data(), {model.layout().size()}));
+  fmt::print("as written (bf16):\n");
+  accuracy const final_accuracy = evaluate(model, task, words, o.questions, o.seed);
+  print(final_accuracy);
+  if (o.out.empty()) return;
+
+  std::filesystem::path const out(o.out), tokenizer_folder = out.string() + ".tokenizer";
+  std::filesystem::create_directories(tokenizer_folder);
+  words.save(tokenizer_folder);
+  row_source const source = [&](std::string_view name, index_t first, index_t count, std::span<float> to) {
+    for (parameter_info const& p : model.layout().all())
+      if (p.name == name) {
+        index_t const columns = p.is_vector() ? 1 : p.columns;
+        std::copy_n(rounded.begin() + p.offset + first * columns, count * columns, to.begin());
+      }
+  };
+  save_hugging_face_folder(out, config, source,
+                           {.type = dtype::bf16,
+                            .copy_files = tokenizer_files(tokenizer_folder),
+                            .text_files = {{"README.md", model_card(o, final_accuracy, model.layout().size())}}});
+  std::filesystem::remove_all(tokenizer_folder);
+  fmt::print("written to {}\n", out.string());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  options o;
+  CLI::App app("Trains the bundled tiny model from scratch on generated word problems");
+  app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it");
+  app.add_option("--steps", o.steps)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--batch", o.batch, "problems per step")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--micro-batches", o.micro_batches, "passes per step")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--layers", o.layers)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--hidden", o.hidden)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--heads", o.heads)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--kv-heads", o.kv_heads)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--ffn", o.ffn)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--seed", o.seed)->capture_default_str();
+  app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app.add_option("--eval-every", o.evaluate_every, "steps between evaluations on 200 questions")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--eval-questions", o.questions, "held-out questions at the end")->capture_default_str()->check(CLI::PositiveNumber);
+  try {
+    app.parse(argc, argv);
+    run(o);
+  } catch (CLI::ParseError const& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  } catch (std::exception const& e) {
+    fmt::print(stderr, "train_tiny: {}\n", e.what());
+    return 2;
+  }
+}

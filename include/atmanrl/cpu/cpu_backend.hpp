@@ -1,0 +1,31 @@
+#pragma once
+
+/// \file
+/// The CPU backend: packed-panel matrix products and vectorised kernels on OpenMP threads. This header alone makes
+/// `cpu_backend` complete, and it names every kernel, so that all translation units see the same specialisations.
+
+#include <atmanrl/backend/backend.hpp>
+#include <atmanrl/cpu/adamw.hpp>
+#include <atmanrl/cpu/attention.hpp>
+#include <atmanrl/cpu/elementwise.hpp>
+#include <atmanrl/cpu/embedding.hpp>
+#include <atmanrl/cpu/log_prob.hpp>
+#include <atmanrl/cpu/matmul.hpp>
+#include <atmanrl/cpu/rms_norm.hpp>
+#include <atmanrl/cpu/rope.hpp>
+#include <atmanrl/cpu/swiglu.hpp>
+#include <atmanrl/cpu/threads.hpp>
+
+namespace atmanrl {
+
+/// Computes in float, with weights in float or bf16. A row's results have the same bits whatever rows it is batched
+/// with and however many threads run (the bit rule, docs/architecture.md); builds for different processors differ.
+class cpu_backend : public cpu_threads {
+ public:
+  static constexpr std::string_view name = "cpu";
+
+  explicit cpu_backend(cpu_options options = {}) : cpu_threads(options) {}
+};
+static_assert(HostBackend<cpu_backend>);
+
+}  // namespace atmanrl

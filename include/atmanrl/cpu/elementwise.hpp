@@ -1,0 +1,77 @@
+#pragma once
+
+/// \file
+/// Bias, scaling and the sum of squares on the CPU.
+
+#include <atmanrl/cpu/rows.hpp>
+#include <atmanrl/cpu/threads.hpp>
+#include <atmanrl/ops/elementwise.hpp>
+
+#include <vector>
+
+namespace atmanrl {
+
+template <>
+struct kernels::elementwise<cpu_backend> {
+  template <class T>
+  static void add_bias(cpu_threads& threads, view<T const, 1> bias, view<T, 2> y) {
+    atmanrl::detail::computes_in_float<T>();
+    threads.split(y.extent(0), atmanrl::detail::row_grain(y.extent(1)), [&](index_t first, index_t last) {
+      for (index_t r = first; r < last; ++r)
+        for (index_t c = 0; c < y.extent(1); ++c) y(r, c) += bias(c);
+    });
+  }
+
+  template <class T>
+  static void add_bias_backward(cpu_threads& threads, view<T const, 2> dy, view<T, 1> dbias) {
+    atmanrl::detail::computes_in_float<T>();
+    cpu::split_columns(threads, dy.extent(0), dy.extent(1), [&](index_t c, index_t n) {
+      simd::floats sum = simd::load_first(&dbias(c), n);
+      for (index_t r = 0; r < dy.extent(0); ++r) sum += simd::load_first(dy.row(r) + c, n);
+      simd::store_first(&dbias(c), sum, n);
+    });
+  }
+
+  template <class T>
+  static void scale(cpu_threads& threads, view<T, 1> x, real_t<T> factor) {
+    atmanrl::detail::computes_in_float<T>();
+    threads.split(x.size(), atmanrl::detail::worth_a_thread, [&](index_t first, index_t last) {
+      for (index_t i = first; i < last; ++i) x(i) *= factor;
+    });
+  }
+
+  // Blocks of fixed size, each in eight sums; the blocks are merged in ascending order.
+  template <class T>
+  static double sum_of_squares(cpu_threads& threads, view<T const, 1> x) {
+    atmanrl::detail::computes_in_float<T>();
+    constexpr index_t block = worth_a_block;
+    index_t const blocks = (x.size() + block - 1) / block;
+    std::vector<double> sums(std::size_t(blocks), 0.0);
+    threads.split(blocks, 1, [&](index_t first, index_t last) {
+      for (index_t b = first; b < last; ++b) {
+        index_t const begin = b * block;
+        sums[std::size_t(b)] = block_sum_of_squares(x.data() + begin, std::min(block, x.size() - begin));
+      }
+    });
+    double all = 0;
+    for (double const s : sums) all += s;
+    return all;
+  }
+
+ private:
+  static constexpr index_t worth_a_block = 1 << 16;
+
+  static double block_sum_of_squares(float const* x, index_t count) {
+    constexpr index_t parts = 8;
+    double sums[parts] = {};
+    index_t i = 0;
+    for (; i + parts <= count; i += parts)
+      for (index_t p = 0; p < parts; ++p) sums[p] += double(x[i + p]) * double(x[i + p]);
+    for (index_t p = 0; i + p < count; ++p) sums[p] += double(x[i + p]) * double(x[i + p]);
+    double all = 0;
+    for (double const s : sums) all += s;
+    return all;
+  }
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,168 @@
+#pragma once
+
+/// \file
+/// Products with a weight that is kept as panels of 32 outputs, [panel][input][32]: the forward product streams them as
+/// they lie, and both directions read the one copy. bf16 panels interleave two inputs, [panel][input / 2][32][2]; their
+/// elements are widened exactly and multiplied with float activations.
+
+#include <atmanrl/cpu/threads.hpp>
+#include <atmanrl/cpu/tile.hpp>
+#include <atmanrl/ops/matmul.hpp>
+
+namespace atmanrl {
+
+template <>
+struct kernels::matmul<cpu_backend> {
+  static constexpr index_t output_granularity = cpu::panel_width;
+
+  /// Outputs are padded with zeros to whole panels.
+  template <class W>
+  static constexpr index_t storage_size(index_t outputs, index_t inputs) {
+    static_assert(std::is_same_v<W, float> || std::is_same_v<W, bf16>, "atmanrl: cpu_backend keeps weights in float or bf16");
+    return panels(outputs) * cpu::panel_size<W>(inputs);
+  }
+
+  template <class W, class T>
+  static void assign_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T const, 2> rows) {
+    atmanrl::detail::computes_in_float<T>();
+    for_each_panel(threads, w, first, rows.extent(0), [&](W* panel, index_t lane, index_t row, index_t count) {
+      for (index_t k = 0; k < w.inputs; ++k)
+        for (index_t i = 0; i < count; ++i) panel[place<W>(k, lane + i)] = W(rows(row + i, k));
+    });
+  }
+
+  template <class W, class T>
+  static void read_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T, 2> rows) {
+    atmanrl::detail::computes_in_float<T>();
+    for_each_panel(threads, w, first, rows.extent(0), [&](W* panel, index_t lane, index_t row, index_t count) {
+      for (index_t k = 0; k < w.inputs; ++k)
+        for (index_t i = 0; i < count; ++i) rows(row + i, k) = float(panel[place<W>(k, lane + i)]);
+    });
+  }
+
+  /// One row of the weight, widened exactly.
+  template <class W>
+  static void read_row(weight_view<cpu_backend, W> w, index_t row, float* to) {
+    W const* const panel = w.data + row / cpu::panel_width * cpu::panel_size<W>(w.inputs);
+    for (index_t k = 0; k < w.inputs; ++k) to[k] = float(panel[place<W>(k, row % cpu::panel_width)]);
+  }
+
+  template <class W, class T>
+  static void forward(cpu_threads& threads, view<T const, 2> x, weight_view<cpu_backend, W> w, view<T, 2> y, bool add) {
+    atmanrl::detail::computes_in_float<T>();
+    index_t const rows = x.extent(0), columns = panels(w.outputs);
+    // A block of rows stays in the second-level cache while the panels pass by.
+    index_t const row_blocks = (rows + row_block - 1) / row_block;
+    index_t const grain = least_products / (std::max(rows, index_t{1}) * w.inputs * cpu::panel_width + 1) + 1;
+    threads.split(row_blocks * columns, grain, [&](index_t begin, index_t end) {
+      for (index_t i = begin; i < end; ++i) {
+        index_t const p = i % columns, r = i / columns * row_block, o = p * cpu::panel_width;
+        cpu::multiply(std::min(row_block, rows - r), x.row(r), w.inputs,
+                      cpu::panel_of(w.data + p * cpu::panel_size<W>(w.inputs), w.inputs), w.inputs, y.row(r) + o, w.outputs,
+                      std::min(cpu::panel_width, w.outputs - o), add ? cpu::into::add : cpu::into::overwrite);
+      }
+    });
+  }
+
+  // A panel of 32 inputs, [output][32], is built by transposing; then it is the forward product over outputs.
+  template <class W, class T>
+  static void backward_input(cpu_threads& threads, view<T const, 2> dy, weight_view<cpu_backend, W> w, view<T, 2> dx, bool add) {
+    atmanrl::detail::computes_in_float<T>();
+    index_t const rows = dy.extent(0), strips = panels(w.inputs);
+    index_t const grain = least_products / (std::max(rows, index_t{1}) * w.outputs * cpu::panel_width + 1) + 1;
+    index_t const block = std::min(output_block, panels(w.outputs) * cpu::panel_width);
+    threads.split_with_scratch(strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* panel) {
+      for (index_t s = begin; s < end; ++s) {
+        index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
+        for (index_t o = 0; o < w.outputs; o += block) {
+          index_t const depth = std::min(block, w.outputs - o);
+          for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p)
+            transpose_block(w.data + p * cpu::panel_size<W>(w.inputs), k, width, panel + (p * cpu::panel_width - o) * cpu::panel_width);
+          cpu::multiply(rows, dy.data() + o, w.outputs, cpu::float_panel{panel, cpu::panel_width}, depth, dx.data() + k, w.inputs,
+                        width, add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
+        }
+      }
+    });
+  }
+
+  // Rows in ascending order into accumulators that begin with dw, so that micro-batches give the bits of the whole batch.
+  template <class T>
+  static void backward_weight(cpu_threads& threads, view<T const, 2> dy, view<T const, 2> x, view<T, 2> dw) {
+    atmanrl::detail::computes_in_float<T>();
+    index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1);
+    index_t const groups = (outputs + output_group - 1) / output_group;
+    index_t const depth_block = std::min(rows, weight_row_block);
+    index_t const grain = least_products / (std::max(rows, index_t{1}) * inputs * output_group + 1) + 1;
+    index_t const scratch = depth_block * (output_group + cpu::panel_width);
+    threads.split_with_scratch(groups, grain, scratch, [&](index_t begin, index_t end, float* packed_dy) {
+      float* const packed_x = packed_dy + depth_block * output_group;
+      for (index_t r = 0; r < rows; r += weight_row_block) {
+        index_t const depth = std::min(weight_row_block, rows - r);
+        for (index_t g = begin; g < end; ++g) {
+          index_t const o = g * output_group, count = std::min(output_group, outputs - o);
+          for (index_t i = 0; i < depth; ++i) std::copy_n(dy.row(r + i) + o, count, packed_dy + i * output_group);
+          for (index_t k = 0; k < inputs; k += cpu::panel_width) {
+            index_t const width = std::min(cpu::panel_width, inputs - k);
+            for (index_t i = 0; i < depth; ++i) {
+              float* const to = packed_x + i * cpu::panel_width;
+              std::fill(std::copy_n(x.row(r + i) + k, width, to), to + cpu::panel_width, 0.0f);
+            }
+            cpu::multiply<cpu::a_layout::columns>(count, packed_dy, output_group, cpu::float_panel{packed_x, cpu::panel_width}, depth,
+                                                  dw.row(o) + k, inputs, width, cpu::into::resume);
+          }
+        }
+      }
+    });
+  }
+
+ private:
+  static constexpr index_t row_block = 8 * cpu::tile_rows;      // rows of x that pass by a panel together
+  static constexpr index_t output_block = 1024;                 // outputs of a transposed panel: 128 KiB
+  static constexpr index_t output_group = 8 * cpu::tile_rows;   // outputs that share a packed strip of x
+  static constexpr index_t weight_row_block = 256;              // rows of a packed strip of x: 32 KiB
+  static constexpr index_t least_products = index_t{1} << 16;   // multiply-adds that are worth a thread
+
+  static constexpr index_t panels(index_t outputs) { return (outputs + cpu::panel_width - 1) / cpu::panel_width; }
+
+  /// Where element (input, lane) of a panel lies.
+  template <class W>
+  static constexpr index_t place(index_t k, index_t lane) {
+    if constexpr (std::is_same_v<W, bf16>) return (k / 2 * cpu::panel_width + lane) * 2 + k % 2;
+    else return k * cpu::panel_width + lane;
+  }
+
+  /// f(panel, first lane, row, count) for the panels that hold outputs [first, first + count).
+  template <class W, class F>
+  static void for_each_panel(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, index_t count, F const& f) {
+    index_t const begin = first / cpu::panel_width, end = panels(first + count);
+    threads.split(end - begin, atmanrl::detail::row_grain(w.inputs * cpu::panel_width), [&](index_t a, index_t b) {
+      for (index_t p = begin + a; p < begin + b; ++p) {
+        index_t const from = std::max(first, p * cpu::panel_width), to = std::min(first + count, (p + 1) * cpu::panel_width);
+        f(w.data + p * cpu::panel_size<W>(w.inputs), from - p * cpu::panel_width, from - first, to - from);
+      }
+    });
+  }
+
+  /// target[output][32] = the panel's inputs [k, k + width), zero behind them; `target` has 32 rows.
+  static void transpose_block(float const* panel, index_t k, index_t width, float* target) {
+    cpu::transpose_to_panel(panel + k * cpu::panel_width, cpu::panel_width, width, cpu::panel_width, target);
+  }
+  static void transpose_block(bf16 const* panel, index_t k, index_t width, float* target) {
+    using simd::lanes;
+    auto const* const words = reinterpret_cast<std::uint32_t const*>(panel) + k / 2 * cpu::panel_width;
+    for (index_t r = 0; r < cpu::panel_width; r += lanes) {
+      for (index_t c = 0; c < cpu::panel_width; c += lanes) {
+        simd::floats block[lanes];
+        for (index_t i = 0; i < lanes; i += 2) {
+          simd::words const pair = r + i < width ? simd::load(words + (r + i) / 2 * cpu::panel_width + c) : simd::words{};
+          block[i] = simd::even_bf16(pair);
+          block[i + 1] = simd::odd_bf16(pair);
+        }
+        simd::transpose(block);
+        for (index_t i = 0; i < lanes; ++i) simd::store(target + (c + i) * cpu::panel_width + r, block[i]);
+      }
+    }
+  }
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,213 @@
+#pragma once
+
+/// \file
+/// The vector register of the build's processor through the compiler's vector types: 16 floats with AVX-512, 8 with AVX,
+/// else 4. One source serves all of them; intrinsics appear only where the vector types cannot say it.
+///
+/// A multiply-add that a result's bits rest on is written `fma`, because a compiler may fuse `a * b + c` in one place
+/// and not in another.
+
+#include <atmanrl/core/config.hpp>
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#if defined(__x86_64__)
+#  include <immintrin.h>
+#endif
+
+namespace atmanrl::simd {
+
+#if defined(__AVX512F__)
+inline constexpr int lanes = 16;
+#elif defined(__AVX__)
+inline constexpr int lanes = 8;
+#else
+inline constexpr int lanes = 4;
+#endif
+
+using floats = float __attribute__((vector_size(4 * lanes)));
+using words = std::uint32_t __attribute__((vector_size(4 * lanes)));
+using ints = std::int32_t __attribute__((vector_size(4 * lanes)));
+
+inline floats broadcast(float x) { return x - floats{}; }  // x - 0 is x, with its sign and its NaNs
+inline words broadcast(std::uint32_t x) { return x + words{}; }
+
+inline floats load(float const* p) {
+  floats v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline words load(std::uint32_t const* p) {
+  words v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, floats v) { std::memcpy(p, &v, sizeof v); }
+inline void store(std::uint32_t* p, words v) { std::memcpy(p, &v, sizeof v); }
+
+/// The first `n` floats, n in [0, lanes], then zeros; memory behind them is not read.
+inline floats load_first(float const* p, std::ptrdiff_t n) {
+  if (n >= lanes) return load(p);
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#else
+  floats v{};
+  std::memcpy(&v, p, std::size_t(n) * sizeof(float));
+  return v;
+#endif
+}
+/// Writes the first `n` floats, n in [0, lanes].
+inline void store_first(float* p, floats v, std::ptrdiff_t n) {
+  if (n >= lanes) return store(p, v);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#else
+  std::memcpy(p, &v, std::size_t(n) * sizeof(float));
+#endif
+}
+
+/// a * b + c, rounded once where the build has such an instruction.
+inline floats fma(floats a, floats b, floats c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX__) && defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__FP_FAST_FMAF)
+  for (int i = 0; i < lanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#else
+  return a * b + c;
+#endif
+}
+
+inline floats sqrt(floats x) {
+#if defined(__AVX512F__)
+  return _mm512_sqrt_ps(x);
+#elif defined(__AVX__)
+  return _mm256_sqrt_ps(x);
+#elif defined(__x86_64__)
+  return _mm_sqrt_ps(x);
+#else
+  for (int i = 0; i < lanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+inline floats max(floats a, floats b) { return a > b ? a : b; }
+inline floats min(floats a, floats b) { return a < b ? a : b; }
+
+namespace detail {
+template <std::size_t... I>
+constexpr ints iota(std::index_sequence<I...>) {
+  return ints{std::int32_t(I)...};
+}
+
+/// Lanes At(0), At(1), ... of a followed by b.
+template <class At, class V, std::size_t... I>
+V shuffle(V a, V b, std::index_sequence<I...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, At{}(int(I))...);
+#else
+  return __builtin_shuffle(a, b, ints{At{}(int(I))...});
+#endif
+}
+template <class At, class V>
+V shuffle(V a, V b) {
+  return shuffle<At>(a, b, std::make_index_sequence<lanes>{});
+}
+
+template <int By>
+struct rotated {
+  constexpr int operator()(int i) const { return (i + By) % lanes; }
+};
+struct zipped_low {
+  constexpr int operator()(int i) const { return i / 2 + i % 2 * lanes; }
+};
+struct zipped_high {
+  constexpr int operator()(int i) const { return i / 2 + lanes / 2 + i % 2 * lanes; }
+};
+
+template <int By, class F>
+floats fold(floats v, F f) {
+  v = f(v, shuffle<rotated<By>>(v, v));
+  if constexpr (By > 1) v = fold<By / 2>(v, f);
+  return v;
+}
+}  // namespace detail
+
+/// 0, 1, 2, ... in the lanes.
+inline ints lane_numbers() { return detail::iota(std::make_index_sequence<lanes>{}); }
+
+/// `v` in the lanes below `n`, `otherwise` in the rest.
+inline floats first_lanes(floats v, std::ptrdiff_t n, floats otherwise) {
+  return lane_numbers() < std::int32_t(n) ? v : otherwise;
+}
+
+/// Sum of the lanes, halves added to halves.
+inline float sum(floats v) {
+  return detail::fold<lanes / 2>(v, [](floats a, floats b) { return a + b; })[0];
+}
+inline float max_lane(floats v) {
+  return detail::fold<lanes / 2>(v, [](floats a, floats b) { return max(a, b); })[0];
+}
+inline float min_lane(floats v) {
+  return detail::fold<lanes / 2>(v, [](floats a, floats b) { return min(a, b); })[0];
+}
+
+/// Transposes the square whose rows are v[0 .. lanes).
+inline void transpose(floats (&v)[lanes]) {
+  // Zipping row i with row i + lanes/2, log2(lanes) times, moves the index of the row into the lanes.
+  for (int step = 1; step < lanes; step *= 2) {
+    floats z[lanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes / 2; ++i) {
+      z[2 * i] = detail::shuffle<detail::zipped_low>(v[i], v[i + lanes / 2]);
+      z[2 * i + 1] = detail::shuffle<detail::zipped_high>(v[i], v[i + lanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) v[i] = z[i];
+  }
+}
+
+/// exp of every lane, to about one unit in the last place; 0, infinity and NaN where they belong.
+inline floats exp(floats x) {
+  // x = n ln 2 + r with |r| <= ln(2)/2; adding and subtracting 1.5 * 2^23 rounds to a whole number.
+  constexpr float magic = 12582912.0f;
+  x = x < -104.0f ? broadcast(-104.0f) : x;  // written so that a NaN stays
+  x = x > 89.0f ? broadcast(89.0f) : x;
+  floats const shifted = fma(x, broadcast(1.44269504088896341f), broadcast(magic));
+  floats const n = shifted - magic;
+  floats r = fma(n, broadcast(-0.693359375f), x);     // ln 2 in two parts: the first has few bits, so that
+  r = fma(n, broadcast(2.12194440054690583e-4f), r);  // n times it is exact
+  // Taylor's series; what is left out is below r^8 / 8! < 6e-9.
+  floats p = broadcast(1.0f / 5040);
+  p = fma(p, r, broadcast(1.0f / 720));
+  p = fma(p, r, broadcast(1.0f / 120));
+  p = fma(p, r, broadcast(1.0f / 24));
+  p = fma(p, r, broadcast(1.0f / 6));
+  p = fma(p, r, broadcast(0.5f));
+  p = fma(p, r, broadcast(1.0f));
+  p = fma(p, r, broadcast(1.0f));
+  // 2^n in two factors, because n reaches beyond the exponents of normal numbers at both ends.
+  ints const whole = std::bit_cast<ints>(shifted) - std::bit_cast<std::int32_t>(magic);
+  ints const half = whole >> 1;
+  floats const a = std::bit_cast<floats>((half + 127) << 23), b = std::bit_cast<floats>((whole - half + 127) << 23);
+  return p * a * b;
+}
+
+/// The even and the odd one of two bfloat16 numbers in each word, widened exactly.
+inline floats even_bf16(words pairs) { return std::bit_cast<floats>(pairs << 16); }
+inline floats odd_bf16(words pairs) { return std::bit_cast<floats>(pairs & 0xffff0000u); }
+
+/// Rounds to bfloat16 as `bf16` does; the result is in the lower half of each word.
+inline words to_bf16(floats x) {
+  words const u = std::bit_cast<words>(x);
+  words const rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return (u & 0x7fffffffu) > 0x7f800000u ? ((u >> 16) | 0x40u) : rounded;
+}
+
+}  // namespace atmanrl::simd

@@ -1,0 +1,122 @@
+#pragma once
+
+/// \file
+/// Threads and scratch memory of the CPU backend. Kernels split their work so that no result depends on the number of
+/// threads: every output element is computed whole by one of them, or in blocks of fixed size that are merged in order.
+
+#include <atmanrl/backend/host_memory.hpp>
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/view.hpp>
+
+#include <omp.h>
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+namespace atmanrl {
+
+struct cpu_options {
+  int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the processor runs
+};
+
+/// The part of `cpu_backend` that its kernels use. One host thread at a time may call into it.
+class cpu_threads : public host_memory {
+ public:
+  explicit cpu_threads(cpu_options options = {}) : threads_(options.threads ? options.threads : omp_get_max_threads()) {
+    expects<usage_error>(options.threads >= 0 && options.threads <= 4096, "threads is {}, but it must lie in 0 ... 4096",
+                         options.threads);
+    scratch_.resize(std::size_t(threads_) + 1);
+  }
+  ~cpu_threads() {
+    for (buffer& b : scratch_)
+      if (b.data) deallocate(b.data, b.bytes);
+  }
+
+  int threads() const { return threads_; }
+
+  /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
+  float* shared_scratch(index_t floats) { return grown(scratch_.back(), floats); }
+
+  /// Calls f(first, last) for contiguous parts of [0, items), one per thread, with at least `grain` items for each.
+  template <class F>
+  void split(index_t items, index_t grain, F const& f) {
+    split_with_scratch(items, grain, 0, [&](index_t first, index_t last, float*) { f(first, last); });
+  }
+
+  /// The same with `floats` floats of scratch of its own for each thread: f(first, last, scratch).
+  template <class F>
+  void split_with_scratch(index_t items, index_t grain, index_t floats, F const& f) {
+    if (items <= 0) return;
+    int const team = int(std::clamp(items / std::max(grain, index_t{1}), index_t{1}, index_t(threads_)));
+    reserve(team, floats);
+    if (team == 1) return f(index_t{0}, items, scratch_[0].data);
+#pragma omp parallel num_threads(team)
+    {
+      // OpenMP may give fewer threads than were asked for.
+      index_t const given = omp_get_num_threads(), i = omp_get_thread_num();
+      index_t const first = items * i / given, last = items * (i + 1) / given;
+      if (first < last) f(first, last, scratch_[std::size_t(i)].data);
+    }
+  }
+
+  /// Calls f(item, scratch) for every item of [0, items), the next one by whichever thread is free: for items of unequal
+  /// cost that write to different places.
+  template <class F>
+  void share_out(index_t items, bool worth_threads, index_t floats, F const& f) {
+    if (items <= 0) return;
+    int const team = worth_threads ? int(std::min(items, index_t(threads_))) : 1;
+    reserve(team, floats);
+    if (team == 1) {
+      for (index_t i = 0; i < items; ++i) f(i, scratch_[0].data);
+      return;
+    }
+#pragma omp parallel num_threads(team)
+    {
+      float* const mine = scratch_[std::size_t(omp_get_thread_num())].data;
+#pragma omp for schedule(dynamic, 1)
+      for (index_t i = 0; i < items; ++i) f(i, mine);
+    }
+  }
+
+ private:
+  struct buffer {
+    float* data = nullptr;
+    std::size_t bytes = 0;
+  };
+
+  // Outside the parallel region, where running out of memory can still be thrown.
+  void reserve(int team, index_t floats) {
+    for (int i = 0; i < team; ++i) grown(scratch_[std::size_t(i)], floats);
+  }
+  float* grown(buffer& b, index_t floats) {
+    std::size_t const wanted = std::size_t(floats) * sizeof(float);
+    if (wanted > b.bytes) {
+      if (b.data) deallocate(b.data, b.bytes);
+      b = {};
+      b.data = static_cast<float*>(allocate(wanted));
+      b.bytes = wanted;
+    }
+    return b.data;
+  }
+
+  int threads_;
+  std::vector<buffer> scratch_;  // one for each thread, then the shared one
+};
+
+class cpu_backend;  // complete only in cpu/cpu_backend.hpp, which brings all its kernels
+
+namespace detail {
+/// Elements per thread below which a parallel region costs more than it saves.
+inline constexpr index_t worth_a_thread = 1 << 14;
+
+/// Rows of `width` elements that are worth a thread.
+constexpr index_t row_grain(index_t width) { return worth_a_thread / std::max(width, index_t{1}) + 1; }
+
+template <class T>
+consteval void computes_in_float() {
+  static_assert(std::is_same_v<T, float>, "atmanrl: cpu_backend computes in float; use reference_backend for other scalars");
+}
+}  // namespace detail
+
+}  // namespace atmanrl

@@ -1,0 +1,182 @@
+#pragma once
+
+/// \file
+/// The one multiply-add kernel of the CPU backend: C (rows, up to 32) = A (rows, depth) times B (depth, 32), with B's rows
+/// read as vectors and A's elements broadcast. Every element of C is one chain of multiply-adds over ascending depth, in
+/// one accumulator, for every number of rows: that is what the bit rule rests on.
+
+#include <atmanrl/core/scalar.hpp>
+#include <atmanrl/core/view.hpp>
+#include <atmanrl/cpu/simd.hpp>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace atmanrl::cpu {
+
+/// Columns of a panel of B.
+inline constexpr index_t panel_width = 32;
+
+/// Most rows whose accumulators stay in registers, two vectors each.
+inline constexpr int tile_rows = simd::lanes == 16 ? 14 : 6;
+
+/// What the accumulators begin with and what becomes of C.
+enum class into {
+  overwrite,  ///< from zero, C = chain
+  resume,     ///< from C, C = chain: a longer chain in parts has the bits of the whole
+  add,        ///< from zero, C = C + chain
+};
+
+/// How element (row, k) of A lies in memory.
+enum class a_layout {
+  rows,     ///< a[row * lda + k]
+  columns,  ///< a[k * lda + row]
+};
+
+/// B as floats: row k is b[k * ldb .. k * ldb + 32).
+struct float_panel {
+  float const* data;
+  index_t ldb;
+};
+/// B as bfloat16, rows 2k and 2k + 1 interleaved in 32 words; a missing last row is zero.
+struct bf16_panel {
+  std::uint32_t const* data;
+};
+
+inline float_panel panel_of(float const* data, index_t) { return {data, panel_width}; }
+inline bf16_panel panel_of(bf16 const* data, index_t) { return {reinterpret_cast<std::uint32_t const*>(data)}; }
+
+/// Elements that a panel of `depth` rows takes.
+template <class W>
+constexpr index_t panel_size(index_t depth) {
+  return panel_width * (std::is_same_v<W, bf16> ? depth + depth % 2 : depth);
+}
+
+namespace detail {
+
+template <int Rows>
+using accumulators = simd::floats[Rows][2];
+
+template <int Rows, a_layout Layout>
+inline void multiply_add(accumulators<Rows>& sum, float const* a, index_t lda, simd::floats b0, simd::floats b1) {
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) {
+    simd::floats const x = simd::broadcast(Layout == a_layout::rows ? a[i * lda] : a[i]);
+    sum[i][0] = simd::fma(x, b0, sum[i][0]);
+    sum[i][1] = simd::fma(x, b1, sum[i][1]);
+  }
+}
+
+// Panels of weights stream through the processor once per call; 2 KiB ahead hides the latency of memory.
+inline constexpr index_t prefetch_bytes = 2048;
+
+template <int Rows, a_layout Layout>
+inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, float_panel b, index_t column, index_t depth) {
+  float const* p = b.data + column;
+  for (index_t k = 0; k < depth; ++k, p += b.ldb) {
+    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
+    if constexpr (simd::lanes == 16) __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
+    multiply_add<Rows, Layout>(sum, a, lda, simd::load(p), simd::load(p + simd::lanes));
+    a += Layout == a_layout::rows ? 1 : lda;
+  }
+}
+
+template <int Rows, a_layout Layout>
+inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16_panel b, index_t column, index_t depth) {
+  index_t const next = Layout == a_layout::rows ? 1 : lda;
+  std::uint32_t const* p = b.data + column;
+  for (index_t k = 0; k + 1 < depth; k += 2, p += panel_width) {
+    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
+    if constexpr (simd::lanes == 16) __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
+    simd::words const w0 = simd::load(p), w1 = simd::load(p + simd::lanes);
+    multiply_add<Rows, Layout>(sum, a, lda, simd::even_bf16(w0), simd::even_bf16(w1));
+    multiply_add<Rows, Layout>(sum, a + next, lda, simd::odd_bf16(w0), simd::odd_bf16(w1));
+    a += 2 * next;
+  }
+  if (depth % 2)
+    multiply_add<Rows, Layout>(sum, a, lda, simd::even_bf16(simd::load(p)), simd::even_bf16(simd::load(p + simd::lanes)));
+}
+
+template <int Rows, a_layout Layout, class Panel>
+void tile(float const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+  using simd::lanes;
+  for (index_t column = 0; column < width; column += 2 * lanes) {
+    index_t const first = std::min<index_t>(width - column, lanes), second = std::clamp<index_t>(width - column - lanes, 0, lanes);
+    accumulators<Rows> sum;
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) sum[i][0] = sum[i][1] = simd::floats{};
+    if (how == into::resume) {
+#pragma GCC unroll 16
+      for (int i = 0; i < Rows; ++i) {
+        sum[i][0] = simd::load_first(c + i * ldc + column, first);
+        sum[i][1] = simd::load_first(c + i * ldc + column + lanes, second);
+      }
+    }
+    run_chain<Rows, Layout>(sum, a, lda, b, column, depth);
+    if (how == into::add) {
+#pragma GCC unroll 16
+      for (int i = 0; i < Rows; ++i) {
+        sum[i][0] += simd::load_first(c + i * ldc + column, first);
+        sum[i][1] += simd::load_first(c + i * ldc + column + lanes, second);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+      simd::store_first(c + i * ldc + column, sum[i][0], first);
+      simd::store_first(c + i * ldc + column + lanes, sum[i][1], second);
+    }
+  }
+}
+
+template <class Panel>
+using tile_function = void (*)(float const*, index_t, Panel, index_t, float*, index_t, index_t, into);
+
+template <a_layout Layout, class Panel, std::size_t... I>
+constexpr std::array<tile_function<Panel>, sizeof...(I)> make_tiles(std::index_sequence<I...>) {
+  return {tile<int(I) + 1, Layout, Panel>...};
+}
+template <a_layout Layout, class Panel>
+inline constexpr auto tiles = make_tiles<Layout, Panel>(std::make_index_sequence<tile_rows>{});
+
+}  // namespace detail
+
+/// Calls f(first, count) for parts of [0, items) of nearly equal size, each at most `most`.
+template <class F>
+void for_each_part(index_t items, index_t most, F const& f) {
+  index_t const parts = (items + most - 1) / most;
+  for (index_t i = 0; i < parts; ++i) {
+    index_t const first = items * i / parts;
+    f(first, items * (i + 1) / parts - first);
+  }
+}
+
+/// C = A B as `how` says, for any number of rows.
+/// \param a      `rows` x `depth`, in the layout that the template argument names
+/// \param b      `depth` x 32
+/// \param c      `rows` x `width`, `ldc` floats from row to row; columns from `width` on are left alone
+/// \param width  at most 32
+template <a_layout Layout = a_layout::rows, class Panel>
+void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+  for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
+    detail::tiles<Layout, Panel>[std::size_t(count - 1)](a + first * (Layout == a_layout::rows ? lda : 1), lda, b, depth,
+                                                         c + first * ldc, ldc, width, how);
+  });
+}
+
+/// Writes the transpose of `source` (rows, columns) as (columns, 32): target[c * 32 + r]; rows up to 32 are filled with zero.
+inline void transpose_to_panel(float const* source, index_t stride, index_t rows, index_t columns, float* target) {
+  using simd::lanes;
+  for (index_t r = 0; r < panel_width; r += lanes) {
+    for (index_t c = 0; c < columns; c += lanes) {
+      index_t const valid = std::min<index_t>(columns - c, lanes);
+      simd::floats block[lanes];
+      for (index_t i = 0; i < lanes; ++i)
+        block[i] = r + i < rows ? simd::load_first(source + (r + i) * stride + c, valid) : simd::floats{};
+      simd::transpose(block);
+      for (index_t i = 0; i < valid; ++i) simd::store(target + (c + i) * panel_width + r, block[i]);
+    }
+  }
+}
+
+}  // namespace atmanrl::cpu

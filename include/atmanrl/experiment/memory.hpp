@@ -1,0 +1,135 @@
+#pragma once
+
+/// \file
+/// How much memory a run will take, before it takes it: weights, master weights with gradient and moments, and the
+/// largest of sampling, mask training and update. An upper bound in so far as every completion is as long as allowed.
+
+#include <atmanrl/experiment/options.hpp>
+#include <atmanrl/nn/kv_cache.hpp>
+#include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/ops/log_prob.hpp>
+#include <atmanrl/ops/matmul.hpp>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <string>
+
+namespace atmanrl {
+
+/// Bytes.
+struct memory_estimate {
+  std::size_t weights = 0;    ///< as the backend keeps them
+  std::size_t optimizer = 0;  ///< master weights, gradient, two moments
+  std::size_t sampling = 0;   ///< keys and values, prefill, logits
+  std::size_t saliency = 0;   ///< keys and values, activations of one packed batch, masks
+  std::size_t update = 0;     ///< keys and values, activations of one micro-batch
+
+  std::size_t peak() const { return weights + optimizer + std::max({sampling, saliency, update}); }
+};
+
+/// What an estimate needs to know of the data.
+struct run_shape {
+  index_t longest_prompt = 0;  ///< tokens
+  index_t label_tokens = 8;    ///< delimiter and true answer, about
+};
+
+namespace detail {
+
+/// Floats that one row of a pass takes.
+struct row_floats {
+  index_t forward, kept, head, cache;
+};
+
+inline row_floats floats_per_row(model_config const& c) {
+  index_t const q = c.heads * c.head_dim, qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
+  index_t const layer = qkv + q + c.heads + 2 + 2 * c.ffn;  // layer_activations but for the two residual streams
+  return {.forward = c.hidden + layer + c.hidden + c.ffn,   // residual stream, one layer, workspace
+          .kept = 2 * c.hidden + c.layers * (layer + 2 * c.hidden) + 2 * c.hidden + 2 * c.ffn + q + qkv,
+          .head = 4 * c.hidden + 10,
+          .cache = 2 * c.layers * c.kv_heads * c.head_dim};
+}
+
+/// Scratch of the fused head: a block of logits, in the backward pass with its transposed panels.
+inline std::size_t head_scratch_bytes() { return sizeof(float) * std::size_t(log_prob_row_block * vocabulary_chunk); }
+
+}  // namespace detail
+
+/// Rows of one forward and backward pass whose activations fit `bytes`; a function of the model alone, because the split
+/// into micro-batches is part of what a run computes.
+inline index_t rows_that_fit(model_config const& c, std::size_t bytes) {
+  detail::row_floats const f = detail::floats_per_row(c);
+  return std::max<index_t>(64, index_t(bytes / (sizeof(float) * std::size_t(f.kept + f.head + f.cache))));
+}
+
+/// \tparam B  backend
+/// \tparam W  storage of the matrices
+template <class B, class W>
+memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape) {
+  using detail::floats_per_row;
+  static constexpr std::size_t real = sizeof(float);
+  memory_estimate m;
+  auto const matrix = [&](index_t outputs, index_t inputs) {
+    m.weights += sizeof(W) * std::size_t(kernels::matmul<B>::template storage_size<W>(outputs, inputs));
+  };
+  matrix(c.vocab, c.hidden);
+  if (!c.tied_head) matrix(c.vocab, c.hidden);
+  for (index_t l = 0; l < c.layers; ++l) {
+    matrix((c.heads + 2 * c.kv_heads) * c.head_dim, c.hidden);
+    matrix(c.hidden, c.heads * c.head_dim);
+    matrix(2 * c.ffn, c.hidden);
+    matrix(c.hidden, c.ffn);
+    m.weights += real * std::size_t(2 * c.hidden);
+  }
+  m.weights += real * std::size_t(c.hidden);
+  m.optimizer = 4 * real * std::size_t(parameter_layout(c).size());
+
+  detail::row_floats const f = floats_per_row(c);
+  auto const floats = [](index_t rows, index_t each) { return real * std::size_t(rows) * std::size_t(each); };
+  index_t const positions = std::max<index_t>(1, c.max_positions - shape.longest_prompt);
+  index_t const completion = std::min<index_t>(o.max_new_tokens, positions);
+  index_t const prompts = o.prompts_per_step * shape.longest_prompt, rollouts = index_t(o.prompts_per_step) * o.group_size;
+  index_t const budget = rows_that_fit(c, std::size_t(o.activation_mib) << 20);
+
+  // The logits of a decoding step stand in the backend's memory and once more where the tokens are drawn.
+  m.sampling = floats(prompts + rollouts * completion, f.cache) + floats(std::max(prompts, rollouts), f.forward) + 2 * floats(rollouts, c.vocab);
+
+  index_t const masked = std::min<index_t>(rollouts, std::max<index_t>(1, budget / (completion + shape.label_tokens)));
+  index_t const tail = o.mask.rows == mask_rows::answer_rows ? shape.label_tokens : completion + shape.label_tokens;
+  index_t const fixed = std::max(prompts, o.mask.rows == mask_rows::answer_rows ? masked * completion : 0);
+  index_t const entries = o.mask.shape == mask_shape::column ? completion
+                          : o.mask.rows == mask_rows::answer_rows
+                              ? completion * shape.label_tokens
+                              : completion * (completion + 1) / 2 + completion * shape.label_tokens;
+  // Values, gradient, two moments, gradient per head, and two copies on the host.
+  m.saliency = floats(prompts + masked * (completion + shape.label_tokens), f.cache) +
+               std::max(floats(fixed, f.forward), floats(masked * tail, f.kept)) + floats(masked * shape.label_tokens, f.head) +
+               floats(masked * entries, 6 + c.kv_heads) + detail::head_scratch_bytes();
+
+  index_t const rows = std::min(budget, prompts + rollouts * completion);
+  m.update = floats(rows, f.kept + f.cache + f.head) + detail::head_scratch_bytes();
+  return m;
+}
+
+/// Largest resident memory of this process so far, in bytes; 0 where the system does not say.
+inline std::size_t peak_process_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (word == "VmHWM:") {
+      std::size_t kib = 0;
+      status >> kib;
+      return kib << 10;
+    }
+  rusage usage{};
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? std::size_t(usage.ru_maxrss) << 10 : 0;
+}
+
+/// "1.50 GiB", "12.3 MiB".
+inline std::string format_bytes(std::size_t bytes) {
+  double const mib = double(bytes) / double(1 << 20);
+  return mib >= 1024 ? fmt::format("{:.2f} GiB", mib / 1024) : fmt::format("{:.1f} MiB", mib);
+}
+
+}  // namespace atmanrl

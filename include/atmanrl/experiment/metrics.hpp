@@ -1,0 +1,210 @@
+#pragma once
+
+/// \file
+/// What a step writes down: a line of metrics (TRL's names where TRL has one), a line per completion. Nothing here depends
+/// on the clock, so that equal runs write equal bytes; timings have their own file. A value that does not exist in a step
+/// is null.
+
+#include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/experiment/statistics.hpp>
+#include <atmanrl/io/json.hpp>
+#include <atmanrl/rl/grpo.hpp>
+#include <atmanrl/text/stream_decoder.hpp>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace atmanrl {
+
+namespace detail {
+
+/// Mean over finite values, null without any.
+inline ordered_json mean_or_null(std::vector<double> const& x) { return x.empty() ? ordered_json() : ordered_json(mean_of(x)); }
+
+/// "name", and "name_2" for the second component of that name.
+inline std::vector<std::string> component_names(reward_table const& rewards) {
+  std::vector<std::string> names;
+  std::map<std::string, int> seen;
+  for (reward_component const& c : rewards.components) {
+    int const n = ++seen[c.name];
+    names.push_back(n == 1 ? c.name : fmt::format("{}_{}", c.name, n));
+  }
+  return names;
+}
+
+/// Unbiased standard deviation of a reward in each group.
+inline std::vector<double> group_spreads(std::vector<float> const& rewards, std::size_t group_size) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i + group_size <= rewards.size(); i += group_size)
+    out.push_back(std_of(std::vector<double>(rewards.begin() + std::ptrdiff_t(i), rewards.begin() + std::ptrdiff_t(i + group_size))));
+  return out;
+}
+
+inline void add_reward_metrics(ordered_json& m, grpo_step_report const& report, std::size_t group_size) {
+  std::vector<double> const total(report.rewards.total.begin(), report.rewards.total.end());
+  std::vector<double> const spreads = group_spreads(report.rewards.total, group_size);
+  // TRL calls a spread zero below torch.isclose's absolute tolerance.
+  auto const flat = std::count_if(spreads.begin(), spreads.end(), [](double s) { return s < 1e-8; });
+  m["reward"] = mean_of(total);
+  m["reward_std"] = mean_of(spreads);
+  m["frac_reward_zero_std"] = double(flat) / double(std::max<std::size_t>(1, spreads.size()));
+  m["groups"] = spreads.size();
+  m["groups_with_spread"] = spreads.size() - std::size_t(flat);
+  auto const names = component_names(report.rewards);
+  for (std::size_t c = 0; c < names.size(); ++c) {
+    reward_component const& part = report.rewards.components[c];
+    std::vector<double> const values(part.values.begin(), part.values.end());
+    m[fmt::format("rewards/{}/mean", names[c])] = mean_of(values);
+    m[fmt::format("rewards/{}/std", names[c])] = std_of(values);
+    m[fmt::format("rewards/{}/group_std", names[c])] = mean_of(group_spreads(part.values, group_size));
+    m[fmt::format("rewards/{}/weight", names[c])] = part.weight;
+  }
+}
+
+inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollouts) {
+  std::vector<double> lengths, terminated, cot, entropy;
+  double truncated = 0, delimiter = 0, strict = 0, flexible = 0, unparsed = 0;
+  rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
+    lengths.push_back(double(r.ids.size()));
+    if (!r.truncated) terminated.push_back(double(r.ids.size()));
+    cot.push_back(double(r.spans.cot.size()));
+    entropy.insert(entropy.end(), r.entropies.begin(), r.entropies.end());
+    truncated += r.truncated;
+    delimiter += r.spans.has_delimiter;
+    strict += r.grade.correct_strict;
+    flexible += r.grade.correct_flexible;
+    unparsed += !r.grade.extracted_flexible;
+  });
+  double const n = double(std::max<std::size_t>(1, lengths.size()));
+  m["accuracy/strict"] = strict / n;
+  m["accuracy/flexible"] = flexible / n;
+  m["accuracy/unparsed"] = unparsed / n;
+  m["completions/mean_length"] = mean_of(lengths);
+  m["completions/min_length"] = lengths.empty() ? 0 : *std::min_element(lengths.begin(), lengths.end());
+  m["completions/max_length"] = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
+  m["completions/mean_terminated_length"] = mean_or_null(terminated);
+  m["completions/mean_cot_length"] = mean_of(cot);
+  m["completions/clipped_ratio"] = truncated / n;
+  m["completions/delimiter_ratio"] = delimiter / n;
+  m["entropy"] = mean_of(entropy);
+}
+
+inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts, rewards::saliency const* saliency) {
+  std::vector<double> unmasked, start, end, re_enabled, as_printed;
+  double restored = 0;
+  rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
+    if (!r.mask) return;
+    unmasked.push_back(r.mask->ce_unmasked);
+    start.push_back(r.mask->ce_start);
+    end.push_back(r.mask->ce_end);
+    re_enabled.push_back(r.mask->re_enabled);
+    as_printed.push_back(r.mask->as_printed);
+    restored += r.mask->ce_end < r.mask->ce_unmasked;
+  });
+  bool const any = !end.empty();
+  auto const known = [&](double x) { return any ? ordered_json(x) : ordered_json(); };
+  m["saliency/masks_trained"] = end.size();
+  m["saliency/ce_unmasked"] = mean_or_null(unmasked);
+  m["saliency/ce_start"] = mean_or_null(start);
+  m["saliency/ce_end"] = mean_or_null(end);
+  m["saliency/below_unmasked_ratio"] = known(restored / double(std::max<std::size_t>(1, end.size())));
+  m["saliency/re_enabled/mean"] = mean_or_null(re_enabled);
+  m["saliency/re_enabled/std"] = known(std_of(re_enabled));
+  m["saliency/as_printed/mean"] = mean_or_null(as_printed);
+  m["saliency/as_printed/std"] = known(std_of(as_printed));
+  if (!saliency) return;
+  gradient_quantiles const q = saliency->quantiles();
+  m["saliency/gradient_q10"] = known(q.low);
+  m["saliency/gradient_q50"] = known(q.median);
+  m["saliency/gradient_q90"] = known(q.high);
+  m["saliency/scale"] = saliency->options().scale > 0 ? ordered_json(saliency->options().scale) : ordered_json();
+}
+
+inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) {
+  ordered_json loss = ordered_json::array(), low = loss, mean = loss, high = loss, clip = loss;
+  std::vector<double> losses, clips;
+  double smallest = report.passes.front().ratio_min, largest = report.passes.front().ratio_max, ratios = 0;
+  for (policy_gradient_report const& p : report.passes) {
+    loss.push_back(p.loss);
+    low.push_back(p.ratio_min);
+    mean.push_back(p.ratio_mean);
+    high.push_back(p.ratio_max);
+    clip.push_back(p.clip_share);
+    losses.push_back(p.loss);
+    clips.push_back(p.clip_share);
+    smallest = std::min(smallest, p.ratio_min);
+    largest = std::max(largest, p.ratio_max);
+    ratios += p.ratio_mean / double(report.passes.size());
+  }
+  m["loss"] = mean_of(losses);
+  m["ratio/min"] = smallest;
+  m["ratio/mean"] = ratios;
+  m["ratio/max"] = largest;
+  m["clip_ratio/region_mean"] = mean_of(clips);
+  m["grad_norm"] = mean_of(report.gradient_norms);
+  m["learning_rate"] = report.learning_rate;
+  m["passes"] = {{"loss", loss}, {"ratio_min", low}, {"ratio_mean", mean}, {"ratio_max", high}, {"clip_ratio", clip}, {"grad_norm", report.gradient_norms}};
+}
+
+}  // namespace detail
+
+/// The step's line of metrics.jsonl.
+/// \param saliency  the saliency reward in use, or nullptr
+inline ordered_json metrics_of(grpo_step_report const& report, rewards::saliency const* saliency) {
+  expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(), "metrics of a step without rollouts or passes");
+  ordered_json m;
+  m["step"] = report.rollouts.step;
+  detail::add_reward_metrics(m, report, report.rollouts.groups.front().rollouts.size());
+  detail::add_completion_metrics(m, report.rollouts);
+  detail::add_saliency_metrics(m, report.rollouts, saliency);
+  detail::add_update_metrics(m, report);
+  return m;
+}
+
+/// The texts of consecutive tokens, each valid UTF-8; a character that several tokens share stands at the last of them.
+template <Tokenizer Z>
+std::vector<std::string> token_texts(Z const& tokenizer, std::span<int const> ids) {
+  stream_decoder<Z> decoder(tokenizer);
+  std::vector<std::string> out;
+  for (int const id : ids) out.push_back(decoder.push(id));
+  if (!out.empty()) out.back() += decoder.flush();
+  return out;
+}
+
+/// Calls use(line) with each rollout's line of completions.jsonl.
+template <Tokenizer Z, class Use>
+void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use&& use) {
+  auto const names = detail::component_names(report.rewards);
+  auto const span_json = [](token_span s) { return ordered_json{s.first, s.last}; };
+  report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
+    ordered_json c;
+    c["step"] = report.rollouts.step;
+    c["group"] = r.prompt;
+    c["member"] = r.member;
+    c["item"] = g.item.id;
+    c["prompt"] = to_valid_utf8(tokenizer.decode(g.prompt_ids));
+    c["text"] = to_valid_utf8(r.text);
+    c["truth"] = g.item.answer;
+    c["extracted"] = r.grade.extracted ? ordered_json(to_valid_utf8(*r.grade.extracted)) : ordered_json();
+    c["extracted_flexible"] = r.grade.extracted_flexible ? ordered_json(to_valid_utf8(*r.grade.extracted_flexible)) : ordered_json();
+    c["correct_strict"] = r.grade.correct_strict;
+    c["correct_flexible"] = r.grade.correct_flexible;
+    c["truncated"] = r.truncated;
+    c["reward"] = report.rewards.total[i];
+    for (std::size_t k = 0; k < names.size(); ++k) c["rewards"][names[k]] = report.rewards.components[k].values[i];
+    c["advantage"] = report.advantages[i];
+    c["spans"] = {{"cot", span_json(r.spans.cot)}, {"delimiter", span_json(r.spans.delimiter)}, {"answer", span_json(r.spans.answer)}};
+    c["ids"] = r.ids;
+    if (r.mask) {
+      c["saliency"] = {{"tokens", token_texts(tokenizer, r.cot())}, {"values", r.mask->token_saliency}, {"ce_unmasked", r.mask->ce_unmasked},
+                       {"ce_start", r.mask->ce_start}, {"ce_end", r.mask->ce_end}, {"re_enabled", r.mask->re_enabled},
+                       {"as_printed", r.mask->as_printed}};
+    } else {
+      c["saliency"] = nullptr;
+    }
+    use(c);
+  });
+}
+
+}  // namespace atmanrl

@@ -1,0 +1,216 @@
+#pragma once
+
+/// \file
+/// The names of the options and their values as text and JSON: one list from which command lines, options.json and the
+/// comparison of a resumed run with its first part are made.
+
+#include <atmanrl/experiment/options.hpp>
+#include <atmanrl/io/json.hpp>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+
+namespace atmanrl {
+
+namespace detail {
+
+/// A number of which 0 means that it is to be chosen, written "auto".
+struct zero_is_auto {
+  double* value;
+};
+
+template <class E>
+struct named_values;
+template <>
+struct named_values<experiment_preset> {
+  static constexpr std::array all{std::pair{experiment_preset::demo, "demo"}, std::pair{experiment_preset::paper, "paper"}};
+};
+template <>
+struct named_values<weight_dtype> {
+  static constexpr std::array all{std::pair{weight_dtype::f32, "f32"}, std::pair{weight_dtype::bf16, "bf16"}};
+};
+template <>
+struct named_values<mask_shape> {
+  static constexpr std::array all{std::pair{mask_shape::pair, "pair"}, std::pair{mask_shape::column, "column"}};
+};
+template <>
+struct named_values<mask_rows> {
+  static constexpr std::array all{std::pair{mask_rows::all_later, "all_later"}, std::pair{mask_rows::answer_rows, "answer_rows"}};
+};
+template <>
+struct named_values<saliency_direction> {
+  static constexpr std::array all{std::pair{saliency_direction::re_enabled, "re_enabled"},
+                                  std::pair{saliency_direction::as_printed, "as_printed"}};
+};
+template <>
+struct named_values<no_delimiter_policy> {
+  static constexpr std::array all{std::pair{no_delimiter_policy::skip, "skip"}, std::pair{no_delimiter_policy::force, "force"}};
+};
+
+inline constexpr std::array<char const*, 2> task_names{"arithmetic", "gsm8k"};
+
+template <class N>
+void read_number(std::string_view name, std::string_view text, N& out, char const* kind) {
+  N value{};
+  auto const [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  bool ok = problem == std::errc{} && end == text.data() + text.size() && !text.empty();
+  if constexpr (std::is_floating_point_v<N>) ok = ok && std::isfinite(value);
+  expects<usage_error>(ok, "--{} is \"{}\", it must be {}", name, text, kind);
+  out = value;
+}
+
+inline void read_option(std::string_view name, std::string_view text, int& out) { read_number(name, text, out, "a whole number"); }
+inline void read_option(std::string_view name, std::string_view text, std::uint64_t& out) {
+  read_number(name, text, out, "a whole number that is not negative");
+}
+inline void read_option(std::string_view name, std::string_view text, double& out) { read_number(name, text, out, "a number"); }
+inline void read_option(std::string_view name, std::string_view text, std::optional<double>& out) {
+  if (text == "auto") return out.reset();
+  double value = 0;
+  read_number(name, text, value, "a number or auto");
+  out = value;
+}
+inline void read_option(std::string_view name, std::string_view text, zero_is_auto out) {
+  if (text == "auto") {
+    *out.value = 0;
+    return;
+  }
+  read_number(name, text, *out.value, "a number or auto");
+}
+inline void read_option(std::string_view name, std::string_view text, std::filesystem::path& out) {
+  expects<usage_error>(!text.empty(), "--{} is empty, it must be a path", name);
+  out = std::filesystem::path(text);
+}
+inline void read_option(std::string_view name, std::string_view text, std::string& out) {
+  // The only option of this kind.
+  bool known = false;
+  for (char const* const t : task_names) known = known || text == t;
+  expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(task_names, ", "));
+  out = text;
+}
+template <class E>
+  requires std::is_enum_v<E>
+void read_option(std::string_view name, std::string_view text, E& out) {
+  std::string names;
+  for (auto const& [value, word] : named_values<E>::all) {
+    if (text == word) {
+      out = value;
+      return;
+    }
+    names += (names.empty() ? "" : ", ") + std::string(word);
+  }
+  fail<usage_error>("--{} is \"{}\", it must be one of {}", name, text, names);
+}
+
+inline json option_json(int x) { return x; }
+inline json option_json(std::uint64_t x) { return x; }
+inline json option_json(double x) { return x; }
+inline json option_json(std::optional<double> const& x) { return x ? json(*x) : json("auto"); }
+inline json option_json(zero_is_auto x) { return *x.value == 0 ? json("auto") : json(*x.value); }
+inline json option_json(std::filesystem::path const& x) { return x.string(); }
+inline json option_json(std::string const& x) { return x; }
+template <class E>
+  requires std::is_enum_v<E>
+json option_json(E x) {
+  for (auto const& [value, word] : named_values<E>::all)
+    if (x == value) return word;
+  fail("an option has the unnamed value {}", int(x));
+}
+
+}  // namespace detail
+
+/// Calls f(name, value, meaning) for every option in the order of the command line; `value` may be assigned through
+/// `detail::read_option`.
+template <class F>
+void for_each_option(experiment_options& o, F&& f) {
+  f("preset", o.preset, "demo: settings that were found to work; paper: the printed ones. Other options win over it");
+  f("model", o.model, "Hugging Face folder, .gguf or llama2.c .bin");
+  f("task", o.task, "arithmetic (generated problems) or gsm8k");
+  f("data", o.data, "folder with the task's files (train.jsonl and test.jsonl)");
+  f("few-shot", o.few_shot, "worked examples in front of each question");
+  f("steps", o.steps, "optimiser steps");
+  f("prompts-per-step", o.prompts_per_step, "questions per step");
+  f("group-size", o.group_size, "rollouts per question");
+  f("max-new-tokens", o.max_new_tokens, "longest completion");
+  f("temperature", o.temperature, "of sampling, training and evaluation");
+  f("mask-steps", o.mask.steps, "updates of each attention mask");
+  f("mask-shape", o.mask.shape, "pair (a parameter per query and key) or column (per token)");
+  f("mask-rows", o.mask.rows, "all_later or answer_rows: the queries that see the mask");
+  f("mask-lr", o.mask.optimizer.learning_rate, "learning rate of the masks");
+  f("mask-init", o.mask.init, "start value of the masks, below 0");
+  f("mask-scale", detail::zero_is_auto{&o.mask.scale}, "strength of the masks, or auto: the smallest that hurts the answer");
+  f("mask-sparsity", o.mask.sparsity, "weight of the sparsity term");
+  f("saliency-weight", o.saliency_weight, "weight of the saliency reward, or auto: by its spread");
+  f("saliency-share", o.saliency_share, "for auto: spread of the weighted saliency reward as a share of the outcome's");
+  f("saliency-direction", o.direction, "re_enabled (1 - mean) or as_printed (mean)");
+  f("no-delimiter", o.no_delimiter, "rollouts without an answer: skip them, or force the true answer behind them");
+  f("lr", o.learning_rate, "learning rate");
+  f("inner-passes", o.inner_passes, "gradient passes over the rollouts of a step");
+  f("max-gradient-norm", o.max_gradient_norm, "gradients longer than this are scaled down; 0: never");
+  f("seed", o.seed, "of everything that is drawn");
+  f("threads", o.threads, "0: as many as the processor runs; results do not depend on it");
+  f("dtype", o.dtype, "of the weights: f32 or bf16");
+  f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
+  f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
+  f("eval-samples", o.eval_samples, "completions per evaluation question");
+  f("checkpoint-every", o.checkpoint_every, "steps between checkpoints");
+  f("out", o.out, "folder for the run's files");
+}
+
+/// Sets one option from text.
+/// \throws usage_error for an unknown name or a value that it cannot have
+inline void set_option(experiment_options& o, std::string_view name, std::string_view text) {
+  bool known = false;
+  for_each_option(o, [&](std::string_view each, auto&& value, char const*) {
+    if (each != name) return;
+    known = true;
+    detail::read_option(name, text, value);
+  });
+  expects<usage_error>(known, "there is no option --{}", name);
+}
+
+/// All options as JSON, numbers with all their digits.
+inline ordered_json options_to_json(experiment_options o) {
+  ordered_json out;
+  for_each_option(o, [&](char const* name, auto&& value, char const*) { out[name] = detail::option_json(value); });
+  return out;
+}
+
+/// Reads what options_to_json wrote.
+/// \param what  name for the error's text, usually the file
+/// \throws file_error for a missing, unknown or impossible value
+inline experiment_options options_from_json(json const& from, std::string const& what) {
+  expects<file_error>(from.is_object(), "{}: is no list of options", what);
+  experiment_options o;
+  std::size_t found = 0;
+  for_each_option(o, [&](char const* name, auto&& value, char const*) {
+    expects<file_error>(from.contains(name), "{}: {} is missing", what, name);
+    json const& x = from[name];
+    ++found;
+    // An empty folder for data is the only empty text that is written.
+    if (x.is_string() && x.template get_ref<std::string const&>().empty()) return;
+    try {
+      detail::read_option(name, x.is_string() ? x.template get<std::string>() : x.dump(), value);
+    } catch (usage_error const& e) {
+      fail<file_error>("{}: {}", what, e.what());
+    }
+  });
+  expects<file_error>(found == from.size(), "{}: has {} values but {} options are known", what, from.size(), found);
+  return o;
+}
+
+/// Refuses to continue a run under other options; the number of threads and the folder's name are free.
+/// \throws usage_error that names the first option that differs
+inline void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder) {
+  ordered_json const a = options_to_json(stored), b = options_to_json(given);
+  for (auto const& [name, value] : a.items()) {
+    if (name == "threads" || name == "out") continue;
+    auto const text = [](ordered_json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
+    expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name, text(b[name]), folder, text(value));
+  }
+}
+
+}  // namespace atmanrl

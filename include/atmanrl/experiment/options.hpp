@@ -1,0 +1,103 @@
+#pragma once
+
+/// \file
+/// Everything that a run is described by, with two sets of defaults: `paper`, the printed settings (arXiv:2604.16158,
+/// sections 3.2 to 3.4; METHOD sections 2 and 4), and `demo`, those that were found to work on small models (METHOD
+/// section 9).
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/rl/annotate.hpp>
+#include <atmanrl/rl/rewards/saliency.hpp>
+#include <atmanrl/saliency/mask_options.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace atmanrl {
+
+enum class weight_dtype { f32, bf16 };
+enum class experiment_preset { demo, paper };
+
+struct experiment_options {
+  experiment_preset preset = experiment_preset::demo;  ///< where the other values came from; changes nothing by itself
+
+  std::filesystem::path model = "examples/models/tiny";  ///< Hugging Face folder, .gguf or llama2.c .bin
+  std::string task = "arithmetic";                       ///< "arithmetic" or "gsm8k"
+  std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
+  int few_shot = 0;                                      ///< worked examples in front of each question
+
+  int steps = 10;
+  int prompts_per_step = 4;
+  int group_size = 8;
+  int max_new_tokens = 160;
+  double temperature = 1;
+
+  mask_options mask = mask_options::recommended();  ///< scale 0: chosen at the first step with masks
+  saliency_direction direction = saliency_direction::re_enabled;
+  std::optional<double> saliency_weight;  ///< λ; none: chosen so that its spread is `saliency_share` of the outcome's
+  double saliency_share = 0.5;
+  no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
+
+  double learning_rate = 1e-4;
+  int inner_passes = 2;
+  double max_gradient_norm = 1;
+
+  std::uint64_t seed = 0;
+  int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
+  weight_dtype dtype = weight_dtype::f32;
+  int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
+
+  int eval_questions = 64;  ///< before and after; 0: no evaluation
+  int eval_samples = 4;     ///< completions per question
+  int checkpoint_every = 10;
+
+  std::filesystem::path out;     ///< folder of the run's files; must not exist or be empty
+  std::filesystem::path resume;  ///< folder of a run to continue; empty: a new run
+
+  /// The values that are meant where nothing else is said.
+  static experiment_options of_preset(experiment_preset p) {
+    experiment_options o;
+    o.preset = p;
+    if (p == experiment_preset::demo) return o;
+    o.steps = 160;
+    o.prompts_per_step = 8;
+    o.max_new_tokens = 1024;
+    o.mask = mask_options{};
+    o.saliency_weight = 1;
+    o.learning_rate = 1e-6;
+    o.eval_questions = 1000;
+    return o;
+  }
+};
+
+/// \throws usage_error that names the option and the value
+inline void validate(experiment_options const& o) {
+  auto const at_least = [](char const* name, auto value, auto least) {
+    expects<usage_error>(value >= least, "--{} is {}, it must be at least {}", name, value, least);
+  };
+  at_least("few-shot", o.few_shot, 0);
+  at_least("steps", o.steps, 1);
+  at_least("prompts-per-step", o.prompts_per_step, 1);
+  expects<usage_error>(o.group_size >= 2, "--group-size is {}, it must be at least 2: a group of one has no advantage", o.group_size);
+  at_least("max-new-tokens", o.max_new_tokens, 1);
+  expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
+  at_least("mask-steps", o.mask.steps, 0);
+  expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0", o.mask.optimizer.learning_rate);
+  expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing", o.mask.init);
+  at_least("mask-scale", o.mask.scale, 0);
+  at_least("mask-sparsity", o.mask.sparsity, 0);
+  at_least("saliency-share", o.saliency_share, 0);
+  at_least("lr", o.learning_rate, 0);
+  at_least("inner-passes", o.inner_passes, 1);
+  at_least("threads", o.threads, 0);
+  expects<usage_error>(o.threads <= 4096, "--threads is {}, it must be at most 4096", o.threads);
+  at_least("activation-mib", o.activation_mib, 1);
+  at_least("eval-questions", o.eval_questions, 0);
+  at_least("eval-samples", o.eval_samples, 1);
+  at_least("checkpoint-every", o.checkpoint_every, 1);
+}
+
+}  // namespace atmanrl

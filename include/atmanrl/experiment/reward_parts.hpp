@@ -1,0 +1,162 @@
+#pragma once
+
+/// \file
+/// Looking into rewards that are made of others: how one is made from options, where the saliency reward is, and what a
+/// checkpoint must remember.
+
+#include <atmanrl/experiment/options.hpp>
+#include <atmanrl/io/json.hpp>
+#include <atmanrl/rl/rewards/balanced_sum.hpp>
+#include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/rewards/saliency.hpp>
+#include <atmanrl/rl/rewards/weighted_sum.hpp>
+
+#include <concepts>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace atmanrl {
+
+/// A reward that is made from the run's options: `static R from_options(experiment_options const&)`.
+template <class R>
+concept OptionsReward = requires(experiment_options const& o) {
+  { R::from_options(o) } -> std::same_as<R>;
+};
+
+/// A reward with state that a resumed run needs: `json state() const` and `void restore(json const&)`.
+template <class R>
+concept StatefulReward = requires(R& r, R const& c, json const& j) {
+  { c.state() } -> std::convertible_to<json>;
+  r.restore(j);
+};
+
+namespace detail {
+
+template <class R>
+struct reward_parts {
+  static R make(experiment_options const& o) {
+    if constexpr (OptionsReward<R>) {
+      return R::from_options(o);
+    } else {
+      static_assert(std::default_initializable<R>,
+                    "atmanrl: a reward in the traits needs a default constructor, or `static R from_options(atmanrl::experiment_options const&)`, or "
+                    "the traits need `static reward make_reward(atmanrl::experiment_options const&)`");
+      return R{};
+    }
+  }
+  template <class F>
+  static void visit(R& r, F&& f) {
+    f(r);
+  }
+};
+
+template <>
+struct reward_parts<rewards::saliency> {
+  static rewards::saliency make(experiment_options const& o) { return rewards::saliency{o.mask, o.direction}; }
+  template <class F>
+  static void visit(rewards::saliency& r, F&& f) {
+    f(r);
+  }
+};
+
+template <class Main, class Auxiliary>
+struct reward_parts<rewards::balanced_sum<Main, Auxiliary>> {
+  using sum = rewards::balanced_sum<Main, Auxiliary>;
+  static sum make(experiment_options const& o) {
+    return sum(reward_parts<Main>::make(o), reward_parts<Auxiliary>::make(o), o.saliency_weight.value_or(1),
+               o.saliency_weight ? 0 : o.saliency_share);
+  }
+  template <class F>
+  static void visit(sum& r, F&& f) {
+    f(r);
+    reward_parts<Main>::visit(r.main(), f);
+    reward_parts<Auxiliary>::visit(r.auxiliary(), f);
+  }
+};
+
+// Weights are 1 but for the saliency reward's, which is the option; "auto" means 1 here, since nothing balances a sum.
+template <class... Rs>
+struct reward_parts<rewards::weighted_sum<Rs...>> {
+  using sum = rewards::weighted_sum<Rs...>;
+  static sum make(experiment_options const& o) {
+    return sum(rewards::term<Rs>{std::is_same_v<Rs, rewards::saliency> ? float(o.saliency_weight.value_or(1)) : 1.0f, reward_parts<Rs>::make(o)}...);
+  }
+  template <class F>
+  static void visit(sum& r, F&& f) {
+    f(r);
+    visit_terms(r, f, std::index_sequence_for<Rs...>{});
+  }
+
+ private:
+  template <class F, std::size_t... K>
+  static void visit_terms(sum& r, F&& f, std::index_sequence<K...>) {
+    (reward_parts<Rs>::visit(r.template reward<K>(), f), ...);
+  }
+};
+
+template <class R>
+inline constexpr bool is_balanced_sum = false;
+template <class Main, class Auxiliary>
+inline constexpr bool is_balanced_sum<rewards::balanced_sum<Main, Auxiliary>> = true;
+
+}  // namespace detail
+
+/// A reward as the options ask for it; sums are made of their parts.
+template <class R>
+R make_reward(experiment_options const& o) {
+  return detail::reward_parts<R>::make(o);
+}
+
+/// The first saliency reward among the parts, or nullptr.
+template <class R>
+rewards::saliency* find_saliency(R& reward) {
+  rewards::saliency* found = nullptr;
+  detail::reward_parts<R>::visit(reward, [&](auto& part) {
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, rewards::saliency>)
+      if (!found) found = &part;
+  });
+  return found;
+}
+
+/// What the parts have settled on so far: chosen mask scales and weights, and the state of a user's rewards.
+template <class R>
+json reward_state(R& reward) {
+  json out = json::array();
+  detail::reward_parts<R>::visit(reward, [&](auto& part) {
+    using Part = std::remove_reference_t<decltype(part)>;
+    json state;
+    if constexpr (std::is_same_v<Part, rewards::saliency>) state = {{"scale", part.options().scale}};
+    else if constexpr (detail::is_balanced_sum<Part>) state = {{"settled", part.settled()}, {"weight", part.weight()}};
+    else if constexpr (StatefulReward<Part>) state = part.state();
+    out.push_back({{"name", detail::reward_name<Part>()}, {"state", std::move(state)}});
+  });
+  return out;
+}
+
+/// Puts back what reward_state gave.
+/// \param what  name for the error's text
+/// \throws file_error when it belongs to another reward
+template <class R>
+void restore_reward(R& reward, json const& from, std::string const& what) {
+  std::size_t at = 0;
+  auto const mismatch = [&](std::string const& name) {
+    fail<file_error>("{}: was written with another reward than {}", what, name);
+  };
+  detail::reward_parts<R>::visit(reward, [&](auto& part) {
+    using Part = std::remove_reference_t<decltype(part)>;
+    std::string const name = detail::reward_name<Part>();
+    if (!from.is_array() || at >= from.size() || from[at].value("name", "") != name) mismatch(name);
+    [[maybe_unused]] json const& state = from[at++]["state"];
+    if constexpr (std::is_same_v<Part, rewards::saliency>) {
+      part.set_scale(state.at("scale").template get<double>());
+    } else if constexpr (detail::is_balanced_sum<Part>) {
+      if (state.at("settled").template get<bool>()) part.settle(state.at("weight").template get<double>());
+    } else if constexpr (StatefulReward<Part>) {
+      part.restore(state);
+    }
+  });
+  if (at != from.size()) mismatch(detail::reward_name<R>());
+}
+
+}  // namespace atmanrl

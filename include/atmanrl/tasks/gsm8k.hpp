@@ -1,0 +1,129 @@
+#pragma once
+
+/// \file
+/// GSM8K, grade-school word problems (Cobbe et al. 2021, arXiv:2110.14168), from its authors' two files.
+
+#include <atmanrl/io/jsonl.hpp>
+#include <atmanrl/tasks/prompting.hpp>
+#include <atmanrl/tasks/shuffle.hpp>
+#include <atmanrl/tasks/task.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+namespace atmanrl {
+
+struct gsm8k_options {
+  int few_shot = 0;                   ///< worked examples in front of each question, always the same ones
+  bool chat = true;                   ///< use the tokenizer's chat template where it has one
+  std::uint64_t evaluation_seed = 0;  ///< order in which evaluation_item goes through test.jsonl
+};
+
+/// A value; copies share the questions.
+class gsm8k {
+ public:
+  /// \param folder  with train.jsonl and test.jsonl
+  /// \throws file_error "FILE:LINE: ..." for a line that is no item, usage_error when there are fewer examples than
+  ///         `few_shot` asks for
+  explicit gsm8k(std::filesystem::path const& folder, gsm8k_options options = {}) : options_(options) {
+    expects<usage_error>(options.few_shot >= 0 && options.few_shot <= 64, "gsm8k: {} worked examples; 0 to 64 are possible",
+                         options.few_shot);
+    auto files = std::make_shared<contents>();
+    std::vector<task_item> train = read(folder / "train.jsonl", "gsm8k-train");
+    files->test = read(folder / "test.jsonl", "gsm8k-test");
+    for (task_item& item : train) {
+      bool const example = int(files->shots.size()) < options.few_shot && is_short(item);
+      if (example) files->shots.push_back({std::move(item.question), std::move(item.solution)});
+      else files->train.push_back(std::move(item));
+    }
+    expects<usage_error>(int(files->shots.size()) == options.few_shot && !files->train.empty(),
+                         "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items",
+                         options.few_shot, (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
+    files_ = std::move(files);
+  }
+
+  std::string_view name() const { return "gsm8k"; }
+  std::string_view delimiter() const { return "####"; }
+  std::string_view delimiter_text() const { return "\n#### "; }
+  gsm8k_options const& options() const { return options_; }
+  std::span<worked_example const> shots() const { return files_->shots; }
+
+  /// Items of train.jsonl that are not worked examples; each once per epoch.
+  index_t training_size() const { return index_t(files_->train.size()); }
+  task_item training_item(std::uint64_t seed, std::uint64_t index) const {
+    return files_->train[std::size_t(shuffled_epochs(training_size(), seed, index))];
+  }
+  /// All items of test.jsonl, in the order that the evaluation seed draws.
+  index_t evaluation_size() const { return index_t(files_->test.size()); }
+  task_item evaluation_item(index_t index) const {
+    return files_->test[std::size_t(shuffled(evaluation_size(), options_.evaluation_seed, 0, index))];
+  }
+
+  template <Tokenizer K>
+  std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
+    return question_prompt(tokenizer, reasoning_prompt(options_.chat), item.question, files_->shots);
+  }
+  /// The reference completion behind that prompt, up to and without the stop token.
+  template <Tokenizer K>
+  std::vector<int> completion(task_item const& item, K const& tokenizer) const {
+    return reference_completion(tokenizer, reasoning_prompt(options_.chat), item.solution);
+  }
+
+  graded_answer grade(task_item const& item, std::string_view completion_text) const {
+    return grade_number(item.answer, completion_text);
+  }
+  std::string answer_text(task_item const& item) const { return item.answer; }
+
+ private:
+  struct contents {
+    std::vector<task_item> train, test;
+    std::vector<worked_example> shots;
+  };
+
+  static std::vector<task_item> read(std::filesystem::path const& path, std::string_view prefix) {
+    std::vector<task_item> all;
+    for_each_json_line(path, [&](json const& line, index_t number) {
+      auto const text = [&](char const* field) -> std::string const& {
+        bool const there = line.is_object() && line.contains(field) && line[field].is_string();
+        expects<file_error>(there, "{}:{}: the item has no text \"{}\"", path.string(), number, field);
+        return line[field].get_ref<std::string const&>();
+      };
+      std::string const& answer = text("answer");
+      std::size_t const mark = answer.find("####");
+      expects<file_error>(mark != std::string::npos, "{}:{}: the answer has no ####", path.string(), number);
+      auto truth = to_canonical_number(std::string_view(answer).substr(mark + 4));
+      expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(), number,
+                          answer.substr(mark + 4, 40));
+      task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
+      item.solution = without_calculator(std::string_view(answer).substr(0, mark)) + "#### " + item.answer;
+      all.push_back(std::move(item));
+    });
+    expects<file_error>(!all.empty(), "{}: holds no items", path.string());
+    return all;
+  }
+
+  /// Drops the files' calculator annotations "<<48/2=24>>", which nobody asks a model for.
+  static std::string without_calculator(std::string_view text) {
+    std::string out;
+    while (true) {
+      std::size_t const open = text.find("<<"), close = text.find(">>", std::min(open, text.size()));
+      if (open == std::string_view::npos || close == std::string_view::npos) return out.append(text);
+      out.append(text.substr(0, open));
+      text.remove_prefix(close + 2);
+    }
+  }
+
+  /// Fit for a worked example: at least two steps and short, since every prompt carries it.
+  static bool is_short(task_item const& item) {
+    auto const lines = std::ranges::count(item.solution, '\n');
+    return item.question.size() <= 180 && item.solution.size() <= 200 && lines >= 2 && lines <= 4;
+  }
+
+  gsm8k_options options_;
+  std::shared_ptr<contents const> files_;
+};
+
+static_assert(detail::explain_task<gsm8k>());
+
+}  // namespace atmanrl

@@ -1,0 +1,186 @@
+#include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/cpu/cpu_backend.hpp>
+
+#include "attention/problem.hpp"
+#include "catch.hpp"
+#include "cpu/same_bits.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+namespace {
+
+// Edits every score, depends on everything a site holds, and differentiates itself.
+struct wavy {
+  template <class T>
+  T operator()(T score, score_site at) const {
+    using std::tanh;
+    return tanh(score * 0.5f) * (1.0f + 0.25f * float(at.head % 3)) + score * (0.125f * float((at.query + at.key + at.sequence) % 4));
+  }
+};
+
+// Looks at the row's smallest score.
+struct shifted {
+  static constexpr bool needs_row_min = true;
+  template <class T>
+  T operator()(T score, score_site at, T row_min) const {
+    return at.key % 3 == 1 ? (score - row_min) * 0.1f + row_min : score;
+  }
+};
+
+struct heads {
+  index_t query, kv, dim;
+};
+
+std::vector<std::vector<node>> trees() {
+  std::vector<std::vector<node>> all{ragged_trees()};
+  for (int length : {1, 2, 3, 17, 64, 129}) all.push_back({{-1, 0, length, 0}});
+  all.push_back({{-1, 100, 1, 0}, {-1, 31, 40, 1}});                                      // cached segments
+  all.push_back({{-1, 0, 37, 0}, {0, 0, 70, 1}, {0, 0, 33, 2}, {1, 0, 9, 3}, {1, 5, 20, 4}});  // three levels
+  all.push_back({{-1, 45, 0, 0}, {0, 3, 1, 1}, {0, 0, 1, 2}, {0, 33, 1, 3}, {0, 7, 1, 4}, {0, 1, 1, 5}, {0, 64, 2, 6}});  // decoding
+  return all;
+}
+
+// Float results against the plain loops in double.
+template <class Params>
+void check_against_reference(tree_problem const& p, Params params, std::vector<double> const& parameters = {}) {
+  cpu_backend backend({.threads = 2});
+  auto const expected = p.forward(p.qkv, params, parameters);
+  auto const got = p.forward(converted<float>(p.qkv), params, converted<float>(parameters), backend);
+  CHECK(relative_difference(got.out, expected.out) < 1e-5);
+  CHECK(relative_difference(got.lse, expected.lse) < 1e-5);
+  CHECK(relative_difference(got.keys, expected.keys) < 1e-6);
+  CHECK(relative_difference(got.values, expected.values) < 1e-6);
+  if constexpr (!kernels::has_row_min<Params>) {
+    auto const expected_gradients = p.backward(p.qkv, params, parameters);
+    auto const gradients = p.backward(converted<float>(p.qkv), params, converted<float>(parameters), backend);
+    CHECK(relative_difference(gradients.dqkv, expected_gradients.dqkv) < 1e-5);
+    CHECK(relative_difference(gradients.dparameters, expected_gradients.dparameters) < 1e-5);
+  }
+}
+
+std::vector<node> two_rollouts() { return {{-1, 20, 17, 7}, {0, 0, 60, 0}, {0, 2, 45, 1}, {-1, 0, 9, 2}}; }
+
+// Masks of the second and third sequence of two_rollouts().
+std::vector<mask_extent> masks(mask_shape s, mask_rows rows) {
+  mask_extent const first = make_mask_extent(s, rows, 37, 80, 97, 0);
+  return {first, make_mask_extent(s, rows, 41, 75, 84, first.count)};
+}
+
+template <class T>
+std::vector<T> rows_of(std::vector<T> const& all, index_t first, index_t count, index_t width) {
+  return {all.begin() + first * width, all.begin() + (first + count) * width};
+}
+
+}  // namespace
+
+TEST_CASE("cpu attention: forward and backward agree with plain loops on every tree and grouping") {
+  for (auto const& tree : trees())
+    for (heads const h : {heads{1, 1, 16}, heads{3, 1, 64}, heads{8, 1, 8}, heads{4, 2, 33}, heads{10, 2, 32}}) {
+      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim);
+      check_against_reference(tree_problem(tree, h.query, h.kv, h.dim), attention::none::params_type{});
+    }
+  for (index_t group = 1; group <= 8; ++group) {
+    CAPTURE(group);
+    check_against_reference(tree_problem(ragged_trees(), 2 * group, 2, 12), attention::none::params_type{});
+  }
+}
+
+TEST_CASE("cpu attention: an edit of every score, and one that looks at the row's smallest score") {
+  for (auto const& tree : trees()) {
+    CAPTURE(tree.size(), tree.front().rows);
+    check_against_reference(tree_problem(tree, 6, 2, 24, 3), wavy{});
+    check_against_reference(tree_problem(tree, 6, 2, 24, 3), shifted{});
+  }
+}
+
+TEST_CASE("cpu attention: learned masks of both shapes and rows, forward and backward") {
+  for (mask_shape const s : {mask_shape::pair, mask_shape::column}) {
+    for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
+      CAPTURE(int(s), int(rows));
+      auto const extents = masks(s, rows);
+      reference_backend memory;
+      attention::learned_mask<reference_backend> const policy(memory, s, extents, 2.0f);
+      auto parameters = random_values(policy.parameter_count(), 21, 0.5);
+      for (double& x : parameters) x = double(float(x - 0.5));
+      parameters[1] = 0;
+      check_against_reference(tree_problem(two_rollouts(), 6, 2, 32), policy.params(), parameters);
+    }
+  }
+}
+
+TEST_CASE("cpu attention: the same bits for any number of threads") {
+  auto const extents = masks(mask_shape::column, mask_rows::all_later);
+  reference_backend memory;
+  attention::learned_mask<reference_backend> const policy(memory, mask_shape::column, extents, 2.0f);
+  auto const parameters = random_floats(policy.parameter_count(), 22);
+  auto const all_of = [&](tree_problem const& p, auto params, std::vector<float> const& values) {
+    return same_for_any_threads([&](cpu_backend& b) {
+      auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
+      auto const backward = p.backward(converted<float>(p.qkv), params, values, b);
+      std::vector<float> all = forward.out;
+      for (auto const* v : {&forward.lse, &backward.dqkv, &backward.dparameters}) all.insert(all.end(), v->begin(), v->end());
+      return all;
+    });
+  };
+  CHECK(all_of(tree_problem(two_rollouts(), 9, 3, 64), policy.params(), parameters));
+  for (auto const& tree : trees()) CHECK(all_of(tree_problem(tree, 9, 3, 64), attention::none::params_type{}, {}));
+}
+
+TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however the keys are split") {
+  for (heads const h : {heads{9, 3, 64}, heads{4, 4, 16}, heads{8, 1, 40}}) {
+    for (int const length : {1, 5, 40, 77}) {
+      CAPTURE(h.query, h.kv, h.dim, length);
+      cpu_backend backend({.threads = 2});
+      tree_problem const whole({{-1, 0, length, 0}}, h.query, h.kv, h.dim);
+      auto const qkv = converted<float>(whole.qkv);
+      auto const expected = whole.forward(qkv, wavy{}, {}, backend);
+      index_t const row_width = (h.query + 2 * h.kv) * h.dim, kv_width = h.kv * h.dim;
+
+      // One new row at a time; each key is a segment of its own, and the cache is filled from its end.
+      std::vector<float> keys(std::size_t(length * kv_width)), values(keys.size());
+      for (int position = 0; position < length; ++position) {
+        std::vector<attention_segment> segments;
+        for (int i = 0; i <= position; ++i) segments.push_back({length - 1 - i, i, 1, i == position ? 0 : -1});
+        attention_sequence const sequence{0, 1, position, 0, position + 1, 0};
+        std::array const one_tree{0, 1};
+        int const target = length - 1 - position;
+        attention_plan<> const plan{{&sequence, {1}}, {segments.data(), {position + 1}}, {one_tree.data(), {2}}, position + 1};
+        auto const row = rows_of(qkv, position, 1, row_width);
+        view<float const, 3> const in(row.data(), {1, h.query + 2 * h.kv, h.dim});
+        view<float, 3> const k(keys.data(), {length, h.kv, h.dim}), v(values.data(), {length, h.kv, h.dim});
+        append_keys_and_values(backend, whole.extents, in, {&target, {1}}, k, v);
+        std::vector<float> out(std::size_t(h.query * h.dim)), lse(std::size_t(h.query));
+        attention_forward(backend, whole.extents, in, k, v, plan, wavy{}, nullptr, view<float, 3>(out.data(), {1, h.query, h.dim}),
+                          as(lse, {1, h.query}));
+        CHECK(same_bits(out, rows_of(expected.out, position, 1, h.query * h.dim)));
+        CHECK(same_bits(lse, rows_of(expected.lse, position, 1, h.query)));
+      }
+    }
+  }
+}
+
+TEST_CASE("cpu attention: a sequence has the same bits alone and beside its siblings") {
+  index_t const heads = 9, kv = 3, dim = 64, width = (heads + 2 * kv) * dim;
+  cpu_backend backend({.threads = 2});
+  // A prompt of 50 rows and five rollouts of r rows each.
+  for (int const r : {1, 2, 30}) {
+    std::vector<node> tree{{-1, 0, 50, 0}};
+    for (int i = 0; i < 5; ++i) tree.push_back({0, 0, r + i / 3, 1 + i});
+    tree_problem const together(tree, heads, kv, dim);
+    auto const qkv = converted<float>(together.qkv);
+    auto const expected = together.forward(qkv, wavy{}, {}, backend);
+    index_t first = 50;
+    for (int i = 0; i < 5; ++i) {
+      int const rows = r + i / 3;
+      tree_problem const alone({{-1, 0, 50, 0}, {0, 0, rows, 1 + i}}, heads, kv, dim);
+      auto x = rows_of(qkv, 0, 50, width);
+      auto const own = rows_of(qkv, first, rows, width);
+      x.insert(x.end(), own.begin(), own.end());
+      auto const got = alone.forward(x, wavy{}, {}, backend);
+      CHECK(same_bits(rows_of(got.out, 50, rows, heads * dim), rows_of(expected.out, first, rows, heads * dim)));
+      CHECK(same_bits(rows_of(got.lse, 50, rows, heads), rows_of(expected.lse, first, rows, heads)));
+      first += rows;
+    }
+  }
+}

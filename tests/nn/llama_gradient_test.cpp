@@ -1,0 +1,86 @@
+// Every parameter's gradient against the complex step through the whole model, in double.
+#include <atmanrl/backend/reference_backend.hpp>
+
+#include "catch.hpp"
+#include "nn/small_model.hpp"
+
+using namespace atmanrl_test;
+
+namespace {
+
+struct problem {
+  model_config config;
+  std::vector<branch> tree;
+  double temperature = 1;
+  std::vector<double> dlog_p, dentropy;  // per scored token; dentropy may be empty
+
+  problem(model_config c, std::vector<branch> t, double temperature_, bool with_entropy)
+      : config(std::move(c)), tree(std::move(t)), temperature(temperature_) {
+    index_t const n = index_t(scored().size());
+    dlog_p = random_values(n, 21);
+    if (with_entropy) dentropy = random_values(n, 22);
+  }
+  std::vector<scored_token> scored() const {
+    return score_all(int(laid_out<reference_backend, double>::rows(tree)), config.vocab);
+  }
+
+  template <class T>
+  T loss(std::vector<T> const& flat) const {
+    reference_backend backend;
+    llama<reference_backend, T> model(backend, config);
+    model.assign(as(flat, {index_t(flat.size())}));
+    laid_out<reference_backend, T> on(backend, config, tree);
+    forward_pass<reference_backend, T> pass(backend);
+    model.forward(on.cache, on.batch, pass);
+    model.log_probs(pass, scored(), temperature, !dentropy.empty());
+    T sum = weighted_sum(pass.log_p(), dlog_p);
+    if (!dentropy.empty()) sum += weighted_sum(pass.entropy(), dentropy);
+    return sum;
+  }
+
+  std::vector<double> gradient(std::vector<double> const& flat) const {
+    reference_backend backend;
+    llama<reference_backend, double> model(backend, config);
+    model.assign(as(flat, {index_t(flat.size())}));
+    laid_out<reference_backend, double> on(backend, config, tree);
+    forward_pass<reference_backend, double> pass(backend);
+    model.forward(on.cache, on.batch, pass, gradient_mode::parameters);
+    model.log_probs(pass, scored(), temperature, !dentropy.empty());
+    std::vector<double> g(flat.size(), 0.5);  // added to
+    model.backward(on.cache, pass, std::span<double const>(dlog_p), std::span<double const>(dentropy), as(g, {index_t(g.size())}));
+    for (double& x : g) x -= 0.5;
+    return g;
+  }
+
+  /// Checks each parameter by itself, so that a small one cannot hide behind a large one.
+  void check() const {
+    std::vector<double> const flat = random_parameters(config);
+    std::vector<double> const ours = gradient(flat);
+    std::vector<double> const exact = complex_step_gradient(flat, [&](std::vector<complex> const& x) { return loss(x); });
+    parameter_layout const layout(config);
+    for (parameter_info const& p : layout.all()) {
+      INFO(p.name);
+      auto const part = [&](std::vector<double> const& all) { return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size())); };
+      CHECK(relative_difference(part(ours), part(exact)) < 1e-9);
+      CHECK(relative_difference(part(exact), std::vector<double>(std::size_t(p.size()), 0.0)) == INFINITY);  // it is used at all
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("llama: the gradient of every parameter is exact on a ragged prefix tree with a tied head") {
+  problem(small_config(), ragged_tree(11), 1, false).check();
+}
+
+TEST_CASE("llama: the gradient of every parameter is exact with own head, biases, llama3 rope, temperature and entropy") {
+  problem(rich_config(), ragged_tree(11), 0.7, true).check();
+}
+
+TEST_CASE("llama: the gradient is exact for lengths 1, 2, 3 and 17 side by side") {
+  model_config c = small_config();
+  c.qkv_bias = true;
+  std::vector<branch> tree;
+  for (int const n : {1, 2, 3, 17}) tree.push_back({-1, 0, random_tokens(std::size_t(n), c.vocab, unsigned(n))});
+  problem(c, tree, 1.3, false).check();
+}

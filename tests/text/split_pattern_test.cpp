@@ -1,0 +1,82 @@
+#include <atmanrl/text/split_pattern.hpp>
+
+#include "catch.hpp"
+
+#include <string>
+#include <vector>
+
+using namespace atmanrl;
+
+namespace {
+
+std::vector<std::string> pieces(std::string const& pattern, std::string_view text) {
+  std::vector<std::string> out;
+  split_pattern(pattern, "test").for_each_piece(text, [&](std::string_view piece) { out.emplace_back(piece); });
+  return out;
+}
+
+using list = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("split_pattern: matches and the text between them are the pieces") {
+  CHECK(pieces(R"(\p{N})", "ab12c") == list{"ab", "1", "2", "c"});
+  CHECK(pieces("x", "") == list{});
+  CHECK(pieces("x*", "axxb") == list{"a", "xx", "b"});  // empty matches are none
+  CHECK(pieces("x", "yyy") == list{"yyy"});
+}
+
+TEST_CASE("split_pattern: the built-in patterns cut as their models do") {
+  CHECK(pieces(std::string(gpt2_split), "I'm  here 123\n\n x") ==
+        list{"I", "'m", " ", " here", " 123", "\n\n", " x"});
+  CHECK(pieces(std::string(llama3_split), "I'M 12345?\r\n\n  y") ==
+        list{"I", "'M", " ", "123", "45", "?\r\n\n", " ", " y"});
+  CHECK(pieces(std::string(qwen2_split), "a123") == list{"a", "1", "2", "3"});
+}
+
+TEST_CASE("split_pattern: white space is Unicode's White_Space, which U+180E is not") {
+  CHECK(pieces(R"(\s+)", "a\xc2\xa0\xe3\x80\x80" "b") == list{"a", "\xc2\xa0\xe3\x80\x80", "b"});
+  CHECK(pieces(R"(\s+)", "a\xe1\xa0\x8e" "b") == list{"a\xe1\xa0\x8e" "b"});
+  CHECK(pieces(R"([^\s]+)", "a\xe1\xa0\x8e b") == list{"a\xe1\xa0\x8e", " ", "b"});
+  CHECK(pieces(R"(\S+)", "a\xe1\xa0\x8e b") == list{"a\xe1\xa0\x8e", " ", "b"});
+  CHECK(pieces(R"(\v)", "a\nb\vc") == list{"a\nb", "\v", "c"});  // the one character, not all vertical space
+}
+
+TEST_CASE("split_pattern: constructs that both engines read alike are kept") {
+  CHECK(pieces(R"((?i:ab)|\u0063d|\x{65}|(?<=f)g|[\p{Lu}\]]+)", "xABcdefg]Z") ==
+        list{"x", "AB", "cd", "e", "f", "g", "]Z"});
+  CHECK(pieces("^b", "a\nb") == list{"a\n", "b"});
+}
+
+TEST_CASE("split_pattern: what would be read with another meaning is refused with the place and the construct") {
+  struct {
+    char const *pattern, *construct;
+  } const cases[] = {{R"(\w+)", "\\w"},       {R"(\h)", "\\h"},           {R"([\S])", "\\S inside a character class"},
+                     {"[a&&b]", "&&"},        {"[a[b]]", "["},            {R"(\p{N}{1,3}+)", "}+"},
+                     {"a{,2}", "{,"},         {"(?i)a", "(?i)"},          {"(?<n>a)", "(?<n"},
+                     {R"(\u12)", "\\u"},      {"(*UTF)a", "(*"},          {"a\\", "backslash"},
+                     {"(a", "split pattern"}, {R"(\p{Nonsense})", "wrong"}};
+  for (auto const& c : cases) {
+    INFO(c.pattern);
+    CHECK_THROWS_WITH(split_pattern(c.pattern, "file.json: field"),
+                      ATMANRL_CONTAINS("file.json: field") && ATMANRL_CONTAINS(c.construct));
+    CHECK_THROWS_AS(split_pattern(c.pattern, "x"), file_error);
+  }
+}
+
+TEST_CASE("split_pattern: long runs take linear time") {
+  // A quadratic matcher would need minutes for these.
+  for (char const c : {'a', ' ', '\n', '1', '\''}) {
+    std::string const run(1 << 20, c);
+    std::size_t bytes = 0;
+    for (std::string_view const pattern : {gpt2_split, llama3_split})
+      split_pattern(std::string(pattern), "test").for_each_piece(run + "x", [&](std::string_view p) { bytes += p.size(); });
+    CHECK(bytes == 2 * (run.size() + 1));
+  }
+}
+
+TEST_CASE("split_pattern: a pattern that explodes ends with an error, not with a hang") {
+  split_pattern const bad("(a+)+$|b", "test");
+  CHECK_THROWS_WITH(bad.for_each_piece(std::string(60, 'a') + "!", [](std::string_view) {}),
+                    ATMANRL_CONTAINS("cannot be matched"));
+}
