@@ -58,9 +58,10 @@ TEST_CASE("an item is a function of seed and index alone") {
 }
 
 TEST_CASE("the same items come out on every machine") {
-  CHECK(task.training_item(1, 2).question == "GOLDEN_Q");
-  CHECK(task.training_item(1, 2).solution == "GOLDEN_S");
-  CHECK(task.evaluation_item(0).question == "GOLDEN_E");
+  CHECK(task.training_item(1, 2).question == "Ben has 11 stickers. He wins 14 stickers in a game. How many stickers does he have now?");
+  CHECK(task.training_item(1, 2).solution == 
+        "The weather is nice today. Now 11+14=25. Note also that 19+14=33. Ben is happy today.\n#### 25");
+  CHECK(task.evaluation_item(0).question == "Leo has 29 coins. A friend gives him 3 more. How many coins are there now?");
 }
 
 TEST_CASE("chains compute the answer of the question step by step") {

@@ -65,6 +65,7 @@ TEST_CASE("chains that a model wrote badly are read as far as they go") {
 
 TEST_CASE("real solutions are read, too: spaces, money, decimals and lines") {
   CHECK(planted("He paid 5/2 = $2.50 each.\nSo 2*4 = 8\nThen 8 - 3 = 5 are left.\n") == found{"5", "85", 0, 3});
+  CHECK(planted("Each costs 5/2=2.50 dollars. Four cost 4*2.50=10.00 dollars.") == found{"10.00", "2.5010.00", 0, 2});
 }
 
 TEST_CASE("a token that holds any part of a result is marked") {

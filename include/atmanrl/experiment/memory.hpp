@@ -57,11 +57,20 @@ inline std::size_t head_scratch_bytes() { return sizeof(float) * std::size_t(log
 
 }  // namespace detail
 
-/// Rows of one forward and backward pass whose activations fit `bytes`; a function of the model alone, because the split
-/// into micro-batches is part of what a run computes.
-inline index_t rows_that_fit(model_config const& c, std::size_t bytes) {
+/// Rows that packed passes may have within the options' memory for activations. A function of the model and the options
+/// alone, because the split into micro-batches is part of what a run computes.
+struct row_budgets {
+  index_t update, masks;
+};
+
+inline row_budgets budgets_of(model_config const& c, experiment_options const& o) {
   detail::row_floats const f = detail::floats_per_row(c);
-  return std::max<index_t>(64, index_t(bytes / (sizeof(float) * std::size_t(f.kept + f.head + f.cache))));
+  auto const rows = [&](index_t floats, index_t most) {
+    return std::clamp<index_t>((index_t(o.activation_mib) << 20) / (index_t(sizeof(float)) * floats), 64, most);
+  };
+  // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
+  bool const all = o.mask.rows == mask_rows::all_later;
+  return {.update = rows(f.kept + f.head + f.cache, 4096), .masks = rows(f.forward + f.cache + (all ? f.kept : f.kept / 4), 16384)};
 }
 
 /// \tparam B  backend
@@ -91,12 +100,12 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   index_t const positions = std::max<index_t>(1, c.max_positions - shape.longest_prompt);
   index_t const completion = std::min<index_t>(o.max_new_tokens, positions);
   index_t const prompts = o.prompts_per_step * shape.longest_prompt, rollouts = index_t(o.prompts_per_step) * o.group_size;
-  index_t const budget = rows_that_fit(c, std::size_t(o.activation_mib) << 20);
+  row_budgets const budget = budgets_of(c, o);
 
   // The logits of a decoding step stand in the backend's memory and once more where the tokens are drawn.
   m.sampling = floats(prompts + rollouts * completion, f.cache) + floats(std::max(prompts, rollouts), f.forward) + 2 * floats(rollouts, c.vocab);
 
-  index_t const masked = std::min<index_t>(rollouts, std::max<index_t>(1, budget / (completion + shape.label_tokens)));
+  index_t const masked = std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
   index_t const tail = o.mask.rows == mask_rows::answer_rows ? shape.label_tokens : completion + shape.label_tokens;
   index_t const fixed = std::max(prompts, o.mask.rows == mask_rows::answer_rows ? masked * completion : 0);
   index_t const entries = o.mask.shape == mask_shape::column ? completion
@@ -108,7 +117,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
                std::max(floats(fixed, f.forward), floats(masked * tail, f.kept)) + floats(masked * shape.label_tokens, f.head) +
                floats(masked * entries, 6 + c.kv_heads) + detail::head_scratch_bytes();
 
-  index_t const rows = std::min(budget, prompts + rollouts * completion);
+  index_t const rows = std::min(budget.update, prompts + rollouts * completion);
   m.update = floats(rows, f.kept + f.cache + f.head) + detail::head_scratch_bytes();
   return m;
 }

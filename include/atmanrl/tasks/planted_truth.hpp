@@ -23,7 +23,7 @@ struct planted_truth {
 namespace detail {
 
 struct chain_equation {
-  std::size_t first, last;            // bytes of the result's digits
+  std::size_t first, last;            // bytes of the result
   std::string result;
   std::vector<std::string> operands;  // numbers on the left
 };
@@ -46,19 +46,27 @@ inline std::vector<std::pair<std::size_t, std::size_t>> sentence_ranges(std::str
   return out;
 }
 
-/// Runs of digits in [first, last), without leading zeros.
+/// Length of the number that `text` begins with: digits, perhaps a point and more digits.
+inline std::size_t number_length(std::string_view text) {
+  auto const digits = [&](std::size_t at) {
+    while (at < text.size() && is_ascii_digit(text[at])) ++at;
+    return at;
+  };
+  std::size_t const whole = digits(0);
+  bool const point = whole > 0 && whole + 1 < text.size() && text[whole] == '.' && is_ascii_digit(text[whole + 1]);
+  return point ? digits(whole + 1) : whole;
+}
+
+/// Numbers in `text`, without leading zeros.
 inline std::vector<std::string> numbers_in(std::string_view text) {
   std::vector<std::string> out;
-  for (std::size_t i = 0; i < text.size();) {
-    std::size_t end = i;
-    while (end < text.size() && is_ascii_digit(text[end])) ++end;
-    if (end == i) {
-      ++i;
-      continue;
+  while (!text.empty()) {
+    std::size_t const length = number_length(text);
+    if (length > 0) {
+      std::string_view const number = text.substr(0, length);
+      out.emplace_back(number.substr(std::min(number.find_first_not_of('0'), length - 1)));
     }
-    std::size_t const start = std::min(text.find_first_not_of('0', i), end - 1);
-    out.emplace_back(text.substr(start, end - start));
-    i = end;
+    text.remove_prefix(std::max(length, std::size_t{1}));
   }
   return out;
 }
@@ -88,11 +96,11 @@ planted_truth find_planted(T const& tokenizer, std::span<int const> cot_ids) {
       continue;
     }
     ++out.steps;
-    std::size_t digit = std::min(sentence.find_first_not_of(" $", equals + 1), sentence.size()), end = digit;
-    while (end < sentence.size() && detail::is_ascii_digit(sentence[end])) ++end;
-    if (end == digit) continue;  // a step without a result, cut off or malformed
-    auto const result = detail::numbers_in(sentence.substr(digit, end - digit));
-    steps.push_back({first + digit, first + end, result.front(), detail::numbers_in(sentence.substr(0, equals))});
+    std::size_t const digit = std::min(sentence.find_first_not_of(" $", equals + 1), sentence.size());
+    std::string_view const result = sentence.substr(digit, detail::number_length(sentence.substr(digit)));
+    if (result.empty()) continue;  // a step without a result, cut off or malformed
+    steps.push_back({first + digit, first + digit + result.size(), detail::numbers_in(result).front(),
+                     detail::numbers_in(sentence.substr(0, equals))});
   }
 
   out.narrow.assign(cot_ids.size(), false);

@@ -1,0 +1,59 @@
+#pragma once
+// What this machine can do at most, measured when a benchmark starts, so that every figure is also a share of it.
+#include <atmanrl/cpu/cpu_backend.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace atmanrl_bench {
+
+inline double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct machine {
+  double flops = 0;      ///< float multiply-adds in registers, two operations each, per second, on all threads
+  double bandwidth = 0;  ///< bytes read from memory per second, on all threads
+};
+
+/// Best of a few runs with the backend's threads; a shared machine disturbs single ones.
+inline machine measure(atmanrl::cpu_backend& backend) {
+  using namespace atmanrl;
+  machine m;
+  index_t const threads = backend.threads();
+  std::vector<float> sinks(std::size_t(threads) * 64);
+  constexpr index_t steps = 4'000'000;
+  for (int run = 0; run < 7; ++run) {
+    double const start = now();
+    backend.split(threads, 1, [&](index_t t, index_t) {
+      // As many chains as hide the latency; a register less than the processor has for each of the two factors.
+      simd::floats sum[12];
+      for (auto& s : sum) s = simd::broadcast(sinks[std::size_t(t) * 64]);
+      simd::floats const a = simd::broadcast(0.999f), b = simd::broadcast(1e-3f);
+      for (index_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+        for (int j = 0; j < 12; ++j) sum[j] = simd::fma(sum[j], a, b);
+      }
+      for (auto const& s : sum) sinks[std::size_t(t) * 64] += simd::sum(s) * 1e-9f;
+    });
+    m.flops = std::max(m.flops, double(threads * steps * 12 * simd::lanes * 2) / (now() - start));
+  }
+  auto memory = tensor<cpu_backend, float, 1>::zeros(backend, {index_t{64} << 20});
+  for (int run = 0; run < 5; ++run) {
+    double const start = now();
+    backend.split(memory.size(), 1, [&](index_t first, index_t last) {
+      simd::floats sum[8] = {};
+      for (index_t i = first; i + 8 * simd::lanes <= last; i += 8 * simd::lanes)
+        for (int j = 0; j < 8; ++j) sum[j] += simd::load(memory.data() + i + j * simd::lanes);
+      for (auto const& s : sum) memory.data()[first] += simd::sum(s);
+    });
+    m.bandwidth = std::max(m.bandwidth, double(memory.size()) * 4 / (now() - start));
+  }
+  fmt::print("{} threads, vectors of {} floats: {:.0f} GFLOP/s in registers, {:.1f} GB/s from memory\n", threads, simd::lanes, m.flops * 1e-9,
+             m.bandwidth * 1e-9);
+  return m;
+}
+
+}  // namespace atmanrl_bench

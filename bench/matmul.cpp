@@ -1,0 +1,83 @@
+// Matrix products of the CPU backend on the shapes of SmolLM2-135M, weights cold as they are in a model: GFLOP/s, GB/s of
+// weights, and the shares of what the machine can do.
+#include <atmanrl/cpu/cpu_backend.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include "machine.hpp"
+
+using namespace atmanrl;
+
+namespace {
+
+struct setting {
+  cpu_backend backend;
+  atmanrl_bench::machine machine = atmanrl_bench::measure(backend);
+};
+
+enum class product { forward, backward_input, backward_weight };
+
+// Copies of the weight take turns, so that it comes from memory each time unless it alone fills the caches.
+template <class W>
+void run(benchmark::State& state, setting& s, product what, index_t outputs, index_t inputs) {
+  index_t const rows = state.range(0);
+  cpu_backend& b = s.backend;
+  index_t const bytes = outputs * inputs * index_t(sizeof(W));
+  std::vector<weight<cpu_backend, W>> weights;
+  auto dense = tensor<cpu_backend, float, 2>::zeros(b, {outputs, inputs});
+  for (index_t i = 0; i < dense.size(); ++i) dense.data()[i] = float(i % 97) * 1e-3f;
+  for (index_t total = 0; total < (index_t{96} << 20); total += bytes) {
+    weights.emplace_back(b, outputs, inputs);
+    weights.back().assign_rows(b, 0, dense.cview());
+  }
+  auto x = tensor<cpu_backend, float, 2>::zeros(b, {rows, inputs}), y = tensor<cpu_backend, float, 2>::zeros(b, {rows, outputs});
+  for (index_t i = 0; i < x.size(); ++i) x.data()[i] = float(i % 89) * 1e-2f;
+  for (index_t i = 0; i < y.size(); ++i) y.data()[i] = float(i % 83) * 1e-2f;
+  double best = 1e9;
+  std::size_t turn = 0;
+  for (auto _ : state) {
+    auto const w = weights[turn++ % weights.size()].view();
+    double const start = atmanrl_bench::now();
+    if (what == product::forward) matmul(b, x.cview(), w, y.view());
+    if (what == product::backward_input) matmul_backward_input(b, y.cview(), w, x.view());
+    if (what == product::backward_weight) matmul_backward_weight(b, y.cview(), x.cview(), dense.view());
+    double const seconds = atmanrl_bench::now() - start;
+    state.SetIterationTime(seconds);
+    best = std::min(best, seconds);
+  }
+  double const flops = 2.0 * double(rows) * double(outputs) * double(inputs);
+  state.counters["GFLOP/s"] = flops / best * 1e-9;
+  state.counters["of_peak"] = flops / best / s.machine.flops;
+  state.counters["GB/s"] = double(bytes) / best * 1e-9;
+  state.counters["of_memory"] = double(bytes) / best / s.machine.bandwidth;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  setting s;
+  struct shape {
+    index_t outputs, inputs;
+  };
+  auto const add = [&](std::string const& name, auto weight_type, product what, shape w, std::vector<index_t> const& rows) {
+    auto* const bench = benchmark::RegisterBenchmark(fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(), [&s, what, w, weight_type](benchmark::State& state) {
+      run<decltype(weight_type)>(state, s, what, w.outputs, w.inputs);
+    });
+    for (index_t const r : rows) bench->Arg(r);
+    bench->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
+  };
+  for (shape const w : {shape{576, 576}, shape{1536, 576}, shape{576, 1536}}) {
+    add("forward/f32", float{}, product::forward, w, {1, 8, 16, 64, 512});
+    add("forward/bf16", bf16{}, product::forward, w, {1, 8, 16, 64, 512});
+    add("backward_input/f32", float{}, product::backward_input, w, {1, 8, 64, 512});
+    add("backward_input/bf16", bf16{}, product::backward_input, w, {8, 512});
+    add("backward_weight", float{}, product::backward_weight, w, {8, 64, 512, 1024});
+  }
+  add("forward/f32", float{}, product::forward, {49152, 576}, {1, 8, 64});
+  add("forward/bf16", bf16{}, product::forward, {49152, 576}, {1, 8, 64});
+  add("forward/f32", float{}, product::forward, {3072, 3072}, {1, 16, 512});
+  add("backward_input/f32", float{}, product::backward_input, {1024, 576}, {256});
+  add("backward_weight", float{}, product::backward_weight, {1024, 576}, {256});
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,76 @@
+#pragma once
+// The command line of the experiment programs: every option of the library by its own name, errors as one line.
+#include <atmanrl/experiment/experiment.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <ctime>
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+/// Options from the command line: those of the preset (or of the run to resume), then what was given.
+/// \throws CLI::Success for --help, atmanrl::usage_error for anything that cannot be understood
+inline atmanrl::experiment_options parse_command_line(int argc, char** argv, std::string const& description) {
+  CLI::App app{description};
+  atmanrl::experiment_options shown;
+  std::vector<std::pair<std::string, std::optional<std::string>>> given;
+  std::string resume;
+  atmanrl::for_each_option(shown, [&](char const* name, auto&&, char const*) { given.emplace_back(name, std::nullopt); });
+  std::size_t at = 0;
+  atmanrl::for_each_option(shown, [&](char const* name, auto&& value, char const* meaning) {
+    auto const standard = atmanrl::detail::option_json(value);
+    std::string const text = standard.is_string() ? standard.template get<std::string>() : standard.dump();
+    app.add_option(std::string("--") + name, given[at++].second, meaning)->default_str(text)->take_last();
+  });
+  app.add_option("--resume", resume, "continue the run in this folder; other options must not contradict it");
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::Success const&) {
+    fmt::print("{}", app.help());
+    throw;
+  } catch (CLI::ParseError const& e) {
+    atmanrl::fail<atmanrl::usage_error>("{} (--help lists the options)", e.what());
+  }
+
+  atmanrl::experiment_options options;
+  if (!resume.empty()) {
+    options = atmanrl::stored_options(resume);
+  } else {
+    for (auto const& [name, text] : given)
+      if (name == "preset" && text) atmanrl::set_option(options, name, *text);
+    options = atmanrl::experiment_options::of_preset(options.preset);
+  }
+  for (auto const& [name, text] : given)
+    if (text) atmanrl::set_option(options, name, *text);
+  if (options.out.empty()) {
+    char stamp[32];
+    std::time_t const now = std::time(nullptr);
+    std::strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", std::localtime(&now));
+    options.out = std::filesystem::path("runs") / stamp;
+  }
+  return options;
+}
+
+/// Runs a program's work and turns what it throws into one line and an exit status: 2 for bad input, 1 for anything else
+/// that goes wrong.
+template <class Work>
+int run_program(Work&& work) {
+  try {
+    return work();
+  } catch (CLI::Success const&) {
+    return 0;
+  } catch (atmanrl::usage_error const& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return 2;
+  } catch (atmanrl::file_error const& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return 2;
+  } catch (std::exception const& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,267 @@
+#pragma once
+
+/// \file
+/// The whole experiment: load, estimate memory, evaluate, train with GRPO and the saliency reward, evaluate again, save.
+
+#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/experiment/interrupt.hpp>
+#include <atmanrl/experiment/memory.hpp>
+#include <atmanrl/experiment/metrics.hpp>
+#include <atmanrl/experiment/options.hpp>
+#include <atmanrl/experiment/progress.hpp>
+#include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/save_model.hpp>
+#include <atmanrl/experiment/table.hpp>
+#include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/rl/grpo.hpp>
+#include <atmanrl/text/tokenizer.hpp>
+
+#include <cstdio>
+#include <optional>
+#include <string>
+
+namespace atmanrl {
+
+/// \tparam Traits  gsm8k_traits<> or a type derived from it
+template <class Traits>
+class experiment {
+  static_assert(detail::explain_traits<Traits>());
+  using B = typename Traits::backend;
+  using task_type = typename Traits::task;
+
+ public:
+  /// \throws usage_error for options that cannot be used
+  explicit experiment(experiment_options options) : options_(std::move(options)) {
+    validate(options_);
+    auto const settle = [](std::filesystem::path& p) {
+      if (p.empty()) return;
+      p = std::filesystem::absolute(p).lexically_normal();
+      if (!p.has_filename()) p = p.parent_path();
+    };
+    if (options_.task == "gsm8k") options_.data = gsm8k_folder(options_.data);
+    for (auto* const path : {&options_.model, &options_.data, &options_.out, &options_.resume}) settle(*path);
+    if (options_.resume.empty()) {
+      check_fresh(options_.out);
+    } else {
+      experiment_options const stored = stored_options(options_.resume);
+      expects<usage_error>(options_.out.empty() || options_.out == options_.resume, "--out {} contradicts --resume {}: a run goes on in its own folder",
+                           options_.out.string(), options_.resume.string());
+      check_same_run(stored, options_, options_.resume.string());
+      options_.out = options_.resume;
+    }
+  }
+
+  experiment_options const& options() const { return options_; }
+
+  /// Runs to the end, or to the end of the step in which Ctrl-C came.
+  /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
+  /// \throws file_error, usage_error for input that cannot be used; for a new run nothing has been written then
+  /// \throws numeric_error when a value is not finite; names step, tensor and sample, and the files end with the last whole step
+  int run() { return options_.dtype == weight_dtype::bf16 ? run_with<bf16>() : run_with<float>(); }
+
+ private:
+  template <class W>
+  int run_with() {
+    using Model = llama<B, W>;
+    static_assert(std::is_same_v<typename Model::scalar, float>);
+    auto const backend = detail::make_backend<Traits>(options_);
+    tokenizer const words = tokenizer::load(options_.model);
+    task_type const task = Traits::make_task(options_);
+    auto file = std::make_optional(model_file::open(options_.model));
+    model_config const config = file->config();
+    expects<usage_error>(words.vocab_size() <= config.vocab, "{}: the tokenizer has {} tokens but the model has {}", options_.model.string(),
+                         words.vocab_size(), config.vocab);
+    run_shape const shape = check_prompts(task, words, config);
+    auto const estimate = estimate_memory<B, W>(config, options_, shape);
+    describe(config, estimate);
+
+    interrupt_listener const interrupt;
+    Model model = Model::load(*backend, *file);
+    file.reset();
+    row_budgets const budgets = budgets_of(config, options_);
+    experiment_options adjusted = options_;
+    adjusted.mask.row_budget = budgets.masks;
+    grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets), typename Traits::advantage{},
+                 typename Traits::loss{}, typename Traits::sampler{});
+    if (options_.resume.empty()) create_run_folder(options_);
+    else remove_partial_files(options_.out);
+
+    // The weights are still those that the run began with.
+    progress bar;
+    auto const before = evaluation_of("before", model, words, task, shape, bar, interrupt);
+    if (before && !before->complete) return stopped(interrupt, 0, false, bar);
+
+    restored_lines lines;
+    if (!options_.resume.empty()) {
+      auto const found = load_latest_checkpoint(options_.out / "checkpoints", [&](std::string const& sentence) { bar.say(sentence); });
+      if (found) lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
+      bar.say(found ? fmt::format("continuing after step {}", found->step) : std::string("continuing from the start: there is no checkpoint yet"));
+    }
+    run_files files(options_.out, lines.metrics, lines.completions, lines.timings);
+    bool const finished = train(trainer, words, files, bar, interrupt);
+    if (!finished) return stopped(interrupt, trainer.steps(), true, bar);
+
+    auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
+    if (after && !after->complete) return stopped(interrupt, trainer.steps(), true, bar);
+    save_model(options_.out / "model", trainer.policy(), words, options_.model, options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
+    std::string const table = closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
+    write_file_atomically(options_.out / "summary.txt", table);
+    bar.clear();
+    fmt::print("\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                       {}\n", table,
+               format_bytes(peak_process_bytes()), format_bytes(backend->peak_bytes()), format_bytes(estimate.peak()), options_.out.string());
+    std::fflush(stdout);
+    return 0;
+  }
+
+  grpo_options trainer_options(row_budgets const& budgets) const {
+    return {.prompts_per_step = options_.prompts_per_step,
+            .group_size = options_.group_size,
+            .max_new_tokens = options_.max_new_tokens,
+            .temperature = options_.temperature,
+            .inner_passes = options_.inner_passes,
+            .micro_batch = 0,
+            .row_budget = budgets.update,
+            .optimizer = {.learning_rate = options_.learning_rate},
+            .max_gradient_norm = options_.max_gradient_norm,
+            .no_delimiter = options_.no_delimiter,
+            .seed = options_.seed};
+  }
+
+  /// Encodes the prompts of the evaluation and of the first steps, so that one that is too long is known before anything
+  /// is written.
+  run_shape check_prompts(task_type const& task, tokenizer const& words, model_config const& config) const {
+    run_shape shape;
+    auto const look_at = [&](task_item const& item) {
+      auto const prompt = task.prompt(item, words);
+      expects<usage_error>(!prompt.empty() && index_t(prompt.size()) < config.max_positions,
+                           "the prompt of {} has {} tokens, which leaves no room: the model's limit is {}", item.id, prompt.size(), config.max_positions);
+      shape.longest_prompt = std::max(shape.longest_prompt, index_t(prompt.size()));
+      index_t const label = index_t(words.encode(delimiter_text(task) + task.answer_text(item)).size());
+      shape.label_tokens = std::max(shape.label_tokens, label);
+    };
+    shape.label_tokens = 0;
+    static constexpr index_t looked_at = 1000;
+    for (index_t i = 0; i < std::min<index_t>(options_.eval_questions, task.evaluation_size()); ++i) look_at(task.evaluation_item(i));
+    for (index_t i = 0; i < std::min(looked_at, index_t(options_.steps) * options_.prompts_per_step); ++i)
+      look_at(task.training_item(options_.seed, std::uint64_t(i)));
+    return shape;
+  }
+
+  void describe(model_config const& c, memory_estimate const& m) const {
+    parameter_layout const layout(c);
+    fmt::print("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n", options_.model.string(), c.layers,
+               c.hidden, double(layout.size()) / 1e6, options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps,
+               options_.prompts_per_step, options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
+    fmt::print("memory, at most: {} = weights {} + optimizer {} + the largest of sampling {}, masks {}, update {}\n", format_bytes(m.peak()),
+               format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.sampling), format_bytes(m.saliency), format_bytes(m.update));
+    if (c.stop_ids.empty()) fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
+    std::fflush(stdout);
+  }
+
+  /// From its file where there is one, so that a continued run shows what the first part found.
+  template <class Model>
+  std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer const& words, task_type const& task, run_shape const& shape,
+                                          progress& bar, interrupt_listener const& interrupt) {
+    if (options_.eval_questions == 0) return std::nullopt;
+    auto const path = options_.out / fmt::format("evaluation_{}.json", when);
+    if (auto known = load_evaluation(path)) return known;
+    std::size_t const bytes = std::size_t(options_.activation_mib) << 20;
+    evaluation_options e{.questions = options_.eval_questions, .samples = options_.eval_samples, .max_new_tokens = options_.max_new_tokens,
+                         .temperature = options_.temperature, .seed = options_.seed,
+                         .batch_questions = questions_per_batch(model.config(), shape.longest_prompt, options_.eval_samples, options_.max_new_tokens,
+                                                                bytes, sizeof(float)),
+                         .on_progress = {}, .should_stop = [&] { return interrupt.caught() != 0; }};
+    bar.begin("evaluation " + when, 1);
+    e.on_progress = [&](int done, int all, index_t tokens) {
+      bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
+    };
+    evaluation found = evaluate(model, words, task, e, typename Traits::sampler{});
+    if (found.complete) {
+      save_evaluation(path, found);
+      double const seconds = bar.elapsed();
+      bar.finish_one(found.tokens, fmt::format("accuracy {:.3f}, {} tokens in {}", found.strict.value, found.tokens, format_duration(seconds)));
+      evaluation_timings_.push_back({{"phase", "evaluation_" + when}, {"seconds", seconds}, {"tokens", found.tokens},
+                                     {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
+    }
+    bar.clear();
+    return found;
+  }
+
+  /// \returns false when a signal stopped it; a checkpoint of the last step is there in both cases
+  template <class Trainer>
+  bool train(Trainer& trainer, tokenizer const& words, run_files& files, progress& bar, interrupt_listener const& interrupt) {
+    for (auto const& line : evaluation_timings_) files.timings.append(line);
+    bar.begin("step", options_.steps, index_t(trainer.steps()));
+    trainer.on_sampling = [&](int done, int all, index_t tokens) {
+      bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
+    };
+    std::uint64_t saved = trainer.steps();
+    while (trainer.steps() < std::uint64_t(options_.steps) && !interrupt.caught()) {
+      grpo_step_report const report = step(trainer);
+      write_step(trainer, report, words, files, bar);
+      if (trainer.steps() % std::uint64_t(options_.checkpoint_every) == 0) {
+        save_run(options_.out, trainer, files);
+        saved = trainer.steps();
+      }
+    }
+    if (saved != trainer.steps()) save_run(options_.out, trainer, files);
+    bar.clear();
+    return trainer.steps() >= std::uint64_t(options_.steps);
+  }
+
+  template <class Trainer>
+  static grpo_step_report step(Trainer& trainer) {
+    try {
+      return trainer.step();
+    } catch (numeric_error const& e) {
+      // The trainer names the step where it speaks itself; masks and losses do not know it.
+      std::string const text = e.what(), step = fmt::format("step {}: ", trainer.steps() + 1);
+      throw numeric_error(text.starts_with(step) ? text : step + text);
+    }
+  }
+
+  template <class Trainer>
+  void write_step(Trainer& trainer, grpo_step_report const& report, tokenizer const& words, run_files& files, progress& bar) {
+    // Built before anything is written: a line that cannot be written must not leave the others behind.
+    ordered_json const metrics = metrics_of(report, find_saliency(trainer.reward()));
+    for_each_completion(report, words, [&](ordered_json const& line) { files.completions.append(line); });
+    files.metrics.append(metrics);
+
+    index_t sampled = 0, prompts = 0, masked = 0, masks = 0;
+    report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
+      sampled += index_t(r.ids.size());
+      if (r.member == 0) prompts += index_t(g.prompt_ids.size());
+      if (r.mask) {
+        ++masks;
+        masked += index_t(r.cot().size());
+      }
+    });
+    auto const phase = [](double seconds, index_t tokens) {
+      return ordered_json{{"seconds", seconds}, {"tokens", tokens}, {"tokens_per_second", double(tokens) / std::max(seconds, 1e-9)}};
+    };
+    ordered_json timing{{"phase", "step"}, {"step", report.rollouts.step}};
+    timing["sampling"] = phase(report.seconds.sampling, sampled);
+    timing["reward"] = phase(report.seconds.reward, masked);
+    timing["reward"]["masks"] = masks;
+    timing["update"] = phase(report.seconds.update, (prompts + sampled) * options_.inner_passes);
+    timing["peak_process_bytes"] = peak_process_bytes();
+    timing["peak_tensor_bytes"] = trainer.model().backend().peak_bytes();
+    files.timings.append(timing);
+    bar.finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s", metrics["reward"].get<double>(),
+                                        metrics["accuracy/strict"].get<double>(), metrics["completions/mean_length"].get<double>(), masks,
+                                        report.seconds.sampling + report.seconds.reward + report.seconds.update));
+  }
+
+  int stopped(interrupt_listener const& interrupt, std::uint64_t steps, bool saved, progress& bar) const {
+    bar.say(fmt::format("stopped {}; continue with --resume {}", saved ? fmt::format("after step {}, which is saved", steps) : std::string("before the first step"),
+                        options_.out.string()));
+    return 128 + interrupt.caught();
+  }
+
+  experiment_options options_;
+  std::vector<ordered_json> evaluation_timings_;
+};
+
+}  // namespace atmanrl

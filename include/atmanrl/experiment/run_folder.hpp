@@ -1,0 +1,145 @@
+#pragma once
+
+/// \file
+/// The folder of a run: options.json, metrics.jsonl, completions.jsonl, timings.jsonl, evaluation_before.json and
+/// evaluation_after.json, summary.txt, checkpoints/ and at the end model/. A run that is killed at any moment is continued from its newest
+/// checkpoint: lines that were written after it are cut off and written again, the same.
+
+#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/experiment/option_names.hpp>
+#include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/io/checkpoint.hpp>
+#include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/io/jsonl.hpp>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace atmanrl {
+
+/// \throws usage_error when the folder holds something already
+inline void check_fresh(std::filesystem::path const& out) {
+  expects<usage_error>(!out.empty(), "--out is missing: a run needs a folder for its files");
+  std::error_code ignored;
+  if (!std::filesystem::exists(out, ignored)) return;
+  expects<usage_error>(std::filesystem::is_directory(out, ignored), "--out {} exists and is not a folder", out.string());
+  expects<usage_error>(std::filesystem::is_empty(out, ignored), "--out {} is not empty: choose another folder, or continue that run with --resume {}",
+                       out.string(), out.string());
+}
+
+/// Makes the folder with its options in one step: it is there completely or not at all.
+inline void create_run_folder(experiment_options const& o) {
+  if (o.out.has_parent_path()) {
+    std::error_code problem;
+    std::filesystem::create_directories(o.out.parent_path(), problem);
+    if (problem) fail<file_error>("{}: cannot be created: {}", o.out.parent_path().string(), problem.message());
+  }
+  detail::atomic_folder folder(o.out);
+  write_file_atomically(folder.path() / "options.json", options_to_json(o).dump(2) + "\n");
+  folder.commit();
+}
+
+/// The options that a run was started with, with `resume` set.
+/// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
+inline experiment_options stored_options(std::filesystem::path const& folder) {
+  auto const path = folder / "options.json";
+  std::error_code ignored;
+  expects<usage_error>(std::filesystem::exists(path, ignored), "--resume {}: there is no run in this folder (options.json is missing)", folder.string());
+  experiment_options o = options_from_json(read_json_file(path), path.string());
+  o.out = o.resume = folder;
+  return o;
+}
+
+/// Removes what a killed process left half-written.
+inline void remove_partial_files(std::filesystem::path const& folder) {
+  std::error_code ignored;
+  for (auto const& place : {folder, folder / "checkpoints"})
+    for (std::filesystem::directory_iterator at(place, ignored), end; !ignored && at != end; at.increment(ignored))
+      if (at->path().filename().string().find(".partial-") != std::string::npos) std::filesystem::remove_all(at->path(), ignored);
+}
+
+/// The files that grow with every step.
+struct run_files {
+  jsonl_writer metrics, completions, timings;
+
+  /// Keeps so many lines of each; of timings, which nothing is computed from, as many as there are.
+  run_files(std::filesystem::path const& folder, index_t metrics_lines, index_t completions_lines, index_t timings_lines)
+      : metrics(folder / "metrics.jsonl", metrics_lines),
+        completions(folder / "completions.jsonl", completions_lines),
+        timings(folder / "timings.jsonl", std::min(timings_lines, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
+};
+
+/// Writes weights, moments, the reward's state and the files' lengths after `trainer.steps()` steps.
+template <class Trainer>
+void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& files) {
+  files.metrics.sync();
+  files.completions.sync();
+  auto& policy = trainer.policy();
+  json const state{{"metrics_lines", files.metrics.lines()},
+                   {"completions_lines", files.completions.lines()},
+                   {"timings_lines", files.timings.lines()},
+                   {"optimizer_steps", policy.optimizer().steps()},
+                   {"reward", reward_state(trainer.reward())}};
+  std::string const text = state.dump();
+  using B = typename std::remove_reference_t<decltype(trainer.model())>::backend_type;
+  checkpoint_view c{.step = trainer.steps(), .state_json = text};
+  std::vector<std::vector<float>> copies;
+  auto const add = [&](char const* name, auto& tensor) {
+    if constexpr (HostBackend<B>) {
+      c.arrays.emplace_back(name, std::span<float const>(tensor.data(), std::size_t(tensor.size())));
+    } else {
+      copies.push_back(tensor.to_host());
+      c.arrays.emplace_back(name, copies.back());
+    }
+  };
+  copies.reserve(3);
+  add("weights", policy.master());
+  add("first_moment", policy.optimizer().first_moment());
+  add("second_moment", policy.optimizer().second_moment());
+  save_checkpoint(folder / "checkpoints", c);
+}
+
+/// How many lines of each file belong to the restored step.
+struct restored_lines {
+  index_t metrics = 0, completions = 0, timings = 0;
+};
+
+/// Puts a checkpoint back into a trainer.
+/// \throws file_error when it belongs to another model or reward
+template <class Trainer>
+restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer& trainer) {
+  auto& policy = trainer.policy();
+  auto const put = [&](char const* name, auto& tensor) {
+    auto const at = c.arrays.find(name);
+    expects<file_error>(at != c.arrays.end(), "{}: {} is missing", what, name);
+    expects<file_error>(index_t(at->second.size()) == tensor.size(), "{}: {} has {} values but the model has {} parameters", what, name,
+                        at->second.size(), tensor.size());
+    tensor.assign(at->second);
+  };
+  put("weights", policy.master());
+  put("first_moment", policy.optimizer().first_moment());
+  put("second_moment", policy.optimizer().second_moment());
+  trainer.model().assign(policy.master().cview());
+  try {
+    json const state = parse_json(c.state_json, what + " (state)");
+    policy.optimizer().set_steps(state.at("optimizer_steps"));
+    restore_reward(trainer.reward(), state.at("reward"), what);
+    trainer.set_steps(c.step);
+    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("timings_lines")};
+  } catch (json::exception const& e) {
+    fail<file_error>("{}: its state is wrong: {}", what, detail::json_reason(e.what()));
+  }
+}
+
+/// Writes an evaluation's file.
+inline void save_evaluation(std::filesystem::path const& path, evaluation const& e) { write_file_atomically(path, dump_json(to_json(e)) + "\n"); }
+
+/// Reads it back; nothing where there is none.
+inline std::optional<evaluation> load_evaluation(std::filesystem::path const& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  return evaluation_from_json(read_json_file(path), path.string());
+}
+
+}  // namespace atmanrl
