@@ -2,11 +2,8 @@
 /// A look inside: tokens, probabilities, gradients, masks, policy gradients and answers as JSON. One verb per call;
 /// `inspect VERB --help` says what goes in and what comes out. The verbs are in inspect/, one per header.
 
-#include "inspect/answer.hpp"
-#include "inspect/grpo_request.hpp"
 #include "inspect/input.hpp"
-#include "inspect/requests.hpp"
-#include "inspect/text_verbs.hpp"
+#include "inspect/verbs.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -20,14 +17,7 @@
 
 namespace {
 
-using atmanrl::expects, atmanrl::usage_error;
-
-/// What every verb takes. Verbs without weights read the options and have no use for them.
-struct common_options {
-  std::string backend = "cpu", dtype = "f32";
-  int threads = 0;
-  std::string model, tokenizer;
-};
+using atmanrl::expects, atmanrl::usage_error, inspect::common_options;
 
 /// What is to be done once the whole command line has been read: returns the lines to print.
 using action = std::function<std::string()>;
@@ -47,13 +37,6 @@ void add_model(CLI::App& verb, common_options& c, bool required) {
                                : "a Hugging Face folder, a .gguf file (with or without weights), a llama2.c .bin file, or a tokenizer.json");
   if (required) model->required();
   verb.add_option("--tokenizer", c.tokenizer, "where the tokenizer is, if it is not in or beside the model");
-}
-
-std::string run(common_options const& c, inspect::request r) {
-  r.threads = c.threads;
-  bool const cpu = c.backend == "cpu", bf16 = c.dtype == "bf16";
-  if (cpu) return bf16 ? inspect::run_cpu_bf16(r) : inspect::run_cpu_f32(r);
-  return bf16 ? inspect::run_reference_bf16(r) : inspect::run_reference_f32(r);
 }
 
 /// A result that cannot be written should not cost the computation first.
@@ -77,10 +60,7 @@ void add_tokenize(CLI::App& app, common_options& c, action& chosen) {
   verb.add_flag("--special", *special, "recognise special tokens that are spelled out in the text");
   add_model(verb, c, false);
   verb.callback([&c, &chosen, special] {
-    chosen = [&c, special] {
-      auto const tokenizer = inspect::open_tokenizer(c.model, c.tokenizer);
-      return inspect::tokenize(tokenizer, inspect::read_standard_input(), *special);
-    };
+    chosen = [&c, special] { return inspect::tokenize(c, inspect::read_standard_input(), *special); };
   });
 }
 
@@ -91,10 +71,7 @@ void add_detokenize(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--ids", *ids, "token ids, comma-separated")->required();
   add_model(verb, c, false);
   verb.callback([&c, &chosen, ids] {
-    chosen = [&c, ids] {
-      auto const parsed = inspect::parse_ids("--ids", *ids);
-      return inspect::detokenize(inspect::open_tokenizer(c.model, c.tokenizer), parsed);
-    };
+    chosen = [&c, ids] { return inspect::detokenize(c, *ids); };
   });
 }
 
@@ -111,7 +88,7 @@ void add_chat(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--system", t->system, "the system message; where none is given the format's own default is used");
   add_model(verb, c, false);
   verb.callback([&c, &chosen, t] {
-    chosen = [&c, t] { return atmanrl::dump_json(atmanrl::json(inspect::chat_ids(inspect::open_tokenizer(c.model, c.tokenizer), t->user, t->system))); };
+    chosen = [&c, t] { return inspect::chat(c, t->user, t->system); };
   });
 }
 
@@ -123,21 +100,16 @@ void add_logprobs(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--ids", *ids, "token ids, comma-separated; nothing is added to them")->required();
   add_model(verb, c, true);
   verb.callback([&c, &chosen, ids] {
-    chosen = [&c, ids] { return run(c, {.model = c.model, .what = inspect::logprobs_request{inspect::parse_ids("--ids", *ids)}}); };
+    chosen = [&c, ids] { return inspect::logprobs(c, *ids); };
   });
 }
 
 void add_generate(CLI::App& app, common_options& c, action& chosen) {
-  struct values {
-    std::optional<std::string> ids, prompt, chat, system;
-    bool special = false;
-    inspect::generate_request request;
-  };
   auto& verb = add_verb(app, "generate", "New tokens after a prompt",
                         "Prints {\"ids\",\"logprobs\",\"text\"} of the new tokens, the stop token included. Log-probabilities are\nthose of logits / temperature "
                         "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model without a tokenizer. Stop tokens are the "
                         "model's own.");
-  auto const v = std::make_shared<values>();
+  auto const v = std::make_shared<inspect::generate_options>();
   verb.add_option("--ids", v->ids, "the prompt as token ids, comma-separated; nothing is added to them");
   verb.add_option("--prompt", v->prompt, "the prompt as text; begin-of-text is put in front where the model wants it");
   verb.add_option("--chat", v->chat, "a user's message");
@@ -151,7 +123,7 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
   add_model(verb, c, true);
   verb.callback([&c, &chosen, v] {
     chosen = [&c, v] {
-      inspect::generate_request& r = v->request;
+      inspect::generate_request const& r = v->request;
       expects<usage_error>(v->ids.has_value() + v->prompt.has_value() + v->chat.has_value() == 1,
                            "generate needs exactly one of --ids, --prompt and --chat");
       expects<usage_error>(!v->system || v->chat, "--system goes with --chat only");
@@ -161,17 +133,7 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
       expects<usage_error>(r.temperature >= 0, "--temperature is {}, but it must not be negative", r.temperature);
       expects<usage_error>(r.top_p > 0 && r.top_p <= 1, "--top-p is {}, but it must be above 0 and at most 1", r.top_p);
       expects<usage_error>(r.top_k >= 0, "--top-k is {}, but it must not be negative", r.top_k);
-      if (v->ids) {
-        r.source = "--ids";
-        r.ids = inspect::parse_ids(r.source, *v->ids);
-        r.tokenizer = inspect::find_tokenizer(c.model, c.tokenizer);
-      } else {
-        r.tokenizer = inspect::open_tokenizer(c.model, c.tokenizer);
-        r.source = v->prompt ? "--prompt" : "--chat";
-        r.chat = v->chat.has_value();
-        r.ids = r.chat ? inspect::chat_ids(*r.tokenizer, *v->chat, v->system) : inspect::prompt_ids(*r.tokenizer, *v->prompt, v->special);
-      }
-      return run(c, {.model = c.model, .what = r});
+      return inspect::generate(c, *v);
     };
   });
 }
@@ -188,15 +150,14 @@ void add_gradient(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--out", t->out, "the .safetensors file to write")->required();
   add_model(verb, c, true);
   verb.callback([&c, &chosen, t] {
-    chosen = [&c, t] {
-      return run(c, {.model = c.model, .what = inspect::gradient_request{inspect::parse_ids("--ids", t->ids), checked_output(t->out)}});
-    };
+    chosen = [&c, t] { return inspect::gradient(c, t->ids, checked_output(t->out)); };
   });
 }
 
 void add_mask(CLI::App& app, common_options& c, action& chosen) {
   struct values {
-    std::string prompt, cot, delimiter, answer, shape = "pair", rows = "all_later";
+    inspect::mask_ids ids;
+    std::string shape = "pair", rows = "all_later";
     atmanrl::mask_options options;
     bool gradient = false;
   };
@@ -208,10 +169,10 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       "the sparsity term; with --steps 0 the start\nmay then be 0. The defaults are the paper's (arXiv:2604.16158).");
   auto const v = std::make_shared<values>();
   atmanrl::mask_options& o = v->options;
-  verb.add_option("--prompt-ids", v->prompt, "token ids, comma-separated")->required();
-  verb.add_option("--cot-ids", v->cot, "the chain of thought")->required();
-  verb.add_option("--delimiter-ids", v->delimiter, "what stands between it and the answer")->required();
-  verb.add_option("--answer-ids", v->answer, "the answer, without a stop token")->required();
+  verb.add_option("--prompt-ids", v->ids.prompt, "token ids, comma-separated")->required();
+  verb.add_option("--cot-ids", v->ids.cot, "the chain of thought")->required();
+  verb.add_option("--delimiter-ids", v->ids.delimiter, "what stands between it and the answer")->required();
+  verb.add_option("--answer-ids", v->ids.answer, "the answer, without a stop token")->required();
   verb.add_option("--steps", o.steps, "updates of the mask")->capture_default_str();
   verb.add_option("--shape", v->shape, "pair: a value per (row, token); column: a value per token")->check(CLI::IsMember({"pair", "column"}))->capture_default_str();
   verb.add_option("--rows", v->rows, "all_later: all rows see the mask; answer_rows: delimiter and answer do")
@@ -242,10 +203,7 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
                            "--init is 0, which suppresses nothing: there is only a gradient to see then, with --steps 0 --gradient");
       expects<usage_error>(o.scale > 0, "--scale is {}, but it must be above 0", o.scale);
       expects<usage_error>(o.sparsity >= 0, "--sparsity is {}, but it must not be negative", o.sparsity);
-      return run(c, {.model = c.model,
-                     .what = inspect::mask_request{inspect::parse_ids("--prompt-ids", v->prompt), inspect::parse_ids("--cot-ids", v->cot),
-                                                   inspect::parse_ids("--delimiter-ids", v->delimiter),
-                                                   inspect::parse_ids("--answer-ids", v->answer), o, v->gradient}});
+      return inspect::mask(c, v->ids, o, v->gradient);
     };
   });
 }
@@ -262,9 +220,7 @@ void add_grpo(CLI::App& app, common_options& c, action& chosen) {
   verb.callback([&c, &chosen, out] {
     chosen = [&c, out] {
       auto const path = out->empty() ? std::filesystem::path() : checked_output(*out);
-      auto [model, r] = inspect::parse_grpo_request(inspect::read_standard_input());
-      r.out = path;
-      return run(c, {.model = model, .what = std::move(r)});
+      return inspect::grpo(c, inspect::read_standard_input(), path);
     };
   });
 }

@@ -1,8 +1,8 @@
-#include "run_on_model.hpp"
+#include "compute_on.hpp"
 
 #include <atmanrl/cpu/cpu_backend.hpp>
 
-std::string inspect::run_cpu_f32(request const& r) {
-  atmanrl::cpu_backend backend({.threads = r.threads});
-  return run_on_model<float>(backend, r);
+inspect::result inspect::compute_cpu_f32(atmanrl::model_file const& file, int threads, request const& what) {
+  atmanrl::cpu_backend backend({.threads = threads});
+  return compute_on<float>(backend, file, what);
 }

@@ -1,27 +1,18 @@
 #pragma once
 
 /// \file
-/// `gradient`: of the mean next-token cross-entropy with respect to every parameter.
+/// Gradient of the mean next-token cross-entropy with respect to every parameter.
 
-#include "checks.hpp"
-#include "gradient_file.hpp"
-#include "requests.hpp"
+#include "compute.hpp"
 
-#include <atmanrl/io/json.hpp>
 #include <atmanrl/nn/llama.hpp>
 
 #include <cmath>
 
 namespace inspect {
 
-inline void check(gradient_request const& r, atmanrl::model_config const& config) {
-  check_ids("--ids", r.ids, config);
-  check_length("--ids", {r.ids.size()}, config);
-  atmanrl::expects<atmanrl::usage_error>(r.ids.size() >= 2, "--ids: one id has no next token, so there is no loss");
-}
-
 template <class Model>
-std::string run(Model& model, gradient_request const& r) {
+gradient_result compute(Model& model, gradient_request const& r) {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
   int const rows = int(r.ids.size()) - 1;
@@ -39,13 +30,8 @@ std::string run(Model& model, gradient_request const& r) {
   auto gradient = atmanrl::tensor<B, T, 1>::zeros(model.backend(), {model.layout().size()});
   std::vector<T> const dlog_p(std::size_t(rows), T(-1.0 / rows));
   model.backward(cache, pass, std::span<T const>(dlog_p), {}, gradient.view());
-  double const norm = std::sqrt(sum_of_squares(model.backend(), gradient.cview()));
-  auto const host = gradient.to_host();
-  check_gradient(model.layout(), host);
-  std::string text = atmanrl::dump_json(atmanrl::ordered_json{
-      {"loss", loss}, {"gradient_norm", norm}, {"tensors", model.layout().all().size()}, {"out", r.out.string()}});
-  write_gradient(r.out, model.layout(), host);
-  return text;
+  double const norm = std::sqrt(sum_of_squares(model.backend(), gradient.view()));
+  return {loss, norm, gradient.to_host()};
 }
 
 }  // namespace inspect

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <filesystem>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace inspect {

@@ -5,11 +5,13 @@
 
 #include <atmanrl/core/error.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +54,14 @@ inline std::vector<int> parse_ids(std::string_view option, std::string_view list
     at = comma + 1;
   }
   return ids;
+}
+
+/// \throws usage_error naming the option, the item and the id that lies outside a vocabulary of `vocab` tokens
+inline void check_ids(std::string_view option, std::span<int const> ids, std::ptrdiff_t vocab) {
+  atmanrl::expects<atmanrl::usage_error>(!ids.empty(), "{}: there are no ids", option);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    atmanrl::expects<atmanrl::usage_error>(ids[i] >= 0 && ids[i] < vocab, "{}: item {} is id {}, but the vocabulary has {} tokens", option, i + 1, ids[i],
+                                           vocab);
 }
 
 /// \throws usage_error that names the option when the number is NaN or infinite

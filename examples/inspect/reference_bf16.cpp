@@ -1,8 +1,8 @@
-#include "run_on_model.hpp"
+#include "compute_on.hpp"
 
 #include <atmanrl/backend/reference_backend.hpp>
 
-std::string inspect::run_reference_bf16(request const& r) {
+inspect::result inspect::compute_reference_bf16(atmanrl::model_file const& file, int, request const& what) {
   atmanrl::reference_backend backend;  // plain loops on one thread
-  return run_on_model<atmanrl::bf16>(backend, r);
+  return compute_on<atmanrl::bf16>(backend, file, what);
 }

@@ -10,8 +10,8 @@ using namespace atmanrl_test;
 
 namespace {
 
-// Two rollouts under one prompt of 3 tokens: 4 CoT, 2 delimiter, 2 answer tokens, and 3 CoT, 1 delimiter, 3 answer tokens;
-// and a sequence of another tree that has no mask.
+// Two rollouts under one prompt of 3 tokens: 4 CoT, 2 delimiter, 2 answer tokens, and 3 CoT, 1 delimiter, 3 answer
+// tokens; and a sequence of another tree that has no mask.
 struct two_rollouts : tree_problem {
   static std::vector<node> tree() { return {{-1, 0, 3, -1}, {0, 0, 8, 0}, {0, 0, 7, 1}, {-1, 0, 4, 2}}; }
   static std::vector<mask_extent> masks_of(mask_shape s, mask_rows rows) {
@@ -44,8 +44,10 @@ struct two_rollouts : tree_problem {
 };
 
 auto shapes_and_rows() {
-  return GENERATE(table<mask_shape, mask_rows>({{mask_shape::pair, mask_rows::all_later}, {mask_shape::pair, mask_rows::answer_rows},
-                                                {mask_shape::column, mask_rows::all_later}, {mask_shape::column, mask_rows::answer_rows}}));
+  return GENERATE(table<mask_shape, mask_rows>({{mask_shape::pair, mask_rows::all_later},
+                                                {mask_shape::pair, mask_rows::answer_rows},
+                                                {mask_shape::column, mask_rows::all_later},
+                                                {mask_shape::column, mask_rows::answer_rows}}));
 }
 
 }  // namespace
@@ -62,7 +64,8 @@ TEST_CASE("mask_extent: entries equal a brute-force count of allowed(w, v) and t
             index_t counted = 0;
             for (int w = 0; w < total; ++w)
               for (int v = 0; v <= w; ++v)
-                counted += v >= prompt && v < cot_end && (rows == mask_rows::all_later || w >= cot_end) && w <= total - 2;
+                counted +=
+                    v >= prompt && v < cot_end && (rows == mask_rows::all_later || w >= cot_end) && w <= total - 2;
             CAPTURE(prompt, cot, delimiter, answer);
             CHECK(pair.entries() == counted);
             CHECK(pair.count == counted);
@@ -96,10 +99,12 @@ TEST_CASE("make_mask_extent: a CoT without tokens behind it is an error that say
 TEST_CASE("learned_mask: extents that do not tile the parameters are an error") {
   reference_backend backend;
   std::vector<mask_extent> extents{make_mask_extent(mask_shape::pair, mask_rows::all_later, 0, 3, 6, 1)};
-  CHECK_THROWS_WITH(attention::learned_mask<reference_backend>(backend, mask_shape::pair, extents), ATMANRL_CONTAINS("parameters [1, 13) of 12"));
+  CHECK_THROWS_WITH(attention::learned_mask<reference_backend>(backend, mask_shape::pair, extents),
+                    ATMANRL_CONTAINS("parameters [1, 13) of 12"));
   extents[0].offset = 0;
   CHECK_NOTHROW(attention::learned_mask<reference_backend>(backend, mask_shape::pair, extents));
-  CHECK_THROWS_WITH(attention::learned_mask<reference_backend>(backend, mask_shape::column, extents), ATMANRL_CONTAINS("needs 3 of them"));
+  CHECK_THROWS_WITH(attention::learned_mask<reference_backend>(backend, mask_shape::column, extents),
+                    ATMANRL_CONTAINS("needs 3 of them"));
 }
 
 TEST_CASE("learned_mask: parameter() names each allowed entry once and nothing else, and keys() covers exactly those") {
@@ -129,7 +134,9 @@ TEST_CASE("learned_mask: parameter() names each allowed entry once and nothing e
 }
 
 TEST_CASE("learned_mask: scores are q.k / sqrt(d) + scale * min(H, 0) on the allowed entries, by the definition") {
-  auto const [shape, rows] = shapes_and_rows();
+  auto const chosen = shapes_and_rows();
+  mask_shape const shape = std::get<0>(chosen);
+  mask_rows const rows = std::get<1>(chosen);
   two_rollouts const p(shape, rows);
   auto const h = p.parameters();
   auto const expected = p.naive([&](std::vector<double>& s, int, int n, int w) {
@@ -158,8 +165,12 @@ TEST_CASE("learned_mask: gradients of parameters and of q, k, v agree with the c
     return weighted_sum(p.forward(x, p.policy.params(), at).out, p.dout);
   };
   auto const g = p.backward(p.qkv, p.policy.params(), h);
-  CHECK(relative_difference(g.dparameters, complex_step_gradient(h, [&](auto const& at) { return loss(converted<complex>(p.qkv), at); })) < 1e-12);
-  CHECK(relative_difference(g.dqkv, complex_step_gradient(p.qkv, [&](auto const& at) { return loss(at, converted<complex>(h)); })) < 1e-12);
+  CHECK(relative_difference(g.dparameters, complex_step_gradient(h, [&](auto const& at) {
+                              return loss(converted<complex>(p.qkv), at);
+                            })) < 1e-12);
+  CHECK(relative_difference(g.dqkv, complex_step_gradient(p.qkv, [&](auto const& at) {
+                              return loss(at, converted<complex>(h));
+                            })) < 1e-12);
   CHECK(g.dparameters[1] == 0);  // above the clamp
   CHECK(g.dparameters[2] != 0);  // at the clamp the derivative passes
 }
@@ -173,7 +184,8 @@ TEST_CASE("learned_mask: rows after the last scored one and entries that are not
     if (r != 10 && r != 17) std::fill_n(p.dout.begin() + std::ptrdiff_t(r * row), row, 0.);
   for (double const g : p.backward(p.qkv, p.policy.params(), h).dparameters) CHECK(g == 0);
   // And that row's output is not edited.
-  auto const masked = p.forward(p.qkv, p.policy.params(), h).out, plain = p.forward(p.qkv, attention::none{}.params()).out;
+  auto const masked = p.forward(p.qkv, p.policy.params(), h).out,
+             plain = p.forward(p.qkv, attention::none{}.params()).out;
   for (std::size_t r : {0, 1, 2, 10, 17, 18, 21})
     for (std::size_t c = 0; c < row; ++c) CHECK(masked[r * row + c] == plain[r * row + c]);
   CHECK(masked[9 * row] != plain[9 * row]);
@@ -194,7 +206,8 @@ TEST_CASE("learned_mask: the column gradient is the pair gradient summed over th
         }
   };
   for_each_entry([&](std::size_t i, std::size_t j) { pair_h[i] = column_h[j]; });
-  CHECK(pair.forward(pair.qkv, pair.policy.params(), pair_h).out == column.forward(column.qkv, column.policy.params(), column_h).out);
+  CHECK(pair.forward(pair.qkv, pair.policy.params(), pair_h).out ==
+        column.forward(column.qkv, column.policy.params(), column_h).out);
   auto const by_pair = pair.backward(pair.qkv, pair.policy.params(), pair_h).dparameters;
   for_each_entry([&](std::size_t i, std::size_t j) { summed[j] += by_pair[i]; });
   CHECK(relative_difference(summed, column.backward(column.qkv, column.policy.params(), column_h).dparameters) < 1e-13);

@@ -53,7 +53,8 @@ struct tree_problem {
         if (a.rows > 0) segments.push_back({int(cached_rows) + batch, at + a.cached, a.rows, batch});
       }
       int const first = first_position[i] + nodes[i].cached;
-      sequences.push_back({batch_at[i], nodes[i].rows, first, first_segment, int(segments.size()) - first_segment, nodes[i].tag});
+      sequences.push_back(
+          {batch_at[i], nodes[i].rows, first, first_segment, int(segments.size()) - first_segment, nodes[i].tag});
       longest = std::max(longest, end_of(int(i)));
     }
     trees.push_back(int(nodes.size()));
@@ -64,7 +65,9 @@ struct tree_problem {
     dout = random_values(rows * heads * head_dim, 104);
   }
 
-  int end_of(int n) const { return first_position[std::size_t(n)] + nodes[std::size_t(n)].cached + nodes[std::size_t(n)].rows; }
+  int end_of(int n) const {
+    return first_position[std::size_t(n)] + nodes[std::size_t(n)].cached + nodes[std::size_t(n)].rows;
+  }
 
   attention_plan<> plan() const { return {std::span(sequences), std::span(segments), std::span(trees), longest}; }
 
@@ -79,7 +82,8 @@ struct tree_problem {
 
   /// The op under test: append, then attend.
   template <class T, class Params, class B = reference_backend>
-  output<T> forward(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {}, B&& backend = {}) const {
+  output<T> forward(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {},
+                    B&& backend = {}) const {
     output<T> o{converted<T>(cached_keys), converted<T>(cached_values), std::vector<T>(dout.size()),
                 std::vector<T>(std::size_t(rows * extents.heads))};
     o.keys.resize(std::size_t(cached_rows + rows) * std::size_t(extents.kv_heads * extents.head_dim));
@@ -87,8 +91,8 @@ struct tree_problem {
     view<T, 3> const keys(o.keys.data(), cache_shape()), values(o.values.data(), cache_shape());
     view<T const, 3> const in(x.data(), qkv_shape());
     append_keys_and_values(backend, extents, in, std::span(cache_rows), keys, values);
-    attention_forward(backend, extents, in, keys, values, plan(), params, parameters.data(), view<T, 3>(o.out.data(), out_shape()),
-                      as(o.lse, {rows, extents.heads}));
+    attention_forward(backend, extents, in, keys, values, plan(), params, parameters.data(),
+                      view<T, 3>(o.out.data(), out_shape()), as(o.lse, {rows, extents.heads}));
     return o;
   }
 
@@ -98,17 +102,18 @@ struct tree_problem {
   };
 
   template <class T, class Params, class B = reference_backend>
-  gradients<T> backward(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {}, B&& backend = {}) const {
+  gradients<T> backward(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {},
+                        B&& backend = {}) const {
     output<T> const o = forward(x, params, parameters, backend);
     index_t const count = index_t(parameters.size());
     gradients<T> g{std::vector<T>(x.size(), T(3)), std::vector<T>(parameters.size())};
     std::vector<T> by_head(std::size_t(extents.kv_heads * count));
     std::vector<T> const upstream = converted<T>(dout);
-    attention_backward(backend, extents, view<T const, 3>(x.data(), qkv_shape()), view<T const, 3>(o.keys.data(), cache_shape()),
-                       view<T const, 3>(o.values.data(), cache_shape()), plan(), params, parameters.data(),
-                       view<T const, 3>(o.out.data(), out_shape()), as(o.lse, {rows, extents.heads}),
-                       view<T const, 3>(upstream.data(), out_shape()), view<T, 3>(g.dqkv.data(), qkv_shape()),
-                       as(by_head, {extents.kv_heads, count}));
+    attention_backward(backend, extents, view<T const, 3>(x.data(), qkv_shape()),
+                       view<T const, 3>(o.keys.data(), cache_shape()), view<T const, 3>(o.values.data(), cache_shape()),
+                       plan(), params, parameters.data(), view<T const, 3>(o.out.data(), out_shape()),
+                       as(o.lse, {rows, extents.heads}), view<T const, 3>(upstream.data(), out_shape()),
+                       view<T, 3>(g.dqkv.data(), qkv_shape()), as(by_head, {extents.kv_heads, count}));
     for (index_t h = 0; h < extents.kv_heads; ++h)
       for (index_t i = 0; i < count; ++i) g.dparameters[std::size_t(i)] += by_head[std::size_t(h * count + i)];
     return g;
@@ -128,8 +133,10 @@ struct tree_problem {
     return {false, batch + offset - nodes[std::size_t(n)].cached};
   }
 
-  /// The same outputs from the definition, position by position: S, then edit(row of scores, head, node, query), softmax, P V.
-  std::vector<double> naive(std::function<void(std::vector<double>&, int head, int node, int query)> const& edit) const {
+  /// The same outputs from the definition, position by position: S, then edit(row of scores, head, node, query),
+  /// softmax, P V.
+  std::vector<double> naive(
+      std::function<void(std::vector<double>&, int head, int node, int query)> const& edit) const {
     std::vector<double> out;
     index_t const d = extents.head_dim, width = extents.heads + 2 * extents.kv_heads;
     auto const key_or_value = [&](int n, int position, index_t kv, index_t c, bool value) {
@@ -144,7 +151,8 @@ struct tree_problem {
           index_t const kv = h / (extents.heads / extents.kv_heads);
           std::vector<double> p(std::size_t(query) + 1);
           for (int v = 0; v <= query; ++v) {
-            for (index_t c = 0; c < d; ++c) p[std::size_t(v)] += qkv[std::size_t((row * width + h) * d + c)] * key_or_value(n, v, kv, c, false);
+            for (index_t c = 0; c < d; ++c)
+              p[std::size_t(v)] += qkv[std::size_t((row * width + h) * d + c)] * key_or_value(n, v, kv, c, false);
             p[std::size_t(v)] /= std::sqrt(double(d));
           }
           edit(p, h, n, query);

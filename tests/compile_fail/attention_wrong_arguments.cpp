@@ -1,4 +1,4 @@
-// expect: atmanrl: the attention policy's params need `template <class T> T operator\(\)\(T score, atmanrl::score_site at\) const`
+// expect: atmanrl: the attention policy's params need `template <class T> T operator\(\)\(T score, atmanrl::score_site
 #include <atmanrl/attention/policy.hpp>
 
 struct by_positions {

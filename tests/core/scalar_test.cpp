@@ -11,8 +11,8 @@ using atmanrl_test::complex;
 
 namespace {
 
-// Nearest bf16 by search: of the two bf16 values that enclose f, the nearer one, and the one with an even last bit where
-// both are equally near. Distances are exact in double.
+// Nearest bf16 by search: of the two bf16 values that enclose f, the nearer one, and the one with an even last bit
+// where both are equally near. Distances are exact in double.
 std::uint16_t nearest_bf16(float f) {
   std::uint32_t u;
   std::memcpy(&u, &f, 4);
@@ -48,7 +48,8 @@ TEST_CASE("bf16: every value widens to float and comes back unchanged") {
   CHECK(wrong == 0);
 }
 
-TEST_CASE("bf16: rounds to the nearest value, ties to even, around every bf16 value, subnormals and infinity included") {
+TEST_CASE(
+    "bf16: rounds to the nearest value, ties to even, around every bf16 value, subnormals and infinity included") {
   // Per upper half: both neighbours of the tie, the tie, the ends and a few numbers between; 2^16 x 9 floats.
   std::size_t wrong = 0;
   for (std::uint32_t b = 0; b < 0x10000; ++b) {
@@ -57,9 +58,9 @@ TEST_CASE("bf16: rounds to the nearest value, ties to even, around every bf16 va
       wrong += bf16(from_bits(b << 16 | low)).bits != nearest_bf16(from_bits(b << 16 | low));
   }
   CHECK(wrong == 0);
-  CHECK(bf16(1.00390625f).bits == 0x3f80);          // 1 + 2^-8: a tie that goes down to even
-  CHECK(bf16(1.01171875f).bits == 0x3f82);          // 1 + 3 * 2^-8: a tie that goes up to even
-  CHECK(bf16(from_bits(0x00008000)).bits == 0);     // half of the smallest subnormal
+  CHECK(bf16(1.00390625f).bits == 0x3f80);       // 1 + 2^-8: a tie that goes down to even
+  CHECK(bf16(1.01171875f).bits == 0x3f82);       // 1 + 3 * 2^-8: a tie that goes up to even
+  CHECK(bf16(from_bits(0x00008000)).bits == 0);  // half of the smallest subnormal
   CHECK(bf16(from_bits(0x00008001)).bits == 1);
   CHECK(bf16(std::numeric_limits<float>::max()).bits == 0x7f80);
 }

@@ -38,7 +38,8 @@ void check_model(std::string const& name, double logit_tolerance, double gradien
   CAPTURE(name, B::name, sizeof(W));
   auto const folder = fixture("llama");
   json const expected = read_json_file(folder / (name + ".json"));
-  safetensors_file const logits(folder / (name + ".logits.safetensors")), gradients(folder / (name + ".gradient.safetensors"));
+  safetensors_file const logits(folder / (name + ".logits.safetensors")),
+      gradients(folder / (name + ".gradient.safetensors"));
 
   B backend;
   using model_type = llama<B, W>;
@@ -90,7 +91,9 @@ TEST_CASE("llama: logits, loss and every gradient of the tied, untied and biased
   for (char const* name : {"tied", "untied", "qwen2"}) check_model<reference_backend, float>(name, 1e-4, 1e-4);
 }
 
-TEST_CASE("llama: logits, loss and every gradient of the tied, untied and biased models equal PyTorch's, on the CPU backend") {
+TEST_CASE(
+    "llama: logits, loss and every gradient of the tied, untied and biased models equal PyTorch's, on the CPU "
+    "backend") {
   for (char const* name : {"tied", "untied", "qwen2"}) check_model<cpu_backend, float>(name, 1e-4, 1e-4);
 }
 

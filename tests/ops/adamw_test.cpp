@@ -49,7 +49,10 @@ TEST_CASE("adamw: follows torch.optim.AdamW over 25 steps of random gradients") 
   json const f = read_json_file(fixture("llama/adamw.json"));
   REQUIRE(f.at("cases").size() == 3);
   for (auto const& c : f.at("cases")) {
-    adamw_options const options{.learning_rate = c.at("lr"), .beta1 = c.at("beta1"), .beta2 = c.at("beta2"), .eps = c.at("eps"),
+    adamw_options const options{.learning_rate = c.at("lr"),
+                                .beta1 = c.at("beta1"),
+                                .beta2 = c.at("beta2"),
+                                .eps = c.at("eps"),
                                 .weight_decay = c.at("weight_decay")};
     std::vector<double> p = c.at("start");
     index_t const n = index_t(p.size());
@@ -72,7 +75,8 @@ TEST_CASE("adamw: extents that disagree, and a step 0, are named") {
   std::vector<float> a(3), b(2);
   CHECK_THROWS_WITH(adamw_step(backend, as(a, {3}), as(b, {2}), as(a, {3}), as(a, {3}), {}, 1),
                     ATMANRL_CONTAINS("parameters [3], gradient [2], moments [3] and [3]"));
-  CHECK_THROWS_WITH(adamw_step(backend, as(a, {3}), as(a, {3}), as(a, {3}), as(b, {2}), {}, 1), ATMANRL_CONTAINS("[3] and [2]"));
+  CHECK_THROWS_WITH(adamw_step(backend, as(a, {3}), as(a, {3}), as(a, {3}), as(b, {2}), {}, 1),
+                    ATMANRL_CONTAINS("[3] and [2]"));
   CHECK_THROWS_WITH(adamw_step(backend, as(a, {3}), as(a, {3}), as(a, {3}), as(a, {3}), {}, 0),
                     ATMANRL_CONTAINS("steps count from 1, not 0"));
 }

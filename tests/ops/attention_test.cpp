@@ -34,7 +34,8 @@ struct soft_cap {
 struct site_dependent {
   template <class T>
   T operator()(T score, score_site at) const {
-    return score * real_of<T>(1 + 0.1 * at.layer + 0.2 * at.head) + real_of<T>(0.3 * at.sequence - 0.05 * at.query * at.key);
+    return score * real_of<T>(1 + 0.1 * at.layer + 0.2 * at.head) +
+           real_of<T>(0.3 * at.sequence - 0.05 * at.query * at.key);
   }
 };
 
@@ -81,7 +82,9 @@ TEST_CASE("attention: on ragged prefix trees equals the definition, for every ra
   CHECK(relative_difference(p.forward(p.qkv, unedited).out, p.naive([](auto&, int, int, int) {})) < 1e-13);
 }
 
-TEST_CASE("attention: dq, dk and dv on ragged prefix trees agree with the complex step, a shared prefix summing its children") {
+TEST_CASE(
+    "attention: dq, dk and dv on ragged prefix trees agree with the complex step, a shared prefix summing its "
+    "children") {
   auto const [heads, kv_heads] = GENERATE(table<int, int>({{4, 4}, {4, 2}, {3, 1}, {4, 1}, {1, 1}}));
   check_against_complex_step(tree_problem(ragged_trees(), heads, kv_heads, 3), unedited);
 }
@@ -99,9 +102,7 @@ TEST_CASE("attention: a root with children computed together equals root first, 
 
 TEST_CASE("attention: the log-sum-exp is that of the edited scores, also when they are far from zero") {
   tree_problem p({{-1, 0, 3, 0}}, 1, 1, 2);
-  auto const far = [](auto shift) {
-    return [=]<class T>(T score, score_site) { return score + real_of<T>(shift); };
-  };
+  auto const far = [](auto shift) { return [=]<class T>(T score, score_site) { return score + real_of<T>(shift); }; };
   auto const near = p.forward(p.qkv, unedited), moved = p.forward(p.qkv, far(5000.));
   CHECK(relative_difference(moved.out, near.out) < 1e-11);
   for (std::size_t i = 0; i < near.lse.size(); ++i) CHECK(moved.lse[i] - near.lse[i] == Approx(5000).epsilon(1e-13));
@@ -157,8 +158,12 @@ TEST_CASE("attention policy: a trainable edit that is not linear gets its deriva
   auto const loss = [&](std::vector<complex> const& x, std::vector<complex> const& h) {
     return weighted_sum(p.forward(x, edit, h).out, p.dout);
   };
-  CHECK(relative_difference(g.dqkv, complex_step_gradient(p.qkv, [&](auto const& at) { return loss(at, converted<complex>(values)); })) < 1e-12);
-  CHECK(relative_difference(g.dparameters, complex_step_gradient(values, [&](auto const& at) { return loss(converted<complex>(p.qkv), at); })) < 1e-12);
+  CHECK(relative_difference(g.dqkv, complex_step_gradient(p.qkv, [&](auto const& at) {
+                              return loss(at, converted<complex>(values));
+                            })) < 1e-12);
+  CHECK(relative_difference(g.dparameters, complex_step_gradient(values, [&](auto const& at) {
+                              return loss(converted<complex>(p.qkv), at);
+                            })) < 1e-12);
 }
 
 TEST_CASE("attention: gradients of parameters are added to, and may be left out") {
@@ -170,10 +175,11 @@ TEST_CASE("attention: gradients of parameters are added to, and may be left out"
   reference_backend backend;
   std::vector<double> dqkv(p.qkv.size()), by_head(4, 100);
   auto const call = [&](view<double, 2> dparameters) {
-    attention_backward(backend, p.extents, view<double const, 3>(p.qkv.data(), p.qkv_shape()),
-                       view<double const, 3>(o.keys.data(), p.cache_shape()), view<double const, 3>(o.values.data(), p.cache_shape()),
-                       p.plan(), edit, values.data(), view<double const, 3>(o.out.data(), p.out_shape()), as(o.lse, {3, 2}),
-                       view<double const, 3>(p.dout.data(), p.out_shape()), view<double, 3>(dqkv.data(), p.qkv_shape()), dparameters);
+    attention_backward(
+        backend, p.extents, view<double const, 3>(p.qkv.data(), p.qkv_shape()),
+        view<double const, 3>(o.keys.data(), p.cache_shape()), view<double const, 3>(o.values.data(), p.cache_shape()),
+        p.plan(), edit, values.data(), view<double const, 3>(o.out.data(), p.out_shape()), as(o.lse, {3, 2}),
+        view<double const, 3>(p.dout.data(), p.out_shape()), view<double, 3>(dqkv.data(), p.qkv_shape()), dparameters);
   };
   call(as(by_head, {2, 2}));
   // Head h reads key-value head h and parameter h: the diagonal moves, the rest stays as it was.
@@ -192,20 +198,25 @@ TEST_CASE("attention: extents that disagree are named") {
   std::vector<int> const rows{0, 1};
   attention_plan<> const plan;
   auto const forward = [&](attention_extents e, index_t out_heads, index_t cache_heads) {
-    attention_forward(backend, e, as(x, {2, 8, 3}), as(x, {5, cache_heads, 3}), as(x, {5, cache_heads, 3}), plan, unedited, nullptr,
-                      as(y, {2, out_heads, 3}), as(y, {2, 4}));
+    attention_forward(backend, e, as(x, {2, 8, 3}), as(x, {5, cache_heads, 3}), as(x, {5, cache_heads, 3}), plan,
+                      unedited, nullptr, as(y, {2, out_heads, 3}), as(y, {2, 4}));
   };
   CHECK_NOTHROW(forward({0, 4, 2, 3}, 4, 2));
-  CHECK_THROWS_WITH(forward({0, 4, 3, 3}, 4, 2), ATMANRL_CONTAINS("4 query heads do not share 3 key-value heads evenly"));
-  CHECK_THROWS_WITH(forward({0, 4, 0, 3}, 4, 2), ATMANRL_CONTAINS("4 query heads do not share 0 key-value heads evenly"));
+  CHECK_THROWS_WITH(forward({0, 4, 3, 3}, 4, 2),
+                    ATMANRL_CONTAINS("4 query heads do not share 3 key-value heads evenly"));
+  CHECK_THROWS_WITH(forward({0, 4, 0, 3}, 4, 2),
+                    ATMANRL_CONTAINS("4 query heads do not share 0 key-value heads evenly"));
   CHECK_THROWS_WITH(forward({0, 4, 1, 3}, 4, 2), ATMANRL_CONTAINS("qkv [2, 8, 3] for 4 + 2 x 1 heads of 3"));
-  CHECK_THROWS_WITH(forward({0, 4, 2, 3}, 4, 1), ATMANRL_CONTAINS("keys [5, 1, 3] and values [5, 1, 3] for 2 heads of 3"));
+  CHECK_THROWS_WITH(forward({0, 4, 2, 3}, 4, 1),
+                    ATMANRL_CONTAINS("keys [5, 1, 3] and values [5, 1, 3] for 2 heads of 3"));
   CHECK_THROWS_WITH(forward({0, 4, 2, 3}, 3, 2), ATMANRL_CONTAINS("out [2, 3, 3] and lse [2, 4] for qkv [2, 8, 3]"));
-  CHECK_THROWS_WITH(append_keys_and_values(backend, {0, 4, 2, 3}, as(x, {3, 8, 3}), std::span(rows), as(y, {5, 2, 3}), as(y, {5, 2, 3})),
+  CHECK_THROWS_WITH(append_keys_and_values(backend, {0, 4, 2, 3}, as(x, {3, 8, 3}), std::span(rows), as(y, {5, 2, 3}),
+                                           as(y, {5, 2, 3})),
                     ATMANRL_CONTAINS("2 cache rows for qkv [3, 8, 3]"));
   auto const backward = [&](index_t dqkv_rows, index_t dparameter_rows) {
-    attention_backward(backend, {0, 4, 2, 3}, as(x, {2, 8, 3}), as(x, {5, 2, 3}), as(x, {5, 2, 3}), plan, unedited, nullptr,
-                       as(x, {2, 4, 3}), as(x, {2, 4}), as(x, {2, 4, 3}), as(y, {dqkv_rows, 8, 3}), as(y, {dparameter_rows, 1}));
+    attention_backward(backend, {0, 4, 2, 3}, as(x, {2, 8, 3}), as(x, {5, 2, 3}), as(x, {5, 2, 3}), plan, unedited,
+                       nullptr, as(x, {2, 4, 3}), as(x, {2, 4}), as(x, {2, 4, 3}), as(y, {dqkv_rows, 8, 3}),
+                       as(y, {dparameter_rows, 1}));
   };
   CHECK_NOTHROW(backward(2, 2));
   CHECK_THROWS_WITH(backward(1, 2), ATMANRL_CONTAINS("dqkv [1, 8, 3]"));

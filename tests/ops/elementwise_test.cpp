@@ -46,7 +46,8 @@ TEST_CASE("sum_of_squares: large finite floats do not overflow") {
 TEST_CASE("add_bias: extents that disagree are named") {
   reference_backend backend;
   std::vector<float> bias(3), y(8);
-  CHECK_THROWS_WITH(add_bias(backend, as(bias, {3}), as(y, {2, 4})), ATMANRL_CONTAINS("a bias of 3 elements for y [2, 4]"));
+  CHECK_THROWS_WITH(add_bias(backend, as(bias, {3}), as(y, {2, 4})),
+                    ATMANRL_CONTAINS("a bias of 3 elements for y [2, 4]"));
   CHECK_THROWS_WITH(add_bias_backward(backend, as(y, {2, 4}), as(bias, {3})),
                     ATMANRL_CONTAINS("a bias gradient of 3 elements for dy [2, 4]"));
 }

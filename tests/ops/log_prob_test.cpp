@@ -16,8 +16,14 @@ struct problem {
   std::vector<int> targets;
 
   problem(index_t r, index_t d, index_t v, double t)
-      : rows(r), dim(d), vocabulary(v), temperature(t), h(random_values(r * d, 1)), head(random_values(v * d, 2)),
-        dlog_p(random_values(r, 3)), dentropy(random_values(r, 4)) {
+      : rows(r),
+        dim(d),
+        vocabulary(v),
+        temperature(t),
+        h(random_values(r * d, 1)),
+        head(random_values(v * d, 2)),
+        dlog_p(random_values(r, 3)),
+        dentropy(random_values(r, 4)) {
     random_stream draw(5, 0);
     for (index_t i = 0; i < r; ++i) targets.push_back(draw.between(0, int(v) - 1));
     targets[0] = int(v) - 1;  // the last id of the last chunk
@@ -37,8 +43,8 @@ struct problem {
     index_t const n = index_t(x.size()) / dim;
     result<T> out{std::vector<T>(x.size() / std::size_t(dim)), {}, {}};
     out.lse = out.entropy = out.log_p;
-    log_prob(backend, as(x, {n, dim}), packed.view(), as(targets, {rows}).rows(0, n), temperature, scratch, as(out.log_p, {n}),
-             as(out.lse, {n}), as(out.entropy, {n}));
+    log_prob(backend, as(x, {n, dim}), packed.view(), as(targets, {rows}).rows(0, n), temperature, scratch,
+             as(out.log_p, {n}), as(out.lse, {n}), as(out.entropy, {n}));
     return out;
   }
 
@@ -54,8 +60,9 @@ struct problem {
     weight<reference_backend, double> packed(backend, vocabulary, dim);
     packed.assign_rows(backend, 0, as(head, {vocabulary, dim}));
     log_prob_scratch<reference_backend, double> scratch;
-    log_prob_backward(backend, as(h, {rows, dim}), packed.view(), as(targets, {rows}), temperature, scratch, as(f.lse, {rows}),
-                      as(dlog_p, {rows}), with_entropy ? as(f.entropy, {rows}) : view<double const, 1>(),
+    log_prob_backward(backend, as(h, {rows, dim}), packed.view(), as(targets, {rows}), temperature, scratch,
+                      as(f.lse, {rows}), as(dlog_p, {rows}),
+                      with_entropy ? as(f.entropy, {rows}) : view<double const, 1>(),
                       with_entropy ? as(dentropy, {rows}) : view<double const, 1>(), as(dh, {rows, dim}), dhead);
   }
 };
@@ -158,15 +165,16 @@ TEST_CASE("log_prob: extents that disagree and a temperature of zero are named")
   std::vector<float> h(8), out(2), dhead(15);
   std::vector<int> const targets{0, 1};
   auto const call = [&](index_t dim, index_t count, double temperature) {
-    log_prob(backend, as(h, {2, dim}), head.view(), as(targets, {count}), temperature, scratch, as(out, {2}), as(out, {2}));
+    log_prob(backend, as(h, {2, dim}), head.view(), as(targets, {count}), temperature, scratch, as(out, {2}),
+             as(out, {2}));
   };
   CHECK_THROWS_WITH(call(3, 1, 1), ATMANRL_CONTAINS("1 targets, log_p [2], lse [2] for h [2, 3]"));
   CHECK_THROWS_WITH(call(4, 2, 1), ATMANRL_CONTAINS("x [2, 4] times a weight of (5, 3)"));
   CHECK_THROWS_AS(call(3, 2, 0), usage_error);
   CHECK_THROWS_AS(call(3, 2, std::numeric_limits<double>::quiet_NaN()), usage_error);
   auto const back = [&](index_t dim, index_t vocabulary) {
-    log_prob_backward(backend, as(h, {2, 3}), head.view(), as(targets, {2}), 1, scratch, as(out, {2}), as(out, {2}), {}, {},
-                      as(h, {2, dim}), as(dhead, {vocabulary, 3}));
+    log_prob_backward(backend, as(h, {2, 3}), head.view(), as(targets, {2}), 1, scratch, as(out, {2}), as(out, {2}), {},
+                      {}, as(h, {2, dim}), as(dhead, {vocabulary, 3}));
   };
   CHECK_THROWS_WITH(back(4, 5), ATMANRL_CONTAINS("dh [2, 4], lse [2], dlog_p [2] for h [2, 3]"));
   CHECK_THROWS_WITH(back(3, 4), ATMANRL_CONTAINS("dhead [4, 3] for a head of (5, 3)"));

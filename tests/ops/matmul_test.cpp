@@ -43,10 +43,12 @@ TEST_CASE("matmul: both backward products agree with the complex step") {
              dy = random_values(sizes::rows * sizes::outputs, 3);
   std::vector<complex> const zero(dy.size());
   problem<complex> c;
-  auto const expected_dx = complex_step_gradient(
-      x, [&](auto const& at) { return weighted_sum(c.forward(at, converted<complex>(w), zero, store::overwrite), dy); });
-  auto const expected_dw = complex_step_gradient(
-      w, [&](auto const& at) { return weighted_sum(c.forward(converted<complex>(x), at, zero, store::overwrite), dy); });
+  auto const expected_dx = complex_step_gradient(x, [&](auto const& at) {
+    return weighted_sum(c.forward(at, converted<complex>(w), zero, store::overwrite), dy);
+  });
+  auto const expected_dw = complex_step_gradient(w, [&](auto const& at) {
+    return weighted_sum(c.forward(converted<complex>(x), at, zero, store::overwrite), dy);
+  });
 
   problem<double> p;
   p.forward(x, w, dy, store::overwrite);
@@ -54,9 +56,11 @@ TEST_CASE("matmul: both backward products agree with the complex step") {
   matmul_backward_input(p.backend, as(dy, {p.rows, p.outputs}), p.w.view(), as(dx, {p.rows, p.inputs}));
   CHECK(relative_difference(dx, expected_dx) < 1e-13);
   matmul_backward_input(p.backend, as(dy, {p.rows, p.outputs}), p.w.view(), as(dx, {p.rows, p.inputs}), store::add);
-  matmul_backward_weight(p.backend, as(dy, {p.rows, p.outputs}), as(x, {p.rows, p.inputs}), as(dw, {p.outputs, p.inputs}));
+  matmul_backward_weight(p.backend, as(dy, {p.rows, p.outputs}), as(x, {p.rows, p.inputs}),
+                         as(dw, {p.outputs, p.inputs}));
   CHECK(relative_difference(dw, expected_dw) < 1e-13);
-  matmul_backward_weight(p.backend, as(dy, {p.rows, p.outputs}), as(x, {p.rows, p.inputs}), as(dw, {p.outputs, p.inputs}));
+  matmul_backward_weight(p.backend, as(dy, {p.rows, p.outputs}), as(x, {p.rows, p.inputs}),
+                         as(dw, {p.outputs, p.inputs}));
   for (std::size_t i = 0; i < dx.size(); ++i) CHECK(dx[i] == Approx(2 * expected_dx[i]));
   for (std::size_t i = 0; i < dw.size(); ++i) CHECK(dw[i] == Approx(2 * expected_dw[i]));
 }

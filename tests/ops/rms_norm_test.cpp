@@ -35,10 +35,10 @@ TEST_CASE("rms_norm: the formula by hand, also in place") {
 
 TEST_CASE("rms_norm: backward agrees with the complex step, and adds") {
   auto const x = random_values(rows * dim, 1), gain = random_values(dim, 2), dy = random_values(rows * dim, 3);
-  auto const expected_dx = complex_step_gradient(
-      x, [&](auto const& at) { return weighted_sum(forward(at, converted<complex>(gain)), dy); });
-  auto const expected_dgain = complex_step_gradient(
-      gain, [&](auto const& at) { return weighted_sum(forward(converted<complex>(x), at), dy); });
+  auto const expected_dx =
+      complex_step_gradient(x, [&](auto const& at) { return weighted_sum(forward(at, converted<complex>(gain)), dy); });
+  auto const expected_dgain =
+      complex_step_gradient(gain, [&](auto const& at) { return weighted_sum(forward(converted<complex>(x), at), dy); });
 
   std::vector<double> inverse, dx(x.size(), 0), dgain(gain.size(), 0);
   forward(x, gain, &inverse);
@@ -75,8 +75,10 @@ TEST_CASE("rms_norm: extents that disagree are named") {
   CHECK_THROWS_WITH(call(4, 4, 1), ATMANRL_CONTAINS("inv_rms has 1 elements but x is [2, 4]"));
   CHECK_THROWS_WITH(rms_norm_recompute(backend, as(x, {2, 4}), as(gain, {3}), as(inverse, {2}), as(y, {2, 4})),
                     ATMANRL_CONTAINS("gain [3]"));
-  CHECK_THROWS_WITH(rms_norm_backward(backend, as(x, {2, 4}), as(gain, {3}), as(inverse, {2}), as(x, {2, 4}), as(y, {2, 4}), {}),
-                    ATMANRL_CONTAINS("gain [3]"));
-  CHECK_THROWS_WITH(rms_norm_backward(backend, as(x, {2, 4}), as(gain, {3}), as(inverse, {2}), as(x, {2, 3}), as(y, {2, 4}), {}),
-                    ATMANRL_CONTAINS("dy [2, 3]"));
+  CHECK_THROWS_WITH(
+      rms_norm_backward(backend, as(x, {2, 4}), as(gain, {3}), as(inverse, {2}), as(x, {2, 4}), as(y, {2, 4}), {}),
+      ATMANRL_CONTAINS("gain [3]"));
+  CHECK_THROWS_WITH(
+      rms_norm_backward(backend, as(x, {2, 4}), as(gain, {3}), as(inverse, {2}), as(x, {2, 3}), as(y, {2, 4}), {}),
+      ATMANRL_CONTAINS("dy [2, 3]"));
 }

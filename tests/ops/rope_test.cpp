@@ -32,7 +32,8 @@ std::vector<T> rotated(std::vector<T> x, rotation direction) {
 
 }  // namespace
 
-TEST_CASE("rope: rotates component i with component i + head_dim/2 by position * frequency, and leaves the other heads") {
+TEST_CASE(
+    "rope: rotates component i with component i + head_dim/2 by position * frequency, and leaves the other heads") {
   auto const x = random_values(rows * all_heads * head_dim, 1), y = rotated(x, rotation::forward);
   double const angle = 5 * std::pow(10000., -2. / 6);
   std::size_t const at = (1 * all_heads + 2) * head_dim + 1;  // row 1 (position 5), head 2, component 1
@@ -61,7 +62,8 @@ TEST_CASE("rope: forward and inverse cancel, and dot products depend on the dist
     std::vector<double> both(q);
     both.insert(both.end(), k.begin(), k.end());
     std::vector<int> const at{w, v};
-    rope(backend, as(both, {2, 1, head_dim}), 1, as(at, {2}), as(c, {table_rows, head_dim / 2}), as(s, {table_rows, head_dim / 2}));
+    rope(backend, as(both, {2, 1, head_dim}), 1, as(at, {2}), as(c, {table_rows, head_dim / 2}),
+         as(s, {table_rows, head_dim / 2}));
     double sum = 0;
     for (std::size_t i = 0; i < head_dim; ++i) sum += both[i] * both[i + head_dim];
     return sum;

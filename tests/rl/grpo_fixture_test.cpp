@@ -1,4 +1,5 @@
-// Ten GRPO steps on fixed rollouts and rewards against PyTorch: losses, ratios, clipping, gradient norms, the end result.
+// Ten GRPO steps on fixed rollouts and rewards against PyTorch: losses, ratios, clipping, gradient norms, the end
+// result.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
@@ -48,7 +49,10 @@ void check_steps(int micro_batch, double tolerance) {
     rollouts.push_back({stored[i].prompt, stored[i].ids, stored[i].old_log_p, advantages[i]});
     longest = std::max(longest, stored[i].ids.size());
   }
-  adamw_options const optimizer{.learning_rate = f.at("learning_rate"), .beta1 = f.at("beta1"), .beta2 = f.at("beta2"), .eps = f.at("eps"),
+  adamw_options const optimizer{.learning_rate = f.at("learning_rate"),
+                                .beta1 = f.at("beta1"),
+                                .beta2 = f.at("beta2"),
+                                .eps = f.at("eps"),
                                 .weight_decay = f.at("weight_decay")};
   trainable_policy<model_type> policy(model, optimizer);
   losses::grpo const loss{.clip_low = f.at("clip"), .clip_high = f.at("clip")};
@@ -64,7 +68,9 @@ void check_steps(int micro_batch, double tolerance) {
     policy.zero_gradient();
     auto const report = add_policy_gradient(policy, std::span<training_rollout const>(rollouts), loss, options);
     double const norm = policy.update(optimizer.learning_rate, f.at("max_gradient_norm"));
-    auto const near = [&](char const* field) { return Approx(expected.at(field).get<double>()).epsilon(tolerance).margin(tolerance); };
+    auto const near = [&](char const* field) {
+      return Approx(expected.at(field).get<double>()).epsilon(tolerance).margin(tolerance);
+    };
     CHECK(report.loss == near("loss"));
     CHECK(norm == near("gradient_norm"));
     CHECK(report.ratio_min == near("ratio_min"));

@@ -38,7 +38,11 @@ llama<B, W> small_model(B& backend, unsigned seed = 5) {
 }
 
 std::vector<sft_example> examples() {
-  return {{{1, 2, 3}, {4, 5}}, {{6}, {7, 8, 9, 10, 11, 0}}, {{1, 2, 3, 4, 5, 6, 7, 8}, {12}}, {{13, 2}, {14, 15, 0}}, {{3, 3}, {16, 0}}};
+  return {{{1, 2, 3}, {4, 5}},
+          {{6}, {7, 8, 9, 10, 11, 0}},
+          {{1, 2, 3, 4, 5, 6, 7, 8}, {12}},
+          {{13, 2}, {14, 15, 0}},
+          {{3, 3}, {16, 0}}};
 }
 
 template <Backend B, class T>
@@ -85,7 +89,8 @@ TEST_CASE("any number of micro-batches gives the same loss, gradient and update"
   auto whole = small_model<reference_backend, double>(backend);
   sft_trainer one(whole, plain(1));
   sft_report const first = one.step(examples());
-  auto const gradient = host<reference_backend, double>(one.gradient()), weights = host<reference_backend, double>(one.master_weights());
+  auto const gradient = host<reference_backend, double>(one.gradient()),
+             weights = host<reference_backend, double>(one.master_weights());
   CHECK(first.gradient_norm > 0.01);
   for (int const parts : {2, 3, 5, 8}) {
     auto model = small_model<reference_backend, double>(backend);
@@ -124,7 +129,9 @@ TEST_CASE("an update is clipped and follows the schedule") {
   auto model = small_model<reference_backend, double>(backend);
   std::vector<double> weights(std::size_t(model.layout().size()));
   model.read(as(weights, {model.layout().size()}));
-  sft_options options{.steps = 10, .optimizer = {.learning_rate = 0.1, .beta1 = 0.8, .beta2 = 0.9, .weight_decay = 0.01}, .max_gradient_norm = 0.25};
+  sft_options options{.steps = 10,
+                      .optimizer = {.learning_rate = 0.1, .beta1 = 0.8, .beta2 = 0.9, .weight_decay = 0.01},
+                      .max_gradient_norm = 0.25};
   sft_trainer trainer(model, options, schedules::linear{.warmup = 4, .floor = 0.1});
   std::vector<double> m(weights.size()), v(weights.size()), rates;
   index_t const n = model.layout().size();
@@ -155,7 +162,8 @@ TEST_CASE("a run learns its examples by heart") {
   auto const all = examples();
   std::vector<double> losses;
   std::vector<std::uint64_t> asked;
-  sft_trainer trainer(model, {.steps = 150, .batch_size = 5, .optimizer = {.learning_rate = 0.02}}, schedules::cosine{.warmup = 10});
+  sft_trainer trainer(model, {.steps = 150, .batch_size = 5, .optimizer = {.learning_rate = 0.02}},
+                      schedules::cosine{.warmup = 10});
   trainer.run([&](std::uint64_t i) { return asked.push_back(i), all[i % all.size()]; },
               [&](sft_report const& r) { losses.push_back(r.loss); });
   REQUIRE(losses.size() == 150);
@@ -170,7 +178,8 @@ TEST_CASE("a callback that returns false ends the run") {
   auto const all = examples();
   sft_trainer trainer(model, {.steps = 50, .batch_size = 2});
   std::uint64_t last = 0;
-  trainer.run([&](std::uint64_t i) { return all[i % all.size()]; }, [&](sft_report const& r) { return (last = r.step) < 3; });
+  trainer.run([&](std::uint64_t i) { return all[i % all.size()]; },
+              [&](sft_report const& r) { return (last = r.step) < 3; });
   CHECK(last == 3);
 }
 
@@ -226,7 +235,8 @@ TEST_CASE("a loss that is not finite stops with the step and the example, and th
   sft_trainer trainer(model, plain(2));
   auto const bits = [&] {
     std::vector<std::uint32_t> out;
-    for (float const w : host<reference_backend, float>(trainer.master_weights())) out.push_back(std::bit_cast<std::uint32_t>(w));
+    for (float const w : host<reference_backend, float>(trainer.master_weights()))
+      out.push_back(std::bit_cast<std::uint32_t>(w));
     return out;
   };
   auto const before = bits();

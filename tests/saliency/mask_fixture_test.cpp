@@ -1,4 +1,5 @@
-// Mask training against PyTorch: cross-entropies, gradient at the start, the trained mask and both readings of the reward.
+// Mask training against PyTorch: cross-entropies, gradient at the start, the trained mask and both readings of the
+// reward.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
@@ -30,7 +31,8 @@ void check_masks(tolerances const& allowed) {
   using T = typename model_type::scalar;
   model_type model = model_type::load(backend, fixture("llama") / f.at("model").get<std::string>());
   std::vector<stored_rollout> rollouts;
-  for (auto const& r : f.at("rollouts")) rollouts.push_back({r.at("prompt"), r.at("cot"), r.at("delimiter"), r.at("answer")});
+  for (auto const& r : f.at("rollouts"))
+    rollouts.push_back({r.at("prompt"), r.at("cot"), r.at("delimiter"), r.at("answer")});
   std::vector<mask_item> items;
   for (auto const& r : rollouts) items.push_back(r.item());
 
@@ -46,7 +48,10 @@ void check_masks(tolerances const& allowed) {
     options.scale = settings.at("scale");
     options.sparsity = settings.at("sparsity");
     options.steps = f.at("steps");
-    options.optimizer = {.learning_rate = f.at("lr"), .beta1 = f.at("beta1"), .beta2 = f.at("beta2"), .eps = f.at("eps"),
+    options.optimizer = {.learning_rate = f.at("lr"),
+                         .beta1 = f.at("beta1"),
+                         .beta2 = f.at("beta2"),
+                         .eps = f.at("eps"),
                          .weight_decay = f.at("weight_decay")};
 
     mask_batch<model_type> batch(model, items, options.shape, options.rows, options.scale, options.clamp);
@@ -62,7 +67,9 @@ void check_masks(tolerances const& allowed) {
       REQUIRE(expected.at("rollout") == i);
       mask_extent const& e = batch.extents()[i];
       REQUIRE(e.count == expected.at("parameters").get<index_t>());
-      auto const near = [&](char const* field, double margin) { return Approx(expected.at(field).get<double>()).epsilon(0).margin(margin); };
+      auto const near = [&](char const* field, double margin) {
+        return Approx(expected.at(field).get<double>()).epsilon(0).margin(margin);
+      };
       CHECK(ce_start[i] == near("ce_start", allowed.ce));
       CHECK(trained[i].ce_unmasked == near("ce_unmasked", allowed.ce));
       CHECK(trained[i].ce_start == near("ce_start", allowed.ce));
@@ -71,7 +78,8 @@ void check_masks(tolerances const& allowed) {
 
       CHECK(trained[i].ce_end == near("ce_end", 20 * allowed.mask));
       CHECK(relative_difference(trained[i].mask, expected.at("mask").get<std::vector<double>>()) < allowed.mask);
-      CHECK(relative_difference(trained[i].token_saliency, expected.at("token_saliency").get<std::vector<double>>()) < 2 * allowed.mask);
+      CHECK(relative_difference(trained[i].token_saliency, expected.at("token_saliency").get<std::vector<double>>()) <
+            2 * allowed.mask);
       CHECK(trained[i].re_enabled == near("re_enabled", allowed.mask));
       CHECK(trained[i].as_printed == near("as_printed", allowed.mask));
     }
@@ -80,14 +88,19 @@ void check_masks(tolerances const& allowed) {
 
 }  // namespace
 
-TEST_CASE("mask training: gradients, trained masks, saliency and rewards of every shape and rows equal PyTorch's, in double") {
+TEST_CASE(
+    "mask training: gradients, trained masks, saliency and rewards of every shape and rows equal PyTorch's, in "
+    "double") {
   check_masks<reference_backend, double>({.ce = 1e-9, .gradient = 1e-9, .mask = 1e-6});
 }
 
-TEST_CASE("mask training: gradients, trained masks, saliency and rewards of every shape and rows equal PyTorch's, in float") {
+TEST_CASE(
+    "mask training: gradients, trained masks, saliency and rewards of every shape and rows equal PyTorch's, in float") {
   check_masks<reference_backend, float>({.ce = 1e-5, .gradient = 1e-4, .mask = 1e-3});
 }
 
-TEST_CASE("mask training: gradients, trained masks, saliency and rewards of every shape and rows equal PyTorch's, on the CPU backend") {
+TEST_CASE(
+    "mask training: gradients, trained masks, saliency and rewards of every shape and rows equal PyTorch's, on the CPU "
+    "backend") {
   check_masks<cpu_backend, float>({.ce = 1e-5, .gradient = 1e-4, .mask = 1e-3});
 }

@@ -58,10 +58,12 @@ TEST_CASE("an item is a function of seed and index alone") {
 }
 
 TEST_CASE("the same items come out on every machine") {
-  CHECK(task.training_item(1, 2).question == "Ben has 11 stickers. He wins 14 stickers in a game. How many stickers does he have now?");
-  CHECK(task.training_item(1, 2).solution == 
+  CHECK(task.training_item(1, 2).question ==
+        "Ben has 11 stickers. He wins 14 stickers in a game. How many stickers does he have now?");
+  CHECK(task.training_item(1, 2).solution ==
         "The weather is nice today. Now 11+14=25. Note also that 19+14=33. Ben is happy today.\n#### 25");
-  CHECK(task.evaluation_item(0).question == "Leo has 29 coins. A friend gives him 3 more. How many coins are there now?");
+  CHECK(task.evaluation_item(0).question ==
+        "Leo has 29 coins. A friend gives him 3 more. How many coins are there now?");
 }
 
 TEST_CASE("chains compute the answer of the question step by step") {
@@ -77,7 +79,8 @@ TEST_CASE("chains compute the answer of the question step by step") {
     for (std::size_t s = 0; s < steps.size(); ++s) {
       CAPTURE(item.question, item.solution);
       REQUIRE(steps[s].left == value);
-      REQUIRE(steps[s].operand == value_told(item.question.substr(told[s + 1].first, told[s + 1].second - told[s + 1].first)));
+      REQUIRE(steps[s].operand ==
+              value_told(item.question.substr(told[s + 1].first, told[s + 1].second - told[s + 1].first)));
       REQUIRE(steps[s].right());
       value = steps[s].result;
       REQUIRE((value >= 1 && value <= 99));
@@ -103,7 +106,8 @@ TEST_CASE("filler is half plain, 30 % with a number, 20 % an equation, and stand
     for (auto const& [begin, end] : detail::sentence_ranges(chain)) {
       std::string const s = chain.substr(begin, end - begin);
       bool const digits = s.find_first_of("0123456789") != std::string::npos, equals = s.find('=') != std::string::npos;
-      bool const start = s.find("starts with") != std::string::npos, step = equals && s.find("Note") == std::string::npos;
+      bool const start = s.find("starts with") != std::string::npos,
+                 step = equals && s.find("Note") == std::string::npos;
       is_filler.push_back(!start && !step);
       if (!is_filler.back()) continue;
       ++(equals ? equation : digits ? number : plain);
@@ -194,7 +198,8 @@ TEST_CASE("a prompt begins with one begin-of-text token and ends where the answe
   CHECK(words.decode(std::span(ids).subspan(1)) == "Question: " + item.question + "\nAnswer:");
 }
 
-TEST_CASE("completions split into chain, delimiter and answer, and the answer's ids are those after a forced delimiter") {
+TEST_CASE(
+    "completions split into chain, delimiter and answer, and the answer's ids are those after a forced delimiter") {
   task_item const item = task.evaluation_item(6);
   auto ids = task.completion(item, words);
   ids.push_back(words.eos());

@@ -27,7 +27,8 @@ struct temporary_folder {
   std::filesystem::path path;
 };
 
-std::string const good_line = R"({"question": "1+1?", "answer": "1+1 = 2\n#### 2"})" "\n";
+std::string const good_line = R"({"question": "1+1?", "answer": "1+1 = 2\n#### 2"})"
+                              "\n";
 
 }  // namespace
 
@@ -91,7 +92,10 @@ TEST_CASE("worked examples stand in front, are always the same, and are never tr
   CHECK(std::count(ids.begin(), ids.end(), words.bos()) == 1);
   std::string const text = words.decode(std::span(ids).subspan(1));
   CHECK_THAT(text, Contains("Question: Nora plants"));
-  CHECK_THAT(text, Contains("\nAnswer: Nora plants 4*6 = 24 tulips.\nThere are 24-5 = 19 tulips left.\n#### 19\n\nQuestion: A hall"));
+  CHECK_THAT(
+      text,
+      Contains(
+          "\nAnswer: Nora plants 4*6 = 24 tulips.\nThere are 24-5 = 19 tulips left.\n#### 19\n\nQuestion: A hall"));
   CHECK(text.ends_with("\n\nQuestion: " + item.question + "\nAnswer:"));
   CHECK(words.decode(task.completion(item, words)) == " " + item.solution);
 }
@@ -103,12 +107,14 @@ TEST_CASE("instruct models get the examples as earlier turns, or plain text when
     spec.kinds.push_back(token_kind::special);
   }
   byte_bpe const llama3(spec);
-  gsm8k const chat(fixture("tasks/gsm8k"), {.few_shot = 1}), plain(fixture("tasks/gsm8k"), {.few_shot = 1, .chat = false});
+  gsm8k const chat(fixture("tasks/gsm8k"), {.few_shot = 1}),
+      plain(fixture("tasks/gsm8k"), {.few_shot = 1, .chat = false});
   task_item const item = chat.evaluation_item(0);
   auto const ids = chat.prompt(item, llama3);
   CHECK(std::count(ids.begin(), ids.end(), llama3.bos()) == 1);
   std::string const text = llama3.decode(ids);
-  CHECK_THAT(text, Contains("assistant<|end_header_id|>\n\nNora plants 4*6 = 24 tulips.\nThere are 24-5 = 19 tulips left.\n#### 19<|eot_id|>"));
+  CHECK_THAT(text, Contains("assistant<|end_header_id|>\n\nNora plants 4*6 = 24 tulips.\nThere are 24-5 = 19 tulips "
+                            "left.\n#### 19<|eot_id|>"));
   CHECK_THAT(text, Contains(item.question + "\nThink step by step."));
   CHECK(text.ends_with("<|start_header_id|>assistant<|end_header_id|>\n\n"));
   CHECK(llama3.decode(chat.completion(item, llama3)) == item.solution);
@@ -118,7 +124,8 @@ TEST_CASE("instruct models get the examples as earlier turns, or plain text when
 TEST_CASE("answers are graded as numbers with separators, money and decimals") {
   gsm8k const task(fixture("tasks/gsm8k"));
   task_item const item{"x", "?", "36000", ""};
-  for (char const* const text : {"#### 36000", "So it is\n#### $36,000.00.", "#### [36,000]"}) CHECK(task.grade(item, text).correct_strict);
+  for (char const* const text : {"#### 36000", "So it is\n#### $36,000.00.", "#### [36,000]"})
+    CHECK(task.grade(item, text).correct_strict);
   CHECK_FALSE(task.grade(item, "#### 3600").correct_strict);
   CHECK(task.grade(item, "It is 36,000 dollars.").correct_flexible);
 }

@@ -33,13 +33,14 @@ found planted(std::string_view chain, byte_bpe const& tokenizer = words) {
 }  // namespace
 
 TEST_CASE("narrow is the last step's result, wide also the results that feed it") {
-  CHECK(planted(" Tom starts with 12 apples. Then 12+7=19. So he has 19*2=38 apples. Now 38-5=33.") == found{"33", "193833", 0, 3});
+  CHECK(planted(" Tom starts with 12 apples. Then 12+7=19. So he has 19*2=38 apples. Now 38-5=33.") ==
+        found{"33", "193833", 0, 3});
   CHECK(planted(" Then 12+7=19.") == found{"19", "19", 0, 1});
 }
 
 TEST_CASE("filler is not marked, wherever it stands") {
-  CHECK(planted(" The bus costs 19 coins. Then 12+7=19. Note that 19+5=24. Now 19-4=15. Note also that 9-4=5. It is day 15 of the year.") ==
-        found{"15", "1915", 4, 2});
+  CHECK(planted(" The bus costs 19 coins. Then 12+7=19. Note that 19+5=24. Now 19-4=15. Note also that 9-4=5. It is "
+                "day 15 of the year.") == found{"15", "1915", 4, 2});
   CHECK(planted(" Note that 8+8=16. Tom starts with 16 apples.") == found{"", "", 1, 0});
 }
 

@@ -8,7 +8,9 @@ namespace {
 
 struct capitals {
   std::string_view name() const { return "capitals"; }
-  task_item training_item(std::uint64_t, std::uint64_t index) const { return {std::to_string(index), "France?", "Paris", ""}; }
+  task_item training_item(std::uint64_t, std::uint64_t index) const {
+    return {std::to_string(index), "France?", "Paris", ""};
+  }
   index_t evaluation_size() const { return 1; }
   task_item evaluation_item(index_t) const { return {"e", "Spain?", "Madrid", ""}; }
   template <Tokenizer K>

@@ -11,9 +11,7 @@ namespace {
 
 constexpr char const* none = nullptr;
 
-std::optional<std::string> expected(char const* text) {
-  return text ? std::optional<std::string>(text) : std::nullopt;
-}
+std::optional<std::string> expected(char const* text) { return text ? std::optional<std::string>(text) : std::nullopt; }
 
 struct row {
   char const *completion, *strict, *flexible;
@@ -31,7 +29,9 @@ TEST_CASE("extract_number: forms that mean a number") {
       {"#### 30.50.", "30.5", "30.5"},
       {"#### -5", "-5", "-5"},
       {"####-5", "-5", "-5"},
-      {"#### \xe2\x88\x92""5", "-5", "-5"},
+      {"#### \xe2\x88\x92"
+       "5",
+       "-5", "-5"},
       {"#### \xe2\x88\x92 5", "-5", "-5"},
       {"#### -$1,234.50", "-1234.5", "-1234.5"},
       {"#### $-5", "-5", "-5"},
@@ -54,7 +54,9 @@ TEST_CASE("extract_number: forms that mean a number") {
       {"####\n\n72", "72", "72"},
       {"#### **72**", "72", "72"},
       {"#### \\boxed{72}", "72", "72"},
-      {"#### \xe2\x82\xac""72", "72", "72"},
+      {"#### \xe2\x82\xac"
+       "72",
+       "72", "72"},
       {"#### Rs.500", "500", "500"},
       {"###### 5", "5", "5"},
   };
@@ -110,7 +112,10 @@ TEST_CASE("numbers_equal: exact values decide, not spellings and not doubles") {
   } const rows[] = {
       {"0.1", "0.10", true},
       {"31,800", "$31800.00", true},
-      {"-5", "\xe2\x88\x92""5.", true},
+      {"-5",
+       "\xe2\x88\x92"
+       "5.",
+       true},
       {"18", "18 dollars", true},
       {"0", "-0.000", true},
       {".5", "0.5", true},
@@ -152,12 +157,16 @@ TEST_CASE("extract_letter: forms that mean a choice") {
       {"#### (B)", "B", "B"},
       {"#### B.", "B", "B"},
       {"#### B) 42", "B", "B"},
+      {"#### B.The rest", "B", "B"},
+      {"####it's wrong.B", "B", "B"},
       {"#### b", "B", "B"},
       {"#### b)", "B", "B"},
       {"####[C]", "C", "C"},
       {"#### **D**", "D", "D"},
       {"#### \\boxed{D}", "D", "D"},
-      {"#### \xe2\x80\x9c""A\xe2\x80\x9d", "A", "A"},
+      {"#### \xe2\x80\x9c"
+       "A\xe2\x80\x9d",
+       "A", "A"},
       {"#### Answer: C", "C", "C"},
       {"#### The answer is A because", "A", "A"},
       {"#### a", "A", "A"},
@@ -191,7 +200,10 @@ TEST_CASE("extract_letter: the last \"answer is\", otherwise the last lone lette
       {"Clearly (b) holds", none, "B"},
       {"let b be a number", none, none},
       {"B-cell, C++, C#, D.C., A's", none, none},
-      {"caf\xc3\xa9""A \xc3\x84""B", none, none},
+      {"caf\xc3\xa9"
+       "A \xc3\x84"
+       "B",
+       none, none},
       {"#### E", none, none},
       {"", none, none},
   };

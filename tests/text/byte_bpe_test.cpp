@@ -82,7 +82,8 @@ TEST_CASE("byte_bpe: bytes that are not UTF-8 stay apart from the text around th
   spec.splits = {R"(\p{L}+)"};
   byte_bpe const bpe(spec);
   // The pattern sees "ab" and "a"; 0xFF is a piece of its own, so that the second merge finds no neighbours.
-  CHECK(bpe.encode("ab\xff" "a") == std::vector{256, 0xff, 'a' + 0});
+  CHECK(bpe.encode("ab\xff"
+                   "a") == std::vector{256, 0xff, 'a' + 0});
 }
 
 TEST_CASE("byte_bpe: 100 KB of one letter, of spaces and of digits take no quadratic time") {
@@ -99,10 +100,10 @@ TEST_CASE("byte_bpe: special tokens come from encode_with_specials alone, added 
     spec.tokens.push_back(text);
     spec.kinds.push_back(kind);
   };
-  add("<s>", token_kind::special);       // 256
-  add("<s><s>", token_kind::special);    // 257
-  add("<tool>", token_kind::added);      // 258
-  add("", token_kind::unused);           // 259
+  add("<s>", token_kind::special);     // 256
+  add("<s><s>", token_kind::special);  // 257
+  add("<tool>", token_kind::added);    // 258
+  add("", token_kind::unused);         // 259
   spec.bos = 256;
   byte_bpe const bpe(spec);
   CHECK(bpe.encode("<s>") == std::vector<int>{'<', 's', '>'});

@@ -66,7 +66,8 @@ TEST_CASE("chat: control tokens in a user's text stay text, and there is one beg
 
 TEST_CASE("chat: plain puts an empty line between contents and nothing else") {
   tokenizer const t = tokenizer::load(fixture("text/tiny_llama3.json"));
-  auto const ids = encode_chat(t, chat_format::plain, std::vector<chat_message>{{"system", "Be brief."}, {"user", "Hi"}});
+  auto const ids =
+      encode_chat(t, chat_format::plain, std::vector<chat_message>{{"system", "Be brief."}, {"user", "Hi"}});
   CHECK(t.decode(ids) == "<|begin_of_text|>Be brief.\n\nHi");
   tokenizer const no_bos = tokenizer::load(fixture("text/tiny_smollm.json"));
   CHECK(no_bos.decode(encode_chat(no_bos, chat_format::plain, std::vector<chat_message>{{"user", "Hi"}})) == "Hi");

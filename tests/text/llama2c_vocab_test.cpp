@@ -30,8 +30,10 @@ std::vector<int> encoded_naively(llama2c_vocab const& vocab, std::string const& 
     std::size_t n = 1;
     while (at + n < text.size() && n < 4 && (text[at + n] & 0xc0) == 0x80) ++n;
     int const id = lookup(text.substr(at, n));
-    if (id >= 0) ids.push_back(id);
-    else for (std::size_t i = 0; i < n; ++i) ids.push_back(int(std::uint8_t(text[at + i])) + 3);
+    if (id >= 0)
+      ids.push_back(id);
+    else
+      for (std::size_t i = 0; i < n; ++i) ids.push_back(int(std::uint8_t(text[at + i])) + 3);
     at += n;
   }
   for (;;) {
@@ -124,7 +126,8 @@ TEST_CASE("llama2.c vocabulary: stories260K's vocabulary encodes as llama2.c doe
   auto const vocab = llama2c_vocab::load(*data / "tinyllamas/tok512.bin");
   CHECK(vocab.vocab_size() == 512);
   CHECK(vocab.encode("Once upon a time") == std::vector{403, 407, 261, 378});
-  std::string const story = "Once upon a time, there was a little girl named Lily. She said: \"It\xe2\x80\x99s fun!\"\n";
+  std::string const story =
+      "Once upon a time, there was a little girl named Lily. She said: \"It\xe2\x80\x99s fun!\"\n";
   CHECK(vocab.encode(story) == encoded_naively(vocab, story));
   auto ids = vocab.encode(story);
   ids.insert(ids.begin(), 1);

@@ -27,16 +27,20 @@ TEST_CASE("split_pattern: matches and the text between them are the pieces") {
 }
 
 TEST_CASE("split_pattern: the built-in patterns cut as their models do") {
-  CHECK(pieces(std::string(gpt2_split), "I'm  here 123\n\n x") ==
-        list{"I", "'m", " ", " here", " 123", "\n\n", " x"});
+  CHECK(pieces(std::string(gpt2_split), "I'm  here 123\n\n x") == list{"I", "'m", " ", " here", " 123", "\n\n", " x"});
   CHECK(pieces(std::string(llama3_split), "I'M 12345?\r\n\n  y") ==
         list{"I", "'M", " ", "123", "45", "?\r\n\n", " ", " y"});
   CHECK(pieces(std::string(qwen2_split), "a123") == list{"a", "1", "2", "3"});
 }
 
 TEST_CASE("split_pattern: white space is Unicode's White_Space, which U+180E is not") {
-  CHECK(pieces(R"(\s+)", "a\xc2\xa0\xe3\x80\x80" "b") == list{"a", "\xc2\xa0\xe3\x80\x80", "b"});
-  CHECK(pieces(R"(\s+)", "a\xe1\xa0\x8e" "b") == list{"a\xe1\xa0\x8e" "b"});
+  CHECK(pieces(R"(\s+)",
+               "a\xc2\xa0\xe3\x80\x80"
+               "b") == list{"a", "\xc2\xa0\xe3\x80\x80", "b"});
+  CHECK(pieces(R"(\s+)",
+               "a\xe1\xa0\x8e"
+               "b") == list{"a\xe1\xa0\x8e"
+                            "b"});
   CHECK(pieces(R"([^\s]+)", "a\xe1\xa0\x8e b") == list{"a\xe1\xa0\x8e", " ", "b"});
   CHECK(pieces(R"(\S+)", "a\xe1\xa0\x8e b") == list{"a\xe1\xa0\x8e", " ", "b"});
   CHECK(pieces(R"(\v)", "a\nb\vc") == list{"a\nb", "\v", "c"});  // the one character, not all vertical space
@@ -51,11 +55,20 @@ TEST_CASE("split_pattern: constructs that both engines read alike are kept") {
 TEST_CASE("split_pattern: what would be read with another meaning is refused with the place and the construct") {
   struct {
     char const *pattern, *construct;
-  } const cases[] = {{R"(\w+)", "\\w"},       {R"(\h)", "\\h"},           {R"([\S])", "\\S inside a character class"},
-                     {"[a&&b]", "&&"},        {"[a[b]]", "["},            {R"(\p{N}{1,3}+)", "}+"},
-                     {"a{,2}", "{,"},         {"(?i)a", "(?i)"},          {"(?<n>a)", "(?<n"},
-                     {R"(\u12)", "\\u"},      {"(*UTF)a", "(*"},          {"a\\", "backslash"},
-                     {"(a", "split pattern"}, {R"(\p{Nonsense})", "wrong"}};
+  } const cases[] = {{R"(\w+)", "\\w"},
+                     {R"(\h)", "\\h"},
+                     {R"([\S])", "\\S inside a character class"},
+                     {"[a&&b]", "&&"},
+                     {"[a[b]]", "["},
+                     {R"(\p{N}{1,3}+)", "}+"},
+                     {"a{,2}", "{,"},
+                     {"(?i)a", "(?i)"},
+                     {"(?<n>a)", "(?<n"},
+                     {R"(\u12)", "\\u"},
+                     {"(*UTF)a", "(*"},
+                     {"a\\", "backslash"},
+                     {"(a", "split pattern"},
+                     {R"(\p{Nonsense})", "wrong"}};
   for (auto const& c : cases) {
     INFO(c.pattern);
     CHECK_THROWS_WITH(split_pattern(c.pattern, "file.json: field"),
@@ -70,7 +83,9 @@ TEST_CASE("split_pattern: long runs take linear time") {
     std::string const run(1 << 20, c);
     std::size_t bytes = 0;
     for (std::string_view const pattern : {gpt2_split, llama3_split})
-      split_pattern(std::string(pattern), "test").for_each_piece(run + "x", [&](std::string_view p) { bytes += p.size(); });
+      split_pattern(std::string(pattern), "test").for_each_piece(run + "x", [&](std::string_view p) {
+        bytes += p.size();
+      });
     CHECK(bytes == 2 * (run.size() + 1));
   }
 }

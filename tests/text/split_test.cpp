@@ -22,7 +22,8 @@ struct word_list {
     while (!text.empty()) {
       std::size_t best = words.size();
       for (std::size_t i = 0; i < words.size(); ++i)
-        if (!words[i].empty() && text.starts_with(words[i]) && (best == words.size() || words[i].size() > words[best].size()))
+        if (!words[i].empty() && text.starts_with(words[i]) &&
+            (best == words.size() || words[i].size() > words[best].size()))
           best = i;
       REQUIRE(best < words.size());
       out.push_back(int(best));
@@ -60,7 +61,8 @@ std::string shown(std::vector<std::string> const& tokens, std::string const& sto
   CHECK(spans.cot.first == 0);
   CHECK(spans.cot.last == spans.delimiter.first);
   CHECK(spans.delimiter.last == spans.answer.first);
-  return part(spans.cot) + "|" + part(spans.delimiter) + "|" + part(spans.answer) + (spans.has_delimiter ? "" : " none");
+  return part(spans.cot) + "|" + part(spans.delimiter) + "|" + part(spans.answer) +
+         (spans.has_delimiter ? "" : " none");
 }
 
 using list = std::vector<std::string>;
@@ -71,12 +73,12 @@ TEST_CASE("split_completion: every token goes where the rule says") {
   CHECK(shown({"a", "b", "####", "4", "2", "<stop>"}) == "a_b|####|4_2");
   CHECK(shown({"a", " ", "####", " ", "42", "<stop>"}) == "a| _####_ |42");
   CHECK(shown({"a", "\n", "\n ", "####", "\n", " \t", "B"}) == "a|\n_\n _####_\n_ \t|B");
-  CHECK(shown({"a", " ####", " B", "<stop>"}) == "a| ####| B");             // space and answer: answer
-  CHECK(shown({"a.##", "##", "7"}) == "|a.##_##|7");                        // any part of it: delimiter
+  CHECK(shown({"a", " ####", " B", "<stop>"}) == "a| ####| B");  // space and answer: answer
+  CHECK(shown({"a.##", "##", "7"}) == "|a.##_##|7");             // any part of it: delimiter
   CHECK(shown({"a", "#", "#", "##5", "6"}) == "a|#_#_##5|6");
-  CHECK(shown({"a", "####", "B", "####", "C"}) == "a|####|B_####_C");       // the first counts
+  CHECK(shown({"a", "####", "B", "####", "C"}) == "a|####|B_####_C");  // the first counts
   CHECK(shown({"a", "####", "##", "5"}) == "a|####|##_5");
-  CHECK(shown({"a", "", "####", "", "5"}) == "a|_####_|5");                 // tokens without bytes next to it
+  CHECK(shown({"a", "", "####", "", "5"}) == "a|_####_|5");  // tokens without bytes next to it
   CHECK(shown({"####", "5"}) == "|####|5");
   CHECK(shown({"a", "####"}) == "a|####|");
   CHECK(shown({"a", "####", " ", "<stop>", "x"}) == "a|####_ |");

@@ -22,7 +22,9 @@ TEST_CASE("stream_decoder: a character that spans tokens comes out when it is wh
   CHECK(out.push(bytes[0x82]) == "\xf0\x9f\x99\x82");
   CHECK(out.flush().empty());
   CHECK(out.push(bytes[0xe2]).empty());
-  CHECK(out.push(bytes['b']) == "\xef\xbf\xbd" "b");  // can never become a character
+  CHECK(out.push(bytes['b']) ==
+        "\xef\xbf\xbd"
+        "b");  // can never become a character
   CHECK(out.push(bytes[0xc3]).empty());
   CHECK(out.flush() == "\xef\xbf\xbd");
   CHECK(out.push(bytes['c']) == "c");

@@ -64,8 +64,10 @@ TEST_CASE("tokenizer.json: merges may be texts or pairs") {
       } else {
         left = merge[0], right = merge[1];
       }
-      if (as_pairs) merge = json::array({left, right});
-      else merge = left + ' ' + right;
+      if (as_pairs)
+        merge = json::array({left, right});
+      else
+        merge = left + ' ' + right;
     }
     put(folder / "tokenizer.json", j.dump());
     check_vectors(tokenizer::load(folder / "tokenizer.json"), "text/tiny_smollm_vectors.json", 150);
@@ -99,14 +101,29 @@ TEST_CASE("tokenizer.json: parts that are not implemented are refused by name") 
       {"model.byte_fallback", [](json& j) { j["model"]["byte_fallback"] = true; }},
       {"model.dropout", [](json& j) { j["model"]["dropout"] = 0.1; }},
       {"model.end_of_word_suffix", [](json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
-      {"normalizer.type", [](json& j) { j["normalizer"] = {{"type", "Lowercase"}}; }},
+      {"normalizer.type",
+       [](json& j) {
+         j["normalizer"] = {{"type", "Lowercase"}};
+       }},
       {"pre_tokenizer.behavior", [&](json& j) { split(j)["behavior"] = "Removed"; }},
-      {"pre_tokenizer.pattern", [&](json& j) { split(j)["pattern"] = {{"String", " "}}; }},
-      {"pre_tokenizer.type", [&](json& j) { split(j) = {{"type", "Whitespace"}}; }},
-      {"pre_tokenizer.add_prefix_space", [](json& j) { j["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", true}}; }},
+      {"pre_tokenizer.pattern",
+       [&](json& j) {
+         split(j)["pattern"] = {{"String", " "}};
+       }},
+      {"pre_tokenizer.type",
+       [&](json& j) {
+         split(j) = {{"type", "Whitespace"}};
+       }},
+      {"pre_tokenizer.add_prefix_space",
+       [](json& j) {
+         j["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", true}};
+       }},
       {"pre_tokenizer", [&](json& j) { j["pre_tokenizer"] = json(split(j)); }},
       {"pre_tokenizer", [](json& j) { j["pre_tokenizer"] = nullptr; }},
-      {"post_processor.type", [](json& j) { j["post_processor"] = {{"type", "RobertaProcessing"}}; }},
+      {"post_processor.type",
+       [](json& j) {
+         j["post_processor"] = {{"type", "RobertaProcessing"}};
+       }},
       {"added_tokens[0].lstrip", [](json& j) { j["added_tokens"][0]["lstrip"] = true; }},
       {"added_tokens[1].single_word", [](json& j) { j["added_tokens"][1]["single_word"] = true; }},
   };
@@ -139,7 +156,10 @@ TEST_CASE("tokenizer.json: corrupt files give one sentence that names the file a
       {"model.vocab", [](json& j) { j["model"]["vocab"]["a"] = j["model"]["vocab"]["b"]; }},
       {"model.merges", [](json& j) { j["model"]["merges"] = "none"; }},
       {"model.merges[3]", [](json& j) { j["model"]["merges"][3] = "one"; }},
-      {"model.merges[3]", [](json& j) { j["model"]["merges"][3] = {"a", 1}; }},
+      {"model.merges[3]",
+       [](json& j) {
+         j["model"]["merges"][3] = {"a", 1};
+       }},
       {"model.merges[3]", [](json& j) { j["model"]["merges"][3] = "zqx a"; }},
       {"added_tokens", [](json& j) { j["added_tokens"] = "x"; }},
       {"added_tokens[0].id", [](json& j) { j["added_tokens"][0]["id"] = 2'000'000'000; }},
@@ -169,8 +189,9 @@ TEST_CASE("tokenizer.json: corrupt files give one sentence that names the file a
 
 TEST_CASE("tokenizer.json: random damage is an error that names the file, or an intact reading") {
   scratch_folder const folder;
-  check_random_damage(folder / "tokenizer.json", tiny("text/tiny_smollm.json").dump(), [](std::filesystem::path const& p) {
-    tokenizer const t = tokenizer::load(p);
-    for (int id = 0; id < t.vocab_size(); ++id) t.token_bytes(id);
-  });
+  check_random_damage(folder / "tokenizer.json", tiny("text/tiny_smollm.json").dump(),
+                      [](std::filesystem::path const& p) {
+                        tokenizer const t = tokenizer::load(p);
+                        for (int id = 0; id < t.vocab_size(); ++id) t.token_bytes(id);
+                      });
 }

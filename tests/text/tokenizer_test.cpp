@@ -31,7 +31,8 @@ TEST_CASE("tokenizer: a llama2.c checkpoint finds the vocabulary of its size bes
   int const size = 259 + int(small_pieces.size());
   put(folder / "model.bin", checkpoint_header(size));
   put(folder / "own_head.bin", checkpoint_header(-size));
-  CHECK(contains(complaint([&] { tokenizer::load(folder / "model.bin"); }), fmt::format("tok{}.bin is not beside it", size)));
+  CHECK(contains(complaint([&] { tokenizer::load(folder / "model.bin"); }),
+                 fmt::format("tok{}.bin is not beside it", size)));
   put(folder / fmt::format("tok{}.bin", size), llama2c_file_bytes(small_pieces));
   CHECK(tokenizer::load(folder / "model.bin").vocab_size() == size);
   CHECK(tokenizer::load(folder / "own_head.bin").vocab_size() == size);
@@ -49,7 +50,8 @@ TEST_CASE("tokenizer: paths that hold none are refused with what is wrong") {
   CHECK_THAT(says(folder / "none.json"), ATMANRL_CONTAINS("no such file"));
   put(folder / "model.safetensors", "x");
   CHECK_THAT(says(folder / "model.safetensors"), ATMANRL_CONTAINS("a .gguf or a .bin file"));
-  for (std::string const& bytes : {std::string(), std::string(64, '\xff'), std::string(64, '\0'), std::string(3, 'x')}) {
+  for (std::string const& bytes :
+       {std::string(), std::string(64, '\xff'), std::string(64, '\0'), std::string(3, 'x')}) {
     put(folder / "bad.bin", bytes);
     CHECK_THAT(says(folder / "bad.bin"), ATMANRL_CONTAINS("neither a llama2.c checkpoint nor"));
   }

@@ -41,12 +41,12 @@ TEST_CASE("to_valid_utf8: ill-formed bytes become U+FFFD as in Python") {
   CHECK(to_valid_utf8("\xff") == replaced("?"));
   CHECK(to_valid_utf8("a\xc3") == replaced("a?"));
   CHECK(to_valid_utf8("\xc3(") == replaced("?("));
-  CHECK(to_valid_utf8("\xe2\x82x") == replaced("?x"));             // maximal subpart of two bytes
-  CHECK(to_valid_utf8("\xf0\x9f\x99") == replaced("?"));           // three bytes
-  CHECK(to_valid_utf8("\xc0\xaf") == replaced("??"));              // overlong
-  CHECK(to_valid_utf8("\xe0\x80\xaf") == replaced("???"));         // overlong
-  CHECK(to_valid_utf8("\xed\xa0\x80") == replaced("???"));         // surrogate
-  CHECK(to_valid_utf8("\xf4\x90\x80\x80") == replaced("????"));    // above U+10FFFF
+  CHECK(to_valid_utf8("\xe2\x82x") == replaced("?x"));           // maximal subpart of two bytes
+  CHECK(to_valid_utf8("\xf0\x9f\x99") == replaced("?"));         // three bytes
+  CHECK(to_valid_utf8("\xc0\xaf") == replaced("??"));            // overlong
+  CHECK(to_valid_utf8("\xe0\x80\xaf") == replaced("???"));       // overlong
+  CHECK(to_valid_utf8("\xed\xa0\x80") == replaced("???"));       // surrogate
+  CHECK(to_valid_utf8("\xf4\x90\x80\x80") == replaced("????"));  // above U+10FFFF
   CHECK(to_valid_utf8("\xf0\x80\x80\x41") == replaced("???A"));
   CHECK(to_valid_utf8("\xf1\x80\x41") == replaced("?A"));
   CHECK(to_valid_utf8("\x80\xbf"s + "\0"s) == replaced("??") + "\0"s);
@@ -64,13 +64,14 @@ TEST_CASE("byte alphabet: every byte has one printable character and comes back"
 }
 
 TEST_CASE("first_not_surely_nfc: passes common scripts and stops at what normalising may change") {
-  CHECK_FALSE(first_not_surely_nfc("ASCII, \xc3\xa9, \xd0\x9f\xd1\x80\xd0\xb8, \xe4\xb8\xad\xe6\x96\x87, \xed\x95\x9c, "
-                                   "\xe2\x82\xac, \xf0\x9f\x99\x82"));
+  CHECK_FALSE(
+      first_not_surely_nfc("ASCII, \xc3\xa9, \xd0\x9f\xd1\x80\xd0\xb8, \xe4\xb8\xad\xe6\x96\x87, \xed\x95\x9c, "
+                           "\xe2\x82\xac, \xf0\x9f\x99\x82"));
   auto const accent = first_not_surely_nfc("caf\x65\xcc\x81");  // e and U+0301
   REQUIRE(accent);
   CHECK(accent->code == 0x301);
   CHECK(accent->offset == 4);
-  CHECK(first_not_surely_nfc("\xe2\x84\xab")->code == 0x212b);          // Angstrom sign becomes Å
+  CHECK(first_not_surely_nfc("\xe2\x84\xab")->code == 0x212b);           // Angstrom sign becomes Å
   CHECK(first_not_surely_nfc("\xe1\x84\x92\xe1\x85\xa1")->offset == 0);  // conjoining jamo
   CHECK_FALSE(first_not_surely_nfc("\xff\xfe"));
 }

@@ -64,7 +64,7 @@ inline std::string llama2c_file_bytes(std::vector<std::string> const& pieces) {
 }
 
 /// Pieces enough to merge " the cat" in steps; "é" is a character of the vocabulary, "è" is not.
-inline std::vector<std::string> const small_pieces{"th", "he", " t", "at", "the", " the", "cat", " c", " ", "t",
-                                                   "h",  "e",  "c",  "a",  "\xc3\xa9", "s"};
+inline std::vector<std::string> const small_pieces{"th", "he", " t", "at", "the", " the", "cat",      " c",
+                                                   " ",  "t",  "h",  "e",  "c",   "a",    "\xc3\xa9", "s"};
 
 }  // namespace atmanrl_test

@@ -50,16 +50,20 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void forward(cpu_threads& threads, view<T const, 2> x, weight_view<cpu_backend, W> w, view<T, 2> y, bool add) {
     atmanrl::detail::computes_in_float<T>();
-    index_t const rows = x.extent(0), columns = panels(w.outputs);
-    // A block of rows stays in the second-level cache while the panels pass by.
-    index_t const row_blocks = (rows + row_block - 1) / row_block;
-    index_t const grain = least_products / (std::max(rows, index_t{1}) * w.inputs * cpu::panel_width + 1) + 1;
-    threads.split(row_blocks * columns, grain, [&](index_t begin, index_t end) {
-      for (index_t i = begin; i < end; ++i) {
-        index_t const p = i % columns, r = i / columns * row_block, o = p * cpu::panel_width;
-        cpu::multiply(std::min(row_block, rows - r), x.row(r), w.inputs,
-                      cpu::panel_of(w.data + p * cpu::panel_size<W>(w.inputs), w.inputs), w.inputs, y.row(r) + o, w.outputs,
-                      std::min(cpu::panel_width, w.outputs - o), add ? cpu::into::add : cpu::into::overwrite);
+    index_t const rows = x.extent(0), columns = panels(w.outputs), depth = w.inputs;
+    // Blocks of rows, packed once, stay in the second-level cache while the panels pass by.
+    index_t const most = std::clamp(packed_floats / (depth * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
+    index_t const blocks = (rows + most - 1) / most;
+    index_t const grain = least_products / (std::min(rows, most) * depth * cpu::panel_width + 1) + 1;
+    threads.split_with_scratch(blocks * columns, grain, cpu::packed_size(std::min(rows, most), depth), [&](index_t begin, index_t end, float* packed) {
+      for (index_t i = begin; i < end;) {
+        index_t const block = i / columns, first = rows * block / blocks, count = rows * (block + 1) / blocks - first;
+        cpu::pack_rows(x.row(first), depth, count, depth, packed);
+        for (index_t const last = std::min(end, (block + 1) * columns); i < last; ++i) {
+          index_t const p = i % columns, o = p * cpu::panel_width;
+          cpu::multiply_packed(count, packed, cpu::panel_of(w.data + p * cpu::panel_size<W>(depth), depth), depth, y.row(first) + o, w.outputs,
+                               std::min(cpu::panel_width, w.outputs - o), add ? cpu::into::add : cpu::into::overwrite);
+        }
       }
     });
   }
@@ -68,20 +72,31 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void backward_input(cpu_threads& threads, view<T const, 2> dy, weight_view<cpu_backend, W> w, view<T, 2> dx, bool add) {
     atmanrl::detail::computes_in_float<T>();
-    index_t const rows = dy.extent(0), strips = panels(w.inputs);
-    index_t const grain = least_products / (std::max(rows, index_t{1}) * w.outputs * cpu::panel_width + 1) + 1;
-    index_t const block = std::min(output_block, panels(w.outputs) * cpu::panel_width);
-    threads.split_with_scratch(strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* panel) {
-      for (index_t s = begin; s < end; ++s) {
-        index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
-        for (index_t o = 0; o < w.outputs; o += block) {
-          index_t const depth = std::min(block, w.outputs - o);
-          for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p)
-            transpose_block(w.data + p * cpu::panel_size<W>(w.inputs), k, width, panel + (p * cpu::panel_width - o) * cpu::panel_width);
-          cpu::multiply(rows, dy.data() + o, w.outputs, cpu::float_panel{panel, cpu::panel_width}, depth, dx.data() + k, w.inputs,
-                        width, add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
+    index_t const strips = panels(w.inputs), block = std::min(output_block, panels(w.outputs) * cpu::panel_width);
+    float* const packed = threads.shared_scratch(cpu::packed_size(std::min(dy.extent(0), input_row_block), w.outputs) +
+                                                 (w.outputs / block + 1) * simd::lanes);
+    cpu::for_each_part(dy.extent(0), input_row_block, [&](index_t row, index_t rows) {
+      auto const packed_block = [&](index_t o) { return packed + rows * o + o / block * simd::lanes; };
+      threads.split((w.outputs + block - 1) / block, atmanrl::detail::row_grain(rows * block), [&](index_t begin, index_t end) {
+        for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
+          cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
+      });
+      index_t const grain = least_products / (rows * w.outputs * cpu::panel_width + 1) + 1;
+      threads.split_with_scratch(strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* panel) {
+        for (index_t s = begin; s < end; ++s) {
+          index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
+          for (index_t o = 0; o < w.outputs; o += block) {
+            index_t const depth = std::min(block, w.outputs - o);
+            for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
+              W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
+              prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
+              transpose_block(from, k, width, panel + (p * cpu::panel_width - o) * cpu::panel_width);
+            }
+            cpu::multiply_packed(rows, packed_block(o), cpu::float_panel{panel, cpu::panel_width}, depth, dx.row(row) + k, w.inputs, width,
+                                 add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
+          }
         }
-      }
+      });
     });
   }
 
@@ -116,8 +131,9 @@ struct kernels::matmul<cpu_backend> {
   }
 
  private:
-  static constexpr index_t row_block = 8 * cpu::tile_rows;      // rows of x that pass by a panel together
+  static constexpr index_t packed_floats = index_t{1} << 17;    // of x that are packed at a time: half of a large second-level cache
   static constexpr index_t output_block = 1024;                 // outputs of a transposed panel: 128 KiB
+  static constexpr index_t input_row_block = 384;               // rows of dy that share a transposed panel
   static constexpr index_t output_group = 8 * cpu::tile_rows;   // outputs that share a packed strip of x
   static constexpr index_t weight_row_block = 256;              // rows of a packed strip of x: 32 KiB
   static constexpr index_t least_products = index_t{1} << 16;   // multiply-adds that are worth a thread
@@ -143,6 +159,13 @@ struct kernels::matmul<cpu_backend> {
     });
   }
 
+  /// The next panel's block lies too far away for the processor to foresee.
+  template <class W>
+  static void prefetch_block(W const* p) {
+    constexpr index_t line = 64, bytes = cpu::panel_width * cpu::panel_width * index_t(sizeof(W));
+    for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(reinterpret_cast<char const*>(p) + i);
+  }
+
   /// target[output][32] = the panel's inputs [k, k + width), zero behind them; `target` has 32 rows.
   static void transpose_block(float const* panel, index_t k, index_t width, float* target) {
     cpu::transpose_to_panel(panel + k * cpu::panel_width, cpu::panel_width, width, cpu::panel_width, target);
@@ -153,12 +176,14 @@ struct kernels::matmul<cpu_backend> {
     for (index_t r = 0; r < cpu::panel_width; r += lanes) {
       for (index_t c = 0; c < cpu::panel_width; c += lanes) {
         simd::floats block[lanes];
+#pragma GCC unroll 8
         for (index_t i = 0; i < lanes; i += 2) {
           simd::words const pair = r + i < width ? simd::load(words + (r + i) / 2 * cpu::panel_width + c) : simd::words{};
           block[i] = simd::even_bf16(pair);
           block[i + 1] = simd::odd_bf16(pair);
         }
         simd::transpose(block);
+#pragma GCC unroll 16
         for (index_t i = 0; i < lanes; ++i) simd::store(target + (c + i) * cpu::panel_width + r, block[i]);
       }
     }

@@ -161,6 +161,7 @@ inline float min_lane(floats v) {
 /// Transposes the square whose rows are v[0 .. lanes).
 inline void transpose(floats (&v)[lanes]) {
   // Zipping row i with row i + lanes/2, log2(lanes) times, moves the index of the row into the lanes.
+#pragma GCC unroll 4
   for (int step = 1; step < lanes; step *= 2) {
     floats z[lanes];
 #pragma GCC unroll 8

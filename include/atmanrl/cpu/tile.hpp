@@ -164,17 +164,61 @@ void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth,
   });
 }
 
+/// Floats that `pack_rows` may write.
+constexpr index_t packed_size(index_t rows, index_t depth) { return rows * depth + simd::lanes; }
+
+/// Writes rows tile by tile in the order in which `multiply_packed` reads them, [tile][depth][rows of the tile]. Rows a
+/// multiple of 4 KiB apart would drive each other out of the first-level cache where they lie.
+inline void pack_rows(float const* source, index_t stride, index_t rows, index_t depth, float* target) {
+  using simd::lanes;
+  for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
+    float const* const from = source + first * stride;
+    float* const to = target + first * depth;
+    if (count == 1) return void(std::copy_n(from, depth, to));
+    for (index_t k = 0; k < depth; k += lanes) {
+      simd::floats block[lanes];
+      if (k + lanes <= depth) {
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) block[i] = i < count ? simd::load(from + i * stride + k) : simd::floats{};
+      } else {
+        for (int i = 0; i < lanes; ++i) block[i] = i < count ? simd::load_first(from + i * stride + k, depth - k) : simd::floats{};
+      }
+      simd::transpose(block);
+      // Whole vectors: what a store writes too much, the next ones overwrite.
+      for (index_t i = 0; i < std::min<index_t>(lanes, depth - k); ++i) simd::store(to + (k + i) * count, block[i]);
+    }
+  });
+}
+
+/// C = A B for rows that `pack_rows` wrote.
+template <class Panel>
+void multiply_packed(index_t rows, float const* packed, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+  for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
+    detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](packed + first * depth, count, b, depth, c + first * ldc, ldc, width,
+                                                                    how);
+  });
+}
+
 /// Writes the transpose of `source` (rows, columns) as (columns, 32): target[c * 32 + r]; rows up to 32 are filled with zero.
 inline void transpose_to_panel(float const* source, index_t stride, index_t rows, index_t columns, float* target) {
   using simd::lanes;
   for (index_t r = 0; r < panel_width; r += lanes) {
     for (index_t c = 0; c < columns; c += lanes) {
-      index_t const valid = std::min<index_t>(columns - c, lanes);
       simd::floats block[lanes];
-      for (index_t i = 0; i < lanes; ++i)
-        block[i] = r + i < rows ? simd::load_first(source + (r + i) * stride + c, valid) : simd::floats{};
-      simd::transpose(block);
-      for (index_t i = 0; i < valid; ++i) simd::store(target + (c + i) * panel_width + r, block[i]);
+      float const* const from = source + r * stride + c;
+      float* const to = target + c * panel_width + r;
+      if (r + lanes <= rows && c + lanes <= columns) {
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) block[i] = simd::load(from + i * stride);
+        simd::transpose(block);
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) simd::store(to + i * panel_width, block[i]);
+      } else {
+        index_t const valid = std::min<index_t>(columns - c, lanes);
+        for (int i = 0; i < lanes; ++i) block[i] = r + i < rows ? simd::load_first(from + i * stride, valid) : simd::floats{};
+        simd::transpose(block);
+        for (index_t i = 0; i < valid; ++i) simd::store(to + i * panel_width, block[i]);
+      }
     }
   }
 }

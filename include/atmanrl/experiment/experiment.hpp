@@ -59,9 +59,20 @@ class experiment {
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
   /// \throws file_error, usage_error for input that cannot be used; for a new run nothing has been written then
   /// \throws numeric_error when a value is not finite; names step, tensor and sample, and the files end with the last whole step
-  int run() { return options_.dtype == weight_dtype::bf16 ? run_with<bf16>() : run_with<float>(); }
+  int run() { return run_as(typename Traits::weights{}); }
 
  private:
+  template <class... Ws>
+  int run_as(weight_types<Ws...>) {
+    std::optional<int> status;
+    auto const attempt = [&]<class W>(W*) {
+      if (!status && (options_.dtype == weight_dtype::bf16) == std::is_same_v<W, bf16>) status = run_with<W>();
+    };
+    (attempt(static_cast<Ws*>(nullptr)), ...);
+    expects<usage_error>(status.has_value(), "--dtype: this program was not built for {}", options_.dtype == weight_dtype::bf16 ? "bf16" : "f32");
+    return *status;
+  }
+
   template <class W>
   int run_with() {
     using Model = llama<B, W>;
@@ -91,7 +102,7 @@ class experiment {
     // The weights are still those that the run began with.
     progress bar;
     auto const before = evaluation_of("before", model, words, task, shape, bar, interrupt);
-    if (before && !before->complete) return stopped(interrupt, 0, false, bar);
+    if (before && !before->complete) return stopped(interrupt, 0, bar);
 
     restored_lines lines;
     if (!options_.resume.empty()) {
@@ -101,10 +112,10 @@ class experiment {
     }
     run_files files(options_.out, lines.metrics, lines.completions, lines.timings);
     bool const finished = train(trainer, words, files, bar, interrupt);
-    if (!finished) return stopped(interrupt, trainer.steps(), true, bar);
+    if (!finished) return stopped(interrupt, trainer.steps(), bar);
 
     auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
-    if (after && !after->complete) return stopped(interrupt, trainer.steps(), true, bar);
+    if (after && !after->complete) return stopped(interrupt, trainer.steps(), bar);
     save_model(options_.out / "model", trainer.policy(), words, options_.model, options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
     std::string const table = closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
     write_file_atomically(options_.out / "summary.txt", table);
@@ -189,7 +200,7 @@ class experiment {
     return found;
   }
 
-  /// \returns false when a signal stopped it; a checkpoint of the last step is there in both cases
+  /// \returns false when a signal stopped it; the last step is saved in both cases
   template <class Trainer>
   bool train(Trainer& trainer, tokenizer const& words, run_files& files, progress& bar, interrupt_listener const& interrupt) {
     for (auto const& line : evaluation_timings_) files.timings.append(line);
@@ -198,15 +209,22 @@ class experiment {
       bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
     std::uint64_t saved = trainer.steps();
+    auto const save = [&] {
+      if (saved == trainer.steps() || options_.checkpoint_every == 0) return;
+      save_run(options_.out, trainer, files);
+      saved = trainer.steps();
+    };
     while (trainer.steps() < std::uint64_t(options_.steps) && !interrupt.caught()) {
-      grpo_step_report const report = step(trainer);
-      write_step(trainer, report, words, files, bar);
-      if (trainer.steps() % std::uint64_t(options_.checkpoint_every) == 0) {
-        save_run(options_.out, trainer, files);
-        saved = trainer.steps();
+      try {
+        write_step(trainer, step(trainer), words, files, bar);
+      } catch (numeric_error const&) {
+        // An inner pass that fails after another one has changed the weights leaves nothing that is worth saving.
+        if (trainer.policy().optimizer().steps() == trainer.steps() * std::uint64_t(options_.inner_passes)) save();
+        throw;
       }
+      if (options_.checkpoint_every > 0 && trainer.steps() % std::uint64_t(options_.checkpoint_every) == 0) save();
     }
-    if (saved != trainer.steps()) save_run(options_.out, trainer, files);
+    save();
     bar.clear();
     return trainer.steps() >= std::uint64_t(options_.steps);
   }
@@ -254,9 +272,10 @@ class experiment {
                                         report.seconds.sampling + report.seconds.reward + report.seconds.update));
   }
 
-  int stopped(interrupt_listener const& interrupt, std::uint64_t steps, bool saved, progress& bar) const {
-    bar.say(fmt::format("stopped {}; continue with --resume {}", saved ? fmt::format("after step {}, which is saved", steps) : std::string("before the first step"),
-                        options_.out.string()));
+  int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const {
+    bool const lost = steps > 0 && options_.checkpoint_every == 0;
+    bar.say(fmt::format("stopped after {} of {} steps; {} --resume {}", steps, options_.steps,
+                        lost ? "nothing was saved (--checkpoint-every 0), start again with" : "continue with", options_.out.string()));
     return 128 + interrupt.caught();
   }
 

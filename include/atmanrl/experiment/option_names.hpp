@@ -156,7 +156,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
   f("eval-samples", o.eval_samples, "completions per evaluation question");
-  f("checkpoint-every", o.checkpoint_every, "steps between checkpoints");
+  f("checkpoint-every", o.checkpoint_every, "steps between checkpoints; 0: none, and the run cannot be resumed");
   f("out", o.out, "folder for the run's files");
 }
 

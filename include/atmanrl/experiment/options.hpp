@@ -52,7 +52,7 @@ struct experiment_options {
 
   int eval_questions = 64;  ///< before and after; 0: no evaluation
   int eval_samples = 4;     ///< completions per question
-  int checkpoint_every = 10;
+  int checkpoint_every = 10;  ///< steps; 0: no checkpoints, so that the run cannot be resumed
 
   std::filesystem::path out;     ///< folder of the run's files; must not exist or be empty
   std::filesystem::path resume;  ///< folder of a run to continue; empty: a new run
@@ -97,7 +97,7 @@ inline void validate(experiment_options const& o) {
   at_least("activation-mib", o.activation_mib, 1);
   at_least("eval-questions", o.eval_questions, 0);
   at_least("eval-samples", o.eval_samples, 1);
-  at_least("checkpoint-every", o.checkpoint_every, 1);
+  at_least("checkpoint-every", o.checkpoint_every, 0);
 }
 
 }  // namespace atmanrl

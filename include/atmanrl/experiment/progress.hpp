@@ -84,7 +84,7 @@ class progress {
   std::string rate(double part = 0) const {
     double const seconds = elapsed(), pieces = double(done_ - first_) + part;
     std::string out = seconds > 0 && tokens_ > 0 ? fmt::format("{:.0f} tokens/s", double(tokens_) / seconds) : std::string();
-    if (pieces > 0) out += fmt::format("{}{} left", out.empty() ? "" : ", ", format_duration(seconds / pieces * (double(units_ - done_) - part)));
+    if (pieces > 0 && done_ < units_) out += fmt::format("{}{} left", out.empty() ? "" : ", ", format_duration(seconds / pieces * (double(units_ - done_) - part)));
     return out;
   }
 

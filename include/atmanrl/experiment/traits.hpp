@@ -23,11 +23,16 @@ inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) {
   return (named && *named ? std::filesystem::path(named) : std::filesystem::path("data")) / "gsm8k";
 }
 
+/// Storage types of the matrices that a program is compiled for; `--dtype` chooses among them.
+template <class... Ws>
+struct weight_types {};
+
 /// Word problems with a numeric answer behind "####": GSM8K, or generated ones in its style.
 /// \tparam B  backend
 template <class B = cpu_backend>
 struct gsm8k_traits {
   using backend = B;
+  using weights = weight_types<float, bf16>;
   using task = any_task;
   using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency>;
   using advantage = advantages::mean_centered;
@@ -62,8 +67,8 @@ typename Traits::reward make_traits_reward(experiment_options const& o) {
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.
 template <class Traits>
 consteval bool explain_traits() {
-  if constexpr (!requires { typename Traits::backend; typename Traits::task; typename Traits::reward; typename Traits::advantage; typename Traits::loss; typename Traits::sampler; })
-    static_assert(always_false<Traits>, "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for some of backend, task, reward, advantage, loss, sampler (see docs/extending.md#traits)");
+  if constexpr (!requires { typename Traits::backend; typename Traits::weights; typename Traits::task; typename Traits::reward; typename Traits::advantage; typename Traits::loss; typename Traits::sampler; })
+    static_assert(always_false<Traits>, "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md#traits)");
   else if constexpr (!requires(experiment_options const& o) { { Traits::make_task(o) } -> std::convertible_to<typename Traits::task>; })
     static_assert(always_false<Traits>, "atmanrl: traits with a task of their own need `static task make_task(atmanrl::experiment_options const&)`");
   return true;

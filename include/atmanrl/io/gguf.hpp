@@ -9,19 +9,19 @@
 #include <atmanrl/io/dtype.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/gguf_dequantize.hpp>
+#include <atmanrl/io/gguf_value.hpp>
 
 #include <algorithm>
-#include <concepts>
-#include <limits>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace atmanrl {
@@ -33,58 +33,6 @@ struct gguf_tensor {
   std::vector<index_t> shape;  ///< outermost first, as Hugging Face has it (the file stores it innermost first)
   std::span<std::byte const> bytes;
 };
-
-namespace detail {
-
-enum class gguf_kind : std::uint32_t {
-  u8 = 0,
-  i8 = 1,
-  u16 = 2,
-  i16 = 3,
-  u32 = 4,
-  i32 = 5,
-  f32 = 6,
-  boolean = 7,
-  string = 8,
-  array = 9,
-  u64 = 10,
-  i64 = 11,
-  f64 = 12
-};
-
-/// Bytes of one value of a kind; for strings and arrays the least that one can take.
-constexpr std::uint64_t gguf_kind_bytes(gguf_kind kind) {
-  constexpr std::array<std::uint8_t, 13> bytes{1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
-  return bytes[std::size_t(kind)];
-}
-
-/// A metadata value as it lies in the file. Strings are views into the mapping.
-struct gguf_value;
-using gguf_strings = std::vector<std::string_view>;
-struct gguf_numbers {
-  gguf_kind kind;
-  std::span<std::byte const> bytes;
-  std::size_t size() const { return bytes.size() / gguf_kind_bytes(kind); }
-};
-struct gguf_nested {
-  std::vector<gguf_value> items;
-};
-struct gguf_value {
-  std::variant<std::int64_t, std::uint64_t, double, bool, std::string_view, gguf_strings, gguf_numbers, gguf_nested> as;
-};
-
-template <class T>
-struct vector_item {};
-template <class T>
-struct vector_item<std::vector<T>> {
-  using type = T;
-};
-template <class T>
-concept VectorOfItems = requires {
-  typename vector_item<T>::type;
-};
-
-}  // namespace detail
 
 /// An open GGUF file.
 class gguf_file {
@@ -117,7 +65,7 @@ class gguf_file {
   std::optional<T> find(std::string_view key) const {
     auto const at = metadata_.find(key);
     if (at == metadata_.end()) return std::nullopt;
-    return convert<T>(key, at->second);
+    return detail::gguf_conversion{name_, key}.to<T>(at->second);
   }
   /// As find, but a missing key is a file_error.
   template <class T>
@@ -294,90 +242,6 @@ class gguf_file {
       end = offsets[i] + sizes[i];
     }
     expects<file_error>(data.size() - end < alignment, "{}: {} bytes follow the last tensor", name_, data.size() - end);
-  }
-
-  [[noreturn]] void wrong_kind(std::string_view key, char const* wanted) const {
-    fail<file_error>("{}: the metadata key {} is not {}", name_, detail::printable(key), wanted);
-  }
-
-  template <class T, class From>
-  T checked(std::string_view key, From from) const {
-    if constexpr (std::same_as<T, bool>) {
-      if constexpr (std::same_as<From, bool>) return from;
-      wrong_kind(key, "a truth value");
-    } else if constexpr (std::integral<T>) {
-      if constexpr (std::integral<From> && !std::same_as<From, bool>) {
-        expects<file_error>(std::in_range<T>(from), "{}: the metadata key {} is {}, which is out of range", name_,
-                            detail::printable(key), from);
-        return T(from);
-      }
-      wrong_kind(key, "a whole number");
-    } else if constexpr (std::floating_point<T>) {
-      if constexpr (std::is_arithmetic_v<From> && !std::same_as<From, bool>) return T(from);
-      wrong_kind(key, "a number");
-    } else {
-      if constexpr (std::same_as<From, std::string_view>) return T(from);
-      wrong_kind(key, "a text");
-    }
-  }
-
-  template <class T>
-  T checked_number(std::string_view key, detail::gguf_numbers const& list, std::size_t i) const {
-    std::byte const* const at = list.bytes.data() + i * detail::gguf_kind_bytes(list.kind);
-    switch (list.kind) {
-      case kind::u8:
-        return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint8_t>(at)));
-      case kind::i8:
-        return checked<T>(key, std::int64_t(detail::load_unaligned<std::int8_t>(at)));
-      case kind::u16:
-        return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint16_t>(at)));
-      case kind::i16:
-        return checked<T>(key, std::int64_t(detail::load_unaligned<std::int16_t>(at)));
-      case kind::u32:
-        return checked<T>(key, std::uint64_t(detail::load_unaligned<std::uint32_t>(at)));
-      case kind::i32:
-        return checked<T>(key, std::int64_t(detail::load_unaligned<std::int32_t>(at)));
-      case kind::u64:
-        return checked<T>(key, detail::load_unaligned<std::uint64_t>(at));
-      case kind::i64:
-        return checked<T>(key, detail::load_unaligned<std::int64_t>(at));
-      case kind::f32:
-        return checked<T>(key, double(detail::load_unaligned<float>(at)));
-      case kind::f64:
-        return checked<T>(key, detail::load_unaligned<double>(at));
-      case kind::boolean:
-        return checked<T>(key, detail::load_unaligned<std::uint8_t>(at) != 0);
-      default:
-        wrong_kind(key, "a list of numbers");
-    }
-  }
-
-  template <class T>
-  T convert(std::string_view key, value const& v) const {
-    if constexpr (detail::VectorOfItems<T>) {
-      using item = typename detail::vector_item<T>::type;
-      T out;
-      if (auto const* const strings = std::get_if<detail::gguf_strings>(&v.as)) {
-        out.reserve(strings->size());
-        for (std::string_view const s : *strings) out.push_back(checked<item>(key, s));
-      } else if (auto const* const numbers = std::get_if<detail::gguf_numbers>(&v.as)) {
-        out.reserve(numbers->size());
-        for (std::size_t i = 0; i < numbers->size(); ++i) out.push_back(checked_number<item>(key, *numbers, i));
-      } else {
-        wrong_kind(key, "a list");
-      }
-      return out;
-    } else {
-      return std::visit(
-          [&]<class From>(From const& from) -> T {
-            if constexpr (std::is_arithmetic_v<From> || std::same_as<From, std::string_view>) {
-              return checked<T>(key, from);
-            } else {
-              wrong_kind(key, "a single value");
-            }
-          },
-          v.as);
-    }
   }
 
   std::shared_ptr<mapped_file const> file_;

@@ -7,6 +7,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/file.hpp>
+#include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/io/safetensors.hpp>

@@ -31,10 +31,10 @@ struct sft_options {
 
 /// What one update did.
 struct sft_report {
-  std::uint64_t step = 0;       ///< counts from 1
-  double loss = 0;              ///< nats per completion token, before the update
+  std::uint64_t step = 0;  ///< counts from 1
+  double loss = 0;         ///< nats per completion token, before the update
   double learning_rate = 0;
-  double gradient_norm = 0;     ///< before clipping
+  double gradient_norm = 0;  ///< before clipping
   index_t completion_tokens = 0, rows = 0;
 };
 
@@ -62,16 +62,16 @@ class sft_trainer {
   }
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
-  /// \throws usage_error for an example without prompt or completion, numeric_error when the loss or the gradient is not
-  ///         finite; the weights are then as they were before
+  /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
+  ///         not finite, and the weights are then as they were before
   sft_report step(std::span<sft_example const> batch) {
     expects<usage_error>(!batch.empty(), "sft: a batch without examples");
     sft_report report{.step = optimizer_.steps() + 1};
     report.learning_rate = options_.optimizer.learning_rate * schedule_(report.step - 1, options_.steps);
     for (std::size_t i = 0; i < batch.size(); ++i) {
       expects<usage_error>(!batch[i].prompt.empty() && !batch[i].completion.empty(),
-                           "sft: example {} of step {} has {} prompt and {} completion tokens; both are needed", i, report.step,
-                           batch[i].prompt.size(), batch[i].completion.size());
+                           "sft: example {} of step {} has {} prompt and {} completion tokens; both are needed", i,
+                           report.step, batch[i].prompt.size(), batch[i].completion.size());
       report.completion_tokens += index_t(batch[i].completion.size());
     }
     gradient_.fill_zero();
@@ -81,8 +81,8 @@ class sft_trainer {
       accumulate(batch.subspan(first, last - first), first, report);
     }
     report.gradient_norm = clip_gradient_norm(model_.backend(), gradient_.view(), options_.max_gradient_norm);
-    expects<numeric_error>(std::isfinite(report.gradient_norm), "sft: the gradient of step {} is not finite (norm {})", report.step,
-                           report.gradient_norm);
+    expects<numeric_error>(std::isfinite(report.gradient_norm), "sft: the gradient of step {} is not finite (norm {})",
+                           report.step, report.gradient_norm);
     optimizer_.step(master_.view(), gradient_.cview(), report.learning_rate);
     model_.assign(master_.cview());
     return report;
@@ -90,12 +90,14 @@ class sft_trainer {
 
   /// All remaining updates.
   /// \param next     `sft_example operator()(std::uint64_t index)`: the example of that number
-  /// \param on_step  `void operator()(sft_report const&)` after each update; one that returns bool ends the run with false
+  /// \param on_step  `void operator()(sft_report const&)` after each update; one that returns bool ends the
+  ///                 run with false
   template <class Next, class OnStep>
   void run(Next&& next, OnStep&& on_step) {
     std::vector<sft_example> batch(std::size_t(options_.batch_size));
     while (optimizer_.steps() < options_.steps) {
-      for (std::size_t i = 0; i < batch.size(); ++i) batch[i] = next(optimizer_.steps() * std::uint64_t(batch.size()) + i);
+      for (std::size_t i = 0; i < batch.size(); ++i)
+        batch[i] = next(optimizer_.steps() * std::uint64_t(batch.size()) + i);
       sft_report const report = step(batch);
       if constexpr (std::is_void_v<decltype(on_step(report))>) {
         on_step(report);

@@ -42,7 +42,8 @@ class arithmetic {
   index_t evaluation_size() const { return 1000000; }
   task_item evaluation_item(index_t index) const {
     expects<shape_error>(index >= 0 && index < evaluation_size(), "evaluation item {} of {}", index, evaluation_size());
-    return generate(random_key{0, evaluation_stream, std::uint32_t(index), 0, 0}, true, fmt::format("arithmetic-evaluation-{}", index));
+    return generate(random_key{0, evaluation_stream, std::uint32_t(index), 0, 0}, true,
+                    fmt::format("arithmetic-evaluation-{}", index));
   }
 
   /// "Question: ...\nAnswer:", or one user turn with instructions where the tokenizer has a chat template.
@@ -124,9 +125,12 @@ class arithmetic {
     return list[std::size_t(draw.between(0, int(N) - 1))];
   }
 
-  static std::string equation(int left, step const& s) { return fmt::format("{}{}{}={}", left, s.sign, s.operand, s.result); }
+  static std::string equation(int left, step const& s) {
+    return fmt::format("{}{}{}={}", left, s.sign, s.operand, s.result);
+  }
 
-  static std::string fill(std::string_view sentence, words const& w, random_stream& draw, int number, std::string_view equation = {}) {
+  static std::string fill(std::string_view sentence, words const& w, random_stream& draw, int number,
+                          std::string_view equation = {}) {
     std::string out;
     for (std::size_t i = 0; i < sentence.size(); ++i) {
       if (sentence[i] != '{') {
@@ -134,17 +138,38 @@ class arithmetic {
         continue;
       }
       switch (sentence[i + 1]) {
-        case 'n': out += w.who->name; break;
-        case 'o': out += w.other; break;
-        case 'i': out += w.objects; break;
-        case 'h': out += w.who->he; break;
-        case 'H': out += w.who->he == "he" ? "He" : "She"; break;
-        case 'm': out += w.who->him; break;
-        case 's': out += w.who->his; break;
-        case 'c': out += choose(draw, arithmetic_text::colours); break;
-        case 'x': out += fmt::format("{}", number); break;
-        case 'e': out += equation; break;
-        default: fail("the sentence \"{}\" has an unknown placeholder", sentence);
+        case 'n':
+          out += w.who->name;
+          break;
+        case 'o':
+          out += w.other;
+          break;
+        case 'i':
+          out += w.objects;
+          break;
+        case 'h':
+          out += w.who->he;
+          break;
+        case 'H':
+          out += w.who->he == "he" ? "He" : "She";
+          break;
+        case 'm':
+          out += w.who->him;
+          break;
+        case 's':
+          out += w.who->his;
+          break;
+        case 'c':
+          out += choose(draw, arithmetic_text::colours);
+          break;
+        case 'x':
+          out += fmt::format("{}", number);
+          break;
+        case 'e':
+          out += equation;
+          break;
+        default:
+          fail("the sentence \"{}\" has an unknown placeholder", sentence);
       }
       i += 2;
     }
@@ -166,8 +191,8 @@ class arithmetic {
     std::vector<std::string> chain;
     int value = p.start;
     for (step const& s : p.steps) {
-      std::string_view const told = s.sign == '+'   ? choose(draw, arithmetic_text::question_plus)
-                                    : s.sign == '-' ? choose(draw, arithmetic_text::question_minus)
+      std::string_view const told = s.sign == '+'    ? choose(draw, arithmetic_text::question_plus)
+                                    : s.sign == '-'  ? choose(draw, arithmetic_text::question_minus)
                                     : s.operand == 2 ? choose(draw, arithmetic_text::question_double)
                                                      : choose(draw, arithmetic_text::question_triple);
       question += ' ' + fill(told, w, draw, s.operand);

@@ -44,22 +44,22 @@ inline constexpr auto question_end = std::to_array<std::string_view>(
 /// First sentence of some chains; no filler, because the first step takes its number from it.
 inline constexpr std::string_view chain_start = "{n} starts with {x} {i}.";
 inline constexpr std::string_view chain_start_mark = "starts with";
-inline constexpr auto chain_steps = std::to_array<std::string_view>(
-    {"{e}.", "Then {e}.", "So {e}.", "Now {e}.", "Next {e}.", "That makes {e} {i}.", "So {h} has {e} {i}.",
-     "After that there are {e} {i}."});
+inline constexpr auto chain_steps =
+    std::to_array<std::string_view>({"{e}.", "Then {e}.", "So {e}.", "Now {e}.", "Next {e}.", "That makes {e} {i}.",
+                                     "So {h} has {e} {i}.", "After that there are {e} {i}."});
 inline constexpr auto filler_plain = std::to_array<std::string_view>(
-    {"Let us think step by step.", "This is a nice problem.", "We must be careful here.", "I like this kind of problem.",
-     "{n} is happy today.", "{n} likes {i} a lot.", "{H} likes the colour {c}.", "The weather is nice today.",
-     "{o} is a good friend.", "{H} keeps them in {s} {c} box."});
-inline constexpr auto filler_number = std::to_array<std::string_view>(
-    {"The shop opens at {x}.", "It is day {x} of the year.", "The bus costs {x} coins.", "{n} lives at number {x}.",
-     "{o} is {x} years old."});
+    {"Let us think step by step.", "This is a nice problem.", "We must be careful here.",
+     "I like this kind of problem.", "{n} is happy today.", "{n} likes {i} a lot.", "{H} likes the colour {c}.",
+     "The weather is nice today.", "{o} is a good friend.", "{H} keeps them in {s} {c} box."});
+inline constexpr auto filler_number =
+    std::to_array<std::string_view>({"The shop opens at {x}.", "It is day {x} of the year.", "The bus costs {x} coins.",
+                                     "{n} lives at number {x}.", "{o} is {x} years old."});
 /// Irrelevant equations are told from steps by this word.
 inline constexpr std::string_view filler_equation_mark = "Note";
-inline constexpr auto filler_equation =
-    std::to_array<std::string_view>({"Note that {e}.", "Note also that {e}."});
+inline constexpr auto filler_equation = std::to_array<std::string_view>({"Note that {e}.", "Note also that {e}."});
 
-inline constexpr std::string_view begin_of_text = "<|begin_of_text|>", end_of_text = "<|end_of_text|>", padding = "<|pad|>";
+inline constexpr std::string_view begin_of_text = "<|begin_of_text|>", end_of_text = "<|end_of_text|>",
+                                  padding = "<|pad|>";
 
 /// Digits and signs stand alone, words take the space before them along, as in byte-level tokenizers of large models.
 inline constexpr std::string_view split_pattern = R"(\p{N}| ?\p{L}+|[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+)";

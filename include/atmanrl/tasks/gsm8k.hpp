@@ -27,19 +27,22 @@ class gsm8k {
   /// \throws file_error "FILE:LINE: ..." for a line that is no item, usage_error when there are fewer examples than
   ///         `few_shot` asks for
   explicit gsm8k(std::filesystem::path const& folder, gsm8k_options options = {}) : options_(options) {
-    expects<usage_error>(options.few_shot >= 0 && options.few_shot <= 64, "gsm8k: {} worked examples; 0 to 64 are possible",
-                         options.few_shot);
+    expects<usage_error>(options.few_shot >= 0 && options.few_shot <= 64,
+                         "gsm8k: {} worked examples; 0 to 64 are possible", options.few_shot);
     auto files = std::make_shared<contents>();
     std::vector<task_item> train = read(folder / "train.jsonl", "gsm8k-train");
     files->test = read(folder / "test.jsonl", "gsm8k-test");
     for (task_item& item : train) {
       bool const example = int(files->shots.size()) < options.few_shot && is_short(item);
-      if (example) files->shots.push_back({std::move(item.question), std::move(item.solution)});
-      else files->train.push_back(std::move(item));
+      if (example)
+        files->shots.push_back({std::move(item.question), std::move(item.solution)});
+      else
+        files->train.push_back(std::move(item));
     }
-    expects<usage_error>(int(files->shots.size()) == options.few_shot && !files->train.empty(),
-                         "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items",
-                         options.few_shot, (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
+    expects<usage_error>(
+        int(files->shots.size()) == options.few_shot && !files->train.empty(),
+        "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items",
+        options.few_shot, (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
     files_ = std::move(files);
   }
 
@@ -93,8 +96,8 @@ class gsm8k {
       std::size_t const mark = answer.find("####");
       expects<file_error>(mark != std::string::npos, "{}:{}: the answer has no ####", path.string(), number);
       auto truth = to_canonical_number(std::string_view(answer).substr(mark + 4));
-      expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(), number,
-                          answer.substr(mark + 4, 40));
+      expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(),
+                          number, answer.substr(mark + 4, 40));
       task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
       item.solution = without_calculator(std::string_view(answer).substr(0, mark)) + "#### " + item.answer;
       all.push_back(std::move(item));

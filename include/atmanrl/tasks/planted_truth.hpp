@@ -23,7 +23,7 @@ struct planted_truth {
 namespace detail {
 
 struct chain_equation {
-  std::size_t first, last;            // bytes of the result
+  std::size_t first, last;  // bytes of the result
   std::string result;
   std::vector<std::string> operands;  // numbers on the left
 };
@@ -35,11 +35,13 @@ inline std::vector<std::pair<std::size_t, std::size_t>> sentence_ranges(std::str
   std::vector<std::pair<std::size_t, std::size_t>> out;
   std::size_t first = 0;
   auto const close = [&](std::size_t end) {
-    if (text.substr(first, end - first).find_first_not_of(" \t\r\n") != std::string_view::npos) out.emplace_back(first, end);
+    if (text.substr(first, end - first).find_first_not_of(" \t\r\n") != std::string_view::npos)
+      out.emplace_back(first, end);
     first = end;
   };
   for (std::size_t i = 0; i < text.size(); ++i) {
-    bool const decimal = text[i] == '.' && i > 0 && i + 1 < text.size() && is_ascii_digit(text[i - 1]) && is_ascii_digit(text[i + 1]);
+    bool const decimal =
+        text[i] == '.' && i > 0 && i + 1 < text.size() && is_ascii_digit(text[i - 1]) && is_ascii_digit(text[i + 1]);
     if (std::string_view(".!?\n").find(text[i]) != std::string_view::npos && !decimal) close(i + 1);
   }
   close(text.size());

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// How a question is put to a model, how the model would answer it, and how a numeric answer is graded. Instruct models get
-/// their chat template; base models get the "Question: ... Answer:" form.
+/// How a question is put to a model, how the model would answer it, and how a numeric answer is graded. Instruct models
+/// get their chat template; base models get the "Question: ... Answer:" form.
 
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/answer.hpp>
@@ -65,7 +65,8 @@ std::vector<int> question_prompt(K const& tokenizer, prompt_style const& style, 
 /// "Answer:".
 template <Tokenizer K>
 std::vector<int> reference_completion(K const& tokenizer, prompt_style const& style, std::string_view solution) {
-  return tokenizer.encode(style.format(tokenizer) == chat_format::plain ? ' ' + std::string(solution) : std::string(solution));
+  return tokenizer.encode(style.format(tokenizer) == chat_format::plain ? ' ' + std::string(solution)
+                                                                        : std::string(solution));
 }
 
 /// Numbers are compared as numbers: "31,800" is "31800.00".

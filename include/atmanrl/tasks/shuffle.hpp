@@ -13,9 +13,10 @@
 namespace atmanrl {
 
 /// Element `i` of permutation number `epoch` of [0, size) under `seed`: a four-round Feistel network over the next even
-/// power of two, walked until it lands inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains", method 2).
+/// power of two, walked until it lands inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
 inline index_t shuffled(index_t size, std::uint64_t seed, std::uint64_t epoch, index_t i) {
-  expects<shape_error>(size > 0 && size < index_t{1} << 31 && i >= 0 && i < size, "element {} of a permutation of {}", i, size);
+  expects<shape_error>(size > 0 && size < index_t{1} << 31 && i >= 0 && i < size, "element {} of a permutation of {}",
+                       i, size);
   int const half = (int(std::bit_width(std::uint64_t(size - 1))) + 1) / 2;
   if (half == 0) return 0;
   std::uint32_t const mask = (std::uint32_t{1} << half) - 1;

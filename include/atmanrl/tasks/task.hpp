@@ -76,21 +76,23 @@ concept delimits_answers = requires(T const t, task_item const& item) {
 /// A source of questions. All calls are const and safe from several threads.
 ///  - `training_item(seed, index)`: endless; files are shuffled by the seed, epoch after epoch.
 ///  - `evaluation_item(i)`, i < `evaluation_size()`: held out, never a training item of any seed.
-///  - `prompt(item, tokenizer)`: the ids a completion continues; begin-of-text exactly once where the tokenizer has one,
-///    through the chat template where it has one.
+///  - `prompt(item, tokenizer)`: the ids a completion continues; begin-of-text exactly once where the tokenizer
+///    has one, through the chat template where it has one.
 ///  - `grade(item, completion)`: what the completion's text says and whether it is right.
 ///  - `delimiter()`: what the prompt asks for in front of the answer.
 ///  - `answer_text(item)`: the true answer as it is written behind the delimiter.
 /// Optional: `delimiter_text()`, the delimiter with the white space that completions put around it.
 template <class T>
 concept Task = detail::names_itself<T> && detail::has_training_items<T> && detail::has_evaluation_items<T> &&
-               detail::writes_prompts<T> && detail::grades<T> && detail::delimits_answers<T>;
+    detail::writes_prompts<T> && detail::grades<T> && detail::delimits_answers<T>;
 
 /// The delimiter as completions of this task write it: "\n#### " for instance.
 template <Task T>
 std::string delimiter_text(T const& task) {
-  if constexpr (requires { task.delimiter_text(); }) return std::string(task.delimiter_text());
-  else return std::string(task.delimiter()) + ' ';
+  if constexpr (requires { task.delimiter_text(); })
+    return std::string(task.delimiter_text());
+  else
+    return std::string(task.delimiter()) + ' ';
 }
 
 namespace detail {
@@ -99,17 +101,28 @@ template <class T>
 consteval bool explain_task() {
   if constexpr (!Task<T>) {
     if constexpr (!names_itself<T>)
-      static_assert(always_false<T>, "atmanrl: not a task: it needs `std::string_view name() const` (see docs/extending.md#tasks)");
+      static_assert(always_false<T>,
+                    "atmanrl: not a task: it needs `std::string_view name() const` (see docs/extending.md#tasks)");
     else if constexpr (!has_training_items<T>)
-      static_assert(always_false<T>, "atmanrl: the task needs `atmanrl::task_item training_item(std::uint64_t seed, std::uint64_t index) const`");
+      static_assert(
+          always_false<T>,
+          "atmanrl: the task needs `atmanrl::task_item training_item(std::uint64_t seed, std::uint64_t index) const`");
     else if constexpr (!has_evaluation_items<T>)
-      static_assert(always_false<T>, "atmanrl: the task needs `atmanrl::index_t evaluation_size() const` and `atmanrl::task_item evaluation_item(atmanrl::index_t) const`");
+      static_assert(always_false<T>,
+                    "atmanrl: the task needs `atmanrl::index_t evaluation_size() const` and `atmanrl::task_item "
+                    "evaluation_item(atmanrl::index_t) const`");
     else if constexpr (!writes_prompts<T>)
-      static_assert(always_false<T>, "atmanrl: the task needs `template <atmanrl::Tokenizer K> std::vector<int> prompt(atmanrl::task_item const&, K const&) const`");
+      static_assert(always_false<T>,
+                    "atmanrl: the task needs `template <atmanrl::Tokenizer K> std::vector<int> "
+                    "prompt(atmanrl::task_item const&, K const&) const`");
     else if constexpr (!grades<T>)
-      static_assert(always_false<T>, "atmanrl: the task needs `atmanrl::graded_answer grade(atmanrl::task_item const&, std::string_view completion) const`");
+      static_assert(always_false<T>,
+                    "atmanrl: the task needs `atmanrl::graded_answer grade(atmanrl::task_item const&, std::string_view "
+                    "completion) const`");
     else
-      static_assert(always_false<T>, "atmanrl: the task needs `std::string_view delimiter() const` and `std::string answer_text(atmanrl::task_item const&) const`");
+      static_assert(always_false<T>,
+                    "atmanrl: the task needs `std::string_view delimiter() const` and `std::string "
+                    "answer_text(atmanrl::task_item const&) const`");
   }
   return true;
 }

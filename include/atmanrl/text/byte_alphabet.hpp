@@ -18,8 +18,7 @@ namespace detail {
 constexpr std::array<char32_t, 256> make_byte_characters() {
   std::array<char32_t, 256> out{};
   char32_t next = 0x100;
-  for (char32_t b = 0; b < 256; ++b)
-    out[b] = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174 ? b : next++;
+  for (char32_t b = 0; b < 256; ++b) out[b] = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174 ? b : next++;
   return out;
 }
 

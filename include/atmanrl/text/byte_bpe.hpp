@@ -89,9 +89,9 @@ class byte_bpe {
     return std::nullopt;
   }
 
-  /// Ids of plain text. Tokens of kind `added` are found in it, as both Hugging Face and llama.cpp do; `special` ones are
-  /// not, so that nobody can put a control token into a text.
-  /// \throws usage_error when the vocabulary lacks a byte, or a text would first have to be normalised
+  /// Ids of plain text. Tokens of kind `added` are found in it, as both Hugging Face and llama.cpp do; `special` ones
+  /// are not, so that nobody can put a control token into a text. \throws usage_error when the vocabulary lacks a byte,
+  /// or a text would first have to be normalised
   std::vector<int> encode(std::string_view text) const { return encode(text, false); }
   std::vector<int> encode_with_specials(std::string_view text) const { return encode(text, true); }
 
@@ -112,12 +112,14 @@ class byte_bpe {
     detail::pair_merging<int> merging;
   };
 
-  static std::uint64_t pair_key(int left, int right) { return std::uint64_t(std::uint32_t(left)) << 32 | std::uint32_t(right); }
+  static std::uint64_t pair_key(int left, int right) {
+    return std::uint64_t(std::uint32_t(left)) << 32 | std::uint32_t(right);
+  }
   std::string_view bytes_of(int id) const { return spec_.tokens[std::size_t(id)]; }
   token_kind kind_of(int id) const { return spec_.kinds[std::size_t(id)]; }
   void checked(int id) const {
-    expects<usage_error>(id >= 0 && std::size_t(id) < spec_.tokens.size(), "token id {} is not below the {} tokens of {}",
-                         id, spec_.tokens.size(), spec_.origin);
+    expects<usage_error>(id >= 0 && std::size_t(id) < spec_.tokens.size(),
+                         "token id {} is not below the {} tokens of {}", id, spec_.tokens.size(), spec_.origin);
   }
 
   void add_token(int id) {
@@ -191,7 +193,8 @@ class byte_bpe {
     work.symbols.clear();
     for (char const c : piece) {
       int const id = byte_ids_[std::uint8_t(c)];
-      expects<usage_error>(id >= 0, "the vocabulary of {} has no token for byte 0x{:02X}", spec_.origin, std::uint8_t(c));
+      expects<usage_error>(id >= 0, "the vocabulary of {} has no token for byte 0x{:02X}", spec_.origin,
+                           std::uint8_t(c));
       work.symbols.push_back(id);
     }
     auto const find = [&](int left, int right) -> std::optional<ranked_merge> {
@@ -204,7 +207,8 @@ class byte_bpe {
   void expect_normal_form(std::string_view text) const {
     if (auto const odd = first_not_surely_nfc(text))
       fail<usage_error>(
-          "{} wants text in Unicode normal form C, and U+{:04X} at byte {} may need normalising, which is not done here",
+          "{} wants text in Unicode normal form C, and U+{:04X} at byte {} may need normalising, which is not done "
+          "here",
           spec_.origin, std::uint32_t(odd->code), odd->offset);
   }
 
@@ -212,7 +216,7 @@ class byte_bpe {
   std::array<int, 256> byte_ids_{};
   std::unordered_map<std::uint64_t, ranked_merge> merges_;
   std::unordered_map<std::string, int, text_hash, std::equal_to<>> words_;  // filled for ignore_merges only
-  std::array<std::vector<int>, 256> added_;          // added and special tokens by first byte, longest first
+  std::array<std::vector<int>, 256> added_;  // added and special tokens by first byte, longest first
   std::vector<split_pattern> splits_;
 };
 

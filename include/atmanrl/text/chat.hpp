@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Conversations as token ids. The control tokens come from here by id; the text of a message is encoded plainly, so that
-/// a "<|eot_id|>" typed by a user stays text and cannot end a turn. (The Jinja templates of the models render one string
-/// and parse it whole; for text without control tokens the ids are the same.)
+/// Conversations as token ids. The control tokens come from here by id; the text of a message is encoded plainly, so
+/// that a "<|eot_id|>" typed by a user stays text and cannot end a turn. (The Jinja templates of the models render one
+/// string and parse it whole; for text without control tokens the ids are the same.)
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/text/tokenizer_concept.hpp>
@@ -83,7 +83,8 @@ class chat_writer {
 };
 
 template <Tokenizer T>
-std::vector<int> encode_llama3_chat(T const& tokenizer, std::span<chat_message const> messages, bool add_generation_prompt) {
+std::vector<int> encode_llama3_chat(T const& tokenizer, std::span<chat_message const> messages,
+                                    bool add_generation_prompt) {
   chat_writer<T> out(tokenizer);
   auto const header = [&](std::string_view role) {
     out.token("<|start_header_id|>");
@@ -135,7 +136,8 @@ std::vector<int> encode_chatml(T const& tokenizer, std::span<chat_message const>
 }  // namespace detail
 
 /// Token ids of a conversation, with exactly one begin-of-text token where the model has one.
-///  - `llama3`: as the template of Llama-3.2-Instruct renders it: always a system header with the knowledge and the pinned
+///  - `llama3`: as the template of Llama-3.2-Instruct renders it: always a system header with the knowledge and the
+///  pinned
 ///    date, contents trimmed.
 ///  - `chatml`: as the template of SmolLM2-Instruct renders it, with that model's system message where none is given;
 ///    for another model give one.
@@ -168,8 +170,12 @@ std::vector<int> chat_stop_ids(T const& tokenizer, chat_format format) {
       if (auto const id = tokenizer.token_id(name)) out.push_back(*id);
   };
   switch (format) {
-    case chat_format::llama3: add({"<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"}); break;
-    case chat_format::chatml: add({"<|endoftext|>", "<|im_end|>"}); break;
+    case chat_format::llama3:
+      add({"<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"});
+      break;
+    case chat_format::chatml:
+      add({"<|endoftext|>", "<|im_end|>"});
+      break;
     case chat_format::plain:
       add({"<|endoftext|>", "<|end_of_text|>", "</s>"});
       if constexpr (requires { tokenizer.eos(); })

@@ -49,8 +49,8 @@ inline gguf_pre_tokenizer gguf_splits(std::string_view pre, std::string_view fil
 inline byte_bpe_spec read_gguf_vocab(gguf_file const& gguf) {
   std::string const file = gguf.path().string();
   auto const model = gguf.get<std::string>("tokenizer.ggml.model");
-  expects<file_error>(model == "gpt2", "{}: tokenizer.ggml.model is \"{}\"; only gpt2 (byte-level BPE) can be read", file,
-                      model);
+  expects<file_error>(model == "gpt2", "{}: tokenizer.ggml.model is \"{}\"; only gpt2 (byte-level BPE) can be read",
+                      file, model);
   auto const pre = gguf.get<std::string>("tokenizer.ggml.pre");
   auto const splits = detail::gguf_splits(pre, file);
 
@@ -62,7 +62,8 @@ inline byte_bpe_spec read_gguf_vocab(gguf_file const& gguf) {
   spec.chat_template = gguf.find<std::string>("tokenizer.chat_template").value_or("");
 
   auto const tokens = gguf.get<std::vector<std::string_view>>("tokenizer.ggml.tokens");
-  auto const types = gguf.find<std::vector<int>>("tokenizer.ggml.token_type").value_or(std::vector<int>(tokens.size(), 1));
+  auto const types =
+      gguf.find<std::vector<int>>("tokenizer.ggml.token_type").value_or(std::vector<int>(tokens.size(), 1));
   expects<file_error>(types.size() == tokens.size(), "{}: {} tokenizer.ggml.tokens but {} tokenizer.ggml.token_type",
                       file, tokens.size(), types.size());
   std::unordered_map<std::string_view, int> ids;
@@ -87,8 +88,8 @@ inline byte_bpe_spec read_gguf_vocab(gguf_file const& gguf) {
     std::string_view const merge = merges[rank];
     // A token may begin with a space of its own only where the alphabet was not used, which is no merge.
     std::size_t const space = merge.find(' ');
-    expects<file_error>(space != std::string_view::npos, "{}: tokenizer.ggml.merges[{}] is \"{}\", not two tokens", file,
-                        rank, merge);
+    expects<file_error>(space != std::string_view::npos, "{}: tokenizer.ggml.merges[{}] is \"{}\", not two tokens",
+                        file, rank, merge);
     std::string_view const left = merge.substr(0, space), right = merge.substr(space + 1);
     joined.assign(left).append(right);
     auto const l = ids.find(left), r = ids.find(right), both = ids.find(joined);

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// The scored vocabulary of llama2.c (Karpathy, github.com/karpathy/llama2.c): a SentencePiece BPE vocabulary exported as
-/// pieces with scores. int32 longest piece, then per piece float score, int32 length, bytes; 1 = begin, 2 = end of text,
-/// pieces spelled `<0x00>` to `<0xFF>` stand for raw bytes.
+/// The scored vocabulary of llama2.c (Karpathy, github.com/karpathy/llama2.c): a SentencePiece BPE vocabulary exported
+/// as pieces with scores. int32 longest piece, then per piece float score, int32 length, bytes; 1 = begin, 2 = end of
+/// text, pieces spelled `<0x00>` to `<0xFF>` stand for raw bytes.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/file.hpp>
@@ -34,7 +34,8 @@ class llama2c_vocab {
   };
 
   /// \throws file_error when the three control pieces or one of the 256 byte pieces is missing
-  llama2c_vocab(std::vector<piece> pieces, std::string origin) : pieces_(std::move(pieces)), origin_(std::move(origin)) {
+  llama2c_vocab(std::vector<piece> pieces, std::string origin)
+      : pieces_(std::move(pieces)), origin_(std::move(origin)) {
     expects<file_error>(pieces_.size() > 3, "{}: {} pieces are too few for a llama2.c vocabulary", origin_,
                         pieces_.size());
     byte_ids_.fill(-1);
@@ -79,7 +80,8 @@ class llama2c_vocab {
     if (left() < 4) return mistake(fmt::format("its {} bytes are too few", bytes.size()));
     std::int32_t longest = 0;
     take(longest);
-    if (longest < 1 || longest > 65536) return mistake(fmt::format("its longest piece is said to have {} bytes", longest));
+    if (longest < 1 || longest > 65536)
+      return mistake(fmt::format("its longest piece is said to have {} bytes", longest));
     while (left() > 0) {
       std::size_t const id = out.pieces.size();
       if (left() < 8) return mistake(fmt::format("it ends inside piece {}", id));
@@ -162,8 +164,8 @@ class llama2c_vocab {
   static bool is_control(int id) { return id >= 0 && id < 3; }
 
   void checked(int id) const {
-    expects<usage_error>(id >= 0 && std::size_t(id) < pieces_.size(), "token id {} is not below the {} tokens of {}", id,
-                         pieces_.size(), origin_);
+    expects<usage_error>(id >= 0 && std::size_t(id) < pieces_.size(), "token id {} is not below the {} tokens of {}",
+                         id, pieces_.size(), origin_);
   }
 
   /// Value of a piece spelled `<0xHH>`, −1 for other pieces.

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The loop of byte-pair encoding: replace the best pair of neighbours until none can be replaced. With a heap instead of
-/// repeated scans a piece of n symbols takes n log n steps, so that 100 KB of one letter is no trap.
+/// The loop of byte-pair encoding: replace the best pair of neighbours until none can be replaced. With a heap instead
+/// of repeated scans a piece of n symbols takes n log n steps, so that 100 KB of one letter is no trap.
 
 #include <algorithm>
 #include <cstddef>

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The token-exact split of a completion into chain of thought, delimiter δ and answer (docs: METHOD section 1): made on
-/// token ids with a map of byte offsets, so that generated text is never tokenised a second time.
+/// The token-exact split of a completion into chain of thought, delimiter δ and answer (docs/method.md, section 1):
+/// made on token ids with a map of byte offsets, so that generated text is never tokenised a second time.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/text/tokenizer_concept.hpp>
@@ -21,8 +21,8 @@ struct token_span {
   friend bool operator==(token_span, token_span) = default;
 };
 
-/// Adjacent parts of one completion: `cot.last == delimiter.first`, `delimiter.last == answer.first`. The stop token and
-/// what follows it belong to none of them.
+/// Adjacent parts of one completion: `cot.last == delimiter.first`, `delimiter.last == answer.first`. The stop token
+/// and what follows it belong to none of them.
 struct completion_spans {
   token_span cot, delimiter, answer;
   bool has_delimiter = false;
@@ -70,8 +70,8 @@ struct delimited_answer {
   std::vector<int> delimiter, answer;
 };
 
-/// Encodes `delimiter_text` and `answer` in one go, as the answer would follow δ in generated text, and divides the ids by
-/// the rule of `split_completion`. So the space between them goes wherever this vocabulary puts it: " 42" may be one
+/// Encodes `delimiter_text` and `answer` in one go, as the answer would follow δ in generated text, and divides the ids
+/// by the rule of `split_completion`. So the space between them goes wherever this vocabulary puts it: " 42" may be one
 /// token of the answer, or " " the last token of δ.
 /// \param answer          without the stop token
 /// \param delimiter_text  holds `delimiter`, with the white space that the prompt asks for around it

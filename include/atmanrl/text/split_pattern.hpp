@@ -125,7 +125,7 @@ class split_pattern {
   template <class Emit>
   void for_each_piece(std::string_view text, Emit&& emit) const {
     std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(pcre2_match_data_create(1, nullptr),
-                                                                             &pcre2_match_data_free);
+                                                                              &pcre2_match_data_free);
     expects(match != nullptr, "no memory for matching a split pattern");
     std::size_t at = 0;
     while (at < text.size()) {

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The tokenizer that belongs to a model file, whatever its kind. Code that only uses one should take a template argument
+/// The tokenizer that belongs to a model file, whatever its kind. Code that only uses one should take a template
+/// argument
 /// (`text/tokenizer_concept.hpp`) and leave this header, which brings the file readers with it, to the program.
 
 #include <atmanrl/text/byte_bpe.hpp>
@@ -9,6 +10,7 @@
 #include <atmanrl/text/llama2c_vocab.hpp>
 #include <atmanrl/text/tokenizer_concept.hpp>
 #include <atmanrl/text/tokenizer_json.hpp>
+#include <atmanrl/text/tokenizer_json_writer.hpp>
 
 #include <memory>
 #include <variant>
@@ -31,13 +33,14 @@ class tokenizer {
   /// Opens
   ///  - a Hugging Face folder with a tokenizer.json, or a tokenizer.json itself;
   ///  - a .gguf file, with or without weights;
-  ///  - a llama2.c vocabulary (tok512.bin), or a llama2.c checkpoint (.bin) with its vocabulary tokN.bin beside it, where
+  ///  - a llama2.c vocabulary (tok512.bin), or a llama2.c checkpoint (.bin) with its vocabulary tokN.bin beside it,
+  ///  where
   ///    N is the vocabulary's size (tokenizer.bin for the usual 32000).
   /// \throws file_error that names the file and what is wrong
   static tokenizer load(std::filesystem::path const& path) {
     if (std::filesystem::is_directory(path)) {
-      expects<file_error>(std::filesystem::exists(path / "tokenizer.json"), "{}: there is no tokenizer.json in this folder",
-                          path.string());
+      expects<file_error>(std::filesystem::exists(path / "tokenizer.json"),
+                          "{}: there is no tokenizer.json in this folder", path.string());
       return byte_bpe(read_tokenizer_json(path / "tokenizer.json"));
     }
     expects<file_error>(std::filesystem::exists(path), "{}: there is no such file", path.string());

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Hugging Face's tokenizer.json, read and written, for byte-level BPE tokenizers. Components that would change the
-/// result and are not implemented are refused by name.
+/// Reads Hugging Face's tokenizer.json of byte-level BPE tokenizers. Components that would change the result and are
+/// not known here are refused by name.
 
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/text/byte_alphabet.hpp>
@@ -151,13 +151,15 @@ class tokenizer_json_reader {
 
   void read_pre_tokenizer(json const& j, std::string const& field) {
     std::string const type = text(j, "type", field);
-    if (type != "Sequence" && byte_level_) refuse(field, fmt::format("has {} behind ByteLevel, which is not supported", type));
+    if (type != "Sequence" && byte_level_)
+      refuse(field, fmt::format("has {} behind ByteLevel, which is not supported", type));
     if (type == "Sequence") {
       for (json const& part : children(j, "pretokenizers", field)) read_pre_tokenizer(part, field);
     } else if (type == "Split") {
       std::string const behavior = text(j, "behavior", field);
       // Isolated keeps matches and the text between them, whichever of the two `invert` calls the match.
-      if (behavior != "Isolated") refuse(join(field, "behavior"), fmt::format("is {}; only Isolated is supported", behavior));
+      if (behavior != "Isolated")
+        refuse(join(field, "behavior"), fmt::format("is {}; only Isolated is supported", behavior));
       json const& pattern = child(j, "pattern", field);
       if (!pattern.is_object() || !pattern.contains("Regex"))
         refuse(join(field, "pattern"), "is not a Regex, which alone is supported");
@@ -165,7 +167,8 @@ class tokenizer_json_reader {
     } else if (type == "Digits") {
       spec_.splits.push_back(std::string(single_digit_split) + (flag(j, "individual_digits", field, false) ? "" : "+"));
     } else if (type == "ByteLevel") {
-      if (flag(j, "add_prefix_space", field, true)) refuse(join(field, "add_prefix_space"), "is set, which is not supported");
+      if (flag(j, "add_prefix_space", field, true))
+        refuse(join(field, "add_prefix_space"), "is set, which is not supported");
       if (flag(j, "use_regex", field, true)) spec_.splits.emplace_back(gpt2_split);
       byte_level_ = true;
     } else {
@@ -181,11 +184,13 @@ class tokenizer_json_reader {
     } else if (type == "TemplateProcessing") {
       for (json const& part : children(j, "single", field)) {
         if (!part.is_object() || part.contains("Sequence")) break;
-        if (spec_.bos >= 0) refuse(join(field, "single"), "puts several tokens in front of a text, which is not supported");
+        if (spec_.bos >= 0)
+          refuse(join(field, "single"), "puts several tokens in front of a text, which is not supported");
         std::string const name = text(child(part, "SpecialToken", field), "id", field);
         json const& entry = child(child(j, "special_tokens", field), name.c_str(), join(field, "special_tokens"));
         json const& numbers = children(entry, "ids", join(field, "special_tokens"));
-        if (numbers.size() != 1) refuse(join(field, "special_tokens"), fmt::format("gives {} not exactly one id", name));
+        if (numbers.size() != 1)
+          refuse(join(field, "special_tokens"), fmt::format("gives {} not exactly one id", name));
         spec_.bos = id(numbers[0], join(field, "special_tokens"));
       }
     } else if (type != "ByteLevel") {
@@ -204,7 +209,8 @@ class tokenizer_json_reader {
         if (!eos || !eos->is_string()) fail<file_error>("{}: eos_token is not a text", config.string());
         auto const& name = eos->get_ref<std::string const&>();
         for (int at = 0; at < int(spec_.tokens.size()) && spec_.eos < 0; ++at)
-          if (spec_.kinds[std::size_t(at)] == token_kind::special && spec_.tokens[std::size_t(at)] == name) spec_.eos = at;
+          if (spec_.kinds[std::size_t(at)] == token_kind::special && spec_.tokens[std::size_t(at)] == name)
+            spec_.eos = at;
         if (spec_.eos < 0) fail<file_error>("{}: eos_token \"{}\" is not a special token", config.string(), name);
       }
       if (auto const* const chat = optional_child(j, "chat_template"); chat && chat->is_string())
@@ -240,87 +246,6 @@ class tokenizer_json_reader {
 /// \throws file_error that names the file and the field
 inline byte_bpe_spec read_tokenizer_json(std::filesystem::path const& path) {
   return detail::tokenizer_json_reader(path).read();
-}
-
-/// Writes tokenizer.json and tokenizer_config.json into `folder` so that the same text gets the same ids in Hugging Face
-/// transformers. Whatever it was read from, splits become `Split` patterns.
-/// \throws file_error when a file cannot be written
-inline void write_tokenizer_json(byte_bpe_spec const& spec, std::filesystem::path const& folder) {
-  json added = json::array(), vocab = json::object(), merges = json::array();
-  auto const spelled = [&](int id) { return to_byte_alphabet(spec.tokens[std::size_t(id)]); };
-  for (int id = 0; id < int(spec.tokens.size()); ++id) {
-    token_kind const kind = spec.kinds[std::size_t(id)];
-    std::string const& bytes = spec.tokens[std::size_t(id)];
-    if (bytes.empty()) continue;
-    // Added tokens stand in the vocabulary too: transformers numbers those that do not anew.
-    bool const first = vocab.emplace(kind == token_kind::normal ? spelled(id) : bytes, id).second;
-    expects<file_error>(first, "{}: token {} of {} is spelled like another one, which tokenizer.json cannot hold",
-                        folder.string(), id, spec.origin);
-    if (kind != token_kind::special && kind != token_kind::added) continue;
-    added.push_back({{"id", id},
-                     {"content", bytes},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", kind == token_kind::special}});
-  }
-  for (bpe_merge const& m : spec.merges) merges.push_back(spelled(m.left) + ' ' + spelled(m.right));
-
-  json splits = json::array();
-  for (std::string const& pattern : spec.splits)
-    splits.push_back({{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
-  json const byte_level{
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
-  splits.push_back(byte_level);
-
-  json post;
-  if (spec.bos >= 0) {
-    std::string const& name = spec.tokens[std::size_t(spec.bos)];
-    auto const special = [&](int type) -> json { return {{"SpecialToken", {{"id", name}, {"type_id", type}}}}; };
-    auto const sequence = [&](char const* which, int type) -> json {
-      return {{"Sequence", {{"id", which}, {"type_id", type}}}};
-    };
-    post = {{"type", "TemplateProcessing"},
-            {"single", json::array({special(0), sequence("A", 0)})},
-            {"pair", json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
-            {"special_tokens",
-             {{name,
-               {{"id", name},
-                {"ids", json::array({spec.bos})},
-                {"tokens", json::array({name})}}}}}};
-  }
-
-  json root;
-  root["version"] = "1.0";
-  root["truncation"] = nullptr;
-  root["padding"] = nullptr;
-  root["added_tokens"] = std::move(added);
-  root["normalizer"] = spec.nfc ? json{{"type", "NFC"}} : json();
-  root["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", std::move(splits)}};
-  root["post_processor"] = std::move(post);
-  root["decoder"] = byte_level;
-  root["model"] = {{"type", "BPE"},
-                   {"dropout", nullptr},
-                   {"unk_token", nullptr},
-                   {"continuing_subword_prefix", nullptr},
-                   {"end_of_word_suffix", nullptr},
-                   {"fuse_unk", false},
-                   {"byte_fallback", false},
-                   {"ignore_merges", spec.ignore_merges},
-                   {"vocab", std::move(vocab)},
-                   {"merges", std::move(merges)}};
-  json config;
-  config["tokenizer_class"] = "PreTrainedTokenizerFast";
-  config["clean_up_tokenization_spaces"] = false;
-  if (spec.bos >= 0) config["bos_token"] = spec.tokens[std::size_t(spec.bos)];
-  if (spec.eos >= 0) config["eos_token"] = spec.tokens[std::size_t(spec.eos)];
-  if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
-
-  // Replacement, so that an unused token of broken UTF-8 cannot end the export.
-  auto const print = [](json const& j) { return j.dump(1, ' ', false, json::error_handler_t::replace) + '\n'; };
-  write_file_atomically(folder / "tokenizer.json", print(root));
-  write_file_atomically(folder / "tokenizer_config.json", print(config));
 }
 
 }  // namespace atmanrl

@@ -1,0 +1,100 @@
+#pragma once
+
+/// \file
+/// What can be asked of a loaded model and what it gives back, as plain values; and the four programs that do it, one
+/// translation unit for each backend and type of weights, so that they compile side by side and without JSON.
+
+#include <atmanrl/rl/advantages/mean_centered.hpp>
+#include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/saliency/mask_options.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <variant>
+#include <vector>
+
+namespace atmanrl {
+class model_file;
+}
+
+namespace inspect {
+
+struct logprobs_request {
+  std::vector<int> ids;
+};
+struct logprobs_result {
+  std::vector<float> log_probs;  ///< log p(id[i+1] | id[0..i])
+  std::vector<int> argmax;       ///< after id[0..i]; as many
+};
+
+struct generate_request {
+  std::vector<int> ids, stop_ids;
+  int max_new_tokens = 0;
+  double temperature = 0, top_p = 1;
+  int top_k = 0;
+  std::uint64_t seed = 0;
+};
+struct generate_result {
+  std::vector<int> ids;  ///< new tokens, the stop token included
+  std::vector<float> log_probs;
+};
+
+struct gradient_request {
+  std::vector<int> ids;
+};
+struct gradient_result {
+  double loss, norm;
+  std::vector<float> gradient;  ///< flat, in the order of the model's parameter_layout
+};
+
+struct mask_request {
+  std::vector<int> prompt, cot, delimiter, answer;
+  atmanrl::mask_options options;
+  bool gradient = false;
+};
+struct saliency_of_mask {
+  std::vector<float> tokens;
+  double re_enabled, as_printed;
+};
+struct mask_outcome {
+  double ce_unmasked, ce_start, ce_end;
+  std::vector<float> mask;
+  std::optional<saliency_of_mask> saliency;  ///< nothing for a mask that starts at 0
+  std::vector<float> gradient;               ///< at the start value; empty when not asked for
+};
+
+using any_loss = std::variant<atmanrl::losses::grpo>;
+using any_advantage = std::variant<atmanrl::advantages::mean_centered>;
+
+struct grpo_request {
+  struct completion {
+    std::vector<int> ids;
+    std::vector<float> log_probs;
+    float reward;
+  };
+  struct group {
+    std::vector<int> prompt;
+    std::vector<completion> completions;
+  };
+  std::vector<group> groups;
+  any_loss loss;
+  any_advantage advantage;
+  double temperature = 1;
+  int micro_batch = 0;  ///< 0: as many as fit
+};
+struct grpo_result {
+  std::vector<float> advantages;                        ///< per completion
+  std::vector<std::vector<double>> ratios;              ///< per completion and token
+  std::vector<std::vector<float>> token_losses;         ///< per completion and token, before averaging
+  double loss, gradient_norm;
+  std::vector<float> gradient;  ///< flat, in the order of the model's parameter_layout
+};
+
+using request = std::variant<logprobs_request, generate_request, gradient_request, mask_request, grpo_request>;
+using result = std::variant<logprobs_result, generate_result, gradient_result, mask_outcome, grpo_result>;
+
+/// Loads the weights and carries the request out; the result is of the same place in its variant.
+using program = result(atmanrl::model_file const& file, int threads, request const& what);
+program compute_cpu_f32, compute_cpu_bf16, compute_reference_f32, compute_reference_bf16;
+
+}  // namespace inspect

@@ -1,0 +1,22 @@
+#pragma once
+
+/// \file
+/// The verbs on one backend with one type of weights; the four units beside this header differ in nothing else.
+
+#include "generate.hpp"
+#include "gradient.hpp"
+#include "grpo.hpp"
+#include "logprobs.hpp"
+#include "mask.hpp"
+
+#include <atmanrl/io/model_file.hpp>
+
+namespace inspect {
+
+template <class W, class B>
+result compute_on(B& backend, atmanrl::model_file const& file, request const& what) {
+  auto model = atmanrl::llama<B, W>::load(backend, file);
+  return std::visit([&](auto const& r) -> result { return compute(model, r); }, what);
+}
+
+}  // namespace inspect

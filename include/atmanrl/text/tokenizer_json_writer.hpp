@@ -1,0 +1,91 @@
+#pragma once
+
+/// \file
+/// Writes a byte-level BPE tokenizer as Hugging Face's tokenizer.json, whatever it was read from.
+
+#include <atmanrl/io/json.hpp>
+#include <atmanrl/text/byte_alphabet.hpp>
+#include <atmanrl/text/byte_bpe.hpp>
+
+namespace atmanrl {
+
+/// Writes tokenizer.json and tokenizer_config.json into `folder` so that the same text gets the same ids in Hugging
+/// Face transformers. Whatever it was read from, splits become `Split` patterns. \throws file_error when a file cannot
+/// be written
+inline void write_tokenizer_json(byte_bpe_spec const& spec, std::filesystem::path const& folder) {
+  json added = json::array(), vocab = json::object(), merges = json::array();
+  auto const spelled = [&](int id) { return to_byte_alphabet(spec.tokens[std::size_t(id)]); };
+  for (int id = 0; id < int(spec.tokens.size()); ++id) {
+    token_kind const kind = spec.kinds[std::size_t(id)];
+    std::string const& bytes = spec.tokens[std::size_t(id)];
+    if (bytes.empty()) continue;
+    // Added tokens stand in the vocabulary too: transformers numbers those that do not anew.
+    bool const first = vocab.emplace(kind == token_kind::normal ? spelled(id) : bytes, id).second;
+    expects<file_error>(first, "{}: token {} of {} is spelled like another one, which tokenizer.json cannot hold",
+                        folder.string(), id, spec.origin);
+    if (kind != token_kind::special && kind != token_kind::added) continue;
+    added.push_back({{"id", id},
+                     {"content", bytes},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", kind == token_kind::special}});
+  }
+  for (bpe_merge const& m : spec.merges) merges.push_back(spelled(m.left) + ' ' + spelled(m.right));
+
+  json splits = json::array();
+  for (std::string const& pattern : spec.splits)
+    splits.push_back(
+        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  json const byte_level{
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  splits.push_back(byte_level);
+
+  json post;
+  if (spec.bos >= 0) {
+    std::string const& name = spec.tokens[std::size_t(spec.bos)];
+    auto const special = [&](int type) -> json { return {{"SpecialToken", {{"id", name}, {"type_id", type}}}}; };
+    auto const sequence = [&](char const* which, int type) -> json {
+      return {{"Sequence", {{"id", which}, {"type_id", type}}}};
+    };
+    post = {{"type", "TemplateProcessing"},
+            {"single", json::array({special(0), sequence("A", 0)})},
+            {"pair", json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
+            {"special_tokens",
+             {{name, {{"id", name}, {"ids", json::array({spec.bos})}, {"tokens", json::array({name})}}}}}};
+  }
+
+  json root;
+  root["version"] = "1.0";
+  root["truncation"] = nullptr;
+  root["padding"] = nullptr;
+  root["added_tokens"] = std::move(added);
+  root["normalizer"] = spec.nfc ? json{{"type", "NFC"}} : json();
+  root["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", std::move(splits)}};
+  root["post_processor"] = std::move(post);
+  root["decoder"] = byte_level;
+  root["model"] = {{"type", "BPE"},
+                   {"dropout", nullptr},
+                   {"unk_token", nullptr},
+                   {"continuing_subword_prefix", nullptr},
+                   {"end_of_word_suffix", nullptr},
+                   {"fuse_unk", false},
+                   {"byte_fallback", false},
+                   {"ignore_merges", spec.ignore_merges},
+                   {"vocab", std::move(vocab)},
+                   {"merges", std::move(merges)}};
+  json config;
+  config["tokenizer_class"] = "PreTrainedTokenizerFast";
+  config["clean_up_tokenization_spaces"] = false;
+  if (spec.bos >= 0) config["bos_token"] = spec.tokens[std::size_t(spec.bos)];
+  if (spec.eos >= 0) config["eos_token"] = spec.tokens[std::size_t(spec.eos)];
+  if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
+
+  // Replacement, so that an unused token of broken UTF-8 cannot end the export.
+  auto const print = [](json const& j) { return j.dump(1, ' ', false, json::error_handler_t::replace) + '\n'; };
+  write_file_atomically(folder / "tokenizer.json", print(root));
+  write_file_atomically(folder / "tokenizer_config.json", print(config));
+}
+
+}  // namespace atmanrl

@@ -1,0 +1,40 @@
+#include <atmanrl/optim/schedule.hpp>
+
+#include "catch.hpp"
+
+using namespace atmanrl;
+
+static_assert(Schedule<schedules::constant> && Schedule<schedules::linear> && Schedule<schedules::cosine>);
+static_assert(!Schedule<int>);
+
+TEST_CASE("schedules: the constant one stays at the peak") {
+  CHECK(schedules::constant{}(0, 10) == 1);
+  CHECK(schedules::constant{}(9, 10) == 1);
+}
+
+TEST_CASE("schedules: linear warms up to the peak and falls to the floor") {
+  schedules::linear const s{.warmup = 4};
+  CHECK(s(0, 12) == 0.25);
+  CHECK(s(3, 12) == 1);
+  CHECK(s(4, 12) == 1);
+  CHECK(s(8, 12) == 0.5);
+  CHECK(s(11, 12) == Approx(0.125));
+  CHECK(schedules::linear{.warmup = 0, .floor = 0.3}(11, 12) == 0.3);
+  CHECK(schedules::linear{.warmup = 0, .floor = 0.3}(3, 12) == 0.75);
+}
+
+TEST_CASE("schedules: cosine warms up to the peak and falls along half a wave to the floor") {
+  schedules::cosine const s{.warmup = 2, .floor = 0.1};
+  CHECK(s(0, 10) == 0.5);
+  CHECK(s(1, 10) == 1);
+  CHECK(s(2, 10) == 1);
+  CHECK(s(6, 10) == Approx(0.55));
+  CHECK(s(10, 10) == Approx(0.1));
+  CHECK(s(100, 10) == Approx(0.1));  // it stays there
+}
+
+TEST_CASE("schedules: a warm-up that is as long as the run ends in no division by zero") {
+  CHECK(schedules::linear{.warmup = 5}(5, 5) == 1);
+  CHECK(schedules::cosine{.warmup = 5}(5, 5) == 1);
+  CHECK(schedules::linear{.warmup = 9}(4, 5) == Approx(5.0 / 9));
+}
