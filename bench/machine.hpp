@@ -24,8 +24,8 @@ inline machine measure(atmanrl::cpu_backend& backend) {
   machine m;
   index_t const threads = backend.threads();
   std::vector<float> sinks(std::size_t(threads) * 64);
-  constexpr index_t steps = 4'000'000;
-  for (int run = 0; run < 7; ++run) {
+  constexpr index_t steps = 100'000;  // well below a millisecond, so that some runs pass undisturbed
+  for (int run = 0; run < 200; ++run) {
     double const start = now();
     backend.split(threads, 1, [&](index_t t, index_t) {
       // As many chains as hide the latency; a register less than the processor has for each of the two factors.
@@ -41,15 +41,18 @@ inline machine measure(atmanrl::cpu_backend& backend) {
     m.flops = std::max(m.flops, double(threads * steps * 12 * simd::lanes * 2) / (now() - start));
   }
   auto memory = tensor<cpu_backend, float, 1>::zeros(backend, {index_t{64} << 20});
-  for (int run = 0; run < 5; ++run) {
-    double const start = now();
-    backend.split(memory.size(), 1, [&](index_t first, index_t last) {
-      simd::floats sum[8] = {};
-      for (index_t i = first; i + 8 * simd::lanes <= last; i += 8 * simd::lanes)
-        for (int j = 0; j < 8; ++j) sum[j] += simd::load(memory.data() + i + j * simd::lanes);
-      for (auto const& s : sum) memory.data()[first] += simd::sum(s);
-    });
-    m.bandwidth = std::max(m.bandwidth, double(memory.size()) * 4 / (now() - start));
+  constexpr index_t part = index_t{4} << 20;  // 16 MiB; the whole is far larger than any cache
+  for (int run = 0; run < 6; ++run) {
+    for (index_t at = 0; at < memory.size(); at += part) {
+      double const start = now();
+      backend.split(part / 128, 1, [&](index_t first, index_t last) {
+        simd::floats sum[8] = {};
+        for (index_t i = at + first * 128; i < at + last * 128; i += 8 * simd::lanes)
+          for (int j = 0; j < 8; ++j) sum[j] += simd::load(memory.data() + i + j * simd::lanes);
+        for (auto const& s : sum) sinks[std::size_t(first) % sinks.size()] += simd::sum(s);
+      });
+      m.bandwidth = std::max(m.bandwidth, double(part) * 4 / (now() - start));
+    }
   }
   fmt::print("{} threads, vectors of {} floats: {:.0f} GFLOP/s in registers, {:.1f} GB/s from memory\n", threads, simd::lanes, m.flops * 1e-9,
              m.bandwidth * 1e-9);

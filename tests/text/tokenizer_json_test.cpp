@@ -74,6 +74,25 @@ TEST_CASE("tokenizer.json: merges may be texts or pairs") {
   }
 }
 
+TEST_CASE("tokenizer.json: ignore_merges is obeyed") {
+  json j = tiny();
+  int const word = j["model"]["vocab"]
+                    ["\xc4\xa0"
+                     "apples"];
+  j["model"]["merges"] = json::array();
+  scratch_folder const folder;
+  for (bool const whole : {true, false}) {
+    j["model"]["ignore_merges"] = whole;
+    put(folder / "tokenizer.json", j.dump());
+    auto const ids = tokenizer::load(folder / "tokenizer.json").encode(" apples");
+    if (whole) {
+      CHECK(ids == std::vector{word});
+    } else {
+      CHECK(ids.size() == 7);
+    }
+  }
+}
+
 TEST_CASE("tokenizer.json: what is written reads back to the same ids") {
   scratch_folder const folder;
   for (std::string const name : {"tiny_llama3", "tiny_smollm"}) {

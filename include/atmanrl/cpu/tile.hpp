@@ -19,7 +19,8 @@ namespace atmanrl::cpu {
 inline constexpr index_t panel_width = 32;
 
 /// Most rows whose accumulators stay in registers, two vectors each.
-inline constexpr int tile_rows = simd::lanes == 16 ? 14 : 6;
+inline constexpr int tile_rows = simd::lanes == 16 ? 14 : simd::lanes == 8 ? 6 : 4;
+static_assert(tile_rows <= simd::lanes, "a tile is packed by transposing squares");
 
 /// What the accumulators begin with and what becomes of C.
 enum class into {
