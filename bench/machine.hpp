@@ -30,13 +30,16 @@ inline machine measure(atmanrl::cpu_backend& backend) {
     backend.split(threads, 1, [&](index_t t, index_t) {
       // As many chains as hide the latency; a register less than the processor has for each of the two factors.
       simd::floats sum[12];
-      for (auto& s : sum) s = simd::broadcast(sinks[std::size_t(t) * 64]);
+#pragma GCC unroll 12
+      for (int j = 0; j < 12; ++j) sum[j] = simd::broadcast(sinks[std::size_t(t * 64 + j)]);  // equal chains would be merged
       simd::floats const a = simd::broadcast(0.999f), b = simd::broadcast(1e-3f);
       for (index_t i = 0; i < steps; ++i) {
 #pragma GCC unroll 12
         for (int j = 0; j < 12; ++j) sum[j] = simd::fma(sum[j], a, b);
       }
-      for (auto const& s : sum) sinks[std::size_t(t) * 64] += simd::sum(s) * 1e-9f;
+#pragma GCC unroll 12
+      for (int j = 1; j < 12; ++j) sum[0] += sum[j];
+      sinks[std::size_t(t) * 64] += simd::sum(sum[0]) * 1e-9f;
     });
     m.flops = std::max(m.flops, double(threads * steps * 12 * simd::lanes * 2) / (now() - start));
   }
@@ -46,10 +49,12 @@ inline machine measure(atmanrl::cpu_backend& backend) {
     for (index_t at = 0; at < memory.size(); at += part) {
       double const start = now();
       backend.split(part / 128, 1, [&](index_t first, index_t last) {
-        simd::floats sum[8] = {};
-        for (index_t i = at + first * 128; i < at + last * 128; i += 8 * simd::lanes)
-          for (int j = 0; j < 8; ++j) sum[j] += simd::load(memory.data() + i + j * simd::lanes);
-        for (auto const& s : sum) sinks[std::size_t(first) % sinks.size()] += simd::sum(s);
+        simd::floats sum[4] = {};
+        for (index_t i = at + first * 128; i < at + last * 128; i += 4 * simd::lanes) {
+#pragma GCC unroll 4
+          for (int j = 0; j < 4; ++j) sum[j] += simd::load(memory.data() + i + j * simd::lanes);
+        }
+        sinks[std::size_t(first) % sinks.size()] += simd::sum(sum[0] + sum[1] + sum[2] + sum[3]);
       });
       m.bandwidth = std::max(m.bandwidth, double(part) * 4 / (now() - start));
     }

@@ -7,6 +7,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -14,6 +16,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -42,7 +45,7 @@ void add_model(CLI::App& verb, common_options& c, bool required) {
 /// A result that cannot be written should not cost the computation first.
 std::filesystem::path checked_output(std::string const& out) {
   std::filesystem::path const path(out), folder = path.parent_path();
-  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path), "--out: {} is not a file's name", out);
+  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path), "--out: \"{}\" is not a file's name", out);
   expects<usage_error>(folder.empty() || std::filesystem::is_directory(folder), "--out: {}: there is no such folder", folder.string());
   return path;
 }
@@ -110,6 +113,7 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
                         "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model without a tokenizer. Stop tokens are the "
                         "model's own.");
   auto const v = std::make_shared<inspect::generate_options>();
+  auto const seed = std::make_shared<std::string>("0");  // as text: the parser of numbers lets -1 and 2^64 pass
   verb.add_option("--ids", v->ids, "the prompt as token ids, comma-separated; nothing is added to them");
   verb.add_option("--prompt", v->prompt, "the prompt as text; begin-of-text is put in front where the model wants it");
   verb.add_option("--chat", v->chat, "a user's message");
@@ -119,11 +123,11 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--temperature", v->request.temperature, "0: always the most probable token")->capture_default_str();
   verb.add_option("--top-p", v->request.top_p, "keep the most probable tokens that make up this share")->capture_default_str();
   verb.add_option("--top-k", v->request.top_k, "keep this many tokens; 0: all")->capture_default_str();
-  verb.add_option("--seed", v->request.seed, "the same seed gives the same tokens")->capture_default_str();
+  verb.add_option("--seed", *seed, "0 to 2^64 - 1; the same seed gives the same tokens")->capture_default_str();
   add_model(verb, c, true);
-  verb.callback([&c, &chosen, v] {
-    chosen = [&c, v] {
-      inspect::generate_request const& r = v->request;
+  verb.callback([&c, &chosen, v, seed] {
+    chosen = [&c, v, seed] {
+      inspect::generate_request& r = v->request;
       expects<usage_error>(v->ids.has_value() + v->prompt.has_value() + v->chat.has_value() == 1,
                            "generate needs exactly one of --ids, --prompt and --chat");
       expects<usage_error>(!v->system || v->chat, "--system goes with --chat only");
@@ -133,6 +137,9 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
       expects<usage_error>(r.temperature >= 0, "--temperature is {}, but it must not be negative", r.temperature);
       expects<usage_error>(r.top_p > 0 && r.top_p <= 1, "--top-p is {}, but it must be above 0 and at most 1", r.top_p);
       expects<usage_error>(r.top_k >= 0, "--top-k is {}, but it must not be negative", r.top_k);
+      char const* const end = seed->data() + seed->size();
+      auto const read = std::from_chars(seed->data(), end, r.seed);
+      expects<usage_error>(read.ec == std::errc{} && read.ptr == end, "--seed is \"{}\", but it must be a whole number from 0 to 2^64 - 1", *seed);
       return inspect::generate(c, *v);
     };
   });
@@ -243,9 +250,9 @@ int complain(std::string const& sentence) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  common_options common;
   try {
     CLI::App app("Looks inside a model: one verb, JSON on standard output. Bad input is one line on standard error and exit code 2.", "inspect");
-    common_options common;
     action chosen;
     add_tokenize(app, common, chosen);
     add_detokenize(app, common, chosen);
@@ -256,8 +263,14 @@ int main(int argc, char** argv) {
     add_mask(app, common, chosen);
     add_grpo(app, common, chosen);
     add_answer(app, chosen);
-    for (CLI::App* verb : app.get_subcommands({})) add_common(*verb, common);
+    std::vector<std::string> verbs;
+    for (CLI::App* verb : app.get_subcommands({})) {
+      add_common(*verb, common);
+      verbs.push_back(verb->get_name());
+    }
     app.require_subcommand(1);
+    bool const known = argc > 1 && (argv[1][0] == '-' || std::find(verbs.begin(), verbs.end(), argv[1]) != verbs.end());
+    expects<usage_error>(known, "\"{}\" is not a verb; there are {}", argc > 1 ? argv[1] : "", fmt::join(verbs, ", "));
     try {
       app.parse(argc, argv);
     } catch (CLI::ParseError const& e) {
@@ -268,6 +281,8 @@ int main(int argc, char** argv) {
     return written ? 0 : complain("standard output: cannot be written");
   } catch (std::bad_alloc const&) {
     return complain("out of memory");
+  } catch (atmanrl::numeric_error const& e) {
+    return complain(common.model.empty() ? e.what() : common.model + ": " + e.what());
   } catch (std::exception const& e) {
     return complain(e.what());
   }

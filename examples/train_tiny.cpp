@@ -74,7 +74,11 @@ accuracy evaluate(Model& model, arithmetic const& task, tokenizer const& words, 
       items.push_back(task.evaluation_item(i));
       prompts.push_back(task.prompt(items.back(), words));
     }
-    generate_options g{.max_new_tokens = 192, .stop_ids = model.config().stop_ids, .seed = seed, .step = 0x45564c};
+    generate_options g;
+    g.max_new_tokens = 192;
+    g.stop_ids = model.config().stop_ids;
+    g.seed = seed;
+    g.step = 0x45564c;  // a stream of its own
     g.first_prompt = std::uint32_t(first);
     auto const completions = generate(model, std::span<std::vector<int> const>(prompts), g, samplers::multinomial{});
     for (std::size_t i = 0; i < items.size(); ++i) {

@@ -97,10 +97,10 @@ std::string grpo(common_options const& c, std::string_view input, std::filesyste
   auto const file = model_file::open(model);
   for (std::size_t g = 0; g < request.groups.size(); ++g) {
     auto const& group = request.groups[g];
-    auto const place = fmt::format("standard input: groups/{}", g);
-    check_ids(place + "/prompt_ids", group.prompt, file.config().vocab);
+    auto const place = fmt::format("standard input: groups[{}]", g);
+    check_ids(place + ": prompt_ids", group.prompt, file.config().vocab);
     for (std::size_t i = 0; i < group.completions.size(); ++i) {
-      auto const here = fmt::format("{}/completions/{}/ids", place, i);
+      auto const here = fmt::format("{}: completions[{}]: ids", place, i);
       check_ids(here, group.completions[i].ids, file.config().vocab);
       check_length(here, {group.prompt.size(), group.completions[i].ids.size()}, file);
     }

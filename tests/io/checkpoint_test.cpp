@@ -152,4 +152,15 @@ TEST_CASE("checkpoint: a process killed at any moment of saving leaves a checkpo
     CHECK(c->arrays.at("big") == big.arrays.at("big"));
     CHECK(messages == 0);
   }
+  put(dir / "step-000007.checkpoint.partial-123", "half");
+  put(dir / "mine.partial-123", "somebody else's");
+  save_checkpoint(dir.path(), big);
+  int files = 0;
+  for (auto const& entry : std::filesystem::directory_iterator(dir.path())) {
+    INFO(entry.path());
+    bool const expected = entry.path().extension() == ".checkpoint" || entry.path().filename() == "mine.partial-123";
+    CHECK(expected);
+    ++files;
+  }
+  CHECK(files >= 2);
 }

@@ -14,9 +14,8 @@ rollout annotated(std::vector<int> ids, int truth, no_delimiter_policy policy = 
     for (int i = 0; i < 10; ++i) all[std::size_t(i)] = toy_task().evaluation_item(i);
     return all;
   }();
-  completion c{.ids = std::move(ids), .truncated = truncated};
-  c.log_probs.assign(c.ids.size(), -0.5f);
-  c.entropies.assign(c.ids.size(), 0.25f);
+  std::size_t const n = ids.size();
+  completion c{std::move(ids), std::vector<float>(n, -0.5f), std::vector<float>(n, 0.25f), truncated};
   return annotate(std::move(c), 3, 2, items[std::size_t(truth)], toy_task(), toy_tokenizer(), std::array{toy_tokenizer::end}, policy);
 }
 

@@ -75,9 +75,13 @@ TEST_CASE("tiny model: solves 50 to 85 % of unseen problems at temperature 1, ve
     items.push_back(task.evaluation_item(20000 + i));  // not those that its folder's figures are of
     prompts.push_back(task.prompt(items.back(), words));
   }
-  generate_options const options{
-      .group_size = 4, .max_new_tokens = 192, .stop_ids = model.config().stop_ids, .seed = 1};
-  auto const completions = generate(model, std::span<std::vector<int> const>(prompts), options, samplers::multinomial{});
+  generate_options options;
+  options.group_size = 4;
+  options.max_new_tokens = 192;
+  options.stop_ids = model.config().stop_ids;
+  options.seed = 1;
+  auto const completions =
+      generate(model, std::span<std::vector<int> const>(prompts), options, samplers::multinomial{});
   double correct = 0, tokens = 0, filler = 0, mixed = 0;
   for (std::size_t p = 0; p < items.size(); ++p) {
     std::set<std::vector<int>> different;

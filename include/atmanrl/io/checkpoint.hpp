@@ -59,6 +59,19 @@ inline std::optional<std::uint64_t> step_of_name(std::string const& name) {
   return std::stoull(digits);
 }
 
+/// A killed process leaves what it was writing; large models would fill the disk with it. A run's folder has one
+/// writer.
+inline void remove_half_written_checkpoints(std::filesystem::path const& folder) {
+  std::vector<std::filesystem::path> left_over;
+  std::error_code problem;
+  for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {
+    std::string const name = at->path().filename().string();
+    std::size_t const suffix = name.find(".partial-");
+    if (suffix != std::string::npos && step_of_name(name.substr(0, suffix))) left_over.push_back(at->path());
+  }
+  for (auto const& path : left_over) std::filesystem::remove(path, problem);
+}
+
 }  // namespace detail
 
 /// The checkpoints of a folder, newest first, whether they are intact or not.
@@ -120,6 +133,7 @@ inline void save_checkpoint(std::filesystem::path const& folder, checkpoint_view
     auto const step = *detail::step_of_name(path.filename().string());
     if (step > c.step || ++kept > keep) std::filesystem::remove(path, problem);
   }
+  detail::remove_half_written_checkpoints(folder);
 }
 
 /// As above, for a checkpoint that owns its arrays.

@@ -104,7 +104,6 @@ TEST_CASE_METHOD(reward_test, "saliency: rollouts without a mask get the smalles
     rewards::saliency reward(quick(), direction);
     auto const values = reward_values(reward, t.step, model);
     std::vector<float> with_mask;
-    std::size_t i = 0;
     t.step.for_each([&](rollout_group const&, rollout const& r, std::size_t at) {
       CHECK(r.mask.has_value() == (at % 3 != 2));
       if (r.mask) {
@@ -112,7 +111,6 @@ TEST_CASE_METHOD(reward_test, "saliency: rollouts without a mask get the smalles
         CHECK(r.mask->token_saliency.size() == r.cot().size());
         with_mask.push_back(values[at]);
       }
-      ++i;
     });
     float const smallest = *std::min_element(with_mask.begin(), with_mask.end());
     CHECK(*std::max_element(with_mask.begin(), with_mask.end()) > smallest);

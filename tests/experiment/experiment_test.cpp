@@ -1,0 +1,278 @@
+#include <atmanrl/experiment/experiment.hpp>
+
+#include <csignal>
+
+#include "catch.hpp"
+#include "run_setting.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+namespace {
+
+/// Word problems; compiled for float only. After a number of steps something happens, once.
+struct disturbed {
+  enum class what { nothing, interrupt, nan };
+  static inline what kind = what::nothing;
+  static inline std::uint64_t in_step = 0;
+
+  static constexpr std::string_view name = "disturbed";
+  template <class Model>
+  void operator()(step_rollouts& step, Model&, std::span<float> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = float(i % 3);
+    if (step.step != in_step) return;
+    if (kind == what::interrupt) std::raise(SIGINT);
+    if (kind == what::nan) out[1] = std::numeric_limits<float>::quiet_NaN();
+  }
+};
+
+struct float_traits : gsm8k_traits<> {
+  using weights = weight_types<float>;
+  using reward = rewards::balanced_sum<disturbed, rewards::saliency>;
+};
+
+int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
+  disturbed::kind = kind;
+  disturbed::in_step = in_step;
+  return experiment<float_traits>{o}.run();
+}
+
+struct setting {
+  scratch_folder folder;
+  std::filesystem::path model = folder / "model";
+  setting() { write_random_model(model, random_config()); }
+  experiment_options options(char const* name) const { return short_run(model, folder / name); }
+};
+
+void check_equal_runs(std::filesystem::path const& a, std::filesystem::path const& b) {
+  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_before.json", "evaluation_after.json", "summary.txt",
+                                 "model/model.safetensors", "model/config.json"}) {
+    INFO(name);
+    CHECK((content(a / name) == content(b / name)));
+  }
+}
+
+experiment_options resumed(experiment_options o) {
+  o.resume = o.out;
+  return o;
+}
+
+}  // namespace
+
+TEST_CASE("experiment: a run leaves all its files, and every line of metrics is finite JSON with all names") {
+  setting const s;
+  auto const o = s.options("run");
+  REQUIRE(run(o) == 0);
+  for (char const* const name : {"options.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json", "evaluation_after.json",
+                                 "summary.txt", "checkpoints/step-000003.checkpoint", "model/config.json", "model/model.safetensors",
+                                 "model/tokenizer.json"}) {
+    INFO(name);
+    CHECK(std::filesystem::exists(o.out / name));
+  }
+  auto const lines = read_json_lines(o.out / "metrics.jsonl");
+  REQUIRE(lines.size() == 3);
+  for (char const* const name :
+       {"step", "reward", "reward_std", "frac_reward_zero_std", "rewards/disturbed/mean", "rewards/disturbed/std", "rewards/saliency/mean", "rewards/saliency/std",
+        "rewards/saliency/weight", "completions/mean_length", "completions/min_length", "completions/max_length", "completions/clipped_ratio",
+        "completions/delimiter_ratio", "saliency/masks_trained", "saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end",
+        "saliency/below_unmasked_ratio", "saliency/re_enabled/mean", "saliency/as_printed/mean", "saliency/gradient_q10", "saliency/gradient_q50",
+        "saliency/gradient_q90", "saliency/scale", "entropy", "ratio/min", "ratio/mean", "ratio/max", "clip_ratio/region_mean", "grad_norm", "learning_rate",
+        "loss", "passes"}) {
+    INFO(name);
+    CHECK(lines[1].contains(name));
+  }
+  CHECK(content(o.out / "metrics.jsonl").find("seconds") == std::string::npos);
+  CHECK(lines[0]["saliency/masks_trained"] == 8);
+  // Decoding and training give the same bits, so the first pass begins at ratio 1.
+  for (auto const& line : lines) {
+    CHECK(line["passes"]["ratio_min"][0] == 1.0);
+    CHECK(line["passes"]["ratio_max"][0] == 1.0);
+  }
+  CHECK(lines[2]["passes"]["ratio_max"][1] > 1.0);
+  CHECK(read_json_lines(o.out / "completions.jsonl").size() == 24);
+  CHECK(read_json_lines(o.out / "timings.jsonl").size() == 4);  // the evaluation before, three steps
+  CHECK(content(o.out / "summary.txt").find("masks trained               24 of 24 rollouts") != std::string::npos);
+}
+
+TEST_CASE("experiment: the saved model is the trained one, and another run can start from it") {
+  setting const s;
+  auto o = s.options("first");
+  REQUIRE(run(o) == 0);
+  auto const before = content(s.model / "model.safetensors"), after = content(o.out / "model" / "model.safetensors");
+  CHECK(before.size() == after.size());
+  CHECK((before != after));
+  auto const newest = load_checkpoint(o.out / "checkpoints" / "step-000003.checkpoint");
+  auto const file = model_file::open(o.out / "model");
+  std::vector<float> embedding(std::size_t(file.config().vocab * file.config().hidden));
+  file.read("model.embed_tokens.weight", embedding);
+  CHECK(std::equal(embedding.begin(), embedding.end(), newest.arrays.at("weights").begin()));
+
+  auto second = s.options("second");
+  second.model = o.out / "model";
+  REQUIRE(run(second) == 0);
+  // The same questions and random numbers, the same weights: after the first run is before the second.
+  CHECK((content(o.out / "evaluation_after.json") == content(second.out / "evaluation_before.json")));
+}
+
+TEST_CASE("experiment: one and two threads write the same bytes") {
+  setting const s;
+  auto const one = s.options("one");
+  auto two = s.options("two");
+  two.threads = 2;
+  REQUIRE(run(one) == 0);
+  REQUIRE(run(two) == 0);
+  check_equal_runs(one.out, two.out);
+  auto other = s.options("other");
+  other.seed = 8;
+  REQUIRE(run(other) == 0);
+  CHECK((content(one.out / "metrics.jsonl") != content(other.out / "metrics.jsonl")));
+}
+
+TEST_CASE("experiment: after Ctrl-C the step is finished and saved, and the continued run equals an uninterrupted one") {
+  setting const s;
+  auto const whole = s.options("whole");
+  REQUIRE(run(whole) == 0);
+  auto part = s.options("part");
+  part.checkpoint_every = 2;  // the interruption itself must save
+  auto whole_2 = s.options("whole_2");
+  whole_2.checkpoint_every = 2;
+  REQUIRE(run(whole_2) == 0);
+  check_equal_runs(whole.out, whole_2.out);
+
+  CHECK(run(part, disturbed::what::interrupt, 1) == 128 + SIGINT);
+  CHECK(count_lines(part.out / "metrics.jsonl") == 1);
+  CHECK(std::filesystem::exists(part.out / "checkpoints" / "step-000001.checkpoint"));
+  CHECK_FALSE(std::filesystem::exists(part.out / "model"));
+  REQUIRE(run(resumed(part)) == 0);
+  check_equal_runs(whole.out, part.out);
+  // A finished run can be asked to go on and finds nothing left to do.
+  REQUIRE(run(resumed(part)) == 0);
+  check_equal_runs(whole.out, part.out);
+}
+
+TEST_CASE("experiment: lines behind the checkpoint, whole or cut off, are written anew") {
+  setting const s;
+  auto const whole = s.options("whole");
+  REQUIRE(run(whole) == 0);
+  auto const part = s.options("part");
+  CHECK(run(part, disturbed::what::interrupt, 2) == 128 + SIGINT);
+  std::filesystem::remove(part.out / "checkpoints" / "step-000002.checkpoint");
+  {
+    std::ofstream(part.out / "metrics.jsonl", std::ios::app) << "{\"step\":3,\"rew";
+    std::ofstream(part.out / "checkpoints" / "step-000002.checkpoint.partial-1") << "half";
+  }
+  REQUIRE(run(resumed(part)) == 0);
+  check_equal_runs(whole.out, part.out);
+  CHECK_FALSE(std::filesystem::exists(part.out / "checkpoints" / "step-000002.checkpoint.partial-1"));
+}
+
+TEST_CASE("experiment: a damaged newest checkpoint is passed over for the one before") {
+  setting const s;
+  auto const whole = s.options("whole");
+  REQUIRE(run(whole) == 0);
+  auto const part = s.options("part");
+  CHECK(run(part, disturbed::what::interrupt, 2) == 128 + SIGINT);
+  auto const newest = part.out / "checkpoints" / "step-000002.checkpoint";
+  std::filesystem::resize_file(newest, std::filesystem::file_size(newest) - 100);
+  REQUIRE(run(resumed(part)) == 0);
+  check_equal_runs(whole.out, part.out);
+}
+
+TEST_CASE("experiment: lines that a checkpoint counts on and are gone are refused") {
+  setting const s;
+  auto const o = s.options("run");
+  CHECK(run(o, disturbed::what::interrupt, 2) == 128 + SIGINT);
+  std::filesystem::resize_file(o.out / "completions.jsonl", 100);
+  CHECK(contains(complaint([&] { run(resumed(o)); }), "completions.jsonl"));
+}
+
+TEST_CASE("experiment: a value that is not finite stops the run with its step, and the last whole step is kept") {
+  setting const s;
+  auto o = s.options("run");
+  o.checkpoint_every = 10;
+  auto const sentence = complaint<numeric_error>([&] { run(o, disturbed::what::nan, 2); });
+  CHECK(contains(sentence, "step 2: the reward of rollout 1 is nan"));
+  CHECK(count_lines(o.out / "metrics.jsonl") == 1);
+  CHECK(count_lines(o.out / "completions.jsonl") == 8);
+  CHECK(std::filesystem::exists(o.out / "checkpoints" / "step-000001.checkpoint"));
+  auto const whole = s.options("whole");
+  REQUIRE(run(whole) == 0);
+  REQUIRE(run(resumed(o)) == 0);  // the disturbance is over
+  check_equal_runs(whole.out, o.out);
+}
+
+TEST_CASE("experiment: a folder that holds something, other options and another reward are refused") {
+  setting const s;
+  auto const o = s.options("run");
+  CHECK(run(o, disturbed::what::interrupt, 1) == 128 + SIGINT);
+  CHECK(contains(complaint<usage_error>([&] { run(o); }), "is not empty"));
+  auto other = resumed(o);
+  other.steps = 5;
+  CHECK(contains(complaint<usage_error>([&] { run(other); }), "--steps 5 contradicts"));
+  auto elsewhere = resumed(o);
+  elsewhere.out = s.folder / "elsewhere";
+  CHECK(contains(complaint<usage_error>([&] { run(elsewhere); }), "contradicts --resume"));
+  auto nowhere = o;
+  nowhere.resume = s.folder / "nowhere";
+  CHECK(contains(complaint<usage_error>([&] { run(nowhere); }), "there is no run in this folder"));
+  struct other_traits : float_traits {
+    using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency>;
+  };
+  CHECK(contains(complaint([&] { experiment<other_traits>{resumed(o)}.run(); }), "another reward"));
+  auto wide = s.options("wide");
+  wide.dtype = weight_dtype::bf16;
+  CHECK(contains(complaint<usage_error>([&] { run(wide); }), "not built for bf16"));
+}
+
+TEST_CASE("experiment: input that cannot be used leaves nothing behind") {
+  setting const s;
+  auto const refused = [&](auto&& change) {
+    auto o = s.options("refused");
+    change(o);
+    std::string sentence;
+    try {
+      run(o);
+    } catch (error const& e) {
+      sentence = e.what();
+    }
+    CHECK_FALSE(std::filesystem::exists(s.folder / "refused"));
+    return sentence;
+  };
+  CHECK(contains(refused([&](auto& o) { o.model = s.folder / "no-model"; }), "no-model"));
+  CHECK(contains(refused([&](auto& o) {
+                   o.task = "gsm8k";
+                   o.data = s.folder / "no-data";
+                 }),
+                 "no-data"));
+  CHECK(contains(refused([&](auto& o) {
+                   model_config c = random_config();
+                   c.max_positions = 16;
+                   write_random_model(s.folder / "short", c);
+                   o.model = s.folder / "short";
+                 }),
+                 "leaves no room: the model's limit is 16"));
+  CHECK(contains(refused([&](auto& o) {
+                   write_random_model(s.folder / "broken", random_config());
+                   std::filesystem::resize_file(s.folder / "broken" / "model.safetensors", 1000);
+                   o.model = s.folder / "broken";
+                 }),
+                 "model.safetensors"));
+  CHECK(contains(refused([&](auto& o) {
+                   model_config c = random_config();
+                   c.vocab = 100;
+                   write_random_model(s.folder / "narrow", c);
+                   o.model = s.folder / "narrow";
+                 }),
+                 "tokenizer has"));
+}
+
+TEST_CASE("experiment: without checkpoints a run still ends with its model") {
+  setting const s;
+  auto o = s.options("run");
+  o.checkpoint_every = 0;
+  o.eval_questions = 0;
+  REQUIRE(run(o) == 0);
+  CHECK_FALSE(std::filesystem::exists(o.out / "checkpoints"));
+  CHECK(std::filesystem::exists(o.out / "model" / "model.safetensors"));
+  CHECK_FALSE(std::filesystem::exists(o.out / "evaluation_before.json"));
+}

@@ -1,0 +1,158 @@
+#include <atmanrl/experiment/metrics.hpp>
+#include <atmanrl/tasks/arithmetic_text.hpp>
+
+#include "catch.hpp"
+
+using namespace atmanrl;
+
+namespace {
+
+// Two groups of two rollouts with numbers that are easy to reckon with.
+grpo_step_report known_report() {
+  grpo_step_report report;
+  report.rollouts.step = 4;
+  report.rollouts.groups.reserve(2);
+  for (int g = 0; g < 2; ++g) {
+    rollout_group& group = report.rollouts.groups.emplace_back();
+    group.item = {"item", "How many?", "7", ""};
+    group.prompt_ids = {72, 105};
+    for (int m = 0; m < 2; ++m) {
+      rollout& r = group.rollouts.emplace_back();
+      r.prompt = g;
+      r.member = m;
+      int const length = 2 + 2 * g + m;  // 2, 3, 4, 5
+      r.ids.assign(std::size_t(length), 65);
+      r.log_probs.assign(std::size_t(length), -1.0f);
+      r.entropies.assign(std::size_t(length), float(g));
+      r.text = "A";
+      r.spans.cot = {0, length};
+      r.spans.delimiter = r.spans.answer = {length, length};
+      r.spans.has_delimiter = m == 1;
+      r.truncated = g == 0;
+      r.grade.correct_strict = g == 1 && m == 1;
+      r.grade.correct_flexible = g == 1;
+      if (g == 1) r.grade.extracted_flexible = "7";
+    }
+  }
+  report.rewards.total = {1, 3, 2, 2};
+  report.rewards.components = {{"correct_answer", 1, {-1, -1, -1, 0}}, {"saliency", 0.5f, {4, 8, 6, 4}}};
+  report.advantages = {-1, 1, 0, 0};
+  report.passes.resize(2);
+  report.passes[0] = {.loss = 1, .ratio_min = 1, .ratio_mean = 1, .ratio_max = 1, .clip_share = 0, .log_p = {}, .token_loss = {}};
+  report.passes[1] = {.loss = 3, .ratio_min = 0.5, .ratio_mean = 1.5, .ratio_max = 2, .clip_share = 0.25, .log_p = {}, .token_loss = {}};
+  report.gradient_norms = {2, 4};
+  report.learning_rate = 1e-4;
+  return report;
+}
+
+void add_masks(grpo_step_report& report) {
+  rollout& r = report.rollouts.groups[0].rollouts[0];
+  r.mask = mask_result{.ce_unmasked = 1, .ce_start = 3, .ce_end = 0.5, .mask = {-0.4f, -0.2f}, .token_saliency = {0, 0.5f}, .re_enabled = 0.25, .as_printed = 0.75};
+  rollout& s = report.rollouts.groups[1].rollouts[1];
+  s.mask = mask_result{.ce_unmasked = 2, .ce_start = 5, .ce_end = 2.5, .mask = {}, .token_saliency = {}, .re_enabled = 0.75, .as_printed = 0.25};
+}
+
+}  // namespace
+
+TEST_CASE("metrics: rewards, groups and lengths of a known step") {
+  auto const m = metrics_of(known_report(), nullptr);
+  CHECK(m["step"] == 4);
+  CHECK(m["reward"] == 2.0);
+  CHECK(m["reward_std"].get<double>() == Approx(std::sqrt(2.0) / 2));  // (sqrt(2) + 0) / 2
+  CHECK(m["frac_reward_zero_std"] == 0.5);
+  CHECK(m["groups_with_spread"] == 1);
+  CHECK(m["rewards/correct_answer/mean"] == -0.75);
+  CHECK(m["rewards/correct_answer/std"] == 0.5);
+  CHECK(m["rewards/saliency/mean"] == 5.5);
+  CHECK(m["rewards/saliency/std"].get<double>() == Approx(std::sqrt(11.0 / 3)));
+  CHECK(m["rewards/saliency/group_std"].get<double>() == Approx((std::sqrt(8.0) + std::sqrt(2.0)) / 2));
+  CHECK(m["rewards/saliency/weight"] == 0.5);
+  CHECK(m["completions/mean_length"] == 3.5);
+  CHECK(m["completions/min_length"] == 2.0);
+  CHECK(m["completions/max_length"] == 5.0);
+  CHECK(m["completions/mean_terminated_length"] == 4.5);
+  CHECK(m["completions/clipped_ratio"] == 0.5);
+  CHECK(m["completions/delimiter_ratio"] == 0.5);
+  CHECK(m["accuracy/strict"] == 0.25);
+  CHECK(m["accuracy/flexible"] == 0.5);
+  CHECK(m["accuracy/unparsed"] == 0.5);
+  CHECK(m["entropy"].get<double>() == Approx(9.0 / 14));  // over tokens, not over rollouts
+}
+
+TEST_CASE("metrics: every pass of the update is there, and its summary") {
+  auto const m = metrics_of(known_report(), nullptr);
+  CHECK(m["loss"] == 2.0);
+  CHECK(m["ratio/min"] == 0.5);
+  CHECK(m["ratio/mean"] == 1.25);
+  CHECK(m["ratio/max"] == 2.0);
+  CHECK(m["clip_ratio/region_mean"] == 0.125);
+  CHECK(m["grad_norm"] == 3.0);
+  CHECK(m["learning_rate"] == 1e-4);
+  CHECK(m["passes"]["ratio_max"] == ordered_json{1.0, 2.0});
+  CHECK(m["passes"]["grad_norm"] == ordered_json{2.0, 4.0});
+}
+
+TEST_CASE("metrics: what a step without masks cannot say is null, never NaN") {
+  auto report = known_report();
+  rewards::saliency const saliency;
+  auto const m = metrics_of(report, &saliency);
+  CHECK(m["saliency/masks_trained"] == 0);
+  for (char const* const name : {"saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end", "saliency/below_unmasked_ratio", "saliency/re_enabled/mean",
+                                 "saliency/as_printed/mean", "saliency/gradient_q50", "saliency/scale"}) {
+    INFO(name);
+    CHECK(m[name].is_null());
+  }
+  for (auto& g : report.rollouts.groups)
+    for (auto& r : g.rollouts) r.truncated = true;
+  CHECK(metrics_of(report, nullptr)["completions/mean_terminated_length"].is_null());
+  CHECK_NOTHROW(dump_json(m));
+  report.gradient_norms[0] = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_AS(dump_json(metrics_of(report, nullptr)), numeric_error);
+}
+
+TEST_CASE("metrics: saliency both ways and the three cross-entropies are means over masks") {
+  auto report = known_report();
+  add_masks(report);
+  auto const m = metrics_of(report, nullptr);
+  CHECK(m["saliency/masks_trained"] == 2);
+  CHECK(m["saliency/ce_unmasked"] == 1.5);
+  CHECK(m["saliency/ce_start"] == 4.0);
+  CHECK(m["saliency/ce_end"] == 1.5);
+  CHECK(m["saliency/below_unmasked_ratio"] == 0.5);
+  CHECK(m["saliency/re_enabled/mean"] == 0.5);
+  CHECK(m["saliency/as_printed/mean"] == 0.5);
+  CHECK(m["saliency/re_enabled/std"].get<double>() == Approx(std::sqrt(0.125)));
+}
+
+TEST_CASE("metrics: a completion's line has its parts, rewards and token saliency as valid UTF-8") {
+  auto report = known_report();
+  add_masks(report);
+  rollout& r = report.rollouts.groups[0].rollouts[0];
+  r.ids = {0xc3, 0xa4};  // one character in two tokens
+  r.text = "\xc3\xa4\xff";
+  byte_bpe const words(arithmetic_text::vocabulary());
+  std::vector<ordered_json> lines;
+  for_each_completion(report, words, [&](ordered_json const& line) { lines.push_back(line); });
+  REQUIRE(lines.size() == 4);
+  CHECK(lines[0]["step"] == 4);
+  CHECK(lines[0]["text"] == "\xc3\xa4\xef\xbf\xbd");
+  CHECK(lines[0]["prompt"] == "Hi");
+  CHECK(lines[0]["saliency"]["tokens"] == ordered_json{"", "\xc3\xa4"});
+  CHECK(lines[0]["saliency"]["values"] == ordered_json{0.0f, 0.5f});
+  CHECK(lines[0]["spans"]["cot"] == ordered_json{0, 2});
+  CHECK(lines[0]["extracted"].is_null());
+  CHECK(lines[1]["saliency"].is_null());
+  CHECK(lines[1]["reward"] == 3.0f);
+  CHECK(lines[1]["rewards"]["saliency"] == 8.0f);
+  CHECK(lines[1]["advantage"] == 1.0f);
+  CHECK(lines[3]["correct_strict"] == true);
+  for (auto const& line : lines) CHECK_NOTHROW(line.dump());  // throws for anything that is not UTF-8
+}
+
+TEST_CASE("metrics: two components of one name keep their values apart") {
+  auto report = known_report();
+  report.rewards.components[0].name = "saliency";
+  auto const m = metrics_of(report, nullptr);
+  CHECK(m["rewards/saliency/mean"] == -0.75);
+  CHECK(m["rewards/saliency_2/mean"] == 5.5);
+}

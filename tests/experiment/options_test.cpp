@@ -1,0 +1,128 @@
+#include <atmanrl/experiment/option_names.hpp>
+#include <atmanrl/experiment/options.hpp>
+
+#include "catch.hpp"
+#include "io/scratch.hpp"
+
+using namespace atmanrl;
+using atmanrl_test::complaint;
+using atmanrl_test::contains;
+
+TEST_CASE("options: the paper preset has the printed settings") {
+  auto const o = experiment_options::of_preset(experiment_preset::paper);
+  CHECK(o.mask.shape == mask_shape::pair);
+  CHECK(o.mask.rows == mask_rows::all_later);
+  CHECK(o.mask.init == -0.4);
+  CHECK(o.mask.scale == 10);
+  CHECK(o.mask.clamp == 0);
+  CHECK(o.mask.steps == 200);
+  CHECK(o.mask.optimizer.learning_rate == 1e-3);
+  CHECK(o.mask.optimizer.beta1 == 0.6);
+  CHECK(o.mask.optimizer.beta2 == 0.9999);
+  CHECK(o.mask.optimizer.eps == 1e-8);
+  CHECK(o.mask.optimizer.weight_decay == 0.05);
+  CHECK(o.mask.sparsity == 0);
+  CHECK(o.direction == saliency_direction::re_enabled);
+  CHECK(o.saliency_weight == 1.0);
+  CHECK(o.no_delimiter == no_delimiter_policy::skip);
+  CHECK(o.prompts_per_step == 8);
+  CHECK(o.group_size == 8);
+  CHECK(o.max_new_tokens == 1024);
+  CHECK(o.learning_rate == 1e-6);
+  CHECK(o.inner_passes == 2);
+  CHECK(o.max_gradient_norm == 1);
+  CHECK(o.temperature == 1);
+}
+
+TEST_CASE("options: the demo preset has the settings that were found to work and is the default") {
+  experiment_options const o;
+  CHECK(options_to_json(o) == options_to_json(experiment_options::of_preset(experiment_preset::demo)));
+  CHECK(o.mask.shape == mask_shape::column);
+  CHECK(o.mask.rows == mask_rows::answer_rows);
+  CHECK(o.mask.scale == 0);
+  CHECK(o.mask.init == -0.4);
+  CHECK(o.mask.sparsity == 0.1);
+  CHECK(o.mask.steps == 20);
+  CHECK(o.mask.optimizer.learning_rate == 1e-2);
+  CHECK(o.learning_rate == 1e-4);
+  CHECK(o.prompts_per_step == 4);
+  CHECK(o.group_size == 8);
+  CHECK(o.inner_passes == 2);
+  CHECK_FALSE(o.saliency_weight.has_value());
+  CHECK(o.saliency_share == 0.5);
+}
+
+TEST_CASE("options: every option can be set from text and comes back from JSON with all its digits") {
+  experiment_options o = experiment_options::of_preset(experiment_preset::paper);
+  for (auto const& [name, text] : std::initializer_list<std::pair<char const*, char const*>>{
+           {"preset", "paper"}, {"model", "a/b"}, {"task", "gsm8k"}, {"data", "d"}, {"few-shot", "3"}, {"steps", "11"}, {"prompts-per-step", "5"},
+           {"group-size", "6"}, {"max-new-tokens", "77"}, {"temperature", "0.7"}, {"mask-steps", "9"}, {"mask-shape", "column"},
+           {"mask-rows", "answer_rows"}, {"mask-lr", "0.012345678901234567"}, {"mask-init", "-0.3"}, {"mask-scale", "auto"}, {"mask-sparsity", "0.2"},
+           {"saliency-weight", "auto"}, {"saliency-share", "0.25"}, {"saliency-direction", "as_printed"}, {"no-delimiter", "force"}, {"lr", "3e-5"},
+           {"inner-passes", "4"}, {"max-gradient-norm", "0.5"}, {"seed", "18446744073709551615"}, {"threads", "2"}, {"dtype", "bf16"},
+           {"activation-mib", "100"}, {"eval-questions", "12"}, {"eval-samples", "3"}, {"checkpoint-every", "4"}, {"out", "o"}})
+    set_option(o, name, text);
+  CHECK(o.mask.scale == 0);
+  CHECK(o.seed == 18446744073709551615u);
+  CHECK(o.task == "gsm8k");
+  CHECK(o.no_delimiter == no_delimiter_policy::force);
+  CHECK(o.dtype == weight_dtype::bf16);
+  CHECK_FALSE(o.saliency_weight.has_value());
+  auto const back = options_from_json(json::parse(options_to_json(o).dump()), "options.json");
+  CHECK(options_to_json(back) == options_to_json(o));
+  CHECK(back.mask.optimizer.learning_rate == 0.012345678901234567);
+  // The list above is complete: nothing is left as the preset has it.
+  auto const before = options_to_json(experiment_options::of_preset(experiment_preset::demo)), after = options_to_json(o);
+  std::set<std::string> const same_in_both{"mask-rows", "mask-shape", "mask-scale", "saliency-weight"};
+  for (auto const& [name, value] : after.items())
+    if (!same_in_both.contains(name)) CHECK((before[name] != value));
+}
+
+TEST_CASE("options: a value that cannot be is refused with the option's name and the value") {
+  experiment_options o;
+  auto const refusal = [&](char const* name, char const* text) { return complaint<usage_error>([&] { set_option(o, name, text); }); };
+  CHECK(contains(refusal("steps", "many"), "--steps is \"many\""));
+  CHECK(contains(refusal("steps", "1.5"), "--steps is \"1.5\""));
+  CHECK(contains(refusal("steps", "99999999999"), "--steps"));
+  CHECK(contains(refusal("seed", "-1"), "--seed is \"-1\""));
+  CHECK(contains(refusal("lr", "nan"), "--lr is \"nan\""));
+  CHECK(contains(refusal("lr", ""), "--lr is \"\""));
+  CHECK(contains(refusal("mask-shape", "square"), "pair, column"));
+  CHECK(contains(refusal("task", "chess"), "arithmetic, gsm8k"));
+  CHECK(contains(refusal("stepz", "1"), "there is no option --stepz"));
+
+  auto const invalid = [&](auto&& change) {
+    experiment_options bad;
+    change(bad);
+    return complaint<usage_error>([&] { validate(bad); });
+  };
+  CHECK_FALSE(invalid([](auto&) {}).has_value());
+  CHECK(contains(invalid([](auto& x) { x.steps = 0; }), "--steps is 0"));
+  CHECK(contains(invalid([](auto& x) { x.group_size = 1; }), "--group-size is 1"));
+  CHECK(contains(invalid([](auto& x) { x.temperature = 0; }), "--temperature is 0"));
+  CHECK(contains(invalid([](auto& x) { x.mask.init = 0; }), "--mask-init is 0"));
+  CHECK(contains(invalid([](auto& x) { x.threads = -1; }), "--threads is -1"));
+}
+
+TEST_CASE("options: a run may go on with other threads, but not with other steps") {
+  experiment_options const stored;
+  experiment_options given = stored;
+  given.threads = 2;
+  CHECK_NOTHROW(check_same_run(stored, given, "run"));
+  given.steps = 99;
+  CHECK(contains(complaint<usage_error>([&] { check_same_run(stored, given, "run"); }), "--steps 99 contradicts the run in run"));
+}
+
+TEST_CASE("options: a damaged options.json is refused with the file's name") {
+  json whole = json::parse(options_to_json({}).dump());
+  auto const refusal = [](json const& j) { return complaint([&] { options_from_json(j, "o.json"); }); };
+  CHECK_FALSE(refusal(whole).has_value());
+  json missing = whole, wrong = whole, extra = whole;
+  missing.erase("steps");
+  wrong["steps"] = "x";
+  extra["colour"] = 1;
+  CHECK(contains(refusal(missing), "o.json: steps is missing"));
+  CHECK(contains(refusal(wrong), "o.json: --steps is \"x\""));
+  CHECK(contains(refusal(extra), "o.json"));
+  CHECK(contains(refusal(json::array()), "o.json"));
+}

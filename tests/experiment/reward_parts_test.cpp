@@ -1,0 +1,105 @@
+#include <atmanrl/experiment/reward_parts.hpp>
+
+#include "catch.hpp"
+#include "io/scratch.hpp"
+
+using namespace atmanrl;
+using atmanrl_test::complaint;
+using atmanrl_test::contains;
+
+namespace {
+
+struct constant {
+  static constexpr std::string_view name = "constant";
+  float operator()(rollout const&) const { return 1; }
+};
+
+struct from_seed {
+  float value = 0;
+  static from_seed from_options(experiment_options const& o) { return {float(o.seed)}; }
+  float operator()(rollout const&) const { return value; }
+};
+
+struct counting {
+  static constexpr std::string_view name = "counting";
+  int calls = 0;
+  float operator()(rollout const&) const { return 1; }
+  json state() const { return calls; }
+  void restore(json const& j) { calls = j.get<int>(); }
+};
+
+step_rollouts two_rollouts() {
+  step_rollouts s;
+  s.groups.resize(1);
+  s.groups[0].rollouts.resize(2);
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("make_reward: the options reach the saliency reward wherever it is") {
+  experiment_options o;
+  o.mask.steps = 7;
+  o.saliency_weight = 0.25;
+  o.seed = 9;
+  using sum = rewards::weighted_sum<rewards::correct_answer, rewards::saliency, from_seed>;
+  auto reward = make_reward<sum>(o);
+  REQUIRE(find_saliency(reward) != nullptr);
+  CHECK(find_saliency(reward)->options().steps == 7);
+  CHECK(reward.weight<0>() == 1.0f);
+  CHECK(reward.weight<1>() == 0.25f);
+  CHECK(reward.weight<2>() == 1.0f);
+  CHECK(reward.reward<2>().value == 9.0f);
+
+  using balanced = rewards::balanced_sum<constant, sum>;
+  auto nested = make_reward<balanced>(o);
+  REQUIRE(find_saliency(nested) != nullptr);
+  CHECK(find_saliency(nested)->options().steps == 7);
+  CHECK(nested.weight() == 0.25);
+  CHECK(nested.settled());
+  o.saliency_weight.reset();
+  CHECK_FALSE(make_reward<balanced>(o).settled());
+
+  auto plain = make_reward<constant>(o);
+  CHECK(find_saliency(plain) == nullptr);
+}
+
+TEST_CASE("reward_state: what was settled comes back") {
+  experiment_options o;
+  using reward_type = rewards::balanced_sum<counting, rewards::saliency>;
+  auto a = make_reward<reward_type>(o), b = make_reward<reward_type>(o);
+  a.settle(0.1234567890123456789);
+  a.main().calls = 3;
+  a.auxiliary().set_scale(25);
+  restore_reward(b, parse_json(reward_state(a).dump(), "state"), "state");
+  CHECK(b.settled());
+  CHECK(b.weight() == a.weight());
+  CHECK(b.main().calls == 3);
+  CHECK(b.auxiliary().options().scale == 25);
+
+  auto unsettled = make_reward<reward_type>(o), c = make_reward<reward_type>(o);
+  restore_reward(c, parse_json(reward_state(unsettled).dump(), "state"), "state");
+  CHECK_FALSE(c.settled());
+  CHECK(c.auxiliary().options().scale == 0);
+}
+
+TEST_CASE("reward_state: the state of another reward is refused") {
+  experiment_options o;
+  auto a = make_reward<rewards::balanced_sum<counting, rewards::saliency>>(o);
+  auto other = make_reward<rewards::weighted_sum<rewards::correct_answer, rewards::saliency>>(o);
+  auto fewer = make_reward<rewards::saliency>(o);
+  CHECK(contains(complaint([&] { restore_reward(other, reward_state(a), "file"); }), "file: was written with another reward"));
+  CHECK(contains(complaint([&] { restore_reward(fewer, reward_state(a), "file"); }), "another reward"));
+  CHECK(contains(complaint([&] { restore_reward(fewer, json(3), "file"); }), "another reward"));
+}
+
+TEST_CASE("make_reward: a sum made from options adds its weighted parts") {
+  experiment_options o;
+  o.seed = 5;
+  o.saliency_weight = 2;
+  auto reward = make_reward<rewards::weighted_sum<constant, from_seed>>(o);
+  auto step = two_rollouts();
+  detail::any_model model;
+  auto const table = reward.table(step, model);
+  CHECK(table.total == std::vector<float>{6, 6});
+}
