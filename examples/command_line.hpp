@@ -1,6 +1,6 @@
 #pragma once
 // The command line of the experiment programs: every option of the library by its own name, errors as one line.
-#include <atmanrl/experiment/experiment.hpp>
+#include <atmanrl/experiment.hpp>
 
 #include <CLI/CLI.hpp>
 

@@ -9,7 +9,7 @@ value_of() {
   [ $# -ge 2 ] && [ -n "$2" ] || { echo "$1 needs a value" >&2; exit 2; }
 }
 
-arguments=() model= task= has_data= has_out=
+arguments=() model= task= has_data= has_out= has_resume= has_preset=
 while [ $# -gt 0 ]; do
   case $1 in
     --model=* | --task=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
@@ -18,7 +18,9 @@ while [ $# -gt 0 ]; do
     --model) value_of "$@"; model=$2; shift 2 ;;
     --task) value_of "$@"; task=$2; shift 2 ;;
     --data | --data=*) has_data=1; arguments+=("$1"); shift ;;
-    --out | --out=* | --resume | --resume=*) has_out=1; arguments+=("$1"); shift ;;
+    --out | --out=*) has_out=1; arguments+=("$1"); shift ;;
+    --resume | --resume=*) has_resume=1; arguments+=("$1"); shift ;;
+    --preset | --preset=*) has_preset=1; arguments+=("$1"); shift ;;
     *) arguments+=("$1"); shift ;;
   esac
 done
@@ -27,15 +29,30 @@ done
 bash "$root/cmake/install_dependencies.sh" >&2
 (cd "$root" && cmake --preset release && cmake --build --preset release --target gsm8k_experiment) >&2
 
-case $model in
-  "") model=$root/examples/models/tiny ;;
-  smollm2) model=$(bash "$root/cmake/fetch_smollm2.sh") ;;
-esac
+# Threads that wait must not keep others from running; it costs nothing where there is room for all.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+program=$root/build/release/examples/gsm8k_experiment
+
+[ -z "$task" ] || arguments+=(--task "$task")
+defaults=()
+# What 20 minutes on two cores allow for 135 million parameters; options that are given come later and win.
+if [ "$model" = smollm2 ] && [ "$task" = gsm8k ] && [ -z "$has_preset" ]; then
+  defaults=(--few-shot 3 --no-delimiter force --steps 3 --prompts-per-step 2 --group-size 8 --max-new-tokens 160 --lr 5e-6
+            --eval-questions 8 --eval-samples 2)
+fi
+
+[ "$model" != smollm2 ] || model=$(bash "$root/cmake/fetch_smollm2.sh")
+# A continued run knows its options.
+if [ -n "$has_resume" ]; then
+  [ -z "$model" ] || arguments+=(--model "$model")
+  exec "$program" "${arguments[@]}"
+fi
+
+[ -n "$model" ] || model=$root/examples/models/tiny
 if [ "$task" = gsm8k ] && [ -z "$has_data" ]; then
   data=$(bash "$root/cmake/fetch_gsm8k.sh")
   arguments+=(--data "$data")
 fi
 [ -n "$has_out" ] || arguments+=(--out "$root/runs/$(date +%Y%m%d-%H%M%S)")
-[ -z "$task" ] || arguments+=(--task "$task")
 
-exec "$root/build/release/examples/gsm8k_experiment" --model "$model" "${arguments[@]}"
+exec "$program" --model "$model" ${defaults[@]+"${defaults[@]}"} "${arguments[@]}"

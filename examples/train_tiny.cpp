@@ -41,7 +41,7 @@ model_config tiny_config(options const& o, tokenizer const& words) {
   c.max_positions = 512;
   c.bos_id = words.bos();
   c.stop_ids = {words.eos()};
-  validate(c, "train_tiny");
+  validate(c, "the options");
   return c;
 }
 

@@ -41,7 +41,9 @@ TEST_CASE("statistics: the bootstrap interval is that of the binomial for zeros 
   CHECK(i.low == Approx(0.3 - 1.96 * 0.0458).margin(0.015));
   CHECK(i.high == Approx(0.3 + 1.96 * 0.0458).margin(0.015));
   CHECK(bootstrap_mean(x, 3, 4000) == i);
-  CHECK_FALSE(bootstrap_mean(x, 4, 4000) == i);
+  // Another seed draws other questions; values that are all different show it.
+  for (std::size_t k = 0; k < x.size(); ++k) x[k] = std::sqrt(double(k));
+  CHECK_FALSE(bootstrap_mean(x, 4) == bootstrap_mean(x, 3));
 }
 
 TEST_CASE("statistics: equal values have an interval of no width, no values none at all") {

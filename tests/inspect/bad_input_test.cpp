@@ -239,7 +239,7 @@ TEST_CASE("inspect tokenize, detokenize, chat: a tokenizer that is missing or da
   put(folder / "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0");
   put(folder / "vocab.gguf", "GGUF");
   put(folder / "vocab.bin", "noise");
-  for (std::string const path : {std::string(folder / "tokenizer.json"), std::string(folder / "vocab.gguf"), std::string(folder / "vocab.bin"), folder.path().string(),
+  for (std::string const& path : {std::string(folder / "tokenizer.json"), std::string(folder / "vocab.gguf"), std::string(folder / "vocab.bin"), folder.path().string(),
                                  std::string(folder / "none")}) {
     says(inspect_complaint({"tokenize", "--model", path}, "x"), path);
     says(inspect_complaint({"detokenize", "--model", path, "--ids", "0"}), path);

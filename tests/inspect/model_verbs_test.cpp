@@ -41,8 +41,9 @@ TEST_CASE("inspect logprobs: probabilities and argmax are those of transformers"
   std::string const model = GENERATE("tied", "untied", "qwen2"), backend = GENERATE("cpu", "reference");
   CAPTURE(model, backend);
   auto const logits = tensors_of(fixture("llama") / (model + ".logits.safetensors")).at("logits");
+  auto const expected = json_fixture("llama/" + model + ".json");
   std::size_t row = 0;
-  for (json const& ids : json_fixture("llama/" + model + ".json")["sequences"]) {
+  for (json const& ids : expected["sequences"]) {
     auto const got = inspect_json({"logprobs", "--model", model_fixture(model), "--ids", comma_separated(ids), "--backend", backend});
     std::vector<double> log_p, argmax;
     for (std::size_t i = 0; i + 1 < ids.size(); ++i) {

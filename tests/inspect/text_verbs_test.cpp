@@ -37,13 +37,19 @@ TEST_CASE("inspect tokenize: the bytes of standard input become the known ids, a
   int checked = 0;
   for (json const& v : json_fixture("text/" + kind + "_vectors.json")) {
     auto const text = v["text"].get<std::string>();
-    CHECK(inspect_json({"tokenize", "--model", model}, text) == v["ids"]);
-    if (v["ids"].empty() || ++checked > 12) continue;
+    bool const special = v.value("special", false);
+    // A process for each of the hundreds of vectors would take long: the tokenizer has its own tests.
+    if (!special && checked > 40) continue;
+    ++checked;
+    std::vector<std::string> call{"tokenize", "--model", model};
+    if (special) call.push_back("--special");
+    CHECK(inspect_json(call, text) == v["ids"]);
+    if (v["ids"].empty()) continue;
     auto const back = inspect_json({"detokenize", "--model", model, "--ids", comma_separated(v["ids"])});
     CHECK(back["text"] == text);
     CHECK(back["bytes"] == hex_of(text));
   }
-  CHECK(checked > 0);
+  CHECK(checked > 40);
 }
 
 TEST_CASE("inspect tokenize: special tokens are text without --special; nothing is put in front and no line end is lost") {

@@ -86,7 +86,7 @@ inline floats fma(floats a, floats b, floats c) {
 
 inline floats sqrt(floats x) {
 #if defined(__AVX512F__)
-  return _mm512_sqrt_ps(x);
+  return _mm512_maskz_sqrt_ps(0xffff, x);  // the plain form draws a false warning out of g++ 12
 #elif defined(__AVX__)
   return _mm256_sqrt_ps(x);
 #elif defined(__x86_64__)

@@ -29,7 +29,7 @@ struct experiment_options {
   std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
   int few_shot = 0;                                      ///< worked examples in front of each question
 
-  int steps = 10;
+  int steps = 60;
   int prompts_per_step = 4;
   int group_size = 8;
   int max_new_tokens = 160;
@@ -50,7 +50,7 @@ struct experiment_options {
   weight_dtype dtype = weight_dtype::f32;
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
-  int eval_questions = 64;  ///< before and after; 0: no evaluation
+  int eval_questions = 200;  ///< before and after; 0: no evaluation
   int eval_samples = 4;     ///< completions per question
   int checkpoint_every = 10;  ///< steps; 0: no checkpoints, so that the run cannot be resumed
 
