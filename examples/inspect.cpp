@@ -26,18 +26,23 @@ using atmanrl::expects, atmanrl::usage_error, inspect::common_options;
 using action = std::function<std::string()>;
 
 void add_common(CLI::App& app, common_options& c) {
-  app.add_option("--backend", c.backend, "cpu, or reference: plain loops on one thread")->check(CLI::IsMember({"reference", "cpu"}))->capture_default_str();
+  app.add_option("--backend", c.backend, "cpu, or reference: plain loops on one thread")
+      ->check(CLI::IsMember({"reference", "cpu"}))
+      ->capture_default_str();
   app.add_option("--threads", c.threads, "threads of the cpu backend; 0: as many as the machine runs")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  app.add_option("--dtype", c.dtype, "storage of the weight matrices; everything else is f32")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--dtype", c.dtype, "storage of the weight matrices; everything else is f32")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
 }
 
 void add_model(CLI::App& verb, common_options& c, bool required) {
-  auto* const model =
-      verb.add_option("--model", c.model,
-                      required ? "a Hugging Face folder, a .gguf file, or a llama2.c .bin file"
-                               : "a Hugging Face folder, a .gguf file (with or without weights), a llama2.c .bin file, or a tokenizer.json");
+  auto* const model = verb.add_option(
+      "--model", c.model,
+      required
+          ? "a Hugging Face folder, a .gguf file, or a llama2.c .bin file"
+          : "a Hugging Face folder, a .gguf file (with or without weights), a llama2.c .bin file, or a tokenizer.json");
   if (required) model->required();
   verb.add_option("--tokenizer", c.tokenizer, "where the tokenizer is, if it is not in or beside the model");
 }
@@ -45,8 +50,10 @@ void add_model(CLI::App& verb, common_options& c, bool required) {
 /// A result that cannot be written should not cost the computation first.
 std::filesystem::path checked_output(std::string const& out) {
   std::filesystem::path const path(out), folder = path.parent_path();
-  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path), "--out: \"{}\" is not a file's name", out);
-  expects<usage_error>(folder.empty() || std::filesystem::is_directory(folder), "--out: {}: there is no such folder", folder.string());
+  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path),
+                       "--out: \"{}\" is not a file's name", out);
+  expects<usage_error>(folder.empty() || std::filesystem::is_directory(folder), "--out: {}: there is no such folder",
+                       folder.string());
   return path;
 }
 
@@ -68,14 +75,13 @@ void add_tokenize(CLI::App& app, common_options& c, action& chosen) {
 }
 
 void add_detokenize(CLI::App& app, common_options& c, action& chosen) {
-  auto& verb = add_verb(app, "detokenize", "Text of token ids",
-                        "Prints {\"text\",\"bytes\"}: text has U+FFFD where the bytes are not UTF-8, bytes are hexadecimal.");
+  auto& verb =
+      add_verb(app, "detokenize", "Text of token ids",
+               "Prints {\"text\",\"bytes\"}: text has U+FFFD where the bytes are not UTF-8, bytes are hexadecimal.");
   auto const ids = std::make_shared<std::string>();
   verb.add_option("--ids", *ids, "token ids, comma-separated")->required();
   add_model(verb, c, false);
-  verb.callback([&c, &chosen, ids] {
-    chosen = [&c, ids] { return inspect::detokenize(c, *ids); };
-  });
+  verb.callback([&c, &chosen, ids] { chosen = [&c, ids] { return inspect::detokenize(c, *ids); }; });
 }
 
 void add_chat(CLI::App& app, common_options& c, action& chosen) {
@@ -84,33 +90,33 @@ void add_chat(CLI::App& app, common_options& c, action& chosen) {
     std::optional<std::string> system;
   };
   auto& verb = add_verb(app, "chat", "Token ids of a conversation up to the assistant's turn",
-                        "Prints [ids], in the format whose control tokens the tokenizer has (Llama 3 or ChatML); a base\nmodel's text stands alone. Control tokens "
+                        "Prints [ids], in the format whose control tokens the tokenizer has (Llama 3 or ChatML); a "
+                        "base\nmodel's text stands alone. Control tokens "
                         "spelled out in a message stay text.");
   auto const t = std::make_shared<texts>();
   verb.add_option("--user", t->user, "the user's message")->required();
   verb.add_option("--system", t->system, "the system message; where none is given the format's own default is used");
   add_model(verb, c, false);
-  verb.callback([&c, &chosen, t] {
-    chosen = [&c, t] { return inspect::chat(c, t->user, t->system); };
-  });
+  verb.callback([&c, &chosen, t] { chosen = [&c, t] { return inspect::chat(c, t->user, t->system); }; });
 }
 
 void add_logprobs(CLI::App& app, common_options& c, action& chosen) {
   auto& verb = add_verb(app, "logprobs", "Log-probability of each token after those before it",
-                        "Prints {\"logprobs\",\"argmax\"}, both one shorter than the ids: logprobs[i] = log p(id[i+1] | id[0..i])\nin nats, argmax[i] = the most "
+                        "Prints {\"logprobs\",\"argmax\"}, both one shorter than the ids: logprobs[i] = log p(id[i+1] "
+                        "| id[0..i])\nin nats, argmax[i] = the most "
                         "probable token after id[0..i] (the lowest id among equals).");
   auto const ids = std::make_shared<std::string>();
   verb.add_option("--ids", *ids, "token ids, comma-separated; nothing is added to them")->required();
   add_model(verb, c, true);
-  verb.callback([&c, &chosen, ids] {
-    chosen = [&c, ids] { return inspect::logprobs(c, *ids); };
-  });
+  verb.callback([&c, &chosen, ids] { chosen = [&c, ids] { return inspect::logprobs(c, *ids); }; });
 }
 
 void add_generate(CLI::App& app, common_options& c, action& chosen) {
   auto& verb = add_verb(app, "generate", "New tokens after a prompt",
-                        "Prints {\"ids\",\"logprobs\",\"text\"} of the new tokens, the stop token included. Log-probabilities are\nthose of logits / temperature "
-                        "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model without a tokenizer. Stop tokens are the "
+                        "Prints {\"ids\",\"logprobs\",\"text\"} of the new tokens, the stop token included. "
+                        "Log-probabilities are\nthose of logits / temperature "
+                        "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model "
+                        "without a tokenizer. Stop tokens are the "
                         "model's own.");
   auto const v = std::make_shared<inspect::generate_options>();
   auto const seed = std::make_shared<std::string>("0");  // as text: the parser of numbers lets -1 and 2^64 pass
@@ -121,7 +127,8 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
   verb.add_flag("--special", v->special, "recognise special tokens that are spelled out in --prompt");
   verb.add_option("--max-new-tokens", v->request.max_new_tokens, "the most tokens to add")->required();
   verb.add_option("--temperature", v->request.temperature, "0: always the most probable token")->capture_default_str();
-  verb.add_option("--top-p", v->request.top_p, "keep the most probable tokens that make up this share")->capture_default_str();
+  verb.add_option("--top-p", v->request.top_p, "keep the most probable tokens that make up this share")
+      ->capture_default_str();
   verb.add_option("--top-k", v->request.top_k, "keep this many tokens; 0: all")->capture_default_str();
   verb.add_option("--seed", *seed, "0 to 2^64 - 1; the same seed gives the same tokens")->capture_default_str();
   add_model(verb, c, true);
@@ -139,7 +146,8 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
       expects<usage_error>(r.top_k >= 0, "--top-k is {}, but it must not be negative", r.top_k);
       char const* const end = seed->data() + seed->size();
       auto const read = std::from_chars(seed->data(), end, r.seed);
-      expects<usage_error>(read.ec == std::errc{} && read.ptr == end, "--seed is \"{}\", but it must be a whole number from 0 to 2^64 - 1", *seed);
+      expects<usage_error>(read.ec == std::errc{} && read.ptr == end,
+                           "--seed is \"{}\", but it must be a whole number from 0 to 2^64 - 1", *seed);
       return inspect::generate(c, *v);
     };
   });
@@ -150,15 +158,15 @@ void add_gradient(CLI::App& app, common_options& c, action& chosen) {
     std::string ids, out;
   };
   auto& verb = add_verb(app, "gradient", "Gradient of the mean next-token cross-entropy",
-                        "Writes one f32 tensor per parameter under its Hugging Face name; a tied head is summed into\nmodel.embed_tokens.weight. Prints "
+                        "Writes one f32 tensor per parameter under its Hugging Face name; a tied head is summed "
+                        "into\nmodel.embed_tokens.weight. Prints "
                         "{\"loss\",\"gradient_norm\",\"tensors\",\"out\"}.");
   auto const t = std::make_shared<texts>();
   verb.add_option("--ids", t->ids, "token ids, comma-separated, at least two")->required();
   verb.add_option("--out", t->out, "the .safetensors file to write")->required();
   add_model(verb, c, true);
-  verb.callback([&c, &chosen, t] {
-    chosen = [&c, t] { return inspect::gradient(c, t->ids, checked_output(t->out)); };
-  });
+  verb.callback(
+      [&c, &chosen, t] { chosen = [&c, t] { return inspect::gradient(c, t->ids, checked_output(t->out)); }; });
 }
 
 void add_mask(CLI::App& app, common_options& c, action& chosen) {
@@ -170,9 +178,13 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   };
   auto& verb = add_verb(
       app, "mask", "Trains an attention mask on one rollout",
-      "Prints {\"ce_unmasked\",\"ce_start\",\"ce_end\",\"mask\",\"token_saliency\",\"reward_re_enabled\",\n\"reward_as_printed\"}: cross-entropy of the answer in nats "
-      "per token without mask, at the start and\nafter the last update; the mask row-major over its allowed entries (or one value per token of the\nchain of "
-      "thought). With --gradient also \"gradient\": that of the answer's mean cross-entropy with respect\nto the mask at its start value, scale included, without "
+      "Prints "
+      "{\"ce_unmasked\",\"ce_start\",\"ce_end\",\"mask\",\"token_saliency\",\"reward_re_enabled\",\n\"reward_as_"
+      "printed\"}: cross-entropy of the answer in nats "
+      "per token without mask, at the start and\nafter the last update; the mask row-major over its allowed entries "
+      "(or one value per token of the\nchain of "
+      "thought). With --gradient also \"gradient\": that of the answer's mean cross-entropy with respect\nto the mask "
+      "at its start value, scale included, without "
       "the sparsity term; with --steps 0 the start\nmay then be 0. The defaults are the paper's (arXiv:2604.16158).");
   auto const v = std::make_shared<values>();
   atmanrl::mask_options& o = v->options;
@@ -181,7 +193,9 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--delimiter-ids", v->ids.delimiter, "what stands between it and the answer")->required();
   verb.add_option("--answer-ids", v->ids.answer, "the answer, without a stop token")->required();
   verb.add_option("--steps", o.steps, "updates of the mask")->capture_default_str();
-  verb.add_option("--shape", v->shape, "pair: a value per (row, token); column: a value per token")->check(CLI::IsMember({"pair", "column"}))->capture_default_str();
+  verb.add_option("--shape", v->shape, "pair: a value per (row, token); column: a value per token")
+      ->check(CLI::IsMember({"pair", "column"}))
+      ->capture_default_str();
   verb.add_option("--rows", v->rows, "all_later: all rows see the mask; answer_rows: delimiter and answer do")
       ->check(CLI::IsMember({"all_later", "answer_rows"}))
       ->capture_default_str();
@@ -203,11 +217,13 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       inspect::check_finite("--scale", o.scale);
       inspect::check_finite("--sparsity", o.sparsity);
       expects<usage_error>(o.steps >= 0, "--steps is {}, but it must not be negative", o.steps);
-      expects<usage_error>(o.optimizer.learning_rate > 0, "--lr is {}, but it must be above 0", o.optimizer.learning_rate);
+      expects<usage_error>(o.optimizer.learning_rate > 0, "--lr is {}, but it must be above 0",
+                           o.optimizer.learning_rate);
       expects<usage_error>(o.optimizer.eps > 0, "--eps is {}, but it must be above 0", o.optimizer.eps);
       expects<usage_error>(o.init <= 0, "--init is {}, but a mask that starts above 0 suppresses nothing", o.init);
-      expects<usage_error>(o.init < 0 || (o.steps == 0 && v->gradient),
-                           "--init is 0, which suppresses nothing: there is only a gradient to see then, with --steps 0 --gradient");
+      expects<usage_error>(
+          o.init < 0 || (o.steps == 0 && v->gradient),
+          "--init is 0, which suppresses nothing: there is only a gradient to see then, with --steps 0 --gradient");
       expects<usage_error>(o.scale > 0, "--scale is {}, but it must be above 0", o.scale);
       expects<usage_error>(o.sparsity >= 0, "--sparsity is {}, but it must not be negative", o.sparsity);
       return inspect::mask(c, v->ids, o, v->gradient);
@@ -216,12 +232,15 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
 }
 
 void add_grpo(CLI::App& app, common_options& c, action& chosen) {
-  auto& verb = add_verb(
-      app, "grpo", "Loss and gradient of one policy-gradient pass over given rollouts",
-      "Reads from standard input {\"model\": PATH, \"groups\": [{\"prompt_ids\": [..], \"completions\": [{\"ids\": [..],\n\"logprobs\": [..], \"reward\": x}, ..]}, ..]} and, "
-      "if wanted, \"loss\" (grpo), \"advantage\" (mean_centered),\n\"clip\" (0.2), \"clip_high\" (as clip), \"temperature\" (1), \"micro_batch\" (rollouts per pass; 0: as "
-      "many as\nfit). logprobs are the sampler's. Prints {\"advantages\",\"ratios\",\"token_losses\",\"loss\",\"gradient_norm\"}:\none advantage per completion, groups one "
-      "after the other; ratios and losses per completion and token;\nthe norm before any clipping.");
+  auto& verb = add_verb(app, "grpo", "Loss and gradient of one policy-gradient pass over given rollouts",
+                        "Reads from standard input {\"model\": PATH, \"groups\": [{\"prompt_ids\": [..], "
+                        "\"completions\": [{\"ids\": [..],\n\"logprobs\": [..], \"reward\": x}, ..]}, ..]} and, "
+                        "if wanted, \"loss\" (grpo), \"advantage\" (mean_centered),\n\"clip\" (0.2), \"clip_high\" (as "
+                        "clip), \"temperature\" (1), \"micro_batch\" (rollouts per pass; 0: as "
+                        "many as\nfit). logprobs are the sampler's. Prints "
+                        "{\"advantages\",\"ratios\",\"token_losses\",\"loss\",\"gradient_norm\"}:\none advantage per "
+                        "completion, groups one "
+                        "after the other; ratios and losses per completion and token;\nthe norm before any clipping.");
   auto const out = std::make_shared<std::string>();
   verb.add_option("--out", *out, "write the gradient to this .safetensors file, one f32 tensor per parameter");
   verb.callback([&c, &chosen, out] {
@@ -234,12 +253,19 @@ void add_grpo(CLI::App& app, common_options& c, action& chosen) {
 
 void add_answer(CLI::App& app, action& chosen) {
   auto& verb = add_verb(app, "answer", "What completions answer, and whether it is right",
-                        "Reads lines {\"completion\": TEXT, \"truth\": X} from standard input and prints for each a line {\"extracted\",\n\"extracted_flexible\","
-                        "\"correct_strict\",\"correct_flexible\"}, null where nothing was found. extracted is the first\nnumber (letter) after the first ####; flexible "
-                        "falls back on the rest of the completion. truth is a\nnumber or a solution that ends in #### number (gsm8k), a letter or 0 to 3 (mmlu).");
+                        "Reads lines {\"completion\": TEXT, \"truth\": X} from standard input and prints for each a "
+                        "line {\"extracted\",\n\"extracted_flexible\","
+                        "\"correct_strict\",\"correct_flexible\"}, null where nothing was found. extracted is the "
+                        "first\nnumber (letter) after the first ####; flexible "
+                        "falls back on the rest of the completion. truth is a\nnumber or a solution that ends in #### "
+                        "number (gsm8k), a letter or 0 to 3 (mmlu).");
   auto const task = std::make_shared<std::string>();
-  verb.add_option("--task", *task, "gsm8k: numbers; mmlu: letters A to D")->required()->check(CLI::IsMember({"gsm8k", "mmlu"}));
-  verb.callback([&chosen, task] { chosen = [task] { return inspect::answer(inspect::read_standard_input(), *task == "mmlu"); }; });
+  verb.add_option("--task", *task, "gsm8k: numbers; mmlu: letters A to D")
+      ->required()
+      ->check(CLI::IsMember({"gsm8k", "mmlu"}));
+  verb.callback([&chosen, task] {
+    chosen = [task] { return inspect::answer(inspect::read_standard_input(), *task == "mmlu"); };
+  });
 }
 
 int complain(std::string const& sentence) {
@@ -252,7 +278,10 @@ int complain(std::string const& sentence) {
 int main(int argc, char** argv) {
   common_options common;
   try {
-    CLI::App app("Looks inside a model: one verb, JSON on standard output. Bad input is one line on standard error and exit code 2.", "inspect");
+    CLI::App app(
+        "Looks inside a model: one verb, JSON on standard output. Bad input is one line on standard error and exit "
+        "code 2.",
+        "inspect");
     action chosen;
     add_tokenize(app, common, chosen);
     add_detokenize(app, common, chosen);

@@ -83,9 +83,9 @@ struct grpo_request {
   int micro_batch = 0;  ///< 0: as many as fit
 };
 struct grpo_result {
-  std::vector<float> advantages;                        ///< per completion
-  std::vector<std::vector<double>> ratios;              ///< per completion and token
-  std::vector<std::vector<float>> token_losses;         ///< per completion and token, before averaging
+  std::vector<float> advantages;                 ///< per completion
+  std::vector<std::vector<double>> ratios;       ///< per completion and token
+  std::vector<std::vector<float>> token_losses;  ///< per completion and token, before averaging
   double loss, gradient_norm;
   std::vector<float> gradient;  ///< flat, in the order of the model's parameter_layout
 };

@@ -18,7 +18,8 @@ generate_result compute(Model& model, generate_request const& r) {
   options.temperature = r.temperature;
   options.stop_ids = r.stop_ids;
   options.seed = r.seed;
-  auto completions = generate(model, std::span(&r.ids, 1), options, atmanrl::samplers::multinomial{.top_k = r.top_k, .top_p = r.top_p});
+  auto completions = generate(model, std::span(&r.ids, 1), options,
+                              atmanrl::samplers::multinomial{.top_k = r.top_k, .top_p = r.top_p});
   atmanrl::completion& c = completions.front().front();
   return {std::move(c.ids), std::move(c.log_probs)};
 }

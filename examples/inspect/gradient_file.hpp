@@ -22,7 +22,8 @@ inline void check_gradient(atmanrl::parameter_layout const& layout, std::span<fl
       atmanrl::expects<atmanrl::numeric_error>(std::isfinite(x), "the gradient of {} is not finite", p.name);
 }
 
-inline void write_gradient(std::filesystem::path const& path, atmanrl::parameter_layout const& layout, std::span<float const> gradient) {
+inline void write_gradient(std::filesystem::path const& path, atmanrl::parameter_layout const& layout,
+                           std::span<float const> gradient) {
   std::vector<atmanrl::named_tensor> tensors;
   for (atmanrl::parameter_info const& p : layout.all()) {
     std::vector<atmanrl::index_t> shape{p.columns};

@@ -41,11 +41,14 @@ grpo_result compute(Model& model, grpo_request const& r) {
   options.max_tokens = longest;
   atmanrl::trainable_policy<Model> policy(model, {});
   policy.zero_gradient();
-  auto const pass = [&](auto const& loss) { return add_policy_gradient(policy, std::span<atmanrl::training_rollout const>(rollouts), loss, options); };
+  auto const pass = [&](auto const& loss) {
+    return add_policy_gradient(policy, std::span<atmanrl::training_rollout const>(rollouts), loss, options);
+  };
   auto report = std::visit(pass, r.loss);
   for (std::size_t i = 0; i < rollouts.size(); ++i) {
     auto& row = out.ratios.emplace_back();
-    for (std::size_t t = 0; t < report.log_p[i].size(); ++t) row.push_back(std::exp(double(report.log_p[i][t]) - double(rollouts[i].old_log_p[t])));
+    for (std::size_t t = 0; t < report.log_p[i].size(); ++t)
+      row.push_back(std::exp(double(report.log_p[i][t]) - double(rollouts[i].old_log_p[t])));
   }
   out.token_losses = std::move(report.token_loss);
   out.loss = report.loss;

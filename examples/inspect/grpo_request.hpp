@@ -28,11 +28,12 @@ class fields {
   using json = atmanrl::json;
 
  public:
-  fields(json const& object, std::string place, std::initializer_list<std::string_view> known) : object_(object), place_(std::move(place)) {
+  fields(json const& object, std::string place, std::initializer_list<std::string_view> known)
+      : object_(object), place_(std::move(place)) {
     atmanrl::expects<file_error>(object.is_object(), "{} is {}, not an object", place_, object.type_name());
     for (auto const& [key, value] : object.items())
-      atmanrl::expects<file_error>(std::find(known.begin(), known.end(), key) != known.end(), "{}: the key \"{}\" is unknown; there are {}", place_, key,
-                                   fmt::join(known, ", "));
+      atmanrl::expects<file_error>(std::find(known.begin(), known.end(), key) != known.end(),
+                                   "{}: the key \"{}\" is unknown; there are {}", place_, key, fmt::join(known, ", "));
   }
 
   bool has(char const* key) const { return object_.contains(key); }
@@ -59,7 +60,8 @@ class fields {
     std::vector<int> out;
     for (json const& id : array(key)) {
       // Not negative, so that the parser has read it as unsigned.
-      bool const fits = id.is_number_unsigned() && id.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<int>::max());
+      bool const fits =
+          id.is_number_unsigned() && id.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<int>::max());
       atmanrl::expects<file_error>(fits, "{}[{}] is {}, not a token id", at(key), out.size(), shortened(id));
       out.push_back(id.get<int>());
     }
@@ -71,7 +73,9 @@ class fields {
     atmanrl::expects<file_error>(has(key), "{} is missing", at(key));
     return object_[key];
   }
-  static std::string shortened(json const& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 40); }
+  static std::string shortened(json const& value) {
+    return value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 40);
+  }
   // Everything is computed in float, so a number must be finite there.
   static double finite(json const& value, std::string const& where) {
     atmanrl::expects<file_error>(value.is_number(), "{} is {}, not a number", where, shortened(value));
@@ -106,18 +110,21 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
   using atmanrl::expects, atmanrl::usage_error, detail::fields;
   std::string const in = "standard input";
   auto const root = atmanrl::parse_json(text, in);
-  fields const top(root, in, {"model", "groups", "loss", "advantage", "clip", "clip_high", "temperature", "micro_batch"});
+  fields const top(root, in,
+                   {"model", "groups", "loss", "advantage", "clip", "clip_high", "temperature", "micro_batch"});
   grpo_request r;
   double const clip = top.has("clip") ? top.number("clip") : 0.2;
   double const clip_high = top.has("clip_high") ? top.number("clip_high") : clip;
-  expects<usage_error>(clip >= 0 && clip_high >= 0, "{}: clip and clip_high are {} and {}, but they must not be negative", in, clip, clip_high);
+  expects<usage_error>(clip >= 0 && clip_high >= 0,
+                       "{}: clip and clip_high are {} and {}, but they must not be negative", in, clip, clip_high);
   r.loss = make_loss(top.has("loss") ? top.text("loss") : "grpo", clip, clip_high);
   r.advantage = make_advantage(top.has("advantage") ? top.text("advantage") : "mean_centered");
   if (top.has("temperature")) r.temperature = top.number("temperature");
   expects<usage_error>(r.temperature > 0, "{}: temperature is {}, but it must be above 0", in, r.temperature);
   if (top.has("micro_batch")) {
     double const n = top.number("micro_batch");
-    expects<usage_error>(n >= 0 && n <= 1 << 30 && n == std::floor(n), "{}: micro_batch is {}, not a number of rollouts", in, n);
+    expects<usage_error>(n >= 0 && n <= 1 << 30 && n == std::floor(n),
+                         "{}: micro_batch is {}, not a number of rollouts", in, n);
     r.micro_batch = int(n);
   }
   for (auto const& g : top.array("groups")) {
@@ -128,11 +135,14 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
     for (auto const& c : group.array("completions")) {
       auto const place = fmt::format("{}: completions[{}]", group_place, mine.completions.size());
       fields const completion(c, place, {"ids", "logprobs", "reward"});
-      mine.completions.push_back({completion.ids("ids"), completion.numbers("logprobs"), float(completion.number("reward"))});
+      mine.completions.push_back(
+          {completion.ids("ids"), completion.numbers("logprobs"), float(completion.number("reward"))});
       auto const& last = mine.completions.back();
-      expects<usage_error>(last.ids.size() == last.log_probs.size(), "{}: {} ids but {} logprobs", place, last.ids.size(), last.log_probs.size());
+      expects<usage_error>(last.ids.size() == last.log_probs.size(), "{}: {} ids but {} logprobs", place,
+                           last.ids.size(), last.log_probs.size());
     }
-    expects<usage_error>(mine.completions.size() >= 2, "{}: a group needs at least 2 completions, this one has {}", group_place, mine.completions.size());
+    expects<usage_error>(mine.completions.size() >= 2, "{}: a group needs at least 2 completions, this one has {}",
+                         group_place, mine.completions.size());
   }
   return {top.text("model"), std::move(r)};
 }

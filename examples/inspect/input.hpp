@@ -39,7 +39,8 @@ inline std::vector<int> parse_ids(std::string_view option, std::string_view list
   using atmanrl::usage_error;
   auto const trimmed = [](std::string_view s) {
     std::size_t const first = s.find_first_not_of(" \t\r\n");
-    return first == std::string_view::npos ? std::string_view{} : s.substr(first, s.find_last_not_of(" \t\r\n") - first + 1);
+    return first == std::string_view::npos ? std::string_view{}
+                                           : s.substr(first, s.find_last_not_of(" \t\r\n") - first + 1);
   };
   atmanrl::expects<usage_error>(!trimmed(list).empty(), "{}: there are no ids", option);
   std::vector<int> ids;
@@ -49,7 +50,8 @@ inline std::vector<int> parse_ids(std::string_view option, std::string_view list
     int id = -1;
     auto const [end, problem] = std::from_chars(item.data(), item.data() + item.size(), id);
     bool const whole = problem == std::errc{} && end == item.data() + item.size() && id >= 0;
-    atmanrl::expects<usage_error>(whole, "{}: item {} is \"{}\", not a token id", option, ids.size() + 1, item.substr(0, 40));
+    atmanrl::expects<usage_error>(whole, "{}: item {} is \"{}\", not a token id", option, ids.size() + 1,
+                                  item.substr(0, 40));
     ids.push_back(id);
     at = comma + 1;
   }
@@ -60,13 +62,15 @@ inline std::vector<int> parse_ids(std::string_view option, std::string_view list
 inline void check_ids(std::string_view option, std::span<int const> ids, std::ptrdiff_t vocab) {
   atmanrl::expects<atmanrl::usage_error>(!ids.empty(), "{}: there are no ids", option);
   for (std::size_t i = 0; i < ids.size(); ++i)
-    atmanrl::expects<atmanrl::usage_error>(ids[i] >= 0 && ids[i] < vocab, "{}: item {} is id {}, but the vocabulary has {} tokens", option, i + 1, ids[i],
-                                           vocab);
+    atmanrl::expects<atmanrl::usage_error>(ids[i] >= 0 && ids[i] < vocab,
+                                           "{}: item {} is id {}, but the vocabulary has {} tokens", option, i + 1,
+                                           ids[i], vocab);
 }
 
 /// \throws usage_error that names the option when the number is NaN or infinite
 inline void check_finite(std::string_view option, double value) {
-  atmanrl::expects<atmanrl::usage_error>(std::isfinite(value), "{} is {}, but it must be a finite number", option, value);
+  atmanrl::expects<atmanrl::usage_error>(std::isfinite(value), "{} is {}, but it must be a finite number", option,
+                                         value);
 }
 
 }  // namespace inspect

@@ -39,7 +39,8 @@ logprobs_result compute(Model& model, logprobs_request const& r) {
     for (int i = first; i < std::min(rows, first + piece); ++i) wanted.push_back(i);
     model.logits(pass, wanted, logits);
     auto const host = logits.to_host();
-    for (auto row = host.begin(); row != host.end(); row += vocab) out.argmax.push_back(int(std::max_element(row, row + vocab) - row));
+    for (auto row = host.begin(); row != host.end(); row += vocab)
+      out.argmax.push_back(int(std::max_element(row, row + vocab) - row));
   }
   return out;
 }

@@ -24,7 +24,8 @@ mask_outcome compute(Model& model, mask_request const& r) {
     out.gradient = batch.gradient().to_host();
   }
   if (o.init == 0) {
-    // Nothing is suppressed at H = 0: there is a gradient to look at, but Ĥ = H / 0 and what follows from it is undefined.
+    // Nothing is suppressed at H = 0: there is a gradient to look at, but Ĥ = H / 0 and what follows from it is
+    // undefined.
     atmanrl::expects<atmanrl::usage_error>(o.steps == 0 && r.gradient, "a mask that starts at 0 cannot be trained");
     out.ce_unmasked = out.ce_end = out.ce_start;
     out.mask.resize(out.gradient.size());
@@ -32,7 +33,11 @@ mask_outcome compute(Model& model, mask_request const& r) {
   }
   auto trained = train_masks(model, std::span(&item, 1), o);
   atmanrl::mask_result& t = trained.front();
-  return {t.ce_unmasked, t.ce_start, t.ce_end, std::move(t.mask), saliency_of_mask{std::move(t.token_saliency), t.re_enabled, t.as_printed},
+  return {t.ce_unmasked,
+          t.ce_start,
+          t.ce_end,
+          std::move(t.mask),
+          saliency_of_mask{std::move(t.token_saliency), t.re_enabled, t.as_printed},
           std::move(out.gradient)};
 }
 

@@ -18,7 +18,8 @@ using atmanrl::dump_json, atmanrl::expects, atmanrl::model_file, atmanrl::ordere
 template <class Result>
 Result compute_with(common_options const& c, model_file const& file, request what) {
   bool const cpu = c.backend == "cpu", bf16 = c.dtype == "bf16";
-  program& run = cpu ? (bf16 ? compute_cpu_bf16 : compute_cpu_f32) : (bf16 ? compute_reference_bf16 : compute_reference_f32);
+  program& run =
+      cpu ? (bf16 ? compute_cpu_bf16 : compute_cpu_f32) : (bf16 ? compute_reference_bf16 : compute_reference_f32);
   return std::get<Result>(run(file, c.threads, what));
 }
 
@@ -26,7 +27,8 @@ Result compute_with(common_options const& c, model_file const& file, request wha
 void check_length(std::string_view what, std::initializer_list<std::size_t> parts, model_file const& file) {
   std::size_t total = 0;
   for (std::size_t const part : parts) total += part;
-  expects<usage_error>(total <= std::size_t(file.config().max_positions), "{}: a sequence of {} tokens is too long: the model's limit is {}", what, total,
+  expects<usage_error>(total <= std::size_t(file.config().max_positions),
+                       "{}: a sequence of {} tokens is too long: the model's limit is {}", what, total,
                        file.config().max_positions);
 }
 
@@ -51,8 +53,8 @@ std::string generate(common_options const& c, generate_options const& o) {
   auto const prompt = prepare_prompt(c, o);
   check_ids(prompt.option, prompt.ids, file.config().vocab);
   expects<usage_error>(std::ptrdiff_t(prompt.ids.size()) < file.config().max_positions,
-                       "{}: a prompt of {} tokens leaves no room for new ones: the model's limit is {}", prompt.option, prompt.ids.size(),
-                       file.config().max_positions);
+                       "{}: a prompt of {} tokens leaves no room for new ones: the model's limit is {}", prompt.option,
+                       prompt.ids.size(), file.config().max_positions);
   generate_request request = o.request;
   request.ids = prompt.ids;
   request.stop_ids = file.config().stop_ids.empty() ? prompt.chat_stop_ids : file.config().stop_ids;
@@ -69,7 +71,8 @@ std::string gradient(common_options const& c, std::string const& ids, std::files
   auto const r = compute_with<gradient_result>(c, file, std::move(request));
   atmanrl::parameter_layout const layout(file.config());
   check_gradient(layout, r.gradient);
-  std::string text = dump_json(ordered_json{{"loss", r.loss}, {"gradient_norm", r.norm}, {"tensors", layout.all().size()}, {"out", out.string()}});
+  std::string text = dump_json(ordered_json{
+      {"loss", r.loss}, {"gradient_norm", r.norm}, {"tensors", layout.all().size()}, {"out", out.string()}});
   write_gradient(out, layout, r.gradient);
   return text;
 }
@@ -82,7 +85,8 @@ std::string mask(common_options const& c, mask_ids const& ids, atmanrl::mask_opt
                  .answer = checked_ids("--answer-ids", ids.answer, file),
                  .options = options,
                  .gradient = gradient};
-  check_length("prompt, chain of thought, delimiter and answer", {r.prompt.size(), r.cot.size(), r.delimiter.size(), r.answer.size()}, file);
+  check_length("prompt, chain of thought, delimiter and answer",
+               {r.prompt.size(), r.cot.size(), r.delimiter.size(), r.answer.size()}, file);
   auto const m = compute_with<mask_outcome>(c, file, std::move(r));
   ordered_json out{{"ce_unmasked", m.ce_unmasked}, {"ce_start", m.ce_start}, {"ce_end", m.ce_end}, {"mask", m.mask}};
   out["token_saliency"] = m.saliency ? ordered_json(m.saliency->tokens) : ordered_json(nullptr);
@@ -108,7 +112,10 @@ std::string grpo(common_options const& c, std::string_view input, std::filesyste
   auto const r = compute_with<grpo_result>(c, file, std::move(request));
   atmanrl::parameter_layout const layout(file.config());
   check_gradient(layout, r.gradient);
-  std::string text = dump_json(ordered_json{{"advantages", r.advantages}, {"ratios", r.ratios}, {"token_losses", r.token_losses}, {"loss", r.loss},
+  std::string text = dump_json(ordered_json{{"advantages", r.advantages},
+                                            {"ratios", r.ratios},
+                                            {"token_losses", r.token_losses},
+                                            {"loss", r.loss},
                                             {"gradient_norm", r.gradient_norm}});
   if (!out.empty()) write_gradient(out, layout, r.gradient);
   return text;

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// What the verbs that need a model are asked for, and the four programs that carry it out: one translation unit for each
-/// backend and type of weights, so that they compile side by side.
+/// What the verbs that need a model are asked for, and the four programs that carry it out: one translation unit for
+/// each backend and type of weights, so that they compile side by side.
 
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
@@ -24,9 +24,9 @@ struct logprobs_request {
 
 struct generate_request {
   std::vector<int> ids;
-  std::string source;                         ///< the option that the ids come from, for complaints
+  std::string source;                           ///< the option that the ids come from, for complaints
   std::optional<atmanrl::tokenizer> tokenizer;  ///< for the text of the new tokens; without it there is none
-  bool chat = false;                          ///< the ids are a conversation
+  bool chat = false;                            ///< the ids are a conversation
   int max_new_tokens = 0;
   double temperature = 0, top_p = 1;
   int top_k = 0;

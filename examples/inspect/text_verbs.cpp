@@ -32,10 +32,12 @@ bool has_tokenizer(common_options const& c) {
   }
   if (model.extension() != ".bin") return false;
   auto const vocab = atmanrl::model_file::open(model).config().vocab;
-  return std::filesystem::exists(model.parent_path() / (vocab == 32000 ? "tokenizer.bin" : fmt::format("tok{}.bin", vocab)));
+  return std::filesystem::exists(model.parent_path() /
+                                 (vocab == 32000 ? "tokenizer.bin" : fmt::format("tok{}.bin", vocab)));
 }
 
-std::vector<int> encode_turn(atmanrl::tokenizer const& tokenizer, std::string const& user, std::optional<std::string> const& system) {
+std::vector<int> encode_turn(atmanrl::tokenizer const& tokenizer, std::string const& user,
+                             std::optional<std::string> const& system) {
   std::vector<atmanrl::chat_message> messages;
   if (system) messages.push_back({"system", *system});
   messages.push_back({"user", user});
@@ -58,8 +60,11 @@ std::string text_of(atmanrl::tokenizer const& tokenizer, std::vector<int> ids) {
 
 /// The truth of a line in canonical form: a number, or a GSM8K solution that ends in `#### number`.
 std::string number_truth(json const& truth, std::string const& where) {
-  std::string const text = truth.is_number() ? truth.dump() : truth.is_string() ? truth.get<std::string>() : std::string();
-  auto const number = text.find("####") == std::string::npos ? atmanrl::to_canonical_number(text) : atmanrl::gsm8k_truth(text);
+  std::string const text = truth.is_number()   ? truth.dump()
+                           : truth.is_string() ? truth.get<std::string>()
+                                               : std::string();
+  auto const number =
+      text.find("####") == std::string::npos ? atmanrl::to_canonical_number(text) : atmanrl::gsm8k_truth(text);
   expects<file_error>(number.has_value(), "{}: truth is not a number", where);
   return *number;
 }
@@ -123,15 +128,20 @@ std::string answer(std::string_view lines, bool letters) {
     auto const where = fmt::format("standard input:{}", ++number);
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     json const item = atmanrl::parse_json(line, where);
-    expects<file_error>(item.is_object(), "{}: an object with completion and truth is wanted, this is {}", where, item.type_name());
-    for (char const* const key : {"completion", "truth"}) expects<file_error>(item.contains(key), "{}: {} is missing", where, key);
-    expects<file_error>(item["completion"].is_string(), "{}: completion is {}, not a string", where, item["completion"].type_name());
+    expects<file_error>(item.is_object(), "{}: an object with completion and truth is wanted, this is {}", where,
+                        item.type_name());
+    for (char const* const key : {"completion", "truth"})
+      expects<file_error>(item.contains(key), "{}: {} is missing", where, key);
+    expects<file_error>(item["completion"].is_string(), "{}: completion is {}, not a string", where,
+                        item["completion"].type_name());
 
     auto const completion = item["completion"].get<std::string>();
     auto const truth = letters ? letter_truth(item["truth"], where) : number_truth(item["truth"], where);
     auto const found = letters ? atmanrl::extract_letter(completion) : atmanrl::extract_number(completion);
     auto const as_json = [](std::optional<std::string> const& s) { return s ? json(*s) : json(nullptr); };
-    auto const correct = [&](std::optional<std::string> const& s) { return s && (letters ? *s == truth : atmanrl::numbers_equal(*s, truth)); };
+    auto const correct = [&](std::optional<std::string> const& s) {
+      return s && (letters ? *s == truth : atmanrl::numbers_equal(*s, truth));
+    };
     if (!out.empty()) out += '\n';
     out += dump_json(atmanrl::ordered_json{{"extracted", as_json(found.strict)},
                                            {"extracted_flexible", as_json(found.flexible)},

@@ -43,8 +43,8 @@ std::string answer(std::string_view lines, bool letters);
 /// The prompt that the options describe.
 struct prepared_prompt {
   std::vector<int> ids;
-  std::string option;                                          ///< where it comes from
-  std::vector<int> chat_stop_ids;                              ///< what ends a turn in the chat format, empty without --chat
+  std::string option;              ///< where it comes from
+  std::vector<int> chat_stop_ids;  ///< what ends a turn in the chat format, empty without --chat
   std::function<std::string(std::vector<int> const&)> decode;  ///< empty where the model comes without a tokenizer
 };
 prepared_prompt prepare_prompt(common_options const& c, generate_options const& o);

@@ -28,7 +28,8 @@ std::vector<double> widened(std::vector<float> const& v) { return {v.begin(), v.
 
 /// log softmax of one row of logits.
 std::vector<double> log_softmax(std::vector<float> const& logits, std::size_t row, std::size_t vocab) {
-  std::vector<double> p(logits.begin() + std::ptrdiff_t(row * vocab), logits.begin() + std::ptrdiff_t((row + 1) * vocab));
+  std::vector<double> p(logits.begin() + std::ptrdiff_t(row * vocab),
+                        logits.begin() + std::ptrdiff_t((row + 1) * vocab));
   double sum = 0;
   for (double const x : p) sum += std::exp(x);
   for (double& x : p) x -= std::log(sum);
@@ -44,7 +45,8 @@ TEST_CASE("inspect logprobs: probabilities and argmax are those of transformers"
   auto const expected = json_fixture("llama/" + model + ".json");
   std::size_t row = 0;
   for (json const& ids : expected["sequences"]) {
-    auto const got = inspect_json({"logprobs", "--model", model_fixture(model), "--ids", comma_separated(ids), "--backend", backend});
+    auto const got = inspect_json(
+        {"logprobs", "--model", model_fixture(model), "--ids", comma_separated(ids), "--backend", backend});
     std::vector<double> log_p, argmax;
     for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
       auto const p = log_softmax(logits, row + i, 97);
@@ -73,7 +75,8 @@ TEST_CASE("inspect gradient: every parameter's gradient is PyTorch's, under its 
     double const n = double(ids.size()) - 1;
     if (n == 0) continue;
     std::string const out = folder / "gradient.safetensors";
-    auto const got = inspect_json({"gradient", "--model", model_fixture(model), "--ids", comma_separated(ids), "--out", out, "--backend", backend});
+    auto const got = inspect_json({"gradient", "--model", model_fixture(model), "--ids", comma_separated(ids), "--out",
+                                   out, "--backend", backend});
     loss += n * got["loss"].get<double>();
     tokens += n;
     double squares = 0;
@@ -110,12 +113,38 @@ TEST_CASE("inspect mask: loss, gradient, mask, saliency and rewards are PyTorch'
   for (json const& c : all["cases"]) {
     json const& r = all["rollouts"][c["rollout"].get<std::size_t>()];
     CAPTURE(backend, c["shape"], c["rows"], c["scale"], c["rollout"]);
-    auto const got = inspect_json({"mask", "--model", model_fixture(all["model"]), "--prompt-ids", comma_separated(r["prompt"]), "--cot-ids",
-                                   comma_separated(r["cot"]), "--delimiter-ids", comma_separated(r["delimiter"]), "--answer-ids",
-                                   comma_separated(r["answer"]), "--shape", c["shape"], "--rows", c["rows"], "--steps", all["steps"].dump(), "--lr",
-                                   all["lr"].dump(), "--eps", all["eps"].dump(), "--init", all["init"].dump(), "--scale", c["scale"].dump(), "--sparsity",
-                                   c["sparsity"].dump(), "--gradient", "--backend", backend});
-    for (char const* const key : {"ce_unmasked", "ce_start", "ce_end"}) CHECK(std::abs(got[key].get<double>() - c[key].get<double>()) < 1e-4);
+    auto const got = inspect_json({"mask",
+                                   "--model",
+                                   model_fixture(all["model"]),
+                                   "--prompt-ids",
+                                   comma_separated(r["prompt"]),
+                                   "--cot-ids",
+                                   comma_separated(r["cot"]),
+                                   "--delimiter-ids",
+                                   comma_separated(r["delimiter"]),
+                                   "--answer-ids",
+                                   comma_separated(r["answer"]),
+                                   "--shape",
+                                   c["shape"],
+                                   "--rows",
+                                   c["rows"],
+                                   "--steps",
+                                   all["steps"].dump(),
+                                   "--lr",
+                                   all["lr"].dump(),
+                                   "--eps",
+                                   all["eps"].dump(),
+                                   "--init",
+                                   all["init"].dump(),
+                                   "--scale",
+                                   c["scale"].dump(),
+                                   "--sparsity",
+                                   c["sparsity"].dump(),
+                                   "--gradient",
+                                   "--backend",
+                                   backend});
+    for (char const* const key : {"ce_unmasked", "ce_start", "ce_end"})
+      CHECK(std::abs(got[key].get<double>() - c[key].get<double>()) < 1e-4);
     CHECK(std::abs(got["reward_re_enabled"].get<double>() - c["re_enabled"].get<double>()) < 1e-4);
     CHECK(std::abs(got["reward_as_printed"].get<double>() - c["as_printed"].get<double>()) < 1e-4);
     auto const near = [&](char const* key, double tolerance) {
@@ -132,8 +161,9 @@ TEST_CASE("inspect mask: loss, gradient, mask, saliency and rewards are PyTorch'
 }
 
 TEST_CASE("inspect mask: without options it is the paper's mask, 200 steps over all pairs of later rows") {
-  std::vector<std::string> const rollout{"mask", "--model", model_fixture("tied"), "--prompt-ids", "5,6", "--cot-ids", "7,8,9", "--delimiter-ids",
-                                         "10",   "--answer-ids", "11,12"};
+  std::vector<std::string> const rollout{"mask",      "--model", model_fixture("tied"), "--prompt-ids", "5,6",
+                                         "--cot-ids", "7,8,9",   "--delimiter-ids",     "10",           "--answer-ids",
+                                         "11,12"};
   auto const with = [&](std::vector<std::string> more) {
     more.insert(more.begin(), rollout.begin(), rollout.end());
     return inspect_json(more);
@@ -141,8 +171,8 @@ TEST_CASE("inspect mask: without options it is the paper's mask, 200 steps over 
   auto const paper = with({});
   CHECK(paper["mask"].size() == 3 * 4 / 2 + 3 * (1 + 2 - 1));
   CHECK(paper.size() == 7);
-  CHECK(paper == with({"--steps", "200", "--lr", "0.001", "--init", "-0.4", "--scale", "10", "--sparsity", "0", "--eps", "1e-8", "--shape", "pair", "--rows",
-                       "all_later"}));
+  CHECK(paper == with({"--steps", "200", "--lr", "0.001", "--init", "-0.4", "--scale", "10", "--sparsity", "0", "--eps",
+                       "1e-8", "--shape", "pair", "--rows", "all_later"}));
   CHECK(paper != with({"--eps", "1e-2"}));
 
   SECTION("no steps leave the mask at its start") {
@@ -178,8 +208,8 @@ TEST_CASE("inspect grpo: advantages, losses and gradient norm are PyTorch's, wha
     for (json const& a : g["advantages"]) advantages.push_back(a);
     completions += g["completions"].size();
   }
-  json const request{{"model", model_fixture(f["model"])}, {"groups", groups},       {"loss", "grpo"},
-                     {"advantage", "mean_centered"},       {"clip", f["clip"]},      {"temperature", f["temperature"]},
+  json const request{{"model", model_fixture(f["model"])},   {"groups", groups},  {"loss", "grpo"},
+                     {"advantage", "mean_centered"},         {"clip", f["clip"]}, {"temperature", f["temperature"]},
                      {"micro_batch", std::stoi(micro_batch)}};
   scratch_folder const folder;
   std::string const out = folder / "gradient.safetensors";
@@ -205,13 +235,18 @@ TEST_CASE("inspect grpo: advantages, losses and gradient norm are PyTorch's, wha
 
 TEST_CASE("inspect grpo: a narrow clip cuts off the tokens whose ratio has left it") {
   // One token per completion; the recorded log-probability is off by 0.1, so that the ratio is exp(0.1) or exp(-0.1).
-  auto const p = numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,4"})["logprobs"]).front();
-  auto const q = numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,5"})["logprobs"]).front();
+  auto const p =
+      numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,4"})["logprobs"]).front();
+  auto const q =
+      numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,5"})["logprobs"]).front();
   json request{{"model", model_fixture("tied")},
                {"clip", 0.05},
                {"clip_high", 0.2},
-               {"groups", {{{"prompt_ids", {3}},
-                            {"completions", {{{"ids", {4}}, {"logprobs", {p - 0.1}}, {"reward", 1}}, {{"ids", {5}}, {"logprobs", {q + 0.1}}, {"reward", 0}}}}}}}};
+               {"groups",
+                {{{"prompt_ids", {3}},
+                  {"completions",
+                   {{{"ids", {4}}, {"logprobs", {p - 0.1}}, {"reward", 1}},
+                    {{"ids", {5}}, {"logprobs", {q + 0.1}}, {"reward", 0}}}}}}}};
   auto const losses = [&] {
     auto const got = inspect_json({"grpo"}, request.dump());
     return std::vector{got["token_losses"][0][0].get<double>(), got["token_losses"][1][0].get<double>()};
@@ -228,19 +263,24 @@ TEST_CASE("inspect grpo: rollouts straight from generate have ratios of exactly 
   std::string const model = model_fixture("untied");
   json completions = json::array();
   for (int seed = 0; seed < 3; ++seed) {
-    auto g = inspect_json({"generate", "--model", model, "--ids", "9,8,7,6,5", "--max-new-tokens", "20", "--temperature", "0.8", "--seed", std::to_string(seed)});
+    auto g = inspect_json({"generate", "--model", model, "--ids", "9,8,7,6,5", "--max-new-tokens", "20",
+                           "--temperature", "0.8", "--seed", std::to_string(seed)});
     completions.push_back({{"ids", g["ids"]}, {"logprobs", g["logprobs"]}, {"reward", seed}});
   }
-  json const request{{"model", model}, {"temperature", 0.8}, {"groups", {{{"prompt_ids", {9, 8, 7, 6, 5}}, {"completions", completions}}}}};
+  json const request{{"model", model},
+                     {"temperature", 0.8},
+                     {"groups", {{{"prompt_ids", {9, 8, 7, 6, 5}}, {"completions", completions}}}}};
   auto const got = inspect_json({"grpo"}, request.dump());
   for (json const& row : got["ratios"])
     for (json const& ratio : row) CHECK(ratio == 1);
   CHECK(numbers(got["advantages"]) == std::vector<double>{-1, 0, 1});
 }
 
-TEST_CASE("inspect generate: greedy tokens are the argmax of logprobs, and the recorded log-probabilities are its bits") {
+TEST_CASE(
+    "inspect generate: greedy tokens are the argmax of logprobs, and the recorded log-probabilities are its bits") {
   std::string const model = GENERATE("tied", "untied", "qwen2");
-  auto const got = inspect_json({"generate", "--model", model_fixture(model), "--ids", "11,12,13", "--max-new-tokens", "30"});
+  auto const got =
+      inspect_json({"generate", "--model", model_fixture(model), "--ids", "11,12,13", "--max-new-tokens", "30"});
   std::vector<int> all{11, 12, 13};
   for (json const& id : got["ids"]) all.push_back(id);
   REQUIRE(all.size() > 3);
@@ -255,20 +295,23 @@ TEST_CASE("inspect generate: greedy tokens are the argmax of logprobs, and the r
 TEST_CASE("inspect generate: the stop token ends a completion and is its last token") {
   int stopped = 0;
   for (int seed = 0; seed < 12; ++seed) {
-    auto const got = inspect_json({"generate", "--model", model_fixture("tied"), "--ids", "2,3", "--max-new-tokens", "60", "--temperature", "4", "--seed",
-                                   std::to_string(seed)});
+    auto const got = inspect_json({"generate", "--model", model_fixture("tied"), "--ids", "2,3", "--max-new-tokens",
+                                   "60", "--temperature", "4", "--seed", std::to_string(seed)});
     auto const ids = got["ids"].get<std::vector<int>>();
     REQUIRE(ids.size() == got["logprobs"].size());
     CHECK(std::find(ids.begin(), ids.end() - 1, 1) == ids.end() - 1);
-    if (ids.back() == 1) ++stopped;
-    else CHECK(ids.size() == 60);
+    if (ids.back() == 1)
+      ++stopped;
+    else
+      CHECK(ids.size() == 60);
   }
   CHECK(stopped > 0);
 }
 
 TEST_CASE("inspect generate: a seed fixes the tokens, top-k and top-p cut, temperature 0 is greedy") {
   auto const ids = [](std::vector<std::string> more) {
-    std::vector<std::string> all{"generate", "--model", model_fixture("tied"), "--ids", "40,41", "--max-new-tokens", "25"};
+    std::vector<std::string> all{"generate",         "--model", model_fixture("tied"), "--ids", "40,41",
+                                 "--max-new-tokens", "25"};
     all.insert(all.end(), more.begin(), more.end());
     return inspect_json(all)["ids"];
   };
@@ -282,8 +325,11 @@ TEST_CASE("inspect generate: a seed fixes the tokens, top-k and top-p cut, tempe
 
 TEST_CASE("inspect: the number of threads does not change a byte of the output") {
   json const group{{"prompt_ids", {1, 2, 3}},
-                   {"completions", {{{"ids", {4, 5, 6}}, {"logprobs", {-1, -2, -3}}, {"reward", 1}}, {{"ids", {7, 8}}, {"logprobs", {-4, -5}}, {"reward", 0}}}}};
-  std::string const request = json{{"model", model_fixture("untied")}, {"groups", {group}}}.dump(), model = model_fixture("untied");
+                   {"completions",
+                    {{{"ids", {4, 5, 6}}, {"logprobs", {-1, -2, -3}}, {"reward", 1}},
+                     {{"ids", {7, 8}}, {"logprobs", {-4, -5}}, {"reward", 0}}}}};
+  std::string const request = json{{"model", model_fixture("untied")}, {"groups", {group}}}.dump(),
+                    model = model_fixture("untied");
   auto const with = [&](std::vector<std::string> arguments, char const* threads) {
     arguments.insert(arguments.end(), {"--threads", threads});
     return run_inspect(arguments, request).out;
@@ -291,7 +337,8 @@ TEST_CASE("inspect: the number of threads does not change a byte of the output")
   std::vector<std::vector<std::string>> const calls{
       {"logprobs", "--model", model, "--ids", "1,2,3,4,5,6,7,8,9,10"},
       {"generate", "--model", model, "--ids", "1,2,3", "--max-new-tokens", "20", "--temperature", "1"},
-      {"mask", "--model", model, "--prompt-ids", "1,2", "--cot-ids", "3,4,5", "--delimiter-ids", "6", "--answer-ids", "7,8", "--steps", "5"},
+      {"mask", "--model", model, "--prompt-ids", "1,2", "--cot-ids", "3,4,5", "--delimiter-ids", "6", "--answer-ids",
+       "7,8", "--steps", "5"},
       {"grpo"}};
   for (auto const& call : calls) {
     CAPTURE(call.front());
@@ -303,7 +350,8 @@ TEST_CASE("inspect: the number of threads does not change a byte of the output")
 TEST_CASE("inspect: --dtype bf16 is the model with its matrices rounded to bf16") {
   scratch_folder const folder;
   auto const file = atmanrl::model_file::open(model_fixture("untied"));
-  auto const rounded = [&](std::string_view name, atmanrl::index_t first, atmanrl::index_t count, std::span<float> out) {
+  auto const rounded = [&](std::string_view name, atmanrl::index_t first, atmanrl::index_t count,
+                           std::span<float> out) {
     file.read_rows(name, first, count, out);
     if (file.shape(name).size() == 2)
       for (float& x : out) x = atmanrl::bf16(x);
@@ -311,7 +359,8 @@ TEST_CASE("inspect: --dtype bf16 is the model with its matrices rounded to bf16"
   save_hugging_face_folder(folder / "rounded", file.config(), rounded, {.type = atmanrl::dtype::f32});
   std::string const backend = GENERATE("cpu", "reference");
   auto const log_p = [&](std::string const& model, char const* dtype) {
-    return numbers(inspect_json({"logprobs", "--model", model, "--ids", "5,6,7,8,9,10,11", "--dtype", dtype, "--backend", backend})["logprobs"]);
+    return numbers(inspect_json({"logprobs", "--model", model, "--ids", "5,6,7,8,9,10,11", "--dtype", dtype,
+                                 "--backend", backend})["logprobs"]);
   };
   auto const bf16 = log_p(model_fixture("untied"), "bf16");
   CHECK(distance(bf16, log_p(folder / "rounded", "f32")) < 1e-5);
@@ -324,16 +373,22 @@ TEST_CASE("inspect generate: stories260K tells its story from the begin-of-text 
     WARN("skipped: needs ATMANRL_DATA_DIR");
     return;
   }
-  std::string const model = *data / "tinyllamas/stories260K.bin", backend = GENERATE("cpu", "reference"), dtype = GENERATE("f32", "bf16");
+  std::string const model = *data / "tinyllamas/stories260K.bin", backend = GENERATE("cpu", "reference"),
+                    dtype = GENERATE("f32", "bf16");
   CAPTURE(backend, dtype);
-  std::string const story = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
-  auto const from_ids = inspect_json({"generate", "--model", model, "--ids", "1", "--max-new-tokens", "80", "--backend", backend, "--dtype", dtype});
+  std::string const story =
+      "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
+      "big, red ball.";
+  auto const from_ids = inspect_json(
+      {"generate", "--model", model, "--ids", "1", "--max-new-tokens", "80", "--backend", backend, "--dtype", dtype});
   CHECK(from_ids["text"].get<std::string>().starts_with(story));
-  CHECK(from_ids == inspect_json({"generate", "--model", model, "--prompt", "", "--max-new-tokens", "80", "--backend", backend, "--dtype", dtype}));
+  CHECK(from_ids == inspect_json({"generate", "--model", model, "--prompt", "", "--max-new-tokens", "80", "--backend",
+                                  backend, "--dtype", dtype}));
   // A vocabulary that does not lie beside the model.
   scratch_folder const folder;
   std::filesystem::copy_file(model, folder / "elsewhere.bin");
-  std::vector<std::string> const alone{"generate", "--model", folder / "elsewhere.bin", "--prompt", "Once upon", "--max-new-tokens", "5"};
+  std::vector<std::string> const alone{"generate",         "--model", folder / "elsewhere.bin", "--prompt", "Once upon",
+                                       "--max-new-tokens", "5"};
   CHECK(inspect_complaint(alone).find("tok512.bin is not beside it") != std::string::npos);
   auto named = alone;
   named.insert(named.end(), {"--tokenizer", *data / "tinyllamas/tok512.bin"});

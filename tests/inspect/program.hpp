@@ -48,7 +48,8 @@ inline outcome run_inspect(std::vector<std::string> arguments, std::string_view 
 }
 
 /// The lines of JSON that a call must print.
-inline std::vector<atmanrl::json> inspect_lines(std::vector<std::string> const& arguments, std::string_view input = {}) {
+inline std::vector<atmanrl::json> inspect_lines(std::vector<std::string> const& arguments,
+                                                std::string_view input = {}) {
   outcome const o = run_inspect(arguments, input);
   INFO(o.err);
   REQUIRE(o.code == 0);

@@ -52,21 +52,26 @@ TEST_CASE("inspect tokenize: the bytes of standard input become the known ids, a
   CHECK(checked > 40);
 }
 
-TEST_CASE("inspect tokenize: special tokens are text without --special; nothing is put in front and no line end is lost") {
+TEST_CASE(
+    "inspect tokenize: special tokens are text without --special; nothing is put in front and no line end is lost") {
   std::string const model = tiny("tiny_llama3.json"), text = "a<|eot_id|>\n";
-  auto const plain = inspect_json({"tokenize", "--model", model}, text), special = inspect_json({"tokenize", "--model", model, "--special"}, text);
+  auto const plain = inspect_json({"tokenize", "--model", model}, text),
+             special = inspect_json({"tokenize", "--model", model, "--special"}, text);
   CHECK(plain.size() > special.size());
   CHECK(special.size() == 3);
-  for (json const& ids : {plain, special}) CHECK(inspect_json({"detokenize", "--model", model, "--ids", comma_separated(ids)})["text"] == text);
+  for (json const& ids : {plain, special})
+    CHECK(inspect_json({"detokenize", "--model", model, "--ids", comma_separated(ids)})["text"] == text);
   CHECK(inspect_json({"tokenize", "--tokenizer", model}, text) == plain);
   CHECK(inspect_json({"tokenize", "--model", model}, "") == json::array());
 }
 
 TEST_CASE("inspect detokenize: half a character is U+FFFD in the text and itself in the bytes") {
   std::string const model = tiny("tiny_llama3.json");
-  auto const ids = inspect_json({"tokenize", "--model", model}, "\xe2\x82\xac");  // one token per byte in a vocabulary this small
+  auto const ids =
+      inspect_json({"tokenize", "--model", model}, "\xe2\x82\xac");  // one token per byte in a vocabulary this small
   REQUIRE(ids.size() == 3);
-  auto const half = inspect_json({"detokenize", "--model", model, "--ids", comma_separated(std::vector<int>{ids[0], ids[1]})});
+  auto const half =
+      inspect_json({"detokenize", "--model", model, "--ids", comma_separated(std::vector<int>{ids[0], ids[1]})});
   CHECK(half["bytes"] == "e282");
   CHECK(half["text"] == "\xef\xbf\xbd");
 }
@@ -87,7 +92,8 @@ TEST_CASE("inspect chat: the Llama 3 tokenizer and template, begin-of-text exact
 
 TEST_CASE("inspect generate: text is what detokenize makes of the new ids") {
   std::string const tokenizer = tiny("tiny_llama3.json");
-  auto const got = inspect_json({"generate", "--model", model_fixture("tied"), "--ids", "70,71", "--max-new-tokens", "12", "--temperature", "2", "--tokenizer", tokenizer});
+  auto const got = inspect_json({"generate", "--model", model_fixture("tied"), "--ids", "70,71", "--max-new-tokens",
+                                 "12", "--temperature", "2", "--tokenizer", tokenizer});
   auto const text = inspect_json({"detokenize", "--model", tokenizer, "--ids", comma_separated(got["ids"])});
   CHECK(got["text"] == text["text"]);
 }
@@ -100,15 +106,27 @@ TEST_CASE("inspect answer: numbers and letters are found behind the delimiter, a
       "{\"completion\": \"I do not know\", \"truth\": 5}";
   auto const got = inspect_lines({"answer", "--task", "gsm8k"}, lines);
   REQUIRE(got.size() == 3);
-  CHECK(got[0] == json{{"extracted", "7"}, {"extracted_flexible", "7"}, {"correct_strict", true}, {"correct_flexible", true}});
-  CHECK(got[1] == json{{"extracted", nullptr}, {"extracted_flexible", "1234"}, {"correct_strict", false}, {"correct_flexible", true}});
-  CHECK(got[2] == json{{"extracted", nullptr}, {"extracted_flexible", nullptr}, {"correct_strict", false}, {"correct_flexible", false}});
+  CHECK(got[0] ==
+        json{{"extracted", "7"}, {"extracted_flexible", "7"}, {"correct_strict", true}, {"correct_flexible", true}});
+  CHECK(got[1] == json{{"extracted", nullptr},
+                       {"extracted_flexible", "1234"},
+                       {"correct_strict", false},
+                       {"correct_flexible", true}});
+  CHECK(got[2] == json{{"extracted", nullptr},
+                       {"extracted_flexible", nullptr},
+                       {"correct_strict", false},
+                       {"correct_flexible", false}});
 
-  auto const letters = inspect_lines({"answer", "--task", "mmlu"},
-                                     "{\"completion\":\"#### (B)\",\"truth\":\"B\"}\n{\"completion\":\"The answer is C.\",\"truth\":2}\n"
-                                     "{\"completion\":\"#### A\",\"truth\":\"d\"}\n");
+  auto const letters =
+      inspect_lines({"answer", "--task", "mmlu"},
+                    "{\"completion\":\"#### (B)\",\"truth\":\"B\"}\n{\"completion\":\"The answer is C.\",\"truth\":2}\n"
+                    "{\"completion\":\"#### A\",\"truth\":\"d\"}\n");
   REQUIRE(letters.size() == 3);
-  CHECK(letters[0] == json{{"extracted", "B"}, {"extracted_flexible", "B"}, {"correct_strict", true}, {"correct_flexible", true}});
-  CHECK(letters[1] == json{{"extracted", nullptr}, {"extracted_flexible", "C"}, {"correct_strict", false}, {"correct_flexible", true}});
-  CHECK(letters[2] == json{{"extracted", "A"}, {"extracted_flexible", "A"}, {"correct_strict", false}, {"correct_flexible", false}});
+  CHECK(letters[0] ==
+        json{{"extracted", "B"}, {"extracted_flexible", "B"}, {"correct_strict", true}, {"correct_flexible", true}});
+  CHECK(
+      letters[1] ==
+      json{{"extracted", nullptr}, {"extracted_flexible", "C"}, {"correct_strict", false}, {"correct_flexible", true}});
+  CHECK(letters[2] ==
+        json{{"extracted", "A"}, {"extracted_flexible", "A"}, {"correct_strict", false}, {"correct_flexible", false}});
 }
