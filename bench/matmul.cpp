@@ -13,15 +13,15 @@ namespace {
 struct setting {
   cpu_backend backend;
   atmanrl_bench::machine machine = atmanrl_bench::measure(backend);
+  cpu_backend rounding{{.bf16_activations = true}};
 };
 
 enum class product { forward, backward_input, backward_weight };
 
 // Copies of the weight take turns, so that it comes from memory each time unless it alone fills the caches.
 template <class W>
-void run(benchmark::State& state, setting& s, product what, index_t outputs, index_t inputs) {
+void run(benchmark::State& state, setting& s, cpu_backend& b, product what, index_t outputs, index_t inputs) {
   index_t const rows = state.range(0);
-  cpu_backend& b = s.backend;
   index_t const bytes = outputs * inputs * index_t(sizeof(W));
   std::vector<weight<cpu_backend, W>> weights;
   auto dense = tensor<cpu_backend, float, 2>::zeros(b, {outputs, inputs});
@@ -60,9 +60,9 @@ int main(int argc, char** argv) {
   struct shape {
     index_t outputs, inputs;
   };
-  auto const add = [&](std::string const& name, auto weight_type, product what, shape w, std::vector<index_t> const& rows) {
-    auto* const bench = benchmark::RegisterBenchmark(fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(), [&s, what, w, weight_type](benchmark::State& state) {
-      run<decltype(weight_type)>(state, s, what, w.outputs, w.inputs);
+  auto const add = [&](std::string const& name, auto weight_type, product what, shape w, std::vector<index_t> const& rows, bool rounding = false) {
+    auto* const bench = benchmark::RegisterBenchmark(fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(), [&s, what, w, weight_type, rounding](benchmark::State& state) {
+      run<decltype(weight_type)>(state, s, rounding ? s.rounding : s.backend, what, w.outputs, w.inputs);
     });
     for (index_t const r : rows) bench->Arg(r);
     bench->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
@@ -72,6 +72,8 @@ int main(int argc, char** argv) {
     add("forward/bf16", bf16{}, product::forward, w, {1, 8, 16, 64, 512});
     add("backward_input/f32", float{}, product::backward_input, w, {1, 8, 64, 512});
     add("backward_input/bf16", bf16{}, product::backward_input, w, {8, 512});
+    add("forward/bf16 pairs", bf16{}, product::forward, w, {1, 8, 16, 64, 512}, true);
+    add("backward_input/bf16 pairs", bf16{}, product::backward_input, w, {8, 512}, true);
     add("backward_weight", float{}, product::backward_weight, w, {8, 64, 512, 1024});
   }
   add("forward/f32", float{}, product::forward, {49152, 576}, {1, 8, 64});

@@ -106,6 +106,39 @@ TEMPLATE_TEST_CASE("cpu matmul: all three products have the same bits for any nu
   }
 }
 
+TEST_CASE("cpu matmul: with bf16 activations, products are those of the rounded factors, with the bits of the bit rule") {
+  for (shape const s : shapes) {
+    problem<bf16> p(s);
+    cpu_backend rounding({.threads = 2, .bf16_activations = true});
+    auto const forward = [&](cpu_backend& b, std::vector<float> const& x) {
+      index_t const rows = index_t(x.size()) / s.inputs;
+      std::vector<float> y(std::size_t(rows * s.outputs));
+      matmul(b, as(x, {rows, s.inputs}), p.w.view(), as(y, {rows, s.outputs}));
+      return y;
+    };
+    auto const backward = [&](cpu_backend& b, std::vector<float> const& dy) {
+      index_t const rows = index_t(dy.size()) / s.outputs;
+      std::vector<float> dx(std::size_t(rows * s.inputs));
+      matmul_backward_input(b, as(dy, {rows, s.outputs}), p.w.view(), as(dx, {rows, s.inputs}));
+      return dx;
+    };
+    for (index_t const rows : row_counts) {
+      CAPTURE(s.outputs, s.inputs, rows);
+      auto x = random_floats(rows * s.inputs, 13), dy = random_floats(rows * s.outputs, 14);
+      auto const y = forward(rounding, x), dx = backward(rounding, dy);
+      cpu_backend one({.threads = 1, .bf16_activations = true});
+      CHECK(same_bits(forward(one, {x.end() - s.inputs, x.end()}), std::vector<float>(y.end() - s.outputs, y.end())));
+      CHECK(same_bits(backward(one, dy), dx));
+      if (simd::has_dot_bf16) {
+        for (float& v : x) v = float(bf16(v));
+        for (float& v : dy) v = float(bf16(v));
+      }
+      CHECK(relative_difference(y, p.forward(x, y, store::overwrite)) < 3e-6);
+      CHECK(relative_difference(dx, p.backward_input(dy, dx, store::overwrite)) < 3e-6);
+    }
+  }
+}
+
 TEST_CASE("cpu matmul: the weight gradient of micro-batches in order has the bits of the whole batch's") {
   problem<float> p({70, 45});
   auto const x = random_floats(700 * 45, 9), dy = random_floats(700 * 70, 10);

@@ -3,7 +3,8 @@
 /// \file
 /// Products with a weight that is kept as panels of 32 outputs, [panel][input][32]: the forward product streams them as
 /// they lie, and both directions read the one copy. bf16 panels interleave two inputs, [panel][input / 2][32][2]; their
-/// elements are widened exactly and multiplied with float activations.
+/// elements are widened exactly and multiplied with float activations, unless cpu_options::bf16_activations asks for
+/// products of pairs. The gradient of a weight is always computed from floats.
 
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
@@ -50,54 +51,17 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void forward(cpu_threads& threads, view<T const, 2> x, weight_view<cpu_backend, W> w, view<T, 2> y, bool add) {
     atmanrl::detail::computes_in_float<T>();
-    index_t const rows = x.extent(0), columns = panels(w.outputs), depth = w.inputs;
-    // Blocks of rows, packed once, stay in the second-level cache while the panels pass by.
-    index_t const most = std::clamp(packed_floats / (depth * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
-    index_t const blocks = (rows + most - 1) / most;
-    index_t const grain = least_products / (std::min(rows, most) * depth * cpu::panel_width + 1) + 1;
-    threads.split_with_scratch(blocks * columns, grain, cpu::packed_size(std::min(rows, most), depth), [&](index_t begin, index_t end, float* packed) {
-      for (index_t i = begin; i < end;) {
-        index_t const block = i / columns, first = rows * block / blocks, count = rows * (block + 1) / blocks - first;
-        cpu::pack_rows(x.row(first), depth, count, depth, packed);
-        for (index_t const last = std::min(end, (block + 1) * columns); i < last; ++i) {
-          index_t const p = i % columns, o = p * cpu::panel_width;
-          cpu::multiply_packed(count, packed, cpu::panel_of(w.data + p * cpu::panel_size<W>(depth), depth), depth, y.row(first) + o, w.outputs,
-                               std::min(cpu::panel_width, w.outputs - o), add ? cpu::into::add : cpu::into::overwrite);
-        }
-      }
-    });
+    if constexpr (has_pairs<W>)
+      if (threads.bf16_activations()) return multiply_by_panels<std::uint32_t>(threads, x, w, y, add);
+    multiply_by_panels<float>(threads, x, w, y, add);
   }
 
-  // A panel of 32 inputs, [output][32], is built by transposing; then it is the forward product over outputs.
   template <class W, class T>
   static void backward_input(cpu_threads& threads, view<T const, 2> dy, weight_view<cpu_backend, W> w, view<T, 2> dx, bool add) {
     atmanrl::detail::computes_in_float<T>();
-    index_t const strips = panels(w.inputs), block = std::min(output_block, panels(w.outputs) * cpu::panel_width);
-    float* const packed = threads.shared_scratch(cpu::packed_size(std::min(dy.extent(0), input_row_block), w.outputs) +
-                                                 (w.outputs / block + 1) * simd::lanes);
-    cpu::for_each_part(dy.extent(0), input_row_block, [&](index_t row, index_t rows) {
-      auto const packed_block = [&](index_t o) { return packed + rows * o + o / block * simd::lanes; };
-      threads.split((w.outputs + block - 1) / block, atmanrl::detail::row_grain(rows * block), [&](index_t begin, index_t end) {
-        for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
-          cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
-      });
-      index_t const grain = least_products / (rows * w.outputs * cpu::panel_width + 1) + 1;
-      threads.split_with_scratch(strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* panel) {
-        for (index_t s = begin; s < end; ++s) {
-          index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
-          for (index_t o = 0; o < w.outputs; o += block) {
-            index_t const depth = std::min(block, w.outputs - o);
-            for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
-              W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
-              prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
-              transpose_block(from, k, width, panel + (p * cpu::panel_width - o) * cpu::panel_width);
-            }
-            cpu::multiply_packed(rows, packed_block(o), cpu::float_panel{panel, cpu::panel_width}, depth, dx.row(row) + k, w.inputs, width,
-                                 add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
-          }
-        }
-      });
-    });
+    if constexpr (has_pairs<W>)
+      if (threads.bf16_activations()) return multiply_by_transposed_panels<std::uint32_t>(threads, dy, w, dx, add);
+    multiply_by_transposed_panels<float>(threads, dy, w, dx, add);
   }
 
   // Rows in ascending order into accumulators that begin with dw, so that micro-batches give the bits of the whole batch.
@@ -140,6 +104,63 @@ struct kernels::matmul<cpu_backend> {
 
   static constexpr index_t panels(index_t outputs) { return (outputs + cpu::panel_width - 1) / cpu::panel_width; }
 
+  template <class W>
+  static constexpr bool has_pairs = std::is_same_v<W, bf16> && simd::has_dot_bf16;
+
+  // y = x Wᵀ. Blocks of rows, packed once, stay in the second-level cache while the panels pass by.
+  template <class Factor, class W>
+  static void multiply_by_panels(cpu_threads& threads, view<float const, 2> x, weight_view<cpu_backend, W> w, view<float, 2> y, bool add) {
+    index_t const rows = x.extent(0), columns = panels(w.outputs), depth = w.inputs;
+    index_t const most = std::clamp(packed_floats / (depth * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
+    index_t const blocks = (rows + most - 1) / most;
+    index_t const grain = least_products / (std::min(rows, most) * depth * cpu::panel_width + 1) + 1;
+    threads.split_with_scratch(blocks * columns, grain, cpu::packed_size(std::min(rows, most), depth), [&](index_t begin, index_t end, float* scratch) {
+      Factor* const packed = reinterpret_cast<Factor*>(scratch);
+      for (index_t i = begin; i < end;) {
+        index_t const block = i / columns, first = rows * block / blocks, count = rows * (block + 1) / blocks - first;
+        cpu::pack_rows(x.row(first), depth, count, depth, packed);
+        for (index_t const last = std::min(end, (block + 1) * columns); i < last; ++i) {
+          index_t const p = i % columns, o = p * cpu::panel_width;
+          cpu::multiply_packed(count, packed, cpu::panel_of<Factor>(w.data + p * cpu::panel_size<W>(depth)), depth, y.row(first) + o, w.outputs,
+                               std::min(cpu::panel_width, w.outputs - o), add ? cpu::into::add : cpu::into::overwrite);
+        }
+      }
+    });
+  }
+
+  // dx = dy W. A panel of 32 inputs, [output][32], is built by transposing; then it is the forward product over outputs.
+  template <class Factor, class W>
+  static void multiply_by_transposed_panels(cpu_threads& threads, view<float const, 2> dy, weight_view<cpu_backend, W> w, view<float, 2> dx,
+                                            bool add) {
+    index_t const strips = panels(w.inputs), block = std::min(output_block, panels(w.outputs) * cpu::panel_width);
+    Factor* const packed = reinterpret_cast<Factor*>(threads.shared_scratch(cpu::packed_size(std::min(dy.extent(0), input_row_block), w.outputs) +
+                                                                            (w.outputs / block + 1) * simd::lanes));
+    cpu::for_each_part(dy.extent(0), input_row_block, [&](index_t row, index_t rows) {
+      auto const packed_block = [&](index_t o) { return packed + rows * cpu::factors<Factor>(o) + o / block * simd::lanes; };
+      threads.split((w.outputs + block - 1) / block, atmanrl::detail::row_grain(rows * block), [&](index_t begin, index_t end) {
+        for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
+          cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
+      });
+      index_t const grain = least_products / (rows * w.outputs * cpu::panel_width + 1) + 1;
+      threads.split_with_scratch(strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* scratch) {
+        Factor* const panel = reinterpret_cast<Factor*>(scratch);
+        for (index_t s = begin; s < end; ++s) {
+          index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
+          for (index_t o = 0; o < w.outputs; o += block) {
+            index_t const depth = std::min(block, w.outputs - o);
+            for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
+              W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
+              prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
+              transpose_block(from, k, width, panel + cpu::factors<Factor>(p * cpu::panel_width - o) * cpu::panel_width);
+            }
+            cpu::multiply_packed(rows, packed_block(o), cpu::panel_of<Factor>(panel), depth, dx.row(row) + k, w.inputs, width,
+                                 add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
+          }
+        }
+      });
+    });
+  }
+
   /// Where element (input, lane) of a panel lies.
   template <class W>
   static constexpr index_t place(index_t k, index_t lane) {
@@ -166,11 +187,13 @@ struct kernels::matmul<cpu_backend> {
     for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(reinterpret_cast<char const*>(p) + i);
   }
 
-  /// target[output][32] = the panel's inputs [k, k + width), zero behind them; `target` has 32 rows.
+  /// target[output][32] = the panel's inputs [k, k + width), zero behind them, for its 32 outputs; as pairs of outputs where
+  /// the target holds pairs.
   static void transpose_block(float const* panel, index_t k, index_t width, float* target) {
     cpu::transpose_to_panel(panel + k * cpu::panel_width, cpu::panel_width, width, cpu::panel_width, target);
   }
-  static void transpose_block(bf16 const* panel, index_t k, index_t width, float* target) {
+  template <class Factor>
+  static void transpose_block(bf16 const* panel, index_t k, index_t width, Factor* target) {
     using simd::lanes;
     auto const* const words = reinterpret_cast<std::uint32_t const*>(panel) + k / 2 * cpu::panel_width;
     for (index_t r = 0; r < cpu::panel_width; r += lanes) {
@@ -183,8 +206,14 @@ struct kernels::matmul<cpu_backend> {
           block[i + 1] = simd::odd_bf16(pair);
         }
         simd::transpose(block);
+        if constexpr (std::is_same_v<Factor, float>) {
 #pragma GCC unroll 16
-        for (index_t i = 0; i < lanes; ++i) simd::store(target + (c + i) * cpu::panel_width + r, block[i]);
+          for (index_t i = 0; i < lanes; ++i) simd::store(target + (c + i) * cpu::panel_width + r, block[i]);
+        } else {
+#pragma GCC unroll 8
+          for (index_t i = 0; i < lanes; i += 2)
+            simd::store(target + (c + i) / 2 * cpu::panel_width + r, simd::to_bf16_pairs(block[i], block[i + 1]));
+        }
       }
     }
   }

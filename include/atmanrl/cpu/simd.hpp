@@ -204,11 +204,24 @@ inline floats exp(floats x) {
 inline floats even_bf16(words pairs) { return std::bit_cast<floats>(pairs << 16); }
 inline floats odd_bf16(words pairs) { return std::bit_cast<floats>(pairs & 0xffff0000u); }
 
+#if defined(__AVX512BF16__)
+inline constexpr bool has_dot_bf16 = true;
+/// c + (even a)(even b) + (odd a)(odd b) in each lane, by one instruction (VDPBF16PS) with its own rounding.
+inline floats dot_bf16(words a, words b, floats c) {
+  return _mm512_dpbf16_ps(c, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b));
+}
+#else
+inline constexpr bool has_dot_bf16 = false;
+#endif
+
 /// Rounds to bfloat16 as `bf16` does; the result is in the lower half of each word.
 inline words to_bf16(floats x) {
   words const u = std::bit_cast<words>(x);
   words const rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   return (u & 0x7fffffffu) > 0x7f800000u ? ((u >> 16) | 0x40u) : rounded;
 }
+
+/// Words of two bfloat16 numbers: `even`, rounded, in the lower halves, `odd` in the upper ones.
+inline words to_bf16_pairs(floats even, floats odd) { return to_bf16(even) | to_bf16(odd) << 16; }
 
 }  // namespace atmanrl::simd

@@ -37,16 +37,42 @@ enum class a_layout {
 
 /// B as floats: row k is b[k * ldb .. k * ldb + 32).
 struct float_panel {
+  using factor = float;  ///< what A's elements are
   float const* data;
   index_t ldb;
 };
-/// B as bfloat16, rows 2k and 2k + 1 interleaved in 32 words; a missing last row is zero.
+/// B as bfloat16, rows 2k and 2k + 1 interleaved in 32 words; a missing last row is zero. It is widened exactly.
 struct bf16_panel {
+  using factor = float;
+  std::uint32_t const* data;
+};
+/// The same with A in pairs of bfloat16, too: two steps of the depth in one instruction.
+struct bf16_pair_panel {
+  using factor = std::uint32_t;
   std::uint32_t const* data;
 };
 
-inline float_panel panel_of(float const* data, index_t) { return {data, panel_width}; }
-inline bf16_panel panel_of(bf16 const* data, index_t) { return {reinterpret_cast<std::uint32_t const*>(data)}; }
+/// A panel of weights (or, for pairs, of what a kernel packed) for A's elements of type `Factor`.
+template <class Factor>
+float_panel panel_of(float const* data) {
+  return {data, panel_width};
+}
+template <class Factor>
+auto panel_of(bf16 const* data) {
+  auto const* const words = reinterpret_cast<std::uint32_t const*>(data);
+  if constexpr (std::is_same_v<Factor, float>) return bf16_panel{words};
+  else return bf16_pair_panel{words};
+}
+template <class Factor>
+bf16_pair_panel panel_of(std::uint32_t const* data) {
+  return {data};
+}
+
+/// Elements of A, floats or pairs, that `depth` takes.
+template <class Factor>
+constexpr index_t factors(index_t depth) {
+  return std::is_same_v<Factor, float> ? depth : (depth + 1) / 2;
+}
 
 /// Elements that a panel of `depth` rows takes.
 template <class W>
@@ -99,8 +125,27 @@ inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16
     multiply_add<Rows, Layout>(sum, a, lda, simd::even_bf16(simd::load(p)), simd::even_bf16(simd::load(p + simd::lanes)));
 }
 
+#if defined(__AVX512BF16__)
+template <int Rows, a_layout Layout>
+inline void run_chain(accumulators<Rows>& sum, std::uint32_t const* a, index_t lda, bf16_pair_panel b, index_t column, index_t depth) {
+  std::uint32_t const* p = b.data + column;
+  for (index_t k = 0; k < depth; k += 2, p += panel_width) {
+    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
+    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
+    simd::words const b0 = simd::load(p), b1 = simd::load(p + simd::lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+      simd::words const x = simd::broadcast(Layout == a_layout::rows ? a[i * lda] : a[i]);
+      sum[i][0] = simd::dot_bf16(x, b0, sum[i][0]);
+      sum[i][1] = simd::dot_bf16(x, b1, sum[i][1]);
+    }
+    a += Layout == a_layout::rows ? 1 : lda;
+  }
+}
+#endif
+
 template <int Rows, a_layout Layout, class Panel>
-void tile(float const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+void tile(typename Panel::factor const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
   using simd::lanes;
   for (index_t column = 0; column < width; column += 2 * lanes) {
     index_t const first = std::min<index_t>(width - column, lanes), second = std::clamp<index_t>(width - column - lanes, 0, lanes);
@@ -131,7 +176,7 @@ void tile(float const* a, index_t lda, Panel b, index_t depth, float* c, index_t
 }
 
 template <class Panel>
-using tile_function = void (*)(float const*, index_t, Panel, index_t, float*, index_t, index_t, into);
+using tile_function = void (*)(typename Panel::factor const*, index_t, Panel, index_t, float*, index_t, index_t, into);
 
 template <a_layout Layout, class Panel, std::size_t... I>
 constexpr std::array<tile_function<Panel>, sizeof...(I)> make_tiles(std::index_sequence<I...>) {
@@ -165,17 +210,21 @@ void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth,
   });
 }
 
-/// Floats that `pack_rows` may write.
+/// Floats or pairs that `pack_rows` may write.
 constexpr index_t packed_size(index_t rows, index_t depth) { return rows * depth + simd::lanes; }
 
 /// Writes rows tile by tile in the order in which `multiply_packed` reads them, [tile][depth][rows of the tile]. Rows a
-/// multiple of 4 KiB apart would drive each other out of the first-level cache where they lie.
-inline void pack_rows(float const* source, index_t stride, index_t rows, index_t depth, float* target) {
+/// multiple of 4 KiB apart would drive each other out of the first-level cache where they lie. As pairs, they are rounded
+/// to bfloat16 on the way.
+template <class Factor>
+void pack_rows(float const* source, index_t stride, index_t rows, index_t depth, Factor* target) {
   using simd::lanes;
+  constexpr bool pairs = !std::is_same_v<Factor, float>;
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
     float const* const from = source + first * stride;
-    float* const to = target + first * depth;
-    if (count == 1) return void(std::copy_n(from, depth, to));
+    Factor* const to = target + first * factors<Factor>(depth);
+    if constexpr (!pairs)
+      if (count == 1) return void(std::copy_n(from, depth, to));
     for (index_t k = 0; k < depth; k += lanes) {
       simd::floats block[lanes];
       if (k + lanes <= depth) {
@@ -186,17 +235,21 @@ inline void pack_rows(float const* source, index_t stride, index_t rows, index_t
       }
       simd::transpose(block);
       // Whole vectors: what a store writes too much, the next ones overwrite.
-      for (index_t i = 0; i < std::min<index_t>(lanes, depth - k); ++i) simd::store(to + (k + i) * count, block[i]);
+      index_t const valid = factors<Factor>(std::min<index_t>(lanes, depth - k));
+      for (index_t i = 0; i < valid; ++i) {
+        if constexpr (pairs) simd::store(to + (k / 2 + i) * count, simd::to_bf16_pairs(block[2 * i], block[2 * i + 1]));
+        else simd::store(to + (k + i) * count, block[i]);
+      }
     }
   });
 }
 
 /// C = A B for rows that `pack_rows` wrote.
 template <class Panel>
-void multiply_packed(index_t rows, float const* packed, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
-    detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](packed + first * depth, count, b, depth, c + first * ldc, ldc, width,
-                                                                    how);
+    detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](packed + first * factors<typename Panel::factor>(depth), count, b, depth,
+                                                                    c + first * ldc, ldc, width, how);
   });
 }
 

@@ -68,7 +68,7 @@ typename Traits::reward make_traits_reward(experiment_options const& o) {
 template <class Traits>
 consteval bool explain_traits() {
   if constexpr (!requires { typename Traits::backend; typename Traits::weights; typename Traits::task; typename Traits::reward; typename Traits::advantage; typename Traits::loss; typename Traits::sampler; })
-    static_assert(always_false<Traits>, "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md#traits)");
+    static_assert(always_false<Traits>, "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md)");
   else if constexpr (!requires(experiment_options const& o) { { Traits::make_task(o) } -> std::convertible_to<typename Traits::task>; })
     static_assert(always_false<Traits>, "atmanrl: traits with a task of their own need `static task make_task(atmanrl::experiment_options const&)`");
   return true;

@@ -43,7 +43,9 @@ class gguf_file {
     parse();
   }
 
-  std::span<gguf_tensor const> tensors() const { return tensors_; }
+  std::span<gguf_tensor const> tensors() const& { return tensors_; }
+  std::span<gguf_tensor const> tensors() const&& =
+      delete;  // they would outlive the file in a range-for over a temporary
   /// nullptr when there is no tensor of that name.
   gguf_tensor const* find_tensor(std::string_view name) const {
     auto const at = by_name_.find(name);

@@ -52,7 +52,9 @@ class safetensors_file {
   }
 
   /// In the order of their bytes in the file.
-  std::span<tensor_entry const> tensors() const { return tensors_; }
+  std::span<tensor_entry const> tensors() const& { return tensors_; }
+  std::span<tensor_entry const> tensors() const&& =
+      delete;  // they would outlive the file in a range-for over a temporary
   /// nullptr when there is no tensor of that name.
   tensor_entry const* find(std::string_view name) const {
     auto const at = by_name_.find(name);
