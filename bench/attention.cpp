@@ -47,8 +47,10 @@ struct problem {
     for (int r = 0; r < fresh; ++r) pairs += position + r + 1;
   }
   attention_plan<> plan() const {
-    return {{sequences.data(), {index_t(sequences.size())}}, {segments.data(), {index_t(segments.size())}},
-            {trees.data(), {index_t(trees.size())}}, longest};
+    return {{sequences.data(), {index_t(sequences.size())}},
+            {segments.data(), {index_t(segments.size())}},
+            {trees.data(), {index_t(trees.size())}},
+            longest};
   }
 };
 
@@ -59,23 +61,26 @@ tensor<cpu_backend, float, 3> filled(cpu_backend& b, index_t rows, index_t heads
 }
 
 template <class Params>
-void run(benchmark::State& state, setting& s, problem const& p, Params params, std::vector<float> const& values, bool backward) {
+void run(benchmark::State& state, setting& s, problem const& p, Params params, std::vector<float> const& values,
+         bool backward) {
   cpu_backend& b = s.backend;
   auto const qkv = filled(b, p.rows, 15, 89), keys = filled(b, p.cache, 3, 97), v = filled(b, p.cache, 3, 83);
   auto out = filled(b, p.rows, 9, 3), dout = filled(b, p.rows, 9, 79), dqkv = filled(b, p.rows, 15, 3);
   tensor<cpu_backend, float, 2> lse(b, {p.rows, 9});
   auto dvalues = tensor<cpu_backend, float, 2>::zeros(b, {3, index_t(values.size())});
   auto const forward = [&] {
-    attention_forward(b, p.extents, qkv.cview(), keys.cview(), v.cview(), p.plan(), params, values.data(), out.view(), lse.view());
+    attention_forward(b, p.extents, qkv.cview(), keys.cview(), v.cview(), p.plan(), params, values.data(), out.view(),
+                      lse.view());
   };
   forward();
   double best = 1e9;
   for (auto _ : state) {
     double const start = atmanrl_bench::now();
-    if (!backward) forward();
+    if (!backward)
+      forward();
     else
-      attention_backward(b, p.extents, qkv.cview(), keys.cview(), v.cview(), p.plan(), params, values.data(), out.cview(), lse.cview(),
-                         dout.cview(), dqkv.view(), dvalues.view());
+      attention_backward(b, p.extents, qkv.cview(), keys.cview(), v.cview(), p.plan(), params, values.data(),
+                         out.cview(), lse.cview(), dout.cview(), dqkv.view(), dvalues.view());
     double const seconds = atmanrl_bench::now() - start;
     state.SetIterationTime(seconds);
     best = std::min(best, seconds);
@@ -92,9 +97,12 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   setting s;
   auto const add = [&](std::string const& name, problem const& p, bool backward) {
-    benchmark::RegisterBenchmark(name.c_str(), [&s, p, backward](benchmark::State& state) {
-      run(state, s, p, attention::none::params_type{}, {}, backward);
-    })->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark(
+        name.c_str(),
+        [&s, p, backward](benchmark::State& state) { run(state, s, p, attention::none::params_type{}, {}, backward); })
+        ->UseManualTime()
+        ->MinTime(0.2)
+        ->Unit(benchmark::kMicrosecond);
   };
   add("forward/decode 1 x 500", {0, false, 1, 499, 1}, false);
   add("forward/decode 8 x (128 shared + 200)", {128, false, 8, 199, 1}, false);
@@ -118,10 +126,15 @@ int main(int argc, char** argv) {
     std::vector<float> const values(std::size_t(offset), -0.01f);
     auto const policy = std::make_shared<attention::learned_mask<cpu_backend>>(s.backend, shape, extents);
     for (bool const backward : {false, true})
-      benchmark::RegisterBenchmark(fmt::format("{}/{} mask, 200 cached + 8 x 100", backward ? "backward" : "forward", shape == mask_shape::pair ? "pair" : "column").c_str(),
+      benchmark::RegisterBenchmark(fmt::format("{}/{} mask, 200 cached + 8 x 100", backward ? "backward" : "forward",
+                                               shape == mask_shape::pair ? "pair" : "column")
+                                       .c_str(),
                                    [&s, masked, policy, values, backward](benchmark::State& state) {
-        run(state, s, masked, policy->params(), values, backward);
-      })->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
+                                     run(state, s, masked, policy->params(), values, backward);
+                                   })
+          ->UseManualTime()
+          ->MinTime(0.2)
+          ->Unit(benchmark::kMicrosecond);
   }
   add("forward/no mask, 200 cached + 8 x 100", masked, false);
   add("backward/no mask, 200 cached + 8 x 100", masked, true);

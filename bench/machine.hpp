@@ -31,7 +31,8 @@ inline machine measure(atmanrl::cpu_backend& backend) {
       // As many chains as hide the latency; a register less than the processor has for each of the two factors.
       simd::floats sum[12];
 #pragma GCC unroll 12
-      for (int j = 0; j < 12; ++j) sum[j] = simd::broadcast(sinks[std::size_t(t * 64 + j)]);  // equal chains would be merged
+      for (int j = 0; j < 12; ++j)
+        sum[j] = simd::broadcast(sinks[std::size_t(t * 64 + j)]);  // equal chains would be merged
       simd::floats const a = simd::broadcast(0.999f), b = simd::broadcast(1e-3f);
       for (index_t i = 0; i < steps; ++i) {
 #pragma GCC unroll 12
@@ -59,8 +60,8 @@ inline machine measure(atmanrl::cpu_backend& backend) {
       m.bandwidth = std::max(m.bandwidth, double(part) * 4 / (now() - start));
     }
   }
-  fmt::print("{} threads, vectors of {} floats: {:.0f} GFLOP/s in registers, {:.1f} GB/s from memory\n", threads, simd::lanes, m.flops * 1e-9,
-             m.bandwidth * 1e-9);
+  fmt::print("{} threads, vectors of {} floats: {:.0f} GFLOP/s in registers, {:.1f} GB/s from memory\n", threads,
+             simd::lanes, m.flops * 1e-9, m.bandwidth * 1e-9);
   return m;
 }
 

@@ -1,5 +1,5 @@
-// Matrix products of the CPU backend on the shapes of SmolLM2-135M, weights cold as they are in a model: GFLOP/s, GB/s of
-// weights, and the shares of what the machine can do.
+// Matrix products of the CPU backend on the shapes of SmolLM2-135M, weights cold as they are in a model: GFLOP/s, GB/s
+// of weights, and the shares of what the machine can do.
 #include <atmanrl/cpu/cpu_backend.hpp>
 
 #include <benchmark/benchmark.h>
@@ -30,7 +30,8 @@ void run(benchmark::State& state, setting& s, cpu_backend& b, product what, inde
     weights.emplace_back(b, outputs, inputs);
     weights.back().assign_rows(b, 0, dense.cview());
   }
-  auto x = tensor<cpu_backend, float, 2>::zeros(b, {rows, inputs}), y = tensor<cpu_backend, float, 2>::zeros(b, {rows, outputs});
+  auto x = tensor<cpu_backend, float, 2>::zeros(b, {rows, inputs}),
+       y = tensor<cpu_backend, float, 2>::zeros(b, {rows, outputs});
   for (index_t i = 0; i < x.size(); ++i) x.data()[i] = float(i % 89) * 1e-2f;
   for (index_t i = 0; i < y.size(); ++i) y.data()[i] = float(i % 83) * 1e-2f;
   double best = 1e9;
@@ -60,10 +61,13 @@ int main(int argc, char** argv) {
   struct shape {
     index_t outputs, inputs;
   };
-  auto const add = [&](std::string const& name, auto weight_type, product what, shape w, std::vector<index_t> const& rows, bool rounding = false) {
-    auto* const bench = benchmark::RegisterBenchmark(fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(), [&s, what, w, weight_type, rounding](benchmark::State& state) {
-      run<decltype(weight_type)>(state, s, rounding ? s.rounding : s.backend, what, w.outputs, w.inputs);
-    });
+  auto const add = [&](std::string const& name, auto weight_type, product what, shape w,
+                       std::vector<index_t> const& rows, bool rounding = false) {
+    auto* const bench = benchmark::RegisterBenchmark(
+        fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(),
+        [&s, what, w, weight_type, rounding](benchmark::State& state) {
+          run<decltype(weight_type)>(state, s, rounding ? s.rounding : s.backend, what, w.outputs, w.inputs);
+        });
     for (index_t const r : rows) bench->Arg(r);
     bench->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
   };

@@ -27,7 +27,8 @@ TEST_CASE("cpu adamw: three steps agree with plain loops") {
   for (index_t const count : {1, 15, 16, 17, 1000}) {
     cpu_backend backend({.threads = 2});
     reference_backend reference;
-    CHECK(relative_difference(after_three_steps<float>(backend, count), after_three_steps<double>(reference, count)) < 1e-6);
+    CHECK(relative_difference(after_three_steps<float>(backend, count), after_three_steps<double>(reference, count)) <
+          1e-6);
   }
 }
 

@@ -15,7 +15,8 @@ struct wavy {
   template <class T>
   T operator()(T score, score_site at) const {
     using std::tanh;
-    return tanh(score * 0.5f) * (1.0f + 0.25f * float(at.head % 3)) + score * (0.125f * float((at.query + at.key + at.sequence) % 4));
+    return tanh(score * 0.5f) * (1.0f + 0.25f * float(at.head % 3)) +
+           score * (0.125f * float((at.query + at.key + at.sequence) % 4));
   }
 };
 
@@ -35,9 +36,15 @@ struct heads {
 std::vector<std::vector<node>> trees() {
   std::vector<std::vector<node>> all{ragged_trees()};
   for (int length : {1, 2, 3, 17, 64, 129}) all.push_back({{-1, 0, length, 0}});
-  all.push_back({{-1, 100, 1, 0}, {-1, 31, 40, 1}});                                      // cached segments
+  all.push_back({{-1, 100, 1, 0}, {-1, 31, 40, 1}});                                           // cached segments
   all.push_back({{-1, 0, 37, 0}, {0, 0, 70, 1}, {0, 0, 33, 2}, {1, 0, 9, 3}, {1, 5, 20, 4}});  // three levels
-  all.push_back({{-1, 45, 0, 0}, {0, 3, 1, 1}, {0, 0, 1, 2}, {0, 33, 1, 3}, {0, 7, 1, 4}, {0, 1, 1, 5}, {0, 64, 2, 6}});  // decoding
+  all.push_back({{-1, 45, 0, 0},
+                 {0, 3, 1, 1},
+                 {0, 0, 1, 2},
+                 {0, 33, 1, 3},
+                 {0, 7, 1, 4},
+                 {0, 1, 1, 5},
+                 {0, 64, 2, 6}});  // decoding
   return all;
 }
 
@@ -119,7 +126,8 @@ TEST_CASE("cpu attention: the same bits for any number of threads") {
       auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
       auto const backward = p.backward(converted<float>(p.qkv), params, values, b);
       std::vector<float> all = forward.out;
-      for (auto const* v : {&forward.lse, &backward.dqkv, &backward.dparameters}) all.insert(all.end(), v->begin(), v->end());
+      for (auto const* v : {&forward.lse, &backward.dqkv, &backward.dparameters})
+        all.insert(all.end(), v->begin(), v->end());
       return all;
     });
   };
@@ -145,14 +153,15 @@ TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however
         attention_sequence const sequence{0, 1, position, 0, position + 1, 0};
         std::array const one_tree{0, 1};
         int const target = length - 1 - position;
-        attention_plan<> const plan{{&sequence, {1}}, {segments.data(), {position + 1}}, {one_tree.data(), {2}}, position + 1};
+        attention_plan<> const plan{
+            {&sequence, {1}}, {segments.data(), {position + 1}}, {one_tree.data(), {2}}, position + 1};
         auto const row = rows_of(qkv, position, 1, row_width);
         view<float const, 3> const in(row.data(), {1, h.query + 2 * h.kv, h.dim});
         view<float, 3> const k(keys.data(), {length, h.kv, h.dim}), v(values.data(), {length, h.kv, h.dim});
         append_keys_and_values(backend, whole.extents, in, {&target, {1}}, k, v);
         std::vector<float> out(std::size_t(h.query * h.dim)), lse(std::size_t(h.query));
-        attention_forward(backend, whole.extents, in, k, v, plan, wavy{}, nullptr, view<float, 3>(out.data(), {1, h.query, h.dim}),
-                          as(lse, {1, h.query}));
+        attention_forward(backend, whole.extents, in, k, v, plan, wavy{}, nullptr,
+                          view<float, 3>(out.data(), {1, h.query, h.dim}), as(lse, {1, h.query}));
         CHECK(same_bits(out, rows_of(expected.out, position, 1, h.query * h.dim)));
         CHECK(same_bits(lse, rows_of(expected.lse, position, 1, h.query)));
       }

@@ -28,7 +28,8 @@ TEST_CASE("cpu elementwise: bias, its gradient and scaling agree with plain loop
     }
 }
 
-TEST_CASE("cpu elementwise: the sum of squares is that of plain loops and has the same bits for any number of threads") {
+TEST_CASE(
+    "cpu elementwise: the sum of squares is that of plain loops and has the same bits for any number of threads") {
   for (index_t const count : {0, 1, 7, 8, 1000, 200001}) {
     auto x = random_floats(count, 3);
     cpu_backend one({.threads = 1}), three({.threads = 3});

@@ -17,7 +17,8 @@ TEMPLATE_TEST_CASE("cpu embedding: rows come out of the panels as they went in",
     std::vector<float> y(ids.size() * std::size_t(dim));
     embed(backend, std::span(ids), table.view(), as(y, {index_t(ids.size()), dim}));
     for (std::size_t r = 0; r < ids.size(); ++r)
-      for (index_t c = 0; c < dim; ++c) CHECK(y[r * std::size_t(dim) + std::size_t(c)] == float(TestType(rows[std::size_t(ids[r] * dim + c)])));
+      for (index_t c = 0; c < dim; ++c)
+        CHECK(y[r * std::size_t(dim) + std::size_t(c)] == float(TestType(rows[std::size_t(ids[r] * dim + c)])));
   }
 }
 

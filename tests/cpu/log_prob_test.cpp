@@ -11,7 +11,8 @@ namespace {
 struct problem {
   index_t rows, vocabulary, dim;
   double temperature = 0.7;
-  std::vector<double> h = random_values(rows * dim, 1), head = converted<double>(converted<float>(random_values(vocabulary * dim, 2))),
+  std::vector<double> h = random_values(rows * dim, 1),
+                      head = converted<double>(converted<float>(random_values(vocabulary * dim, 2))),
                       dlog_p = random_values(rows, 3), dentropy = random_values(rows, 4);
 
   // log_p, lse, entropy, dh, dhead
@@ -24,10 +25,11 @@ struct problem {
     auto const x = converted<T>(h), a = converted<T>(dlog_p), b = converted<T>(dentropy);
     std::vector<T> log_p(std::size_t(rows), 0), lse = log_p, entropy = log_p, dh(x.size()), dhead(head.size(), T(1));
     log_prob_scratch<B, T> scratch;
-    log_prob(backend, as(x, {rows, dim}), w.view(), std::span<int const>(targets), temperature, scratch, as(log_p, {rows}), as(lse, {rows}),
-             as(entropy, {rows}));
-    log_prob_backward(backend, as(x, {rows, dim}), w.view(), std::span<int const>(targets), temperature, scratch, as(lse, {rows}),
-                      as(a, {rows}), as(entropy, {rows}), as(b, {rows}), as(dh, {rows, dim}), as(dhead, {vocabulary, dim}));
+    log_prob(backend, as(x, {rows, dim}), w.view(), std::span<int const>(targets), temperature, scratch,
+             as(log_p, {rows}), as(lse, {rows}), as(entropy, {rows}));
+    log_prob_backward(backend, as(x, {rows, dim}), w.view(), std::span<int const>(targets), temperature, scratch,
+                      as(lse, {rows}), as(a, {rows}), as(entropy, {rows}), as(b, {rows}), as(dh, {rows, dim}),
+                      as(dhead, {vocabulary, dim}));
     return {log_p, lse, entropy, dh, dhead};
   }
 };
@@ -46,15 +48,18 @@ TEST_CASE("cpu log_prob: values, entropies and gradients agree with plain loops 
       auto const got = p.run<float, float>(backend);
       for (std::size_t i = 0; i < got.size(); ++i) {
         CAPTURE(i);
-        if (vocabulary == 1 && i != 1) CHECK(*std::max_element(got[i].begin(), got[i].end()) < 1.00001f);  // log 1, and no gradient
-        else CHECK(relative_difference(got[i], expected[i]) < 2e-5);
+        if (vocabulary == 1 && i != 1)
+          CHECK(*std::max_element(got[i].begin(), got[i].end()) < 1.00001f);  // log 1, and no gradient
+        else
+          CHECK(relative_difference(got[i], expected[i]) < 2e-5);
       }
     }
 }
 
 TEMPLATE_TEST_CASE("cpu log_prob: the same bits for any number of threads, and for a row alone", "", float, bf16) {
   problem const all{60, 1500, 40};
-  for (std::size_t i = 0; i < 5; ++i) CHECK(same_for_any_threads([&](cpu_backend& b) { return all.run<float, TestType>(b)[i]; }));
+  for (std::size_t i = 0; i < 5; ++i)
+    CHECK(same_for_any_threads([&](cpu_backend& b) { return all.run<float, TestType>(b)[i]; }));
   cpu_backend backend({.threads = 2});
   auto const together = all.run<float, TestType>(backend);
   problem first = all;

@@ -33,7 +33,8 @@ struct problem {
   }
 
   std::vector<float> forward(std::vector<float> const& x, std::vector<float> y, store how) {
-    matmul(backend, as(x, {index_t(x.size()) / inputs, inputs}), w.view(), as(y, {index_t(x.size()) / inputs, outputs}), how);
+    matmul(backend, as(x, {index_t(x.size()) / inputs, inputs}), w.view(), as(y, {index_t(x.size()) / inputs, outputs}),
+           how);
     return y;
   }
   std::vector<float> backward_input(std::vector<float> const& dy, std::vector<float> dx, store how) {
@@ -55,18 +56,20 @@ TEMPLATE_TEST_CASE("cpu matmul: the three products agree with plain loops on rag
     problem<TestType> p(s);
     for (index_t const rows : row_counts) {
       CAPTURE(s.outputs, s.inputs, rows);
-      auto const x = random_floats(rows * s.inputs, 2), dy = random_floats(rows * s.outputs, 3), dw = random_floats(s.outputs * s.inputs, 4);
+      auto const x = random_floats(rows * s.inputs, 2), dy = random_floats(rows * s.outputs, 3),
+                 dw = random_floats(s.outputs * s.inputs, 4);
       for (store const how : {store::overwrite, store::add}) {
         auto expected_y = converted<double>(dy), expected_dx = converted<double>(x);
-        matmul(p.reference, as(converted<double>(x), {rows, s.inputs}), p.expected_w.view(), as(expected_y, {rows, s.outputs}), how);
+        matmul(p.reference, as(converted<double>(x), {rows, s.inputs}), p.expected_w.view(),
+               as(expected_y, {rows, s.outputs}), how);
         CHECK(relative_difference(p.forward(x, dy, how), expected_y) < 2e-6);
         matmul_backward_input(p.reference, as(converted<double>(dy), {rows, s.outputs}), p.expected_w.view(),
                               as(expected_dx, {rows, s.inputs}), how);
         CHECK(relative_difference(p.backward_input(dy, x, how), expected_dx) < 2e-6);
       }
       auto expected_dw = converted<double>(dw);
-      matmul_backward_weight(p.reference, as(converted<double>(dy), {rows, s.outputs}), as(converted<double>(x), {rows, s.inputs}),
-                             as(expected_dw, {s.outputs, s.inputs}));
+      matmul_backward_weight(p.reference, as(converted<double>(dy), {rows, s.outputs}),
+                             as(converted<double>(x), {rows, s.inputs}), as(expected_dw, {s.outputs, s.inputs}));
       CHECK(relative_difference(p.backward_weight(dy, x, dw), expected_dw) < 2e-6);
     }
   }
@@ -85,7 +88,8 @@ TEMPLATE_TEST_CASE("cpu matmul: a row has the same bits alone as in any batch", 
       }
       for (index_t rows = 1; rows <= 130; rows = rows < 40 ? rows + 1 : rows + 30) {
         CAPTURE(s.outputs, s.inputs, rows);
-        auto const batch = p.forward({x.begin(), x.begin() + rows * s.inputs}, {y.begin(), y.begin() + rows * s.outputs}, how);
+        auto const batch =
+            p.forward({x.begin(), x.begin() + rows * s.inputs}, {y.begin(), y.begin() + rows * s.outputs}, how);
         CHECK(same_bits(batch, std::vector<float>(one_by_one.begin(), one_by_one.begin() + rows * s.outputs)));
       }
     }
@@ -97,16 +101,20 @@ TEMPLATE_TEST_CASE("cpu matmul: all three products have the same bits for any nu
     for (index_t const rows : {1, 9, 300}) {
       CAPTURE(s.outputs, s.inputs, rows);
       auto const x = random_floats(rows * s.inputs, 7), dy = random_floats(rows * s.outputs, 8);
-      CHECK(same_for_any_threads([&](cpu_backend& b) { return problem<TestType>(s, b.threads()).forward(x, dy, store::add); }));
-      CHECK(same_for_any_threads([&](cpu_backend& b) { return problem<TestType>(s, b.threads()).backward_input(dy, x, store::add); }));
+      CHECK(same_for_any_threads(
+          [&](cpu_backend& b) { return problem<TestType>(s, b.threads()).forward(x, dy, store::add); }));
+      CHECK(same_for_any_threads(
+          [&](cpu_backend& b) { return problem<TestType>(s, b.threads()).backward_input(dy, x, store::add); }));
       CHECK(same_for_any_threads([&](cpu_backend& b) {
-        return problem<TestType>(s, b.threads()).backward_weight(dy, x, std::vector<float>(std::size_t(s.outputs * s.inputs), 1.0f));
+        return problem<TestType>(s, b.threads())
+            .backward_weight(dy, x, std::vector<float>(std::size_t(s.outputs * s.inputs), 1.0f));
       }));
     }
   }
 }
 
-TEST_CASE("cpu matmul: with bf16 activations, products are those of the rounded factors, with the bits of the bit rule") {
+TEST_CASE(
+    "cpu matmul: with bf16 activations, products are those of the rounded factors, with the bits of the bit rule") {
   for (shape const s : shapes) {
     problem<bf16> p(s);
     cpu_backend rounding({.threads = 2, .bf16_activations = true});
@@ -145,7 +153,8 @@ TEST_CASE("cpu matmul: the weight gradient of micro-batches in order has the bit
   auto const whole = p.backward_weight(dy, x, std::vector<float>(70 * 45));
   std::vector<float> parts(70 * 45);
   for (index_t r = 0; r < 700; r += 100)
-    parts = p.backward_weight({dy.begin() + r * 70, dy.begin() + (r + 100) * 70}, {x.begin() + r * 45, x.begin() + (r + 100) * 45}, parts);
+    parts = p.backward_weight({dy.begin() + r * 70, dy.begin() + (r + 100) * 70},
+                              {x.begin() + r * 45, x.begin() + (r + 100) * 45}, parts);
   CHECK(same_bits(parts, whole));
 }
 
@@ -167,21 +176,25 @@ TEMPLATE_TEST_CASE("cpu weight: rows go in anywhere, rounded once, and come back
       index_t const first = s.outputs / 3, count = s.outputs - first - s.outputs / 4;
       std::vector<float> some(std::size_t(count * s.inputs));
       w.read_rows(backend, first, as(some, {count, s.inputs}));
-      CHECK(same_bits(some, std::vector<float>(expected.begin() + first * s.inputs, expected.begin() + (first + count) * s.inputs)));
+      CHECK(same_bits(some, std::vector<float>(expected.begin() + first * s.inputs,
+                                               expected.begin() + (first + count) * s.inputs)));
     }
   }
 }
 
-TEMPLATE_TEST_CASE("cpu weight: a view of some rows multiplies by those alone and writes nowhere else", "", float, bf16) {
+TEMPLATE_TEST_CASE("cpu weight: a view of some rows multiplies by those alone and writes nowhere else", "", float,
+                   bf16) {
   problem<TestType> p({100, 40});
   auto const x = random_floats(5 * 40, 12);
   auto const whole = p.forward(x, std::vector<float>(500), store::overwrite);
-  for (auto const& [first, count] : std::vector<std::pair<index_t, index_t>>{{32, 32}, {64, 36}, {32, 45}, {96, 3}, {0, 100}}) {
+  for (auto const& [first, count] :
+       std::vector<std::pair<index_t, index_t>>{{32, 32}, {64, 36}, {32, 45}, {96, 3}, {0, 100}}) {
     CAPTURE(first, count);
     std::vector<float> part(std::size_t(5 * count + 64), -1.0f);
     matmul(p.backend, as(x, {5, 40}), p.w.view().rows(first, count), as(part, {5, count}));
     for (index_t r = 0; r < 5; ++r)
-      for (index_t o = 0; o < count; ++o) REQUIRE(part[std::size_t(r * count + o)] == whole[std::size_t(r * 100 + first + o)]);
+      for (index_t o = 0; o < count; ++o)
+        REQUIRE(part[std::size_t(r * count + o)] == whole[std::size_t(r * 100 + first + o)]);
     CHECK(std::count(part.end() - 64, part.end(), -1.0f) == 64);
   }
   CHECK_THROWS_WITH(p.w.view().rows(16, 20), ATMANRL_CONTAINS("the first must be a multiple of 32"));

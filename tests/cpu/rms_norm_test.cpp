@@ -8,14 +8,14 @@ using namespace atmanrl_test;
 
 namespace {
 
-
 template <class B, class T>
 auto run(B& backend, std::vector<T> const& x, std::vector<T> const& gain, std::vector<T> const& dy) {
   index_t const dim = index_t(gain.size()), rows = index_t(x.size()) / dim;
   std::vector<T> y(x.size()), inv_rms(std::size_t(rows), 0), again(x.size()), dx(x.size(), 1), dgain(gain.size(), 2);
   rms_norm(backend, as(x, {rows, dim}), as(gain, {dim}), real_t<T>(1e-5), as(y, {rows, dim}), as(inv_rms, {rows}));
   rms_norm_recompute(backend, as(x, {rows, dim}), as(gain, {dim}), as(inv_rms, {rows}), as(again, {rows, dim}));
-  rms_norm_backward(backend, as(x, {rows, dim}), as(gain, {dim}), as(inv_rms, {rows}), as(dy, {rows, dim}), as(dx, {rows, dim}), as(dgain, {dim}));
+  rms_norm_backward(backend, as(x, {rows, dim}), as(gain, {dim}), as(inv_rms, {rows}), as(dy, {rows, dim}),
+                    as(dx, {rows, dim}), as(dgain, {dim}));
   return std::array{y, inv_rms, again, dx, dgain};
 }
 
@@ -41,10 +41,13 @@ TEST_CASE("cpu rms_norm: a row has the same bits alone as in a batch, and all re
   cpu_backend backend({.threads = 2});
   auto const all = run(backend, x, gain, dy);
   for (index_t r : {0, 1, 77, 199}) {
-    auto const part = [&](std::vector<float> const& v) { return std::vector<float>(v.begin() + r * dim, v.begin() + (r + 1) * dim); };
+    auto const part = [&](std::vector<float> const& v) {
+      return std::vector<float>(v.begin() + r * dim, v.begin() + (r + 1) * dim);
+    };
     auto const alone = run(backend, part(x), gain, part(dy));
     CHECK(same_bits(alone[0], part(all[0])));
     CHECK(same_bits(alone[3], part(all[3])));
   }
-  for (std::size_t i = 0; i < all.size(); ++i) CHECK(same_for_any_threads([&](cpu_backend& b) { return run(b, x, gain, dy)[i]; }));
+  for (std::size_t i = 0; i < all.size(); ++i)
+    CHECK(same_for_any_threads([&](cpu_backend& b) { return run(b, x, gain, dy)[i]; }));
 }

@@ -10,7 +10,8 @@ namespace {
 
 struct problem {
   index_t rows, heads, rotated, dim;
-  std::vector<double> x = random_values(rows * heads * dim, 1), cosine = random_values(50 * dim / 2, 2), sine = random_values(50 * dim / 2, 3);
+  std::vector<double> x = random_values(rows * heads * dim, 1), cosine = random_values(50 * dim / 2, 2),
+                      sine = random_values(50 * dim / 2, 3);
 
   template <class T, class B>
   std::vector<T> run(B& backend, rotation direction) const {
@@ -18,7 +19,8 @@ struct problem {
     std::vector<T> const c = converted<T>(cosine), s = converted<T>(sine);
     std::vector<int> positions;
     for (index_t r = 0; r < rows; ++r) positions.push_back(int(r * 7 % 50));
-    rope(backend, as(y, {rows, heads, dim}), rotated, std::span<int const>(positions), as(c, {50, dim / 2}), as(s, {50, dim / 2}), direction);
+    rope(backend, as(y, {rows, heads, dim}), rotated, std::span<int const>(positions), as(c, {50, dim / 2}),
+         as(s, {50, dim / 2}), direction);
     return y;
   }
 };

@@ -1,5 +1,6 @@
 #pragma once
-// What the tests of the CPU backend ask: the same bits from one thread as from several, and from a row alone as from a batch.
+// What the tests of the CPU backend ask: the same bits from one thread as from several, and from a row alone as from a
+// batch.
 #include <atmanrl/cpu/cpu_backend.hpp>
 
 #include "gradient_check.hpp"

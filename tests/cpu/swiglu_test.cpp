@@ -43,9 +43,11 @@ TEST_CASE("cpu swiglu: agrees with plain loops on ragged rows and large gates") 
 TEST_CASE("cpu swiglu: the same bits for any number of threads, and for a row alone") {
   index_t const ffn = 100, rows = 500;
   auto const gate_up = random_floats(rows * 2 * ffn, 3), dy = random_floats(rows * ffn, 4);
-  for (std::size_t i = 0; i < 2; ++i) CHECK(same_for_any_threads([&](cpu_backend& b) { return run(b, gate_up, dy, ffn)[i]; }));
+  for (std::size_t i = 0; i < 2; ++i)
+    CHECK(same_for_any_threads([&](cpu_backend& b) { return run(b, gate_up, dy, ffn)[i]; }));
   cpu_backend backend;
   auto const all = run(backend, gate_up, dy, ffn)[0];
-  auto const last = run(backend, std::vector<float>(gate_up.end() - 2 * ffn, gate_up.end()), std::vector<float>(dy.end() - ffn, dy.end()), ffn)[0];
+  auto const last = run(backend, std::vector<float>(gate_up.end() - 2 * ffn, gate_up.end()),
+                        std::vector<float>(dy.end() - ffn, dy.end()), ffn)[0];
   CHECK(same_bits(last, std::vector<float>(all.end() - ffn, all.end())));
 }

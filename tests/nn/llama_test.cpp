@@ -265,6 +265,16 @@ TEST_CASE("llama: a token outside the vocabulary and a sequence beyond the model
   CHECK(cache.length(small) == 0);
 }
 
+TEST_CASE("llama: rotation tables that grow with the sequences are those of a model that began with a long one") {
+  reference_backend backend;
+  model_config config = rich_config();
+  config.max_positions = 600;  // tables begin with 256 positions
+  auto grown = random_model<reference_backend, double>(backend, config), fresh = random_model<reference_backend, double>(backend, config);
+  auto const tokens = random_tokens(530, config.vocab, 12);
+  for (std::size_t const length : {3u, 257u, 530u}) teacher_forced(grown, {tokens.begin(), tokens.begin() + std::ptrdiff_t(length)});
+  CHECK(teacher_forced(grown, tokens) == teacher_forced(fresh, tokens));
+}
+
 TEST_CASE("llama: a cache of other weights is refused, in the backward pass too") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config());

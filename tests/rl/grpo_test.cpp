@@ -112,6 +112,25 @@ TEST_CASE("grpo: a step samples, rewards, centres and makes its passes, of which
   CHECK(trainer.step().rollouts.groups[0].item.id == task.training_item(11, 2).id);
 }
 
+TEST_CASE("grpo: one prompt gets new tokens at every step, and the old ones when a step is repeated") {
+  cpu_backend backend;
+  auto model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+  toy_tokenizer const tokenizer;
+  toy_task const task;
+  grpo trainer(model, tokenizer, task, rewards::correct_answer{}, small_run());
+  std::vector<task_item> const items{task.evaluation_item(4)};
+  auto const tokens_at = [&](std::uint64_t step) {
+    trainer.set_steps(step);
+    std::vector<std::vector<int>> ids;
+    auto const step_of_one = trainer.sample(items);
+    for (rollout const& r : step_of_one.groups[0].rollouts) ids.push_back(r.ids);
+    return ids;
+  };
+  auto const first = tokens_at(0);
+  CHECK(tokens_at(1) != first);
+  CHECK(tokens_at(0) == first);
+}
+
 TEST_CASE("grpo: the reward of a task that is easy to learn rises") {
   cpu_backend backend;
   auto model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);

@@ -2,14 +2,16 @@
 
 /// \file
 /// Causal grouped-query attention on the CPU. A score is one chain of multiply-adds over the head's components, a row's
-/// scores lie in a buffer by absolute position, the softmax sums in lanes that begin at position 0, and P V is one chain
-/// over ascending positions: so a row's result does not depend on how its keys are split into segments, on the other rows
-/// or on the threads.
+/// scores lie in a buffer by absolute position, the softmax sums in lanes that begin at position 0, and P V is one
+/// chain over ascending positions: so a row's result does not depend on how its keys are split into segments, on the
+/// other rows or on the threads.
 ///
-/// Backward runs twice over the scores: by query rows for dQ and the edit's parameters, by key rows for dK and dV. Nothing
-/// is summed across threads that way, and keys of a shared prefix collect their viewers' gradients in the plan's order.
+/// Backward runs twice over the scores: by query rows for dQ and the edit's parameters, by key rows for dK and dV.
+/// Nothing is summed across threads that way, and keys of a shared prefix collect their viewers' gradients in the
+/// plan's order.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
+#include <atmanrl/cpu/attention_products.hpp>
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
@@ -21,74 +23,77 @@ template <>
 struct kernels::attention<cpu_backend> {
   template <class T, class Params>
   static void forward(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, view<T const, 3> keys,
-                      view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters, view<T, 3> out,
-                      view<T, 2> lse) {
+                      view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
+                      view<T, 3> out, view<T, 2> lse) {
     atmanrl::detail::computes_in_float<T>();
-    cpu::row_blocks const blocks(plan, rows_per_block(e));
-    sizes const n(e, plan, blocks.most_rows);
-    threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, worth_threads(e, blocks), n.queries * (n.dim + n.keys + n.padded) + n.panels(),
-                      [&](index_t task, float* scratch) {
-      cpu::row_block const& block = blocks.blocks[std::size_t(task / e.kv_heads)];
-      index_t const kv = task % e.kv_heads;
-      float* const q = scratch;
-      float* const scores = q + n.queries * n.dim;
-      float* const sums = scores + n.queries * n.keys;
-      float* const panel = sums + n.queries * n.padded;
+    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
+    cpu::attention_sizes const n(e, plan, blocks.most_rows);
+    threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks),
+                      n.queries * (n.dim + n.keys + n.padded) + n.panels(), [&](index_t task, float* scratch) {
+                        cpu::row_block const& block = blocks.blocks[std::size_t(task / e.kv_heads)];
+                        index_t const kv = task % e.kv_heads;
+                        float* const q = scratch;
+                        float* const scores = q + n.queries * n.dim;
+                        float* const sums = scores + n.queries * n.keys;
+                        float* const panel = sums + n.queries * n.padded;
 
-      index_t queries = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.dim, n.dim);
-      });
-      products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
+                        index_t queries = 0;
+                        cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+                          cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.dim, n.dim);
+                        });
+                        cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
 
-      index_t i = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
-        float* const s = scores + i * n.keys;
-        index_t const seen = at.query + 1;
-        edit(params, at, s, seen, parameters);
-        simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());
-        simd::floats most = lowest;
-        cpu::for_each_vector(seen, [&](index_t k, index_t c) { most = simd::max(most, simd::first_lanes(simd::load_first(s + k, c), c, lowest)); });
-        float const largest = simd::max_lane(most);
-        simd::floats sum{};
-        cpu::for_each_vector(seen, [&](index_t k, index_t c) {
-          simd::floats const p = simd::first_lanes(simd::exp(simd::load_first(s + k, c) - largest), c, simd::floats{});
-          simd::store_first(s + k, p, c);
-          sum += p;
-        });
-        float const total = simd::sum(sum);
-        lse(row, head) = std::log(total) + largest;
-        std::fill(s + seen, s + block.last_position + 1, 0.0f);
-        q[i * n.dim] = total;  // the queries are not needed any more
-        ++i;
-      });
-      std::fill_n(sums, queries * n.padded, 0.0f);
-      products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, panel);
-      i = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        scaled_copy(sums + i * n.padded, 1 / q[i * n.dim], &out(row, head, 0), n.dim);
-        ++i;
-      });
-    });
+                        index_t i = 0;
+                        cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
+                          float* const s = scores + i * n.keys;
+                          index_t const seen = at.query + 1;
+                          cpu::edit_scores(params, at, s, seen, parameters);
+                          simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());
+                          simd::floats most = lowest;
+                          cpu::for_each_vector(seen, [&](index_t k, index_t c) {
+                            most = simd::max(most, simd::first_lanes(simd::load_first(s + k, c), c, lowest));
+                          });
+                          float const largest = simd::max_lane(most);
+                          simd::floats sum{};
+                          cpu::for_each_vector(seen, [&](index_t k, index_t c) {
+                            simd::floats const p =
+                                simd::first_lanes(simd::exp(simd::load_first(s + k, c) - largest), c, simd::floats{});
+                            simd::store_first(s + k, p, c);
+                            sum += p;
+                          });
+                          float const total = simd::sum(sum);
+                          lse(row, head) = std::log(total) + largest;
+                          std::fill(s + seen, s + block.last_position + 1, 0.0f);
+                          q[i * n.dim] = total;  // the queries are not needed any more
+                          ++i;
+                        });
+                        std::fill_n(sums, queries * n.padded, 0.0f);
+                        cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, panel);
+                        i = 0;
+                        cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+                          cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.dim], &out(row, head, 0), n.dim);
+                          ++i;
+                        });
+                      });
   }
 
   template <class T, class Params>
   static void backward(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, view<T const, 3> keys,
                        view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
-                       view<T const, 3> out, view<T const, 2> lse, view<T const, 3> dout, view<T, 3> dqkv, view<T, 2> dparameters) {
+                       view<T const, 3> out, view<T const, 2> lse, view<T const, 3> dout, view<T, 3> dqkv,
+                       view<T, 2> dparameters) {
     atmanrl::detail::computes_in_float<T>();
     static_assert(!has_row_min<Params>, "atmanrl: an edit that looks at the row's smallest score has no backward pass");
-    threads.split(dqkv.extent(0), atmanrl::detail::row_grain(dqkv.row_size()), [&](index_t first, index_t last) {
-      std::fill(dqkv.row(first), dqkv.row(last), 0.0f);
-    });
+    threads.split(dqkv.extent(0), atmanrl::detail::row_grain(dqkv.row_size()),
+                  [&](index_t first, index_t last) { std::fill(dqkv.row(first), dqkv.row(last), 0.0f); });
     float* const corrections = threads.shared_scratch(qkv.extent(0) * e.heads);  // rowsum(dO o O) of every row and head
     by_queries(threads, e, qkv, keys, values, plan, params, parameters, out, lse, dout, dqkv, dparameters, corrections);
     by_keys(threads, e, qkv, keys, values, plan, params, parameters, lse, dout, dqkv, corrections);
   }
 
   template <class T>
-  static void append(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, view<int const, 1> cache_rows,
-                     view<T, 3> keys, view<T, 3> values) {
+  static void append(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv,
+                     view<int const, 1> cache_rows, view<T, 3> keys, view<T, 3> values) {
     atmanrl::detail::computes_in_float<T>();
     index_t const width = e.kv_heads * e.head_dim;
     threads.split(qkv.extent(0), atmanrl::detail::row_grain(2 * width), [&](index_t first, index_t last) {
@@ -101,133 +106,16 @@ struct kernels::attention<cpu_backend> {
 
  private:
   static constexpr index_t width = cpu::panel_width;
-  static constexpr int key_width = int(width);
-
-  // Extents of a task's scratch: `queries` rows of `dim`, of `padded` (whole panels) or of `keys` floats.
-  struct sizes {
-    index_t queries, dim, padded, keys;
-    float scale;
-
-    sizes(attention_extents const& e, attention_plan<> const& plan, int rows)
-        : queries(rows * e.group()),
-          dim(e.head_dim),
-          padded((e.head_dim + width - 1) / width * width),
-          keys((plan.longest + width - 1) / width * width + width),  // the last block of scores may reach beyond
-          scale(float(e.scale())) {}
-    index_t panels() const { return std::max(dim, width) * std::max(padded, width); }
-  };
-
-  static int rows_per_block(attention_extents const& e) { return std::max(4, int(24 / e.group())); }
-  static bool worth_threads(attention_extents const& e, cpu::row_blocks const& blocks) {
-    return blocks.work * double(e.heads * e.head_dim) > 1 << 17;
-  }
-
-  static void scaled_copy(float const* from, float factor, float* to, index_t count) {
-    cpu::for_each_vector(count, [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n) * factor, n); });
-  }
-
-  /// f(site without its key, batch row, head) for every query of the block, in the order of its scratch rows.
-  template <class F>
-  static void for_each_query(attention_extents const& e, attention_plan<> const& plan, cpu::row_blocks const& blocks,
-                             cpu::row_block const& block, index_t kv, F const& f) {
-    for (int p = block.first_piece; p < block.first_piece + block.pieces; ++p) {
-      cpu::row_piece const& piece = blocks.pieces[std::size_t(p)];
-      attention_sequence const& s = plan.sequences(piece.sequence);
-      for (int r = piece.first; r < piece.first + piece.rows; ++r)
-        for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h)
-          f(score_site{e.layer, int(h), s.tag, s.first_position + r, 0}, index_t{s.batch_row} + r, h);
-    }
-  }
-
-  /// f(segment, keys that are seen, first query, queries): segments that all pieces share once, the others piece by piece.
-  template <class F>
-  static void for_each_segment(attention_extents const& e, attention_plan<> const& plan, cpu::row_blocks const& blocks,
-                               cpu::row_block const& block, F const& f) {
-    auto const visit = [&](int segment, int last_position, index_t first, index_t queries) {
-      attention_segment const& g = plan.segments(segment);
-      int const seen = std::min(g.length, last_position - g.first_position + 1);
-      if (seen > 0) f(g, index_t{seen}, first, queries);
-    };
-    int const leading = plan.sequences(blocks.pieces[std::size_t(block.first_piece)].sequence).first_segment;
-    for (int i = 0; i < block.shared_segments; ++i) visit(leading + i, block.last_position, 0, block.rows * e.group());
-    index_t first = 0;
-    for (int p = block.first_piece; p < block.first_piece + block.pieces; ++p) {
-      cpu::row_piece const& piece = blocks.pieces[std::size_t(p)];
-      attention_sequence const& s = plan.sequences(piece.sequence);
-      for (int i = block.shared_segments; i < s.segments; ++i)
-        visit(s.first_segment + i, s.first_position + piece.first + piece.rows - 1, first, piece.rows * e.group());
-      first += piece.rows * e.group();
-    }
-  }
-
-  /// scores[query][position] = rows . cached, for all keys that the block sees.
-  static void products_with_keys(attention_extents const& e, attention_plan<> const& plan, cpu::row_blocks const& blocks,
-                                 cpu::row_block const& block, view<float const, 3> cached, index_t kv, float const* rows, float* scores,
-                                 sizes const& n, float* panel) {
-    for_each_segment(e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-      for (index_t k = 0; k < seen; k += width) {
-        cpu::transpose_to_panel(&cached(g.cache_row + k, kv, 0), cached.row_size(), std::min(width, seen - k), n.dim, panel);
-        cpu::multiply(queries, rows + first * n.dim, n.dim, cpu::float_panel{panel, width}, n.dim,
-                      scores + first * n.keys + g.first_position + k, n.keys, width, cpu::into::overwrite);
-      }
-    });
-  }
-
-  /// sums[query][component] continued by  sum over keys of scores[query][position] cached.
-  static void products_over_keys(attention_extents const& e, attention_plan<> const& plan, cpu::row_blocks const& blocks,
-                                 cpu::row_block const& block, view<float const, 3> cached, index_t kv, float const* scores, float* sums,
-                                 sizes const& n, float* panel) {
-    for_each_segment(e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-      auto const multiply = [&](index_t k, index_t count, float const* b, index_t ldb) {
-        for (index_t c = 0; c < n.dim; c += width)
-          cpu::multiply(queries, scores + first * n.keys + g.first_position + k, n.keys, cpu::float_panel{b + c, ldb}, count,
-                        sums + first * n.padded + c, n.padded, width, cpu::into::resume);
-      };
-      if (n.dim == n.padded) return multiply(0, seen, &cached(g.cache_row, kv, 0), cached.row_size());
-      for (index_t k = 0; k < seen; k += width) {
-        index_t const count = std::min(width, seen - k);
-        for (index_t i = 0; i < count; ++i) padded_copy(&cached(g.cache_row + k + i, kv, 0), 1, panel + i * n.padded, n);
-        multiply(k, count, panel, n.padded);
-      }
-    });
-  }
-
-  static void padded_copy(float const* from, float factor, float* to, sizes const& n) {
-    scaled_copy(from, factor, to, n.dim);
-    std::fill(to + n.dim, to + n.padded, 0.0f);
-  }
-
-  /// The keys of [first, last) whose scores the edit may change.
-  template <class Params>
-  static key_range edited_keys(Params const& params, score_site at, index_t first, index_t last) {
-    if constexpr (atmanrl::detail::names_its_keys<Params>) {
-      key_range const r = params.keys(at);
-      return {std::max(r.first, int(first)), std::min(r.last, int(last))};
-    } else {
-      return {int(first), int(last)};
-    }
-  }
-
-  template <class Params>
-  static void edit(Params const& params, score_site at, float* scores, index_t seen, float const* parameters) {
-    key_range const range = edited_keys(params, at, 0, seen);
-    float row_min = 0;
-    if constexpr (has_row_min<Params>) {
-      simd::floats least = simd::broadcast(std::numeric_limits<float>::infinity());
-      cpu::for_each_vector(seen, [&](index_t k, index_t c) { least = simd::min(least, simd::first_lanes(simd::load_first(scores + k, c), c, least)); });
-      row_min = simd::min_lane(least);
-    }
-    for (at.key = range.first; at.key < range.last; ++at.key) scores[at.key] = edited_score(params, scores[at.key], at, parameters, row_min);
-  }
 
   // dQ of the block's rows, and the gradient of the edit's parameters.
   template <class Params>
-  static void by_queries(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv, view<float const, 3> keys,
-                         view<float const, 3> values, attention_plan<> const& plan, Params const& params, float const* parameters,
-                         view<float const, 3> out, view<float const, 2> lse, view<float const, 3> dout, view<float, 3> dqkv,
+  static void by_queries(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
+                         view<float const, 3> keys, view<float const, 3> values, attention_plan<> const& plan,
+                         Params const& params, float const* parameters, view<float const, 3> out,
+                         view<float const, 2> lse, view<float const, 3> dout, view<float, 3> dqkv,
                          view<float, 2> dparameters, float* corrections) {
-    cpu::row_blocks const blocks(plan, rows_per_block(e));
-    sizes const n(e, plan, blocks.most_rows);
+    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
+    cpu::attention_sizes const n(e, plan, blocks.most_rows);
     index_t const floats = n.queries * (n.dim + 2 * n.keys + n.padded) + 2 * n.keys + n.panels();
     auto const run = [&](cpu::row_block const& block, index_t kv, float* scratch) {
       float* const rows = scratch;
@@ -239,22 +127,23 @@ struct kernels::attention<cpu_backend> {
       float* const panel = value_slopes + n.keys;
 
       index_t queries = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        scaled_copy(&qkv(row, head, 0), n.scale, rows + queries++ * n.dim, n.dim);
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+        cpu::scaled_copy(&qkv(row, head, 0), n.scale, rows + queries++ * n.dim, n.dim);
       });
-      products_with_keys(e, plan, blocks, block, keys, kv, rows, scores, n, panel);
+      cpu::products_with_keys(e, plan, blocks, block, keys, kv, rows, scores, n, panel);
       index_t i = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
         std::copy_n(&dout(row, head, 0), n.dim, rows + i++ * n.dim);
       });
-      products_with_keys(e, plan, blocks, block, values, kv, rows, dp, n, panel);
+      cpu::products_with_keys(e, plan, blocks, block, values, kv, rows, dp, n, panel);
 
       i = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
         float *const s = scores + i * n.keys, *const d = dp + i * n.keys;
         index_t const seen = at.query + 1;
-        float const correction = corrections[row * e.heads + head] = cpu::dot(&dout(row, head, 0), &out(row, head, 0), n.dim);
-        key_range const range = edited_keys(params, at, 0, seen);
+        float const correction = corrections[row * e.heads + head] =
+            cpu::dot(&dout(row, head, 0), &out(row, head, 0), n.dim);
+        key_range const range = cpu::edited_keys(params, at, 0, seen);
         for (at.key = range.first; at.key < range.last; ++at.key) {
           auto const slope = edited_score_derivative(params, s[at.key], at, parameters);
           slopes[at.key] = slope.score;
@@ -276,85 +165,93 @@ struct kernels::attention<cpu_backend> {
         ++i;
       });
       std::fill_n(sums, queries * n.padded, 0.0f);
-      products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, panel);
+      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, panel);
       i = 0;
-      for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        scaled_copy(sums + i++ * n.padded, n.scale, &dqkv(row, head, 0), n.dim);
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+        cpu::scaled_copy(sums + i++ * n.padded, n.scale, &dqkv(row, head, 0), n.dim);
       });
     };
     if (dparameters.empty()) {
-      threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, worth_threads(e, blocks), floats, [&](index_t task, float* scratch) {
-        run(blocks.blocks[std::size_t(task / e.kv_heads)], task % e.kv_heads, scratch);
-      });
+      threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks), floats,
+                        [&](index_t task, float* scratch) {
+                          run(blocks.blocks[std::size_t(task / e.kv_heads)], task % e.kv_heads, scratch);
+                        });
     } else {
       // A parameter may collect from all rows of a sequence: they are one thread's, in ascending order.
-      threads.share_out(index_t(blocks.runs.size() - 1) * e.kv_heads, worth_threads(e, blocks), floats, [&](index_t task, float* scratch) {
-        std::size_t const r = std::size_t(task / e.kv_heads);
-        for (int b = blocks.runs[r]; b < blocks.runs[r + 1]; ++b) run(blocks.blocks[std::size_t(b)], task % e.kv_heads, scratch);
-      });
+      threads.share_out(index_t(blocks.runs.size() - 1) * e.kv_heads, cpu::worth_threads(e, blocks), floats,
+                        [&](index_t task, float* scratch) {
+                          std::size_t const r = std::size_t(task / e.kv_heads);
+                          for (int b = blocks.runs[r]; b < blocks.runs[r + 1]; ++b)
+                            run(blocks.blocks[std::size_t(b)], task % e.kv_heads, scratch);
+                        });
     }
   }
 
   // dK and dV of new rows: each block of keys goes through all queries that see it, sequence by sequence, row by row.
   template <class Params>
-  static void by_keys(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv, view<float const, 3> keys,
-                      view<float const, 3> values, attention_plan<> const& plan, Params const& params, float const* parameters,
-                      view<float const, 2> lse, view<float const, 3> dout, view<float, 3> dqkv, float const* corrections) {
-    std::vector<cpu::key_block> const blocks = cpu::key_blocks(plan, key_width);
+  static void by_keys(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
+                      view<float const, 3> keys, view<float const, 3> values, attention_plan<> const& plan,
+                      Params const& params, float const* parameters, view<float const, 2> lse,
+                      view<float const, 3> dout, view<float, 3> dqkv, float const* corrections) {
+    std::vector<cpu::key_block> const blocks = cpu::key_blocks(plan, int(width));
     int const rows_at_once = std::max(1, int(2 * cpu::tile_rows / e.group()));
-    sizes const n(e, plan, rows_at_once);
+    cpu::attention_sizes const n(e, plan, rows_at_once);
     index_t const floats = 2 * n.dim * width + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + width;
-    threads.share_out(index_t(blocks.size()) * e.kv_heads, blocks.size() > 1, floats, [&](index_t task, float* scratch) {
-      cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
-      index_t const kv = task % e.kv_heads;
-      float* const key_panel = scratch;
-      float* const value_panel = key_panel + n.dim * width;
-      float* const dk = value_panel + n.dim * width;
-      float* const dv = dk + width * n.padded;
-      float* const q = dv + width * n.padded;
-      float* const d_out = q + n.queries * n.padded;
-      float* const scores = d_out + n.queries * n.padded;
-      float* const dp = scores + n.queries * width;
-      float* const slopes = dp + n.queries * width;
+    threads.share_out(
+        index_t(blocks.size()) * e.kv_heads, blocks.size() > 1, floats, [&](index_t task, float* scratch) {
+          cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
+          index_t const kv = task % e.kv_heads;
+          float* const key_panel = scratch;
+          float* const value_panel = key_panel + n.dim * width;
+          float* const dk = value_panel + n.dim * width;
+          float* const dv = dk + width * n.padded;
+          float* const q = dv + width * n.padded;
+          float* const d_out = q + n.queries * n.padded;
+          float* const scores = d_out + n.queries * n.padded;
+          float* const dp = scores + n.queries * width;
+          float* const slopes = dp + n.queries * width;
 
-      cpu::transpose_to_panel(&keys(block.cache_row, kv, 0), keys.row_size(), block.count, n.dim, key_panel);
-      cpu::transpose_to_panel(&values(block.cache_row, kv, 0), values.row_size(), block.count, n.dim, value_panel);
-      std::fill_n(dk, 2 * width * n.padded, 0.0f);
-      for_each_viewer(plan, block, [&](attention_sequence const& s, int first_key, int last_key) {
-        int const begin = std::max(0, block.position + first_key - s.first_position);
-        for (int r = begin; r < s.rows; r += rows_at_once) {
-          int const end = std::min(s.rows, r + rows_at_once);
-          index_t queries = 0;
-          for (int w = r; w < end; ++w) {
-            for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++queries) {
-              padded_copy(&qkv(s.batch_row + w, h, 0), n.scale, q + queries * n.padded, n);
-              padded_copy(&dout(s.batch_row + w, h, 0), 1, d_out + queries * n.padded, n);
+          cpu::transpose_to_panel(&keys(block.cache_row, kv, 0), keys.row_size(), block.count, n.dim, key_panel);
+          cpu::transpose_to_panel(&values(block.cache_row, kv, 0), values.row_size(), block.count, n.dim, value_panel);
+          std::fill_n(dk, 2 * width * n.padded, 0.0f);
+          for_each_viewer(plan, block, [&](attention_sequence const& s, int first_key, int last_key) {
+            int const begin = std::max(0, block.position + first_key - s.first_position);
+            for (int r = begin; r < s.rows; r += rows_at_once) {
+              int const end = std::min(s.rows, r + rows_at_once);
+              index_t queries = 0;
+              for (int w = r; w < end; ++w) {
+                for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++queries) {
+                  cpu::padded_copy(&qkv(s.batch_row + w, h, 0), n.scale, q + queries * n.padded, n);
+                  cpu::padded_copy(&dout(s.batch_row + w, h, 0), 1, d_out + queries * n.padded, n);
+                }
+              }
+              cpu::multiply(queries, q, n.padded, cpu::float_panel{key_panel, width}, n.dim, scores, width, width,
+                            cpu::into::overwrite);
+              cpu::multiply(queries, d_out, n.padded, cpu::float_panel{value_panel, width}, n.dim, dp, width, width,
+                            cpu::into::overwrite);
+              index_t i = 0;
+              for (int w = r; w < end; ++w) {
+                int const position = s.first_position + w, last = std::min(last_key, position - block.position + 1);
+                for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++i) {
+                  score_site const at{e.layer, int(h), s.tag, position, 0};
+                  probabilities(params, at, block, first_key, last, parameters, lse(s.batch_row + w, h),
+                                corrections[(s.batch_row + w) * e.heads + h], scores + i * width, dp + i * width,
+                                slopes);
+                }
+              }
+              for (index_t c = 0; c < n.dim; c += width) {
+                cpu::multiply<cpu::a_layout::columns>(block.count, scores, width, cpu::float_panel{d_out + c, n.padded},
+                                                      queries, dv + c, n.padded, width, cpu::into::resume);
+                cpu::multiply<cpu::a_layout::columns>(block.count, dp, width, cpu::float_panel{q + c, n.padded},
+                                                      queries, dk + c, n.padded, width, cpu::into::resume);
+              }
             }
+          });
+          for (index_t k = 0; k < block.count; ++k) {
+            std::copy_n(dk + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + kv, 0));
+            std::copy_n(dv + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + e.kv_heads + kv, 0));
           }
-          cpu::multiply(queries, q, n.padded, cpu::float_panel{key_panel, width}, n.dim, scores, width, width, cpu::into::overwrite);
-          cpu::multiply(queries, d_out, n.padded, cpu::float_panel{value_panel, width}, n.dim, dp, width, width, cpu::into::overwrite);
-          index_t i = 0;
-          for (int w = r; w < end; ++w) {
-            int const position = s.first_position + w, last = std::min(last_key, position - block.position + 1);
-            for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++i) {
-              score_site const at{e.layer, int(h), s.tag, position, 0};
-              probabilities(params, at, block, first_key, last, parameters, lse(s.batch_row + w, h),
-                            corrections[(s.batch_row + w) * e.heads + h], scores + i * width, dp + i * width, slopes);
-            }
-          }
-          for (index_t c = 0; c < n.dim; c += width) {
-            cpu::multiply<cpu::a_layout::columns>(block.count, scores, width, cpu::float_panel{d_out + c, n.padded}, queries, dv + c,
-                                                  n.padded, width, cpu::into::resume);
-            cpu::multiply<cpu::a_layout::columns>(block.count, dp, width, cpu::float_panel{q + c, n.padded}, queries, dk + c, n.padded,
-                                                  width, cpu::into::resume);
-          }
-        }
-      });
-      for (index_t k = 0; k < block.count; ++k) {
-        std::copy_n(dk + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + kv, 0));
-        std::copy_n(dv + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + e.kv_heads + kv, 0));
-      }
-    });
+        });
   }
 
   /// f(sequence, first, last) for every sequence that sees keys [first, last) of the block.
@@ -365,7 +262,8 @@ struct kernels::attention<cpu_backend> {
       for (int i = s.first_segment; i < s.first_segment + s.segments; ++i) {
         attention_segment const& g = plan.segments(i);
         if (g.batch_row < 0) continue;
-        int const first = std::max(0, g.batch_row - block.batch_row), last = std::min(block.count, g.batch_row + g.length - block.batch_row);
+        int const first = std::max(0, g.batch_row - block.batch_row),
+                  last = std::min(block.count, g.batch_row + g.length - block.batch_row);
         if (first < last) f(s, first, last);
       }
     }
@@ -374,9 +272,10 @@ struct kernels::attention<cpu_backend> {
   /// Raw scores and dP of one query over the block's keys -> P in place of the scores and the raw scores' gradient in
   /// place of dP; both are zero outside [first, last).
   template <class Params>
-  static void probabilities(Params const& params, score_site at, cpu::key_block const& block, int first, int last, float const* parameters,
-                            float lse, float correction, float* scores, float* dp, float* slopes) {
-    key_range range = edited_keys(params, at, block.position + first, block.position + last);
+  static void probabilities(Params const& params, score_site at, cpu::key_block const& block, int first, int last,
+                            float const* parameters, float lse, float correction, float* scores, float* dp,
+                            float* slopes) {
+    key_range range = cpu::edited_keys(params, at, block.position + first, block.position + last);
     for (at.key = range.first; at.key < range.last; ++at.key) {
       int const k = at.key - block.position;
       slopes[k] = edited_score_derivative(params, scores[k], at, parameters).score;

@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// How the CPU's attention cuts a plan into tasks: blocks of query rows that read each key once, and blocks of keys that
-/// collect the gradients of all rows that see them. The cuts change who computes what and when, never a result's bits.
+/// How the CPU's attention cuts a plan into tasks: blocks of query rows that read each key once, and blocks of keys
+/// that collect the gradients of all rows that see them. The cuts change who computes what and when, never a result's
+/// bits.
 
 #include <atmanrl/ops/attention.hpp>
 
@@ -21,7 +22,7 @@ struct row_block {
   int first_piece, pieces;
   int shared_segments;  ///< leading segments that all pieces have in common
   int rows;
-  int last_position;    ///< largest position of a row
+  int last_position;  ///< largest position of a row
 };
 
 /// Query rows, cut into blocks of about `most` rows. Sequences with few rows, as in decoding, share a block where they
@@ -63,10 +64,12 @@ struct row_blocks {
  private:
   void append(attention_plan<> const& plan, int i) {
     row_block& b = blocks.back();
-    attention_sequence const &s = plan.sequences(i), &first = plan.sequences(pieces[std::size_t(b.first_piece)].sequence);
+    attention_sequence const &s = plan.sequences(i),
+                             &first = plan.sequences(pieces[std::size_t(b.first_piece)].sequence);
     int same = 0;
     for (; same < std::min(b.shared_segments, s.segments); ++same) {
-      attention_segment const &x = plan.segments(first.first_segment + same), &y = plan.segments(s.first_segment + same);
+      attention_segment const &x = plan.segments(first.first_segment + same),
+                              &y = plan.segments(s.first_segment + same);
       if (x.cache_row != y.cache_row || x.first_position != y.first_position || x.length != y.length) break;
     }
     pieces.push_back({i, 0, s.rows});

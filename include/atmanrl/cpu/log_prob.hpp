@@ -50,7 +50,8 @@ struct kernels::log_prob<cpu_backend> {
   }
 
   template <class T>
-  static void finish(cpu_threads&, view<softmax_state<T> const, 1> states, view<T, 1> log_p, view<T, 1> lse, view<T, 1> entropy) {
+  static void finish(cpu_threads&, view<softmax_state<T> const, 1> states, view<T, 1> log_p, view<T, 1> lse,
+                     view<T, 1> entropy) {
     atmanrl::detail::computes_in_float<T>();
     for (index_t r = 0; r < states.extent(0); ++r) {
       auto const& s = states(r);
@@ -60,10 +61,12 @@ struct kernels::log_prob<cpu_backend> {
     }
   }
 
-  // logits -> gradient of  sum_r dlog_p(r) log p(r) + dentropy(r) H(r):  dz_j = dlog_p (1[j=t] - p_j) - dentropy p_j (log p_j + H).
+  // logits -> gradient of  sum_r dlog_p(r) log p(r) + dentropy(r) H(r):  dz_j = dlog_p (1[j=t] - p_j) - dentropy p_j
+  // (log p_j + H).
   template <class T>
-  static void backward(cpu_threads& threads, view<T, 2> logits, real_t<T> inv_temperature, index_t first_id, view<int const, 1> targets,
-                       view<T const, 1> lse, view<T const, 1> dlog_p, view<T const, 1> entropy, view<T const, 1> dentropy) {
+  static void backward(cpu_threads& threads, view<T, 2> logits, real_t<T> inv_temperature, index_t first_id,
+                       view<int const, 1> targets, view<T const, 1> lse, view<T const, 1> dlog_p,
+                       view<T const, 1> entropy, view<T const, 1> dentropy) {
     atmanrl::detail::computes_in_float<T>();
     index_t const ids = logits.extent(1);
     threads.split(logits.extent(0), atmanrl::detail::row_grain(4 * ids), [&](index_t first, index_t last) {
@@ -73,7 +76,8 @@ struct kernels::log_prob<cpu_backend> {
         float const slope = dentropy.empty() ? 0.0f : dentropy(r);
         float const constant = dlog_p(r) + (dentropy.empty() ? 0.0f : slope * entropy(r));
         cpu::for_each_vector(ids, [&](index_t j, index_t n) {
-          simd::floats const log_p = simd::fma(simd::load_first(row + j, n), simd::broadcast(inv_temperature), simd::broadcast(-lse(r)));
+          simd::floats const log_p =
+              simd::fma(simd::load_first(row + j, n), simd::broadcast(inv_temperature), simd::broadcast(-lse(r)));
           simd::floats const d = simd::fma(log_p, simd::broadcast(slope), simd::broadcast(constant));
           simd::store_first(row + j, simd::exp(log_p) * d * -inv_temperature, n);
         });

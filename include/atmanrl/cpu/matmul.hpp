@@ -19,7 +19,8 @@ struct kernels::matmul<cpu_backend> {
   /// Outputs are padded with zeros to whole panels.
   template <class W>
   static constexpr index_t storage_size(index_t outputs, index_t inputs) {
-    static_assert(std::is_same_v<W, float> || std::is_same_v<W, bf16>, "atmanrl: cpu_backend keeps weights in float or bf16");
+    static_assert(std::is_same_v<W, float> || std::is_same_v<W, bf16>,
+                  "atmanrl: cpu_backend keeps weights in float or bf16");
     return panels(outputs) * cpu::panel_size<W>(inputs);
   }
 
@@ -57,14 +58,16 @@ struct kernels::matmul<cpu_backend> {
   }
 
   template <class W, class T>
-  static void backward_input(cpu_threads& threads, view<T const, 2> dy, weight_view<cpu_backend, W> w, view<T, 2> dx, bool add) {
+  static void backward_input(cpu_threads& threads, view<T const, 2> dy, weight_view<cpu_backend, W> w, view<T, 2> dx,
+                             bool add) {
     atmanrl::detail::computes_in_float<T>();
     if constexpr (has_pairs<W>)
       if (threads.bf16_activations()) return multiply_by_transposed_panels<std::uint32_t>(threads, dy, w, dx, add);
     multiply_by_transposed_panels<float>(threads, dy, w, dx, add);
   }
 
-  // Rows in ascending order into accumulators that begin with dw, so that micro-batches give the bits of the whole batch.
+  // Rows in ascending order into accumulators that begin with dw, so that micro-batches give the bits of the whole
+  // batch.
   template <class T>
   static void backward_weight(cpu_threads& threads, view<T const, 2> dy, view<T const, 2> x, view<T, 2> dw) {
     atmanrl::detail::computes_in_float<T>();
@@ -86,8 +89,9 @@ struct kernels::matmul<cpu_backend> {
               float* const to = packed_x + i * cpu::panel_width;
               std::fill(std::copy_n(x.row(r + i) + k, width, to), to + cpu::panel_width, 0.0f);
             }
-            cpu::multiply<cpu::a_layout::columns>(count, packed_dy, output_group, cpu::float_panel{packed_x, cpu::panel_width}, depth,
-                                                  dw.row(o) + k, inputs, width, cpu::into::resume);
+            cpu::multiply<cpu::a_layout::columns>(count, packed_dy, output_group,
+                                                  cpu::float_panel{packed_x, cpu::panel_width}, depth, dw.row(o) + k,
+                                                  inputs, width, cpu::into::resume);
           }
         }
       }
@@ -95,86 +99,103 @@ struct kernels::matmul<cpu_backend> {
   }
 
  private:
-  static constexpr index_t packed_floats = index_t{1} << 17;    // of x that are packed at a time: half of a large second-level cache
-  static constexpr index_t output_block = 1024;                 // outputs of a transposed panel: 128 KiB
-  static constexpr index_t input_row_block = 384;               // rows of dy that share a transposed panel
-  static constexpr index_t output_group = 8 * cpu::tile_rows;   // outputs that share a packed strip of x
-  static constexpr index_t weight_row_block = 256;              // rows of a packed strip of x: 32 KiB
-  static constexpr index_t least_products = index_t{1} << 16;   // multiply-adds that are worth a thread
+  static constexpr index_t packed_floats = index_t{1}
+                                           << 17;  // of x that are packed at a time: half of a large second-level cache
+  static constexpr index_t output_block = 1024;    // outputs of a transposed panel: 128 KiB
+  static constexpr index_t input_row_block = 384;  // rows of dy that share a transposed panel
+  static constexpr index_t output_group = 8 * cpu::tile_rows;  // outputs that share a packed strip of x
+  static constexpr index_t weight_row_block = 256;             // rows of a packed strip of x: 32 KiB
+  static constexpr index_t least_products = index_t{1} << 16;  // multiply-adds that are worth a thread
 
   static constexpr index_t panels(index_t outputs) { return (outputs + cpu::panel_width - 1) / cpu::panel_width; }
 
   template <class W>
-  static constexpr bool has_pairs = std::is_same_v<W, bf16> && simd::has_dot_bf16;
+  static constexpr bool has_pairs = std::is_same_v<W, bf16>&& simd::has_dot_bf16;
 
   // y = x Wᵀ. Blocks of rows, packed once, stay in the second-level cache while the panels pass by.
   template <class Factor, class W>
-  static void multiply_by_panels(cpu_threads& threads, view<float const, 2> x, weight_view<cpu_backend, W> w, view<float, 2> y, bool add) {
+  static void multiply_by_panels(cpu_threads& threads, view<float const, 2> x, weight_view<cpu_backend, W> w,
+                                 view<float, 2> y, bool add) {
     index_t const rows = x.extent(0), columns = panels(w.outputs), depth = w.inputs;
-    index_t const most = std::clamp(packed_floats / (depth * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
+    index_t const most =
+        std::clamp(packed_floats / (depth * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
     index_t const blocks = (rows + most - 1) / most;
     index_t const grain = least_products / (std::min(rows, most) * depth * cpu::panel_width + 1) + 1;
-    threads.split_with_scratch(blocks * columns, grain, cpu::packed_size(std::min(rows, most), depth), [&](index_t begin, index_t end, float* scratch) {
-      Factor* const packed = reinterpret_cast<Factor*>(scratch);
-      for (index_t i = begin; i < end;) {
-        index_t const block = i / columns, first = rows * block / blocks, count = rows * (block + 1) / blocks - first;
-        cpu::pack_rows(x.row(first), depth, count, depth, packed);
-        for (index_t const last = std::min(end, (block + 1) * columns); i < last; ++i) {
-          index_t const p = i % columns, o = p * cpu::panel_width;
-          cpu::multiply_packed(count, packed, cpu::panel_of<Factor>(w.data + p * cpu::panel_size<W>(depth)), depth, y.row(first) + o, w.outputs,
-                               std::min(cpu::panel_width, w.outputs - o), add ? cpu::into::add : cpu::into::overwrite);
-        }
-      }
-    });
+    threads.split_with_scratch(blocks * columns, grain, cpu::packed_size(std::min(rows, most), depth),
+                               [&](index_t begin, index_t end, float* scratch) {
+                                 Factor* const packed = reinterpret_cast<Factor*>(scratch);
+                                 for (index_t i = begin; i < end;) {
+                                   index_t const block = i / columns, first = rows * block / blocks,
+                                                 count = rows * (block + 1) / blocks - first;
+                                   cpu::pack_rows(x.row(first), depth, count, depth, packed);
+                                   for (index_t const last = std::min(end, (block + 1) * columns); i < last; ++i) {
+                                     index_t const p = i % columns, o = p * cpu::panel_width;
+                                     cpu::multiply_packed(
+                                         count, packed, cpu::panel_of<Factor>(w.data + p * cpu::panel_size<W>(depth)),
+                                         depth, y.row(first) + o, w.outputs, std::min(cpu::panel_width, w.outputs - o),
+                                         add ? cpu::into::add : cpu::into::overwrite);
+                                   }
+                                 }
+                               });
   }
 
-  // dx = dy W. A panel of 32 inputs, [output][32], is built by transposing; then it is the forward product over outputs.
+  // dx = dy W. A panel of 32 inputs, [output][32], is built by transposing; then it is the forward product over
+  // outputs.
   template <class Factor, class W>
-  static void multiply_by_transposed_panels(cpu_threads& threads, view<float const, 2> dy, weight_view<cpu_backend, W> w, view<float, 2> dx,
-                                            bool add) {
+  static void multiply_by_transposed_panels(cpu_threads& threads, view<float const, 2> dy,
+                                            weight_view<cpu_backend, W> w, view<float, 2> dx, bool add) {
     index_t const strips = panels(w.inputs), block = std::min(output_block, panels(w.outputs) * cpu::panel_width);
-    Factor* const packed = reinterpret_cast<Factor*>(threads.shared_scratch(cpu::packed_size(std::min(dy.extent(0), input_row_block), w.outputs) +
-                                                                            (w.outputs / block + 1) * simd::lanes));
+    Factor* const packed = reinterpret_cast<Factor*>(threads.shared_scratch(
+        cpu::packed_size(std::min(dy.extent(0), input_row_block), w.outputs) + (w.outputs / block + 1) * simd::lanes));
     cpu::for_each_part(dy.extent(0), input_row_block, [&](index_t row, index_t rows) {
-      auto const packed_block = [&](index_t o) { return packed + rows * cpu::factors<Factor>(o) + o / block * simd::lanes; };
-      threads.split((w.outputs + block - 1) / block, atmanrl::detail::row_grain(rows * block), [&](index_t begin, index_t end) {
-        for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
-          cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
-      });
+      auto const packed_block = [&](index_t o) {
+        return packed + rows * cpu::factors<Factor>(o) + o / block * simd::lanes;
+      };
+      threads.split(
+          (w.outputs + block - 1) / block, atmanrl::detail::row_grain(rows * block), [&](index_t begin, index_t end) {
+            for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
+              cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
+          });
       index_t const grain = least_products / (rows * w.outputs * cpu::panel_width + 1) + 1;
-      threads.split_with_scratch(strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* scratch) {
-        Factor* const panel = reinterpret_cast<Factor*>(scratch);
-        for (index_t s = begin; s < end; ++s) {
-          index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
-          for (index_t o = 0; o < w.outputs; o += block) {
-            index_t const depth = std::min(block, w.outputs - o);
-            for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
-              W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
-              prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
-              transpose_block(from, k, width, panel + cpu::factors<Factor>(p * cpu::panel_width - o) * cpu::panel_width);
+      threads.split_with_scratch(
+          strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* scratch) {
+            Factor* const panel = reinterpret_cast<Factor*>(scratch);
+            for (index_t s = begin; s < end; ++s) {
+              index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
+              for (index_t o = 0; o < w.outputs; o += block) {
+                index_t const depth = std::min(block, w.outputs - o);
+                for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
+                  W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
+                  prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
+                  transpose_block(from, k, width,
+                                  panel + cpu::factors<Factor>(p * cpu::panel_width - o) * cpu::panel_width);
+                }
+                cpu::multiply_packed(rows, packed_block(o), cpu::panel_of<Factor>(panel), depth, dx.row(row) + k,
+                                     w.inputs, width, add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
+              }
             }
-            cpu::multiply_packed(rows, packed_block(o), cpu::panel_of<Factor>(panel), depth, dx.row(row) + k, w.inputs, width,
-                                 add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
-          }
-        }
-      });
+          });
     });
   }
 
   /// Where element (input, lane) of a panel lies.
   template <class W>
   static constexpr index_t place(index_t k, index_t lane) {
-    if constexpr (std::is_same_v<W, bf16>) return (k / 2 * cpu::panel_width + lane) * 2 + k % 2;
-    else return k * cpu::panel_width + lane;
+    if constexpr (std::is_same_v<W, bf16>)
+      return (k / 2 * cpu::panel_width + lane) * 2 + k % 2;
+    else
+      return k * cpu::panel_width + lane;
   }
 
   /// f(panel, first lane, row, count) for the panels that hold outputs [first, first + count).
   template <class W, class F>
-  static void for_each_panel(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, index_t count, F const& f) {
+  static void for_each_panel(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, index_t count,
+                             F const& f) {
     index_t const begin = first / cpu::panel_width, end = panels(first + count);
     threads.split(end - begin, atmanrl::detail::row_grain(w.inputs * cpu::panel_width), [&](index_t a, index_t b) {
       for (index_t p = begin + a; p < begin + b; ++p) {
-        index_t const from = std::max(first, p * cpu::panel_width), to = std::min(first + count, (p + 1) * cpu::panel_width);
+        index_t const from = std::max(first, p * cpu::panel_width),
+                      to = std::min(first + count, (p + 1) * cpu::panel_width);
         f(w.data + p * cpu::panel_size<W>(w.inputs), from - p * cpu::panel_width, from - first, to - from);
       }
     });
@@ -187,8 +208,8 @@ struct kernels::matmul<cpu_backend> {
     for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(reinterpret_cast<char const*>(p) + i);
   }
 
-  /// target[output][32] = the panel's inputs [k, k + width), zero behind them, for its 32 outputs; as pairs of outputs where
-  /// the target holds pairs.
+  /// target[output][32] = the panel's inputs [k, k + width), zero behind them, for its 32 outputs; as pairs of outputs
+  /// where the target holds pairs.
   static void transpose_block(float const* panel, index_t k, index_t width, float* target) {
     cpu::transpose_to_panel(panel + k * cpu::panel_width, cpu::panel_width, width, cpu::panel_width, target);
   }
@@ -201,7 +222,8 @@ struct kernels::matmul<cpu_backend> {
         simd::floats block[lanes];
 #pragma GCC unroll 8
         for (index_t i = 0; i < lanes; i += 2) {
-          simd::words const pair = r + i < width ? simd::load(words + (r + i) / 2 * cpu::panel_width + c) : simd::words{};
+          simd::words const pair =
+              r + i < width ? simd::load(words + (r + i) / 2 * cpu::panel_width + c) : simd::words{};
           block[i] = simd::even_bf16(pair);
           block[i + 1] = simd::odd_bf16(pair);
         }

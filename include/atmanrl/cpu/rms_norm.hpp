@@ -12,7 +12,8 @@ namespace atmanrl {
 template <>
 struct kernels::rms_norm<cpu_backend> {
   template <class T>
-  static void forward(cpu_threads& threads, view<T const, 2> x, view<T const, 1> gain, float eps, view<T, 2> y, view<T, 1> inv_rms) {
+  static void forward(cpu_threads& threads, view<T const, 2> x, view<T const, 1> gain, float eps, view<T, 2> y,
+                      view<T, 1> inv_rms) {
     atmanrl::detail::computes_in_float<T>();
     index_t const dim = x.extent(1);
     threads.split(x.extent(0), atmanrl::detail::row_grain(dim), [&](index_t first, index_t last) {
@@ -24,7 +25,8 @@ struct kernels::rms_norm<cpu_backend> {
   }
 
   template <class T>
-  static void recompute(cpu_threads& threads, view<T const, 2> x, view<T const, 1> gain, view<T const, 1> inv_rms, view<T, 2> y) {
+  static void recompute(cpu_threads& threads, view<T const, 2> x, view<T const, 1> gain, view<T const, 1> inv_rms,
+                        view<T, 2> y) {
     atmanrl::detail::computes_in_float<T>();
     threads.split(x.extent(0), atmanrl::detail::row_grain(x.extent(1)), [&](index_t first, index_t last) {
       for (index_t r = first; r < last; ++r) normalise(x.row(r), gain.data(), inv_rms(r), y.row(r), x.extent(1));
@@ -45,7 +47,8 @@ struct kernels::rms_norm<cpu_backend> {
         float const r = inv_rms(t);
         simd::floats partial{};
         cpu::for_each_vector(dim, [&](index_t c, index_t n) {
-          partial = simd::fma(simd::load_first(g + c, n) * simd::load_first(dyt + c, n), simd::load_first(xt + c, n), partial);
+          partial = simd::fma(simd::load_first(g + c, n) * simd::load_first(dyt + c, n), simd::load_first(xt + c, n),
+                              partial);
         });
         float const shift = r * r * simd::sum(partial) / float(dim);
         cpu::for_each_vector(dim, [&](index_t c, index_t n) {
@@ -59,7 +62,8 @@ struct kernels::rms_norm<cpu_backend> {
     cpu::split_columns(threads, rows, dim, [&](index_t c, index_t n) {
       simd::floats sum = simd::load_first(&dgain(c), n);
       for (index_t t = 0; t < rows; ++t)
-        sum = simd::fma(simd::load_first(dy.row(t) + c, n) * simd::load_first(x.row(t) + c, n), simd::broadcast(inv_rms(t)), sum);
+        sum = simd::fma(simd::load_first(dy.row(t) + c, n) * simd::load_first(x.row(t) + c, n),
+                        simd::broadcast(inv_rms(t)), sum);
       simd::store_first(&dgain(c), sum, n);
     });
   }

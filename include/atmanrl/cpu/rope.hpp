@@ -13,8 +13,8 @@ template <>
 struct kernels::rope<cpu_backend> {
   // (a, b) -> (a cos - b sin, b cos + a sin); the backward pass rotates the other way, sin -> -sin.
   template <class T, class Real>
-  static void apply(cpu_threads& threads, view<T, 3> x, index_t heads, view<int const, 1> positions, view<Real const, 2> cosine,
-                    view<Real const, 2> sine, bool inverse) {
+  static void apply(cpu_threads& threads, view<T, 3> x, index_t heads, view<int const, 1> positions,
+                    view<Real const, 2> cosine, view<Real const, 2> sine, bool inverse) {
     atmanrl::detail::computes_in_float<T>();
     atmanrl::detail::computes_in_float<Real>();
     index_t const half = x.extent(2) / 2;

@@ -23,17 +23,20 @@ inline void for_each_vector(index_t count, F const& f) {
 /// sum of a[i] b[i], in the order that the length gives.
 inline float dot(float const* a, float const* b, index_t count) {
   simd::floats sum{};
-  for_each_vector(count, [&](index_t i, index_t n) { sum = simd::fma(simd::load_first(a + i, n), simd::load_first(b + i, n), sum); });
+  for_each_vector(count, [&](index_t i, index_t n) {
+    sum = simd::fma(simd::load_first(a + i, n), simd::load_first(b + i, n), sum);
+  });
   return simd::sum(sum);
 }
 
-/// Calls f(first column, columns) for vectors of columns of a (rows, columns) matrix, shared out to the threads: for sums
-/// over rows, each of which then runs in ascending order in one thread.
+/// Calls f(first column, columns) for vectors of columns of a (rows, columns) matrix, shared out to the threads: for
+/// sums over rows, each of which then runs in ascending order in one thread.
 template <class F>
 void split_columns(cpu_threads& threads, index_t rows, index_t columns, F const& f) {
   index_t const vectors = (columns + simd::lanes - 1) / simd::lanes;
   threads.split(vectors, atmanrl::detail::row_grain(rows * simd::lanes), [&](index_t first, index_t last) {
-    for (index_t v = first; v < last; ++v) f(v * simd::lanes, std::min<index_t>(simd::lanes, columns - v * simd::lanes));
+    for (index_t v = first; v < last; ++v)
+      f(v * simd::lanes, std::min<index_t>(simd::lanes, columns - v * simd::lanes));
   });
 }
 

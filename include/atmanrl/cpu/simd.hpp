@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The vector register of the build's processor through the compiler's vector types: 16 floats with AVX-512, 8 with AVX,
-/// else 4. One source serves all of them; intrinsics appear only where the vector types cannot say it.
+/// The vector register of the build's processor through the compiler's vector types: 16 floats with AVX-512, 8 with
+/// AVX, else 4. One source serves all of them; intrinsics appear only where the vector types cannot say it.
 ///
 /// A multiply-add that a result's bits rest on is written `fma`, because a compiler may fuse `a * b + c` in one place
 /// and not in another.

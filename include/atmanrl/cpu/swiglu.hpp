@@ -36,7 +36,8 @@ struct kernels::swiglu<cpu_backend> {
       for (index_t r = first; r < last; ++r) {
         float const *const gate = gate_up.row(r), *const up = gate + ffn;
         cpu::for_each_vector(ffn, [&](index_t c, index_t n) {
-          simd::floats const g = simd::load_first(gate + c, n), u = simd::load_first(up + c, n), d = simd::load_first(dy.row(r) + c, n);
+          simd::floats const g = simd::load_first(gate + c, n), u = simd::load_first(up + c, n),
+                             d = simd::load_first(dy.row(r) + c, n);
           simd::floats const s = 1.0f / (1.0f + simd::exp(-g));
           simd::store_first(dgate_up.row(r) + c, d * u * s * (1.0f + g * (1.0f - s)), n);
           simd::store_first(dgate_up.row(r) + ffn + c, d * g * s, n);

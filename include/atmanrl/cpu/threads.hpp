@@ -19,8 +19,9 @@ namespace atmanrl {
 struct cpu_options {
   int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the processor runs
 
-  /// Products with bf16 weights: false widens the weights and keeps activations and gradients in float. True rounds these
-  /// to bf16, too, for builds with VDPBF16PS, which then run up to twice as fast; each factor errs by up to 2^-9 of itself.
+  /// Products with bf16 weights: false widens the weights and keeps activations and gradients in float. True rounds
+  /// these to bf16, too, for builds with VDPBF16PS, which then run up to twice as fast; each factor errs by up to 2^-9
+  /// of itself.
   bool bf16_activations = false;
 };
 
@@ -28,9 +29,10 @@ struct cpu_options {
 class cpu_threads : public host_memory {
  public:
   explicit cpu_threads(cpu_options options = {})
-      : threads_(options.threads ? options.threads : omp_get_max_threads()), bf16_activations_(options.bf16_activations) {
-    expects<usage_error>(options.threads >= 0 && options.threads <= 4096, "threads is {}, but it must lie in 0 ... 4096",
-                         options.threads);
+      : threads_(options.threads ? options.threads : omp_get_max_threads()),
+        bf16_activations_(options.bf16_activations) {
+    expects<usage_error>(options.threads >= 0 && options.threads <= 4096,
+                         "threads is {}, but it must lie in 0 ... 4096", options.threads);
     scratch_.resize(std::size_t(threads_) + 1);
   }
   ~cpu_threads() {
@@ -66,8 +68,8 @@ class cpu_threads : public host_memory {
     }
   }
 
-  /// Calls f(item, scratch) for every item of [0, items), the next one by whichever thread is free: for items of unequal
-  /// cost that write to different places.
+  /// Calls f(item, scratch) for every item of [0, items), the next one by whichever thread is free: for items of
+  /// unequal cost that write to different places.
   template <class F>
   void share_out(index_t items, bool worth_threads, index_t floats, F const& f) {
     if (items <= 0) return;
@@ -122,7 +124,8 @@ constexpr index_t row_grain(index_t width) { return worth_a_thread / std::max(wi
 
 template <class T>
 consteval void computes_in_float() {
-  static_assert(std::is_same_v<T, float>, "atmanrl: cpu_backend computes in float; use reference_backend for other scalars");
+  static_assert(std::is_same_v<T, float>,
+                "atmanrl: cpu_backend computes in float; use reference_backend for other scalars");
 }
 }  // namespace detail
 

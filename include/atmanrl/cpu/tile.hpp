@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// The one multiply-add kernel of the CPU backend: C (rows, up to 32) = A (rows, depth) times B (depth, 32), with B's rows
-/// read as vectors and A's elements broadcast. Every element of C is one chain of multiply-adds over ascending depth, in
-/// one accumulator, for every number of rows: that is what the bit rule rests on.
+/// The one multiply-add kernel of the CPU backend: C (rows, up to 32) = A (rows, depth) times B (depth, 32), with B's
+/// rows read as vectors and A's elements broadcast. Every element of C is one chain of multiply-adds over ascending
+/// depth, in one accumulator, for every number of rows: that is what the bit rule rests on.
 
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
@@ -60,8 +60,10 @@ float_panel panel_of(float const* data) {
 template <class Factor>
 auto panel_of(bf16 const* data) {
   auto const* const words = reinterpret_cast<std::uint32_t const*>(data);
-  if constexpr (std::is_same_v<Factor, float>) return bf16_panel{words};
-  else return bf16_pair_panel{words};
+  if constexpr (std::is_same_v<Factor, float>)
+    return bf16_panel{words};
+  else
+    return bf16_pair_panel{words};
 }
 template <class Factor>
 bf16_pair_panel panel_of(std::uint32_t const* data) {
@@ -99,7 +101,8 @@ inline void multiply_add(accumulators<Rows>& sum, float const* a, index_t lda, s
 inline constexpr index_t prefetch_bytes = 2048;
 
 template <int Rows, a_layout Layout>
-inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, float_panel b, index_t column, index_t depth) {
+inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, float_panel b, index_t column,
+                      index_t depth) {
   float const* p = b.data + column;
   for (index_t k = 0; k < depth; ++k, p += b.ldb) {
     __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
@@ -110,7 +113,8 @@ inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, floa
 }
 
 template <int Rows, a_layout Layout>
-inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16_panel b, index_t column, index_t depth) {
+inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16_panel b, index_t column,
+                      index_t depth) {
   index_t const next = Layout == a_layout::rows ? 1 : lda;
   std::uint32_t const* p = b.data + column;
   for (index_t k = 0; k + 1 < depth; k += 2, p += panel_width) {
@@ -122,18 +126,20 @@ inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16
     a += 2 * next;
   }
   if (depth % 2)
-    multiply_add<Rows, Layout>(sum, a, lda, simd::even_bf16(simd::load(p)), simd::even_bf16(simd::load(p + simd::lanes)));
+    multiply_add<Rows, Layout>(sum, a, lda, simd::even_bf16(simd::load(p)),
+                               simd::even_bf16(simd::load(p + simd::lanes)));
 }
 
 #if defined(__AVX512BF16__)
 template <int Rows, a_layout Layout>
-inline void run_chain(accumulators<Rows>& sum, std::uint32_t const* a, index_t lda, bf16_pair_panel b, index_t column, index_t depth) {
+inline void run_chain(accumulators<Rows>& sum, std::uint32_t const* a, index_t lda, bf16_pair_panel b, index_t column,
+                      index_t depth) {
   std::uint32_t const* p = b.data + column;
   for (index_t k = 0; k < depth; k += 2, p += panel_width) {
     __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
     __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
     simd::words const b0 = simd::load(p), b1 = simd::load(p + simd::lanes);
-#pragma GCC unroll 16
+#  pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
       simd::words const x = simd::broadcast(Layout == a_layout::rows ? a[i * lda] : a[i]);
       sum[i][0] = simd::dot_bf16(x, b0, sum[i][0]);
@@ -145,10 +151,12 @@ inline void run_chain(accumulators<Rows>& sum, std::uint32_t const* a, index_t l
 #endif
 
 template <int Rows, a_layout Layout, class Panel>
-void tile(typename Panel::factor const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+void tile(typename Panel::factor const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width,
+          into how) {
   using simd::lanes;
   for (index_t column = 0; column < width; column += 2 * lanes) {
-    index_t const first = std::min<index_t>(width - column, lanes), second = std::clamp<index_t>(width - column - lanes, 0, lanes);
+    index_t const first = std::min<index_t>(width - column, lanes),
+                  second = std::clamp<index_t>(width - column - lanes, 0, lanes);
     accumulators<Rows> sum;
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) sum[i][0] = sum[i][1] = simd::floats{};
@@ -203,10 +211,11 @@ void for_each_part(index_t items, index_t most, F const& f) {
 /// \param c      `rows` x `width`, `ldc` floats from row to row; columns from `width` on are left alone
 /// \param width  at most 32
 template <a_layout Layout = a_layout::rows, class Panel>
-void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width,
+              into how) {
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
-    detail::tiles<Layout, Panel>[std::size_t(count - 1)](a + first * (Layout == a_layout::rows ? lda : 1), lda, b, depth,
-                                                         c + first * ldc, ldc, width, how);
+    detail::tiles<Layout, Panel>[std::size_t(count - 1)](a + first * (Layout == a_layout::rows ? lda : 1), lda, b,
+                                                         depth, c + first * ldc, ldc, width, how);
   });
 }
 
@@ -214,8 +223,8 @@ void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth,
 constexpr index_t packed_size(index_t rows, index_t depth) { return rows * depth + simd::lanes; }
 
 /// Writes rows tile by tile in the order in which `multiply_packed` reads them, [tile][depth][rows of the tile]. Rows a
-/// multiple of 4 KiB apart would drive each other out of the first-level cache where they lie. As pairs, they are rounded
-/// to bfloat16 on the way.
+/// multiple of 4 KiB apart would drive each other out of the first-level cache where they lie. As pairs, they are
+/// rounded to bfloat16 on the way.
 template <class Factor>
 void pack_rows(float const* source, index_t stride, index_t rows, index_t depth, Factor* target) {
   using simd::lanes;
@@ -231,14 +240,17 @@ void pack_rows(float const* source, index_t stride, index_t rows, index_t depth,
 #pragma GCC unroll 16
         for (int i = 0; i < lanes; ++i) block[i] = i < count ? simd::load(from + i * stride + k) : simd::floats{};
       } else {
-        for (int i = 0; i < lanes; ++i) block[i] = i < count ? simd::load_first(from + i * stride + k, depth - k) : simd::floats{};
+        for (int i = 0; i < lanes; ++i)
+          block[i] = i < count ? simd::load_first(from + i * stride + k, depth - k) : simd::floats{};
       }
       simd::transpose(block);
       // Whole vectors: what a store writes too much, the next ones overwrite.
       index_t const valid = factors<Factor>(std::min<index_t>(lanes, depth - k));
       for (index_t i = 0; i < valid; ++i) {
-        if constexpr (pairs) simd::store(to + (k / 2 + i) * count, simd::to_bf16_pairs(block[2 * i], block[2 * i + 1]));
-        else simd::store(to + (k + i) * count, block[i]);
+        if constexpr (pairs)
+          simd::store(to + (k / 2 + i) * count, simd::to_bf16_pairs(block[2 * i], block[2 * i + 1]));
+        else
+          simd::store(to + (k + i) * count, block[i]);
       }
     }
   });
@@ -246,14 +258,16 @@ void pack_rows(float const* source, index_t stride, index_t rows, index_t depth,
 
 /// C = A B for rows that `pack_rows` wrote.
 template <class Panel>
-void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b, index_t depth, float* c, index_t ldc, index_t width, into how) {
+void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b, index_t depth, float* c, index_t ldc,
+                     index_t width, into how) {
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
-    detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](packed + first * factors<typename Panel::factor>(depth), count, b, depth,
-                                                                    c + first * ldc, ldc, width, how);
+    detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](
+        packed + first * factors<typename Panel::factor>(depth), count, b, depth, c + first * ldc, ldc, width, how);
   });
 }
 
-/// Writes the transpose of `source` (rows, columns) as (columns, 32): target[c * 32 + r]; rows up to 32 are filled with zero.
+/// Writes the transpose of `source` (rows, columns) as (columns, 32): target[c * 32 + r]; rows up to 32 are filled with
+/// zero.
 inline void transpose_to_panel(float const* source, index_t stride, index_t rows, index_t columns, float* target) {
   using simd::lanes;
   for (index_t r = 0; r < panel_width; r += lanes) {
@@ -269,7 +283,8 @@ inline void transpose_to_panel(float const* source, index_t stride, index_t rows
         for (int i = 0; i < lanes; ++i) simd::store(to + i * panel_width, block[i]);
       } else {
         index_t const valid = std::min<index_t>(columns - c, lanes);
-        for (int i = 0; i < lanes; ++i) block[i] = r + i < rows ? simd::load_first(from + i * stride, valid) : simd::floats{};
+        for (int i = 0; i < lanes; ++i)
+          block[i] = r + i < rows ? simd::load_first(from + i * stride, valid) : simd::floats{};
         simd::transpose(block);
         for (index_t i = 0; i < valid; ++i) simd::store(to + i * panel_width, block[i]);
       }

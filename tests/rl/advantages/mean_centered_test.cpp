@@ -21,6 +21,14 @@ TEST_CASE("mean_centered: advantages of one group sum to zero, and are exactly z
   advantages::mean_centered{}(rewards, 7, a);
   for (int g = 0; g < 3; ++g) CHECK(std::accumulate(a.begin() + 7 * g, a.begin() + 7 * (g + 1), 0.0) == Approx(0).margin(1e-6));
   CHECK(std::vector<float>(a.begin() + 14, a.end()) == std::vector<float>(7, 0.0f));
+  for (float const reward : {-1.0f, -0.3f}) {
+    for (std::size_t n = 2; n < 100; ++n) {
+      std::vector<float> const equal(n, reward);
+      std::vector<float> zero(n, 1.0f);
+      advantages::mean_centered{}(equal, n, zero);
+      CHECK(zero == std::vector<float>(n, 0.0f));
+    }
+  }
 }
 
 TEST_CASE("advantages: a group of one is an error, and so are rewards that fill no whole groups") {

@@ -1,0 +1,145 @@
+#pragma once
+
+/// \file
+/// The products that forward and backward attention share: the rows of a block with the keys that they see, and sums
+/// over these keys, in whatever segments they lie.
+
+#include <atmanrl/cpu/attention_blocks.hpp>
+#include <atmanrl/cpu/rows.hpp>
+#include <atmanrl/cpu/tile.hpp>
+#include <atmanrl/ops/attention.hpp>
+
+namespace atmanrl::cpu {
+
+/// Extents of a task's scratch: `queries` rows of `dim`, of `padded` (whole panels) or of `keys` floats.
+struct attention_sizes {
+  index_t queries, dim, padded, keys;
+  float scale;
+
+  attention_sizes(attention_extents const& e, attention_plan<> const& plan, int rows)
+      : queries(rows * e.group()),
+        dim(e.head_dim),
+        padded((e.head_dim + panel_width - 1) / panel_width * panel_width),
+        keys((plan.longest + panel_width - 1) / panel_width * panel_width +
+             panel_width),  // the last block of scores may reach beyond
+        scale(float(e.scale())) {}
+  index_t panels() const { return std::max(dim, panel_width) * std::max(padded, panel_width); }
+};
+
+/// So many that transposing the keys costs little beside their products, and that the scores stay in the cache.
+inline int rows_per_block(attention_extents const& e) { return std::max(4, int(24 / e.group())); }
+inline bool worth_threads(attention_extents const& e, row_blocks const& blocks) {
+  return blocks.work * double(e.heads * e.head_dim) > 1 << 17;
+}
+
+/// to = from * factor
+inline void scaled_copy(float const* from, float factor, float* to, index_t count) {
+  for_each_vector(count,
+                  [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n) * factor, n); });
+}
+
+/// The same into a row of whole panels, with zeros behind.
+inline void padded_copy(float const* from, float factor, float* to, attention_sizes const& n) {
+  scaled_copy(from, factor, to, n.dim);
+  std::fill(to + n.dim, to + n.padded, 0.0f);
+}
+
+/// f(site without its key, batch row, head) for every query of the block, in the order of its scratch rows.
+template <class F>
+void for_each_query(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                    row_block const& block, index_t kv, F const& f) {
+  for (int p = block.first_piece; p < block.first_piece + block.pieces; ++p) {
+    row_piece const& piece = blocks.pieces[std::size_t(p)];
+    attention_sequence const& s = plan.sequences(piece.sequence);
+    for (int r = piece.first; r < piece.first + piece.rows; ++r)
+      for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h)
+        f(score_site{e.layer, int(h), s.tag, s.first_position + r, 0}, index_t{s.batch_row} + r, h);
+  }
+}
+
+/// f(segment, keys that are seen, first query, queries): segments that all pieces share once, the others piece by
+/// piece.
+template <class F>
+void for_each_segment(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                      row_block const& block, F const& f) {
+  auto const visit = [&](int segment, int last_position, index_t first, index_t queries) {
+    attention_segment const& g = plan.segments(segment);
+    int const seen = std::min(g.length, last_position - g.first_position + 1);
+    if (seen > 0) f(g, index_t{seen}, first, queries);
+  };
+  int const leading = plan.sequences(blocks.pieces[std::size_t(block.first_piece)].sequence).first_segment;
+  for (int i = 0; i < block.shared_segments; ++i) visit(leading + i, block.last_position, 0, block.rows * e.group());
+  index_t first = 0;
+  for (int p = block.first_piece; p < block.first_piece + block.pieces; ++p) {
+    row_piece const& piece = blocks.pieces[std::size_t(p)];
+    attention_sequence const& s = plan.sequences(piece.sequence);
+    for (int i = block.shared_segments; i < s.segments; ++i)
+      visit(s.first_segment + i, s.first_position + piece.first + piece.rows - 1, first, piece.rows * e.group());
+    first += piece.rows * e.group();
+  }
+}
+
+/// scores[query][position] = rows . cached, for all keys that the block sees.
+inline void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                               row_block const& block, view<float const, 3> cached, index_t kv, float const* rows,
+                               float* scores, attention_sizes const& n, float* panel) {
+  for_each_segment(e, plan, blocks, block,
+                   [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
+                     for (index_t k = 0; k < seen; k += panel_width) {
+                       transpose_to_panel(&cached(g.cache_row + k, kv, 0), cached.row_size(),
+                                          std::min(panel_width, seen - k), n.dim, panel);
+                       multiply(queries, rows + first * n.dim, n.dim, float_panel{panel, panel_width}, n.dim,
+                                scores + first * n.keys + g.first_position + k, n.keys, panel_width, into::overwrite);
+                     }
+                   });
+}
+
+/// sums[query][component] continued by  sum over keys of scores[query][position] cached.
+inline void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                               row_block const& block, view<float const, 3> cached, index_t kv, float const* scores,
+                               float* sums, attention_sizes const& n, float* panel) {
+  for_each_segment(
+      e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
+        auto const add_keys = [&](index_t k, index_t count, float const* b, index_t ldb) {
+          for (index_t c = 0; c < n.dim; c += panel_width)
+            multiply(queries, scores + first * n.keys + g.first_position + k, n.keys, float_panel{b + c, ldb}, count,
+                     sums + first * n.padded + c, n.padded, panel_width, into::resume);
+        };
+        if (n.dim == n.padded) return add_keys(0, seen, &cached(g.cache_row, kv, 0), cached.row_size());
+        for (index_t k = 0; k < seen; k += panel_width) {
+          index_t const count = std::min(panel_width, seen - k);
+          for (index_t i = 0; i < count; ++i)
+            padded_copy(&cached(g.cache_row + k + i, kv, 0), 1, panel + i * n.padded, n);
+          add_keys(k, count, panel, n.padded);
+        }
+      });
+}
+
+/// The keys of [first, last) whose scores the edit may change.
+template <class Params>
+key_range edited_keys(Params const& params, score_site at, index_t first, index_t last) {
+  if constexpr (atmanrl::detail::names_its_keys<Params>) {
+    key_range const r = params.keys(at);
+    return {std::max(r.first, int(first)), std::min(r.last, int(last))};
+  } else {
+    return {int(first), int(last)};
+  }
+}
+
+/// Edits one row of scores, the keys [0, seen).
+template <class Params>
+void edit_scores(Params const& params, score_site at, float* scores, index_t seen, float const* parameters) {
+  key_range const range = edited_keys(params, at, 0, seen);
+  float row_min = 0;
+  if constexpr (kernels::has_row_min<Params>) {
+    simd::floats least = simd::broadcast(std::numeric_limits<float>::infinity());
+    for_each_vector(seen, [&](index_t k, index_t c) {
+      least = simd::min(least, simd::first_lanes(simd::load_first(scores + k, c), c, least));
+    });
+    row_min = simd::min_lane(least);
+  }
+  for (at.key = range.first; at.key < range.last; ++at.key)
+    scores[at.key] = kernels::edited_score(params, scores[at.key], at, parameters, row_min);
+}
+
+}  // namespace atmanrl::cpu
