@@ -28,53 +28,53 @@ struct kernels::attention<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
     cpu::attention_sizes const n(e, plan, blocks.most_rows);
-    threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks),
-                      n.queries * (n.dim + n.keys + n.padded) + n.panels(), [&](index_t task, float* scratch) {
-                        cpu::row_block const& block = blocks.blocks[std::size_t(task / e.kv_heads)];
-                        index_t const kv = task % e.kv_heads;
-                        float* const q = scratch;
-                        float* const scores = q + n.queries * n.dim;
-                        float* const sums = scores + n.queries * n.keys;
-                        float* const panel = sums + n.queries * n.padded;
+    auto const run = [&](index_t task, float* scratch) {
+      cpu::row_block const& block = blocks.blocks[std::size_t(task / e.kv_heads)];
+      index_t const kv = task % e.kv_heads;
+      float* const q = scratch;
+      float* const scores = q + n.queries * n.dim;
+      float* const sums = scores + n.queries * n.keys;
+      float* const panel = sums + n.queries * n.padded;
 
-                        index_t queries = 0;
-                        cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-                          cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.dim, n.dim);
-                        });
-                        cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
+      index_t queries = 0;
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+        cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.dim, n.dim);
+      });
+      cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
 
-                        index_t i = 0;
-                        cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
-                          float* const s = scores + i * n.keys;
-                          index_t const seen = at.query + 1;
-                          cpu::edit_scores(params, at, s, seen, parameters);
-                          simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());
-                          simd::floats most = lowest;
-                          cpu::for_each_vector(seen, [&](index_t k, index_t c) {
-                            most = simd::max(most, simd::first_lanes(simd::load_first(s + k, c), c, lowest));
-                          });
-                          float const largest = simd::max_lane(most);
-                          simd::floats sum{};
-                          cpu::for_each_vector(seen, [&](index_t k, index_t c) {
-                            simd::floats const p =
-                                simd::first_lanes(simd::exp(simd::load_first(s + k, c) - largest), c, simd::floats{});
-                            simd::store_first(s + k, p, c);
-                            sum += p;
-                          });
-                          float const total = simd::sum(sum);
-                          lse(row, head) = std::log(total) + largest;
-                          std::fill(s + seen, s + block.last_position + 1, 0.0f);
-                          q[i * n.dim] = total;  // the queries are not needed any more
-                          ++i;
-                        });
-                        std::fill_n(sums, queries * n.padded, 0.0f);
-                        cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, panel);
-                        i = 0;
-                        cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-                          cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.dim], &out(row, head, 0), n.dim);
-                          ++i;
-                        });
-                      });
+      index_t i = 0;
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
+        float* const s = scores + i * n.keys;
+        index_t const seen = at.query + 1;
+        cpu::edit_scores(params, at, s, seen, parameters);
+        simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());
+        simd::floats most = lowest;
+        cpu::for_each_vector(seen, [&](index_t k, index_t c) {
+          most = simd::max(most, simd::first_lanes(simd::load_first(s + k, c), c, lowest));
+        });
+        float const largest = simd::max_lane(most);
+        simd::floats sum{};
+        cpu::for_each_vector(seen, [&](index_t k, index_t c) {
+          simd::floats const p = simd::first_lanes(simd::exp(simd::load_first(s + k, c) - largest), c, simd::floats{});
+          simd::store_first(s + k, p, c);
+          sum += p;
+        });
+        float const total = simd::sum(sum);
+        lse(row, head) = std::log(total) + largest;
+        std::fill(s + seen, s + block.last_position + 1, 0.0f);
+        q[i * n.dim] = total;  // the queries are not needed any more
+        ++i;
+      });
+      std::fill_n(sums, queries * n.padded, 0.0f);
+      cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, panel);
+      i = 0;
+      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+        cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.dim], &out(row, head, 0), n.dim);
+        ++i;
+      });
+    };
+    index_t const floats = n.queries * (n.dim + n.keys + n.padded) + n.panels();
+    threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks), floats, run);
   }
 
   template <class T, class Params>
@@ -197,61 +197,60 @@ struct kernels::attention<cpu_backend> {
     int const rows_at_once = std::max(1, int(2 * cpu::tile_rows / e.group()));
     cpu::attention_sizes const n(e, plan, rows_at_once);
     index_t const floats = 2 * n.dim * width + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + width;
-    threads.share_out(
-        index_t(blocks.size()) * e.kv_heads, blocks.size() > 1, floats, [&](index_t task, float* scratch) {
-          cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
-          index_t const kv = task % e.kv_heads;
-          float* const key_panel = scratch;
-          float* const value_panel = key_panel + n.dim * width;
-          float* const dk = value_panel + n.dim * width;
-          float* const dv = dk + width * n.padded;
-          float* const q = dv + width * n.padded;
-          float* const d_out = q + n.queries * n.padded;
-          float* const scores = d_out + n.queries * n.padded;
-          float* const dp = scores + n.queries * width;
-          float* const slopes = dp + n.queries * width;
+    auto const run = [&](index_t task, float* scratch) {
+      cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
+      index_t const kv = task % e.kv_heads;
+      float* const key_panel = scratch;
+      float* const value_panel = key_panel + n.dim * width;
+      float* const dk = value_panel + n.dim * width;
+      float* const dv = dk + width * n.padded;
+      float* const q = dv + width * n.padded;
+      float* const d_out = q + n.queries * n.padded;
+      float* const scores = d_out + n.queries * n.padded;
+      float* const dp = scores + n.queries * width;
+      float* const slopes = dp + n.queries * width;
 
-          cpu::transpose_to_panel(&keys(block.cache_row, kv, 0), keys.row_size(), block.count, n.dim, key_panel);
-          cpu::transpose_to_panel(&values(block.cache_row, kv, 0), values.row_size(), block.count, n.dim, value_panel);
-          std::fill_n(dk, 2 * width * n.padded, 0.0f);
-          for_each_viewer(plan, block, [&](attention_sequence const& s, int first_key, int last_key) {
-            int const begin = std::max(0, block.position + first_key - s.first_position);
-            for (int r = begin; r < s.rows; r += rows_at_once) {
-              int const end = std::min(s.rows, r + rows_at_once);
-              index_t queries = 0;
-              for (int w = r; w < end; ++w) {
-                for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++queries) {
-                  cpu::padded_copy(&qkv(s.batch_row + w, h, 0), n.scale, q + queries * n.padded, n);
-                  cpu::padded_copy(&dout(s.batch_row + w, h, 0), 1, d_out + queries * n.padded, n);
-                }
-              }
-              cpu::multiply(queries, q, n.padded, cpu::float_panel{key_panel, width}, n.dim, scores, width, width,
-                            cpu::into::overwrite);
-              cpu::multiply(queries, d_out, n.padded, cpu::float_panel{value_panel, width}, n.dim, dp, width, width,
-                            cpu::into::overwrite);
-              index_t i = 0;
-              for (int w = r; w < end; ++w) {
-                int const position = s.first_position + w, last = std::min(last_key, position - block.position + 1);
-                for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++i) {
-                  score_site const at{e.layer, int(h), s.tag, position, 0};
-                  probabilities(params, at, block, first_key, last, parameters, lse(s.batch_row + w, h),
-                                corrections[(s.batch_row + w) * e.heads + h], scores + i * width, dp + i * width,
-                                slopes);
-                }
-              }
-              for (index_t c = 0; c < n.dim; c += width) {
-                cpu::multiply<cpu::a_layout::columns>(block.count, scores, width, cpu::float_panel{d_out + c, n.padded},
-                                                      queries, dv + c, n.padded, width, cpu::into::resume);
-                cpu::multiply<cpu::a_layout::columns>(block.count, dp, width, cpu::float_panel{q + c, n.padded},
-                                                      queries, dk + c, n.padded, width, cpu::into::resume);
-              }
+      cpu::transpose_to_panel(&keys(block.cache_row, kv, 0), keys.row_size(), block.count, n.dim, key_panel);
+      cpu::transpose_to_panel(&values(block.cache_row, kv, 0), values.row_size(), block.count, n.dim, value_panel);
+      std::fill_n(dk, 2 * width * n.padded, 0.0f);
+      for_each_viewer(plan, block, [&](attention_sequence const& s, int first_key, int last_key) {
+        int const begin = std::max(0, block.position + first_key - s.first_position);
+        for (int r = begin; r < s.rows; r += rows_at_once) {
+          int const end = std::min(s.rows, r + rows_at_once);
+          index_t queries = 0;
+          for (int w = r; w < end; ++w) {
+            for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++queries) {
+              cpu::padded_copy(&qkv(s.batch_row + w, h, 0), n.scale, q + queries * n.padded, n);
+              cpu::padded_copy(&dout(s.batch_row + w, h, 0), 1, d_out + queries * n.padded, n);
             }
-          });
-          for (index_t k = 0; k < block.count; ++k) {
-            std::copy_n(dk + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + kv, 0));
-            std::copy_n(dv + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + e.kv_heads + kv, 0));
           }
-        });
+          cpu::multiply(queries, q, n.padded, cpu::float_panel{key_panel, width}, n.dim, scores, width, width,
+                        cpu::into::overwrite);
+          cpu::multiply(queries, d_out, n.padded, cpu::float_panel{value_panel, width}, n.dim, dp, width, width,
+                        cpu::into::overwrite);
+          index_t i = 0;
+          for (int w = r; w < end; ++w) {
+            int const position = s.first_position + w, last = std::min(last_key, position - block.position + 1);
+            for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++i) {
+              score_site const at{e.layer, int(h), s.tag, position, 0};
+              probabilities(params, at, block, first_key, last, parameters, lse(s.batch_row + w, h),
+                            corrections[(s.batch_row + w) * e.heads + h], scores + i * width, dp + i * width, slopes);
+            }
+          }
+          for (index_t c = 0; c < n.dim; c += width) {
+            cpu::multiply<cpu::a_layout::columns>(block.count, scores, width, cpu::float_panel{d_out + c, n.padded},
+                                                  queries, dv + c, n.padded, width, cpu::into::resume);
+            cpu::multiply<cpu::a_layout::columns>(block.count, dp, width, cpu::float_panel{q + c, n.padded}, queries,
+                                                  dk + c, n.padded, width, cpu::into::resume);
+          }
+        }
+      });
+      for (index_t k = 0; k < block.count; ++k) {
+        std::copy_n(dk + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + kv, 0));
+        std::copy_n(dv + k * n.padded, n.dim, &dqkv(block.batch_row + k, e.heads + e.kv_heads + kv, 0));
+      }
+    };
+    threads.share_out(index_t(blocks.size()) * e.kv_heads, blocks.size() > 1, floats, run);
   }
 
   /// f(sequence, first, last) for every sequence that sees keys [first, last) of the block.
