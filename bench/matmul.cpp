@@ -1,6 +1,8 @@
 // Matrix products of the CPU backend on the shapes of SmolLM2-135M, weights cold as they are in a model: GFLOP/s, GB/s
 // of weights, and the shares of what the machine can do.
+// Eigen's product of the same matrices stands beside them.
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/cpu/eigen.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -53,6 +55,28 @@ void run(benchmark::State& state, setting& s, cpu_backend& b, product what, inde
   state.counters["of_memory"] = double(bytes) / best / s.machine.bandwidth;
 }
 
+// Eigen's own product with the weight as written, on the threads that OpenMP gives it.
+void run_eigen(benchmark::State& state, setting& s, index_t outputs, index_t inputs) {
+  index_t const rows = state.range(0);
+  std::vector<tensor<cpu_backend, float, 2>> weights;
+  for (index_t total = 0; total < (index_t{96} << 20); total += outputs * inputs * index_t(sizeof(float)))
+    weights.push_back(tensor<cpu_backend, float, 2>::zeros(s.backend, {outputs, inputs}));
+  auto x = tensor<cpu_backend, float, 2>::zeros(s.backend, {rows, inputs}), y = tensor<cpu_backend, float, 2>::zeros(s.backend, {rows, outputs});
+  double best = 1e9;
+  std::size_t turn = 0;
+  for (auto _ : state) {
+    auto const& w = weights[turn++ % weights.size()];
+    double const start = atmanrl_bench::now();
+    as_eigen(y.view()).noalias() = as_eigen(x.cview()) * as_eigen(w.cview()).transpose();
+    double const seconds = atmanrl_bench::now() - start;
+    state.SetIterationTime(seconds);
+    best = std::min(best, seconds);
+  }
+  double const flops = 2.0 * double(rows) * double(outputs) * double(inputs);
+  state.counters["GFLOP/s"] = flops / best * 1e-9;
+  state.counters["of_peak"] = flops / best / s.machine.flops;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -74,6 +98,10 @@ int main(int argc, char** argv) {
   for (shape const w : {shape{576, 576}, shape{1536, 576}, shape{576, 1536}}) {
     add("forward/f32", float{}, product::forward, w, {1, 8, 16, 64, 512});
     add("forward/bf16", bf16{}, product::forward, w, {1, 8, 16, 64, 512});
+    auto* const eigen = benchmark::RegisterBenchmark(fmt::format("forward/Eigen f32/{}x{}", w.outputs, w.inputs).c_str(),
+                                                     [&s, w](benchmark::State& state) { run_eigen(state, s, w.outputs, w.inputs); });
+    for (index_t const r : {1, 8, 16, 64, 512}) eigen->Arg(r);
+    eigen->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
     add("backward_input/f32", float{}, product::backward_input, w, {1, 8, 64, 512});
     add("backward_input/bf16", bf16{}, product::backward_input, w, {8, 512});
     add("forward/bf16 pairs", bf16{}, product::forward, w, {1, 8, 16, 64, 512}, true);

@@ -63,7 +63,8 @@ TEST_CASE("evaluate: rates are those counted over the same completions") {
   std::vector<std::vector<int>> prompts;
   for (int i = 0; i < 5; ++i) prompts.push_back(task.prompt(task.evaluation_item(i), s.words));
   auto const sampled = generate(s.model, std::span<std::vector<int> const>(prompts),
-                                {.group_size = 4, .max_new_tokens = 6, .temperature = 1, .stop_ids = s.model.config().stop_ids, .seed = 3}, samplers::multinomial{});
+                                {.group_size = 4, .max_new_tokens = 6, .temperature = 1, .stop_ids = s.model.config().stop_ids, .seed = 3, .on_progress = {}},
+                                samplers::multinomial{});
   double strict = 0, flexible = 0, unparsed = 0, truncated = 0;
   std::vector<int> correct;
   index_t tokens = 0;

@@ -260,6 +260,8 @@ TEST_CASE("experiment: input that cannot be used leaves nothing behind") {
   CHECK(contains(refused([&](auto& o) {
                    model_config c = random_config();
                    c.vocab = 100;
+                   c.bos_id = 1;
+                   c.stop_ids = {2};
                    write_random_model(s.folder / "narrow", c);
                    o.model = s.folder / "narrow";
                  }),
