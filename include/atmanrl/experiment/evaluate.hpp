@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Accuracy on held-out questions: three rates of METHOD section 4, mean accuracy beside pass@k, lengths, each with a
+/// Accuracy on held-out questions: strict, flexible and unparsed, mean accuracy beside pass@k, lengths, each with a
 /// bootstrap interval over questions. Random numbers depend on seed, question and sample alone, so that two evaluations
 /// differ by the weights and by nothing else.
 

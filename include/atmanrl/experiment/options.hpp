@@ -2,8 +2,7 @@
 
 /// \file
 /// Everything that a run is described by, with two sets of defaults: `paper`, the printed settings (arXiv:2604.16158,
-/// sections 3.2 to 3.4; METHOD sections 2 and 4), and `demo`, those that were found to work on small models (METHOD
-/// section 9).
+/// sections 3.2 to 3.4), and `demo`, those that were found to work on small models (docs/method.md).
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/rl/annotate.hpp>

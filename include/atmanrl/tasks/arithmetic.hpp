@@ -3,7 +3,7 @@
 /// \file
 /// Endless word problems in the style of GSM8K, small enough for a model of half a million parameters. Their chains of
 /// thought hold sentences that do not matter, at random places and also behind the last step, so that it is known which
-/// tokens the answer depends on (METHOD section 9; planted_truth.hpp reads them off).
+/// tokens the answer depends on (planted_truth.hpp reads them off).
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/tasks/arithmetic_text.hpp>

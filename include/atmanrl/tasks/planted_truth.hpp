@@ -13,7 +13,7 @@
 
 namespace atmanrl {
 
-/// METHOD section 9: narrow = the result digits of the last step, wide = also those of the steps that feed it.
+/// Narrow = the result digits of the last step, wide = also those of the steps that feed it.
 struct planted_truth {
   std::vector<bool> narrow, wide;  ///< per token of the chain
   int filler_sentences = 0;        ///< sentences that are neither a step nor the start

@@ -31,7 +31,7 @@ struct prompt_style {
   }
 };
 
-/// Asks for reasoning and for the final answer behind the delimiter (METHOD section 1).
+/// Asks for reasoning and for the final answer behind the delimiter (docs/method.md).
 inline prompt_style reasoning_prompt(bool chat = true) {
   return {.user_suffix = "\nThink step by step. Then write #### and the final answer as a number.",
           .plain_head = "Each question is answered step by step; the final answer stands after ####.\n\n",

@@ -24,7 +24,7 @@ struct task_item {
   std::string solution;  ///< reference chain of thought up to "#### answer"; empty when there is none
 };
 
-/// What a completion says and whether it is right (METHOD section 4): strict reads behind the first delimiter, flexible
+/// What a completion says and whether it is right : strict reads behind the first delimiter, flexible
 /// falls back to what looks most like an answer in the whole text.
 struct graded_answer {
   std::optional<std::string> extracted, extracted_flexible;
