@@ -34,6 +34,15 @@ struct completion {
   bool truncated = false;
 };
 
+namespace detail {
+/// Samplers see floats; the usual logits are floats already and are not copied again.
+inline std::vector<float> to_floats(std::vector<float> x) { return x; }
+template <class T>
+std::vector<float> to_floats(std::vector<T> const& x) {
+  return {x.begin(), x.end()};
+}
+}  // namespace detail
+
 /// Completions of each prompt: result[prompt][member].
 /// \throws usage_error when a prompt is empty or leaves no room in the model's positions, numeric_error naming the rollout
 ///         when a log-probability is not finite
@@ -73,16 +82,16 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   int finished = 0;
   index_t tokens = 0;
   auto const draw = [&](std::vector<active>& entries, std::vector<int> const& row_of) {
-    auto const host = logits.to_host();
+    auto const host = detail::to_floats(logits.to_host());
     std::size_t const vocab = std::size_t(model.config().vocab);
     std::vector<int> chosen;
     for (std::size_t i = 0; i < entries.size(); ++i) {
       active const& a = entries[i];
-      std::vector<float> const row(host.begin() + std::ptrdiff_t(std::size_t(row_of[i]) * vocab), host.begin() + std::ptrdiff_t((std::size_t(row_of[i]) + 1) * vocab));
+      auto const row = std::span<float const>(host).subspan(std::size_t(row_of[i]) * vocab, vocab);
       completion const& c = out[a.prompt][std::size_t(a.member)];
       double const u = uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt), std::uint32_t(a.member),
                                           std::uint32_t(c.ids.size())});
-      chosen.push_back(sampler(std::span<float const>(row), options.temperature, u));
+      chosen.push_back(sampler(row, options.temperature, u));
     }
     targets.resize(backend, {index_t(chosen.size())});
     targets.assign(chosen);
