@@ -9,14 +9,18 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 /// Options from the command line: those of the preset (or of the run to resume), then what was given.
+/// \param adjust  `void(experiment_options&)`: changes the preset's values for this program, before those that are given
 /// \throws CLI::Success for --help, atmanrl::usage_error for anything that cannot be understood
-inline atmanrl::experiment_options parse_command_line(int argc, char** argv, std::string const& description) {
+template <class Adjust = decltype([](atmanrl::experiment_options&) {})>
+atmanrl::experiment_options parse_command_line(int argc, char** argv, std::string const& description, Adjust adjust = {}) {
   CLI::App app{description};
   atmanrl::experiment_options shown;
+  adjust(shown);
   std::vector<std::pair<std::string, std::optional<std::string>>> given;
   std::string resume;
   atmanrl::for_each_option(shown, [&](char const* name, auto&&, char const*) { given.emplace_back(name, std::nullopt); });
@@ -24,7 +28,9 @@ inline atmanrl::experiment_options parse_command_line(int argc, char** argv, std
   atmanrl::for_each_option(shown, [&](char const* name, auto&& value, char const* meaning) {
     auto const standard = atmanrl::detail::option_json(value);
     std::string const text = standard.is_string() ? standard.template get<std::string>() : standard.dump();
-    app.add_option(std::string("--") + name, given[at++].second, meaning)->default_str(text)->take_last();
+    auto* const option = app.add_option(std::string("--") + name, given[at++].second, meaning)->take_last();
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, bool>) option->expected(0, 1);  // --merge is --merge true
+    else option->default_str(text);
   });
   app.add_option("--resume", resume, "continue the run in this folder; other options must not contradict it");
   try {
@@ -43,6 +49,7 @@ inline atmanrl::experiment_options parse_command_line(int argc, char** argv, std
     for (auto const& [name, text] : given)
       if (name == "preset" && text) atmanrl::set_option(options, name, *text);
     options = atmanrl::experiment_options::of_preset(options.preset);
+    adjust(options);
   }
   for (auto const& [name, text] : given)
     if (text) atmanrl::set_option(options, name, *text);

@@ -9,7 +9,7 @@ struct brevity {
 };
 
 struct mine : atmanrl::gsm8k_traits<> {
-  using reward = atmanrl::rewards::weighted_sum<atmanrl::rewards::correct_answer, atmanrl::rewards::saliency, brevity>;
+  using reward = atmanrl::rewards::weighted_sum<atmanrl::rewards::correct_answer, atmanrl::rewards::saliency<>, brevity>;
 };
 // [/reward]
 

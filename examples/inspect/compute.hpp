@@ -4,8 +4,8 @@
 /// What can be asked of a loaded model and what it gives back, as plain values; and the four programs that do it, one
 /// translation unit for each backend and type of weights, so that they compile side by side and without JSON.
 
-#include <atmanrl/rl/advantages/mean_centered.hpp>
-#include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
+#include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
 #include <cstdint>
@@ -63,30 +63,33 @@ struct mask_outcome {
   std::vector<float> gradient;               ///< at the start value; empty when not asked for
 };
 
-using any_loss = std::variant<atmanrl::losses::grpo>;
-using any_advantage = std::variant<atmanrl::advantages::mean_centered>;
-
 struct grpo_request {
   struct completion {
     std::vector<int> ids;
     std::vector<float> log_probs;
-    float reward;
+    std::vector<float> rewards;              ///< one per component
+    std::vector<float> reference_log_probs;  ///< empty without a KL term
+    bool masked = false;
   };
   struct group {
     std::vector<int> prompt;
     std::vector<completion> completions;
   };
   std::vector<group> groups;
-  any_loss loss;
-  any_advantage advantage;
-  double temperature = 1;
-  int micro_batch = 0;  ///< 0: as many as fit
+  std::vector<float> reward_weights;  ///< one per component
+  atmanrl::losses::any loss;
+  atmanrl::advantages::any advantage;
+  bool advantage_looks_beyond_group = false;
+  double temperature = 1, entropy_bonus = 0;
+  int micro_batch = 0;         ///< 0: as many as fit
+  std::size_t max_tokens = 0;  ///< 0: the longest completion
 };
 struct grpo_result {
   std::vector<float> advantages;                 ///< per completion
   std::vector<std::vector<double>> ratios;       ///< per completion and token
   std::vector<std::vector<float>> token_losses;  ///< per completion and token, before averaging
   double loss, gradient_norm;
+  std::optional<double> kl;     ///< mean over tokens
   std::vector<float> gradient;  ///< flat, in the order of the model's parameter_layout
 };
 

@@ -9,6 +9,7 @@
 #include <atmanrl/io/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <initializer_list>
@@ -51,6 +52,11 @@ class fields {
     return s.get<std::string>();
   }
   double number(char const* key) const { return finite(get(key), at(key)); }
+  bool flag(char const* key) const {
+    json const& b = get(key);
+    atmanrl::expects<file_error>(b.is_boolean(), "{} is {}, not true or false", at(key), shortened(b));
+    return b.get<bool>();
+  }
   std::vector<float> numbers(char const* key) const {
     std::vector<float> out;
     for (json const& x : array(key)) out.push_back(float(finite(x, fmt::format("{}[{}]", at(key), out.size()))));
@@ -88,21 +94,25 @@ class fields {
   std::string place_;
 };
 
+/// The loss that the request names, with its KL term. `clip` alone is both sides of the range; cispo has none, and its
+/// cap is `clip_high`.
+inline atmanrl::losses::any make_loss(fields const& top, double beta) {
+  std::string const name = top.has("loss") ? top.text("loss") : "grpo";
+  atmanrl::losses::settings s;
+  if (name != "cispo" && top.has("clip")) s.clip_low = s.clip_high = top.number("clip");
+  if (top.has("clip_high")) s.clip_high = top.number("clip_high");
+  if (top.has("delta")) s.delta = top.number("delta");
+  if (top.has("ratio")) {
+    static constexpr std::array<std::string_view, 3> levels{"token", "sequence", "sequence_mean"};
+    std::string const level = top.text("ratio");
+    auto const at = std::find(levels.begin(), levels.end(), level);
+    atmanrl::expects<atmanrl::usage_error>(at != levels.end(), "there is no ratio \"{}\"; there are {}", level, fmt::join(levels, ", "));
+    s.level = atmanrl::losses::ratio_level(at - levels.begin());
+  }
+  return atmanrl::losses::add_kl(atmanrl::losses::by_name(name, s), top.has("kl") ? top.text("kl") : "k3", beta);
+}
+
 }  // namespace detail
-
-/// The policy loss of that name.
-/// \throws usage_error listing the names that exist
-inline any_loss make_loss(std::string_view name, double clip_low, double clip_high) {
-  if (name == "grpo") return atmanrl::losses::grpo{.clip_low = clip_low, .clip_high = clip_high};
-  atmanrl::fail<atmanrl::usage_error>("standard input: there is no loss \"{}\"; there is grpo", name);
-}
-
-/// The advantage of that name.
-/// \throws usage_error listing the names that exist
-inline any_advantage make_advantage(std::string_view name) {
-  if (name == "mean_centered") return atmanrl::advantages::mean_centered{};
-  atmanrl::fail<atmanrl::usage_error>("standard input: there is no advantage \"{}\"; there is mean_centered", name);
-}
 
 /// \returns the model's path and the request
 /// \throws file_error or usage_error that names the field
@@ -111,22 +121,31 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
   std::string const in = "standard input";
   auto const root = atmanrl::parse_json(text, in);
   fields const top(root, in,
-                   {"model", "groups", "loss", "advantage", "clip", "clip_high", "temperature", "micro_batch"});
+                   {"model", "groups", "loss", "advantage", "clip", "clip_high", "delta", "ratio", "kl", "beta", "entropy_bonus", "mask_truncated",
+                    "max_tokens", "reward_weights", "temperature", "micro_batch"});
+  auto const number = [&](char const* key, double otherwise) { return top.has(key) ? top.number(key) : otherwise; };
+  auto const count = [&](char const* key, char const* what) {
+    double const n = number(key, 0);
+    expects<usage_error>(n >= 0 && n <= 1 << 30 && n == std::floor(n), "{}: {} is {}, not a number of {}", in, key, n, what);
+    return int(n);
+  };
   grpo_request r;
-  double const clip = top.has("clip") ? top.number("clip") : 0.2;
-  double const clip_high = top.has("clip_high") ? top.number("clip_high") : clip;
-  expects<usage_error>(clip >= 0 && clip_high >= 0,
-                       "{}: clip and clip_high are {} and {}, but they must not be negative", in, clip, clip_high);
-  r.loss = make_loss(top.has("loss") ? top.text("loss") : "grpo", clip, clip_high);
-  r.advantage = make_advantage(top.has("advantage") ? top.text("advantage") : "mean_centered");
-  if (top.has("temperature")) r.temperature = top.number("temperature");
-  expects<usage_error>(r.temperature > 0, "{}: temperature is {}, but it must be above 0", in, r.temperature);
-  if (top.has("micro_batch")) {
-    double const n = top.number("micro_batch");
-    expects<usage_error>(n >= 0 && n <= 1 << 30 && n == std::floor(n),
-                         "{}: micro_batch is {}, not a number of rollouts", in, n);
-    r.micro_batch = int(n);
+  std::string const advantage = top.has("advantage") ? top.text("advantage") : "mean_centered";
+  double const beta = number("beta", 0);
+  try {
+    r.loss = detail::make_loss(top, beta);
+    r.advantage = atmanrl::advantages::by_name(advantage);
+  } catch (usage_error const& e) {
+    atmanrl::fail<usage_error>("{}: {}", in, e.what());
   }
+  r.advantage_looks_beyond_group = atmanrl::advantages::looks_beyond_group(advantage);
+  r.temperature = number("temperature", 1);
+  expects<usage_error>(r.temperature > 0, "{}: temperature is {}, but it must be above 0", in, r.temperature);
+  r.entropy_bonus = number("entropy_bonus", 0);
+  r.micro_batch = count("micro_batch", "rollouts");
+  r.max_tokens = std::size_t(count("max_tokens", "tokens"));
+  bool const mask_truncated = top.has("mask_truncated") && top.flag("mask_truncated");
+  r.reward_weights = top.has("reward_weights") ? top.numbers("reward_weights") : std::vector<float>{};
   for (auto const& g : top.array("groups")) {
     auto const group_place = fmt::format("{}: groups[{}]", in, r.groups.size());
     fields const group(g, group_place, {"prompt_ids", "completions"});
@@ -134,15 +153,30 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
     mine.prompt = group.ids("prompt_ids");
     for (auto const& c : group.array("completions")) {
       auto const place = fmt::format("{}: completions[{}]", group_place, mine.completions.size());
-      fields const completion(c, place, {"ids", "logprobs", "reward"});
-      mine.completions.push_back(
-          {completion.ids("ids"), completion.numbers("logprobs"), float(completion.number("reward"))});
-      auto const& last = mine.completions.back();
+      fields const completion(c, place, {"ids", "logprobs", "reward", "reward_parts", "reference_logprobs", "truncated"});
+      expects<usage_error>(!(completion.has("reward") && completion.has("reward_parts")), "{}: reward and reward_parts contradict each other", place);
+      auto& last = mine.completions.emplace_back();
+      last.ids = completion.ids("ids");
+      last.log_probs = completion.numbers("logprobs");
+      if (completion.has("reward_parts")) last.rewards = completion.numbers("reward_parts");
+      else last.rewards = {float(completion.number("reward"))};
+      if (r.reward_weights.empty()) r.reward_weights.assign(last.rewards.size(), 1.0f);
+      expects<usage_error>(last.rewards.size() == r.reward_weights.size(), "{}: {} reward_parts, but there are {} weights", place, last.rewards.size(),
+                           r.reward_weights.size());
       expects<usage_error>(last.ids.size() == last.log_probs.size(), "{}: {} ids but {} logprobs", place,
                            last.ids.size(), last.log_probs.size());
+      if (beta != 0) {
+        last.reference_log_probs = completion.numbers("reference_logprobs");
+        expects<usage_error>(last.ids.size() == last.reference_log_probs.size(), "{}: {} ids but {} reference_logprobs", place, last.ids.size(),
+                             last.reference_log_probs.size());
+      }
+      last.masked = mask_truncated && completion.has("truncated") && completion.flag("truncated");
     }
     expects<usage_error>(mine.completions.size() >= 2, "{}: a group needs at least 2 completions, this one has {}",
                          group_place, mine.completions.size());
+    expects<usage_error>(!r.advantage_looks_beyond_group || mine.completions.size() == r.groups.front().completions.size(),
+                         "{}: {} completions, but {} needs groups of equal size and the first has {}", group_place, mine.completions.size(), advantage,
+                         r.groups.front().completions.size());
   }
   return {top.text("model"), std::move(r)};
 }

@@ -112,11 +112,13 @@ std::string grpo(common_options const& c, std::string_view input, std::filesyste
   auto const r = compute_with<grpo_result>(c, file, std::move(request));
   atmanrl::parameter_layout const layout(file.config());
   check_gradient(layout, r.gradient);
-  std::string text = dump_json(ordered_json{{"advantages", r.advantages},
-                                            {"ratios", r.ratios},
-                                            {"token_losses", r.token_losses},
-                                            {"loss", r.loss},
-                                            {"gradient_norm", r.gradient_norm}});
+  ordered_json answer{{"advantages", r.advantages},
+                      {"ratios", r.ratios},
+                      {"token_losses", r.token_losses},
+                      {"loss", r.loss},
+                      {"gradient_norm", r.gradient_norm}};
+  if (r.kl) answer["kl"] = *r.kl;
+  std::string text = dump_json(answer);
   if (!out.empty()) write_gradient(out, layout, r.gradient);
   return text;
 }

@@ -9,6 +9,7 @@
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>

@@ -49,6 +49,21 @@ struct not_trivial {
   params_type params() const { return {}; }
 };
 
+// Names parameters, but takes no value: they would be ignored in silence.
+struct half_trainable {
+  struct params_type {
+    index_t parameter(score_site at) const { return at.head; }
+    template <class T>
+    T operator()(T score, score_site) const {
+      return score;
+    }
+  };
+  params_type params() const { return {}; }
+};
+struct half_trainable_with_count : half_trainable {
+  index_t parameter_count() const { return 4; }
+};
+
 }  // namespace
 
 TEST_CASE("attention policy: the concepts accept and refuse what the documentation says") {
@@ -61,6 +76,8 @@ TEST_CASE("attention policy: the concepts accept and refuse what the documentati
   CHECK_FALSE(TrainableAttentionPolicy<attention::none>);
   CHECK_FALSE(AttentionPolicy<float_only>);
   CHECK_FALSE(AttentionPolicy<not_trivial>);
+  CHECK_FALSE(AttentionPolicy<half_trainable>);
+  CHECK_FALSE(AttentionPolicy<half_trainable_with_count>);
   CHECK_FALSE(AttentionPolicy<int>);
   static_assert(detail::explain_attention_policy<one_line>());
   static_assert(detail::explain_attention_policy<attention::learned_mask<reference_backend>>());

@@ -29,6 +29,15 @@ struct shifted {
   }
 };
 
+// Parameters that all sequences, and heads of both key-value heads, have in common.
+struct shared_factor {
+  index_t parameter(score_site at) const { return at.query - at.key < 5 ? at.query - at.key : -1; }
+  template <class T>
+  T operator()(T score, T value, score_site) const {
+    return score * value + value * value;
+  }
+};
+
 struct heads {
   index_t query, kv, dim;
 };
@@ -98,6 +107,19 @@ TEST_CASE("cpu attention: an edit of every score, and one that looks at the row'
     CAPTURE(tree.size(), tree.front().rows);
     check_against_reference(tree_problem(tree, 6, 2, 24, 3), wavy{});
     check_against_reference(tree_problem(tree, 6, 2, 24, 3), shifted{});
+  }
+}
+
+TEST_CASE("cpu attention: parameters that all sequences share collect from all of them, the same bits for any number of threads") {
+  auto const parameters = random_values(5, 23, 0.5);
+  for (auto const& tree : trees()) {
+    CAPTURE(tree.size(), tree.front().rows);
+    tree_problem const p(tree, 6, 2, 24);
+    if (p.longest < 2) continue;  // a softmax over one key has no gradient
+    check_against_reference(p, shared_factor{}, parameters);
+    CHECK(same_for_any_threads([&](cpu_backend& b) {
+      return p.backward(converted<float>(p.qkv), shared_factor{}, converted<float>(parameters), b).dparameters;
+    }));
   }
 }
 

@@ -28,7 +28,7 @@ struct disturbed {
 
 struct float_traits : gsm8k_traits<> {
   using weights = weight_types<float>;
-  using reward = rewards::balanced_sum<disturbed, rewards::saliency>;
+  using reward = rewards::balanced_sum<disturbed, rewards::saliency<>>;
 };
 
 int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
@@ -76,7 +76,7 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
         "rewards/saliency/weight", "completions/mean_length", "completions/min_length", "completions/max_length", "completions/clipped_ratio",
         "completions/delimiter_ratio", "saliency/masks_trained", "saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end",
         "saliency/below_unmasked_ratio", "saliency/re_enabled/mean", "saliency/as_printed/mean", "saliency/gradient_q10", "saliency/gradient_q50",
-        "saliency/gradient_q90", "saliency/scale", "entropy", "ratio/min", "ratio/mean", "ratio/max", "clip_ratio/region_mean", "grad_norm", "learning_rate",
+        "saliency/gradient_q90", "saliency/scale", "entropy", "ratio/min", "ratio/mean", "ratio/max", "clip_ratio/region_mean", "clip_ratio/low_mean", "clip_ratio/high_mean", "kl", "replaced_groups", "grad_norm", "learning_rate",
         "loss", "passes"}) {
     INFO(name);
     CHECK(lines[1].contains(name));
@@ -216,7 +216,7 @@ TEST_CASE("experiment: a folder that holds something, other options and another 
   nowhere.resume = s.folder / "nowhere";
   CHECK(contains(complaint<usage_error>([&] { run(nowhere); }), "there is no run in this folder"));
   struct other_traits : float_traits {
-    using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency>;
+    using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency<>>;
   };
   CHECK(contains(complaint([&] { experiment<other_traits>{resumed(o)}.run(); }), "another reward"));
   auto wide = s.options("wide");

@@ -39,7 +39,7 @@ measured one_step(experiment_options const& o) {
   auto const budgets = budgets_of(model.config(), o);
   experiment_options adjusted = o;
   adjusted.mask.row_budget = budgets.masks;
-  grpo trainer(model, words, task, make_reward<rewards::saliency>(adjusted),
+  grpo trainer(model, words, task, make_reward<rewards::saliency<>>(adjusted),
                {.prompts_per_step = o.prompts_per_step, .group_size = o.group_size, .max_new_tokens = o.max_new_tokens, .row_budget = budgets.update,
                 .no_delimiter = o.no_delimiter});
   run_shape shape{.longest_prompt = 0, .label_tokens = 0};

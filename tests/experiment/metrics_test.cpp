@@ -92,9 +92,36 @@ TEST_CASE("metrics: every pass of the update is there, and its summary") {
   CHECK(m["passes"]["grad_norm"] == ordered_json{2.0, 4.0});
 }
 
+TEST_CASE("metrics: KL, both sides of the clip range and the loss without the entropy bonus, under TRL's names") {
+  auto report = known_report();
+  CHECK(metrics_of(report, nullptr)["kl"].is_null());
+  CHECK_FALSE(metrics_of(report, nullptr).contains("policy_loss"));
+  for (std::size_t i = 0; i < 2; ++i) {
+    auto& pass = report.passes[i];
+    pass.kl = double(i);
+    pass.clip_low = 0.25 * double(i);
+    pass.clip_high = 0.5 * double(i);
+    pass.policy_loss = 5;
+    pass.entropy = 1;
+  }
+  report.replaced_groups = 3;
+  auto const m = metrics_of(report, nullptr);
+  CHECK(m["kl"] == 0.5);
+  CHECK(m["passes"]["kl"] == ordered_json{0.0, 1.0});
+  CHECK(m["clip_ratio/low_mean"] == 0.125);
+  CHECK(m["clip_ratio/high_mean"] == 0.25);
+  CHECK(m["policy_loss"] == 5.0);
+  CHECK(m["replaced_groups"] == 3);
+  for (auto& pass : report.passes) pass.clip_metric = "cispo_clip_ratio";
+  auto const capped = metrics_of(report, nullptr);
+  CHECK(capped["cispo_clip_ratio"] == 0.125);
+  CHECK_FALSE(capped.contains("clip_ratio/region_mean"));
+  CHECK_FALSE(capped.contains("clip_ratio/low_mean"));
+}
+
 TEST_CASE("metrics: what a step without masks cannot say is null, never NaN") {
   auto report = known_report();
-  rewards::saliency const saliency;
+  rewards::saliency<> const saliency;
   auto const m = metrics_of(report, &saliency);
   CHECK(m["saliency/masks_trained"] == 0);
   for (char const* const name : {"saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end", "saliency/below_unmasked_ratio", "saliency/re_enabled/mean",

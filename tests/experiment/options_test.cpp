@@ -60,6 +60,11 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
            {"mask-rows", "answer_rows"}, {"mask-lr", "0.012345678901234567"}, {"mask-init", "-0.3"}, {"mask-scale", "auto"}, {"mask-sparsity", "0.2"},
            {"saliency-weight", "auto"}, {"saliency-share", "0.25"}, {"saliency-direction", "as_printed"}, {"no-delimiter", "force"}, {"lr", "3e-5"},
            {"inner-passes", "4"}, {"max-gradient-norm", "0.5"}, {"seed", "18446744073709551615"}, {"threads", "2"}, {"dtype", "bf16"},
+           {"lr-schedule", "cosine"}, {"lr-warmup", "2"}, {"advantage", "gdpo"}, {"loss", "dapo"}, {"ratio", "sequence"}, {"clip-low", "0.1"},
+           {"clip-high", "0.30000000000000004"}, {"clip-delta", "5"}, {"kl", "k1"}, {"beta", "0.04"}, {"entropy-bonus", "0.01"}, {"mask-truncated", "true"},
+           {"dynamic-sampling", "3"}, {"sampler", "greedy"}, {"top-k", "7"}, {"top-p", "0.9"}, {"min-p", "0.05"}, {"length-penalty", "100"},
+           {"overlong-cache", "20"},
+           {"validate-every", "7"}, {"lora-rank", "4"}, {"lora-alpha", "8"}, {"lora-targets", "q_proj,v_proj"}, {"adapter", "peft"}, {"merge", "true"},
            {"activation-mib", "100"}, {"eval-questions", "12"}, {"eval-samples", "3"}, {"checkpoint-every", "4"}, {"out", "o"}})
     set_option(o, name, text);
   CHECK(o.mask.scale == 0);

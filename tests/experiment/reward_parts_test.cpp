@@ -42,7 +42,7 @@ TEST_CASE("make_reward: the options reach the saliency reward wherever it is") {
   o.mask.steps = 7;
   o.saliency_weight = 0.25;
   o.seed = 9;
-  using sum = rewards::weighted_sum<rewards::correct_answer, rewards::saliency, from_seed>;
+  using sum = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>, from_seed>;
   auto reward = make_reward<sum>(o);
   REQUIRE(find_saliency(reward) != nullptr);
   CHECK(find_saliency(reward)->options().steps == 7);
@@ -66,7 +66,7 @@ TEST_CASE("make_reward: the options reach the saliency reward wherever it is") {
 
 TEST_CASE("reward_state: what was settled comes back") {
   experiment_options o;
-  using reward_type = rewards::balanced_sum<counting, rewards::saliency>;
+  using reward_type = rewards::balanced_sum<counting, rewards::saliency<>>;
   auto a = make_reward<reward_type>(o), b = make_reward<reward_type>(o);
   a.settle(0.1234567890123456789);
   a.main().calls = 3;
@@ -85,9 +85,9 @@ TEST_CASE("reward_state: what was settled comes back") {
 
 TEST_CASE("reward_state: the state of another reward is refused") {
   experiment_options o;
-  auto a = make_reward<rewards::balanced_sum<counting, rewards::saliency>>(o);
-  auto other = make_reward<rewards::weighted_sum<rewards::correct_answer, rewards::saliency>>(o);
-  auto fewer = make_reward<rewards::saliency>(o);
+  auto a = make_reward<rewards::balanced_sum<counting, rewards::saliency<>>>(o);
+  auto other = make_reward<rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>>>(o);
+  auto fewer = make_reward<rewards::saliency<>>(o);
   CHECK(contains(complaint([&] { restore_reward(other, reward_state(a), "file"); }), "file: was written with another reward"));
   CHECK(contains(complaint([&] { restore_reward(fewer, reward_state(a), "file"); }), "another reward"));
   CHECK(contains(complaint([&] { restore_reward(fewer, json(3), "file"); }), "another reward"));

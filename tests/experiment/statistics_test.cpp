@@ -3,6 +3,8 @@
 #include "catch.hpp"
 #include "io/scratch.hpp"
 
+#include <set>
+
 using namespace atmanrl;
 
 TEST_CASE("statistics: mean and unbiased deviation of known values") {
@@ -25,7 +27,7 @@ TEST_CASE("statistics: pass@k is 1 - C(n-c, k) / C(n, k)") {
   CHECK(pass_at_k(4, 0, 4) == 0);
   CHECK(pass_at_k(4, 1, 1) == Approx(0.25));
   CHECK(pass_at_k(4, 1, 4) == 1);
-  CHECK(pass_at_k(5, 2, 2) == Approx(1 - 3.0 / 10));    // C(3,2) = 3, C(5,2) = 10
+  CHECK(pass_at_k(5, 2, 2) == Approx(1 - 3.0 / 10));     // C(3,2) = 3, C(5,2) = 10
   CHECK(pass_at_k(10, 3, 5) == Approx(1 - 21.0 / 252));  // C(7,5) = 21, C(10,5) = 252
   CHECK(pass_at_k(4, 3, 2) == 1);
   CHECK_THROWS_AS(pass_at_k(4, 1, 5), usage_error);
@@ -50,4 +52,57 @@ TEST_CASE("statistics: equal values have an interval of no width, no values none
   std::vector<double> const x(7, 0.5);
   CHECK(bootstrap_mean(x, 1) == interval{0.5, 0.5, 0.5});
   CHECK(bootstrap_mean({}, 1) == interval{});
+}
+
+TEST_CASE("statistics: pass@k agrees with counting every choice of k samples") {
+  for (int n = 1; n <= 7; ++n)
+    for (int c = 0; c <= n; ++c)
+      for (int k = 1; k <= n; ++k) {
+        int choices = 0, with_right = 0;
+        for (unsigned set = 0; set < 1u << n; ++set) {
+          if (__builtin_popcount(set) != k) continue;
+          ++choices;
+          with_right += (set & ((1u << c) - 1)) != 0;  // the first c samples are the right ones
+        }
+        CHECK(pass_at_k(n, c, k) == Approx(double(with_right) / choices));
+      }
+}
+
+TEST_CASE("statistics: a paired difference of two unlike questions' values has the interval of the difference") {
+  // The questions differ by 100, the second value is always 1 more: the difference is known exactly.
+  std::vector<double> a, b, ones(40, 1.0);
+  for (int i = 0; i < 40; ++i) {
+    a.push_back(i % 2 * 100);
+    b.push_back(a.back() + 1);
+  }
+  auto const difference = [&](std::span<int const> drawn) {
+    return ratio_of(b, ones, drawn) - ratio_of(a, ones, drawn);
+  };
+  interval const i = bootstrap(40, 7, difference);
+  CHECK(i.value == Approx(1));
+  CHECK(i.low == Approx(1));
+  CHECK(i.high == Approx(1));
+  CHECK(bootstrap_mean(a, 7).high - bootstrap_mean(a, 7).low > 20);
+  CHECK(ratio_of(a, std::vector<double>(40, 0.0), std::vector<int>{1, 2}) == 0);
+}
+
+TEST_CASE("statistics: the bootstrap passes whole questions, as many as there are, the same for every statistic") {
+  std::vector<std::vector<int>> first, second;
+  auto const record = [](std::vector<std::vector<int>>& into) {
+    return [&into](std::span<int const> drawn) {
+      into.emplace_back(drawn.begin(), drawn.end());
+      return 0.0;
+    };
+  };
+  bootstrap(9, 5, record(first), 20);
+  bootstrap(9, 5, record(second), 20);
+  CHECK(first == second);
+  REQUIRE(first.size() == 21);
+  CHECK(first[0] == std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8});  // the sample itself
+  std::set<int> seen;
+  for (auto const& drawn : first) {
+    CHECK(drawn.size() == 9);
+    seen.insert(drawn.begin(), drawn.end());
+  }
+  CHECK(seen.size() == 9);
 }

@@ -259,6 +259,49 @@ TEST_CASE("inspect grpo: a narrow clip cuts off the tokens whose ratio has left 
   CHECK(losses()[1] == Approx(0.5 * std::exp(-0.1)).epsilon(1e-5));
 }
 
+TEST_CASE("inspect grpo: every loss and advantage by name, a KL term and masked completions") {
+  auto const p =
+      numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,4,6"})["logprobs"]);
+  auto const q =
+      numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,5"})["logprobs"]).front();
+  json const request{{"model", model_fixture("tied")},
+                     {"groups",
+                      {{{"prompt_ids", {3}},
+                        {"completions",
+                         {{{"ids", {4, 6}}, {"logprobs", {p[0] - 0.1, p[1]}}, {"reference_logprobs", {p[0] - 0.5, p[1]}}, {"reward", 1}},
+                          {{"ids", {5}}, {"logprobs", {q + 0.1}}, {"reference_logprobs", {q}}, {"reward", 0}, {"truncated", true}}}}}}}};
+  auto const with = [&](std::initializer_list<std::pair<char const*, json>> fields) {
+    json r = request;
+    for (auto const& [key, value] : fields) r[key] = value;
+    return inspect_json({"grpo"}, r.dump());
+  };
+  double const up = std::exp(0.1), down = std::exp(-0.1), a = 0.5;
+  auto const loss = [&](std::initializer_list<std::pair<char const*, json>> fields) { return with(fields)["loss"].get<double>(); };
+  CHECK(loss({{"loss", "grpo"}}) == Approx((-a * (up + 1) / 2 + a * down) / 2).epsilon(1e-4));
+  for (char const* const name : {"bnpo", "dapo"}) CHECK(loss({{"loss", name}}) == Approx((-a * (up + 1) + a * down) / 3).epsilon(1e-4));
+  CHECK(loss({{"loss", "dr_grpo"}, {"max_tokens", 5}}) == Approx((-a * (up + 1) + a * down) / 10).epsilon(1e-4));
+  CHECK(loss({{"loss", "gspo"}}) == Approx((-a * 1.0004 + a * 0.9997) / 2).epsilon(1e-4));
+  CHECK(loss({{"loss", "cispo"}}) == Approx((-a * (up * p[0] + p[1]) + a * down * q) / 3).epsilon(1e-4));
+  CHECK(loss({{"loss", "two_sided"}}) == Approx((-a * (up + 1) / 2 + a * down) / 2).epsilon(1e-4));
+  CHECK(loss({{"ratio", "sequence"}, {"clip", 0.01}}) == Approx((-a * 1.01 + a * 0.99) / 2).epsilon(1e-4));
+  CHECK(loss({{"loss", "dapo"}, {"mask_truncated", true}}) == Approx(-a * (up + 1) / 2).epsilon(1e-4));
+  auto const kl = with({{"beta", 0.1}});
+  CHECK(kl["kl"].get<double>() == Approx((std::exp(-0.5) + 0.5 - 1) / 3).epsilon(1e-4));
+  CHECK(kl["loss"].get<double>() == Approx(loss({}) + 0.1 * (std::exp(-0.5) + 0.5 - 1) / 4).epsilon(1e-4));
+  CHECK(with({{"beta", 0.1}, {"kl", "k1"}})["kl"].get<double>() == Approx(0.5 / 3).epsilon(1e-4));
+  for (char const* const name : {"group_normalized", "batch_normalized", "gdpo"})
+    CHECK(numbers(with({{"advantage", name}})["advantages"]).front() == Approx(std::sqrt(0.5)).epsilon(1e-3));
+  CHECK(numbers(with({{"advantage", "leave_one_out"}})["advantages"]) == std::vector<double>{1, -1});
+  json parts = request;
+  for (json& c : parts["groups"][0]["completions"]) c.erase("reward");
+  parts["groups"][0]["completions"][0]["reward_parts"] = {1, 0};
+  parts["groups"][0]["completions"][1]["reward_parts"] = {0, 4};
+  parts["reward_weights"] = {1, 0.5};
+  CHECK(numbers(inspect_json({"grpo"}, parts.dump())["advantages"]) == std::vector<double>{-0.5, 0.5});
+  parts["advantage"] = "gdpo";
+  CHECK(numbers(inspect_json({"grpo"}, parts.dump())["advantages"]).front() > 0);
+}
+
 TEST_CASE("inspect grpo: rollouts straight from generate have ratios of exactly 1") {
   std::string const model = model_fixture("untied");
   json completions = json::array();

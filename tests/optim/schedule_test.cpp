@@ -38,3 +38,16 @@ TEST_CASE("schedules: a warm-up that is as long as the run ends in no division b
   CHECK(schedules::cosine{.warmup = 5}(5, 5) == 1);
   CHECK(schedules::linear{.warmup = 9}(4, 5) == Approx(5.0 / 9));
 }
+
+TEST_CASE("schedules::any: it holds anybody's schedule, and names the built-in ones") {
+  struct halving {
+    double operator()(std::uint64_t step, std::uint64_t) const { return 1.0 / double(1 + step); }
+  };
+  CHECK(schedules::any(halving{})(3, 0) == 0.25);
+  CHECK(schedules::any()(3, 0) == 1);
+  CHECK(schedules::by_name("linear", 2)(0, 10) == 0.5);
+  CHECK(schedules::by_name("cosine")(10, 10) == Approx(0).margin(1e-12));
+  CHECK(schedules::by_name("constant", 4)(0, 10) == 0.25);
+  CHECK(schedules::by_name("constant", 4)(4, 10) == 1);
+  CHECK_THROWS_WITH(schedules::by_name("step"), ATMANRL_CONTAINS("\"step\"") && ATMANRL_CONTAINS("constant, linear, cosine"));
+}

@@ -15,7 +15,7 @@ using namespace atmanrl_test;
 namespace {
 
 using cpu_model = llama<cpu_backend, float>;
-using outcome_and_saliency = rewards::balanced_sum<rewards::correct_answer, rewards::saliency>;
+using outcome_and_saliency = rewards::balanced_sum<rewards::correct_answer, rewards::saliency<>>;
 
 mask_options quick_masks() {
   mask_options o = mask_options::recommended();

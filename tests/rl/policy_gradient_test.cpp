@@ -1,7 +1,8 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/generate.hpp>
-#include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
+#include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 
 #include "catch.hpp"
@@ -123,6 +124,103 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss") {
     };
     double const slope = (loss_at(h) - loss_at(-h)) / (2 * h);
     CHECK(weighted_sum(gradient, direction) == Approx(slope).epsilon(3e-3));
+  }
+}
+
+TEST_CASE("policy gradient: every loss with a KL term, an entropy bonus and masked rollouts gives one gradient for any split, bnpo excepted") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
+  auto frozen = random_model<reference_backend, double>(backend, pg_config(), 5, 0.7);
+  sampled s(model, 0.8);
+  s.rollouts[1].masked = s.rollouts[6].masked = true;
+  auto const reference = reference_log_probs(frozen, std::span<training_rollout const>(s.rollouts), 0.8);
+  for (std::size_t i = 0; i < s.rollouts.size(); ++i) s.rollouts[i].reference_log_p = reference[i];
+  auto const moved = random_parameters(model.config(), 4, 0.72);  // ratios away from 1
+  set_parameters(model, moved);
+  trainable_policy policy(model, adamw_options{});
+  std::span<training_rollout const> const all(s.rollouts);
+  for (auto const name : losses::names) {
+    CAPTURE(name);
+    auto const loss = losses::add_kl(losses::by_name(name), "k3", 0.1);
+    policy_gradient_options options{.temperature = 0.8, .row_budget = 100000, .max_tokens = 20, .entropy_bonus = 0.05};
+    policy_gradient_report whole, part;
+    auto const expected = gradient_of(policy, all, loss, options, &whole);
+    CHECK(whole.ratio_max > 1.01);
+    CHECK(whole.kl.value() > 0);
+    CHECK(whole.entropy.value() > 0);
+    CHECK(whole.loss == Approx(whole.policy_loss - 0.05 * whole.entropy.value()));
+    CHECK(whole.log_p[1].empty());
+    for (int const micro_batch : {1, 2, 3, 5}) {
+      options.micro_batch = micro_batch;
+      double const difference = relative_difference(gradient_of(policy, all, loss, options, &part), expected);
+      if (name == "bnpo") {
+        CHECK(difference > 1e-3);
+      } else {
+        CHECK(difference < 1e-12);
+        CHECK(part.loss == Approx(whole.loss));
+      }
+    }
+  }
+}
+
+TEST_CASE("policy gradient: with a KL term and an entropy bonus it is the derivative of the reported loss") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
+  auto frozen = random_model<reference_backend, double>(backend, pg_config(), 5, 0.7);
+  sampled s(model, 0.8);
+  auto const reference = reference_log_probs(frozen, std::span<training_rollout const>(s.rollouts), 0.8);
+  for (std::size_t i = 0; i < s.rollouts.size(); ++i) s.rollouts[i].reference_log_p = reference[i];
+  trainable_policy policy(model, adamw_options{});
+  std::span<training_rollout const> const all(s.rollouts);
+  policy_gradient_options const options{.temperature = 0.8, .entropy_bonus = 0.3};
+  auto const flat = random_parameters(model.config(), 4, 0.7);
+  for (auto const& loss : {losses::add_kl(losses::dapo{}, "k3", 0.5), losses::add_kl(losses::grpo{}, "k2", 0.5)}) {
+    set_parameters(model, flat);
+    auto const gradient = gradient_of(policy, all, loss, options);
+    for (unsigned const seed : {1u, 2u, 3u}) {
+      auto const direction = random_values(index_t(flat.size()), 90 + seed, 0.1);
+      double const h = 1e-3;
+      auto const loss_at = [&](double step) {
+        auto moved = flat;
+        for (std::size_t i = 0; i < flat.size(); ++i) moved[i] += step * direction[i];
+        set_parameters(model, moved);
+        return add_policy_gradient(policy, all, loss, options).loss;
+      };
+      CHECK(weighted_sum(gradient, direction) == Approx((loss_at(h) - loss_at(-h)) / (2 * h)).epsilon(3e-3));
+    }
+  }
+}
+
+TEST_CASE("policy gradient: masked rollouts leave no trace, and a step of nothing else has no gradient") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
+  sampled s(model, 1);
+  trainable_policy policy(model, adamw_options{});
+  auto rollouts = s.rollouts;
+  rollouts[4].masked = true;
+  auto const masked = gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {});
+  rollouts.erase(rollouts.begin() + 4);
+  CHECK(relative_difference(masked, gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {})) < 1e-12);
+  for (auto& r : rollouts) r.masked = true;
+  policy_gradient_report report;
+  auto const none = gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {}, &report);
+  CHECK(std::all_of(none.begin(), none.end(), [](double x) { return x == 0; }));
+  CHECK(report.loss == 0);
+  CHECK(report.ratio_mean == 1);
+}
+
+TEST_CASE("reference: a model is its own reference to the last bit, in any batches") {
+  cpu_backend backend;
+  auto model = random_model<cpu_backend, float>(backend, pg_config(), 4, 0.7);
+  sampled s(model, 0.9);
+  s.rollouts[3].masked = true;
+  for (int const micro_batch : {0, 1, 4}) {
+    auto const log_p = reference_log_probs(model, std::span<training_rollout const>(s.rollouts), 0.9, {.micro_batch = micro_batch});
+    for (std::size_t i = 0; i < log_p.size(); ++i) {
+      if (i == 5) continue;  // not sampled
+      if (i == 3) CHECK(log_p[i].empty());
+      else CHECK(std::equal(log_p[i].begin(), log_p[i].end(), s.rollouts[i].old_log_p.begin(), s.rollouts[i].old_log_p.end()));
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/sft.hpp>
+#include <atmanrl/tasks/arithmetic.hpp>
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
@@ -259,4 +260,81 @@ TEST_CASE("examples and options that cannot be used are refused") {
   CHECK_THROWS_AS(trainer.step(std::vector<sft_example>{{{1}, {20}}}), usage_error);
   CHECK_THROWS_AS((sft_trainer(model, sft_options{.steps = 0})), usage_error);
   CHECK_THROWS_AS((sft_trainer(model, sft_options{.micro_batches = 0})), usage_error);
+}
+
+TEST_CASE("a bound on rows per pass changes neither loss nor gradient") {
+  reference_backend backend;
+  auto a = small_model<reference_backend, double>(backend), b = small_model<reference_backend, double>(backend);
+  sft_options bounded = plain();
+  bounded.row_budget = 8;
+  sft_trainer whole(a, plain()), parts(b, bounded);
+  sft_report const x = whole.step(examples()), y = parts.step(examples());
+  CHECK(y.loss == Approx(x.loss).epsilon(1e-12));
+  CHECK(y.rows == x.rows);
+  CHECK(relative_difference(host<reference_backend, double>(parts.gradient()),
+                            host<reference_backend, double>(whole.gradient())) < 1e-12);
+}
+
+TEST_CASE("the evaluation loss is that of a step, and changes nothing") {
+  reference_backend backend;
+  auto model = small_model<reference_backend, double>(backend);
+  sft_options options = plain();
+  options.batch_size = 2;
+  sft_trainer trainer(model, options);
+  auto const before = host<reference_backend, double>(trainer.master_weights());
+  double const loss = trainer.evaluate(examples());
+  CHECK(host<reference_backend, double>(trainer.master_weights()) == before);
+  CHECK(trainer.step(examples()).loss == Approx(loss).epsilon(1e-12));
+  CHECK(trainer.evaluate(examples()) < loss);
+  CHECK_THROWS_AS(trainer.evaluate(std::vector<sft_example>{}), usage_error);
+}
+
+TEST_CASE("a list is gone through once per epoch, in an order drawn by the seed") {
+  reference_backend backend;
+  auto const all = examples();
+  CHECK(sft_steps(all.size(), 1, 2) == 10);
+  CHECK(sft_steps(7, 2, 1) == 4);
+  CHECK(sft_steps(7, 2, 0.5) == 2);
+  CHECK_THROWS_AS(sft_steps(0, 2, 1), usage_error);
+  auto const tokens_of_run = [&](std::uint64_t seed) {
+    auto model = small_model<reference_backend, float>(backend);
+    sft_trainer trainer(model, {.steps = 10, .batch_size = 1});
+    std::vector<index_t> rows;
+    trainer.run(std::span<sft_example const>(all), seed, [&](sft_report const& r) { rows.push_back(r.rows); });
+    return rows;
+  };
+  auto const one = tokens_of_run(1);
+  std::vector<index_t> expected, first(one.begin(), one.begin() + 5), second(one.begin() + 5, one.end());
+  for (sft_example const& e : all) expected.push_back(e.rows());
+  std::ranges::sort(expected);
+  std::ranges::sort(first);
+  std::ranges::sort(second);
+  CHECK(first == expected);
+  CHECK(second == expected);
+  CHECK(tokens_of_run(1) == one);
+  CHECK(tokens_of_run(2) != one);
+}
+
+TEST_CASE("examples of a task: prompt, reference solution, end token of the chat format") {
+  byte_bpe const words(arithmetic_text::vocabulary());
+  arithmetic const task;
+  task_item const item = task.training_item(0, 0);
+  CHECK(answer_end_id(words, chat_format::plain) == words.eos());
+  sft_example const e = make_sft_example(task, item, words, words.eos());
+  CHECK(e.prompt == task.prompt(item, words));
+  CHECK(e.completion.back() == words.eos());
+  CHECK(words.decode(std::span(e.completion).first(e.completion.size() - 1)) == " " + item.solution);
+  CHECK(e.rows() == index_t(e.prompt.size() + e.completion.size()) - 1);
+  task_item without = item;
+  without.solution.clear();
+  CHECK_THROWS_AS(make_sft_example(task, without, words, words.eos()), usage_error);
+
+  byte_bpe_spec spec = arithmetic_text::vocabulary();
+  for (char const* const name : {"<|im_start|>", "<|im_end|>"}) {
+    spec.tokens.emplace_back(name);
+    spec.kinds.push_back(token_kind::special);
+  }
+  byte_bpe const chatml(spec);
+  CHECK(answer_end_id(chatml, chat_format::chatml) == chatml.token_id("<|im_end|>"));
+  CHECK_THROWS_AS(answer_end_id(words, chat_format::llama3), usage_error);
 }

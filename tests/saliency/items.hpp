@@ -37,13 +37,19 @@ template <class T>
 struct full_path {
   T ce{};
   std::vector<double> gradient;  ///< of the mean cross-entropy, summed over key-value heads
+  std::vector<T> logits;         ///< (answer tokens, vocabulary)
 
   full_path(llama<reference_backend, T>& model, owned_item const& item, mask_shape shape, mask_rows rows, double scale,
-            std::vector<T> const& values, bool last_row_too = false) {
+            std::vector<T> const& values, bool last_row_too = false)
+      : full_path(model, item, options_of(shape, rows, scale), values, last_row_too) {}
+
+  full_path(llama<reference_backend, T>& model, owned_item const& item, mask_options const& o, std::vector<T> const& values,
+            bool last_row_too = false) {
     auto& backend = model.backend();
     std::vector<int> ids = item.all();
-    mask_extent extent = extent_of(item, shape, rows, last_row_too);
-    attention::learned_mask<reference_backend> const policy(backend, shape, std::span(&extent, 1), float(scale));
+    mask_edit const edit = make_mask_edit(model, o);
+    mask_extent extent = extent_of(item, o.shape, o.rows, last_row_too, edit.copies());
+    attention::learned_mask<reference_backend> const policy(backend, o.shape, std::span(&extent, 1), edit);
     kv_cache<reference_backend, T> cache(backend, model.config(), index_t(ids.size()));
     forward_pass<reference_backend, T> pass(backend);
     ragged_batch batch;
@@ -53,6 +59,11 @@ struct full_path {
     model.forward(cache, batch, pass, gradient_mode::activations, policy, at);
     std::vector<scored_token> scored;
     for (std::size_t t = ids.size() - item.answer.size(); t < ids.size(); ++t) scored.push_back({int(t) - 1, ids[t]});
+    std::vector<int> rows;
+    for (scored_token const& s : scored) rows.push_back(s.row);
+    tensor<reference_backend, T, 2> z(backend, {0, 0});
+    model.logits(pass, rows, z);
+    logits = z.to_host();
     model.log_probs(pass, scored);
     for (T const x : pass.log_p()) ce -= x / real_t<T>(item.answer.size());
     if constexpr (std::is_same_v<T, double>) {
@@ -65,9 +76,17 @@ struct full_path {
     }
   }
 
-  static mask_extent extent_of(owned_item const& item, mask_shape shape, mask_rows rows, bool last_row_too = false) {
+  static mask_options options_of(mask_shape shape, mask_rows rows, double scale) {
+    mask_options o;
+    o.shape = shape;
+    o.rows = rows;
+    o.scale = scale;
+    return o;
+  }
+
+  static mask_extent extent_of(owned_item const& item, mask_shape shape, mask_rows rows, bool last_row_too = false, int copies = 1) {
     int const begin = int(item.prompt.size()), end = begin + int(item.cot.size());
-    return make_mask_extent(shape, rows, begin, end, int(item.all().size()) + (last_row_too ? 1 : 0), 0);
+    return make_mask_extent(shape, rows, begin, end, int(item.all().size()) + (last_row_too ? 1 : 0), 0, copies);
   }
 };
 

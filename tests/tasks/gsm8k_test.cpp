@@ -196,3 +196,59 @@ TEST_CASE("the real files hold 7473 and 1319 readable items", "[data]") {
     }
   CHECK(commas == 93);
 }
+
+TEST_CASE("the published wordings of GSM8K: exact texts, with the eight examples in front") {
+  gsm8k const cot(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::chain_of_thought});
+  task_item const item{"x", "How many?", "36000", ""};
+  auto const text = [&](gsm8k const& task) {
+    auto const ids = task.prompt(item, words);
+    CHECK(ids.front() == words.bos());
+    return words.decode(std::span(ids).subspan(1));
+  };
+  std::string const all = text(cot);
+  CHECK(
+      all.starts_with("Q: There are 15 trees in the grove. Grove workers will plant trees in the grove today. After "
+                      "they are done, there "
+                      "will be 21 trees. How many trees did the grove workers plant today?\nA: There are 15 trees "
+                      "originally. Then there "
+                      "were 21 trees after some more were planted. So there must have been 21 - 15 = 6. The answer is "
+                      "6.\n\nQ: If there"));
+  CHECK(all.ends_with("So she has 23 - 15 dollars left. 23 - 15 is 8. The answer is 8.\n\nQ: How many?\nA:"));
+  CHECK(cot.shots().size() == 8);
+  CHECK(cot.training_size() == 5);
+  CHECK(cot.delimiter() == "The answer is");
+
+  gsm8k const llama(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::llama, .few_shot = 1});
+  CHECK(text(llama) ==
+        "Given the following problem, reason and give a final answer to the problem.\nProblem: There are 15 trees in "
+        "the grove. Grove workers "
+        "will plant trees in the grove today. After they are done, there will be 21 trees. How many trees did the "
+        "grove workers plant today?\n"
+        "Your response should end with \"The final answer is [answer]\" where [answer] is the response to the "
+        "problem.\nThere are 15 trees "
+        "originally. Then there were 21 trees after some more were planted. So there must have been 21 - 15 = 6. The "
+        "final answer is 6\n\n"
+        "Given the following problem, reason and give a final answer to the problem.\nProblem: How many?\nYour "
+        "response should end with \"The "
+        "final answer is [answer]\" where [answer] is the response to the problem.\n");
+  CHECK_THROWS_AS(gsm8k(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::llama, .few_shot = 9}), usage_error);
+
+  std::map<std::string, task_item> items;
+  for (std::uint64_t i = 0; i < 5; ++i) items[cot.training_item(3, i).id] = cot.training_item(3, i);
+  CHECK(items["gsm8k-train-3"].solution ==
+        "There are 40*45 = 1800 seats.\nThey bring 1800*20 = $36,000. The answer is 36000.");
+  CHECK(words.decode(llama.completion(item, words)).empty());  // no space: the prompt ends with a line break
+}
+
+TEST_CASE("the published wordings are graded behind their own phrases") {
+  gsm8k const cot(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::chain_of_thought});
+  gsm8k const llama(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::llama});
+  task_item const item{"x", "?", "8", ""};
+  CHECK(cot.grade(item, " 23 - 15 is 8. The answer is 8.").correct_strict);
+  CHECK_FALSE(cot.grade(item, " #### 8").correct_strict);
+  CHECK(cot.grade(item, " It is 8.\n\nQ: Another has 3?\nA: The answer is 3.").correct_flexible);
+  CHECK_FALSE(cot.grade(item, " It is 8.\n\nQ: Another has 3?\nA: The answer is 3.").extracted);
+  // The harness reads the last such phrase.
+  CHECK(llama.grade(item, "The final answer is 7, no: The final answer is $8.").correct_strict);
+  CHECK_FALSE(llama.grade(item, "The final answer is 8. The final answer is 7").correct_strict);
+}

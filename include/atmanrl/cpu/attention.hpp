@@ -176,6 +176,11 @@ struct kernels::attention<cpu_backend> {
                         [&](index_t task, float* scratch) {
                           run(blocks.blocks[std::size_t(task / e.kv_heads)], task % e.kv_heads, scratch);
                         });
+    } else if constexpr (!atmanrl::detail::separates_sequences<Params>) {
+      // A parameter may collect from every row: all rows are one thread's, in the plan's order.
+      threads.share_out(e.kv_heads, cpu::worth_threads(e, blocks), floats, [&](index_t kv, float* scratch) {
+        for (cpu::row_block const& block : blocks.blocks) run(block, kv, scratch);
+      });
     } else {
       // A parameter may collect from all rows of a sequence: they are one thread's, in ascending order.
       threads.share_out(index_t(blocks.runs.size() - 1) * e.kv_heads, cpu::worth_threads(e, blocks), floats,

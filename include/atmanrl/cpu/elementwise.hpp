@@ -1,12 +1,13 @@
 #pragma once
 
 /// \file
-/// Bias, scaling and the sum of squares on the CPU.
+/// Bias, scaling, columns of a matrix and the sum of squares on the CPU.
 
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 
+#include <algorithm>
 #include <vector>
 
 namespace atmanrl {
@@ -37,6 +38,14 @@ struct kernels::elementwise<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     threads.split(x.size(), atmanrl::detail::worth_a_thread, [&](index_t first, index_t last) {
       for (index_t i = first; i < last; ++i) x(i) *= factor;
+    });
+  }
+
+  template <class T>
+  static void copy_columns(cpu_threads& threads, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first, index_t count) {
+    atmanrl::detail::computes_in_float<T>();
+    threads.split(to.extent(0), atmanrl::detail::row_grain(count), [&](index_t begin, index_t end) {
+      for (index_t r = begin; r < end; ++r) std::copy_n(from.row(r) + first, count, to.row(r) + to_first);
     });
   }
 

@@ -7,8 +7,10 @@
 #include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/metrics.hpp>
+#include <atmanrl/experiment/observe.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/progress.hpp>
+#include <atmanrl/experiment/report/run_page.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
 #include <atmanrl/experiment/save_model.hpp>
 #include <atmanrl/experiment/table.hpp>
@@ -40,8 +42,9 @@ class experiment {
       p = std::filesystem::absolute(p).lexically_normal();
       if (!p.has_filename()) p = p.parent_path();
     };
-    if (options_.task == "gsm8k") options_.data = gsm8k_folder(options_.data);
-    for (auto* const path : {&options_.model, &options_.data, &options_.out, &options_.resume}) settle(*path);
+    if (options_.task != "arithmetic") options_.data = task_folder(options_.task, options_.data);
+    for (auto* const path : {&options_.model, &options_.data, &options_.adapter, &options_.out, &options_.resume}) settle(*path);
+    if (!options_.adapter.empty()) adopt_adapter();
     if (options_.resume.empty()) {
       check_fresh(options_.out);
     } else {
@@ -90,12 +93,19 @@ class experiment {
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);
+    // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes on.
+    std::optional<Model> reference;
+    if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty()) reference.emplace(Model::load(*backend, *file));
     file.reset();
+    if (!options_.adapter.empty()) model.load_adapters(options_.adapter);
+    else if (options_.lora_rank > 0) model.attach(options_.lora(), options_.seed);
     row_budgets const budgets = budgets_of(config, options_);
     experiment_options adjusted = options_;
     adjusted.mask.row_budget = budgets.masks;
-    grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets), typename Traits::advantage{},
-                 typename Traits::loss{}, typename Traits::sampler{});
+    grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
+                 detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_), detail::make_traits_sampler<Traits>(options_),
+                 schedules::by_name(options_.lr_schedule, std::uint64_t(options_.lr_warmup)));
+    if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty()) create_run_folder(options_);
     else remove_partial_files(options_.out);
 
@@ -116,14 +126,29 @@ class experiment {
 
     auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
     if (after && !after->complete) return stopped(interrupt, trainer.steps(), bar);
-    save_model(options_.out / "model", trainer.policy(), words, options_.model, options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
+    if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
+    if (!model.has_adapters() || options_.merge)
+      save_model(options_.out / "model", trainer.policy(), words, options_.model, options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
     std::string const table = closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
     write_file_atomically(options_.out / "summary.txt", table);
+    write_page(bar);
     bar.clear();
     fmt::print("\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                       {}\n", table,
                format_bytes(peak_process_bytes()), format_bytes(backend->peak_bytes()), format_bytes(estimate.peak()), options_.out.string());
     std::fflush(stdout);
     return 0;
+  }
+
+  /// Rank, alpha and targets are those of the folder.
+  void adopt_adapter() {
+    lora_config const l = read_peft_config(options_.adapter);
+    expects<usage_error>(l.dropout == 0, "--adapter {}: lora_dropout is {}, but training here has none", options_.adapter.string(), l.dropout);
+    expects<usage_error>(options_.lora_rank == 0 || options_.lora() == l,
+                         "--adapter {} has rank {}, alpha {} and targets {}: --lora-rank, --lora-alpha and --lora-targets must not say something else",
+                         options_.adapter.string(), l.rank, l.alpha, lora_targets_text(l.targets));
+    options_.lora_rank = int(l.rank);
+    options_.lora_alpha = l.alpha;
+    options_.lora_targets = l.targets;
   }
 
   grpo_options trainer_options(row_budgets const& budgets) const {
@@ -135,7 +160,11 @@ class experiment {
             .micro_batch = 0,
             .row_budget = budgets.update,
             .optimizer = {.learning_rate = options_.learning_rate},
+            .total_steps = std::uint64_t(options_.steps),
             .max_gradient_norm = options_.max_gradient_norm,
+            .entropy_bonus = options_.entropy_bonus,
+            .mask_truncated_completions = options_.mask_truncated,
+            .dynamic_sampling_rounds = options_.dynamic_sampling,
             .no_delimiter = options_.no_delimiter,
             .seed = options_.seed};
   }
@@ -165,6 +194,9 @@ class experiment {
     fmt::print("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n", options_.model.string(), c.layers,
                c.hidden, double(layout.size()) / 1e6, options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps,
                options_.prompts_per_step, options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
+    if (options_.lora_rank > 0)
+      fmt::print("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank, lora_targets_text(options_.lora_targets),
+                 double(parameter_layout(c, options_.lora()).size()) / 1e6);
     fmt::print("memory, at most: {} = weights {} + optimizer {} + the largest of sampling {}, masks {}, update {}\n", format_bytes(m.peak()),
                format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.sampling), format_bytes(m.saliency), format_bytes(m.update));
     if (c.stop_ids.empty()) fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
@@ -188,7 +220,7 @@ class experiment {
     e.on_progress = [&](int done, int all, index_t tokens) {
       bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
     };
-    evaluation found = evaluate(model, words, task, e, typename Traits::sampler{});
+    evaluation found = evaluate(model, words, task, e, detail::make_traits_sampler<Traits>(options_));
     if (found.complete) {
       save_evaluation(path, found);
       double const seconds = bar.elapsed();
@@ -208,6 +240,9 @@ class experiment {
     trainer.on_sampling = [&](int done, int all, index_t tokens) {
       bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
+    experiment_options within_memory = options_;
+    within_memory.mask.row_budget = budgets_of(trainer.model().config(), options_).masks;
+    auto observer = detail::make_observer<Traits>(within_memory);
     std::uint64_t saved = trainer.steps();
     auto const save = [&] {
       if (saved == trainer.steps() || options_.checkpoint_every == 0) return;
@@ -216,7 +251,7 @@ class experiment {
     };
     while (trainer.steps() < std::uint64_t(options_.steps) && !interrupt.caught()) {
       try {
-        write_step(trainer, step(trainer), words, files, bar);
+        write_step(trainer, step(trainer), observer, words, files, bar);
       } catch (numeric_error const&) {
         // An inner pass that fails after another one has changed the weights leaves nothing that is worth saving.
         if (trainer.policy().optimizer().steps() == trainer.steps() * std::uint64_t(options_.inner_passes)) save();
@@ -240,10 +275,12 @@ class experiment {
     }
   }
 
-  template <class Trainer>
-  void write_step(Trainer& trainer, grpo_step_report const& report, tokenizer const& words, run_files& files, progress& bar) {
+  template <class Trainer, class ObserverT>
+  void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer const& words, run_files& files, progress& bar) {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
-    ordered_json const metrics = metrics_of(report, find_saliency(trainer.reward()));
+    ordered_json metrics = metrics_of(report, find_saliency(trainer.reward()));
+    for (observation const& o : detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); }))
+      metrics[o.name] = o.value;
     for_each_completion(report, words, [&](ordered_json const& line) { files.completions.append(line); });
     files.metrics.append(metrics);
 
@@ -272,7 +309,17 @@ class experiment {
                                         report.seconds.sampling + report.seconds.reward + report.seconds.update));
   }
 
+  /// A page that cannot be written costs no run its result.
+  void write_page(progress& bar) const {
+    try {
+      write_run_page(options_.out);
+    } catch (std::exception const& e) {
+      bar.say(fmt::format("report.html was not written: {}", e.what()));
+    }
+  }
+
   int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const {
+    write_page(bar);
     bool const lost = steps > 0 && options_.checkpoint_every == 0;
     bar.say(fmt::format("stopped after {} of {} steps; {} --resume {}", steps, options_.steps,
                         lost ? "nothing was saved (--checkpoint-every 0), start again with" : "continue with", options_.out.string()));

@@ -16,13 +16,14 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <utility>
 
 namespace atmanrl {
 
 /// Bytes.
 struct memory_estimate {
-  std::size_t weights = 0;    ///< as the backend keeps them
-  std::size_t optimizer = 0;  ///< master weights, gradient, two moments
+  std::size_t weights = 0;    ///< as the backend keeps them, adapters included
+  std::size_t optimizer = 0;  ///< master weights, gradient, two moments of what is trained
   std::size_t sampling = 0;   ///< keys and values, prefill, logits
   std::size_t saliency = 0;   ///< keys and values, activations of one packed batch, masks
   std::size_t update = 0;     ///< keys and values, activations of one micro-batch
@@ -93,7 +94,30 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     m.weights += real * std::size_t(2 * c.hidden);
   }
   m.weights += real * std::size_t(c.hidden);
-  m.optimizer = 4 * real * std::size_t(parameter_layout(c).size());
+  index_t lora_floats = 0;  // per row, of the adapters' products
+  if (o.lora_rank > 0) {
+    // The adapters of a fused matrix are packed together: A stacked, B block-diagonal.
+    using enum lora_target;
+    for (auto const& [first, last] : {std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj}, std::pair{gate_proj, up_proj},
+                                      std::pair{down_proj, down_proj}}) {
+      index_t outputs = 0, inputs = 0, rank = 0, largest = 0;
+      for (int t = int(first); t <= int(last); ++t) {
+        lora_matrix const each = lora_matrix_of(c, lora_target(t));
+        if (o.lora().has(lora_target(t))) {
+          rank += o.lora_rank;
+          if (first != last) largest = std::max(largest, each.outputs);
+        }
+        outputs += each.outputs;
+        inputs = each.inputs;
+      }
+      if (rank == 0) continue;
+      m.weights += real * std::size_t(c.layers) * std::size_t(kernels::matmul<B>::template storage_size<float>(rank, inputs) +
+                                                              kernels::matmul<B>::template storage_size<float>(outputs, rank));
+      lora_floats = std::max(lora_floats, 3 * rank + largest);
+    }
+  }
+  if (o.beta > 0 && o.lora_rank == 0) m.weights *= 2;  // the reference model
+  m.optimizer = 4 * real * std::size_t((o.lora_rank > 0 ? parameter_layout(c, o.lora()) : parameter_layout(c)).size());
 
   detail::row_floats const f = floats_per_row(c);
   auto const floats = [](index_t rows, index_t each) { return real * std::size_t(rows) * std::size_t(each); };
@@ -118,7 +142,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
                floats(masked * entries, 6 + c.kv_heads) + detail::head_scratch_bytes();
 
   index_t const rows = std::min(budget.update, prompts + rollouts * completion);
-  m.update = floats(rows, f.kept + f.cache + f.head) + detail::head_scratch_bytes();
+  m.update = floats(rows, f.kept + f.cache + f.head + lora_floats) + detail::head_scratch_bytes();
   return m;
 }
 

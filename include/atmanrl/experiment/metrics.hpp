@@ -90,7 +90,7 @@ inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollout
   m["entropy"] = mean_of(entropy);
 }
 
-inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts, rewards::saliency const* saliency) {
+inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts, rewards::saliency<> const* saliency) {
   std::vector<double> unmasked, start, end, re_enabled, as_printed;
   double restored = 0;
   rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
@@ -122,8 +122,8 @@ inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts,
 }
 
 inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) {
-  ordered_json loss = ordered_json::array(), low = loss, mean = loss, high = loss, clip = loss;
-  std::vector<double> losses, clips;
+  ordered_json loss = ordered_json::array(), low = loss, mean = loss, high = loss, clip = loss, kl = loss;
+  std::vector<double> losses, policy_losses, clips, clips_low, clips_high, kls;
   double smallest = report.passes.front().ratio_min, largest = report.passes.front().ratio_max, ratios = 0;
   for (policy_gradient_report const& p : report.passes) {
     loss.push_back(p.loss);
@@ -132,7 +132,14 @@ inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) 
     high.push_back(p.ratio_max);
     clip.push_back(p.clip_share);
     losses.push_back(p.loss);
+    policy_losses.push_back(p.policy_loss);
     clips.push_back(p.clip_share);
+    clips_low.push_back(p.clip_low);
+    clips_high.push_back(p.clip_high);
+    if (p.kl) {
+      kls.push_back(*p.kl);
+      kl.push_back(*p.kl);
+    }
     smallest = std::min(smallest, p.ratio_min);
     largest = std::max(largest, p.ratio_max);
     ratios += p.ratio_mean / double(report.passes.size());
@@ -141,17 +148,26 @@ inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) 
   m["ratio/min"] = smallest;
   m["ratio/mean"] = ratios;
   m["ratio/max"] = largest;
-  m["clip_ratio/region_mean"] = mean_of(clips);
+  bool const in_a_range = report.passes.front().clip_metric == "clip_ratio/region_mean";
+  m[report.passes.front().clip_metric] = mean_of(clips);
+  if (in_a_range) {
+    m["clip_ratio/low_mean"] = mean_of(clips_low);
+    m["clip_ratio/high_mean"] = mean_of(clips_high);
+  }
+  m["kl"] = mean_or_null(kls);
+  if (report.passes.front().entropy) m["policy_loss"] = mean_of(policy_losses);
+  m["replaced_groups"] = report.replaced_groups;
   m["grad_norm"] = mean_of(report.gradient_norms);
   m["learning_rate"] = report.learning_rate;
   m["passes"] = {{"loss", loss}, {"ratio_min", low}, {"ratio_mean", mean}, {"ratio_max", high}, {"clip_ratio", clip}, {"grad_norm", report.gradient_norms}};
+  if (!kls.empty()) m["passes"]["kl"] = kl;
 }
 
 }  // namespace detail
 
 /// The step's line of metrics.jsonl.
 /// \param saliency  the saliency reward in use, or nullptr
-inline ordered_json metrics_of(grpo_step_report const& report, rewards::saliency const* saliency) {
+inline ordered_json metrics_of(grpo_step_report const& report, rewards::saliency<> const* saliency) {
   expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(), "metrics of a step without rollouts or passes");
   ordered_json m;
   m["step"] = report.rollouts.step;

@@ -7,9 +7,11 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -22,8 +24,19 @@ struct zero_is_auto {
   double* value;
 };
 
+/// A text that is one of a list of names.
+struct one_of {
+  std::string* value;
+  std::span<std::string_view const> names;
+};
+
 template <class E>
 struct named_values;
+template <>
+struct named_values<losses::ratio_level> {
+  static constexpr std::array all{std::pair{losses::ratio_level::token, "token"}, std::pair{losses::ratio_level::sequence, "sequence"},
+                                  std::pair{losses::ratio_level::sequence_mean, "sequence_mean"}};
+};
 template <>
 struct named_values<experiment_preset> {
   static constexpr std::array all{std::pair{experiment_preset::demo, "demo"}, std::pair{experiment_preset::paper, "paper"}};
@@ -50,7 +63,7 @@ struct named_values<no_delimiter_policy> {
   static constexpr std::array all{std::pair{no_delimiter_policy::skip, "skip"}, std::pair{no_delimiter_policy::force, "force"}};
 };
 
-inline constexpr std::array<char const*, 2> task_names{"arithmetic", "gsm8k"};
+inline constexpr std::array<char const*, 3> task_names{"arithmetic", "gsm8k", "mmlu"};
 
 template <class N>
 void read_number(std::string_view name, std::string_view text, N& out, char const* kind) {
@@ -91,6 +104,19 @@ inline void read_option(std::string_view name, std::string_view text, std::strin
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(task_names, ", "));
   out = text;
 }
+inline void read_option(std::string_view name, std::string_view text, one_of out) {
+  bool const known = std::find(out.names.begin(), out.names.end(), text) != out.names.end();
+  expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(out.names, ", "));
+  *out.value = text;
+}
+inline void read_option(std::string_view name, std::string_view text, std::vector<lora_target>& out) {
+  out = parse_lora_targets(text, fmt::format("--{}", name));
+}
+inline void read_option(std::string_view name, std::string_view text, bool& out) {
+  // An option that is named without a value is switched on.
+  expects<usage_error>(text.empty() || text == "true" || text == "false", "--{} is \"{}\", it must be true or false", name, text);
+  out = text != "false";
+}
 template <class E>
   requires std::is_enum_v<E>
 void read_option(std::string_view name, std::string_view text, E& out) {
@@ -104,6 +130,14 @@ void read_option(std::string_view name, std::string_view text, E& out) {
   }
   fail<usage_error>("--{} is \"{}\", it must be one of {}", name, text, names);
 }
+template <class E>
+  requires std::is_enum_v<E>
+void read_option(std::string_view name, std::string_view text, std::optional<E>& out) {
+  if (text == "auto") return out.reset();
+  E value{};
+  read_option(name, text, value);
+  out = value;
+}
 
 inline json option_json(int x) { return x; }
 inline json option_json(std::uint64_t x) { return x; }
@@ -112,12 +146,20 @@ inline json option_json(std::optional<double> const& x) { return x ? json(*x) : 
 inline json option_json(zero_is_auto x) { return *x.value == 0 ? json("auto") : json(*x.value); }
 inline json option_json(std::filesystem::path const& x) { return x.string(); }
 inline json option_json(std::string const& x) { return x; }
+inline json option_json(one_of x) { return *x.value; }
+inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
+inline json option_json(bool x) { return x; }
 template <class E>
   requires std::is_enum_v<E>
 json option_json(E x) {
   for (auto const& [value, word] : named_values<E>::all)
     if (x == value) return word;
   fail("an option has the unnamed value {}", int(x));
+}
+template <class E>
+  requires std::is_enum_v<E>
+json option_json(std::optional<E> const& x) {
+  return x ? option_json(*x) : json("auto");
 }
 
 }  // namespace detail
@@ -128,8 +170,8 @@ template <class F>
 void for_each_option(experiment_options& o, F&& f) {
   f("preset", o.preset, "demo: settings that were found to work; paper: the printed ones. Other options win over it");
   f("model", o.model, "Hugging Face folder, .gguf or llama2.c .bin");
-  f("task", o.task, "arithmetic (generated problems) or gsm8k");
-  f("data", o.data, "folder with the task's files (train.jsonl and test.jsonl)");
+  f("task", o.task, "arithmetic (generated problems) or gsm8k; mmlu has a program of its own, mmlu_experiment");
+  f("data", o.data, "folder with the task's files (gsm8k: train.jsonl and test.jsonl; mmlu: dev, val and test)");
   f("few-shot", o.few_shot, "worked examples in front of each question");
   f("steps", o.steps, "optimiser steps");
   f("prompts-per-step", o.prompts_per_step, "questions per step");
@@ -150,12 +192,37 @@ void for_each_option(experiment_options& o, F&& f) {
   f("lr", o.learning_rate, "learning rate");
   f("inner-passes", o.inner_passes, "gradient passes over the rollouts of a step");
   f("max-gradient-norm", o.max_gradient_norm, "gradients longer than this are scaled down; 0: never");
+  f("lr-schedule", detail::one_of{&o.lr_schedule, schedules::names}, "of the learning rate: constant, linear or cosine decay");
+  f("lr-warmup", o.lr_warmup, "steps in which the learning rate rises");
+  f("advantage", detail::one_of{&o.advantage, advantages::names}, "mean_centered, group_normalized, batch_normalized, leave_one_out or gdpo");
+  f("loss", detail::one_of{&o.loss, losses::names}, "grpo, bnpo, dr_grpo, dapo, gspo, cispo or two_sided");
+  f("ratio", o.loss_settings.level, "importance ratio of each token, of the sequence, its sequence_mean, or auto: the loss's own");
+  f("clip-low", o.loss_settings.clip_low, "how far below 1 the ratio may go, or auto: the loss's own");
+  f("clip-high", o.loss_settings.clip_high, "how far above 1 the ratio may go (cispo: its cap), or auto: the loss's own");
+  f("clip-delta", o.loss_settings.delta, "bound of the ratio in two_sided, or auto: 4");
+  f("kl", detail::one_of{&o.kl, losses::kl_names}, "estimator of the divergence from the reference model: k1, k2 or k3");
+  f("beta", o.beta, "coefficient of the KL term; 0: no reference model");
+  f("entropy-bonus", o.entropy_bonus, "the mean entropy times this is taken from the loss");
+  f("mask-truncated", o.mask_truncated, "leave completions that the length limit ended out of the loss");
+  f("dynamic-sampling", o.dynamic_sampling, "rounds in which groups of equal rewards are replaced by new ones");
+  f("sampler", detail::one_of{&o.sampler, samplers::names}, "multinomial or greedy");
+  f("top-k", o.cuts.top_k, "sample from the k most probable tokens; 0: from all");
+  f("top-p", o.cuts.top_p, "sample from the smallest set of this probability; 1: from all");
+  f("min-p", o.cuts.min_p, "sample from tokens of at least this share of the largest probability; 0: from all");
+  f("length-penalty", o.length_penalty, "tokens of a chain of thought that cost 1; 0: none");
+  f("overlong-cache", o.overlong_cache, "completions are penalised from this many tokens below max-new-tokens; 0: none");
+  f("lora-rank", o.lora_rank, "rank of low-rank adapters, which alone are trained; 0: all parameters are");
+  f("lora-alpha", o.lora_alpha, "their products are scaled by alpha / rank");
+  f("lora-targets", o.lora_targets, "the matrices that get one: all, or names like q_proj,v_proj");
+  f("adapter", o.adapter, "PEFT folder whose adapters are trained on; it sets the three options above");
+  f("merge", o.merge, "also write the model with the adapters merged in");
   f("seed", o.seed, "of everything that is drawn");
   f("threads", o.threads, "0: as many as the processor runs; results do not depend on it");
   f("dtype", o.dtype, "of the weights: f32 or bf16");
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
   f("eval-samples", o.eval_samples, "completions per evaluation question");
+  f("validate-every", o.validate_every, "steps between measurements of whether the rewarded saliency is causal; 0: none");
   f("checkpoint-every", o.checkpoint_every, "steps between checkpoints; 0: none, and the run cannot be resumed");
   f("out", o.out, "folder for the run's files");
 }
@@ -190,7 +257,7 @@ inline experiment_options options_from_json(json const& from, std::string const&
     expects<file_error>(from.contains(name), "{}: {} is missing", what, name);
     json const& x = from[name];
     ++found;
-    // An empty folder for data is the only empty text that is written.
+    // Only paths that were not given are written as empty texts.
     if (x.is_string() && x.template get_ref<std::string const&>().empty()) return;
     try {
       detail::read_option(name, x.is_string() ? x.template get<std::string>() : x.dump(), value);

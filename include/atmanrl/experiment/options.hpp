@@ -5,8 +5,13 @@
 /// sections 3.2 to 3.4), and `demo`, those that were found to work on small models (docs/method.md).
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/io/lora_config.hpp>
+#include <atmanrl/optim/schedule.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
+#include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
+#include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
 #include <cstdint>
@@ -14,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace atmanrl {
 
@@ -24,7 +30,7 @@ struct experiment_options {
   experiment_preset preset = experiment_preset::demo;  ///< where the other values came from; changes nothing by itself
 
   std::filesystem::path model = "examples/models/tiny";  ///< Hugging Face folder, .gguf or llama2.c .bin
-  std::string task = "arithmetic";                       ///< "arithmetic" or "gsm8k"
+  std::string task = "arithmetic";                       ///< "arithmetic", "gsm8k" or "mmlu"
   std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
   int few_shot = 0;                                      ///< worked examples in front of each question
 
@@ -43,6 +49,27 @@ struct experiment_options {
   double learning_rate = 1e-4;
   int inner_passes = 2;
   double max_gradient_norm = 1;
+  std::string lr_schedule = "constant";  ///< a name of schedules::names; its length is `steps`
+  int lr_warmup = 0;                     ///< steps
+
+  std::string advantage = "mean_centered";     ///< a name of advantages::names
+  std::string loss = "grpo";                   ///< a name of losses::names
+  losses::settings loss_settings;              ///< what is empty is the loss's own
+  std::string kl = "k3";                       ///< a name of losses::kl_names
+  double beta = 0;                             ///< coefficient of the KL term; 0: no reference model
+  double entropy_bonus = 0;
+  bool mask_truncated = false;                 ///< completions cut off at max_new_tokens take no part in the loss
+  int dynamic_sampling = 0;                    ///< rounds in which groups of equal rewards are replaced
+  std::string sampler = "multinomial";         ///< a name of samplers::names
+  samplers::multinomial cuts;                  ///< log-probabilities are those before the cut
+  double length_penalty = 0;                   ///< CoT tokens that cost 1; 0: none
+  double overlong_cache = 0;                   ///< tokens below max_new_tokens at which the penalty begins; 0: none
+
+  int lora_rank = 0;  ///< 0: all parameters are trained
+  double lora_alpha = 16;
+  std::vector<lora_target> lora_targets = all_lora_targets();
+  std::filesystem::path adapter;  ///< PEFT folder that training goes on from; empty: fresh adapters
+  bool merge = false;             ///< also write the model with the adapters merged in
 
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
@@ -51,10 +78,13 @@ struct experiment_options {
 
   int eval_questions = 200;  ///< before and after; 0: no evaluation
   int eval_samples = 4;     ///< completions per question
+  int validate_every = 10;  ///< steps between measurements of whether the rewarded saliency is causal; 0: none
   int checkpoint_every = 10;  ///< steps; 0: no checkpoints, so that the run cannot be resumed
 
   std::filesystem::path out;     ///< folder of the run's files; must not exist or be empty
   std::filesystem::path resume;  ///< folder of a run to continue; empty: a new run
+
+  lora_config lora() const { return {.rank = lora_rank, .alpha = lora_alpha, .targets = lora_targets}; }
 
   /// The values that are meant where nothing else is said.
   static experiment_options of_preset(experiment_preset p) {
@@ -91,11 +121,24 @@ inline void validate(experiment_options const& o) {
   at_least("saliency-share", o.saliency_share, 0);
   at_least("lr", o.learning_rate, 0);
   at_least("inner-passes", o.inner_passes, 1);
+  at_least("lr-warmup", o.lr_warmup, 0);
+  at_least("beta", o.beta, 0);
+  at_least("dynamic-sampling", o.dynamic_sampling, 0);
+  at_least("length-penalty", o.length_penalty, 0);
+  at_least("overlong-cache", o.overlong_cache, 0);
+  schedules::by_name(o.lr_schedule);
+  advantages::by_name(o.advantage);
+  losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
+  samplers::by_name(o.sampler, o.cuts);
+  at_least("lora-rank", o.lora_rank, 0);
+  expects<usage_error>(o.lora_alpha > 0, "--lora-alpha is {}, it must be above 0", o.lora_alpha);
+  expects<usage_error>(o.lora_rank > 0 || !o.adapter.empty() || !o.merge, "--merge needs adapters: --lora-rank or --adapter");
   at_least("threads", o.threads, 0);
   expects<usage_error>(o.threads <= 4096, "--threads is {}, it must be at most 4096", o.threads);
   at_least("activation-mib", o.activation_mib, 1);
   at_least("eval-questions", o.eval_questions, 0);
   at_least("eval-samples", o.eval_samples, 1);
+  at_least("validate-every", o.validate_every, 0);
   at_least("checkpoint-every", o.checkpoint_every, 0);
 }
 

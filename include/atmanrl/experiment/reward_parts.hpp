@@ -8,7 +8,10 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/rewards/gated.hpp>
+#include <atmanrl/rl/rewards/penalized.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
+#include <atmanrl/rl/rewards/shuffled.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
 
 #include <concepts>
@@ -51,14 +54,24 @@ struct reward_parts {
   }
 };
 
-template <>
-struct reward_parts<rewards::saliency> {
-  static rewards::saliency make(experiment_options const& o) { return rewards::saliency{o.mask, o.direction}; }
+// The learned mask is made from the options; other estimators are default-constructed.
+template <class Estimator>
+struct reward_parts<rewards::saliency<Estimator>> {
+  using reward = rewards::saliency<Estimator>;
+  static reward make(experiment_options const& o) {
+    if constexpr (std::constructible_from<Estimator, mask_options>) return reward(Estimator(o.mask), o.direction);
+    else return reward(Estimator{}, o.direction);
+  }
   template <class F>
-  static void visit(rewards::saliency& r, F&& f) {
+  static void visit(reward& r, F&& f) {
     f(r);
   }
 };
+
+template <class R>
+inline constexpr bool is_saliency = false;
+template <class Estimator>
+inline constexpr bool is_saliency<rewards::saliency<Estimator>> = true;
 
 template <class Main, class Auxiliary>
 struct reward_parts<rewards::balanced_sum<Main, Auxiliary>> {
@@ -80,7 +93,7 @@ template <class... Rs>
 struct reward_parts<rewards::weighted_sum<Rs...>> {
   using sum = rewards::weighted_sum<Rs...>;
   static sum make(experiment_options const& o) {
-    return sum(rewards::term<Rs>{std::is_same_v<Rs, rewards::saliency> ? float(o.saliency_weight.value_or(1)) : 1.0f, reward_parts<Rs>::make(o)}...);
+    return sum(rewards::term<Rs>{is_saliency<Rs> ? float(o.saliency_weight.value_or(1)) : 1.0f, reward_parts<Rs>::make(o)}...);
   }
   template <class F>
   static void visit(sum& r, F&& f) {
@@ -92,6 +105,41 @@ struct reward_parts<rewards::weighted_sum<Rs...>> {
   template <class F, std::size_t... K>
   static void visit_terms(sum& r, F&& f, std::index_sequence<K...>) {
     (reward_parts<Rs>::visit(r.template reward<K>(), f), ...);
+  }
+};
+
+template <class R>
+struct reward_parts<rewards::penalized<R>> {
+  using reward = rewards::penalized<R>;
+  static reward make(experiment_options const& o) {
+    return {reward_parts<R>::make(o), {.tokens = float(o.length_penalty)}, {.max_tokens = float(o.max_new_tokens), .cache = float(o.overlong_cache)}};
+  }
+  template <class F>
+  static void visit(reward& r, F&& f) {
+    f(r);
+    reward_parts<R>::visit(r.reward, f);
+  }
+};
+
+template <class R, class Gate>
+struct reward_parts<rewards::gated<R, Gate>> {
+  using reward = rewards::gated<R, Gate>;
+  static reward make(experiment_options const& o) { return reward(reward_parts<R>::make(o)); }
+  template <class F>
+  static void visit(reward& r, F&& f) {
+    f(r);
+    reward_parts<R>::visit(r.reward, f);
+  }
+};
+
+template <class R>
+struct reward_parts<rewards::shuffled<R>> {
+  using reward = rewards::shuffled<R>;
+  static reward make(experiment_options const& o) { return reward(reward_parts<R>::make(o), o.seed); }
+  template <class F>
+  static void visit(reward& r, F&& f) {
+    f(r);
+    reward_parts<R>::visit(r.reward, f);
   }
 };
 
@@ -108,12 +156,12 @@ R make_reward(experiment_options const& o) {
   return detail::reward_parts<R>::make(o);
 }
 
-/// The first saliency reward among the parts, or nullptr.
+/// The first saliency reward with learned masks among the parts, or nullptr.
 template <class R>
-rewards::saliency* find_saliency(R& reward) {
-  rewards::saliency* found = nullptr;
+rewards::saliency<>* find_saliency(R& reward) {
+  rewards::saliency<>* found = nullptr;
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, rewards::saliency>)
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, rewards::saliency<>>)
       if (!found) found = &part;
   });
   return found;
@@ -126,10 +174,10 @@ json reward_state(R& reward) {
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
     using Part = std::remove_reference_t<decltype(part)>;
     json state;
-    if constexpr (std::is_same_v<Part, rewards::saliency>) state = {{"scale", part.options().scale}};
+    if constexpr (std::is_same_v<Part, rewards::saliency<>>) state = {{"scale", part.options().scale}};
     else if constexpr (detail::is_balanced_sum<Part>) state = {{"settled", part.settled()}, {"weight", part.weight()}};
     else if constexpr (StatefulReward<Part>) state = part.state();
-    out.push_back({{"name", detail::reward_name<Part>()}, {"state", std::move(state)}});
+    out.push_back({{"name", detail::reward_name(part)}, {"state", std::move(state)}});
   });
   return out;
 }
@@ -145,10 +193,10 @@ void restore_reward(R& reward, json const& from, std::string const& what) {
   };
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
     using Part = std::remove_reference_t<decltype(part)>;
-    std::string const name = detail::reward_name<Part>();
+    std::string const name = detail::reward_name(part);
     if (!from.is_array() || at >= from.size() || from[at].value("name", "") != name) mismatch(name);
     [[maybe_unused]] json const& state = from[at++]["state"];
-    if constexpr (std::is_same_v<Part, rewards::saliency>) {
+    if constexpr (std::is_same_v<Part, rewards::saliency<>>) {
       part.set_scale(state.at("scale").template get<double>());
     } else if constexpr (detail::is_balanced_sum<Part>) {
       if (state.at("settled").template get<bool>()) part.settle(state.at("weight").template get<double>());
@@ -156,7 +204,7 @@ void restore_reward(R& reward, json const& from, std::string const& what) {
       part.restore(state);
     }
   });
-  if (at != from.size()) mismatch(detail::reward_name<R>());
+  if (at != from.size()) mismatch(detail::reward_name(reward));
 }
 
 }  // namespace atmanrl

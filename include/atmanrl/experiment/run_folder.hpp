@@ -2,8 +2,9 @@
 
 /// \file
 /// The folder of a run: options.json, metrics.jsonl, completions.jsonl, timings.jsonl, evaluation_before.json and
-/// evaluation_after.json, summary.txt, checkpoints/ and at the end model/. A run that is killed at any moment is continued from its newest
-/// checkpoint: lines that were written after it are cut off and written again, the same.
+/// evaluation_after.json, summary.txt, checkpoints/, at the end model/, and report.html, a page made from the other files.
+/// A run that is killed at any moment is continued from its newest checkpoint: lines that were written after it are cut off
+/// and written again, the same.
 
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/option_names.hpp>
@@ -120,7 +121,7 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
   put("weights", policy.master());
   put("first_moment", policy.optimizer().first_moment());
   put("second_moment", policy.optimizer().second_moment());
-  trainer.model().assign(policy.master().cview());
+  trainer.model().assign_trainable(policy.master().cview());
   try {
     json const state = parse_json(c.state_json, what + " (state)");
     policy.optimizer().set_steps(state.at("optimizer_steps"));

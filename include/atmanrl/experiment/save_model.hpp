@@ -1,9 +1,10 @@
 #pragma once
 
 /// \file
-/// Writes the trained model as a Hugging Face folder with its tokenizer.
+/// Writes the trained model as a Hugging Face folder with its tokenizer, or its adapters as a PEFT folder.
 
 #include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/io/peft.hpp>
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -13,20 +14,39 @@
 
 namespace atmanrl {
 
+namespace detail {
+
+inline auto by_name(parameter_layout const& layout) {
+  std::map<std::string, parameter_info const*, std::less<>> all;
+  for (parameter_info const& p : layout.all()) all.emplace(p.name, &p);
+  return [all = std::move(all)](std::string_view name) -> parameter_info const& {
+    auto const at = all.find(name);
+    expects<shape_error>(at != all.end(), "the model has no parameter {}", name);
+    return *at->second;
+  };
+}
+
+}  // namespace detail
+
+/// Adapters are merged into the matrices: W + (alpha / rank) B A.
 /// \param source  what the model was loaded from: a folder's tokenizer files are copied, other tokenizers are written anew;
 ///                a llama2.c vocabulary has no such form and is left out
 template <class Model>
-void save_model(std::filesystem::path const& folder, trainable_policy<Model>& policy, tokenizer const& words, std::filesystem::path const& source,
-                dtype type) {
+void save_model(std::filesystem::path const& folder, trainable_policy<Model>& policy, tokenizer const& words,
+                std::filesystem::path const& source, dtype type) {
+  using B = typename Model::backend_type;
   Model& model = policy.model();
-  std::map<std::string, parameter_info const*, std::less<>> by_name;
-  for (parameter_info const& p : model.layout().all()) by_name.emplace(p.name, &p);
-  row_source const rows = [&](std::string_view name, index_t first, index_t, std::span<float> out) {
-    auto const at = by_name.find(name);
-    expects<shape_error>(at != by_name.end(), "the model has no parameter {}", name);
-    parameter_info const& p = *at->second;
-    index_t const begin = p.offset + first * (p.is_vector() ? 1 : p.columns);
-    model.backend().copy_to_host(out.data(), policy.master().data() + begin, out.size_bytes());
+  auto const find = detail::by_name(model.layout());
+  row_source const rows = [&](std::string_view name, index_t first, index_t count, std::span<float> out) {
+    parameter_info const& p = find(name);
+    if (model.has_adapters()) {
+      tensor<B, typename Model::scalar, 2> merged(model.backend(), {p.is_vector() ? 1 : count, p.is_vector() ? count : p.columns});
+      model.read_rows(p, first, merged.view(), adapters::on);
+      model.backend().copy_to_host(out.data(), merged.data(), out.size_bytes());
+    } else {
+      index_t const begin = p.offset + first * (p.is_vector() ? 1 : p.columns);
+      model.backend().copy_to_host(out.data(), policy.master().data() + begin, out.size_bytes());
+    }
   };
   hugging_face_options options{.type = type};
   std::filesystem::path made;
@@ -42,6 +62,17 @@ void save_model(std::filesystem::path const& folder, trainable_policy<Model>& po
   save_hugging_face_folder(folder, model.config(), rows, options);
   std::error_code ignored;
   if (!made.empty()) std::filesystem::remove_all(made, ignored);
+}
+
+/// \param base  what the model was loaded from; PEFT loads it when it is not told another
+template <class Model>
+void save_adapters(std::filesystem::path const& folder, trainable_policy<Model>& policy, std::filesystem::path const& base) {
+  Model& model = policy.model();
+  expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());
+  auto const find = detail::by_name(model.trainable_layout());
+  save_peft_folder(folder, model.config(), *model.adapter_config(), [&](std::string_view name, std::span<float> out) {
+    model.backend().copy_to_host(out.data(), policy.master().data() + find(name).offset, out.size_bytes());
+  }, base.string());
 }
 
 }  // namespace atmanrl

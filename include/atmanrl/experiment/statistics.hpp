@@ -44,22 +44,46 @@ struct interval {
   friend bool operator==(interval const&, interval const&) = default;
 };
 
-/// Mean over questions and its percentile bootstrap interval, 2.5 to 97.5 % (Efron 1979): whole questions are drawn anew,
-/// because samples of one question are not independent. The same seed gives the same interval.
-inline interval bootstrap_mean(std::span<double const> per_question, std::uint64_t seed, int resamples = 1000) {
-  if (per_question.empty()) return {};
-  interval out{.value = mean_of(per_question)};
-  std::vector<double> means;
+/// Any statistic of a sample of questions with its percentile bootstrap interval, 2.5 to 97.5 % (Efron 1979). Whole
+/// questions are drawn anew, because samples of one question are not independent. The same seed draws the same
+/// questions for every statistic, so that differences of two statistics over the same questions are paired. \param
+/// questions  how many there are; none give an interval of zeros \param statistic  `double operator()(std::span<int
+/// const> drawn)`: its value for these questions, which may repeat
+template <class Statistic>
+interval bootstrap(std::size_t questions, std::uint64_t seed, Statistic&& statistic, int resamples = 1000) {
+  if (questions == 0) return {};
+  std::vector<int> drawn(questions);
+  for (std::size_t i = 0; i < questions; ++i) drawn[i] = int(i);
+  interval out{.value = statistic(std::span<int const>(drawn))};
+  std::vector<double> values;
   for (int b = 0; b < resamples; ++b) {
     random_stream draw(random_key{.seed = seed, .step = 0xB0075742u, .prompt = std::uint32_t(b)});
-    double sum = 0;
-    for (std::size_t i = 0; i < per_question.size(); ++i) sum += per_question[std::size_t(draw.between(0, int(per_question.size()) - 1))];
-    means.push_back(sum / double(per_question.size()));
+    for (int& i : drawn) i = draw.between(0, int(questions) - 1);
+    values.push_back(statistic(std::span<int const>(drawn)));
   }
-  std::sort(means.begin(), means.end());
-  out.low = quantile_of_sorted(means, 0.025);
-  out.high = quantile_of_sorted(means, 0.975);
+  std::sort(values.begin(), values.end());
+  out.low = quantile_of_sorted(values, 0.025);
+  out.high = quantile_of_sorted(values, 0.975);
   return out;
+}
+
+/// Sum over the drawn questions of one quantity divided by that of another: a mean, a share, a rate; 0 over nothing.
+inline double ratio_of(std::span<double const> numerator, std::span<double const> denominator,
+                       std::span<int const> drawn) {
+  double above = 0, below = 0;
+  for (int const i : drawn) {
+    above += numerator[std::size_t(i)];
+    below += denominator[std::size_t(i)];
+  }
+  return below == 0 ? 0 : above / below;
+}
+
+/// Mean over questions and its interval.
+inline interval bootstrap_mean(std::span<double const> per_question, std::uint64_t seed, int resamples = 1000) {
+  std::vector<double> const ones(per_question.size(), 1.0);
+  return bootstrap(
+      per_question.size(), seed, [&](std::span<int const> drawn) { return ratio_of(per_question, ones, drawn); },
+      resamples);
 }
 
 /// Probability that k of n samples, c of them right, hold a right one: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021,

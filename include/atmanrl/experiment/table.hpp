@@ -48,34 +48,85 @@ inline run_totals read_totals(std::filesystem::path const& metrics, int group_si
   return t;
 }
 
-/// \param before, after  none where there was no evaluation
-inline std::string closing_table(std::optional<evaluation> const& before, std::optional<evaluation> const& after, run_totals const& t) {
-  std::string out;
-  auto const line = [&](std::string_view name, std::string_view value) { out += fmt::format("{:<28}{}\n", name, value); };
-  if (before && after) {
-    out += fmt::format("{:<28}{:<26}{}\n", fmt::format("{} questions x {} samples", before->questions, before->samples), "before", "after");
-    auto const row = [&](std::string const& name, interval const& a, interval const& b, double factor, int digits) {
-      auto const cell = [&](interval const& i) {
-        return fmt::format("{:.{}f} [{:.{}f}, {:.{}f}]", factor * i.value, digits, factor * i.low, digits, factor * i.high, digits);
-      };
-      out += fmt::format("{:<28}{:<26}{}\n", name, cell(a), cell(b));
-    };
-    row("accuracy, strict (%)", before->strict, after->strict, 100, 1);
-    row("accuracy, flexible (%)", before->flexible, after->flexible, 100, 1);
-    row("unparsed (%)", before->unparsed, after->unparsed, 100, 1);
-    for (auto const& [k, value] : before->pass_at)
-      if (k > 1 && after->pass_at.contains(k)) row(fmt::format("pass@{} (%)", k), value, after->pass_at.at(k), 100, 1);
-    row("tokens per chain of thought", before->cot_tokens, after->cot_tokens, 1, 1);
-    row("with delimiter (%)", before->delimiter, after->delimiter, 100, 1);
-    row("cut off (%)", before->truncated, after->truncated, 100, 1);
-    out += "intervals: 2.5 to 97.5 % by bootstrap over questions\n\n";
+namespace detail {
+
+/// How a figure of an evaluation is written in tables.
+struct figure_style {
+  std::string label;
+  double factor;  ///< 100 for percent
+  int digits;
+};
+
+inline figure_style style_of(std::string const& name) {
+  if (name == "accuracy_strict") return {"accuracy, strict (%)", 100, 1};
+  if (name == "accuracy_flexible") return {"accuracy, flexible (%)", 100, 1};
+  if (name == "accuracy_macro") return {"accuracy, by subject (%)", 100, 1};
+  if (name == "unparsed") return {"unparsed (%)", 100, 1};
+  if (name == "cot_tokens") return {"tokens per chain of thought", 1, 1};
+  if (name == "delimiter") return {"with delimiter (%)", 100, 1};
+  if (name == "truncated") return {"cut off (%)", 100, 1};
+  if (name == "numbers") return {"numbers (% of words)", 100, 1};
+  if (name == "stop_words") return {"stop words (% of words)", 100, 1};
+  if (name == "symbols") return {"symbols (% of words)", 100, 1};
+  if (name == "filler_sentences") return {"filler sentences per chain", 1, 2};
+  return {name + " (%)", 100, 1};
+}
+
+inline std::string cell(interval const& i, figure_style const& s, char const* sign = "") {
+  auto const number = [&](double x) {
+    return fmt::format("{}{:.{}f}", *sign && x >= 0 ? sign : "", s.factor * x, s.digits);
+  };
+  return fmt::format("{} [{}, {}]", number(i.value), number(i.low), number(i.high));
+}
+
+inline constexpr char const* interval_note =
+    "intervals: 2.5 to 97.5 % by bootstrap over questions; numbers, stop words and symbols by rules, a proxy\n";
+
+}  // namespace detail
+
+/// One evaluation, a figure per line.
+inline std::string evaluation_table(evaluation const& e) {
+  std::string out = fmt::format("{:<28}value\n", fmt::format("{} questions x {} samples", e.questions, e.samples));
+  for (measure const& m : measures_of(e)) {
+    if (m.name == "pass@1") continue;  // the mean accuracy again
+    auto const style = detail::style_of(m.name);
+    out += fmt::format("{:<28}{}\n", style.label, detail::cell(interval_of(m, e.seed), style));
+    if (m.name == "accuracy_strict" && e.macro)
+      out += fmt::format("{:<28}{}\n", detail::style_of("accuracy_macro").label, detail::cell(*e.macro, style));
   }
+  return out + detail::interval_note;
+}
+
+/// Two evaluations of the same questions and their paired differences.
+/// \throws usage_error when the questions differ
+inline std::string comparison_table(evaluation const& a, evaluation const& b, std::string_view name_a,
+                                    std::string_view name_b) {
+  std::string out = fmt::format("{:<28}{:<26}{:<26}difference\n",
+                                fmt::format("{} questions x {} samples", a.questions, a.samples), name_a, name_b);
+  for (named_difference const& d : differences(a, b)) {
+    if (d.name == "pass@1") continue;  // the mean accuracy again
+    auto const style = detail::style_of(d.name);
+    out += fmt::format("{:<28}{:<26}{:<26}{}\n", style.label, detail::cell(d.from, style), detail::cell(d.to, style),
+                       detail::cell(d.difference, style, "+"));
+  }
+  return out + detail::interval_note;
+}
+
+/// \param before, after  none where there was no evaluation
+inline std::string closing_table(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
+                                 run_totals const& t) {
+  std::string out;
+  auto const line = [&](std::string_view name, std::string_view value) {
+    out += fmt::format("{:<28}{}\n", name, value);
+  };
+  if (before && after) out += comparison_table(*before, *after, "before", "after") + '\n';
   line("steps", fmt::format("{}", t.steps));
   line("reward, first and last step", fmt::format("{:.4f} -> {:.4f}", t.first_reward, t.last_reward));
   line("groups with non-zero spread", fmt::format("{} of {}", t.groups_with_spread, t.groups));
   line("masks trained", fmt::format("{} of {} rollouts", t.masks, t.rollouts));
   if (t.masks > 0) {
-    line("CE(0) / CE(c) / CE(H*)", fmt::format("{:.4f} / {:.4f} / {:.4f} nats per answer token", t.ce_unmasked, t.ce_start, t.ce_end));
+    line("CE(0) / CE(c) / CE(H*)",
+         fmt::format("{:.4f} / {:.4f} / {:.4f} nats per answer token", t.ce_unmasked, t.ce_start, t.ce_end));
     line("masks with CE(H*) < CE(0)", fmt::format("{:.1f} %", 100 * t.below_unmasked));
     line("saliency", fmt::format("{:.4f} re-enabled, {:.4f} as printed", t.re_enabled, t.as_printed));
   }

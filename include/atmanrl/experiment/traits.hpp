@@ -2,26 +2,29 @@
 
 /// \file
 /// The parts that an experiment is put together from, one type per slot. Derive and name another type for one slot:
-///     struct mine : gsm8k_traits<> { using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency, brevity>; };
+///     struct mine : gsm8k_traits<> { using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>, brevity>; };
 
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
-#include <atmanrl/rl/advantages/mean_centered.hpp>
-#include <atmanrl/rl/losses/grpo.hpp>
-#include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
+#include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/observers/causality.hpp>
+#include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/tasks/any_task.hpp>
 
 #include <cstdlib>
 
 namespace atmanrl {
 
-/// Folder with train.jsonl and test.jsonl: the given one, else $ATMANRL_DATA_DIR/gsm8k, else data/gsm8k.
-inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) {
+/// Folder of a task's files: the given one, else $ATMANRL_DATA_DIR/TASK, else data/TASK.
+inline std::filesystem::path task_folder(std::string_view task, std::filesystem::path const& given) {
   if (!given.empty()) return given;
   char const* const named = std::getenv("ATMANRL_DATA_DIR");
-  return (named && *named ? std::filesystem::path(named) : std::filesystem::path("data")) / "gsm8k";
+  return (named && *named ? std::filesystem::path(named) : std::filesystem::path("data")) / task;
 }
+/// Folder with train.jsonl and test.jsonl.
+inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) { return task_folder("gsm8k", given); }
 
 /// Storage types of the matrices that a program is compiled for; `--dtype` chooses among them.
 template <class... Ws>
@@ -34,10 +37,11 @@ struct gsm8k_traits {
   using backend = B;
   using weights = weight_types<float, bf16>;
   using task = any_task;
-  using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency>;
-  using advantage = advantages::mean_centered;
-  using loss = losses::grpo;
-  using sampler = samplers::multinomial;
+  using reward = rewards::penalized<rewards::balanced_sum<rewards::correct_answer, rewards::saliency<>>>;
+  using advantage = advantages::any;  // these three are the options' choice
+  using loss = losses::any;
+  using sampler = samplers::any;
+  using observer = observers::causality;  // called after each step
 
   static task make_task(experiment_options const& o) {
     if (o.task == "gsm8k") return gsm8k(gsm8k_folder(o.data), {.few_shot = o.few_shot, .evaluation_seed = o.seed});
@@ -62,6 +66,36 @@ template <class Traits>
 typename Traits::reward make_traits_reward(experiment_options const& o) {
   if constexpr (requires { { Traits::make_reward(o) } -> std::same_as<typename Traits::reward>; }) return Traits::make_reward(o);
   else return atmanrl::make_reward<typename Traits::reward>(o);
+}
+
+/// A part as the options ask for it, or the traits' own, which an option must not contradict.
+template <class Part, class Make>
+Part make_traits_part(char const* option, std::string const& chosen, std::string const& standard, Make&& make) {
+  if constexpr (std::same_as<Part, decltype(make())>) {
+    return make();
+  } else {
+    expects<usage_error>(chosen == standard, "--{} is {}, but this program has a part of its own in its place", option, chosen);
+    return Part{};
+  }
+}
+template <class Traits>
+typename Traits::advantage make_traits_advantage(experiment_options const& o) {
+  return make_traits_part<typename Traits::advantage>("advantage", o.advantage, experiment_options{}.advantage, [&] {
+    return advantages::by_name(o.advantage);
+  });
+}
+template <class Traits>
+typename Traits::loss make_traits_loss(experiment_options const& o) {
+  expects<usage_error>(o.beta == 0 || std::same_as<typename Traits::loss, losses::any>, "--beta is {}, but this program has a loss of its own", o.beta);
+  return make_traits_part<typename Traits::loss>("loss", o.loss, experiment_options{}.loss, [&] {
+    return losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
+  });
+}
+template <class Traits>
+typename Traits::sampler make_traits_sampler(experiment_options const& o) {
+  return make_traits_part<typename Traits::sampler>("sampler", o.sampler, experiment_options{}.sampler, [&] {
+    return samplers::by_name(o.sampler, o.cuts);
+  });
 }
 
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.

@@ -103,30 +103,38 @@ class atomic_folder {
   std::filesystem::path target_, temporary_;
 };
 
-/// A folder that is about to be replaced may hold nothing but a model: somebody else's files are never deleted.
-inline void check_replaceable(std::filesystem::path const& folder, hugging_face_options const& options) {
+/// A folder that is about to be replaced may hold nothing but what is written again: somebody else's files are never
+/// deleted.
+/// \param what  what is going to be written, for the error
+/// \param ours  whether a file of that name belongs to it
+template <class Ours>
+void check_replaceable(std::filesystem::path const& folder, std::string_view what, Ours const& ours) {
   auto const status = std::filesystem::status(folder);
   if (!std::filesystem::exists(status)) return;
   expects<file_error>(std::filesystem::is_directory(status), "{}: exists and is not a folder", folder.string());
   for (auto const& entry : std::filesystem::directory_iterator(folder)) {
     std::string const name = entry.path().filename().string();
-    static constexpr std::array<std::string_view, 10> known{"config.json",
-                                                            "generation_config.json",
-                                                            "tokenizer.json",
-                                                            "tokenizer_config.json",
-                                                            "vocab.json",
-                                                            "merges.txt",
-                                                            "special_tokens_map.json",
-                                                            "added_tokens.json",
-                                                            "model.safetensors.index.json",
-                                                            "chat_template.jinja"};
-    bool const ours = std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
-                      (name.starts_with("model") && name.ends_with(".safetensors")) ||
-                      std::any_of(options.copy_files.begin(), options.copy_files.end(),
-                                  [&](auto const& f) { return f.filename() == name; });
-    expects<file_error>(ours && entry.is_regular_file(), "{}: cannot be replaced by a model because it also holds {}",
-                        folder.string(), name);
+    expects<file_error>(ours(name) && entry.is_regular_file(), "{}: cannot be replaced by {} because it also holds {}",
+                        folder.string(), what, name);
   }
+}
+
+/// The files that a model's folder may have.
+inline bool is_model_file(std::string const& name, hugging_face_options const& options) {
+  static constexpr std::array<std::string_view, 10> known{"config.json",
+                                                          "generation_config.json",
+                                                          "tokenizer.json",
+                                                          "tokenizer_config.json",
+                                                          "vocab.json",
+                                                          "merges.txt",
+                                                          "special_tokens_map.json",
+                                                          "added_tokens.json",
+                                                          "model.safetensors.index.json",
+                                                          "chat_template.jinja"};
+  return std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
+         (name.starts_with("model") && name.ends_with(".safetensors")) ||
+         std::any_of(options.copy_files.begin(), options.copy_files.end(),
+                     [&](auto const& f) { return f.filename() == name; });
 }
 
 inline void write_tensors(std::filesystem::path const& file, std::span<tensor_shape const> tensors, dtype type,
@@ -159,7 +167,7 @@ inline void save_hugging_face_folder(std::filesystem::path const& folder, model_
   expects<usage_error>(options.type == dtype::f32 || options.type == dtype::bf16 || options.type == dtype::f16,
                        "a model is stored as F32, BF16 or F16, not as {}", dtype_name(options.type));
   json const description = to_hugging_face_config(config, torch_dtype_name(options.type));
-  detail::check_replaceable(folder, options);
+  detail::check_replaceable(folder, "a model", [&](std::string const& name) { return detail::is_model_file(name, options); });
   detail::atomic_folder out(folder);
 
   write_file_atomically(out.path() / "config.json", description.dump(2) + "\n");

@@ -2,9 +2,11 @@
 
 /// \file
 /// One Llama block:  x += W_o attention(rms_norm(x));  x += W_down swiglu(W_gate_up rms_norm(x))
-/// (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783), forward and backward.
+/// (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783), forward and backward. Adapters, where there
+/// are any, add their product to that of the matrix in front of them.
 
 #include <atmanrl/nn/linear.hpp>
+#include <atmanrl/nn/lora.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/rms_norm.hpp>
@@ -33,12 +35,14 @@ struct layer_workspace {
   tensor<B, T, 2> dact;     // (rows, ffn)
   tensor<B, T, 3> dout;     // (rows, heads, head_dim)
   tensor<B, T, 3> dqkv;     // (rows, heads + 2 kv_heads, head_dim)
+  lora_workspace<B, T> lora;
 };
 
 /// What a call of the forward pass says to every layer.
 template <Backend B, class T>
 struct layer_call {
   attention_extents extents;
+  lora_layer<B, T> const& lora;                       // one without adapters when they are off
   view_on<B, T, 3> keys, values;                      // this layer's part of the cache
   attention_plan<typename B::memory_space> const* plan;
   view_on<B, int const, 1> positions, cache_rows;     // (rows)
@@ -51,6 +55,7 @@ template <Backend B, class T>
 struct layer_gradients {
   view_on<B, T, 1> attention_gain, qkv_bias, ffn_gain;
   view_on<B, T, 2> qkv, o, gate_up, down;
+  view_on<B, T, 1> lora;  // flat, of all layers' adapters
   view_on<B, T, 2> edit;  // (kv_heads, parameters) of a trainable attention policy
 };
 
@@ -82,21 +87,25 @@ class decoder_layer {
     rms_norm(backend, x, attention_gain.cview(), eps_, w.normed.view(), a.attention_inv_rms.view());
     a.qkv.resize(backend, {rows, e.heads + 2 * e.kv_heads, e.head_dim});
     qkv.forward(backend, w.normed.cview(), flat(a.qkv));
+    call.lora.qkv.forward(backend, w.normed.cview(), flat(a.qkv), w.lora);
     rope(backend, a.qkv.view(), e.heads + e.kv_heads, call.positions, call.cosine, call.sine);
     append_keys_and_values(backend, e, a.qkv.cview(), call.cache_rows, call.keys, call.values);
     a.out.resize(backend, {rows, e.heads, e.head_dim});
     a.lse.resize(backend, {rows, e.heads});
     attention_forward(backend, e, a.qkv.cview(), call.keys, call.values, *call.plan, params, call.edit_values, a.out.view(), a.lse.view());
     o.forward(backend, flat(a.out), x, store::add);
+    call.lora.o.forward(backend, flat(a.out), x, w.lora);
 
     if (keep) remember(backend, x, a.x_mid);
     a.ffn_inv_rms.resize(backend, {rows});
     rms_norm(backend, x, ffn_gain.cview(), eps_, w.normed.view(), a.ffn_inv_rms.view());
     a.gate_up.resize(backend, {rows, gate_up.weight().outputs()});
     gate_up.forward(backend, w.normed.cview(), a.gate_up.view());
+    call.lora.gate_up.forward(backend, w.normed.cview(), a.gate_up.view(), w.lora);
     w.act.resize(backend, {rows, down.weight().inputs()});
     swiglu(backend, a.gate_up.cview(), w.act.view());
     down.forward(backend, w.act.cview(), x, store::add);
+    call.lora.down.forward(backend, w.act.cview(), x, w.lora);
   }
 
   /// \param dx            (rows, hidden) gradient of the residual stream, updated in place
@@ -107,7 +116,7 @@ class decoder_layer {
                 layer_gradients<B, T> const& g, layer_workspace<B, T>& w, bool need_dx) const {
     index_t const rows = dx.extent(0);
     attention_extents const& e = call.extents;
-    bool const parameters = !g.qkv.empty();
+    bool const parameters = !g.qkv.empty() || !g.lora.empty();
     w.normed.resize(backend, dx.shape());
     w.dnormed.resize(backend, dx.shape());
     w.dact.resize(backend, {rows, down.weight().inputs()});
@@ -120,16 +129,19 @@ class decoder_layer {
       down.backward_parameters(backend, dx, w.act.cview(), g.down);
     }
     down.backward_input(backend, dx, w.dact.view());
+    call.lora.down.backward(backend, dx, w.act.cview(), w.dact.view(), g.lora, w.lora);
     swiglu_backward(backend, a.gate_up.cview(), w.dact.cview(), a.gate_up.view());
     if (parameters) {
       rms_norm_recompute(backend, a.x_mid.cview(), ffn_gain.cview(), a.ffn_inv_rms.cview(), w.normed.view());
       gate_up.backward_parameters(backend, a.gate_up.cview(), w.normed.cview(), g.gate_up);
     }
     gate_up.backward_input(backend, a.gate_up.cview(), w.dnormed.view());
+    call.lora.gate_up.backward(backend, a.gate_up.cview(), w.normed.cview(), w.dnormed.view(), g.lora, w.lora);
     rms_norm_backward(backend, a.x_mid.cview(), ffn_gain.cview(), a.ffn_inv_rms.cview(), w.dnormed.cview(), dx, g.ffn_gain);
 
     if (parameters) o.backward_parameters(backend, dx, flat(a.out), g.o);
     o.backward_input(backend, dx, flat(w.dout));
+    call.lora.o.backward(backend, dx, flat(a.out), flat(w.dout), g.lora, w.lora);
     attention_backward(backend, e, a.qkv.cview(), call.keys, call.values, *call.plan, params, call.edit_values, a.out.cview(),
                        a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
     if (!need_dx) return;
@@ -139,6 +151,7 @@ class decoder_layer {
       qkv.backward_parameters(backend, flat(w.dqkv), w.normed.cview(), g.qkv, g.qkv_bias);
     }
     qkv.backward_input(backend, flat(w.dqkv), w.dnormed.view());
+    call.lora.qkv.backward(backend, flat(w.dqkv), w.normed.cview(), w.dnormed.view(), g.lora, w.lora);
     rms_norm_backward(backend, a.x_in.cview(), attention_gain.cview(), a.attention_inv_rms.cview(), w.dnormed.cview(), dx, g.attention_gain);
   }
 

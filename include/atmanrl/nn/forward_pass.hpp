@@ -141,6 +141,7 @@ class forward_pass {
 
   B* backend_;
   gradient_mode mode_ = gradient_mode::none;
+  bool adapted_ = false;  // whether it went through the model's adapters
   index_t rows_ = 0;
 
   tensor<B, int, 1> ids_, positions_, cache_rows_;

@@ -69,7 +69,7 @@ class kv_cache {
     if (std::none_of(sequences_.begin(), sequences_.end(), [](sequence const& x) { return x.alive; })) clear();
   }
 
-  /// Forgets all sequences and the weights that they were computed with.
+  /// Forgets all sequences and with which weights and adapters they were computed.
   void clear() {
     sequences_.clear();
     free_.assign(1, {0, capacity_});
@@ -111,14 +111,18 @@ class kv_cache {
   view_on<B, T, 3> keys(index_t layer) { return keys_.view().rows(layer * capacity_, capacity_); }
   view_on<B, T, 3> values(index_t layer) { return values_.view().rows(layer * capacity_, capacity_); }
 
-  /// A cache belongs to one state of one model: mixing keys of different weights is an error, not a result.
-  void bind(void const* model, std::uint64_t version) {
+  /// A cache belongs to one state of one model, with its adapters or without: mixing keys of different weights is an
+  /// error, not a result.
+  void bind(void const* model, std::uint64_t version, bool adapted = false) {
     if (!owner_) {
       owner_ = model;
       version_ = version;
+      adapted_ = adapted;
     }
     expects<shape_error>(owner_ == model && version_ == version,
                          "the cache was filled with version {} of the weights, now version {} is in use: clear() it first", version_, version);
+    expects<shape_error>(adapted_ == adapted, "the cache was filled with the adapters {}, now they are {}: clear() it first",
+                         adapted_ ? "on" : "off", adapted ? "on" : "off");
   }
 
  private:
@@ -166,6 +170,7 @@ class kv_cache {
   std::vector<range> free_;  // ascending, not touching
   void const* owner_ = nullptr;
   std::uint64_t version_ = 0;
+  bool adapted_ = false;
 };
 
 }  // namespace atmanrl

@@ -5,12 +5,15 @@
 
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/io/model_file.hpp>
+#include <atmanrl/io/peft.hpp>
 #include <atmanrl/nn/forward_pass.hpp>
+#include <atmanrl/nn/lora.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/embedding.hpp>
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace atmanrl {
@@ -53,21 +56,66 @@ class llama {
         model.assign_rows(p, first, on_backend.cview());
       }
     }
-    ++model.version_;
     return model;
   }
 
   model_config const& config() const { return config_; }
   parameter_layout const& layout() const { return layout_; }
   B& backend() const { return *backend_; }
-  /// Counts changes of the weights; a kv_cache refuses rows of another version.
+  /// Counts changes of the weights and adapters; a kv_cache refuses rows of another version.
   std::uint64_t version() const { return version_; }
+
+  /// Gives the model fresh adapters in place of older ones; from now on they alone are its trainable parameters.
+  /// \throws usage_error for an impossible configuration
+  void attach(lora_config const& l, std::uint64_t seed) {
+    validate(l, "the adapters");
+    adapters_.emplace(*backend_, config_, l);
+    adapters_->draw(seed);
+    ++version_;
+  }
+  /// Reads a PEFT folder.
+  /// \throws file_error when it belongs to another model, or asks for something that is not plain LoRA
+  void load_adapters(std::filesystem::path const& folder) {
+    peft_adapter const file(folder, config_);
+    adapters_.emplace(*backend_, config_, file.config());
+    std::vector<float> values(std::size_t(adapters_->layout().size()));
+    for (parameter_info const& p : adapters_->layout().all())
+      file.read(p.name, std::span(values).subspan(std::size_t(p.offset), std::size_t(p.size())));
+    tensor<B, T, 1> flat(*backend_, {adapters_->layout().size()});
+    flat.assign(std::vector<T>(values.begin(), values.end()));
+    assign_trainable(flat.cview());
+  }
+  void detach() {
+    adapters_.reset();
+    ++version_;
+  }
+  bool has_adapters() const { return adapters_.has_value(); }
+  /// nullptr where there are none.
+  lora_config const* adapter_config() const { return adapters_ ? &adapters_->config() : nullptr; }
+
+  /// What is trained: the adapters where there are any, else all parameters. Gradients are flat arrays of this layout.
+  parameter_layout const& trainable_layout() const { return adapters_ ? adapters_->layout() : layout_; }
+  void assign_trainable(view_on<B, T const, 1> flat) {
+    if (!adapters_) return assign(flat);
+    adapters_->assign(flat);
+    ++version_;
+  }
+  void read_trainable(view_on<B, T, 1> flat) const {
+    if (adapters_) adapters_->read(flat);
+    else read(flat);
+  }
 
   /// Sets all parameters from a flat array in the order of layout(), rounding matrices to `W`.
   void assign(view_on<B, T const, 1> flat) {
     expects<shape_error>(flat.size() == layout_.size(), "{} values for a model of {} parameters", flat.size(), layout_.size());
     for (parameter_info const& p : layout_.all())
       assign_rows(p, 0, view_on<B, T const, 2>(flat.data() + p.offset, {p.rows, p.columns}));
+  }
+  /// Sets rows [first, first + rows.extent(0)) of one parameter, for models that are larger than a flat array may be.
+  void assign_rows(parameter_info const& p, index_t first, view_on<B, T const, 2> rows) {
+    auto const [matrix, vector, offset] = storage_of(p);
+    if (vector) backend_->copy(vector->data() + offset, rows.data(), std::size_t(rows.size()) * sizeof(T));
+    else matrix->assign_rows(*backend_, offset + first, rows);
     ++version_;
   }
   /// Writes all parameters into a flat array.
@@ -75,29 +123,37 @@ class llama {
     expects<shape_error>(flat.size() == layout_.size(), "{} values for a model of {} parameters", flat.size(), layout_.size());
     for (parameter_info const& p : layout_.all()) read_rows(p, 0, view_on<B, T, 2>(flat.data() + p.offset, {p.rows, p.columns}));
   }
-  /// Rows [first, first + rows.extent(0)) of one parameter.
-  void read_rows(parameter_info const& p, index_t first, view_on<B, T, 2> rows) const {
+  /// Rows [first, first + rows.extent(0)) of one parameter; with adapters::on those of the merged matrix W + s B A.
+  void read_rows(parameter_info const& p, index_t first, view_on<B, T, 2> rows, adapters which = adapters::off) const {
     auto const [matrix, vector, offset] = const_cast<llama*>(this)->storage_of(p);
-    if (vector) backend_->copy(rows.data(), vector->data() + offset, std::size_t(rows.size()) * sizeof(T));
-    else matrix->read_rows(*backend_, offset + first, rows);
+    if (vector) return backend_->copy(rows.data(), vector->data() + offset, std::size_t(rows.size()) * sizeof(T));
+    matrix->read_rows(*backend_, offset + first, rows);
+    if (adapters_ && which == adapters::on && p.layer >= 0) adapters_->of(p).add_product(*backend_, offset + first, rows);
   }
 
   /// Appends the batch to its sequences and runs it through the layers.
   /// \param policy       edits the scores; see attention/policy.hpp
   /// \param edit_values  (policy.parameter_count()) values of a trainable policy's parameters
+  /// \param which        adapters::off runs the model as it is without its adapters: the reference of a LoRA run
   /// \throws usage_error when a token id or a position is outside the model, shape_error when batch and cache do not fit
-  template <AttentionPolicy P = attention::none>
+  template <class P = attention::none>
   void forward(kv_cache<B, T>& cache, ragged_batch const& batch, forward_pass<B, T>& pass, gradient_mode mode = gradient_mode::none,
-               P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {}) {
+               P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
+               adapters which = adapters::on) {
+    static_assert(detail::explain_attention_policy<P>());
     check(batch);
+    bool const adapted = adapters_ && which == adapters::on;
+    expects<usage_error>(!adapters_ || adapted || mode != gradient_mode::parameters,
+                         "parameter gradients with the adapters off: the model's own weights are not trained beside adapters");
     if constexpr (TrainableAttentionPolicy<P>)
       expects<shape_error>(edit_values.size() == policy.parameter_count(), "{} values for an attention policy with {} parameters",
                            edit_values.size(), policy.parameter_count());
-    cache.bind(this, version_);
+    cache.bind(this, version_, adapted);
     index_t longest = 0;
     for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
     prepare_rotation(longest - 1);
     pass.plan(cache, batch, mode);
+    pass.adapted_ = adapted;
     pass.x_.resize(*backend_, {pass.rows_, config_.hidden});
     embed(*backend_, pass.ids_.cview(), embedding_.view(), pass.x_.view());
     bool const keep = mode != gradient_mode::none;
@@ -139,22 +195,14 @@ class llama {
 
   /// Backward of forward and log_probs for the loss  sum dlog_p log_p + dentropy entropy.
   /// \param dlog_p, dentropy  one per scored token; dentropy empty when the entropy is not in the loss
-  /// \param gradient          flat, in the order of layout(), added to; empty in gradient_mode::activations
+  /// \param gradient          flat, in the order of trainable_layout(), added to; empty in gradient_mode::activations
   /// \param edit_gradient     (kv_heads, policy parameters), added to; empty when not wanted
   template <AttentionPolicy P = attention::none>
   void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, std::span<T const> dlog_p, std::span<T const> dentropy,
                 view_on<B, T, 1> gradient, P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
                 view_on<B, T, 2> edit_gradient = {}) {
-    expects<shape_error>(pass.mode_ != gradient_mode::none, "backward needs a forward pass that kept its activations");
-    expects<shape_error>((pass.mode_ == gradient_mode::parameters) == !gradient.empty(),
-                         "a gradient of {} parameters for a forward pass that kept {}", gradient.size(),
-                         pass.mode_ == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
-    expects<shape_error>(gradient.empty() || gradient.size() == layout_.size(), "a gradient of {} for {} parameters", gradient.size(), layout_.size());
-    if constexpr (TrainableAttentionPolicy<P>)
-      expects<shape_error>(edit_values.size() == policy.parameter_count() && (edit_gradient.empty() || edit_gradient.extent(1) == policy.parameter_count()),
-                           "{} values and a gradient {} for an attention policy with {} parameters", edit_values.size(), edit_gradient.shape(),
-                           policy.parameter_count());
-    cache.bind(this, version_);
+    check_backward(pass, gradient, policy, edit_values, edit_gradient);
+    cache.bind(this, version_, pass.adapted_);
     index_t const n = pass.targets_.extent(0);
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
@@ -168,11 +216,56 @@ class llama {
     auto const head_kind = config_.tied_head ? embedding : parameter_kind::head;
     log_prob_backward(*backend_, pass.normed_.cview(), head_weight(), pass.targets_.cview(), pass.temperature_, pass.head_scratch_,
                       pass.lse_.cview(), pass.dlog_p_.cview(), pass.entropy_.cview(), pass.dentropy_.cview(), pass.dnormed_.view(),
-                      layout_.matrix(gradient, head_kind, -1, config_.vocab));
+                      layout_.matrix(own(gradient), head_kind, -1, config_.vocab));
+    backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient);
+  }
+
+  /// Backward of forward and `logits` for a loss of the logits themselves, whose gradient the caller has.
+  /// \param dlogits  (rows of the call of logits, vocabulary); the other arguments as in `backward`
+  template <AttentionPolicy P = attention::none>
+  void backward_from_logits(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T const, 2> dlogits, view_on<B, T, 1> gradient,
+                            P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
+                            view_on<B, T, 2> edit_gradient = {}) {
+    check_backward(pass, gradient, policy, edit_values, edit_gradient);
+    cache.bind(this, version_, pass.adapted_);
+    expects<shape_error>(dlogits.extent(0) == pass.normed_.extent(0) && dlogits.extent(1) == config_.vocab,
+                         "a gradient {} for the logits of {} rows over {} tokens", dlogits.shape(), pass.normed_.extent(0), config_.vocab);
+    pass.dnormed_.resize(*backend_, pass.normed_.shape());
+    matmul_backward_input(*backend_, dlogits, head_weight(), pass.dnormed_.view());
+    auto const head_kind = config_.tied_head ? parameter_kind::embedding : parameter_kind::head;
+    if (auto const dhead = layout_.matrix(own(gradient), head_kind, -1, config_.vocab); !dhead.empty())
+      matmul_backward_weight(*backend_, dlogits, pass.normed_.cview(), dhead);
+    backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient);
+  }
+
+ private:
+  enum class direction { up, down };
+
+  template <AttentionPolicy P>
+  void check_backward(forward_pass<B, T> const& pass, view_on<B, T, 1> gradient, P const& policy, view_on<B, T const, 1> edit_values,
+                      view_on<B, T, 2> edit_gradient) const {
+    expects<shape_error>(pass.mode_ != gradient_mode::none, "backward needs a forward pass that kept its activations");
+    expects<shape_error>((pass.mode_ == gradient_mode::parameters) == !gradient.empty(),
+                         "a gradient of {} parameters for a forward pass that kept {}", gradient.size(),
+                         pass.mode_ == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
+    expects<shape_error>(gradient.empty() || gradient.size() == trainable_layout().size(), "a gradient of {} for {} parameters",
+                         gradient.size(), trainable_layout().size());
+    if constexpr (TrainableAttentionPolicy<P>)
+      expects<shape_error>(edit_values.size() == policy.parameter_count() && (edit_gradient.empty() || edit_gradient.extent(1) == policy.parameter_count()),
+                           "{} values and a gradient {} for an attention policy with {} parameters", edit_values.size(), edit_gradient.shape(),
+                           policy.parameter_count());
+  }
+
+  // From the gradient of the gathered, normed rows down to the embedding.
+  template <AttentionPolicy P>
+  void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T, 1> gradient, P const& policy,
+                     view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient) {
+    using enum parameter_kind;
+    view_on<B, T, 1> const base = own(gradient);
     pass.dgathered_.resize(*backend_, pass.gathered_.shape());
     pass.dgathered_.fill_zero();
     rms_norm_backward(*backend_, pass.gathered_.cview(), final_gain_.cview(), pass.inv_rms_.cview(), pass.dnormed_.cview(),
-                      pass.dgathered_.view(), layout_.vector(gradient, final_gain, -1, config_.hidden));
+                      pass.dgathered_.view(), layout_.vector(base, final_gain, -1, config_.hidden));
     pass.dx_.resize(*backend_, pass.x_.shape());
     pass.dx_.fill_zero();
     add_rows(*backend_, pass.dgathered_.cview(), pass.scored_rows_.cview(), pass.dx_.view());
@@ -181,22 +274,20 @@ class llama {
     walk_layers(cache, pass, edit_values.data(), direction::down, [&](decoder_layer<B, W> const& layer, std::size_t at, layer_call<B, T> const& call) {
       index_t const l = index_t(at);
       layer_gradients<B, T> const g{
-          .attention_gain = layout_.vector(gradient, attention_gain, l, config_.hidden),
-          .qkv_bias = config_.qkv_bias ? layout_.vector(gradient, q_bias, l, qkv_rows) : view_on<B, T, 1>{},
-          .ffn_gain = layout_.vector(gradient, ffn_gain, l, config_.hidden),
-          .qkv = layout_.matrix(gradient, q, l, qkv_rows),
-          .o = layout_.matrix(gradient, o, l, config_.hidden),
-          .gate_up = layout_.matrix(gradient, gate, l, 2 * config_.ffn),
-          .down = layout_.matrix(gradient, down, l, config_.hidden),
+          .attention_gain = layout_.vector(base, attention_gain, l, config_.hidden),
+          .qkv_bias = config_.qkv_bias ? layout_.vector(base, q_bias, l, qkv_rows) : view_on<B, T, 1>{},
+          .ffn_gain = layout_.vector(base, ffn_gain, l, config_.hidden),
+          .qkv = layout_.matrix(base, q, l, qkv_rows),
+          .o = layout_.matrix(base, o, l, config_.hidden),
+          .gate_up = layout_.matrix(base, gate, l, 2 * config_.ffn),
+          .down = layout_.matrix(base, down, l, config_.hidden),
+          .lora = adapters_ ? gradient : view_on<B, T, 1>{},
           .edit = edit_gradient,
       };
       layer.backward(*backend_, call, policy.params(), pass.layers_[at], pass.dx_.view(), g, pass.workspace_, l > 0 || !gradient.empty());
     });
-    if (!gradient.empty()) add_rows(*backend_, pass.dx_.cview(), pass.ids_.cview(), layout_.matrix(gradient, embedding, -1, config_.vocab));
+    if (!base.empty()) add_rows(*backend_, pass.dx_.cview(), pass.ids_.cview(), layout_.matrix(base, embedding, -1, config_.vocab));
   }
-
- private:
-  enum class direction { up, down };
 
   struct parameter_storage {
     atmanrl::weight<B, W>* matrix;
@@ -224,15 +315,14 @@ class llama {
       case down: return {&layer().down.weight(), nullptr, 0};
       case final_gain: return {nullptr, &final_gain_, 0};
       case parameter_kind::head: return {&head_, nullptr, 0};
+      case lora_a:
+      case lora_b: break;
     }
     fail("parameter {} has no storage", p.name);
   }
 
-  void assign_rows(parameter_info const& p, index_t first, view_on<B, T const, 2> rows) {
-    auto const [matrix, vector, offset] = storage_of(p);
-    if (vector) backend_->copy(vector->data() + offset, rows.data(), std::size_t(rows.size()) * sizeof(T));
-    else matrix->assign_rows(*backend_, offset + first, rows);
-  }
+  /// The part of a gradient that belongs to the model's own weights: all or nothing.
+  view_on<B, T, 1> own(view_on<B, T, 1> gradient) const { return adapters_ ? view_on<B, T, 1>{} : gradient; }
 
   weight_view<B, W> head_weight() const { return config_.tied_head ? embedding_.view() : head_.view(); }
 
@@ -249,6 +339,7 @@ class llama {
       std::size_t const l = d == direction::up ? step : layers_.size() - 1 - step;
       layer_call<B, T> const call{
           .extents = {int(l), config_.heads, config_.kv_heads, config_.head_dim},
+          .lora = pass.adapted_ ? adapters_->layer(l) : no_adapters_,
           .keys = cache.keys(index_t(l)),
           .values = cache.values(index_t(l)),
           .plan = &pass.plan_,
@@ -306,6 +397,8 @@ class llama {
   atmanrl::weight<B, W> embedding_, head_;
   tensor<B, T, 1> final_gain_;
   std::vector<decoder_layer<B, W>> layers_;
+  std::optional<lora_adapters<B, T>> adapters_;
+  lora_layer<B, T> no_adapters_;
   tensor<B, real_t<T>, 2> cosine_, sine_;
 };
 

@@ -1,11 +1,12 @@
 #pragma once
 
 /// \file
-/// All parameters of a Llama model in one flat array: gradients, moments and master weights share the layout, an
-/// all-reduce or a checkpoint is one copy. Names and row order are Hugging Face's.
+/// All parameters of a Llama model, or of its adapters, in one flat array: gradients, moments and master weights share the
+/// layout, an all-reduce or a checkpoint is one copy. Names and row order are Hugging Face's.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
+#include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/io/model_config.hpp>
 
 #include <fmt/format.h>
@@ -16,7 +17,7 @@
 
 namespace atmanrl {
 
-enum class parameter_kind { embedding, attention_gain, q, k, v, q_bias, k_bias, v_bias, o, ffn_gain, gate, up, down, final_gain, head };
+enum class parameter_kind { embedding, attention_gain, q, k, v, q_bias, k_bias, v_bias, o, ffn_gain, gate, up, down, final_gain, head, lora_a, lora_b };
 
 /// One named parameter; vectors have one row.
 struct parameter_info {
@@ -61,11 +62,16 @@ class parameter_layout {
     if (!c.tied_head) add("lm_head.weight", head, -1, c.vocab, c.hidden);
     per_layer_ = c.layers == 0 ? 0 : index_t(c.qkv_bias ? 12 : 9);
   }
+  /// The parameters of a model's adapters alone.
+  parameter_layout(model_config const& c, lora_config const& l) {
+    for (lora_tensor& t : lora_tensors(c, l))
+      add(std::move(t.name), t.is_b ? parameter_kind::lora_b : parameter_kind::lora_a, t.layer, t.rows, t.columns);
+  }
 
   std::span<parameter_info const> all() const { return parameters_; }
   index_t size() const { return size_; }
 
-  /// The parameter of this kind in this layer (-1 outside the layers), or null.
+  /// The parameter of this kind in this layer (-1 outside the layers), or null; adapters have several of a kind and are not found.
   parameter_info const* find(parameter_kind kind, index_t layer = -1) const {
     index_t const first = layer < 0 ? 0 : 1 + layer * per_layer_;
     index_t const last = layer < 0 ? index_t(parameters_.size()) : first + per_layer_;

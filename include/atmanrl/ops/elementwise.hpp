@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Small element-wise pieces: bias, its backward, scaling, the sum of squares for gradient norms.
+/// Small element-wise pieces: bias, its backward, scaling, columns of a matrix, the sum of squares for gradient norms.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/core/error.hpp>
@@ -34,6 +34,11 @@ struct elementwise<reference_backend> {
     for (index_t i = 0; i < x.size(); ++i) x(i) *= factor;
   }
   template <class T>
+  static void copy_columns(reference_backend&, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first, index_t count) {
+    for (index_t r = 0; r < to.extent(0); ++r)
+      for (index_t c = 0; c < count; ++c) to(r, to_first + c) = from(r, first + c);
+  }
+  template <class T>
   static double sum_of_squares(reference_backend&, view<T const, 1> x) {
     double sum = 0;
     for (index_t i = 0; i < x.size(); ++i) {
@@ -64,6 +69,17 @@ void add_bias_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
 template <Backend B, class T>
 void scale(B& backend, view<T, 1, typename B::memory_space> x, real_t<T> factor) {
   kernels::elementwise<B>::scale(backend, x, factor);
+}
+
+/// to(:, to_first + c) = from(:, first + c) for c in [0, count); the other columns of `to` stay as they are.
+template <Backend B, class T>
+void copy_columns(B& backend, std::type_identity_t<view_on<B, T const, 2>> from, index_t first, view<T, 2, typename B::memory_space> to,
+                  index_t to_first, index_t count) {
+  expects<shape_error>(from.extent(0) == to.extent(0) && first >= 0 && to_first >= 0 && first + count <= from.extent(1) &&
+                           to_first + count <= to.extent(1),
+                       "columns [{}, {}) of {} do not fit columns [{}, {}) of {}", first, first + count, from.shape(), to_first,
+                       to_first + count, to.shape());
+  kernels::elementwise<B>::copy_columns(backend, from, first, to, to_first, count);
 }
 
 /// Sum of x² in double, in an order that depends on the number of elements alone; not finite when an element is not.

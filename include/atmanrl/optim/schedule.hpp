@@ -3,11 +3,17 @@
 /// \file
 /// Learning rates as a function of the step: a factor in [0, 1] times the peak rate.
 
+#include <atmanrl/core/error.hpp>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstdint>
 #include <concepts>
+#include <cstdint>
+#include <functional>
 #include <numbers>
+#include <string_view>
+#include <utility>
 
 namespace atmanrl {
 
@@ -17,10 +23,22 @@ concept Schedule = requires(S const s, std::uint64_t step) {
   { s(step, step) } -> std::convertible_to<double>;
 };
 
+namespace detail {
+/// One sentence for what is wrong with a type that was meant to be a schedule.
+template <class S>
+consteval bool explain_schedule() {
+  if constexpr (!Schedule<S>)
+    static_assert(always_false<S>, "atmanrl: not a Schedule: write `double operator()(std::uint64_t step, std::uint64_t steps) const` (see docs/extending.md#schedules)");
+  return true;
+}
+}  // namespace detail
+
 namespace schedules {
 
+/// The peak rate throughout, after a linear warm-up if there is one.
 struct constant {
-  double operator()(std::uint64_t, std::uint64_t) const { return 1; }
+  std::uint64_t warmup = 0;
+  double operator()(std::uint64_t step, std::uint64_t) const { return step < warmup ? double(step + 1) / double(warmup) : 1; }
 };
 
 /// Linear warm-up, then linear decay to `floor`.
@@ -44,6 +62,29 @@ struct cosine {
     return floor + (1 - floor) * 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));
   }
 };
+
+/// A schedule that is chosen while the program runs; without one it is constant.
+class any {
+ public:
+  any() : any(constant{}) {}
+  template <Schedule S>
+    requires(!std::same_as<S, any>)
+  any(S schedule) : call_(std::move(schedule)) {}
+  double operator()(std::uint64_t step, std::uint64_t steps) const { return call_(step, steps); }
+
+ private:
+  std::function<double(std::uint64_t, std::uint64_t)> call_;
+};
+
+inline constexpr std::array<std::string_view, 3> names{"constant", "linear", "cosine"};
+
+/// \throws usage_error that lists the names
+inline any by_name(std::string_view name, std::uint64_t warmup = 0) {
+  if (name == "constant") return constant{.warmup = warmup};
+  if (name == "linear") return linear{.warmup = warmup};
+  if (name == "cosine") return cosine{.warmup = warmup};
+  fail<usage_error>("there is no learning-rate schedule \"{}\"; there are {}", name, fmt::join(names, ", "));
+}
 
 }  // namespace schedules
 }  // namespace atmanrl

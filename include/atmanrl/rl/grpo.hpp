@@ -6,16 +6,20 @@
 /// template argument.
 
 #include <atmanrl/nn/llama.hpp>
+#include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/annotate.hpp>
+#include <atmanrl/rl/dynamic_sampling.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
+#include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/tasks/task.hpp>
 
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <span>
 #include <vector>
@@ -30,8 +34,12 @@ struct grpo_options {
   int inner_passes = 2;          ///< gradient passes over the step's rollouts
   int micro_batch = 0;           ///< rollouts per forward and backward pass; 0: as many as fit row_budget
   index_t row_budget = 4096;     ///< rows of one forward and backward pass
-  adamw_options optimizer{.learning_rate = 1e-6};
+  adamw_options optimizer{.learning_rate = 1e-6};  ///< learning_rate: the schedule's peak
+  std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
   double max_gradient_norm = 1;
+  double entropy_bonus = 0;       ///< the mean entropy of the step's tokens, times this, is taken from the loss
+  bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)
+  int dynamic_sampling_rounds = 0;  ///< how often groups of equal rewards are replaced by new ones (DAPO); 0: never
   no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
   std::uint64_t seed = 0;
 };
@@ -44,6 +52,8 @@ inline void validate(grpo_options const& o) {
   expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
   expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit", o.micro_batch);
   expects<usage_error>(o.optimizer.learning_rate >= 0, "learning rate is {}", o.optimizer.learning_rate);
+  expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
+  expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative", o.dynamic_sampling_rounds);
 }
 
 /// Seconds spent in the phases of a step.
@@ -59,6 +69,7 @@ struct grpo_step_report {
   std::vector<policy_gradient_report> passes;  ///< one per inner pass
   std::vector<double> gradient_norms;          ///< before clipping, one per inner pass
   double learning_rate = 0;
+  int replaced_groups = 0;  ///< by dynamic sampling
   phase_seconds seconds;
 };
 
@@ -67,7 +78,7 @@ struct grpo_step_report {
 /// \tparam TaskT      models Task
 /// \tparam RewardT    models Reward for Model
 template <class Model, class TokenizerT, class TaskT, class RewardT, class AdvantageT = advantages::mean_centered,
-          class LossT = losses::grpo, class SamplerT = samplers::multinomial>
+          class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant>
 class grpo {
   static_assert(Tokenizer<TokenizerT>);
   static_assert(detail::explain_task<TaskT>());
@@ -75,12 +86,13 @@ class grpo {
   static_assert(detail::explain_advantage<AdvantageT>());
   static_assert(detail::explain_loss<LossT>());
   static_assert(detail::explain_sampler<SamplerT>());
+  static_assert(detail::explain_schedule<ScheduleT>());
 
  public:
   grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {}, AdvantageT advantage = {},
-       LossT loss = {}, SamplerT sampler = {})
+       LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {})
       : model_(&model), tokenizer_(&tokenizer), task_(&task), reward_(std::move(reward)), options_(options), advantage_(std::move(advantage)),
-        loss_(std::move(loss)), sampler_(std::move(sampler)), policy_(model, options.optimizer) {
+        loss_(std::move(loss)), sampler_(std::move(sampler)), schedule_(std::move(schedule)), policy_(model, options.optimizer) {
     validate(options_);
   }
 
@@ -95,29 +107,43 @@ class grpo {
   /// Called while sampling with (finished rollouts, all rollouts, tokens so far); may be empty.
   std::function<void(int, int, index_t)> on_sampling;
 
-  /// One step on the task's next training items.
-  grpo_step_report step() {
-    std::vector<task_item> items;
-    for (int i = 0; i < options_.prompts_per_step; ++i)
-      items.push_back(task_->training_item(options_.seed, steps_ * std::uint64_t(options_.prompts_per_step) + std::uint64_t(i)));
-    return step(items);
+  /// Log-probabilities of rollouts under a reference model, one list per rollout; for losses with a KL term. A model with
+  /// adapters is its own reference, with its adapters off, unless another one is set.
+  using reference_function =
+      std::function<std::vector<std::vector<float>>(std::span<training_rollout const>, double temperature, micro_batch_options const&)>;
+  void set_reference(reference_function reference) { reference_ = std::move(reference); }
+  /// A frozen copy of the model as it was at the start; it must outlive the trainer.
+  template <class Frozen>
+  void set_reference_model(Frozen& frozen) {
+    reference_ = [&frozen](std::span<training_rollout const> rollouts, double temperature, micro_batch_options const& options) {
+      return reference_log_probs(frozen, rollouts, temperature, options);
+    };
   }
 
-  /// One step on the given items.
+  /// One step on the task's next training items. Dynamic sampling takes its items from a sequence of their own, so that
+  /// the items of a step do not depend on what happened in the steps before.
+  grpo_step_report step() {
+    auto const prompts = std::uint64_t(options_.prompts_per_step);
+    std::vector<task_item> items;
+    for (std::uint64_t i = 0; i < prompts; ++i) items.push_back(task_->training_item(options_.seed, steps_ * prompts + i));
+    return checked_step(items, [&](int round, std::size_t slot) {
+      static constexpr std::uint64_t replacements = std::uint64_t{1} << 40;
+      std::uint64_t const turn = steps_ * std::uint64_t(options_.dynamic_sampling_rounds) + std::uint64_t(round - 1);
+      return task_->training_item(options_.seed, replacements + turn * prompts + slot);
+    });
+  }
+
+  /// One step on the given items; dynamic sampling draws other completions of the same ones.
   /// \throws numeric_error naming the step and the rollout or the tensor when a value is not finite; what is not finite
-  ///         never reaches the weights
+  ///         never reaches the weights, but passes before the one that failed have changed them
   grpo_step_report step(std::span<task_item const> items) {
     expects<usage_error>(!items.empty(), "step {} has no items", steps_ + 1);
-    try {
-      return finite_step(items);
-    } catch (numeric_error const& e) {
-      std::string const tensor = policy_.first_not_finite(policy_.master().cview());
-      fail<numeric_error>("step {}: {}{}", steps_ + 1, e.what(), tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor));
-    }
+    return checked_step(items, [&](int, std::size_t slot) { return items[slot]; });
   }
 
   /// Samples and annotates groups without learning from them.
-  step_rollouts sample(std::span<task_item const> items) {
+  /// \param first_prompt  number of the first prompt within the step; random numbers depend on it
+  step_rollouts sample(std::span<task_item const> items, std::uint32_t first_prompt = 0) {
     step_rollouts step;
     step.step = steps_ + 1;
     std::vector<std::vector<int>> prompts;
@@ -125,7 +151,7 @@ class grpo {
     std::vector<int> const& stop_ids = model_->config().stop_ids;
     auto sampled = generate(*model_, std::span<std::vector<int> const>(prompts),
                             {.group_size = options_.group_size, .max_new_tokens = options_.max_new_tokens, .temperature = options_.temperature,
-                             .stop_ids = stop_ids, .seed = options_.seed, .step = std::uint32_t(steps_ + 1), .first_prompt = 0,
+                             .stop_ids = stop_ids, .seed = options_.seed, .step = std::uint32_t(steps_ + 1), .first_prompt = first_prompt,
                              .on_progress = on_sampling},
                             sampler_);
     step.groups.reserve(items.size());  // rollouts point at their group's item
@@ -140,9 +166,32 @@ class grpo {
   }
 
  private:
-  grpo_step_report finite_step(std::span<task_item const> items) {
+  template <class Replacement>
+  grpo_step_report checked_step(std::span<task_item const> items, Replacement&& replacement) {
+    if (needs_reference(loss_) && !reference_ && model_->adapter_config()) {
+      reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature, micro_batch_options const& o) {
+        return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
+      };
+    }
+    expects<usage_error>(!needs_reference(loss_) || reference_,
+                         "the loss has a KL term, but no reference model was set (set_reference_model)");
+    std::uint64_t const updates = policy_.optimizer().steps();
+    try {
+      return finite_step(items, replacement);
+    } catch (numeric_error const& e) {
+      std::string const tensor = policy_.first_not_finite(policy_.master().cview());
+      std::uint64_t const made = policy_.optimizer().steps() - updates;
+      std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
+      std::string const after = made == 0 ? "" : fmt::format("; {} of {} passes had changed the weights before, so go on from a checkpoint", made,
+                                                             options_.inner_passes);
+      fail<numeric_error>("step {}: {}{}{}", steps_ + 1, e.what(), where, after);
+    }
+  }
+
+  template <class Replacement>
+  grpo_step_report finite_step(std::span<task_item const> items, Replacement&& replacement) {
     grpo_step_report report;
-    report.learning_rate = options_.optimizer.learning_rate;
+    report.learning_rate = options_.optimizer.learning_rate * schedule_(steps_, options_.total_steps);
     auto clock = std::chrono::steady_clock::now();
     auto const lap = [&] {
       auto const now = std::chrono::steady_clock::now();
@@ -150,22 +199,44 @@ class grpo {
       clock = now;
       return s;
     };
+    auto const rewards_of = [&](step_rollouts& rollouts) {
+      reward_table table = evaluate_reward(reward_, rollouts, *model_);
+      for (std::size_t i = 0; i < table.total.size(); ++i)
+        expects<numeric_error>(std::isfinite(table.total[i]), "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
+      return table;
+    };
 
     report.rollouts = sample(items);
     report.seconds.sampling = lap();
-    report.rewards = evaluate_reward(reward_, report.rollouts, *model_);
-    for (std::size_t i = 0; i < report.rewards.total.size(); ++i)
-      expects<numeric_error>(std::isfinite(report.rewards.total[i]), "the reward of rollout {} is {}; no update was made with it", i, report.rewards.total[i]);
+    report.rewards = rewards_of(report.rollouts);
     report.seconds.reward = lap();
+    for (int round = 1; round <= options_.dynamic_sampling_rounds; ++round) {
+      std::vector<std::size_t> const flat = groups_without_spread(report.rewards.total, std::size_t(options_.group_size));
+      if (flat.empty()) break;
+      std::vector<task_item> others;
+      for (std::size_t const slot : flat) others.push_back(replacement(round, slot));
+      step_rollouts fresh = sample(others, std::uint32_t(std::size_t(round) * items.size()));
+      report.seconds.sampling += lap();
+      reward_table const fresh_rewards = rewards_of(fresh);
+      report.replaced_groups += replace_groups_without_spread(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards);
+      report.seconds.reward += lap();
+    }
 
-    report.advantages.resize(report.rewards.total.size());
-    advantage_(report.rewards.total, std::size_t(options_.group_size), std::span<float>(report.advantages));
+    report.advantages = advantages_of(advantage_, report.rewards, std::size_t(options_.group_size));
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-      batch.push_back({g.prompt_ids, r.ids, r.log_probs, report.advantages[i]});
+      batch.push_back({g.prompt_ids, r.ids, r.log_probs, report.advantages[i], {}, options_.mask_truncated_completions && r.truncated});
     });
+    std::vector<std::vector<float>> reference_log_p;
+    if (needs_reference(loss_)) {
+      reference_log_p = reference_(batch, options_.temperature, {options_.micro_batch, options_.row_budget});
+      expects<shape_error>(reference_log_p.size() == batch.size(), "the reference gave log-probabilities of {} rollouts, not of {}",
+                           reference_log_p.size(), batch.size());
+      for (std::size_t i = 0; i < batch.size(); ++i) batch[i].reference_log_p = reference_log_p[i];
+    }
     policy_gradient_options const gradient_options{.temperature = options_.temperature, .micro_batch = options_.micro_batch,
-                                                   .row_budget = options_.row_budget, .max_tokens = std::size_t(options_.max_new_tokens)};
+                                                   .row_budget = options_.row_budget, .max_tokens = std::size_t(options_.max_new_tokens),
+                                                   .entropy_bonus = options_.entropy_bonus};
     for (int pass = 0; pass < options_.inner_passes; ++pass) {
       policy_.zero_gradient();
       report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));
@@ -184,6 +255,8 @@ class grpo {
   AdvantageT advantage_;
   LossT loss_;
   SamplerT sampler_;
+  ScheduleT schedule_;
+  reference_function reference_;
   trainable_policy<Model> policy_;
   std::uint64_t steps_ = 0;
 };

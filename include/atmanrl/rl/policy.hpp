@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer.
+/// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer; of all its
+/// parameters, or of its adapters alone where it has some.
 
 #include <atmanrl/nn/llama.hpp>
 #include <atmanrl/optim/adamw.hpp>
@@ -11,7 +12,8 @@
 
 namespace atmanrl {
 
-/// Master weights, gradient and moments are flat arrays in the order of the model's layout: 16 bytes per parameter.
+/// Master weights, gradient and moments are flat arrays in the order of the model's trainable layout: 16 bytes per trained
+/// parameter. Adapters are attached before the policy is made.
 template <class Model>
 class trainable_policy {
  public:
@@ -20,10 +22,13 @@ class trainable_policy {
 
   trainable_policy(Model& model, adamw_options const& optimizer)
       : model_(&model),
-        master_(model.backend(), {model.layout().size()}),
-        gradient_(tensor<B, T, 1>::zeros(model.backend(), {model.layout().size()})),
-        optimizer_(model.backend(), model.layout().size(), optimizer) {
-    model.read(master_.view());
+        master_(model.backend(), {model.trainable_layout().size()}),
+        gradient_(tensor<B, T, 1>::zeros(model.backend(), {model.trainable_layout().size()})),
+        optimizer_(model.backend(), model.trainable_layout().size(), optimizer) {
+    lora_config const* const l = model.adapter_config();
+    expects<usage_error>(!l || l->dropout == 0, "the adapters were made for a dropout of {}; training here has none (set lora_dropout to 0)",
+                         l ? l->dropout : 0);
+    model.read_trainable(master_.view());
   }
 
   Model& model() { return *model_; }
@@ -40,13 +45,13 @@ class trainable_policy {
     double const norm = clip_gradient_norm(model_->backend(), gradient_.view(), max_gradient_norm);
     if (!std::isfinite(norm)) fail<numeric_error>("the gradient of {} is not finite; no update was made with it", first_not_finite(gradient_.cview()));
     optimizer_.step(master_.view(), gradient_.cview(), learning_rate);
-    model_->assign(master_.cview());
+    model_->assign_trainable(master_.cview());
     return norm;
   }
 
   /// Name of the first parameter with a value that is not finite in an array of the layout; empty when there is none.
   std::string first_not_finite(view_on<B, T const, 1> flat) const {
-    for (parameter_info const& p : model_->layout().all())
+    for (parameter_info const& p : model_->trainable_layout().all())
       if (!std::isfinite(sum_of_squares(model_->backend(), flat.rows(p.offset, p.size())))) return p.name;
     return {};
   }

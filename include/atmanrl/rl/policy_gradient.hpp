@@ -7,39 +7,77 @@
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/rollout.hpp>
+#include <atmanrl/rl/training_batch.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace atmanrl {
-
-/// A rollout to learn from. Neighbours with equal prompts share its rows.
-struct training_rollout {
-  std::span<int const> prompt, completion;
-  std::span<float const> old_log_p;
-  float advantage = 0;
-};
 
 struct policy_gradient_options {
   double temperature = 1;
   int micro_batch = 0;          ///< rollouts per forward and backward pass; 0: as many as fit the row budget
   index_t row_budget = 4096;    ///< rows of one pass, bounds the memory for activations
   std::size_t max_tokens = 1;   ///< length limit of completions, for losses that normalise by it
+  double entropy_bonus = 0;     ///< the mean entropy of the step's tokens, times this, is taken from the loss
 };
 
-/// What one pass over the rollouts found; statistics are over tokens.
+/// What one pass over the rollouts found; statistics are over the tokens that take part in the loss.
 struct policy_gradient_report {
-  double loss = 0;
+  double loss = 0;         ///< what the gradient is of
+  double policy_loss = 0;  ///< without the entropy bonus
   double ratio_min = 1, ratio_mean = 1, ratio_max = 1;
-  double clip_share = 0;
-  std::vector<std::vector<float>> log_p;       ///< per rollout and token
-  std::vector<std::vector<float>> token_loss;  ///< per rollout and token, before averaging
+  double clip_share = 0;                     ///< clip_low + clip_high: of tokens, or of completions where those are clipped
+  double clip_low = 0, clip_high = 0;        ///< with a negative and with a positive advantage
+  std::string clip_metric = "clip_ratio/region_mean";  ///< the name of clip_share in the metrics
+  std::optional<double> kl = {};             ///< mean estimate, for losses with a KL term
+  std::optional<double> entropy = {};        ///< nats, with an entropy bonus
+  std::vector<std::vector<float>> log_p;       ///< per rollout and token; empty for a masked rollout
+  std::vector<std::vector<float>> token_loss;  ///< per rollout and token, before averaging; empty for a masked rollout
 };
 
-/// Adds the gradient of the loss over `rollouts` to policy.gradient().
+namespace detail {
+/// Running statistics over tokens.
+struct token_statistics {
+  double ratio_min = std::numeric_limits<double>::infinity(), ratio_max = -std::numeric_limits<double>::infinity(), ratio_sum = 0, kl = 0, entropy = 0;
+  std::size_t low = 0, high = 0, votes = 0, tokens = 0;
+
+  template <class Loss>
+  void add(loss_rollout const& r, Loss const& loss, bool with_reference) {
+    for (std::size_t t = 0; t < r.log_p.size(); ++t, ++tokens) {
+      double const ratio = std::exp(double(r.log_p[t]) - double(r.old_log_p[t]));
+      ratio_min = std::min(ratio_min, ratio);
+      ratio_max = std::max(ratio_max, ratio);
+      ratio_sum += ratio;
+      if (t == 0 || !clips_completions(loss)) {
+        ++votes;
+        if (loss.clipped(r, t)) ++(r.advantage < 0 ? low : high);
+      }
+      if constexpr (ReferenceLoss<Loss>) kl += with_reference ? loss.kl(r, t) : 0;
+    }
+  }
+  void write(policy_gradient_report& report, bool with_reference, bool with_entropy) const {
+    if (tokens == 0) return;
+    double const n = double(tokens), all = double(votes);
+    report.ratio_min = ratio_min;
+    report.ratio_max = ratio_max;
+    report.ratio_mean = ratio_sum / n;
+    report.clip_low = double(low) / all;
+    report.clip_high = double(high) / all;
+    report.clip_share = double(low + high) / all;
+    if (with_reference) report.kl = kl / n;
+    if (with_entropy) report.entropy = entropy / n;
+  }
+};
+}  // namespace detail
+
+/// Adds the gradient of the loss over `rollouts` to policy.gradient(). The entropy bonus is normalised by the tokens of
+/// the whole step, so it does not depend on the micro-batches either.
 /// \throws numeric_error naming the rollout when a log-probability is not finite
 template <class Model, PolicyLoss Loss>
 policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std::span<training_rollout const> rollouts, Loss const& loss,
@@ -47,82 +85,60 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
   Model& model = policy.model();
+  bool const with_reference = needs_reference(loss), with_entropy = options.entropy_bonus != 0;
   expects<usage_error>(!rollouts.empty(), "a policy gradient needs at least one rollout");
-  loss_scope scope{.rollouts = rollouts.size(), .tokens = 0, .micro_batch_tokens = 0, .max_tokens = options.max_tokens};
+  std::vector<training_rollout const*> active;
+  std::size_t tokens = 0;
   for (auto const& r : rollouts) {
     expects<shape_error>(!r.prompt.empty() && !r.completion.empty() && r.old_log_p.size() == r.completion.size(),
                          "a rollout of {} prompt tokens, {} completion tokens and {} log-probabilities", r.prompt.size(), r.completion.size(), r.old_log_p.size());
-    scope.tokens += r.completion.size();
+    if (r.masked) continue;
+    active.push_back(&r);
+    tokens += r.completion.size();
   }
+  auto const parts = detail::split_into_micro_batches(active, {options.micro_batch, options.row_budget});
+  loss_scope scope{.rollouts = rollouts.size(), .tokens = tokens, .micro_batch_tokens = 0, .max_tokens = options.max_tokens, .micro_batches = parts.size()};
   policy_gradient_report report;
-  double ratio_sum = 0;
-  std::size_t clipped = 0, tokens = 0;
-  report.ratio_min = std::numeric_limits<double>::infinity();
-  report.ratio_max = -std::numeric_limits<double>::infinity();
+  report.clip_metric = clip_metric_of(loss);
+  report.log_p.resize(rollouts.size());
+  report.token_loss.resize(rollouts.size());
+  detail::token_statistics statistics;
   forward_pass<B, T> pass(model.backend());
 
-  auto const same = [](std::span<int const> a, std::span<int const> b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); };
-  for (std::size_t first = 0; first < rollouts.size();) {
-    // As many rollouts as fit, prompts that are shared counted once.
-    std::size_t last = first;
-    index_t rows = 0;
-    while (last < rollouts.size() && (options.micro_batch == 0 || last - first < std::size_t(options.micro_batch))) {
-      auto const& r = rollouts[last];
-      index_t const mine = index_t(r.completion.size()) + (last > first && same(r.prompt, rollouts[last - 1].prompt) ? 0 : index_t(r.prompt.size()));
-      if (last > first && options.micro_batch == 0 && rows + mine > options.row_budget) break;
-      rows += mine;
-      ++last;
-    }
-    kv_cache<B, T> cache(model.backend(), model.config(), rows);
+  for (detail::micro_batch const& part : parts) {
+    auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
+    kv_cache<B, T> cache(model.backend(), model.config(), part.rows);
     ragged_batch batch;
     std::vector<scored_token> scored;
-    scope.micro_batch_tokens = 0;
-    int root = -1, prompt_end = -1;
-    for (std::size_t i = first; i < last; ++i) {
-      auto const& r = rollouts[i];
-      if (i == first || !same(r.prompt, rollouts[i - 1].prompt)) {
-        root = cache.add_sequence(index_t(r.prompt.size()));
-        prompt_end = batch.add(root, r.prompt) + int(r.prompt.size()) - 1;
-      }
-      scored.push_back({prompt_end, r.completion[0]});
-      if (r.completion.size() > 1) {  // the last token's row predicts nothing that is scored
-        int const child = cache.add_child(root, index_t(r.prompt.size()), index_t(r.completion.size()) - 1);
-        int const row = batch.add(child, r.completion.first(r.completion.size() - 1), int(i));
-        for (std::size_t t = 1; t < r.completion.size(); ++t) scored.push_back({row + int(t) - 1, r.completion[t]});
-      }
-      scope.micro_batch_tokens += r.completion.size();
-    }
+    detail::lay_out(mine, cache, batch, scored);
+    scope.micro_batch_tokens = scored.size();
     model.forward(cache, batch, pass, gradient_mode::parameters);
-    model.log_probs(pass, scored, options.temperature);
+    model.log_probs(pass, scored, options.temperature, with_entropy);
     auto const scored_log_p = pass.log_p();
-    std::vector<T> dlog_p;
-    for (std::size_t i = first, at = 0; i < last; ++i) {
-      auto const& r = rollouts[i];
-      std::size_t const n = r.completion.size();
+    std::vector<T> dlog_p, dentropy;
+    std::size_t at = 0;
+    for (training_rollout const* const r : mine) {
+      std::size_t const n = r->completion.size(), i = std::size_t(r - rollouts.data());
       std::vector<float> log_p(scored_log_p.begin() + std::ptrdiff_t(at), scored_log_p.begin() + std::ptrdiff_t(at + n));
       at += n;
       std::vector<float> d(n), token_loss(n);
-      loss_rollout const view{log_p, r.old_log_p, r.advantage};
-      double const part = loss(view, scope, d, token_loss);
-      expects<numeric_error>(std::isfinite(part), "the loss of rollout {} is {}; no update was made with it", i, part);
-      report.loss += part;
-      for (std::size_t t = 0; t < n; ++t) {
-        double const ratio = std::exp(double(log_p[t]) - double(r.old_log_p[t]));
-        report.ratio_min = std::min(report.ratio_min, ratio);
-        report.ratio_max = std::max(report.ratio_max, ratio);
-        ratio_sum += ratio;
-        clipped += loss.clipped(view, t);
-        ++tokens;
-      }
+      loss_rollout const view{log_p, r->old_log_p, r->advantage, r->reference_log_p};
+      double const share = loss(view, scope, d, token_loss);
+      expects<numeric_error>(std::isfinite(share), "the loss of rollout {} is {}; no update was made with it", i, share);
+      report.policy_loss += share;
+      statistics.add(view, loss, with_reference);
       dlog_p.insert(dlog_p.end(), d.begin(), d.end());
-      report.log_p.push_back(std::move(log_p));
-      report.token_loss.push_back(std::move(token_loss));
+      report.log_p[i] = std::move(log_p);
+      report.token_loss[i] = std::move(token_loss);
     }
-    model.backward(cache, pass, std::span<T const>(dlog_p), {}, policy.gradient().view());
-    first = last;
+    if (with_entropy) {
+      for (T const x : pass.entropy()) statistics.entropy += double(real_part(x));
+      dentropy.assign(scored.size(), T(-options.entropy_bonus / double(tokens)));
+    }
+    model.backward(cache, pass, std::span<T const>(dlog_p), std::span<T const>(dentropy), policy.gradient().view());
   }
-  report.ratio_mean = ratio_sum / double(tokens);
-  report.clip_share = double(clipped) / double(tokens);
+  statistics.write(report, with_reference, with_entropy);
+  report.loss = report.policy_loss - options.entropy_bonus * report.entropy.value_or(0);
   return report;
 }
 

@@ -1,13 +1,17 @@
 #pragma once
 
 /// \file
-/// Supervised fine-tuning: maximum likelihood of completions given prompts, in packed batches without padding.
+/// Supervised fine-tuning: maximum likelihood of completions given prompts, in packed batches without padding. What is
+/// trained is what `trainable_policy` trains: all parameters, or the adapters of a model that has some.
 
 #include <atmanrl/nn/llama.hpp>
-#include <atmanrl/optim/adamw.hpp>
-#include <atmanrl/optim/gradient_clip.hpp>
 #include <atmanrl/optim/schedule.hpp>
+#include <atmanrl/rl/policy.hpp>
+#include <atmanrl/tasks/shuffle.hpp>
+#include <atmanrl/tasks/task.hpp>
+#include <atmanrl/text/chat.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <optional>
@@ -19,15 +23,53 @@ namespace atmanrl {
 struct sft_example {
   std::vector<int> prompt;      ///< not in the loss
   std::vector<int> completion;  ///< the stop token included when the model is to learn it
+
+  /// Rows in a packed batch: the last token is predicted but predicts nothing.
+  index_t rows() const { return index_t(prompt.size() + completion.size()) - 1; }
 };
 
 struct sft_options {
   std::uint64_t steps = 1000;  ///< updates of a whole run; the schedule's length
   int batch_size = 64;         ///< examples per update
   int micro_batches = 1;       ///< forward-backward passes per update; more need less memory and give the same gradient
+  index_t row_budget = 0;      ///< most rows (tokens) of one such pass, at least one example each; 0: no bound
   adamw_options optimizer{.learning_rate = 1e-4};  ///< learning_rate: the schedule's peak
   double max_gradient_norm = 1;                    ///< 0: no clipping
 };
+
+/// Updates that `epochs` passes over `examples` examples take; the last one may begin another pass.
+inline std::uint64_t sft_steps(std::size_t examples, int batch_size, double epochs) {
+  expects<usage_error>(examples > 0 && batch_size >= 1 && epochs > 0, "sft: {} epochs of {} examples, {} at a time",
+                       epochs, examples, batch_size);
+  return std::uint64_t(std::ceil(epochs * double(examples) / double(batch_size)));
+}
+
+/// The token with which a model ends an answer to `task`'s prompt: that of its chat format, else end-of-text.
+/// \throws usage_error when the tokenizer has none
+template <Tokenizer K>
+int answer_end_id(K const& tokenizer, chat_format format) {
+  std::optional<int> id;
+  if (format == chat_format::llama3) id = tokenizer.token_id("<|eot_id|>");
+  if (format == chat_format::chatml) id = tokenizer.token_id("<|im_end|>");
+  if (format == chat_format::plain) {
+    if constexpr (requires { tokenizer.eos(); })
+      if (tokenizer.eos() >= 0) id = tokenizer.eos();
+    if (std::vector<int> const stop = chat_stop_ids(tokenizer, format); !id && !stop.empty()) id = stop.front();
+  }
+  expects<usage_error>(id.has_value(), "the tokenizer has no token that ends an answer");
+  return *id;
+}
+
+/// An item's prompt and reference solution, the end token included.
+/// \param end_id  see answer_end_id
+/// \throws usage_error when the item has no reference solution
+template <Task K, Tokenizer Z>
+sft_example make_sft_example(K const& task, task_item const& item, Z const& tokenizer, int end_id) {
+  expects<usage_error>(!item.solution.empty(), "{} has no reference solution to learn from", item.id);
+  sft_example e{task.prompt(item, tokenizer), task.completion(item, tokenizer)};
+  e.completion.push_back(end_id);
+  return e;
+}
 
 /// What one update did.
 struct sft_report {
@@ -48,44 +90,46 @@ class sft_trainer {
 
  public:
   sft_trainer(Model& model, sft_options options, S schedule = {})
-      : model_(model),
-        options_(options),
-        schedule_(schedule),
-        master_(model.backend(), {model.layout().size()}),
-        gradient_(model.backend(), {model.layout().size()}),
-        optimizer_(model.backend(), model.layout().size(), options.optimizer),
-        pass_(model.backend()) {
-    expects<usage_error>(options.steps >= 1 && options.batch_size >= 1 && options.micro_batches >= 1,
-                         "sft: {} steps of {} examples in {} micro-batches; each must be at least 1", options.steps,
-                         options.batch_size, options.micro_batches);
-    model.read(master_.view());
-  }
+      : options_(checked(options)), schedule_(schedule), policy_(model, options.optimizer), pass_(model.backend()) {}
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
   /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
   ///         not finite, and the weights are then as they were before
   sft_report step(std::span<sft_example const> batch) {
-    expects<usage_error>(!batch.empty(), "sft: a batch without examples");
-    sft_report report{.step = optimizer_.steps() + 1};
+    sft_report report{.step = policy_.optimizer().steps() + 1};
     report.learning_rate = options_.optimizer.learning_rate * schedule_(report.step - 1, options_.steps);
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      expects<usage_error>(!batch[i].prompt.empty() && !batch[i].completion.empty(),
-                           "sft: example {} of step {} has {} prompt and {} completion tokens; both are needed", i,
-                           report.step, batch[i].prompt.size(), batch[i].completion.size());
-      report.completion_tokens += index_t(batch[i].completion.size());
+    report.completion_tokens = check(batch, fmt::format("step {}", report.step));
+    policy_.zero_gradient();
+    for_each_part(batch, [&](std::span<sft_example const> part, std::size_t first) {
+      score(part, gradient_mode::parameters);
+      double const share = 1.0 / double(report.completion_tokens);
+      report.loss += share * loss_of(part, first, fmt::format("step {}", report.step));
+      for (sft_example const& e : part) report.rows += e.rows();
+      std::vector<T> const dlog_p(pass_.log_p().size(), T(-share));
+      policy_.model().backward(*cache_, pass_, std::span<T const>(dlog_p), std::span<T const>(),
+                               policy_.gradient().view());
+    });
+    try {
+      report.gradient_norm = policy_.update(report.learning_rate, options_.max_gradient_norm);
+    } catch (numeric_error const& e) {
+      throw numeric_error(fmt::format("sft: step {}: {}", report.step, e.what()));
     }
-    gradient_.fill_zero();
-    std::size_t const parts = std::min(std::size_t(options_.micro_batches), batch.size());
-    for (std::size_t p = 0; p < parts; ++p) {
-      std::size_t const first = batch.size() * p / parts, last = batch.size() * (p + 1) / parts;
-      accumulate(batch.subspan(first, last - first), first, report);
-    }
-    report.gradient_norm = clip_gradient_norm(model_.backend(), gradient_.view(), options_.max_gradient_norm);
-    expects<numeric_error>(std::isfinite(report.gradient_norm), "sft: the gradient of step {} is not finite (norm {})",
-                           report.step, report.gradient_norm);
-    optimizer_.step(master_.view(), gradient_.cview(), report.learning_rate);
-    model_.assign(master_.cview());
     return report;
+  }
+
+  /// Nats per completion token, without an update.
+  double evaluate(std::span<sft_example const> examples) {
+    double sum = 0;
+    index_t const tokens = check(examples, "evaluation");
+    // Batches of the training's size, so that the cache does not grow with the number of examples.
+    for (std::size_t first = 0; first < examples.size(); first += std::size_t(options_.batch_size)) {
+      auto const batch = examples.subspan(first, std::min(std::size_t(options_.batch_size), examples.size() - first));
+      for_each_part(batch, [&](std::span<sft_example const> part, std::size_t offset) {
+        score(part, gradient_mode::none);
+        sum += loss_of(part, first + offset, "evaluation");
+      });
+    }
+    return sum / double(tokens);
   }
 
   /// All remaining updates.
@@ -93,11 +137,12 @@ class sft_trainer {
   /// \param on_step  `void operator()(sft_report const&)` after each update; one that returns bool ends the
   ///                 run with false
   template <class Next, class OnStep>
+  requires std::invocable<Next&, std::uint64_t>
   void run(Next&& next, OnStep&& on_step) {
     std::vector<sft_example> batch(std::size_t(options_.batch_size));
-    while (optimizer_.steps() < options_.steps) {
+    while (policy_.optimizer().steps() < options_.steps) {
       for (std::size_t i = 0; i < batch.size(); ++i)
-        batch[i] = next(optimizer_.steps() * std::uint64_t(batch.size()) + i);
+        batch[i] = next(policy_.optimizer().steps() * std::uint64_t(batch.size()) + i);
       sft_report const report = step(batch);
       if constexpr (std::is_void_v<decltype(on_step(report))>) {
         on_step(report);
@@ -107,25 +152,70 @@ class sft_trainer {
     }
   }
 
+  /// The same over a list, each example once per epoch, every epoch in an order of its own drawn by the seed.
+  template <class OnStep>
+  void run(std::span<sft_example const> examples, std::uint64_t seed, OnStep&& on_step) {
+    expects<usage_error>(!examples.empty(), "sft: there are no examples");
+    run([&](std::uint64_t i) { return examples[std::size_t(shuffled_epochs(index_t(examples.size()), seed, i))]; },
+        on_step);
+  }
+
   sft_options const& options() const { return options_; }
-  /// Flat, in the order of the model's layout.
-  view_on<B, T const, 1> master_weights() const { return master_.cview(); }
-  view_on<B, T const, 1> gradient() const { return gradient_.cview(); }
+  /// Weights, gradient and optimizer, for checkpoints and save_model.
+  trainable_policy<Model>& policy() { return policy_; }
+  /// Flat, in the order of the model's trainable layout.
+  view_on<B, T const, 1> master_weights() { return std::as_const(policy_.master()).cview(); }
+  view_on<B, T const, 1> gradient() { return std::as_const(policy_.gradient()).cview(); }
 
  private:
-  /// Adds the gradient and the loss of some examples of a batch; `first` is the number of the first of them.
-  void accumulate(std::span<sft_example const> examples, std::size_t first, sft_report& report) {
-    B& backend = model_.backend();
+  static sft_options checked(sft_options o) {
+    expects<usage_error>(o.steps >= 1 && o.batch_size >= 1 && o.micro_batches >= 1 && o.row_budget >= 0,
+                         "sft: {} steps of {} examples in {} micro-batches; each must be at least 1", o.steps,
+                         o.batch_size, o.micro_batches);
+    return o;
+  }
+
+  /// \returns the number of completion tokens
+  static index_t check(std::span<sft_example const> batch, std::string const& when) {
+    expects<usage_error>(!batch.empty(), "sft: a batch without examples");
+    index_t tokens = 0;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      expects<usage_error>(!batch[i].prompt.empty() && !batch[i].completion.empty(),
+                           "sft: example {} of {} has {} prompt and {} completion tokens; both are needed", i, when,
+                           batch[i].prompt.size(), batch[i].completion.size());
+      tokens += index_t(batch[i].completion.size());
+    }
+    return tokens;
+  }
+
+  /// Calls f(examples, number of the first) for the micro-batches of a batch.
+  template <class F>
+  void for_each_part(std::span<sft_example const> batch, F&& f) const {
+    std::size_t const parts = std::min(std::size_t(options_.micro_batches), batch.size());
+    for (std::size_t p = 0; p < parts; ++p) {
+      std::size_t const last = batch.size() * (p + 1) / parts;
+      for (std::size_t first = batch.size() * p / parts; first < last;) {
+        std::size_t count = 1;
+        index_t rows = batch[first].rows();
+        while (first + count < last &&
+               (options_.row_budget == 0 || rows + batch[first + count].rows() <= options_.row_budget))
+          rows += batch[first + count++].rows();
+        f(batch.subspan(first, count), first);
+        first += count;
+      }
+    }
+  }
+
+  /// Forward pass and the log-probabilities of all completion tokens.
+  void score(std::span<sft_example const> examples, gradient_mode mode) {
+    Model& model = policy_.model();
     index_t rows = 0;
-    for (sft_example const& e : examples) rows += index_t(e.prompt.size() + e.completion.size()) - 1;
-    report.rows += rows;
+    for (sft_example const& e : examples) rows += e.rows();
     if (!cache_ || cache_->capacity() < rows) {
       cache_.reset();  // before the larger one is made, so that both are never held together
-      cache_.emplace(backend, model_.config(), rows + rows / 4);
+      cache_.emplace(model.backend(), model.config(), rows + rows / 4);
     }
     cache_->clear();
-
-    // The last completion token is predicted but predicts nothing, so it has no row.
     ragged_batch batch;
     std::vector<scored_token> scored;
     std::vector<int> tokens;
@@ -135,27 +225,27 @@ class sft_trainer {
       int const row = batch.add(cache_->add_sequence(index_t(tokens.size())), tokens) + int(e.prompt.size()) - 1;
       for (std::size_t i = 0; i < e.completion.size(); ++i) scored.push_back({row + int(i), e.completion[i]});
     }
-    model_.forward(*cache_, batch, pass_, gradient_mode::parameters);
-    model_.log_probs(pass_, scored);
+    model.forward(*cache_, batch, pass_, mode);
+    model.log_probs(pass_, scored);
+  }
 
+  /// Sum of -log p over the tokens that `score` has just scored.
+  double loss_of(std::span<sft_example const> examples, std::size_t first, std::string const& when) const {
     auto const log_p = pass_.log_p();
-    double const share = 1.0 / double(report.completion_tokens);
+    double sum = 0;
     for (std::size_t i = 0, at = 0; i < examples.size(); ++i)
       for (std::size_t end = at + examples[i].completion.size(); at < end; ++at) {
         expects<numeric_error>(std::isfinite(double(real_part(log_p[at]))),
-                               "sft: the loss of step {} is not finite: log-probability {} in example {}", report.step,
+                               "sft: the loss of {} is not finite: log-probability {} in example {}", when,
                                double(real_part(log_p[at])), first + i);
-        report.loss -= share * double(real_part(log_p[at]));
+        sum -= double(real_part(log_p[at]));
       }
-    std::vector<T> const dlog_p(scored.size(), T(-share));
-    model_.backward(*cache_, pass_, std::span<T const>(dlog_p), std::span<T const>(), gradient_.view());
+    return sum;
   }
 
-  Model& model_;
   sft_options options_;
   S schedule_;
-  tensor<B, T, 1> master_, gradient_;
-  adamw<B, T> optimizer_;
+  trainable_policy<Model> policy_;
   forward_pass<B, T> pass_;
   std::optional<kv_cache<B, T>> cache_;
 };

@@ -6,8 +6,28 @@
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/saliency/reduce.hpp>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <vector>
 
 namespace atmanrl {
+
+/// What the mask restores; all are means over the answer's tokens, in nats.
+enum class mask_objective {
+  cross_entropy,        ///< CE(H) of the label (eq. 2)
+  kl_to_unmasked,       ///< KL(p_0 || p_H) between the next-token distributions without and with the mask (figure 2)
+  excess_cross_entropy  ///< CE(H) - CE(0): the gradient of cross_entropy, a loss that is 0 without suppression
+};
+
+/// Which answer the mask restores.
+enum class mask_label {
+  ground_truth,  ///< the true answer, written as the prompt asks
+  own_answer,    ///< the answer that the rollout gives
+  only_correct   ///< the true answer; rollouts that miss it have no mask
+};
 
 /// One mask per rollout, trained to restore the probability of the answer.
 struct mask_options {
@@ -21,6 +41,15 @@ struct mask_options {
   double sparsity = 0;   ///< λ of the term λ mean(1 - H/c), which makes re-enabling cost something
   index_t row_budget = 16384;  ///< rows of one packed batch; masks are independent, so this bounds memory and changes nothing else
 
+  /// B = κ max(H, lower_clamp): a floor for what is pushed below the start.
+  double lower_clamp = -std::numeric_limits<double>::infinity();
+  mask_sharing sharing = mask_sharing::all;  ///< one H for all layers and heads, per layer, or per layer and head
+  std::vector<int> layers = {};              ///< layers that see the mask, ascending; empty: all
+  mask_objective objective = mask_objective::cross_entropy;
+  mask_label label = mask_label::ground_truth;  ///< for whoever cuts rollouts into mask items (rewards::saliency)
+  std::optional<double> stop_tolerance;      ///< nats: a rollout's mask is final once CE(H) <= CE(0) + this; unset: all steps
+  saliency_reduction reduction = saliency_reduction::mean;
+
   /// Settings that rank planted causal tokens well where the printed ones do not (docs/experiments.md).
   static mask_options recommended() {
     mask_options o;
@@ -32,6 +61,15 @@ struct mask_options {
     o.sparsity = 0.1;
     return o;
   }
+
+  /// The same training in `count` steps: AdamW moves an entry by about the learning rate per step, so the product of
+  /// both is kept, or H could not leave the start.
+  mask_options in_steps(int count) const {
+    mask_options o = *this;
+    o.optimizer.learning_rate *= double(steps) / count;
+    o.steps = count;
+    return o;
+  }
 };
 
 inline void validate(mask_options const& o) {
@@ -40,6 +78,9 @@ inline void validate(mask_options const& o) {
   expects<usage_error>(o.steps >= 0, "mask steps is {}", o.steps);
   expects<usage_error>(o.optimizer.learning_rate > 0, "mask learning rate is {}", o.optimizer.learning_rate);
   expects<usage_error>(o.sparsity >= 0, "mask sparsity is {}", o.sparsity);
+  expects<usage_error>(o.lower_clamp <= o.init, "mask lower clamp is {}, but above the init {} no entry has a gradient", o.lower_clamp,
+                       o.init);
+  expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "mask stop tolerance is {}", o.stop_tolerance.value_or(0));
 }
 
 }  // namespace atmanrl

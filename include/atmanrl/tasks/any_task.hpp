@@ -48,6 +48,10 @@ class one_of_tasks {
   std::string answer_text(task_item const& item) const {
     return visit([&](auto const& t) { return t.answer_text(item); });
   }
+  template <Tokenizer K>
+  std::optional<int> filler_sentences(K const& tokenizer, std::span<int const> cot) const {
+    return visit([&](auto const& t) { return atmanrl::filler_sentences(t, tokenizer, cot); });
+  }
 
   /// The task behind it, nullptr when it is another.
   template <class T>

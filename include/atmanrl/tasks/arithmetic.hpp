@@ -61,6 +61,11 @@ class arithmetic {
     return grade_number(item.answer, completion_text);
   }
   std::string answer_text(task_item const& item) const { return item.answer; }
+  /// Sentences of a chain of thought that are neither a step nor the start (planted_truth.hpp).
+  template <Tokenizer K>
+  int filler_sentences(K const& tokenizer, std::span<int const> cot) const {
+    return find_planted(tokenizer, cot).filler_sentences;
+  }
 
  private:
   static constexpr std::uint32_t training_stream = 0x41524954, evaluation_stream = training_stream + 1;

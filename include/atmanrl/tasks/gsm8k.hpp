@@ -4,6 +4,7 @@
 /// GSM8K, grade-school word problems (Cobbe et al. 2021, arXiv:2110.14168), from its authors' two files.
 
 #include <atmanrl/io/jsonl.hpp>
+#include <atmanrl/tasks/gsm8k_examples.hpp>
 #include <atmanrl/tasks/prompting.hpp>
 #include <atmanrl/tasks/shuffle.hpp>
 #include <atmanrl/tasks/task.hpp>
@@ -11,14 +12,59 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 namespace atmanrl {
 
+/// How a question is put. The wordings other than `delimiter` carry the eight worked examples of Wei et al. 2022
+/// (tasks/gsm8k_examples.hpp).
+enum class gsm8k_wording {
+  delimiter,         ///< reason, then the answer behind "####" (arXiv:2604.16158): the one to train with
+  chain_of_thought,  ///< "Q: ... A: ... The answer is 5." (Wei et al. 2022, arXiv:2201.11903, table 20)
+  llama              ///< that of lm-evaluation-harness' gsm8k_cot_llama: "... The final answer is 5"
+};
+
 struct gsm8k_options {
-  int few_shot = 0;                   ///< worked examples in front of each question, always the same ones
+  gsm8k_wording wording = gsm8k_wording::delimiter;
+  /// Worked examples in front of each question, always the same ones: of train.jsonl with `delimiter`, otherwise of the
+  /// eight. None: 0 with `delimiter`, otherwise 8.
+  std::optional<int> few_shot{};
   bool chat = true;                   ///< use the tokenizer's chat template where it has one
   std::uint64_t evaluation_seed = 0;  ///< order in which evaluation_item goes through test.jsonl
 };
+
+/// The wording around a question of GSM8K.
+inline prompt_style gsm8k_prompt(gsm8k_wording wording, bool chat = true) {
+  switch (wording) {
+    case gsm8k_wording::delimiter:
+      break;
+    case gsm8k_wording::chain_of_thought:
+      return {.user_prefix = "Q: ",
+              .user_suffix = "\nA:",
+              .plain_prefix = "Q: ",
+              .plain_suffix = "\nA:",
+              .delimiter = "The answer is",
+              .delimiter_text = " The answer is ",
+              .solution_end = ".",
+              .chat = chat};
+    case gsm8k_wording::llama: {
+      std::string const prefix =
+          "Given the following problem, reason and give a final answer to the problem.\nProblem: ";
+      std::string const suffix =
+          "\nYour response should end with \"The final answer is [answer]\" where [answer] is the response to the "
+          "problem.\n";
+      return {.user_prefix = prefix,
+              .user_suffix = suffix,
+              .plain_prefix = prefix,
+              .plain_suffix = suffix,
+              .delimiter = "The final answer is",
+              .delimiter_text = " The final answer is ",
+              .last_delimiter = true,
+              .chat = chat};
+    }
+  }
+  return reasoning_prompt(chat);
+}
 
 /// A value; copies share the questions.
 class gsm8k {
@@ -27,28 +73,38 @@ class gsm8k {
   /// \throws file_error "FILE:LINE: ..." for a line that is no item, usage_error when there are fewer examples than
   ///         `few_shot` asks for
   explicit gsm8k(std::filesystem::path const& folder, gsm8k_options options = {}) : options_(options) {
-    expects<usage_error>(options.few_shot >= 0 && options.few_shot <= 64,
-                         "gsm8k: {} worked examples; 0 to 64 are possible", options.few_shot);
+    bool const own_examples = options.wording == gsm8k_wording::delimiter;
+    int const few_shot = options.few_shot.value_or(own_examples ? 0 : 8);
+    int const most = own_examples ? 64 : int(gsm8k_examples::all.size());
+    expects<usage_error>(few_shot >= 0 && few_shot <= most, "gsm8k: {} worked examples; 0 to {} are possible", few_shot,
+                         most);
+    options_.few_shot = few_shot;
     auto files = std::make_shared<contents>();
-    std::vector<task_item> train = read(folder / "train.jsonl", "gsm8k-train");
-    files->test = read(folder / "test.jsonl", "gsm8k-test");
+    files->style = gsm8k_prompt(options.wording, options.chat);
+    std::vector<task_item> train = read(folder / "train.jsonl", "gsm8k-train", files->style);
+    files->test = read(folder / "test.jsonl", "gsm8k-test", files->style);
+    if (!own_examples)
+      for (auto const& e : std::span(gsm8k_examples::all).first(std::size_t(few_shot)))
+        files->shots.push_back(
+            {std::string(e.question),
+             fmt::format("{}{}{}{}", e.reasoning, files->style.delimiter_text, e.answer, files->style.solution_end)});
     for (task_item& item : train) {
-      bool const example = int(files->shots.size()) < options.few_shot && is_short(item);
+      bool const example = int(files->shots.size()) < few_shot && is_short(item);
       if (example)
         files->shots.push_back({std::move(item.question), std::move(item.solution)});
       else
         files->train.push_back(std::move(item));
     }
     expects<usage_error>(
-        int(files->shots.size()) == options.few_shot && !files->train.empty(),
-        "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items",
-        options.few_shot, (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
+        int(files->shots.size()) == few_shot && !files->train.empty(),
+        "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items", few_shot,
+        (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
     files_ = std::move(files);
   }
 
   std::string_view name() const { return "gsm8k"; }
-  std::string_view delimiter() const { return "####"; }
-  std::string_view delimiter_text() const { return "\n#### "; }
+  std::string_view delimiter() const { return files_->style.delimiter; }
+  std::string_view delimiter_text() const { return files_->style.delimiter_text; }
   gsm8k_options const& options() const { return options_; }
   std::span<worked_example const> shots() const { return files_->shots; }
 
@@ -65,16 +121,19 @@ class gsm8k {
 
   template <Tokenizer K>
   std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
-    return question_prompt(tokenizer, reasoning_prompt(options_.chat), item.question, files_->shots);
+    return question_prompt(tokenizer, files_->style, item.question, files_->shots);
   }
   /// The reference completion behind that prompt, up to and without the stop token.
   template <Tokenizer K>
   std::vector<int> completion(task_item const& item, K const& tokenizer) const {
-    return reference_completion(tokenizer, reasoning_prompt(options_.chat), item.solution);
+    return reference_completion(tokenizer, files_->style, item.solution);
   }
 
   graded_answer grade(task_item const& item, std::string_view completion_text) const {
-    return grade_number(item.answer, completion_text);
+    // A base model goes on with the next question of its own; what follows is not an answer to this one.
+    if (options_.wording == gsm8k_wording::chain_of_thought)
+      completion_text = completion_text.substr(0, completion_text.find("\nQ:"));
+    return grade_number(item.answer, completion_text, files_->style.mark());
   }
   std::string answer_text(task_item const& item) const { return item.answer; }
 
@@ -82,9 +141,11 @@ class gsm8k {
   struct contents {
     std::vector<task_item> train, test;
     std::vector<worked_example> shots;
+    prompt_style style;
   };
 
-  static std::vector<task_item> read(std::filesystem::path const& path, std::string_view prefix) {
+  static std::vector<task_item> read(std::filesystem::path const& path, std::string_view prefix,
+                                     prompt_style const& style) {
     std::vector<task_item> all;
     for_each_json_line(path, [&](json const& line, index_t number) {
       auto const text = [&](char const* field) -> std::string const& {
@@ -99,7 +160,9 @@ class gsm8k {
       expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(),
                           number, answer.substr(mark + 4, 40));
       task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
-      item.solution = without_calculator(std::string_view(answer).substr(0, mark)) + "#### " + item.answer;
+      std::string reasoning = without_calculator(std::string_view(answer).substr(0, mark));
+      while (reasoning.ends_with('\n') || reasoning.ends_with(' ')) reasoning.pop_back();
+      item.solution = fmt::format("{}{}{}{}", reasoning, style.delimiter_text, item.answer, style.solution_end);
       all.push_back(std::move(item));
     });
     expects<file_error>(!all.empty(), "{}: holds no items", path.string());

@@ -19,16 +19,22 @@ struct worked_example {
   std::string question, solution;
 };
 
-/// The wording around a question.
+/// The wording around a question, and what stands in front of the answer.
 struct prompt_style {
-  std::string user_suffix;  ///< behind the question in each user turn of a chat
-  std::string plain_head;   ///< in front of everything in plain text; empty for none
-  bool chat = true;         ///< whether the tokenizer's chat template is used where it has one
+  std::string user_prefix{}, user_suffix{};  ///< around the question in each user turn of a chat
+  std::string plain_head{};                  ///< in front of everything in plain text; empty for none
+  std::string plain_prefix = "Question: ", plain_suffix = "\nAnswer:";  ///< around each question of plain text
+  std::string delimiter = "####";
+  std::string delimiter_text = "\n#### ";  ///< as a solution writes it, with its white space
+  std::string solution_end{};              ///< behind the answer of a worked example
+  bool last_delimiter = false;             ///< the last one counts when a completion has several, else the first
+  bool chat = true;                        ///< whether the tokenizer's chat template is used where it has one
 
   template <Tokenizer K>
   chat_format format(K const& tokenizer) const {
     return chat ? detect_chat_format(tokenizer) : chat_format::plain;
   }
+  answer_mark mark() const { return {delimiter, last_delimiter}; }
 };
 
 /// Asks for reasoning and for the final answer behind the delimiter (docs/method.md).
@@ -38,6 +44,13 @@ inline prompt_style reasoning_prompt(bool chat = true) {
           .chat = chat};
 }
 
+namespace detail {
+/// What parts a completion from plain text in front of it: nothing when that ends with a blank.
+inline std::string_view plain_gap(prompt_style const& style) {
+  return style.plain_suffix.ends_with('\n') || style.plain_suffix.ends_with(' ') ? "" : " ";
+}
+}  // namespace detail
+
 /// Ids that a completion continues, begin-of-text exactly once where the tokenizer has one.
 /// \param shots  worked examples: earlier turns of the chat, or earlier questions of the text
 template <Tokenizer K>
@@ -46,18 +59,23 @@ std::vector<int> question_prompt(K const& tokenizer, prompt_style const& style, 
   chat_format const format = style.format(tokenizer);
   if (format == chat_format::plain) {
     std::string text = style.plain_head;
-    for (worked_example const& e : shots) text += fmt::format("Question: {}\nAnswer: {}\n\n", e.question, e.solution);
-    text += fmt::format("Question: {}\nAnswer:", question);
+    for (worked_example const& e : shots)
+      text += fmt::format("{}{}{}{}{}\n\n", style.plain_prefix, e.question, style.plain_suffix,
+                          detail::plain_gap(style), e.solution);
+    text += fmt::format("{}{}{}", style.plain_prefix, question, style.plain_suffix);
     std::vector<int> ids = tokenizer.encode(text);
     if (tokenizer.bos() >= 0) ids.insert(ids.begin(), tokenizer.bos());
     return ids;
   }
   std::vector<chat_message> turns;
+  auto const asked = [&](std::string_view q) {
+    return chat_message{"user", fmt::format("{}{}{}", style.user_prefix, q, style.user_suffix)};
+  };
   for (worked_example const& e : shots) {
-    turns.push_back({"user", e.question + style.user_suffix});
+    turns.push_back(asked(e.question));
     turns.push_back({"assistant", e.solution});
   }
-  turns.push_back({"user", std::string(question) + style.user_suffix});
+  turns.push_back(asked(question));
   return encode_chat(tokenizer, format, turns);
 }
 
@@ -65,16 +83,28 @@ std::vector<int> question_prompt(K const& tokenizer, prompt_style const& style, 
 /// "Answer:".
 template <Tokenizer K>
 std::vector<int> reference_completion(K const& tokenizer, prompt_style const& style, std::string_view solution) {
-  return tokenizer.encode(style.format(tokenizer) == chat_format::plain ? ' ' + std::string(solution)
-                                                                        : std::string(solution));
+  bool const plain = style.format(tokenizer) == chat_format::plain;
+  return tokenizer.encode(std::string(plain ? detail::plain_gap(style) : "").append(solution));
 }
 
 /// Numbers are compared as numbers: "31,800" is "31800.00".
-inline graded_answer grade_number(std::string_view truth, std::string_view completion_text) {
-  extracted_answer found = extract_number(completion_text);
+inline graded_answer grade_number(std::string_view truth, std::string_view completion_text, answer_mark mark = {}) {
+  extracted_answer found = extract_number(completion_text, mark);
   graded_answer out;
   out.correct_strict = found.strict && numbers_equal(*found.strict, truth);
   out.correct_flexible = found.flexible && numbers_equal(*found.flexible, truth);
+  out.extracted = std::move(found.strict);
+  out.extracted_flexible = std::move(found.flexible);
+  return out;
+}
+
+/// Letters of a multiple-choice question, from A on.
+inline graded_answer grade_letter(std::string_view truth, std::string_view completion_text, int choices = 4,
+                                  answer_mark mark = {}) {
+  extracted_answer found = extract_letter(completion_text, choices, mark);
+  graded_answer out;
+  out.correct_strict = found.strict == truth;
+  out.correct_flexible = found.flexible == truth;
   out.extracted = std::move(found.strict);
   out.extracted_flexible = std::move(found.flexible);
   return out;

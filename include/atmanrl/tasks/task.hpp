@@ -18,10 +18,11 @@ namespace atmanrl {
 
 /// One question with its truth.
 struct task_item {
-  std::string id;        ///< the same item has the same id in every run
-  std::string question;  ///< without instructions
-  std::string answer;    ///< the truth as text, "42" or "B"
-  std::string solution;  ///< reference chain of thought up to "#### answer"; empty when there is none
+  std::string id;         ///< the same item has the same id in every run
+  std::string question;   ///< without instructions
+  std::string answer;     ///< the truth as text, "42" or "B"
+  std::string solution;   ///< reference chain of thought up to delimiter and answer; empty when there is none
+  std::string subject{};  ///< the part of the task it belongs to, for averages over parts; empty where there are none
 };
 
 /// What a completion says and whether it is right : strict reads behind the first delimiter, flexible
@@ -81,7 +82,11 @@ concept delimits_answers = requires(T const t, task_item const& item) {
 ///  - `grade(item, completion)`: what the completion's text says and whether it is right.
 ///  - `delimiter()`: what the prompt asks for in front of the answer.
 ///  - `answer_text(item)`: the true answer as it is written behind the delimiter.
-/// Optional: `delimiter_text()`, the delimiter with the white space that completions put around it.
+/// Optional:
+///  - `delimiter_text()`: the delimiter with the white space that completions put around it.
+///  - `filler_sentences(tokenizer, ids)`: for tasks that know it, how many sentences of a chain of thought do not
+///  matter.
+///  - `completion(item, tokenizer)`: the ids of the reference solution behind the prompt, for supervised fine-tuning.
 template <class T>
 concept Task = detail::names_itself<T> && detail::has_training_items<T> && detail::has_evaluation_items<T> &&
     detail::writes_prompts<T> && detail::grades<T> && detail::delimits_answers<T>;
@@ -93,6 +98,15 @@ std::string delimiter_text(T const& task) {
     return std::string(task.delimiter_text());
   else
     return std::string(task.delimiter()) + ' ';
+}
+
+/// Sentences of the chain of thought `ids` that the answer does not depend on; none when the task cannot know.
+template <Task T, Tokenizer K>
+std::optional<int> filler_sentences(T const& task, K const& tokenizer, std::span<int const> ids) {
+  if constexpr (requires { task.filler_sentences(tokenizer, ids); })
+    return task.filler_sentences(tokenizer, ids);
+  else
+    return std::nullopt;
 }
 
 namespace detail {

@@ -17,6 +17,12 @@
 
 namespace atmanrl {
 
+/// What stands in front of the answer, and which of several such places counts.
+struct answer_mark {
+  std::string_view text = "####";
+  bool last = false;  ///< the first place otherwise
+};
+
 /// Numbers come in canonical form (`to_canonical_number`), letters in upper case.
 struct extracted_answer {
   std::optional<std::string> strict, flexible;
@@ -25,7 +31,11 @@ struct extracted_answer {
 
 namespace detail {
 
-inline constexpr std::string_view answer_mark = "####";
+/// Offset behind the mark that counts; npos when there is none.
+inline std::size_t behind(answer_mark mark, std::string_view text) {
+  std::size_t const at = mark.last ? text.rfind(mark.text) : text.find(mark.text);
+  return at == std::string_view::npos ? at : at + mark.text.size();
+}
 
 constexpr char to_upper(char c) { return c >= 'a' && c <= 'z' ? char(c - 'a' + 'A') : c; }
 
@@ -118,11 +128,10 @@ inline std::optional<char> letter_after_answer_is(std::string_view text, int cho
 /// The number that a completion answers with. Read as numbers: `[30]`, `$31,800`, `30.00`, `-5`, `3/4`, `12%`, `.5`,
 /// units, a full stop behind it. Not read: exponents, digits inside names ("x2") or behind "^". "1,2,3" is three
 /// numbers.
-inline extracted_answer extract_number(std::string_view completion) {
+inline extracted_answer extract_number(std::string_view completion, answer_mark mark = {}) {
   extracted_answer out;
-  if (std::size_t const mark = completion.find(detail::answer_mark); mark != std::string_view::npos)
-    if (auto first = detail::find_number(completion, mark + detail::answer_mark.size()))
-      out.strict = std::move(first->value);
+  if (std::size_t const from = detail::behind(mark, completion); from != std::string_view::npos)
+    if (auto first = detail::find_number(completion, from)) out.strict = std::move(first->value);
   if (out.strict) {
     out.flexible = out.strict;
     return out;
@@ -134,15 +143,15 @@ inline extracted_answer extract_number(std::string_view completion) {
 
 /// The letter that a completion answers a multiple-choice question with.
 /// \param choices  letters from A on that are answers, 1 to 26
-inline extracted_answer extract_letter(std::string_view completion, int choices = 4) {
+inline extracted_answer extract_letter(std::string_view completion, int choices = 4, answer_mark mark = {}) {
   expects<usage_error>(choices >= 1 && choices <= 26, "extract_letter: {} choices cannot be named by letters", choices);
   auto const is_choice = [&](std::size_t at) {
     return detail::is_lone_letter(completion, at) && detail::to_upper(completion[at]) - 'A' < choices;
   };
   auto const as_text = [](char letter) { return std::string(1, detail::to_upper(letter)); };
   extracted_answer out;
-  if (std::size_t const mark = completion.find(detail::answer_mark); mark != std::string_view::npos)
-    for (std::size_t at = mark + detail::answer_mark.size(); at < completion.size() && !out.strict; ++at)
+  if (std::size_t const from = detail::behind(mark, completion); from != std::string_view::npos)
+    for (std::size_t at = from; at < completion.size() && !out.strict; ++at)
       if (is_choice(at) && detail::names_a_choice(completion, at)) out.strict = as_text(completion[at]);
   if (out.strict) {
     out.flexible = out.strict;

@@ -11,9 +11,7 @@ namespace atmanrl::advantages {
 struct mean_centered {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {
     detail::for_each_group(rewards, group_size, out, [](std::span<float const> r, std::span<float> a) {
-      double sum = 0;  // divided once at the end, so that equal rewards give exactly zero
-      for (float const x : r) sum += double(x);
-      double const mean = sum / double(r.size());
+      double const mean = detail::mean(r);
       for (std::size_t i = 0; i < r.size(); ++i) a[i] = float(double(r[i]) - mean);
     });
   }

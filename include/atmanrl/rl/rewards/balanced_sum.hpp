@@ -57,8 +57,8 @@ class balanced_sum {
     }
     reward_table t;
     for (std::size_t i = 0; i < a.size(); ++i) t.total.push_back(a[i] + float(weight_) * b[i]);
-    t.components.push_back({atmanrl::detail::reward_name<Main>(), 1.0f, std::move(a)});
-    t.components.push_back({atmanrl::detail::reward_name<Auxiliary>(), float(weight_), std::move(b)});
+    t.components.push_back({atmanrl::detail::reward_name(main_), 1.0f, std::move(a)});
+    t.components.push_back({atmanrl::detail::reward_name(auxiliary_), float(weight_), std::move(b)});
     return t;
   }
 

@@ -4,6 +4,7 @@
 /// What a reward is. Three forms, from the simplest: of one rollout, of a group, of a whole step with the model at hand.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/rl/rewards/reward_table.hpp>
 #include <atmanrl/rl/rollout.hpp>
 
 #include <concepts>
@@ -37,19 +38,6 @@ concept ModelReward = std::movable<R> && requires(R r, step_rollouts& step, Mode
 template <class R, class Model = detail::any_model>
 concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;
 
-/// One named part of a reward, a value per rollout of the step.
-struct reward_component {
-  std::string name;
-  float weight = 1;
-  std::vector<float> values;
-};
-
-/// The reward of every rollout and the parts that it is made of.
-struct reward_table {
-  std::vector<float> total;
-  std::vector<reward_component> components;
-};
-
 namespace detail {
 
 /// One sentence for what is wrong with a type that was meant to be a reward.
@@ -66,9 +54,10 @@ consteval bool explain_reward() {
   return true;
 }
 
+/// `name` may belong to the type or to the object.
 template <class R>
-std::string reward_name() {
-  if constexpr (requires { { R::name } -> std::convertible_to<std::string_view>; }) return std::string(R::name);
+std::string reward_name(R const& reward) {
+  if constexpr (requires { { reward.name } -> std::convertible_to<std::string_view>; }) return std::string(reward.name);
   else return "reward";
 }
 
@@ -100,7 +89,7 @@ reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model) {
     return reward.table(step, model);
   } else {
     auto values = reward_values(reward, step, model);
-    return {values, {{detail::reward_name<R>(), 1.0f, values}}};
+    return {values, {{detail::reward_name(reward), 1.0f, values}}};
   }
 }
 

@@ -1,13 +1,15 @@
 #pragma once
 
 /// \file
-/// Saliency reward: how much of the chain of thought had to be re-enabled to restore the right answer
-/// (arXiv:2604.16158, section 3.2, eq. 3), from masks that are trained through the present policy.
+/// Saliency reward (arXiv:2604.16158, section 3.2, eq. 3): how much the right answer rests on the chain of thought, as a
+/// saliency estimator sees it through the present policy.
 
+#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
-#include <atmanrl/saliency/mask_training.hpp>
+#include <atmanrl/saliency/estimators/learned_mask.hpp>
 
 #include <algorithm>
+#include <concepts>
 
 namespace atmanrl {
 
@@ -16,33 +18,31 @@ enum class saliency_direction { re_enabled, as_printed };
 
 namespace rewards {
 
-/// R_saliency of rollouts that have a mask; the others get the smallest R_saliency of the step, because a zero would pay
-/// for invalid output whenever the reward is negative. All rollouts of the step are trained together.
+/// R_saliency of rollouts that have a saliency; the others get the smallest R_saliency of the step, because a zero would pay
+/// for invalid output whenever the reward is negative. All rollouts of the step are estimated together.
+/// \tparam Estimator  a SaliencyEstimator; `saliency<estimators::leave_one_out>` for instance
+template <class Estimator = estimators::learned_mask>
 class saliency {
  public:
+  using estimator_type = Estimator;
   static constexpr std::string_view name = "saliency";
 
-  explicit saliency(mask_options options = mask_options::recommended(), saliency_direction direction = saliency_direction::re_enabled)
-      : options_(options), direction_(direction) {}
+  explicit saliency(Estimator estimator = Estimator{}, saliency_direction direction = saliency_direction::re_enabled)
+      : estimator_(std::move(estimator)), direction_(direction) {}
+  /// The learned mask by its options.
+  explicit saliency(mask_options options,
+                    saliency_direction direction = saliency_direction::re_enabled) requires std::constructible_from<Estimator, mask_options>
+      : saliency(Estimator(options), direction) {}
 
   template <class Model>
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {
-    std::vector<mask_item> items;
-    std::vector<rollout*> owners;
-    step.for_each([&](rollout_group& g, rollout& r, std::size_t) {
-      r.mask.reset();
-      if (r.cot().empty() || r.label_delimiter.empty() || r.label_answer.empty()) return;
-      // Behind a chain of thought that fills the model's positions there is no room for the label.
-      std::size_t const positions = g.prompt_ids.size() + r.cot().size() + r.label_delimiter.size() + r.label_answer.size() - 1;
-      if (index_t(positions) > model.config().max_positions) return;
-      items.push_back({g.prompt_ids, r.cot(), r.label_delimiter, r.label_answer});
-      owners.push_back(&r);
-    });
+    step.for_each([&](rollout_group&, rollout& r, std::size_t) { r.mask.reset(); });
+    mask_items const masked = mask_items_of(step, model.config().max_positions, label());
     quantiles_ = {};
-    if (!items.empty()) {
-      if (options_.scale == 0) options_.scale = choose_scale(model, std::span<mask_item const>(items), options_);
-      auto results = train_masks(model, std::span<mask_item const>(items), options_, &quantiles_);
-      for (std::size_t i = 0; i < owners.size(); ++i) owners[i]->mask = std::move(results[i]);
+    if (!masked.items.empty()) {
+      auto estimate = estimate_saliency(estimator_, model, std::span<mask_item const>(masked.items));
+      quantiles_ = estimate.gradients;
+      for (std::size_t i = 0; i < masked.owners.size(); ++i) masked.owners[i]->mask = std::move(estimate.items[i]);
     }
     float smallest = 0;
     bool any = false;
@@ -57,16 +57,33 @@ class saliency {
     });
   }
 
-  /// Options in use; a scale of 0 has been replaced by the chosen one after the first step that had a mask.
-  mask_options const& options() const { return options_; }
-  void set_scale(double scale) { options_.scale = scale; }
+  /// Which answer the saliency is about: the estimator's choice where its options have one.
+  mask_label label() const {
+    if constexpr (requires(Estimator const& e) {
+                    { e.options().label } -> std::convertible_to<mask_label>;
+                  })
+      return estimator_.options().label;
+    else
+      return mask_label::ground_truth;
+  }
+
+  Estimator& estimator() { return estimator_; }
+  Estimator const& estimator() const { return estimator_; }
   gradient_quantiles const& quantiles() const { return quantiles_; }
 
+  /// Options of a learned mask; a scale of 0 has been replaced by the chosen one after the first step that had a mask.
+  auto const& options() const requires requires(Estimator const& e) { e.options(); }
+  { return estimator_.options(); }
+  void set_scale(double scale) requires requires(Estimator& e) { e.set_scale(scale); }
+  { estimator_.set_scale(scale); }
+
  private:
-  mask_options options_;
+  Estimator estimator_;
   saliency_direction direction_;
   gradient_quantiles quantiles_;
 };
+saliency(mask_options)->saliency<estimators::learned_mask>;
+saliency(mask_options, saliency_direction)->saliency<estimators::learned_mask>;
 
 }  // namespace rewards
 }  // namespace atmanrl

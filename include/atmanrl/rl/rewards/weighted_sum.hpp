@@ -57,7 +57,7 @@ class weighted_sum {
  private:
   template <class R, class Model>
   static void add(term<R>& each, step_rollouts& step, Model& model, reward_table& t) {
-    reward_component c{atmanrl::detail::reward_name<R>(), each.weight, reward_values(each.reward, step, model)};
+    reward_component c{atmanrl::detail::reward_name(each.reward), each.weight, reward_values(each.reward, step, model)};
     for (std::size_t i = 0; i < t.total.size(); ++i) t.total[i] += each.weight * c.values[i];
     t.components.push_back(std::move(c));
   }

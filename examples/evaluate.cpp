@@ -1,0 +1,190 @@
+// Evaluates any model on any task: accuracy by both readings, pass@k, lengths and token classes with bootstrap
+// intervals, or MMLU by the log-probabilities of the letters; and compares with an earlier evaluation of the same
+// questions.
+//   evaluate --model FOLDER --task gsm8k --prompt cot --questions 100 --samples 4 --out new.json --compare old.json
+//   evaluate --model FOLDER --task mmlu --letters --questions 0
+#include "command_line.hpp"
+
+#include <atmanrl/experiment/letters.hpp>
+#include <atmanrl/experiment/progress.hpp>
+#include <atmanrl/experiment/table.hpp>
+#include <atmanrl/text/stream_decoder.hpp>
+
+namespace {
+
+using namespace atmanrl;
+using any_question = one_of_tasks<arithmetic, gsm8k, mmlu>;
+
+struct options {
+  std::filesystem::path model = "examples/models/tiny", adapter, data, out, completions, compare;
+  std::string task = "arithmetic", prompt = "delimiter", dtype = "f32";
+  std::optional<int> few_shot;
+  int questions = 200, samples = 4, max_new_tokens = 256, shots = 5, threads = 0;
+  double temperature = 1;
+  std::uint64_t seed = 0;
+  bool letters = false;
+};
+
+mmlu make_mmlu(options const& o) {
+  expects<usage_error>(o.prompt != "cot", "--prompt cot: MMLU has the wordings delimiter and llama");
+  expects<usage_error>(!o.few_shot,
+                       "--few-shot: MMLU's worked examples have no reasoning to show; --letters uses --shots");
+  return mmlu(task_folder("mmlu", o.data),
+              {.wording = o.prompt == "llama" ? mmlu_wording::llama : mmlu_wording::delimiter,
+               .evaluation_questions = o.questions,
+               .evaluation_seed = o.seed,
+               .auxiliary_train = {}});
+}
+
+any_question make_task(options const& o) {
+  if (o.task == "mmlu") return make_mmlu(o);
+  if (o.task == "gsm8k") {
+    auto const wording = o.prompt == "cot"     ? gsm8k_wording::chain_of_thought
+                         : o.prompt == "llama" ? gsm8k_wording::llama
+                                               : gsm8k_wording::delimiter;
+    return gsm8k(task_folder("gsm8k", o.data), {.wording = wording, .few_shot = o.few_shot, .evaluation_seed = o.seed});
+  }
+  expects<usage_error>(o.prompt == "delimiter" && !o.few_shot,
+                       "the task arithmetic has one wording and no worked examples");
+  return arithmetic();
+}
+
+ordered_json line_of(task_item const& item, std::span<rollout const> samples) {
+  ordered_json line{{"id", item.id}, {"question", item.question}, {"answer", item.answer}};
+  for (rollout const& r : samples) {
+    auto const read = [](std::optional<std::string> const& x) { return x ? json(to_valid_utf8(*x)) : json(nullptr); };
+    line["samples"].push_back(ordered_json{{"text", to_valid_utf8(r.text)},
+                                           {"strict", read(r.grade.extracted)},
+                                           {"flexible", read(r.grade.extracted_flexible)},
+                                           {"correct_strict", r.grade.correct_strict},
+                                           {"correct_flexible", r.grade.correct_flexible},
+                                           {"cot_tokens", r.spans.cot.size()},
+                                           {"truncated", r.truncated}});
+  }
+  return line;
+}
+
+template <class Model>
+void run_letters(Model& model, tokenizer const& words, options const& o) {
+  expects<usage_error>(o.task == "mmlu", "--letters asks MMLU: --task is \"{}\"", o.task);
+  mmlu const task = make_mmlu(o);
+  std::vector<task_item> const items = evaluation_items(task, task.evaluation_size());
+  progress bar;
+  bar.begin("letters", 1);
+  letters_evaluation const e =
+      evaluate_letters(model, words, task, items,
+                       {.shots = o.shots, .seed = o.seed, .on_progress = [&](int done, int all) {
+                          bar.update(double(done) / double(all), 0, fmt::format("{}/{} questions", done, all));
+                        }});
+  bar.clear();
+  auto const cell = [](interval const& i) {
+    return fmt::format("{:.1f} [{:.1f}, {:.1f}]", 100 * i.value, 100 * i.low, 100 * i.high);
+  };
+  fmt::print("{} questions, {} shots   accuracy (%)\nmean over questions        {}\nmean over subjects         {}\n",
+             items.size(), o.shots, cell(e.micro), cell(e.macro));
+  if (e.fewer_shots > 0) fmt::print("{} questions had room for fewer worked examples\n", e.fewer_shots);
+  if (o.completions.empty()) return;
+  jsonl_writer file(o.completions);
+  for (letters_result const& r : e.per_question)
+    file.append(ordered_json{{"id", r.id},
+                             {"subject", r.subject},
+                             {"answer", std::string(1, r.truth)},
+                             {"chosen", std::string(1, r.chosen)},
+                             {"log_p", r.log_p}});
+}
+
+template <class Model>
+void run_completions(Model& model, tokenizer const& words, options const& o) {
+  std::optional<evaluation> earlier;
+  if (!o.compare.empty()) earlier = evaluation_from_json(read_json_file(o.compare), o.compare.string());
+  any_question const task = make_task(o);
+  std::vector<task_item> const items = evaluation_items(task, o.questions == 0 ? task.evaluation_size() : o.questions);
+  index_t longest = 0;
+  for (task_item const& item : items) longest = std::max(longest, index_t(task.prompt(item, words).size()));
+  std::optional<jsonl_writer> completions;
+  if (!o.completions.empty()) completions.emplace(o.completions);
+  progress bar;
+  bar.begin("evaluation", 1);
+  evaluation_options const e{
+      .samples = o.samples,
+      .max_new_tokens = o.max_new_tokens,
+      .temperature = o.temperature,
+      .seed = o.seed,
+      .batch_questions = questions_per_batch(model.config(), longest, o.samples, o.max_new_tokens, std::size_t{2} << 30,
+                                             sizeof(float)),
+      .on_progress =
+          [&](int done, int all, index_t tokens) {
+            bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
+          },
+      .should_stop = {},
+      .on_question =
+          [&](int, task_item const& item, std::span<rollout const> samples) {
+            if (completions) completions->append(line_of(item, samples));
+          }};
+  evaluation const found = evaluate(model, words, task, std::span<task_item const>(items), e);
+  bar.clear();
+  if (!o.out.empty()) write_file_atomically(o.out, dump_json(to_json(found), 17) + "\n");
+  fmt::print("{}", earlier ? comparison_table(*earlier, found, "earlier", "now") : evaluation_table(found));
+}
+
+template <class W>
+void run(options const& o) {
+  cpu_backend backend({.threads = o.threads});
+  tokenizer const words = tokenizer::load(o.model);
+  auto model = llama<cpu_backend, W>::load(backend, o.model);
+  if (!o.adapter.empty()) model.load_adapters(o.adapter);
+  if (o.letters)
+    run_letters(model, words, o);
+  else
+    run_completions(model, words, o);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_program([&] {
+    options o;
+    CLI::App app(
+        "Accuracy, pass@k, lengths and token classes of a model on a task, with bootstrap intervals over questions");
+    app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")->capture_default_str();
+    app.add_option("--adapter", o.adapter, "folder of a LoRA adapter in PEFT's format");
+    app.add_option("--task", o.task)->capture_default_str()->check(CLI::IsMember({"arithmetic", "gsm8k", "mmlu"}));
+    app.add_option("--data", o.data, "folder with the task's files");
+    app.add_option(
+           "--prompt", o.prompt,
+           "delimiter: the paper's ####; cot: Wei et al. 2022 (gsm8k); llama: lm-evaluation-harness' *_cot_llama")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"delimiter", "cot", "llama"}));
+    app.add_option("--few-shot", o.few_shot,
+                   "worked examples in front of each question; default: 8 with cot and llama, else 0");
+    app.add_option("--questions", o.questions, "drawn by the seed; 0: all")
+        ->capture_default_str()
+        ->check(CLI::NonNegativeNumber);
+    app.add_option("--samples", o.samples, "completions per question")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    app.add_option("--max-new-tokens", o.max_new_tokens)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--temperature", o.temperature, "0: greedy")->capture_default_str()->check(CLI::NonNegativeNumber);
+    app.add_flag("--letters", o.letters, "MMLU by the log-probabilities of the letters, without generation");
+    app.add_option("--shots", o.shots, "worked examples of --letters")->capture_default_str()->check(CLI::Range(0, 5));
+    app.add_option("--seed", o.seed)->capture_default_str();
+    app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+    app.add_option("--dtype", o.dtype, "of the weights")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
+    app.add_option("--completions", o.completions, "file for a line of JSON per question");
+    app.add_option("--out", o.out, "file for the figures as JSON");
+    app.add_option("--compare", o.compare, "figures of an earlier run with the same questions: paired differences");
+    try {
+      app.parse(argc, argv);
+    } catch (CLI::Success const&) {
+      fmt::print("{}", app.help());
+      throw;
+    } catch (CLI::ParseError const& e) {
+      fail<usage_error>("{} (--help lists the options)", e.what());
+    }
+    if (o.dtype == "bf16")
+      run<bf16>(o);
+    else
+      run<float>(o);
+    return 0;
+  });
+}

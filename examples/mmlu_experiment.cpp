@@ -1,0 +1,19 @@
+// The whole experiment on MMLU's multiple-choice questions: traits name the parts, options the numbers. --help lists
+// them.
+#include "command_line.hpp"
+
+#include <atmanrl/experiment/mmlu_traits.hpp>
+
+int main(int argc, char** argv) {
+  return run_program([&] {
+    auto const options = parse_command_line(
+        argc, argv, "GRPO with the AtManRL saliency reward on MMLU", [](atmanrl::experiment_options& o) {
+          o.task = "mmlu";
+          o.model.clear();  // the bundled model knows nothing but its own word problems
+        });
+    atmanrl::expects<atmanrl::usage_error>(
+        !options.model.empty(),
+        "--model is missing: a Hugging Face folder or a .gguf file (cmake/fetch_smollm2.sh fetches one)");
+    return atmanrl::experiment<atmanrl::mmlu_traits<>>{options}.run();
+  });
+}

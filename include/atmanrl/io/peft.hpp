@@ -1,0 +1,176 @@
+#pragma once
+
+/// \file
+/// Adapters as a folder of the PEFT library (github.com/huggingface/peft): adapter_config.json and
+/// adapter_model.safetensors, in and out. What is not plain LoRA is refused by the name of its field.
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/io/file.hpp>
+#include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/io/json.hpp>
+#include <atmanrl/io/lora_config.hpp>
+#include <atmanrl/io/safetensors.hpp>
+
+#include <array>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace atmanrl {
+
+/// Reads adapter_config.json.
+/// \throws file_error that names the file and the field for everything that would change what the adapters compute
+inline lora_config lora_config_from_peft(json const& in, std::string const& file) {
+  expects<file_error>(in.is_object(), "{}: its content is not a JSON object", file);
+  auto const field = [&](char const* name) -> json const& {
+    auto const at = in.find(name);
+    expects<file_error>(at != in.end(), "{}: {} is missing", file, name);
+    return *at;
+  };
+  auto const number = [&](char const* name) {
+    json const& x = field(name);
+    expects<file_error>(x.is_number(), "{}: {} is {} but must be a number", file, name, detail::printable(x.dump()));
+    return x.get<double>();
+  };
+  json const& type = field("peft_type");
+  expects<file_error>(type == "LORA", "{}: peft_type is {}, but LORA is what is supported", file,
+                      detail::printable(type.dump()));
+  lora_config l;
+  json const& r = field("r");
+  expects<file_error>(r.is_number_integer() && r.get<double>() >= 1 && r.get<double>() <= 65536,
+                      "{}: r is {} but must be a whole number above 0", file, detail::printable(r.dump()));
+  l.rank = r.get<index_t>();
+  l.alpha = number("lora_alpha");
+  if (in.contains("lora_dropout")) l.dropout = number("lora_dropout");
+
+  // Off is null, false, nothing inside, or "none".
+  static constexpr std::array must_be_off{
+      "use_rslora", "use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias", "bias", "rank_pattern", "alpha_pattern",
+      "modules_to_save", "layers_to_transform", "layers_pattern", "layer_replication", "exclude_modules", "target_parameters",
+      "trainable_token_indices", "alora_invocation_tokens"};
+  for (char const* const name : must_be_off) {
+    auto const at = in.find(name);
+    if (at == in.end()) continue;
+    bool const off = at->is_null() || *at == false || *at == "none" || (at->is_structured() && at->empty());
+    expects<file_error>(off, "{}: {} is {}, which is not supported", file, name, detail::printable(at->dump()));
+  }
+  if (auto const init = in.find("init_lora_weights"); init != in.end() && init->is_string()) {
+    // The others change the base weights as well.
+    expects<file_error>(*init == "gaussian" || *init == "orthogonal" || *init == "eva",
+                        "{}: init_lora_weights is {}, which is not supported", file, detail::printable(init->dump()));
+  }
+
+  json const& targets = field("target_modules");
+  if (targets == "all-linear") return l;
+  expects<file_error>(targets.is_array() && !targets.empty(), "{}: target_modules is {} but must be a list of names", file,
+                      detail::printable(targets.dump()));
+  l.targets.clear();
+  for (json const& t : targets) {
+    auto const known = t.is_string() ? lora_target_of(t.get_ref<std::string const&>()) : std::nullopt;
+    expects<file_error>(known.has_value(), "{}: target_modules names {}, but only {} can be adapted", file,
+                        detail::printable(t.dump()), fmt::join(lora_target_names, ", "));
+    expects<file_error>(!l.has(*known), "{}: target_modules names {} twice", file, t.dump());
+    l.targets.push_back(*known);
+  }
+  std::sort(l.targets.begin(), l.targets.end());
+  try {
+    validate(l, file);
+  } catch (usage_error const& e) {
+    fail<file_error>("{}", e.what());
+  }
+  return l;
+}
+
+/// adapter_config.json for plain LoRA.
+/// \param base_model  what PEFT loads the adapters onto when it is not told; may be empty
+inline ordered_json lora_config_to_peft(lora_config const& l, std::string const& base_model) {
+  ordered_json out;
+  out["peft_type"] = "LORA";
+  out["task_type"] = "CAUSAL_LM";
+  out["base_model_name_or_path"] = base_model.empty() ? ordered_json() : ordered_json(base_model);
+  out["inference_mode"] = true;
+  out["r"] = l.rank;
+  out["lora_alpha"] = l.alpha == std::floor(l.alpha) && l.alpha < 1e9 ? ordered_json(index_t(l.alpha)) : ordered_json(l.alpha);
+  out["lora_dropout"] = l.dropout;
+  out["target_modules"] = ordered_json::array();
+  for (lora_target const t : l.targets) out["target_modules"].push_back(lora_target_names[std::size_t(t)]);
+  out["bias"] = "none";
+  out["fan_in_fan_out"] = false;
+  out["init_lora_weights"] = true;
+  out["use_rslora"] = false;
+  out["use_dora"] = false;
+  out["rank_pattern"] = out["alpha_pattern"] = ordered_json::object();
+  out["modules_to_save"] = out["layers_to_transform"] = out["layers_pattern"] = nullptr;
+  return out;
+}
+
+/// The configuration alone, for what must be known before a model is there.
+inline lora_config read_peft_config(std::filesystem::path const& folder) {
+  auto const path = folder / "adapter_config.json";
+  return lora_config_from_peft(read_json_file(path), path.string());
+}
+
+/// An open adapter folder whose tensors are known to fit a model.
+class peft_adapter {
+ public:
+  /// \throws file_error when a file is missing or damaged, or a tensor is missing, superfluous or of another shape
+  peft_adapter(std::filesystem::path const& folder, model_config const& model)
+      : config_(read_peft_config(folder)), tensors_(folder / "adapter_model.safetensors") {
+    std::string const file = tensors_.path().string();
+    auto const expected = lora_tensors(model, config_);
+    for (lora_tensor const& t : expected) {
+      tensor_entry const* const found = tensors_.find(t.name);
+      expects<file_error>(found != nullptr, "{}: {} is missing", file, t.name);
+      expects<file_error>(found->shape == std::vector<index_t>{t.rows, t.columns},
+                          "{}: {} is ({}) but the model and the rank ask for ({}, {})", file, t.name,
+                          fmt::join(found->shape, ", "), t.rows, t.columns);
+      expects<file_error>(found->type == dtype::f32 || found->type == dtype::bf16 || found->type == dtype::f16,
+                          "{}: {} is stored as {}", file, t.name, dtype_name(found->type));
+    }
+    for (tensor_entry const& t : tensors_.tensors()) {
+      bool const known = std::any_of(expected.begin(), expected.end(), [&](lora_tensor const& e) { return e.name == t.name; });
+      expects<file_error>(known, "{}: {} belongs to none of the adapted matrices", file, detail::printable(t.name));
+    }
+  }
+
+  lora_config const& config() const { return config_; }
+  /// All values of one tensor.
+  void read(std::string_view name, std::span<float> out) const { to_float(*tensors_.find(name), 0, out); }
+
+ private:
+  lora_config config_;
+  safetensors_file tensors_;
+};
+
+/// Gives all values of a tensor of `lora_tensors`.
+using lora_source = std::function<void(std::string_view name, std::span<float> out)>;
+
+/// Writes adapters as a folder that PEFT loads, in float32 as PEFT keeps them. It is there completely or not at all; an
+/// older adapter folder is replaced.
+/// \throws file_error when something cannot be written, or the folder holds other things than adapters
+inline void save_peft_folder(std::filesystem::path const& folder, model_config const& model, lora_config const& l,
+                             lora_source const& values, std::string const& base_model = "") {
+  validate(l, folder.string());
+  detail::check_replaceable(folder, "adapters", [](std::string const& name) {
+    return name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "README.md";
+  });
+  detail::atomic_folder out(folder);
+  write_file_atomically(out.path() / "adapter_config.json", lora_config_to_peft(l, base_model).dump(2) + "\n");
+  auto const tensors = lora_tensors(model, l);
+  std::vector<tensor_declaration> declarations;
+  for (lora_tensor const& t : tensors) declarations.push_back({t.name, dtype::f32, {t.rows, t.columns}});
+  safetensors_writer writer(out.path() / "adapter_model.safetensors", std::move(declarations));
+  std::vector<float> piece;
+  for (lora_tensor const& t : tensors) {
+    piece.resize(std::size_t(t.rows * t.columns));
+    values(t.name, piece);
+    writer.append(t.name, piece);
+  }
+  writer.finish();
+  out.commit();
+}
+
+}  // namespace atmanrl

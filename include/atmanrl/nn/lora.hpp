@@ -1,0 +1,249 @@
+#pragma once
+
+/// \file
+/// Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) of a Llama model:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha / rank.
+/// W stays as it is and wants no gradient, so it may be bf16 and is there once; A and B are trained in computing precision.
+
+#include <atmanrl/core/random.hpp>
+#include <atmanrl/io/lora_config.hpp>
+#include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/ops/elementwise.hpp>
+#include <atmanrl/ops/matmul.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+/// Whether a forward pass goes through the adapters; a model without any computes the same either way.
+enum class adapters { on, off };
+
+/// Buffers of the adapters' products, shared by all layers.
+template <Backend B, class T>
+struct lora_workspace {
+  tensor<B, T, 2> low, dlow;            // (rows, adapters * rank) s x Aᵀ, and the gradient of x Aᵀ
+  tensor<B, T, 2> part_low, part_dy;    // columns of one adapter
+};
+
+/// The adapters of one linear layer. A layer that fuses several matrices (q, k, v) has one adapter per matrix: their A
+/// are stacked, their B stand in the rows of their matrix and the columns of their A, with zeros beside them, so that
+/// one product each serves all of them.
+template <Backend B, class T>
+class lora_linear {
+ public:
+  /// No adapter: the functions below do nothing.
+  lora_linear() = default;
+
+  /// \param first, last  the targets whose matrices are fused, in this order
+  /// \param offset       where the factors begin in the flat array of all adapters; moved behind them
+  lora_linear(B& backend, model_config const& c, lora_config const& l, index_t layer, lora_target first, lora_target last, index_t& offset)
+      : rank_(l.rank), scaling_(real_t<T>(l.scaling())) {
+    index_t outputs = 0, inputs = 0;
+    for (int t = int(first); t <= int(last); ++t) {
+      lora_matrix const m = lora_matrix_of(c, lora_target(t));
+      if (l.has(lora_target(t))) parts_.push_back({lora_target(t), layer, outputs, m.outputs, 0});
+      outputs += m.outputs;
+      inputs = m.inputs;
+    }
+    if (parts_.empty()) return;
+    index_t const low = index_t(parts_.size()) * rank_;
+    a_ = weight<B, T>(backend, low, inputs);
+    b_ = weight<B, T>(backend, outputs, low);
+    a_offset_ = offset;
+    offset += low * inputs;
+    for (part& p : parts_) {
+      p.b_offset = offset;
+      offset += p.outputs * rank_;
+    }
+  }
+
+  /// y += s (x Aᵀ) Bᵀ.
+  void forward(B& backend, view_on<B, T const, 2> x, view_on<B, T, 2> y, lora_workspace<B, T>& w) const {
+    if (parts_.empty()) return;
+    down(backend, x, w.low);
+    matmul(backend, w.low.cview(), b_.view(), y, store::add);
+  }
+
+  /// dx += s (dy B) A; with a gradient also  dA += s (dy B)ᵀ x,  dB += dyᵀ s (x Aᵀ).
+  /// \param x         (rows, inputs); not read when `gradient` is empty
+  /// \param gradient  flat, of all adapters; empty when it is not wanted
+  void backward(B& backend, view_on<B, T const, 2> dy, view_on<B, T const, 2> x, view_on<B, T, 2> dx, view_on<B, T, 1> gradient,
+                lora_workspace<B, T>& w) const {
+    if (parts_.empty()) return;
+    index_t const rows = dy.extent(0);
+    w.dlow.resize(backend, {rows, a_.outputs()});
+    matmul_backward_input(backend, dy, b_.view(), w.dlow.view());
+    scale<B, T>(backend, flat(w.dlow), scaling_);
+    matmul_backward_input(backend, w.dlow.cview(), a_.view(), dx, store::add);
+    if (gradient.empty()) return;
+    matmul_backward_weight<B, T>(backend, w.dlow.cview(), x, a_of(gradient));
+    down(backend, x, w.low);
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      part const& p = parts_[i];
+      auto part_dy = dy;
+      auto part_low = w.low.cview();
+      if (p.outputs < b_.outputs()) part_dy = columns(backend, dy, p.first, p.outputs, w.part_dy);
+      if (parts_.size() > 1) part_low = columns(backend, part_low, index_t(i) * rank_, rank_, w.part_low);
+      matmul_backward_weight<B, T>(backend, part_dy, part_low, b_of(gradient, p));
+    }
+  }
+
+  /// rows += s B A for rows [first, first + rows.extent(0)) of the fused matrix: what merging adds to them.
+  void add_product(B& backend, index_t first, view_on<B, T, 2> rows) const {
+    if (parts_.empty()) return;
+    tensor<B, T, 2> b(backend, {rows.extent(0), b_.inputs()});
+    b_.read_rows(backend, first, b.view());
+    scale<B, T>(backend, flat(b), scaling_);
+    matmul_backward_input(backend, b.cview(), a_.view(), rows, store::add);
+  }
+
+  void assign(B& backend, view_on<B, T const, 1> values) {
+    if (parts_.empty()) return;
+    a_.assign_rows(backend, 0, a_of(values));
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      auto rows = tensor<B, T, 2>::zeros(backend, {parts_[i].outputs, b_.inputs()});
+      copy_columns<B, T>(backend, b_of(values, parts_[i]), 0, rows.view(), index_t(i) * rank_, rank_);
+      b_.assign_rows(backend, parts_[i].first, rows.cview());
+    }
+  }
+  void read(B& backend, view_on<B, T, 1> values) const {
+    if (parts_.empty()) return;
+    a_.read_rows(backend, 0, a_of(values));
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      tensor<B, T, 2> rows(backend, {parts_[i].outputs, b_.inputs()});
+      b_.read_rows(backend, parts_[i].first, rows.view());
+      copy_columns<B, T>(backend, rows.cview(), index_t(i) * rank_, b_of(values, parts_[i]), 0, rank_);
+    }
+  }
+
+  /// A uniform in ±1 / sqrt(inputs) (Kaiming's rule with a = sqrt(5), as PEFT has it), B zero: the adapters begin by doing nothing.
+  void draw(std::uint64_t seed, std::span<T> values) const {
+    static constexpr std::uint32_t stream = 0x4c6f5241;  // of no training step
+    double const bound = parts_.empty() ? 0 : 1 / std::sqrt(double(a_.inputs()));
+    auto const key = [&](std::size_t i, index_t k) -> random_key {
+      return {.seed = seed, .step = stream, .prompt = std::uint32_t(parts_[i].layer), .rollout = std::uint32_t(parts_[i].target),
+              .position = std::uint32_t(k)};
+    };
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      index_t const size = rank_ * a_.inputs();
+      for (index_t k = 0; k < size; ++k)
+        values[std::size_t(a_offset_ + index_t(i) * size + k)] = T(bound * (2 * uniform(key(i, k)) - 1));
+      std::fill_n(values.begin() + parts_[i].b_offset, parts_[i].outputs * rank_, T{});
+    }
+  }
+
+ private:
+  struct part {
+    lora_target target;
+    index_t layer;
+    index_t first, outputs;  // its rows in the fused matrix
+    index_t b_offset;        // its B in the flat array
+  };
+
+  void down(B& backend, view_on<B, T const, 2> x, tensor<B, T, 2>& low) const {
+    low.resize(backend, {x.extent(0), a_.outputs()});
+    matmul(backend, x, a_.view(), low.view());
+    scale<B, T>(backend, flat(low), scaling_);
+  }
+  static view_on<B, T, 1> flat(tensor<B, T, 2>& t) { return t.view().template reshaped<1>({t.size()}); }
+  static view_on<B, T const, 2> columns(B& backend, view_on<B, T const, 2> from, index_t first, index_t count, tensor<B, T, 2>& to) {
+    to.resize(backend, {from.extent(0), count});
+    copy_columns<B, T>(backend, from, first, to.view(), 0, count);
+    return to.cview();
+  }
+  template <class U>
+  view_on<B, U, 2> a_of(view_on<B, U, 1> values) const {
+    return {values.data() + a_offset_, {a_.outputs(), a_.inputs()}};
+  }
+  template <class U>
+  view_on<B, U, 2> b_of(view_on<B, U, 1> values, part const& p) const {
+    return {values.data() + p.b_offset, {p.outputs, rank_}};
+  }
+
+  std::vector<part> parts_;
+  index_t rank_ = 0, a_offset_ = 0;
+  real_t<T> scaling_{};
+  weight<B, T> a_;  // (parts * rank, inputs)
+  weight<B, T> b_;  // (outputs, parts * rank), block-diagonal
+};
+
+/// The adapters of one decoder layer, by the linear layer that they belong to.
+template <Backend B, class T>
+struct lora_layer {
+  lora_linear<B, T> qkv, o, gate_up, down;
+
+  template <class Self, class F>
+  static void for_each(Self& self, F&& f) {
+    f(self.qkv);
+    f(self.o);
+    f(self.gate_up);
+    f(self.down);
+  }
+};
+
+/// All adapters of a model. Their values are one flat array in the order of `layout()`.
+template <Backend B, class T>
+class lora_adapters {
+ public:
+  lora_adapters(B& backend, model_config const& c, lora_config l) : backend_(&backend), config_(std::move(l)), layout_(c, config_) {
+    using enum lora_target;
+    index_t offset = 0;
+    for (index_t i = 0; i < c.layers; ++i) {
+      auto const make = [&](lora_target first, lora_target last) { return lora_linear<B, T>(backend, c, config_, i, first, last, offset); };
+      auto& layer = layers_.emplace_back();
+      layer.qkv = make(q_proj, v_proj);
+      layer.o = make(o_proj, o_proj);
+      layer.gate_up = make(gate_proj, up_proj);
+      layer.down = make(down_proj, down_proj);
+    }
+    expects<shape_error>(offset == layout_.size(), "adapters of {} values for a layout of {}", offset, layout_.size());
+  }
+
+  lora_config const& config() const { return config_; }
+  parameter_layout const& layout() const { return layout_; }
+  lora_layer<B, T> const& layer(std::size_t l) const { return layers_[l]; }
+  /// The adapters of the linear layer that holds a matrix of a decoder layer.
+  lora_linear<B, T> const& of(parameter_info const& matrix) const {
+    lora_layer<B, T> const& l = layers_[std::size_t(matrix.layer)];
+    using enum parameter_kind;
+    switch (matrix.kind) {
+      case o: return l.o;
+      case gate:
+      case up: return l.gate_up;
+      case down: return l.down;
+      default: return l.qkv;
+    }
+  }
+
+  void assign(view_on<B, T const, 1> values) {
+    check(values.size());
+    for (auto& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto& linear) { linear.assign(*backend_, values); });
+  }
+  void read(view_on<B, T, 1> values) const {
+    check(values.size());
+    for (auto const& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.read(*backend_, values); });
+  }
+  /// Fresh values: A drawn from the seed, B zero.
+  void draw(std::uint64_t seed) {
+    std::vector<T> values(std::size_t(layout_.size()));
+    for (auto const& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.draw(seed, values); });
+    tensor<B, T, 1> on_backend(*backend_, {layout_.size()});
+    on_backend.assign(values);
+    assign(on_backend.cview());
+  }
+
+ private:
+  void check(index_t size) const {
+    expects<shape_error>(size == layout_.size(), "{} values for adapters of {} parameters", size, layout_.size());
+  }
+
+  B* backend_;
+  lora_config config_;
+  parameter_layout layout_;
+  std::vector<lora_layer<B, T>> layers_;
+};
+
+}  // namespace atmanrl

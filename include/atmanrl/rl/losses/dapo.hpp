@@ -1,0 +1,26 @@
+#pragma once
+
+/// \file
+/// The clipped surrogate averaged over all tokens of the optimiser step, with more room upwards (DAPO: Yu et al. 2025,
+/// arXiv:2503.14476, eq. 8):   L = -1/(sum_i len_i) sum_i sum_t min(ρ A_i, clip(ρ, 1-ε_low, 1+ε_high) A_i).
+
+#include <atmanrl/rl/losses/surrogate.hpp>
+
+namespace atmanrl::losses {
+
+struct dapo {
+  double clip_low = 0.2, clip_high = 0.28;
+  ratio_level level = ratio_level::token;
+
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
+    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss, [&](double ratio) { return term(ratio, r.advantage); });
+  }
+  double token_weight(loss_rollout const&, loss_scope const& scope) const { return 1 / double(scope.tokens); }
+  bool clipped(loss_rollout const& r, std::size_t t) const { return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped; }
+
+ private:
+  surrogate term(double ratio, double advantage) const { return clipped_surrogate(ratio, advantage, clip_low, clip_high); }
+};
+static_assert(PolicyLoss<dapo>);
+
+}  // namespace atmanrl::losses

@@ -1,0 +1,56 @@
+#pragma once
+
+/// \file
+/// What the losses of the GRPO family share: the importance ratio ρ, the clipped surrogate of one token (Schulman et al.
+/// 2017, arXiv:1707.06347, eq. 7), and the sum over a rollout's tokens. They differ in how that sum is normalised.
+
+#include <atmanrl/rl/losses/loss.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace atmanrl::losses {
+
+/// One token's loss before normalisation.
+struct surrogate {
+  double loss = 0;
+  double slope = 0;      ///< d loss / d log ρ
+  bool clipped = false;  ///< the clip range cut the gradient off
+};
+
+/// -min(min(ρ, δ) A, clip(ρ, 1-ε_low, 1+ε_high) A); δ bounds ρ where A is negative.
+inline surrogate clipped_surrogate(double ratio, double advantage, double clip_low, double clip_high,
+                                   double delta = std::numeric_limits<double>::infinity()) {
+  bool const clipped = (advantage > 0 && ratio > 1 + clip_high) || (advantage < 0 && ratio < 1 - clip_low);
+  double const loss = -std::min(std::min(ratio, delta) * advantage, std::clamp(ratio, 1 - clip_low, 1 + clip_high) * advantage);
+  return {loss, clipped || ratio > delta ? 0.0 : -ratio * advantage, clipped};
+}
+
+/// log ρ of a token.
+inline double log_ratio(loss_rollout const& r, std::size_t token, ratio_level level) {
+  if (level == ratio_level::token) return double(r.log_p[token]) - double(r.old_log_p[token]);
+  double sum = 0;
+  for (std::size_t t = 0; t < r.log_p.size(); ++t) sum += double(r.log_p[t]) - double(r.old_log_p[t]);
+  return level == ratio_level::sequence ? sum : sum / double(r.log_p.size());
+}
+
+/// sum_t weight * term(ρ_t), its derivatives and the terms themselves, where `term` is double -> surrogate.
+template <class Term>
+double sum_over_tokens(loss_rollout const& r, double weight, ratio_level level, std::span<float> dlog_p, std::span<float> token_loss,
+                       Term&& term) {
+  // A sequence's ρ is in all n terms: d log ρ / d log p_t is 1/n for the mean and 1 for the product.
+  double const share = level == ratio_level::sequence ? double(r.log_p.size()) : 1;
+  bool const by_token = level == ratio_level::token;
+  surrogate x = by_token ? surrogate{} : term(std::exp(log_ratio(r, 0, level)));
+  double sum = 0;
+  for (std::size_t t = 0; t < r.log_p.size(); ++t) {
+    if (by_token) x = term(std::exp(log_ratio(r, t, level)));
+    token_loss[t] = float(x.loss);
+    dlog_p[t] = float(weight * share * x.slope);
+    sum += x.loss;
+  }
+  return weight * sum;
+}
+
+}  // namespace atmanrl::losses

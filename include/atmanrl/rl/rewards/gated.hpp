@@ -1,0 +1,43 @@
+#pragma once
+
+/// \file
+/// A reward that is only paid to some rollouts, by default to those with the right answer. The others get the smallest
+/// value of the step's paid ones: a zero would favour them whenever the reward is negative.
+
+#include <atmanrl/rl/rewards/reward.hpp>
+
+#include <algorithm>
+
+namespace atmanrl::rewards {
+
+/// Gate of the right answers, judged strictly.
+struct when_correct {
+  bool operator()(rollout const& r) const { return r.grade.correct_strict && !r.spans.cot.empty(); }
+};
+
+/// \tparam R     any reward
+/// \tparam Gate  bool(rollout const&)
+template <class R, class Gate = when_correct>
+struct gated {
+  std::string name = "gated";
+  R reward{};
+  Gate gate{};
+
+  gated() : gated(R{}) {}
+  explicit gated(R r, Gate g = Gate{}) : name("gated_" + atmanrl::detail::reward_name(r)), reward(std::move(r)), gate(std::move(g)) {}
+
+  template <class Model>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
+    std::vector<float> const values = reward_values(reward, step, model);
+    float smallest = 0;  // when nobody is paid
+    bool any = false;
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
+      if (!gate(r)) return;
+      smallest = any ? std::min(smallest, values[i]) : values[i];
+      any = true;
+    });
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = gate(r) ? values[i] : smallest; });
+  }
+};
+
+}  // namespace atmanrl::rewards

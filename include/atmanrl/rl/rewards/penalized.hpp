@@ -1,0 +1,43 @@
+#pragma once
+
+/// \file
+/// Any reward with penalties on length beside it that numbers switch on.
+
+#include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/soft_overlong.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace atmanrl::rewards {
+
+/// The parts of the reward stay visible, and each penalty that is on is one more.
+/// \tparam R  any reward
+template <class R>
+struct penalized {
+  static constexpr std::string_view name = "penalized";
+  R reward{};
+  rewards::length length{.tokens = 0};                               ///< tokens 0: off
+  rewards::soft_overlong soft_overlong{.max_tokens = 0, .cache = 0};  ///< cache 0: off
+
+  template <class Model>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
+    auto const all = table(step, model);
+    std::copy(all.total.begin(), all.total.end(), out.begin());
+  }
+
+  template <class Model>
+  reward_table table(step_rollouts& step, Model& model) {
+    reward_table t = evaluate_reward(reward, step, model);
+    auto const add = [&](auto& penalty) {
+      reward_component c{atmanrl::detail::reward_name(penalty), 1.0f, reward_values(penalty, step, model)};
+      for (std::size_t i = 0; i < t.total.size(); ++i) t.total[i] += c.values[i];
+      t.components.push_back(std::move(c));
+    };
+    if (length.tokens > 0) add(length);
+    if (soft_overlong.cache > 0) add(soft_overlong);
+    return t;
+  }
+};
+
+}  // namespace atmanrl::rewards

@@ -1,0 +1,77 @@
+#pragma once
+
+/// \file
+/// Given rollouts as one ragged batch: every prompt once, its rollouts as children that share its rows.
+
+#include <atmanrl/nn/llama.hpp>
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+/// A rollout to learn from. Neighbours with equal prompts share its rows.
+struct training_rollout {
+  std::span<int const> prompt, completion;
+  std::span<float const> old_log_p;
+  float advantage = 0;
+  std::span<float const> reference_log_p = {};  ///< under the reference model, for losses with a KL term
+  bool masked = false;                          ///< takes no part in the loss
+};
+
+struct micro_batch_options {
+  int micro_batch = 0;        ///< rollouts per pass; 0: as many as fit the row budget
+  index_t row_budget = 4096;  ///< rows of one pass, bounds the memory for activations
+};
+
+namespace detail {
+
+/// Rollouts [first, last) of a list, and the rows that they take.
+struct micro_batch {
+  std::size_t first, last;
+  index_t rows;
+};
+
+inline bool same_prompt(training_rollout const& a, training_rollout const& b) {
+  return std::equal(a.prompt.begin(), a.prompt.end(), b.prompt.begin(), b.prompt.end());
+}
+
+/// As many rollouts together as fit, prompts that are shared counted once.
+inline std::vector<micro_batch> split_into_micro_batches(std::span<training_rollout const* const> rollouts, micro_batch_options const& options) {
+  std::vector<micro_batch> out;
+  for (std::size_t first = 0; first < rollouts.size(); first = out.back().last) {
+    micro_batch b{first, first, 0};
+    while (b.last < rollouts.size() && (options.micro_batch == 0 || b.last - first < std::size_t(options.micro_batch))) {
+      training_rollout const& r = *rollouts[b.last];
+      bool const shares = b.last > first && same_prompt(r, *rollouts[b.last - 1]);
+      index_t const mine = index_t(r.completion.size()) + (shares ? 0 : index_t(r.prompt.size()));
+      if (b.last > first && options.micro_batch == 0 && b.rows + mine > options.row_budget) break;
+      b.rows += mine;
+      ++b.last;
+    }
+    out.push_back(b);
+  }
+  return out;
+}
+
+/// Adds the rollouts to an empty cache and batch; the scored tokens are all their tokens in order.
+template <class Cache>
+void lay_out(std::span<training_rollout const* const> rollouts, Cache& cache, ragged_batch& batch, std::vector<scored_token>& scored) {
+  int root = -1, prompt_end = -1;
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    training_rollout const& r = *rollouts[i];
+    if (i == 0 || !same_prompt(r, *rollouts[i - 1])) {
+      root = cache.add_sequence(index_t(r.prompt.size()));
+      prompt_end = batch.add(root, r.prompt) + int(r.prompt.size()) - 1;
+    }
+    scored.push_back({prompt_end, r.completion[0]});
+    if (r.completion.size() == 1) continue;  // the last token's row predicts nothing that is scored
+    int const child = cache.add_child(root, index_t(r.prompt.size()), index_t(r.completion.size()) - 1);
+    int const row = batch.add(child, r.completion.first(r.completion.size() - 1), int(i));
+    for (std::size_t t = 1; t < r.completion.size(); ++t) scored.push_back({row + int(t) - 1, r.completion[t]});
+  }
+}
+
+}  // namespace detail
+}  // namespace atmanrl

@@ -1,0 +1,36 @@
+#pragma once
+
+/// \file
+/// The method's own estimator: one additive mask per rollout, trained to restore the answer (arXiv:2604.16158, section 3.2).
+
+#include <atmanrl/saliency/estimators/estimator.hpp>
+
+namespace atmanrl::estimators {
+
+/// Token saliency s_v = 1 - mean of Ĥ(w,v), reward 1 - mean Ĥ.
+class learned_mask {
+ public:
+  static constexpr std::string_view name = "learned_mask";
+
+  /// A scale of 0 is replaced by the smallest that hurts the answer at the first call (choose_scale), and then kept.
+  explicit learned_mask(mask_options options = mask_options::recommended()) : options_(options) {}
+
+  template <class Model>
+  saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
+    saliency_estimate out;
+    if (items.empty()) return out;
+    if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
+    out.items = train_masks(model, items, options_, &out.gradients);
+    auto const n = detail::count_mask_rows(items, options_.rows);
+    out.rows = {n.fixed + index_t(options_.steps + 2) * n.step, index_t(options_.steps) * n.step};
+    return out;
+  }
+
+  mask_options const& options() const { return options_; }
+  void set_scale(double scale) { options_.scale = scale; }
+
+ private:
+  mask_options options_;
+};
+
+}  // namespace atmanrl::estimators

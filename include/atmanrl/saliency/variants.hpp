@@ -1,0 +1,231 @@
+#pragma once
+
+/// \file
+/// Many variants of a rollout's chain of thought against one computed prefix: a variant knocks tokens out, cuts the chain
+/// or replaces its end, and is scored by the probability of the answer behind it. A variant is a child of the computed
+/// prompt and chain, so only the rows that it changes are computed.
+
+#include <atmanrl/attention/knockout.hpp>
+#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/saliency/mask_training.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+/// One variant of the chain of thought of item `item`: its first `keep` tokens, then `inserted`; the tokens marked in
+/// `chosen` are what the attention policy edits.
+struct cot_variant {
+  std::size_t item = 0;
+  index_t keep = 0;                  ///< tokens of the item's own chain that stand at the beginning
+  std::vector<int> inserted;         ///< tokens behind them
+  std::vector<std::uint8_t> chosen;  ///< per token of the variant's chain; empty: none
+
+  index_t length() const { return keep + index_t(inserted.size()); }
+};
+
+struct variant_options {
+  mask_rows rows = mask_rows::answer_rows;  ///< queries that see the edit
+  index_t row_budget = 16384;               ///< rows of one packed batch
+  bool greedy = false;                      ///< also ask whether greedy decoding gives the answer
+};
+
+struct variant_score {
+  double cross_entropy = 0;  ///< of the item's answer, nats per token
+  bool greedy = false;       ///< every answer token is the most probable one at its place
+
+  double probability() const { return std::exp(-cross_entropy); }  ///< geometric mean over the answer's tokens
+};
+
+/// Rows that went through the layers.
+struct row_count {
+  index_t forward = 0, backward = 0;
+};
+
+/// The default edit of `score_variants`: B = -inf on the chosen tokens.
+struct knock_out {
+  template <Backend B>
+  attention::knockout<B> operator()(B& backend, std::span<key_selection const> selections) const {
+    return {backend, selections};
+  }
+};
+
+namespace detail {
+
+inline void expects_whole_item(mask_item const& item) {
+  expects<usage_error>(!item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
+                       "saliency needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
+                       item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
+}
+
+/// Tokens of the item's own chain whose rows are the same with and without the edit, so that they need no computing.
+inline index_t unchanged_tokens(cot_variant const& v, mask_rows rows) {
+  if (rows == mask_rows::answer_rows || v.chosen.empty()) return v.keep;
+  auto const first = std::find_if(v.chosen.begin(), v.chosen.end(), [](std::uint8_t c) { return c != 0; });
+  return std::min(v.keep, index_t(first - v.chosen.begin()));
+}
+
+inline index_t computed_rows(mask_item const& item, cot_variant const& v, mask_rows rows) {
+  return v.length() - unchanged_tokens(v, rows) + index_t(item.delimiter.size() + item.answer.size()) - 1;
+}
+
+/// One packed batch of variants. Prompts are computed once each, chains once per item.
+template <class Model>
+class variant_batch {
+ public:
+  using B = typename Model::backend_type;
+  using T = typename Model::scalar;
+
+  variant_batch(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants, variant_options const& options)
+      : model_(&model),
+        options_(options),
+        cache_(model.backend(), model.config(), cache_rows(items, variants, options.rows)),
+        pass_(model.backend()) {
+    std::map<std::vector<int>, int> roots;
+    std::map<std::size_t, int> chains;
+    ragged_batch prefill, cots;
+    for (cot_variant const& v : variants) {
+      mask_item const& item = items[v.item];
+      index_t const prompt = index_t(item.prompt.size()), cached = unchanged_tokens(v, options.rows);
+      auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
+      if (fresh) {
+        root->second = cache_.add_sequence(prompt);
+        prefill.add(root->second, item.prompt);
+      }
+      auto const [chain, new_chain] = chains.try_emplace(v.item, -1);
+      if (new_chain) {
+        chain->second = cache_.add_child(root->second, prompt, index_t(item.cot.size()));
+        cots.add(chain->second, item.cot);
+      }
+      std::vector<int> tail(item.cot.begin() + cached, item.cot.begin() + v.keep);
+      tail.insert(tail.end(), v.inserted.begin(), v.inserted.end());
+      tail.insert(tail.end(), item.delimiter.begin(), item.delimiter.end());
+      tail.insert(tail.end(), item.answer.begin(), item.answer.end() - 1);
+      int const id = cache_.add_child(cached > 0 ? chain->second : root->second, prompt + cached, index_t(tail.size()));
+      int const first = batch_.add(id, tail, int(selections_.size()));
+      for (std::size_t t = 0; t < item.answer.size(); ++t)
+        scored_.push_back({first + int(tail.size() - item.answer.size() + t), item.answer[t]});
+      lengths_.push_back(item.answer.size());
+      int const begin = int(prompt), end = int(prompt + v.length());
+      key_selection s{
+          .key_begin = begin, .key_end = end, .first_row = options.rows == mask_rows::answer_rows ? end : begin, .chosen = v.chosen};
+      if (s.chosen.empty()) s.chosen.assign(std::size_t(v.length()), 0);
+      selections_.push_back(std::move(s));
+    }
+    model.forward(cache_, prefill, pass_);
+    model.forward(cache_, cots, pass_);
+    rows_ = prefill.rows() + cots.rows() + batch_.rows();
+  }
+
+  index_t rows() const { return rows_; }
+
+  template <class MakePolicy>
+  void score(MakePolicy const& make_policy, std::vector<variant_score>& out) {
+    auto const policy = make_policy(model_->backend(), std::span<key_selection const>(selections_));
+    model_->forward(cache_, batch_, pass_, gradient_mode::none, policy);
+    model_->log_probs(pass_, scored_);
+    auto const log_p = pass_.log_p();
+    auto const most_probable = options_.greedy ? arg_max() : std::vector<int>{};
+    std::size_t at = 0;
+    for (std::size_t const n : lengths_) {
+      variant_score s{.cross_entropy = 0, .greedy = options_.greedy};
+      for (std::size_t t = 0; t < n; ++t, ++at) {
+        s.cross_entropy -= double(log_p[at]) / double(n);
+        if (options_.greedy && most_probable[at] != scored_[at].target) s.greedy = false;
+      }
+      expects<numeric_error>(std::isfinite(s.cross_entropy), "the cross-entropy of variant {} is {}", out.size(), s.cross_entropy);
+      out.push_back(s);
+    }
+  }
+
+ private:
+  static index_t cache_rows(std::span<mask_item const> items, std::span<cot_variant const> variants, mask_rows rows) {
+    index_t all = 1;
+    std::map<std::size_t, bool> seen;
+    for (cot_variant const& v : variants) {
+      if (seen.try_emplace(v.item, true).second) all += index_t(items[v.item].prompt.size() + items[v.item].cot.size());
+      all += computed_rows(items[v.item], v, rows);
+    }
+    return all;
+  }
+
+  // Logits of a few rows at a time: those of all rows together would be rows x vocabulary numbers.
+  std::vector<int> arg_max() {
+    static constexpr std::size_t at_once = 64;
+    tensor<B, T, 2> logits;
+    std::vector<int> out;
+    for (std::size_t first = 0; first < scored_.size(); first += at_once) {
+      std::vector<int> rows;
+      for (std::size_t i = first; i < std::min(first + at_once, scored_.size()); ++i) rows.push_back(scored_[i].row);
+      model_->logits(pass_, rows, logits);
+      auto const host = logits.to_host();
+      auto const vocab = std::ptrdiff_t(model_->config().vocab);
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        auto const row = host.begin() + std::ptrdiff_t(i) * vocab;
+        out.push_back(int(std::max_element(row, row + vocab, [](T const& a, T const& b) { return real_part(a) < real_part(b); }) - row));
+      }
+    }
+    return out;
+  }
+
+  Model* model_;
+  variant_options options_;
+  kv_cache<B, T> cache_;
+  forward_pass<B, T> pass_;
+  ragged_batch batch_;
+  std::vector<scored_token> scored_;
+  std::vector<std::size_t> lengths_;  // of the answers
+  std::vector<key_selection> selections_;
+  index_t rows_ = 0;
+};
+
+}  // namespace detail
+
+/// Scores variants in packed batches; a variant's score does not depend on what it is packed with. Variants of one item
+/// should stand side by side, because each batch computes the chains that occur in it.
+/// \param make_policy  (backend, selections) -> attention policy; selection i is that of sequence tag i
+/// \param rows         counts the rows that were computed; may be null
+/// \throws usage_error when an item has an empty part or a variant does not fit its item
+template <class Model, class MakePolicy = knock_out>
+std::vector<variant_score> score_variants(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants,
+                                          variant_options const& options = {}, MakePolicy const& make_policy = {},
+                                          row_count* rows = nullptr) {
+  for (std::size_t i = 0; i < variants.size(); ++i) {
+    cot_variant const& v = variants[i];
+    expects<usage_error>(v.item < items.size(), "variant {} is of item {} of {}", i, v.item, items.size());
+    detail::expects_whole_item(items[v.item]);
+    expects<usage_error>(
+        v.keep >= 0 && v.keep <= index_t(items[v.item].cot.size()) && (v.chosen.empty() || index_t(v.chosen.size()) == v.length()),
+        "variant {} keeps {} of {} tokens, inserts {} and marks {}", i, v.keep, items[v.item].cot.size(), v.inserted.size(),
+        v.chosen.size());
+  }
+  std::vector<variant_score> out;
+  out.reserve(variants.size());
+  for (std::size_t first = 0; first < variants.size();) {
+    std::size_t count = 0;
+    index_t sum = 0, prefix_rows = 0;
+    std::map<std::size_t, bool> seen;
+    while (first + count < variants.size()) {
+      cot_variant const& v = variants[first + count];
+      index_t const prefix = seen.contains(v.item) ? 0 : index_t(items[v.item].prompt.size() + items[v.item].cot.size());
+      index_t const mine = detail::computed_rows(items[v.item], v, options.rows);
+      if (count > 0 && (sum + mine > options.row_budget || prefix_rows + prefix > options.row_budget)) break;
+      seen.try_emplace(v.item, true);
+      sum += mine;
+      prefix_rows += prefix;
+      ++count;
+    }
+    detail::variant_batch<Model> batch(model, items, variants.subspan(first, count), options);
+    batch.score(make_policy, out);
+    if (rows) rows->forward += batch.rows();
+    first += count;
+  }
+  return out;
+}
+
+}  // namespace atmanrl

@@ -1,0 +1,117 @@
+// The parts that options choose by name: a run with all of them, continued; names that do not exist.
+#include <atmanrl/experiment/experiment.hpp>
+
+#include "catch.hpp"
+#include "run_setting.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+namespace {
+
+/// Compiled for float only. The reward varies with the length, so that random models have something to learn.
+struct chosen_traits : gsm8k_traits<> {
+  using weights = weight_types<float>;
+};
+struct fixed_traits : chosen_traits {
+  using advantage = advantages::leave_one_out;
+  using loss = losses::dapo;
+  using sampler = samplers::multinomial;
+};
+
+std::string complaint(experiment_options o) {
+  try {
+    validate(o);
+  } catch (usage_error const& e) {
+    return e.what();
+  }
+  return "nothing";
+}
+
+experiment_options every_choice(std::filesystem::path const& model, std::filesystem::path const& out) {
+  experiment_options o = short_run(model, out);
+  for (auto const& [name, text] : std::initializer_list<std::pair<char const*, char const*>>{
+           {"advantage", "gdpo"}, {"loss", "two_sided"}, {"clip-low", "0.1"}, {"clip-high", "0.15"}, {"clip-delta", "3"}, {"ratio", "sequence_mean"},
+           {"kl", "k2"}, {"beta", "0.1"}, {"entropy-bonus", "0.01"}, {"dynamic-sampling", "2"}, {"top-k", "40"}, {"top-p", "0.95"}, {"min-p", "0.001"},
+           {"length-penalty", "50"}, {"overlong-cache", "8"}, {"lr-schedule", "cosine"}, {"lr-warmup", "1"}, {"checkpoint-every", "1"}})
+    set_option(o, name, text);
+  return o;
+}
+
+}  // namespace
+
+TEST_CASE("experiment: a run with a reference model and every other choice goes on from a checkpoint bit by bit") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  auto const whole = every_choice(folder / "model", folder / "whole");
+  REQUIRE(experiment<chosen_traits>{whole}.run() == 0);
+  auto const lines = read_json_lines(whole.out / "metrics.jsonl");
+  REQUIRE(lines.size() == std::size_t(whole.steps));
+  CHECK(lines[0]["kl"].get<double>() >= 0);
+  CHECK(lines[0]["passes"]["kl"][0] == 0.0);  // the policy is its reference
+  CHECK(lines.back()["passes"]["kl"][0].get<double>() > 0);
+  CHECK(lines[0].contains("rewards/length/mean"));
+  CHECK(lines[0].contains("rewards/soft_overlong/mean"));
+  CHECK(lines[0].contains("rewards/correct_answer/mean"));
+  CHECK(lines[0].contains("policy_loss"));
+  CHECK(lines.back()["learning_rate"].get<double>() < lines[0]["learning_rate"].get<double>());
+
+  // As if it had been killed in step 3: the checkpoint before it and longer files.
+  auto const cut = folder / "cut";
+  std::filesystem::copy(whole.out, cut, std::filesystem::copy_options::recursive);
+  for (auto const& each : std::filesystem::directory_iterator(cut / "checkpoints"))
+    if (each.path().filename() != "step-000002.checkpoint") std::filesystem::remove(each.path());
+  std::filesystem::remove_all(cut / "model");
+  std::filesystem::remove(cut / "evaluation_after.json");
+  std::filesystem::remove(cut / "summary.txt");
+  REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
+  auto again = stored_options(cut);
+  REQUIRE(experiment<chosen_traits>{again}.run() == 0);
+  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
+    INFO(name);
+    CHECK((content(whole.out / name) == content(cut / name)));
+  }
+}
+
+TEST_CASE("experiment: traits with parts of their own refuse options that would choose others") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  auto const run = [&](char const* name, char const* text) {
+    auto o = short_run(folder / "model", folder / name);
+    set_option(o, name, text);
+    experiment<fixed_traits>{o}.run();
+  };
+  CHECK_THROWS_WITH(run("loss", "gspo"), ATMANRL_CONTAINS("--loss is gspo"));
+  CHECK_THROWS_WITH(run("advantage", "gdpo"), ATMANRL_CONTAINS("--advantage is gdpo"));
+  CHECK_THROWS_WITH(run("sampler", "greedy"), ATMANRL_CONTAINS("--sampler is greedy"));
+  CHECK_THROWS_WITH(run("beta", "0.1"), ATMANRL_CONTAINS("--beta is 0.1"));
+}
+
+TEST_CASE("options: a part's name that does not exist is refused with those that do") {
+  experiment_options o;
+  CHECK_THROWS_WITH(set_option(o, "loss", "ppo"), ATMANRL_CONTAINS("--loss is \"ppo\"") && ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
+  CHECK_THROWS_WITH(set_option(o, "advantage", "gae"), ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo"));
+  CHECK_THROWS_WITH(set_option(o, "kl", "k9"), ATMANRL_CONTAINS("k1, k2, k3"));
+  CHECK_THROWS_WITH(set_option(o, "sampler", "beam"), ATMANRL_CONTAINS("multinomial, greedy"));
+  CHECK_THROWS_WITH(set_option(o, "lr-schedule", "step"), ATMANRL_CONTAINS("constant, linear, cosine"));
+  CHECK_THROWS_WITH(set_option(o, "ratio", "word"), ATMANRL_CONTAINS("token, sequence, sequence_mean"));
+  CHECK_THROWS_WITH(set_option(o, "mask-truncated", "yes"), ATMANRL_CONTAINS("true or false"));
+}
+
+TEST_CASE("options: settings that a loss does not have, or that leave no tokens to draw from, are refused before a run starts") {
+  auto const with = [](char const* name, char const* text, char const* loss = "grpo") {
+    experiment_options o;
+    set_option(o, "loss", loss);
+    set_option(o, name, text);
+    return complaint(o);
+  };
+  CHECK(complaint({}) == "nothing");
+  CHECK_THAT(with("clip-delta", "3"), ATMANRL_CONTAINS("grpo has no delta"));
+  CHECK_THAT(with("clip-low", "0.1", "cispo"), ATMANRL_CONTAINS("cispo has no lower clip"));
+  CHECK_THAT(with("ratio", "token", "gspo"), ATMANRL_CONTAINS("gspo has no choice of the ratio's level"));
+  CHECK(with("ratio", "auto", "gspo") == "nothing");
+  CHECK_THAT(with("top-p", "0"), ATMANRL_CONTAINS("top-p is 0"));
+  CHECK_THAT(with("beta", "-1"), ATMANRL_CONTAINS("--beta is -1"));
+  CHECK_THAT(with("dynamic-sampling", "-1"), ATMANRL_CONTAINS("--dynamic-sampling is -1"));
+  CHECK_THAT(with("length-penalty", "-1"), ATMANRL_CONTAINS("--length-penalty is -1"));
+}

@@ -1,0 +1,101 @@
+// The programs evaluate, sft and mmlu_experiment: what they write, and one line with status 2 for bad input.
+#include <atmanrl/io/jsonl.hpp>
+#include <atmanrl/io/model_file.hpp>
+
+#include "catch.hpp"
+#include "run_setting.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+namespace {
+
+struct setting {
+  scratch_folder folder;
+  std::string model = (folder / "model").string();
+  setting() { write_random_model(folder / "model", random_config()); }
+};
+
+/// Runs a program of this build; nothing when it was not built.
+std::optional<program_result> run(char const* name, std::string const& arguments) {
+  auto const path = program(name);
+  if (!path) {
+    WARN("skipped: " << name << " was not built");
+    return std::nullopt;
+  }
+  return run_command("OMP_WAIT_POLICY=passive ATMANRL_DATA_DIR=/nowhere '" + path->string() + "' " + arguments);
+}
+
+void fails_with(char const* name, std::string const& arguments, char const* sentence) {
+  auto const r = run(name, arguments);
+  if (!r) return;
+  INFO(arguments << "\n" << r->output);
+  CHECK(r->status == 2);
+  CHECK(std::count(r->output.begin(), r->output.end(), '\n') == 1);
+  CHECK(contains(r->output, sentence));
+}
+
+}  // namespace
+
+TEST_CASE("evaluate: figures, completions and the difference to an earlier run") {
+  setting const s;
+  std::string const first = (s.folder / "a.json").string(), lines = (s.folder / "a.jsonl").string();
+  std::string const common = "--model " + s.model + " --questions 3 --samples 2 --max-new-tokens 6 --threads 1";
+  auto const one = run("evaluate", common + " --out " + first + " --completions " + lines);
+  if (!one) return;
+  INFO(one->output);
+  CHECK(one->status == 0);
+  CHECK(contains(one->output, "3 questions x 2 samples"));
+  CHECK(contains(one->output, "filler sentences per chain"));
+  auto const written = read_json_lines(lines);
+  REQUIRE(written.size() == 3);
+  CHECK(written[0]["samples"].size() == 2);
+  CHECK(read_json_file(first)["per_question"]["id"].size() == 3);
+  auto const two = run("evaluate", common + " --compare " + first);
+  INFO(two->output);
+  CHECK(two->status == 0);
+  CHECK(contains(two->output, "+0.0 [+0.0, +0.0]"));
+}
+
+TEST_CASE("evaluate: bad input ends with status 2 and one line that names it") {
+  setting const s;
+  std::string const model = "--model " + s.model;
+  fails_with("evaluate", "--model /nowhere", "/nowhere");
+  fails_with("evaluate", model + " --colour red", "--colour");
+  fails_with("evaluate", model + " --samples 0", "--samples");
+  fails_with("evaluate", model + " --prompt cot", "the task arithmetic has one wording");
+  fails_with("evaluate", model + " --letters", "--letters asks MMLU");
+  fails_with("evaluate", model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
+  fails_with("evaluate", model + " --task mmlu --letters", "/nowhere/mmlu/test: there is no such folder");
+  fails_with("evaluate", model + " --task mmlu --few-shot 2", "--few-shot");
+  fails_with("evaluate", model + " --adapter /nowhere", "/nowhere/adapter_config.json");
+  fails_with("evaluate", model + " --compare /nowhere.json", "/nowhere.json");
+}
+
+TEST_CASE("sft: writes a model that loads, and says what is wrong") {
+  setting const s;
+  std::filesystem::path const out = s.folder / "tuned";
+  std::string const common =
+      "--model " + s.model + " --task arithmetic --examples 12 --held-out 4 --batch 4 --threads 1";
+  auto const r = run("sft", common + " --lr 1e-3 --out " + out.string());
+  if (!r) return;
+  INFO(r->output);
+  CHECK(r->status == 0);
+  CHECK(contains(r->output, "step     2 of 2"));
+  CHECK(contains(r->output, "held-out loss"));
+  CHECK(model_file::open(out).config().layers == random_config().layers);
+  fails_with("sft", "--model " + s.model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
+  fails_with("sft", "--model " + s.model + " --task arithmetic --examples 12 --held-out 12", "12 are to be held out");
+  fails_with("sft", "--model /nowhere", "/nowhere");
+}
+
+TEST_CASE("mmlu_experiment: without a model or data it ends with one line") {
+  setting const s;
+  fails_with("mmlu_experiment", "", "--model is missing");
+  fails_with("mmlu_experiment", "--model /nowhere --out " + (s.folder / "run").string(), "/nowhere");
+  fails_with("mmlu_experiment", "--model " + s.model + " --out " + (s.folder / "run").string(),
+             "/nowhere/mmlu/test: there is no such folder");
+  fails_with("mmlu_experiment", "--model " + s.model + " --task gsm8k --out " + (s.folder / "run").string(),
+             "--task is \"gsm8k\", but this experiment asks mmlu");
+  CHECK_FALSE(std::filesystem::exists(s.folder / "run"));
+}

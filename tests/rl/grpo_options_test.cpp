@@ -1,0 +1,171 @@
+// The trainer's choices beyond the defaults: reference model, masking, dynamic sampling, schedules, late failures.
+#include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
+#include <atmanrl/rl/grpo.hpp>
+#include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/samplers/any.hpp>
+
+#include "catch.hpp"
+#include "rl/toy_model.hpp"
+#include "strangers.hpp"
+
+#include <limits>
+
+using namespace atmanrl_test;
+
+namespace {
+
+grpo_options small_run() {
+  grpo_options o;
+  o.prompts_per_step = 3;
+  o.group_size = 4;
+  o.max_new_tokens = 8;
+  o.optimizer.learning_rate = 0.01;
+  o.seed = 11;
+  return o;
+}
+
+struct trainer_test {
+  cpu_backend backend;
+  llama<cpu_backend, float> model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+  llama<cpu_backend, float> frozen = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+  toy_tokenizer tokenizer;
+  toy_task task;
+};
+
+/// Equal rewards in a group unless its completions begin with different tokens.
+struct first_token {
+  float operator()(rollout const& r) const { return r.ids[0] == 19 ? 1.0f : 0.0f; }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(trainer_test, "grpo: a KL term measures the way from the frozen start, and holds the policy back") {
+  auto const run = [&](double coefficient) {
+    auto policy = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+    grpo trainer(policy, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{}, losses::with_kl{losses::grpo{}, kl::k3{}, coefficient});
+    trainer.set_reference_model(frozen);
+    auto const first = trainer.step();
+    CHECK(first.passes[0].kl.value() == 0.0);  // the policy is its reference, to the last bit
+    CHECK(first.passes[1].kl.value() > 0);
+    for (int i = 0; i < 4; ++i) trainer.step();
+    return trainer.step().passes[0].kl.value();
+  };
+  double const loose = run(1e-6), held = run(3);
+  CHECK(loose > 0.01);
+  CHECK(held < 0.5 * loose);
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: a loss with a KL term needs a reference model, and refuses one that answers for other rollouts") {
+  grpo trainer(model, tokenizer, task, first_token{}, small_run(), advantages::mean_centered{}, losses::with_kl{losses::grpo{}});
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("no reference model was set"));
+  trainer.set_reference([](std::span<training_rollout const>, double, micro_batch_options const&) { return std::vector<std::vector<float>>(3); });
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("log-probabilities of 3 rollouts, not of 12"));
+  CHECK(trainer.steps() == 0);
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: truncated completions take no part in the loss when they are masked") {
+  auto options = small_run();
+  options.max_new_tokens = 3;
+  options.mask_truncated_completions = true;
+  options.inner_passes = 1;
+  grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, options);
+  auto const r = trainer.step();
+  int truncated = 0;
+  r.rollouts.for_each([&](rollout_group const&, rollout const& each, std::size_t i) {
+    CHECK(r.passes[0].log_p[i].empty() == each.truncated);
+    truncated += each.truncated;
+  });
+  CHECK(truncated > 0);
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling replaces groups of equal rewards, the same at every repetition") {
+  auto options = small_run();
+  auto const flat_groups = [](grpo_step_report const& r) { return groups_without_spread(r.rewards.total, 4).size(); };
+  auto const step_with = [&](int rounds) {
+    auto policy = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+    options.dynamic_sampling_rounds = rounds;
+    grpo trainer(policy, tokenizer, task, first_token{}, options);
+    return trainer.step();
+  };
+  auto const plain = step_with(0), once = step_with(1), often = step_with(20), again = step_with(20);
+  REQUIRE(flat_groups(plain) > 0);
+  CHECK(plain.replaced_groups == 0);
+  CHECK(flat_groups(often) == 0);
+  CHECK(often.replaced_groups == int(flat_groups(plain)));
+  CHECK(flat_groups(once) + std::size_t(once.replaced_groups) == flat_groups(plain));
+  CHECK(often.rewards.total == again.rewards.total);
+  CHECK(often.passes[0].loss == again.passes[0].loss);
+  for (std::size_t g = 0; g < 3; ++g) {
+    rollout_group const& group = often.rollouts.groups[g];
+    bool const kept = !is_flat(plain.rewards.total, 4, g);
+    CHECK((group.item.id == plain.rollouts.groups[g].item.id && group.rollouts[0].ids == plain.rollouts.groups[g].rollouts[0].ids) == kept);
+    for (std::size_t m = 0; m < 4; ++m) {
+      CHECK(group.rollouts[m].item == &group.item);
+      CHECK(group.rollouts[m].prompt == int(g));
+      CHECK(often.rewards.total[4 * g + m] == first_token{}(group.rollouts[m]));
+      CHECK(often.rewards.components[0].values[4 * g + m] == often.rewards.total[4 * g + m]);
+    }
+  }
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling on given items draws other completions of the same items, and gives up after its rounds") {
+  auto options = small_run();
+  options.dynamic_sampling_rounds = 2;
+  grpo trainer(model, tokenizer, task, strangers::width_and_calls{}, options);
+  std::vector<task_item> const items{task.evaluation_item(4)};
+  auto const r = trainer.step(items);
+  CHECK(trainer.reward().calls == 3);
+  CHECK(r.replaced_groups == 0);
+  CHECK(r.rollouts.groups[0].item.id == "toy-4");
+  CHECK(r.gradient_norms[0] == 0);
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: the learning rate follows its schedule") {
+  auto options = small_run();
+  options.total_steps = 4;
+  grpo trainer(model, tokenizer, task, first_token{}, options, advantages::any{}, losses::any{}, samplers::any{}, schedules::linear{.warmup = 2});
+  std::vector<double> rates;
+  for (int i = 0; i < 4; ++i) rates.push_back(trainer.step().learning_rate / 0.01);
+  CHECK(rates[0] == Approx(0.5));
+  CHECK(rates[1] == Approx(1));
+  CHECK(rates[2] == Approx(1));
+  CHECK(rates[3] == Approx(0.5));
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: type-erased parts make the same step as the types that they hold") {
+  auto other = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+  grpo direct(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::gdpo{}, losses::dapo{}, samplers::multinomial{.top_p = 0.9});
+  grpo erased(other, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::by_name("gdpo"), losses::by_name("dapo"),
+              samplers::by_name("multinomial", {.top_p = 0.9}));
+  direct.step();
+  erased.step();
+  CHECK(read_parameters(model) == read_parameters(other));
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: a pass that fails after another one says that the weights have changed") {
+  struct fails_later {
+    double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> d, std::span<float> t) const {
+      double const loss = losses::grpo{}(r, scope, d, t);
+      return r.log_p[0] == r.old_log_p[0] ? loss : std::numeric_limits<double>::quiet_NaN();
+    }
+    bool clipped(loss_rollout const&, std::size_t) const { return false; }
+  };
+  grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{}, fails_later{});
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 1") && ATMANRL_CONTAINS("1 of 2 passes had changed the weights"));
+  CHECK(trainer.steps() == 0);
+}
+
+TEST_CASE("samplers::any: names, cuts that leave nothing, and min-p") {
+  std::vector<float> const logits{0, float(std::log(0.5)), float(std::log(0.2))};
+  CHECK(samplers::by_name("greedy")(logits, 1, 0.99) == 0);
+  CHECK(samplers::by_name("multinomial")(logits, 1, 0.99) == 2);
+  CHECK(samplers::by_name("multinomial", {.min_p = 0.4})(logits, 1, 0.999) == 1);
+  CHECK(samplers::by_name("multinomial", {.min_p = 1})(logits, 1, 0.999) == 0);
+  CHECK(samplers::any(strangers::second_best{})(logits, 1, 0) == 1);
+  CHECK_THROWS_WITH(samplers::by_name("beam"), ATMANRL_CONTAINS("\"beam\"") && ATMANRL_CONTAINS("multinomial, greedy"));
+  CHECK_THROWS_WITH(samplers::by_name("multinomial", {.top_p = 0}), ATMANRL_CONTAINS("top-p is 0"));
+  CHECK_THROWS_WITH(samplers::by_name("multinomial", {.top_k = -1}), ATMANRL_CONTAINS("top-k is -1"));
+  CHECK_THROWS_WITH(samplers::by_name("multinomial", {.min_p = 1.5}), ATMANRL_CONTAINS("min-p is 1.5"));
+}
