@@ -20,7 +20,6 @@ int main() {
     atmanrl::experiment_options options;
     options.steps = 3;
     options.eval_questions = 32;
-    options.learning_rate = 1e-5;
     options.saliency_weight = 0.2;
     options.out = folder;
     status = atmanrl::experiment<mine>{options}.run();

@@ -2,6 +2,7 @@
 // prints the chain with its saliency, knocks tokens out in that order and in random ones, and writes the figures as JSON
 // and as a page.
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/experiment/report/explain_page.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/file.hpp>
@@ -192,8 +193,7 @@ int run(program_options const& o) {
   bool const colour = ::isatty(STDOUT_FILENO) != 0;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     subject const& s = subjects[i];
-    std::vector<std::string> tokens;
-    for (int const id : s.cot) tokens.push_back(words.decode(std::array{id}));
+    std::vector<std::string> const tokens = token_texts(words, s.cot);
     fmt::print("{}: {}\n{}\n{}{}\n", s.id, s.prompt_text, shaded(tokens, methods.front().saliency[i], colour), words.decode(s.delimiter),
                words.decode(s.answer));
     auto const order = falling_order(methods.front().saliency[i]);

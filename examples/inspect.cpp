@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
@@ -169,10 +170,31 @@ void add_gradient(CLI::App& app, common_options& c, action& chosen) {
       [&c, &chosen, t] { chosen = [&c, t] { return inspect::gradient(c, t->ids, checked_output(t->out)); }; });
 }
 
+template <class E>
+using by_name = std::map<std::string, E>;
+by_name<atmanrl::mask_objective> const mask_objectives{{"cross_entropy", atmanrl::mask_objective::cross_entropy},
+                                                       {"kl_to_unmasked", atmanrl::mask_objective::kl_to_unmasked},
+                                                       {"excess_cross_entropy", atmanrl::mask_objective::excess_cross_entropy}};
+by_name<atmanrl::mask_sharing> const mask_sharings{{"all", atmanrl::mask_sharing::all},
+                                                   {"per_layer", atmanrl::mask_sharing::per_layer},
+                                                   {"per_head", atmanrl::mask_sharing::per_head}};
+by_name<atmanrl::saliency_reduction> const mask_reductions{{"mean", atmanrl::saliency_reduction::mean},
+                                                           {"token_mean", atmanrl::saliency_reduction::token_mean},
+                                                           {"answer_rows", atmanrl::saliency_reduction::answer_rows},
+                                                           {"clipped", atmanrl::saliency_reduction::clipped},
+                                                           {"length_weighted", atmanrl::saliency_reduction::length_weighted}};
+
+template <class E>
+std::vector<std::string> names_of(by_name<E> const& values) {
+  std::vector<std::string> names;
+  for (auto const& [name, value] : values) names.push_back(name);
+  return names;
+}
+
 void add_mask(CLI::App& app, common_options& c, action& chosen) {
   struct values {
     inspect::mask_ids ids;
-    std::string shape = "pair", rows = "all_later";
+    std::string shape = "pair", rows = "all_later", objective = "cross_entropy", sharing = "all", reduction = "mean";
     atmanrl::mask_options options;
     bool gradient = false;
   };
@@ -183,7 +205,7 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       "printed\"}: cross-entropy of the answer in nats "
       "per token without mask, at the start and\nafter the last update; the mask row-major over its allowed entries "
       "(or one value per token of the\nchain of "
-      "thought). With --gradient also \"gradient\": that of the answer's mean cross-entropy with respect\nto the mask "
+      "thought). With --gradient also \"gradient\": that of the objective (the answer's mean cross-entropy)\nwith respect to the mask "
       "at its start value, scale included, without "
       "the sparsity term; with --steps 0 the start\nmay then be 0. The defaults are the paper's (arXiv:2604.16158).");
   auto const v = std::make_shared<values>();
@@ -199,6 +221,11 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--rows", v->rows, "all_later: all rows see the mask; answer_rows: delimiter and answer do")
       ->check(CLI::IsMember({"all_later", "answer_rows"}))
       ->capture_default_str();
+  verb.add_option("--objective", v->objective, "what the mask restores")->check(CLI::IsMember(names_of(mask_objectives)))->capture_default_str();
+  verb.add_option("--sharing", v->sharing, "one mask for all layers and heads, or one for each layer, or for each layer and head")
+      ->check(CLI::IsMember(names_of(mask_sharings)))
+      ->capture_default_str();
+  verb.add_option("--reduction", v->reduction, "of the mask to the rewards")->check(CLI::IsMember(names_of(mask_reductions)))->capture_default_str();
   verb.add_option("--lr", o.optimizer.learning_rate, "learning rate of AdamW")->capture_default_str();
   verb.add_option("--eps", o.optimizer.eps, "eps of AdamW")->capture_default_str();
   verb.add_option("--init", o.init, "start value of every entry, below 0")->capture_default_str();
@@ -211,6 +238,9 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       atmanrl::mask_options& o = v->options;
       o.shape = v->shape == "pair" ? atmanrl::mask_shape::pair : atmanrl::mask_shape::column;
       o.rows = v->rows == "all_later" ? atmanrl::mask_rows::all_later : atmanrl::mask_rows::answer_rows;
+      o.objective = mask_objectives.at(v->objective);
+      o.sharing = mask_sharings.at(v->sharing);
+      o.reduction = mask_reductions.at(v->reduction);
       inspect::check_finite("--lr", o.optimizer.learning_rate);
       inspect::check_finite("--eps", o.optimizer.eps);
       inspect::check_finite("--init", o.init);

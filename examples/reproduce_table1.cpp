@@ -28,8 +28,8 @@ using model_type = llama<cpu_backend>;
 
 struct program_options {
   std::string model = "examples/models/tiny", out = "runs/table1";
-  int steps = 60, prompts = 8, group = 8, warmup = 10, questions = 1000, samples = 4, causal_questions = 200, printed_mask_steps = 20, threads = 0;
-  double learning_rate = 5e-5, share = 0.5;
+  int steps = 100, prompts = 8, group = 8, warmup = 10, questions = 1000, samples = 4, causal_questions = 200, printed_mask_steps = 20, threads = 0;
+  double learning_rate = 2e-5, share = 0.5;
   std::vector<std::uint64_t> seeds{1, 2};
 
   /// What a finished arm must have been made with to be taken over.

@@ -17,7 +17,7 @@ mask_outcome compute(Model& model, mask_request const& r) {
   atmanrl::mask_options const& o = r.options;
   mask_outcome out{};
   if (r.gradient) {
-    atmanrl::mask_batch<Model> batch(model, std::span(&item, 1), o.shape, o.rows, o.scale, o.clamp);
+    atmanrl::mask_batch<Model> batch(model, std::span(&item, 1), o);
     std::vector<T> const start(std::size_t(batch.parameter_count()), T(o.init));
     batch.values().assign(start);
     out.ce_start = batch.cross_entropies_and_gradient().front();

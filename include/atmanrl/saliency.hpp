@@ -6,6 +6,7 @@
 #include <atmanrl/attention/knockout.hpp>
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/attention/suppress.hpp>
+#include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>
 #include <atmanrl/saliency/estimators/gradient.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>

@@ -28,7 +28,7 @@ struct disturbed {
 
 struct float_traits : gsm8k_traits<> {
   using weights = weight_types<float>;
-  using reward = rewards::balanced_sum<disturbed, rewards::saliency<>>;
+  using reward = rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
 };
 
 int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
@@ -45,7 +45,7 @@ struct setting {
 };
 
 void check_equal_runs(std::filesystem::path const& a, std::filesystem::path const& b) {
-  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_before.json", "evaluation_after.json", "summary.txt",
+  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "causal.jsonl", "evaluation_before.json", "evaluation_after.json", "summary.txt",
                                  "model/model.safetensors", "model/config.json"}) {
     INFO(name);
     CHECK((content(a / name) == content(b / name)));
@@ -92,6 +92,65 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
   CHECK(read_json_lines(o.out / "completions.jsonl").size() == 24);
   CHECK(read_json_lines(o.out / "timings.jsonl").size() == 4);  // the evaluation before, three steps
   CHECK(content(o.out / "summary.txt").find("masks trained               24 of 24 rollouts") != std::string::npos);
+}
+
+TEST_CASE("experiment: the deletion curves of validated steps stand in causal.jsonl and on the page") {
+  setting const s;
+  auto const o = s.options("run");
+  REQUIRE(run(o) == 0);
+  auto const lines = read_json_lines(o.out / "causal.jsonl");
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["step"] == 2);
+  CHECK(lines[0]["items"] == 8);
+  REQUIRE(lines[0]["charts"].size() == 1);
+  auto const& curves = lines[0]["charts"][0]["curves"];
+  REQUIRE(curves.size() == 3);
+  for (auto const& [at, name] : {std::pair{0, "saliency"}, {1, "random"}, {2, "recency"}}) {
+    auto const& c = curves[std::size_t(at)];
+    CHECK(c["name"] == name);
+    CHECK(c.value("control", false) == (at > 0));
+    CHECK(c["x"].size() == c["y"].size());
+    CHECK(c["x"].front() == 0.0);
+    CHECK(c["x"].back() == 1.0);
+    // Nothing and everything knocked out do not depend on the order.
+    CHECK(c["y"].front() == curves[0]["y"].front());
+    CHECK(c["y"].back() == curves[0]["y"].back());
+  }
+  auto const metrics = read_json_lines(o.out / "metrics.jsonl");
+  CHECK_FALSE(metrics[0].contains("saliency/deletion_auc"));
+  CHECK(metrics[1].contains("saliency/deletion_auc"));
+  std::string const page = content(o.out / "report.html");
+  CHECK(page.find("share of tokens knocked out") != std::string::npos);
+  CHECK(page.find("causal.jsonl") == std::string::npos);  // no note about a broken line
+}
+
+TEST_CASE("experiment: another estimator and a gate are chosen by name, and masks may differ between layers and heads") {
+  setting const s;
+  auto o = s.options("named");
+  o.steps = 1;
+  o.eval_questions = 0;
+  o.saliency_estimator = "gradient";
+  o.saliency_gate = rewards::gate_choice::correct;
+  REQUIRE(run(o) == 0);
+  auto const named = read_json_lines(o.out / "metrics.jsonl").front();
+  CHECK(named.contains("rewards/gated_saliency/mean"));
+  CHECK(named["saliency/masks_trained"] == 8);
+  CHECK_FALSE(named.contains("saliency/scale"));
+  CHECK(run(resumed(o)) == 0);
+  o.saliency_gate = rewards::gate_choice::none;
+  CHECK(contains(complaint<usage_error>([&] { run(resumed(o)); }), "--saliency-gate none contradicts"));
+
+  auto apart = s.options("apart");
+  apart.steps = 1;
+  apart.eval_questions = 0;
+  apart.mask.sharing = mask_sharing::per_head;
+  apart.mask.layers = {1};
+  apart.mask.objective = mask_objective::kl_to_unmasked;
+  apart.mask.reduction = saliency_reduction::token_mean;
+  REQUIRE(run(apart) == 0);
+  CHECK(read_json_lines(apart.out / "metrics.jsonl").front()["saliency/scale"].is_number());
+  apart.mask.layers = {0};
+  CHECK(contains(complaint<usage_error>([&] { run(resumed(apart)); }), "--mask-layers 0 contradicts"));
 }
 
 TEST_CASE("experiment: the saved model is the trained one, and another run can start from it") {
@@ -239,6 +298,7 @@ TEST_CASE("experiment: input that cannot be used leaves nothing behind") {
     return sentence;
   };
   CHECK(contains(refused([&](auto& o) { o.model = s.folder / "no-model"; }), "no-model"));
+  CHECK(contains(refused([&](auto& o) { o.mask.layers = {0, 2}; }), "--mask-layers names layer 2"));
   CHECK(contains(refused([&](auto& o) {
                    o.task = "gsm8k";
                    o.data = s.folder / "no-data";

@@ -80,6 +80,30 @@ TEST_CASE("memory: the estimate is near what a step takes when the masks are the
   check_close(one_step(o));
 }
 
+TEST_CASE("memory: masks of their own for layers and heads are counted, and so are the logits of a divergence") {
+  experiment_options o = long_step();
+  o.mask.shape = mask_shape::pair;
+  o.mask.rows = mask_rows::all_later;
+  o.mask.sharing = mask_sharing::per_head;
+  o.mask.objective = mask_objective::kl_to_unmasked;
+  check_close(one_step(o));
+  run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
+  model_config const c = endless_config();
+  auto const saliency = [&] { return estimate_memory<cpu_backend, float>(c, o, shape).saliency; };
+  std::size_t const per_head = saliency();
+  index_t const rows = budgets_of(c, o).masks;
+  o.mask.layers = {1};
+  CHECK(saliency() < per_head);
+  o.mask.sharing = mask_sharing::all;
+  CHECK(saliency() < per_head);
+  o.activation_mib = 1;
+  o.mask.layers = {};
+  index_t const narrow = budgets_of(c, o).masks;
+  o.mask.sharing = mask_sharing::per_head;
+  CHECK(budgets_of(c, o).masks < narrow);
+  CHECK(rows > narrow);
+}
+
 TEST_CASE("memory: a smaller limit for activations makes passes shorter, not fewer than 64 rows") {
   model_config const c = endless_config();
   experiment_options o = long_step();

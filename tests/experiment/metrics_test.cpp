@@ -121,8 +121,8 @@ TEST_CASE("metrics: KL, both sides of the clip range and the loss without the en
 
 TEST_CASE("metrics: what a step without masks cannot say is null, never NaN") {
   auto report = known_report();
-  rewards::saliency<> const saliency;
-  auto const m = metrics_of(report, &saliency);
+  mask_figures const masks;
+  auto const m = metrics_of(report, &masks);
   CHECK(m["saliency/masks_trained"] == 0);
   for (char const* const name : {"saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end", "saliency/below_unmasked_ratio", "saliency/re_enabled/mean",
                                  "saliency/as_printed/mean", "saliency/gradient_q50", "saliency/scale"}) {

@@ -22,6 +22,14 @@ TEST_CASE("options: the paper preset has the printed settings") {
   CHECK(o.mask.optimizer.eps == 1e-8);
   CHECK(o.mask.optimizer.weight_decay == 0.05);
   CHECK(o.mask.sparsity == 0);
+  CHECK(o.mask.objective == mask_objective::cross_entropy);
+  CHECK(o.mask.label == mask_label::ground_truth);
+  CHECK(o.mask.sharing == mask_sharing::all);
+  CHECK(o.mask.layers.empty());
+  CHECK_FALSE(o.mask.stop_tolerance.has_value());
+  CHECK(o.mask.reduction == saliency_reduction::mean);
+  CHECK(o.saliency_gate == rewards::gate_choice::none);
+  CHECK(o.saliency_estimator == "learned_mask");
   CHECK(o.direction == saliency_direction::re_enabled);
   CHECK(o.saliency_weight == 1.0);
   CHECK(o.no_delimiter == no_delimiter_policy::skip);
@@ -29,6 +37,8 @@ TEST_CASE("options: the paper preset has the printed settings") {
   CHECK(o.group_size == 8);
   CHECK(o.max_new_tokens == 1024);
   CHECK(o.learning_rate == 1e-6);
+  CHECK(o.lr_schedule == "constant");
+  CHECK(o.lr_warmup == 0);
   CHECK(o.inner_passes == 2);
   CHECK(o.max_gradient_norm == 1);
   CHECK(o.temperature == 1);
@@ -44,8 +54,9 @@ TEST_CASE("options: the demo preset has the settings that were found to work and
   CHECK(o.mask.sparsity == 0.1);
   CHECK(o.mask.steps == 20);
   CHECK(o.mask.optimizer.learning_rate == 1e-2);
-  CHECK(o.learning_rate == 1e-4);
-  CHECK(o.prompts_per_step == 4);
+  CHECK(o.learning_rate == 2e-5);
+  CHECK(o.lr_warmup == 10);
+  CHECK(o.prompts_per_step == 8);
   CHECK(o.group_size == 8);
   CHECK(o.inner_passes == 2);
   CHECK_FALSE(o.saliency_weight.has_value());
@@ -58,6 +69,9 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
            {"preset", "paper"}, {"model", "a/b"}, {"task", "gsm8k"}, {"data", "d"}, {"few-shot", "3"}, {"steps", "11"}, {"prompts-per-step", "5"},
            {"group-size", "6"}, {"max-new-tokens", "77"}, {"temperature", "0.7"}, {"mask-steps", "9"}, {"mask-shape", "column"},
            {"mask-rows", "answer_rows"}, {"mask-lr", "0.012345678901234567"}, {"mask-init", "-0.3"}, {"mask-scale", "auto"}, {"mask-sparsity", "0.2"},
+           {"mask-objective", "kl_to_unmasked"}, {"mask-label", "only_correct"}, {"mask-sharing", "per_head"}, {"mask-layers", "0,2,11"},
+           {"mask-lower-clamp", "-1.25"}, {"mask-eps", "1e-3"}, {"mask-stop-tolerance", "0.01"}, {"mask-reduction", "token_mean"},
+           {"saliency-estimator", "leave_one_out"}, {"saliency-gate", "correct"},
            {"saliency-weight", "auto"}, {"saliency-share", "0.25"}, {"saliency-direction", "as_printed"}, {"no-delimiter", "force"}, {"lr", "3e-5"},
            {"inner-passes", "4"}, {"max-gradient-norm", "0.5"}, {"seed", "18446744073709551615"}, {"threads", "2"}, {"dtype", "bf16"},
            {"lr-schedule", "cosine"}, {"lr-warmup", "2"}, {"advantage", "gdpo"}, {"loss", "dapo"}, {"ratio", "sequence"}, {"clip-low", "0.1"},
@@ -76,11 +90,37 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
   auto const back = options_from_json(json::parse(options_to_json(o).dump()), "options.json");
   CHECK(options_to_json(back) == options_to_json(o));
   CHECK(back.mask.optimizer.learning_rate == 0.012345678901234567);
+  CHECK(back.mask.objective == mask_objective::kl_to_unmasked);
+  CHECK(back.mask.label == mask_label::only_correct);
+  CHECK(back.mask.sharing == mask_sharing::per_head);
+  CHECK(back.mask.layers == std::vector{0, 2, 11});
+  CHECK(back.mask.lower_clamp == -1.25);
+  CHECK(back.mask.optimizer.eps == 1e-3);
+  CHECK(back.mask.stop_tolerance == 0.01);
+  CHECK(back.mask.reduction == saliency_reduction::token_mean);
+  CHECK(back.saliency_estimator == "leave_one_out");
+  CHECK(back.saliency_gate == rewards::gate_choice::correct);
   // The list above is complete: nothing is left as the preset has it.
   auto const before = options_to_json(experiment_options::of_preset(experiment_preset::demo)), after = options_to_json(o);
   std::set<std::string> const same_in_both{"mask-rows", "mask-shape", "mask-scale", "saliency-weight"};
   for (auto const& [name, value] : after.items())
     if (!same_in_both.contains(name)) CHECK((before[name] != value));
+}
+
+TEST_CASE("options: layers, floor and tolerance of the masks may be named or left out") {
+  experiment_options o;
+  auto const defaults = options_to_json(o);
+  CHECK(defaults["mask-layers"] == "all");
+  CHECK(defaults["mask-lower-clamp"] == "none");
+  CHECK(defaults["mask-stop-tolerance"] == "none");
+  for (auto const& [name, text] : {std::pair{"mask-layers", "3"}, {"mask-lower-clamp", "-2"}, {"mask-stop-tolerance", "0"}}) set_option(o, name, text);
+  auto const back = options_from_json(json::parse(options_to_json(o).dump()), "options.json");
+  CHECK(back.mask.layers == std::vector{3});
+  CHECK(back.mask.lower_clamp == -2);
+  CHECK(back.mask.stop_tolerance == 0.0);
+  for (auto const& [name, text] : {std::pair{"mask-layers", "all"}, {"mask-lower-clamp", "none"}, {"mask-stop-tolerance", "none"}})
+    set_option(o, name, text);
+  CHECK(options_to_json(o) == defaults);
 }
 
 TEST_CASE("options: a value that cannot be is refused with the option's name and the value") {
@@ -93,6 +133,13 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(refusal("lr", "nan"), "--lr is \"nan\""));
   CHECK(contains(refusal("lr", ""), "--lr is \"\""));
   CHECK(contains(refusal("mask-shape", "square"), "pair, column"));
+  CHECK(contains(refusal("mask-objective", "ce"), "cross_entropy, kl_to_unmasked, excess_cross_entropy"));
+  CHECK(contains(refusal("mask-sharing", "none"), "all, per_layer, per_head"));
+  CHECK(contains(refusal("mask-lower-clamp", "low"), "--mask-lower-clamp is \"low\", it must be a number or none"));
+  CHECK(contains(refusal("mask-stop-tolerance", "auto"), "a number or none"));
+  for (char const* const layers : {"", "2,1", "1,1", "-1", "0,", ",0", "0;1", "all,1"}) CHECK(contains(refusal("mask-layers", layers), "--mask-layers is \""));
+  CHECK(contains(refusal("saliency-estimator", "rollout"), "learned_mask, leave_one_out, gradient, atman_suppression"));
+  CHECK(contains(refusal("saliency-gate", "wrong"), "none, correct"));
   CHECK(contains(refusal("task", "chess"), "arithmetic, gsm8k"));
   CHECK(contains(refusal("stepz", "1"), "there is no option --stepz"));
 
@@ -106,6 +153,8 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(invalid([](auto& x) { x.group_size = 1; }), "--group-size is 1"));
   CHECK(contains(invalid([](auto& x) { x.temperature = 0; }), "--temperature is 0"));
   CHECK(contains(invalid([](auto& x) { x.mask.init = 0; }), "--mask-init is 0"));
+  CHECK(contains(invalid([](auto& x) { x.mask.lower_clamp = -0.3; }), "--mask-lower-clamp is -0.3, but above --mask-init -0.4"));
+  CHECK(contains(invalid([](auto& x) { x.mask.optimizer.eps = 0; }), "--mask-eps is 0"));
   CHECK(contains(invalid([](auto& x) { x.threads = -1; }), "--threads is -1"));
 }
 

@@ -44,8 +44,7 @@ TEST_CASE("make_reward: the options reach the saliency reward wherever it is") {
   o.seed = 9;
   using sum = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>, from_seed>;
   auto reward = make_reward<sum>(o);
-  REQUIRE(find_saliency(reward) != nullptr);
-  CHECK(find_saliency(reward)->options().steps == 7);
+  CHECK(reward.reward<1>().options().steps == 7);
   CHECK(reward.weight<0>() == 1.0f);
   CHECK(reward.weight<1>() == 0.25f);
   CHECK(reward.weight<2>() == 1.0f);
@@ -53,15 +52,65 @@ TEST_CASE("make_reward: the options reach the saliency reward wherever it is") {
 
   using balanced = rewards::balanced_sum<constant, sum>;
   auto nested = make_reward<balanced>(o);
-  REQUIRE(find_saliency(nested) != nullptr);
-  CHECK(find_saliency(nested)->options().steps == 7);
+  CHECK(nested.auxiliary().reward<1>().options().steps == 7);
   CHECK(nested.weight() == 0.25);
   CHECK(nested.settled());
   o.saliency_weight.reset();
   CHECK_FALSE(make_reward<balanced>(o).settled());
 
+  o.mask.scale = 12;
+  auto scaled = make_reward<balanced>(o);
+  REQUIRE(mask_figures_of(scaled).has_value());
+  CHECK(mask_figures_of(scaled)->scale == 12);
   auto plain = make_reward<constant>(o);
-  CHECK(find_saliency(plain) == nullptr);
+  CHECK_FALSE(mask_figures_of(plain).has_value());
+}
+
+TEST_CASE("make_reward: estimator and gate are the options' choice where the reward leaves them open") {
+  experiment_options o;
+  o.mask.scale = 15;
+  o.mask.label = mask_label::own_answer;
+  o.saliency_weight = 0.25;
+  using open = rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>;
+  auto reward = make_reward<open>(o);
+  CHECK(reward.name == "saliency");
+  CHECK(reward.gate.choice == rewards::gate_choice::none);
+  CHECK(reward.reward.estimator().name == "learned_mask");
+  CHECK(reward.reward.label() == mask_label::own_answer);
+  REQUIRE(mask_figures_of(reward).has_value());
+  CHECK(mask_figures_of(reward)->scale == 15);
+  CHECK(make_reward<rewards::weighted_sum<constant, open>>(o).weight<1>() == 0.25f);
+
+  o.saliency_gate = rewards::gate_choice::correct;
+  for (auto const name : estimators::names) {
+    o.saliency_estimator = name;
+    auto chosen = make_reward<open>(o);
+    CHECK(chosen.name == "gated_saliency");
+    CHECK(chosen.gate.choice == rewards::gate_choice::correct);
+    CHECK(chosen.reward.estimator().name == name);
+    CHECK(chosen.reward.label() == mask_label::own_answer);
+    CHECK(mask_figures_of(chosen).has_value() == (name == "learned_mask"));
+  }
+  CHECK(contains(complaint<usage_error>([&] { make_reward<rewards::saliency<estimators::any>>(o); }), "--saliency-gate is correct"));
+  o.saliency_gate = rewards::gate_choice::none;
+  o.saliency_estimator = "gradient";
+  CHECK(contains(complaint<usage_error>([&] { make_reward<rewards::saliency<>>(o); }), "--saliency-estimator is gradient"));
+  CHECK_NOTHROW(make_reward<rewards::saliency<estimators::gradient>>(o));
+}
+
+TEST_CASE("gated: an open gate lets every value through, that of the right answers only theirs") {
+  auto step = two_rollouts();
+  step.groups[0].rollouts[0].grade.correct_strict = true;
+  step.groups[0].rollouts[0].spans.cot = {0, 1};
+  step.groups[0].rollouts[0].member = 0;
+  step.groups[0].rollouts[1].member = 1;
+  struct by_member {
+    float operator()(rollout const& r) const { return float(1 + r.member); }
+  };
+  detail::any_model model;
+  rewards::gated<by_member, rewards::chosen_gate> open(by_member{}), closed(by_member{}, {rewards::gate_choice::correct});
+  CHECK(reward_values(open, step, model) == std::vector<float>{1, 2});
+  CHECK(reward_values(closed, step, model) == std::vector<float>{1, 1});
 }
 
 TEST_CASE("reward_state: what was settled comes back") {
@@ -81,6 +130,16 @@ TEST_CASE("reward_state: what was settled comes back") {
   restore_reward(c, parse_json(reward_state(unsettled).dump(), "state"), "state");
   CHECK_FALSE(c.settled());
   CHECK(c.auxiliary().options().scale == 0);
+}
+
+TEST_CASE("reward_state: a scale that a mask chosen by name has settled on comes back") {
+  experiment_options o;
+  using open = rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>;
+  auto a = make_reward<open>(o), b = make_reward<open>(o);
+  CHECK(mask_figures_of(b)->scale == 0);
+  a.reward.set_scale(40);
+  restore_reward(b, parse_json(reward_state(a).dump(), "state"), "state");
+  CHECK(mask_figures_of(b)->scale == 40);
 }
 
 TEST_CASE("reward_state: the state of another reward is refused") {

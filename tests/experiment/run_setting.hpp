@@ -67,6 +67,7 @@ inline atmanrl::experiment_options short_run(std::filesystem::path const& model,
   o.learning_rate = 1e-3;
   o.eval_questions = 4;
   o.eval_samples = 2;
+  o.validate_every = 2;
   o.checkpoint_every = 1;
   o.seed = 7;
   o.threads = 1;

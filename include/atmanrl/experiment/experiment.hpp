@@ -87,6 +87,9 @@ class experiment {
     model_config const config = file->config();
     expects<usage_error>(words.vocab_size() <= config.vocab, "{}: the tokenizer has {} tokens but the model has {}", options_.model.string(),
                          words.vocab_size(), config.vocab);
+    expects<usage_error>(options_.mask.layers.empty() || options_.mask.layers.back() < config.layers,
+                         "--mask-layers names layer {}, but {} has {} layers, counted from 0", options_.mask.layers.empty() ? 0 : options_.mask.layers.back(),
+                         options_.model.string(), config.layers);
     run_shape const shape = check_prompts(task, words, config);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
     describe(config, estimate);
@@ -120,7 +123,7 @@ class experiment {
       if (found) lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
       bar.say(found ? fmt::format("continuing after step {}", found->step) : std::string("continuing from the start: there is no checkpoint yet"));
     }
-    run_files files(options_.out, lines.metrics, lines.completions, lines.timings);
+    run_files files(options_.out, lines);
     bool const finished = train(trainer, words, files, bar, interrupt);
     if (!finished) return stopped(interrupt, trainer.steps(), bar);
 
@@ -278,10 +281,14 @@ class experiment {
   template <class Trainer, class ObserverT>
   void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer const& words, run_files& files, progress& bar) {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
-    ordered_json metrics = metrics_of(report, find_saliency(trainer.reward()));
+    auto const figures = mask_figures_of(trainer.reward());
+    ordered_json metrics = metrics_of(report, figures ? &*figures : nullptr);
     for (observation const& o : detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); }))
       metrics[o.name] = o.value;
+    std::optional<ordered_json> causal;
+    if (auto const* const found = detail::latest_validation(observer)) causal = detail::causal_line_of(report.rollouts.step, *found);
     for_each_completion(report, words, [&](ordered_json const& line) { files.completions.append(line); });
+    if (causal) files.causal.append(*causal);
     files.metrics.append(metrics);
 
     index_t sampled = 0, prompts = 0, masked = 0, masks = 0;

@@ -4,6 +4,7 @@
 /// How much memory a run will take, before it takes it: weights, master weights with gradient and moments, and the
 /// largest of sampling, mask training and update. An upper bound in so far as every completion is as long as allowed.
 
+#include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
@@ -53,6 +54,22 @@ inline row_floats floats_per_row(model_config const& c) {
           .cache = 2 * c.layers * c.kv_heads * c.head_dim};
 }
 
+/// Separate H of a mask: one, or one for each layer (and head) that sees it.
+inline index_t mask_copies(model_config const& c, mask_options const& o) {
+  return mask_edit{.sharing = o.sharing, .layers = o.layers, .model_layers = c.layers, .heads = c.heads}.copies();
+}
+
+/// Parameters of one mask, all copies included.
+inline index_t mask_parameters(model_config const& c, mask_options const& o, index_t cot, index_t label_tokens) {
+  index_t const entries = o.shape == mask_shape::column          ? cot
+                          : o.rows == mask_rows::answer_rows ? cot * label_tokens
+                                                             : cot * (cot + 1) / 2 + cot * label_tokens;
+  return entries * mask_copies(c, o);
+}
+
+/// Floats that one parameter of a mask takes: value, gradient, two moments, gradient per head, two copies on the host.
+inline index_t floats_per_mask_parameter(model_config const& c) { return 6 + c.kv_heads; }
+
 /// Scratch of the fused head: a block of logits, in the backward pass with its transposed panels.
 inline std::size_t head_scratch_bytes() { return sizeof(float) * std::size_t(log_prob_row_block * vocabulary_chunk); }
 
@@ -71,7 +88,10 @@ inline row_budgets budgets_of(model_config const& c, experiment_options const& o
   };
   // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
   bool const all = o.mask.rows == mask_rows::all_later;
-  return {.update = rows(f.kept + f.head + f.cache, 4096), .masks = rows(f.forward + f.cache + (all ? f.kept : f.kept / 4), 16384)};
+  // Pairs, and masks of their own for layers and heads, can take more than the activations do.
+  index_t const parameters = detail::mask_parameters(c, o.mask, o.max_new_tokens, 1) / o.max_new_tokens;
+  index_t const masks = f.forward + f.cache + (all ? f.kept : f.kept / 4) + parameters * detail::floats_per_mask_parameter(c);
+  return {.update = rows(f.kept + f.head + f.cache, 4096), .masks = rows(masks, 16384)};
 }
 
 /// \tparam B  backend
@@ -132,14 +152,12 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   index_t const masked = std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
   index_t const tail = o.mask.rows == mask_rows::answer_rows ? shape.label_tokens : completion + shape.label_tokens;
   index_t const fixed = std::max(prompts, o.mask.rows == mask_rows::answer_rows ? masked * completion : 0);
-  index_t const entries = o.mask.shape == mask_shape::column ? completion
-                          : o.mask.rows == mask_rows::answer_rows
-                              ? completion * shape.label_tokens
-                              : completion * (completion + 1) / 2 + completion * shape.label_tokens;
-  // Values, gradient, two moments, gradient per head, and two copies on the host.
+  index_t const parameters = masked * detail::mask_parameters(c, o.mask, completion, shape.label_tokens);
+  // A divergence holds the logits of the scored rows on the device, on the host, and once more as the unmasked model's.
+  index_t const logits = o.mask.objective == mask_objective::kl_to_unmasked ? 3 * c.vocab : 0;
   m.saliency = floats(prompts + masked * (completion + shape.label_tokens), f.cache) +
-               std::max(floats(fixed, f.forward), floats(masked * tail, f.kept)) + floats(masked * shape.label_tokens, f.head) +
-               floats(masked * entries, 6 + c.kv_heads) + detail::head_scratch_bytes();
+               std::max(floats(fixed, f.forward), floats(masked * tail, f.kept)) + floats(masked * shape.label_tokens, f.head + logits) +
+               floats(parameters, detail::floats_per_mask_parameter(c)) + detail::head_scratch_bytes();
 
   index_t const rows = std::min(budget.update, prompts + rollouts * completion);
   m.update = floats(rows, f.kept + f.cache + f.head + lora_floats) + detail::head_scratch_bytes();

@@ -90,7 +90,7 @@ inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollout
   m["entropy"] = mean_of(entropy);
 }
 
-inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts, rewards::saliency<> const* saliency) {
+inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts, mask_figures const* masks) {
   std::vector<double> unmasked, start, end, re_enabled, as_printed;
   double restored = 0;
   rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
@@ -113,12 +113,12 @@ inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts,
   m["saliency/re_enabled/std"] = known(std_of(re_enabled));
   m["saliency/as_printed/mean"] = mean_or_null(as_printed);
   m["saliency/as_printed/std"] = known(std_of(as_printed));
-  if (!saliency) return;
-  gradient_quantiles const q = saliency->quantiles();
+  if (!masks) return;
+  gradient_quantiles const q = masks->gradients;
   m["saliency/gradient_q10"] = known(q.low);
   m["saliency/gradient_q50"] = known(q.median);
   m["saliency/gradient_q90"] = known(q.high);
-  m["saliency/scale"] = saliency->options().scale > 0 ? ordered_json(saliency->options().scale) : ordered_json();
+  m["saliency/scale"] = masks->scale > 0 ? ordered_json(masks->scale) : ordered_json();
 }
 
 inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) {
@@ -166,14 +166,14 @@ inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) 
 }  // namespace detail
 
 /// The step's line of metrics.jsonl.
-/// \param saliency  the saliency reward in use, or nullptr
-inline ordered_json metrics_of(grpo_step_report const& report, rewards::saliency<> const* saliency) {
+/// \param masks  of the learned masks in use, or nullptr
+inline ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
   expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(), "metrics of a step without rollouts or passes");
   ordered_json m;
   m["step"] = report.rollouts.step;
   detail::add_reward_metrics(m, report, report.rollouts.groups.front().rollouts.size());
   detail::add_completion_metrics(m, report.rollouts);
-  detail::add_saliency_metrics(m, report.rollouts, saliency);
+  detail::add_saliency_metrics(m, report.rollouts, masks);
   detail::add_update_metrics(m, report);
   return m;
 }

@@ -1,15 +1,18 @@
 #pragma once
 
 /// \file
-/// Makes the observer that the traits name and calls it after each step.
+/// Makes the observer that the traits name and calls it after each step; what it validated becomes a line of causal.jsonl.
 
 #include <atmanrl/experiment/options.hpp>
+#include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 
 #include <concepts>
 #include <functional>
+#include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace atmanrl::detail {
@@ -46,6 +49,45 @@ std::vector<observation> observe(Observer& observer, grpo_step_report& report, M
     say(fmt::format("step {}: not observed: {}", report.rollouts.step, e.what()));
   }
   return out;
+}
+
+/// The validation that the observer made in the latest step: of one with `std::optional<validation_report> const& latest()
+/// const`, as `causality` has, or the first that one of several made. Null without any.
+template <class Observer>
+validation_report const* latest_validation([[maybe_unused]] Observer& observer) {
+  if constexpr (requires {
+                  { observer.latest() } -> std::convertible_to<std::optional<validation_report> const&>;
+                })
+    return observer.latest() ? &*observer.latest() : nullptr;
+  else
+    return nullptr;
+}
+template <class... Os>
+validation_report const* latest_validation([[maybe_unused]] observers::all<Os...>& observer) {
+  validation_report const* found = nullptr;
+  [&]<std::size_t... K>(std::index_sequence<K...>) {
+    ((found = found ? found : latest_validation(observer.template get<K>())), ...);
+  }(std::index_sequence_for<Os...>{});
+  return found;
+}
+
+/// A line of causal.jsonl (docs/report.md): the mean curves of a validation beside those of its controls.
+inline ordered_json causal_line_of(std::uint64_t step, validation_report const& r) {
+  ordered_json line{{"step", step}, {"items", r.items}, {"charts", ordered_json::array()}};
+  auto const add = [&](char const* title, char const* x_label, share_curve validation_row::*curve) {
+    ordered_json curves = ordered_json::array();
+    auto const draw = [&](validation_row const& row, bool control) {
+      if ((row.*curve).share.empty()) return;
+      curves.push_back({{"name", row.name}, {"x", (row.*curve).share}, {"y", (row.*curve).probability}});
+      if (control) curves.back()["control"] = true;
+    };
+    for (validation_row const& row : r.methods) draw(row, false);
+    for (validation_row const& row : r.controls) draw(row, true);
+    if (!curves.empty()) line["charts"].push_back({{"title", title}, {"x_label", x_label}, {"y_label", "p(answer)"}, {"curves", curves}});
+  };
+  add("Deletion", "share of tokens knocked out", &validation_row::deletion);
+  add("Insertion", "share of tokens brought back", &validation_row::insertion);
+  return line;
 }
 
 }  // namespace atmanrl::detail

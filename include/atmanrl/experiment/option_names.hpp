@@ -11,6 +11,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -22,6 +23,21 @@ namespace detail {
 /// A number of which 0 means that it is to be chosen, written "auto".
 struct zero_is_auto {
   double* value;
+};
+
+/// A number of which minus infinity means that there is none, written "none".
+struct lowest_is_none {
+  double* value;
+};
+
+/// A number that may be missing, written "none".
+struct number_or_none {
+  std::optional<double>* value;
+};
+
+/// Numbers of layers in ascending order; the empty list means all and is written "all".
+struct layer_list {
+  std::vector<int>* value;
 };
 
 /// A text that is one of a list of names.
@@ -52,6 +68,31 @@ struct named_values<mask_shape> {
 template <>
 struct named_values<mask_rows> {
   static constexpr std::array all{std::pair{mask_rows::all_later, "all_later"}, std::pair{mask_rows::answer_rows, "answer_rows"}};
+};
+template <>
+struct named_values<mask_objective> {
+  static constexpr std::array all{std::pair{mask_objective::cross_entropy, "cross_entropy"}, std::pair{mask_objective::kl_to_unmasked, "kl_to_unmasked"},
+                                  std::pair{mask_objective::excess_cross_entropy, "excess_cross_entropy"}};
+};
+template <>
+struct named_values<mask_sharing> {
+  static constexpr std::array all{std::pair{mask_sharing::all, "all"}, std::pair{mask_sharing::per_layer, "per_layer"},
+                                  std::pair{mask_sharing::per_head, "per_head"}};
+};
+template <>
+struct named_values<mask_label> {
+  static constexpr std::array all{std::pair{mask_label::ground_truth, "ground_truth"}, std::pair{mask_label::own_answer, "own_answer"},
+                                  std::pair{mask_label::only_correct, "only_correct"}};
+};
+template <>
+struct named_values<saliency_reduction> {
+  static constexpr std::array all{std::pair{saliency_reduction::mean, "mean"}, std::pair{saliency_reduction::token_mean, "token_mean"},
+                                  std::pair{saliency_reduction::answer_rows, "answer_rows"}, std::pair{saliency_reduction::clipped, "clipped"},
+                                  std::pair{saliency_reduction::length_weighted, "length_weighted"}};
+};
+template <>
+struct named_values<rewards::gate_choice> {
+  static constexpr std::array all{std::pair{rewards::gate_choice::none, "none"}, std::pair{rewards::gate_choice::correct, "correct"}};
 };
 template <>
 struct named_values<saliency_direction> {
@@ -92,6 +133,33 @@ inline void read_option(std::string_view name, std::string_view text, zero_is_au
     return;
   }
   read_number(name, text, *out.value, "a number or auto");
+}
+inline void read_option(std::string_view name, std::string_view text, lowest_is_none out) {
+  if (text == "none") {
+    *out.value = -std::numeric_limits<double>::infinity();
+    return;
+  }
+  read_number(name, text, *out.value, "a number or none");
+}
+inline void read_option(std::string_view name, std::string_view text, number_or_none out) {
+  if (text == "none") return out.value->reset();
+  double value = 0;
+  read_number(name, text, value, "a number or none");
+  *out.value = value;
+}
+inline void read_option(std::string_view name, std::string_view text, layer_list out) {
+  static constexpr char const* kind = "all or numbers of layers like 0,2, each once and in ascending order";
+  std::vector<int> layers;
+  for (std::size_t first = 0; text != "all" && first <= text.size();) {
+    std::size_t const end = std::min(text.find(',', first), text.size());
+    int layer = 0;
+    auto const [stop, problem] = std::from_chars(text.data() + first, text.data() + end, layer);
+    bool const ok = problem == std::errc{} && stop == text.data() + end && layer > (layers.empty() ? -1 : layers.back());
+    expects<usage_error>(ok, "--{} is \"{}\", it must be {}", name, text, kind);
+    layers.push_back(layer);
+    first = end + 1;
+  }
+  *out.value = std::move(layers);
 }
 inline void read_option(std::string_view name, std::string_view text, std::filesystem::path& out) {
   expects<usage_error>(!text.empty(), "--{} is empty, it must be a path", name);
@@ -144,6 +212,9 @@ inline json option_json(std::uint64_t x) { return x; }
 inline json option_json(double x) { return x; }
 inline json option_json(std::optional<double> const& x) { return x ? json(*x) : json("auto"); }
 inline json option_json(zero_is_auto x) { return *x.value == 0 ? json("auto") : json(*x.value); }
+inline json option_json(lowest_is_none x) { return std::isinf(*x.value) ? json("none") : json(*x.value); }
+inline json option_json(number_or_none x) { return *x.value ? json(**x.value) : json("none"); }
+inline json option_json(layer_list x) { return x.value->empty() ? json("all") : json(fmt::format("{}", fmt::join(*x.value, ","))); }
 inline json option_json(std::filesystem::path const& x) { return x.string(); }
 inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
@@ -185,9 +256,19 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-init", o.mask.init, "start value of the masks, below 0");
   f("mask-scale", detail::zero_is_auto{&o.mask.scale}, "strength of the masks, or auto: the smallest that hurts the answer");
   f("mask-sparsity", o.mask.sparsity, "weight of the sparsity term");
+  f("mask-objective", o.mask.objective, "what the masks restore: cross_entropy of the answer, kl_to_unmasked or excess_cross_entropy");
+  f("mask-label", o.mask.label, "which answer: ground_truth, own_answer, or only_correct (the truth; wrong rollouts have no mask)");
+  f("mask-sharing", o.mask.sharing, "all layers and heads share a mask, or there is one per_layer or per_head");
+  f("mask-layers", detail::layer_list{&o.mask.layers}, "layers that see the masks: all, or numbers from 0 like 0,2");
+  f("mask-lower-clamp", detail::lowest_is_none{&o.mask.lower_clamp}, "floor of the masks' values, at most their start value, or none");
+  f("mask-eps", o.mask.optimizer.eps, "eps of the masks' AdamW: a large one holds entries with small gradients back");
+  f("mask-stop-tolerance", detail::number_or_none{&o.mask.stop_tolerance}, "a mask is final within this many nats of the unmasked answer, or none: never");
+  f("mask-reduction", o.mask.reduction, "of a mask to the reward: mean, token_mean, answer_rows, clipped or length_weighted");
+  f("saliency-estimator", detail::one_of{&o.saliency_estimator, estimators::names}, "learned_mask, leave_one_out, gradient or atman_suppression");
   f("saliency-weight", o.saliency_weight, "weight of the saliency reward, or auto: by its spread");
   f("saliency-share", o.saliency_share, "for auto: spread of the weighted saliency reward as a share of the outcome's");
   f("saliency-direction", o.direction, "re_enabled (1 - mean) or as_printed (mean)");
+  f("saliency-gate", o.saliency_gate, "who is paid for saliency: none (everybody), or correct: right answers, others get the least of them");
   f("no-delimiter", o.no_delimiter, "rollouts without an answer: skip them, or force the true answer behind them");
   f("lr", o.learning_rate, "learning rate");
   f("inner-passes", o.inner_passes, "gradient passes over the rollouts of a step");

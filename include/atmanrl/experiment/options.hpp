@@ -10,8 +10,10 @@
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
+#include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
 #include <cstdint>
@@ -34,23 +36,25 @@ struct experiment_options {
   std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
   int few_shot = 0;                                      ///< worked examples in front of each question
 
-  int steps = 60;
-  int prompts_per_step = 4;
+  int steps = 100;
+  int prompts_per_step = 8;
   int group_size = 8;
   int max_new_tokens = 160;
   double temperature = 1;
 
   mask_options mask = mask_options::recommended();  ///< scale 0: chosen at the first step with masks
+  std::string saliency_estimator = "learned_mask";  ///< a name of estimators::names
   saliency_direction direction = saliency_direction::re_enabled;
+  rewards::gate_choice saliency_gate = rewards::gate_choice::none;  ///< correct: only right rollouts are paid for saliency
   std::optional<double> saliency_weight;  ///< λ; none: chosen so that its spread is `saliency_share` of the outcome's
   double saliency_share = 0.5;
   no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
 
-  double learning_rate = 1e-4;
+  double learning_rate = 2e-5;
   int inner_passes = 2;
   double max_gradient_norm = 1;
   std::string lr_schedule = "constant";  ///< a name of schedules::names; its length is `steps`
-  int lr_warmup = 0;                     ///< steps
+  int lr_warmup = 10;                    ///< steps; AdamW's first steps move every weight by the whole rate
 
   std::string advantage = "mean_centered";     ///< a name of advantages::names
   std::string loss = "grpo";                   ///< a name of losses::names
@@ -97,6 +101,7 @@ struct experiment_options {
     o.mask = mask_options{};
     o.saliency_weight = 1;
     o.learning_rate = 1e-6;
+    o.lr_warmup = 0;
     o.eval_questions = 1000;
     return o;
   }
@@ -118,6 +123,10 @@ inline void validate(experiment_options const& o) {
   expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing", o.mask.init);
   at_least("mask-scale", o.mask.scale, 0);
   at_least("mask-sparsity", o.mask.sparsity, 0);
+  expects<usage_error>(o.mask.optimizer.eps > 0, "--mask-eps is {}, it must be above 0", o.mask.optimizer.eps);
+  expects<usage_error>(o.mask.lower_clamp <= o.mask.init, "--mask-lower-clamp is {}, but above --mask-init {} no entry of a mask has a gradient",
+                       o.mask.lower_clamp, o.mask.init);
+  estimators::by_name(o.saliency_estimator, o.mask);
   at_least("saliency-share", o.saliency_share, 0);
   at_least("lr", o.learning_rate, 0);
   at_least("inner-passes", o.inner_passes, 1);

@@ -15,6 +15,7 @@
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
 
 #include <concepts>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -54,13 +55,20 @@ struct reward_parts {
   }
 };
 
-// The learned mask is made from the options; other estimators are default-constructed.
+// `estimators::any` is what the options name, the learned mask is made from their mask settings; other estimators are
+// default-constructed.
 template <class Estimator>
 struct reward_parts<rewards::saliency<Estimator>> {
   using reward = rewards::saliency<Estimator>;
   static reward make(experiment_options const& o) {
-    if constexpr (std::constructible_from<Estimator, mask_options>) return reward(Estimator(o.mask), o.direction);
-    else return reward(Estimator{}, o.direction);
+    if constexpr (std::same_as<Estimator, estimators::any>) {
+      return reward(estimators::by_name(o.saliency_estimator, o.mask), o.direction);
+    } else {
+      expects<usage_error>(o.saliency_estimator == experiment_options{}.saliency_estimator || o.saliency_estimator == Estimator::name,
+                           "--saliency-estimator is {}, but this program has a part of its own in its place", o.saliency_estimator);
+      if constexpr (std::constructible_from<Estimator, mask_options>) return reward(Estimator(o.mask), o.direction);
+      else return reward(Estimator{}, o.direction);
+    }
   }
   template <class F>
   static void visit(reward& r, F&& f) {
@@ -72,6 +80,18 @@ template <class R>
 inline constexpr bool is_saliency = false;
 template <class Estimator>
 inline constexpr bool is_saliency<rewards::saliency<Estimator>> = true;
+template <class R, class Gate>
+inline constexpr bool is_saliency<rewards::gated<R, Gate>> = is_saliency<R>;
+template <class R>
+inline constexpr bool is_saliency<rewards::shuffled<R>> = is_saliency<R>;
+
+// The learned mask of a saliency reward, or nullptr where another estimator does its work.
+template <class Part>
+estimators::learned_mask const* mask_in([[maybe_unused]] Part const& part) {
+  if constexpr (std::same_as<Part, rewards::saliency<>>) return &part.estimator();
+  else if constexpr (std::same_as<Part, rewards::saliency<estimators::any>>) return part.estimator().mask();
+  else return nullptr;
+}
 
 template <class Main, class Auxiliary>
 struct reward_parts<rewards::balanced_sum<Main, Auxiliary>> {
@@ -124,7 +144,16 @@ struct reward_parts<rewards::penalized<R>> {
 template <class R, class Gate>
 struct reward_parts<rewards::gated<R, Gate>> {
   using reward = rewards::gated<R, Gate>;
-  static reward make(experiment_options const& o) { return reward(reward_parts<R>::make(o)); }
+  static reward make(experiment_options const& o) {
+    if constexpr (std::same_as<Gate, rewards::chosen_gate>) {
+      reward r(reward_parts<R>::make(o), Gate{o.saliency_gate});
+      // An open gate is none: the component keeps its own name.
+      if (o.saliency_gate == rewards::gate_choice::none) r.name = reward_name(r.reward);
+      return r;
+    } else {
+      return reward(reward_parts<R>::make(o));
+    }
+  }
   template <class F>
   static void visit(reward& r, F&& f) {
     f(r);
@@ -144,6 +173,9 @@ struct reward_parts<rewards::shuffled<R>> {
 };
 
 template <class R>
+inline constexpr bool has_mask_scale = std::same_as<R, rewards::saliency<>> || std::same_as<R, rewards::saliency<estimators::any>>;
+
+template <class R>
 inline constexpr bool is_balanced_sum = false;
 template <class Main, class Auxiliary>
 inline constexpr bool is_balanced_sum<rewards::balanced_sum<Main, Auxiliary>> = true;
@@ -151,18 +183,33 @@ inline constexpr bool is_balanced_sum<rewards::balanced_sum<Main, Auxiliary>> = 
 }  // namespace detail
 
 /// A reward as the options ask for it; sums are made of their parts.
+/// \throws usage_error when the options name an estimator or a gate that the reward has no place for
 template <class R>
 R make_reward(experiment_options const& o) {
-  return detail::reward_parts<R>::make(o);
+  R reward = detail::reward_parts<R>::make(o);
+  bool gate = o.saliency_gate == rewards::gate_choice::none;
+  detail::reward_parts<R>::visit(reward, [&](auto& part) {
+    if constexpr (requires { requires std::same_as<std::remove_reference_t<decltype(part.gate)>, rewards::chosen_gate>; }) gate = true;
+  });
+  expects<usage_error>(gate, "--saliency-gate is correct, but the reward of this program has no such gate");
+  return reward;
 }
 
-/// The first saliency reward with learned masks among the parts, or nullptr.
+/// What a learned mask adds to the metrics.
+struct mask_figures {
+  gradient_quantiles gradients;  ///< of the latest step
+  double scale = 0;              ///< 0: not chosen yet
+};
+
+/// Those of the first saliency reward with learned masks among the parts; nothing without one.
 template <class R>
-rewards::saliency<>* find_saliency(R& reward) {
-  rewards::saliency<>* found = nullptr;
+std::optional<mask_figures> mask_figures_of(R& reward) {
+  std::optional<mask_figures> found;
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, rewards::saliency<>>)
-      if (!found) found = &part;
+    if (auto const* const mask = detail::mask_in(part); mask && !found) {
+      found.emplace().scale = mask->options().scale;
+      if constexpr (requires { part.quantiles(); }) found->gradients = part.quantiles();
+    }
   });
   return found;
 }
@@ -174,7 +221,7 @@ json reward_state(R& reward) {
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
     using Part = std::remove_reference_t<decltype(part)>;
     json state;
-    if constexpr (std::is_same_v<Part, rewards::saliency<>>) state = {{"scale", part.options().scale}};
+    if constexpr (detail::has_mask_scale<Part>) state = {{"scale", part.options().scale}};
     else if constexpr (detail::is_balanced_sum<Part>) state = {{"settled", part.settled()}, {"weight", part.weight()}};
     else if constexpr (StatefulReward<Part>) state = part.state();
     out.push_back({{"name", detail::reward_name(part)}, {"state", std::move(state)}});
@@ -196,7 +243,7 @@ void restore_reward(R& reward, json const& from, std::string const& what) {
     std::string const name = detail::reward_name(part);
     if (!from.is_array() || at >= from.size() || from[at].value("name", "") != name) mismatch(name);
     [[maybe_unused]] json const& state = from[at++]["state"];
-    if constexpr (std::is_same_v<Part, rewards::saliency<>>) {
+    if constexpr (detail::has_mask_scale<Part>) {
       part.set_scale(state.at("scale").template get<double>());
     } else if constexpr (detail::is_balanced_sum<Part>) {
       if (state.at("settled").template get<bool>()) part.settle(state.at("weight").template get<double>());

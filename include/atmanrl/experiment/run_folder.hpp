@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The folder of a run: options.json, metrics.jsonl, completions.jsonl, timings.jsonl, evaluation_before.json and
+/// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl, evaluation_before.json and
 /// evaluation_after.json, summary.txt, checkpoints/, at the end model/, and report.html, a page made from the other files.
 /// A run that is killed at any moment is continued from its newest checkpoint: lines that were written after it are cut off
 /// and written again, the same.
@@ -60,15 +60,21 @@ inline void remove_partial_files(std::filesystem::path const& folder) {
       if (at->path().filename().string().find(".partial-") != std::string::npos) std::filesystem::remove_all(at->path(), ignored);
 }
 
-/// The files that grow with every step.
+/// How many lines of each file belong to a step.
+struct restored_lines {
+  index_t metrics = 0, completions = 0, causal = 0, timings = 0;
+};
+
+/// The files that grow with the steps.
 struct run_files {
-  jsonl_writer metrics, completions, timings;
+  jsonl_writer metrics, completions, causal, timings;
 
   /// Keeps so many lines of each; of timings, which nothing is computed from, as many as there are.
-  run_files(std::filesystem::path const& folder, index_t metrics_lines, index_t completions_lines, index_t timings_lines)
-      : metrics(folder / "metrics.jsonl", metrics_lines),
-        completions(folder / "completions.jsonl", completions_lines),
-        timings(folder / "timings.jsonl", std::min(timings_lines, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
+  run_files(std::filesystem::path const& folder, restored_lines const& keep)
+      : metrics(folder / "metrics.jsonl", keep.metrics),
+        completions(folder / "completions.jsonl", keep.completions),
+        causal(folder / "causal.jsonl", keep.causal),
+        timings(folder / "timings.jsonl", std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
 };
 
 /// Writes weights, moments, the reward's state and the files' lengths after `trainer.steps()` steps.
@@ -76,9 +82,11 @@ template <class Trainer>
 void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& files) {
   files.metrics.sync();
   files.completions.sync();
+  files.causal.sync();
   auto& policy = trainer.policy();
   json const state{{"metrics_lines", files.metrics.lines()},
                    {"completions_lines", files.completions.lines()},
+                   {"causal_lines", files.causal.lines()},
                    {"timings_lines", files.timings.lines()},
                    {"optimizer_steps", policy.optimizer().steps()},
                    {"reward", reward_state(trainer.reward())}};
@@ -101,11 +109,6 @@ void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& 
   save_checkpoint(folder / "checkpoints", c);
 }
 
-/// How many lines of each file belong to the restored step.
-struct restored_lines {
-  index_t metrics = 0, completions = 0, timings = 0;
-};
-
 /// Puts a checkpoint back into a trainer.
 /// \throws file_error when it belongs to another model or reward
 template <class Trainer>
@@ -127,7 +130,7 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
     policy.optimizer().set_steps(state.at("optimizer_steps"));
     restore_reward(trainer.reward(), state.at("reward"), what);
     trainer.set_steps(c.step);
-    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("timings_lines")};
+    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines"), state.at("timings_lines")};
   } catch (json::exception const& e) {
     fail<file_error>("{}: its state is wrong: {}", what, detail::json_reason(e.what()));
   }

@@ -37,7 +37,9 @@ struct gsm8k_traits {
   using backend = B;
   using weights = weight_types<float, bf16>;
   using task = any_task;
-  using reward = rewards::penalized<rewards::balanced_sum<rewards::correct_answer, rewards::saliency<>>>;
+  // Estimator and gate of the saliency are the options' choice.
+  using reward = rewards::penalized<
+      rewards::balanced_sum<rewards::correct_answer, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>>;
   using advantage = advantages::any;  // these three are the options' choice
   using loss = losses::any;
   using sampler = samplers::any;

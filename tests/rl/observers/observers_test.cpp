@@ -28,7 +28,7 @@ struct observer_test {
   }
   std::vector<float> values;
 
-  std::vector<observation> observe(observers::causality const& o) {
+  std::vector<observation> observe(observers::causality o) {
     std::vector<observation> out;
     o(report, model, out);
     return out;

@@ -8,7 +8,9 @@
 #include <atmanrl/rl/observers/observer.hpp>
 #include <atmanrl/saliency/validation/validate.hpp>
 
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace atmanrl::observers {
@@ -35,7 +37,8 @@ class causality {
   }
 
   template <class Model>
-  void operator()(grpo_step_report& report, Model& model, std::vector<observation>& out) const {
+  void operator()(grpo_step_report& report, Model& model, std::vector<observation>& out) {
+    latest_.reset();
     if (options_.every == 0 || report.rollouts.step % std::uint64_t(options_.every) != 0) return;
     auto const masked = mask_items_of(report.rollouts, model.config().max_positions);
     // The same number from every group: rollouts of one group are alike.
@@ -50,12 +53,12 @@ class causality {
     if (order.size() > std::size_t(options_.rollouts)) order.resize(std::size_t(options_.rollouts));
     if (order.empty()) return;
     std::vector<mask_item> items;
-    saliency_method method{.name = "reward", .saliency = {}};
+    saliency_method method{.name = "saliency", .saliency = {}};
     for (std::size_t const i : order) {
       items.push_back(masked.items[i]);
       method.saliency.push_back(masked.owners[i]->mask->token_saliency);
     }
-    auto const result = validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(&method, 1), {},
+    validation_report result = validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(&method, 1), {},
                                           {.variants = {.row_budget = options_.row_budget},
                                            .curve_points = options_.curve_points,
                                            .random_orders = options_.random_orders,
@@ -65,12 +68,16 @@ class causality {
     out.push_back({"saliency/deletion_auc", result.methods.front().deletion_auc});
     out.push_back({"saliency/deletion_auc_random", result.deletion_auc_random()});
     if (auto const rho = result.methods.front().spearman_leave_one_out) out.push_back({"saliency/spearman_loo", *rho});
+    latest_ = std::move(result);
   }
 
   causality_options const& options() const { return options_; }
+  /// What the latest step measured, with its curves; nothing when it measured nothing.
+  std::optional<validation_report> const& latest() const { return latest_; }
 
  private:
   causality_options options_;
+  std::optional<validation_report> latest_;
 };
 
 }  // namespace atmanrl::observers

@@ -15,6 +15,13 @@ struct when_correct {
   bool operator()(rollout const& r) const { return r.grade.correct_strict && !r.spans.cot.empty(); }
 };
 
+/// A gate that is chosen while the program runs: everybody's, or that of the right answers.
+enum class gate_choice { none, correct };
+struct chosen_gate {
+  gate_choice choice = gate_choice::none;
+  bool operator()(rollout const& r) const { return choice == gate_choice::none || when_correct{}(r); }
+};
+
 /// \tparam R     any reward
 /// \tparam Gate  bool(rollout const&)
 template <class R, class Gate = when_correct>

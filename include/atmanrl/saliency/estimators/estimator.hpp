@@ -26,7 +26,8 @@ struct saliency_estimate {
   gradient_quantiles gradients;  ///< of learned masks
 };
 
-/// `static constexpr std::string_view name` and `saliency_estimate operator()(Model& model, std::span<mask_item const> items)`.
+/// `static constexpr std::string_view name` (or a member of each object) and
+/// `saliency_estimate operator()(Model& model, std::span<mask_item const> items)`.
 /// It may keep state between calls (a chosen scale).
 template <class E, class Model>
 concept SaliencyEstimator = std::movable<E> && requires(E e, Model& model, std::span<mask_item const> items) {
@@ -62,11 +63,11 @@ saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::spa
   auto const begin = std::chrono::steady_clock::now();
   saliency_estimate out = estimator(model, items);
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  expects<shape_error>(out.items.size() == items.size(), "the saliency estimator {} returned {} results for {} items", Estimator::name,
+  expects<shape_error>(out.items.size() == items.size(), "the saliency estimator {} returned {} results for {} items", estimator.name,
                        out.items.size(), items.size());
   for (std::size_t i = 0; i < items.size(); ++i)
     expects<shape_error>(out.items[i].token_saliency.size() == items[i].cot.size(),
-                         "the saliency estimator {} returned {} values for the {} tokens of item {}", Estimator::name,
+                         "the saliency estimator {} returned {} values for the {} tokens of item {}", estimator.name,
                          out.items[i].token_saliency.size(), items[i].cot.size(), i);
   return out;
 }
