@@ -221,11 +221,15 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--rows", v->rows, "all_later: all rows see the mask; answer_rows: delimiter and answer do")
       ->check(CLI::IsMember({"all_later", "answer_rows"}))
       ->capture_default_str();
-  verb.add_option("--objective", v->objective, "what the mask restores")->check(CLI::IsMember(names_of(mask_objectives)))->capture_default_str();
+  verb.add_option("--objective", v->objective, "what the mask restores")
+      ->check(CLI::IsMember(names_of(mask_objectives)))
+      ->capture_default_str();
   verb.add_option("--sharing", v->sharing, "one mask for all layers and heads, or one for each layer, or for each layer and head")
       ->check(CLI::IsMember(names_of(mask_sharings)))
       ->capture_default_str();
-  verb.add_option("--reduction", v->reduction, "of the mask to the rewards")->check(CLI::IsMember(names_of(mask_reductions)))->capture_default_str();
+  verb.add_option("--reduction", v->reduction, "of the mask to the rewards")
+      ->check(CLI::IsMember(names_of(mask_reductions)))
+      ->capture_default_str();
   verb.add_option("--lr", o.optimizer.learning_rate, "learning rate of AdamW")->capture_default_str();
   verb.add_option("--eps", o.optimizer.eps, "eps of AdamW")->capture_default_str();
   verb.add_option("--init", o.init, "start value of every entry, below 0")->capture_default_str();

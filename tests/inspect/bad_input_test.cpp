@@ -188,6 +188,9 @@ TEST_CASE("inspect: wrong options are named") {
   says(mask({"--sparsity", "-1"}), "--sparsity is -1");
   says(mask({"--shape", "row"}), "--shape: row");
   says(mask({"--rows", "all"}), "--rows: all");
+  says(mask({"--objective", "kl"}), "--objective: kl");
+  says(mask({"--sharing", "none"}), "--sharing: none");
+  says(mask({"--reduction", "max"}), "--reduction: max");
 }
 
 TEST_CASE("inspect: a gradient that cannot be written is refused before anything is computed or written") {

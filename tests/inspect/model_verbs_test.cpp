@@ -160,6 +160,35 @@ TEST_CASE("inspect mask: loss, gradient, mask, saliency and rewards are PyTorch'
   }
 }
 
+TEST_CASE("inspect mask: objective, sharing and reduction are those that are named") {
+  auto const with = [](std::vector<std::string> more, char const* steps = "3") {
+    more.insert(more.begin(), {"mask", "--model", model_fixture("tied"), "--prompt-ids", "5,6", "--cot-ids", "7,8,9", "--delimiter-ids",
+                               "10", "--answer-ids", "11,12", "--shape", "column", "--gradient", "--steps", steps});
+    return inspect_json(more);
+  };
+  auto const shared = with({});
+  CHECK(shared == with({"--objective", "cross_entropy", "--sharing", "all", "--reduction", "mean"}));
+  // At equal values the gradient of a shared mask is the sum of those of the layers and heads.
+  auto const one = numbers(shared["gradient"]);
+  for (char const* const sharing : {"per_layer", "per_head"}) {
+    auto const apart = numbers(with({"--sharing", sharing})["gradient"]);
+    REQUIRE(apart.size() > one.size());
+    REQUIRE(apart.size() % one.size() == 0);
+    std::vector<double> sum(one.size());
+    for (std::size_t i = 0; i < apart.size(); ++i) sum[i % one.size()] += apart[i];
+    CHECK(distance(sum, one) < 1e-4 * largest(one));
+  }
+  CHECK(distance(numbers(with({"--objective", "excess_cross_entropy"})["gradient"]), one) == 0);
+  CHECK(distance(numbers(with({"--objective", "kl_to_unmasked"})["gradient"]), one) > 1e-3 * largest(one));
+  // At 0 the distributions are the same.
+  CHECK(largest(numbers(with({"--objective", "kl_to_unmasked", "--init", "0"}, "0")["gradient"])) < 1e-6);
+  auto const sum = with({"--reduction", "length_weighted"});
+  double total = 0;
+  for (double const s : numbers(sum["token_saliency"])) total += s;
+  CHECK(sum["mask"] == shared["mask"]);
+  CHECK(sum["reward_re_enabled"].get<double>() == Approx(total).epsilon(1e-6));
+}
+
 TEST_CASE("inspect mask: without options it is the paper's mask, 200 steps over all pairs of later rows") {
   std::vector<std::string> const rollout{"mask",      "--model", model_fixture("tied"), "--prompt-ids", "5,6",
                                          "--cot-ids", "7,8,9",   "--delimiter-ids",     "10",           "--answer-ids",

@@ -28,7 +28,7 @@ auto make_observer([[maybe_unused]] experiment_options const& o) {
                   })
       return T::from_options(o);
     else if constexpr (std::same_as<T, observers::causality>)
-      return T({.every = o.validate_every, .seed = o.seed, .row_budget = o.mask.row_budget});
+      return T({.every = o.validate_every, .seed = o.seed, .row_budget = o.mask.row_budget, .label = o.mask.label});
     else
       return T{};
   } else {

@@ -93,6 +93,30 @@ TEST_CASE_METHOD(observer_test, "causality: every N steps it writes what validat
   for (std::size_t i = 0; i < 3; ++i) CHECK(again[i].value == found[i].value);
 }
 
+TEST_CASE_METHOD(observer_test, "causality: the curves of the latest step can be looked at, and are gone after a step without") {
+  observers::causality observer({.every = 1, .curve_points = 3, .random_orders = 2});
+  CHECK_FALSE(observer.latest().has_value());
+  std::vector<observation> out;
+  observer(report, model, out);
+  REQUIRE(observer.latest().has_value());
+  CHECK(observer.latest()->items == 4);
+  CHECK(observer.latest()->methods.front().deletion.share.size() == 21);
+  CHECK(observer.latest()->deletion_auc_random() == out[1].value);
+  report.rollouts.for_each([](rollout_group&, rollout& r, std::size_t) { r.mask.reset(); });
+  observer(report, model, out);
+  CHECK_FALSE(observer.latest().has_value());
+}
+
+TEST_CASE_METHOD(observer_test, "causality: the answer is the one that the saliency is about") {
+  auto const p_answer = [&](mask_label label) {
+    observers::causality observer({.every = 1, .curve_points = 3, .random_orders = 1, .label = label});
+    std::vector<observation> out;
+    observer(report, model, out);
+    return observer.latest()->p_whole;
+  };
+  CHECK(p_answer(mask_label::own_answer) != p_answer(mask_label::ground_truth));
+}
+
 TEST_CASE_METHOD(observer_test, "causality: other steps, steps without saliency and an interval of 0 write nothing") {
   CHECK(observe(observers::causality({.every = 3})).empty());
   CHECK(observe(observers::causality({.every = 0})).empty());

@@ -1,4 +1,5 @@
 // Saliency estimators on a model whose causal token is known, on random models, and on policies that a user writes.
+#include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/gradient.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 #include <atmanrl/saliency/estimators/single_edit.hpp>
@@ -176,6 +177,40 @@ TEST_CASE("learned_mask: a scale of 0 is chosen at the first items and then kept
   CHECK(estimator.options().scale == chosen);
   mask_batch<decltype(model)> batch(model, items, o.shape, o.rows, chosen);
   CHECK(e.rows.backward == 2 * batch.rows_per_step());
+}
+
+TEST_CASE("estimators::any: each name gives what that estimator gives with the same options, and a mask's scale can be put back") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
+  auto const owned = ragged_items(11);
+  auto const items = views_of(owned);
+  mask_options o = mask_options::recommended();
+  o.steps = 2;
+  o.rows = mask_rows::all_later;
+  o.label = mask_label::only_correct;
+  auto const saliency = [&](auto estimator) {
+    std::vector<std::vector<float>> all;
+    for (auto const& r : estimate_saliency(estimator, model, std::span<mask_item const>(items)).items) all.push_back(r.token_saliency);
+    return all;
+  };
+  variant_options const variants{.rows = o.rows};
+  CHECK(saliency(estimators::by_name("learned_mask", o)) == saliency(estimators::learned_mask(o)));
+  CHECK(saliency(estimators::by_name("leave_one_out", o)) == saliency(estimators::leave_one_out{variants}));
+  CHECK(saliency(estimators::by_name("gradient", o)) == saliency(estimators::gradient{.rows = o.rows}));
+  CHECK(saliency(estimators::by_name("atman_suppression", o)) == saliency(estimators::atman_suppression{.options = variants}));
+  CHECK_THROWS_WITH(estimators::by_name("rollout"), ATMANRL_CONTAINS("learned_mask, leave_one_out, gradient, atman_suppression"));
+
+  auto mask = estimators::by_name("learned_mask", o);
+  CHECK(mask.options().scale == 0);
+  estimate_saliency(mask, model, std::span<mask_item const>(items));
+  CHECK(mask.options().scale >= 10);
+  mask.set_scale(12);
+  CHECK(mask.options().scale == 12);
+  auto other = estimators::by_name("leave_one_out", o);
+  other.set_scale(12);
+  CHECK(other.mask() == nullptr);
+  CHECK(other.options().scale == 0);
+  CHECK(other.options().label == mask_label::only_correct);
 }
 
 TEST_CASE("estimate_saliency: a user's estimator is used as it is, and one that forgets items or tokens is refused") {

@@ -22,6 +22,7 @@ struct causality_options {
   int random_orders = 2;
   std::uint64_t seed = 0;
   index_t row_budget = 16384;  ///< rows of one packed batch
+  mask_label label = mask_label::ground_truth;  ///< the answer that the saliency is about
 };
 
 /// Writes saliency/deletion_auc, saliency/deletion_auc_random and saliency/spearman_loo of the rollouts that have a saliency.
@@ -40,7 +41,7 @@ class causality {
   void operator()(grpo_step_report& report, Model& model, std::vector<observation>& out) {
     latest_.reset();
     if (options_.every == 0 || report.rollouts.step % std::uint64_t(options_.every) != 0) return;
-    auto const masked = mask_items_of(report.rollouts, model.config().max_positions);
+    auto const masked = mask_items_of(report.rollouts, model.config().max_positions, options_.label);
     // The same number from every group: rollouts of one group are alike.
     std::vector<std::size_t> order;
     int members = 0;

@@ -57,7 +57,12 @@ inline any by_name(std::string_view name, mask_options const& o = mask_options::
   if (name == learned_mask::name) return any(o);
   if (name == leave_one_out::name) return {leave_one_out{.options = variants}, o};
   if (name == gradient::name)
-    return {gradient{.at = o.init, .scale = o.scale > 0 ? o.scale : gradient{}.scale, .init = o.init, .rows = o.rows, .row_budget = o.row_budget}, o};
+    return {gradient{.at = o.init,
+                     .scale = o.scale > 0 ? o.scale : gradient{}.scale,
+                     .init = o.init,
+                     .rows = o.rows,
+                     .row_budget = o.row_budget},
+            o};
   if (name == atman_suppression::name) return {atman_suppression{.options = variants}, o};
   fail<usage_error>("there is no saliency estimator \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
