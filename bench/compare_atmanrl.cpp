@@ -1,6 +1,7 @@
 // atmanrl's side of bench/compare.sh: reads requests as lines of JSON, answers each with a line of JSON.
 //   {"do": "prepare", "case": NAME, "model": FOLDER, "weights": "f32" | "bf16", "phase": PHASE, ...}  ->  {}
-//   {"do": "run", "case": NAME, "out": FILE}  ->  {"seconds": S, "tokens": N, ...}; FILE gets what the tools must agree on
+//   {"do": "run", "case": NAME, "out": FILE}  ->  {"seconds": S, "tokens": N, ...}; FILE gets what the tools must agree
+//   on
 //   {"do": "forget"}  ->  {}
 // Threads come from OMP_NUM_THREADS. The phases and their fields are those of bench/compare/phases.py.
 #include <atmanrl/grpo.hpp>
@@ -69,8 +70,8 @@ runner decode(Model& m, json const& request) {
   auto const prompt = request.at("prompt").get<token_ids>();
   auto const continuations = request.at("continuations").get<std::vector<token_ids>>();
   index_t const steps = index_t(continuations[0].size()), shared = index_t(prompt.size());
-  auto const cache =
-      std::make_shared<kv_cache<cpu_backend, float>>(m.backend(), m.config(), shared + steps * index_t(continuations.size()));
+  auto const cache = std::make_shared<kv_cache<cpu_backend, float>>(m.backend(), m.config(),
+                                                                    shared + steps * index_t(continuations.size()));
   auto const pass = std::make_shared<forward_pass<cpu_backend, float>>(m.backend());
   auto const logits = std::make_shared<tensor<cpu_backend, float, 2>>();
   ragged_batch batch;
@@ -85,7 +86,8 @@ runner decode(Model& m, json const& request) {
     for (index_t t = 0; t < steps; ++t) {
       ragged_batch step;
       token_ids rows;
-      for (std::size_t s = 0; s < ids.size(); ++s) rows.push_back(step.add(ids[s], {&continuations[s][std::size_t(t)], 1}));
+      for (std::size_t s = 0; s < ids.size(); ++s)
+        rows.push_back(step.add(ids[s], {&continuations[s][std::size_t(t)], 1}));
       m.forward(*cache, step, *pass);
       m.logits(*pass, rows, *logits);
     }
@@ -101,7 +103,8 @@ template <class Model>
 runner train(Model& m, json const& request) {
   struct state {
     state(Model& m, index_t rows)
-        : cache(m.backend(), m.config(), rows), pass(m.backend()),
+        : cache(m.backend(), m.config(), rows),
+          pass(m.backend()),
           gradient(tensor<cpu_backend, float, 1>::zeros(m.backend(), {m.layout().size()})) {}
     kv_cache<cpu_backend, float> cache;
     forward_pass<cpu_backend, float> pass;
@@ -139,8 +142,10 @@ runner train(Model& m, json const& request) {
     json norms;
     std::span<float const> const flat(s.gradient.data(), std::size_t(s.gradient.size()));
     if (!out.empty())
-      for (parameter_info const& p : m.layout().all()) norms[p.name] = norm_of(flat.subspan(std::size_t(p.offset), std::size_t(p.size())));
-    return json{{"seconds", seconds}, {"tokens", sequences.size() * sequences[0].size()}, {"loss", loss}, {"norms", norms}};
+      for (parameter_info const& p : m.layout().all())
+        norms[p.name] = norm_of(flat.subspan(std::size_t(p.offset), std::size_t(p.size())));
+    return json{
+        {"seconds", seconds}, {"tokens", sequences.size() * sequences[0].size()}, {"loss", loss}, {"norms", norms}};
   };
 }
 
@@ -160,7 +165,8 @@ runner mask(Model& m, json const& request) {
   std::vector<mask_item> items;
   for (auto const& c : kept->cots) items.push_back({kept->prompt, c, kept->delimiter, kept->answer});
   auto const rows = request.at("rows") == "all_later" ? mask_rows::all_later : mask_rows::answer_rows;
-  kept->batch = std::make_unique<mask_batch<Model>>(m, items, mask_shape::column, rows, request.at("scale").get<double>());
+  kept->batch =
+      std::make_unique<mask_batch<Model>>(m, items, mask_shape::column, rows, request.at("scale").get<double>());
   auto& values = kept->batch->values();
   values.assign(std::vector<float>(std::size_t(values.size()), request.at("init").get<float>()));
   int const repeats = request.at("repeats").get<int>();
@@ -179,7 +185,8 @@ runner mask(Model& m, json const& request) {
 runner adamw_update(cpu_backend& backend, json const& request) {
   struct state {
     state(cpu_backend& b, index_t n)
-        : p(tensor<cpu_backend, float, 1>::zeros(b, {n})), g(tensor<cpu_backend, float, 1>::zeros(b, {n})),
+        : p(tensor<cpu_backend, float, 1>::zeros(b, {n})),
+          g(tensor<cpu_backend, float, 1>::zeros(b, {n})),
           optimizer(b, n, {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01}) {}
     tensor<cpu_backend, float, 1> p, g;
     adamw<cpu_backend, float> optimizer;
@@ -226,7 +233,8 @@ class worker {
     if (what == "run") return cases_.at(name)(request.value("out", ""));
     expects<usage_error>(what == "prepare", "there is no request {}", what);
     std::string const folder = request.at("model");
-    cases_[name] = request.at("weights") == "bf16" ? prepare(loaded(bf16_, folder), request) : prepare(loaded(float_, folder), request);
+    cases_[name] = request.at("weights") == "bf16" ? prepare(loaded(bf16_, folder), request)
+                                                   : prepare(loaded(float_, folder), request);
     return json::object();
   }
 
@@ -247,7 +255,8 @@ class worker {
 
 int main() try {
   worker w;
-  for (std::string line; std::getline(std::cin, line);) std::cout << dump_json(w.answer(parse_json(line, "request"))) << std::endl;
+  for (std::string line; std::getline(std::cin, line);)
+    std::cout << dump_json(w.answer(parse_json(line, "request"))) << std::endl;
 } catch (std::exception const& e) {
   std::cerr << "compare_atmanrl: " << e.what() << "\n";
   return 1;

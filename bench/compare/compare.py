@@ -1,4 +1,5 @@
 """Drives the comparison: asks a worker of each tool in turn, checks that they agree, prints ratios. See compare.sh."""
+
 import argparse
 import json
 import pathlib
@@ -22,8 +23,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 class Worker:
     def __init__(self, tool, program):
         self.tool = tool
-        command = {"atmanrl": [program], "llama.cpp": [sys.executable, str(HERE / "llama_worker.py")],
-                   "PyTorch": [sys.executable, str(HERE / "torch_worker.py")]}[tool]
+        command = {
+            "atmanrl": [program],
+            "llama.cpp": [sys.executable, str(HERE / "llama_worker.py")],
+            "PyTorch": [sys.executable, "-W", "ignore::FutureWarning", str(HERE / "torch_worker.py")],
+        }[tool]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, **request):
@@ -56,7 +60,10 @@ def disagreement(one, other):
     if "loss" in one:
         found.append((abs(one["loss"] / other["loss"] - 1), "loss"))
     if one.get("norms"):
-        found += [(abs(one["norms"][name] / other["norms"][name] - 1), f"norm of the gradient of {name}") for name in other["norms"]]
+        found += [
+            (abs(one["norms"][name] / other["norms"][name] - 1), f"norm of the gradient of {name}")
+            for name in other["norms"]
+        ]
     return max(found)
 
 
@@ -77,8 +84,13 @@ def run_phase(phase, workers, rounds):
     for worker in workers.values():
         worker.ask(do="forget")
     for case in phase.cases:
-        notes = workers[case.tool].ask(do="prepare", case=case.name, model=str(FOLDER / "model" / phase.weights), weights=phase.weights,
-                                       **case.fields)
+        notes = workers[case.tool].ask(
+            do="prepare",
+            case=case.name,
+            model=str(FOLDER / "model" / phase.weights),
+            weights=phase.weights,
+            **case.fields,
+        )
         if notes.get("settings"):
             settings[case.name] = notes["settings"]
         out.unlink(missing_ok=True)
@@ -86,20 +98,29 @@ def run_phase(phase, workers, rounds):
         answer["array"] = numpy.fromfile(out, dtype=numpy.float32) if out.exists() else None
         outputs[case.name] = answer
     agreement, wrong = check(phase, outputs)
-    print(f"{phase.title}, {phase.weights}: " + "; ".join(agreement + [f"{k}: {v}" for k, v in settings.items()]), file=sys.stderr)
+    print(
+        f"{phase.title}, {phase.weights}: " + "; ".join(agreement + [f"{k}: {v}" for k, v in settings.items()]),
+        file=sys.stderr,
+    )
     if wrong:
-        print(f"compare: {phase.title}, {phase.weights}: not measured, because outputs disagree: {'; '.join(wrong)}", file=sys.stderr)
+        print(
+            f"compare: {phase.title}, {phase.weights}: not measured, because outputs disagree: {'; '.join(wrong)}",
+            file=sys.stderr,
+        )
         return None
     taken = []
     timed = [c for c in phase.cases if c.timed]
     for i in range(rounds):
         this = {}
-        for case in timed[i % len(timed):] + timed[:i % len(timed)]:  # nobody always follows the same neighbour
+        for case in timed[i % len(timed) :] + timed[: i % len(timed)]:  # nobody always follows the same neighbour
             answer = workers[case.tool].ask(do="run", case=case.name)
             this[case.name] = {"seconds": answer["seconds"], "tokens": answer["tokens"]}
             time.sleep(0.05)  # threads that wait for more work have gone to sleep then
         taken.append(this)
-        print("  " + ", ".join(f"{c.name} {report.shown(c, report.cost(c, this[c.name]))} {c.unit}" for c in timed), file=sys.stderr)
+        print(
+            "  " + ", ".join(f"{c.name} {report.shown(c, report.cost(c, this[c.name]))} {c.unit}" for c in timed),
+            file=sys.stderr,
+        )
     return {"rounds": taken, "agreement": agreement, "settings": settings, "date": time.strftime("%Y-%m-%d")}
 
 
@@ -110,8 +131,13 @@ def machine():
     def field(name):
         found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
         return found.group(1) if found else "?"
+
     flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
-    name = f"{field('model name')} (family {field('cpu family')}, model {field('model')})" if text else platform.processor()
+    name = (
+        f"{field('model name')} (family {field('cpu family')}, model {field('model')})"
+        if text
+        else platform.processor()
+    )
     return f"{name}, {text.count('processor') or '?'} cores, {' '.join(flags)}; {work.THREADS} threads for every tool"
 
 
@@ -119,18 +145,32 @@ def versions():
     def output(*command):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else "?"
+
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("llama-cpp-python", "torch", "transformers"))
-    return f"atmanrl {output('git', 'describe', '--always', '--dirty')} ({output('c++', '--version')}), {packages}, Python {platform.python_version()}"
+    commit = output("git", "describe", "--always", "--dirty")
+    return f"atmanrl {commit} ({output('c++', '--version')}), {packages}, Python {platform.python_version()}"
 
 
 def markdown(all_phases, results):
     stored = results["phases"]
-    lines = [f"Machine: {results['machine']}.", "", f"Versions: {results['versions']}.", "",
-             "Measured on " + ", ".join(sorted({p["date"] for p in stored.values()})) + ", "
-             + ", ".join(str(n) for n in sorted({len(p["rounds"]) for p in stored.values()})) + " rounds.", "",
-             report.markdown_table(report.RATIO_HEADER, report.ratio_rows(all_phases, stored)), "",
-             report.markdown_table(report.FIGURE_HEADER, report.figure_rows(all_phases, stored)), "",
-             "Relative distance of what the tools computed before the clock ran, of what is allowed:", ""]
+    lines = [
+        f"Machine: {results['machine']}.",
+        "",
+        f"Versions: {results['versions']}.",
+        "",
+        "Measured on "
+        + ", ".join(sorted({p["date"] for p in stored.values()}))
+        + ", "
+        + ", ".join(str(n) for n in sorted({len(p["rounds"]) for p in stored.values()}))
+        + " rounds.",
+        "",
+        report.markdown_table(report.RATIO_HEADER, report.ratio_rows(all_phases, stored)),
+        "",
+        report.markdown_table(report.FIGURE_HEADER, report.figure_rows(all_phases, stored)),
+        "",
+        "Relative distance of what the tools computed before the clock ran, of what is allowed:",
+        "",
+    ]
     for phase in all_phases:
         if p := stored.get(f"{phase.name}/{phase.weights}"):
             notes = p["agreement"] + [f"{k} with {v}" for k, v in p["settings"].items()]
@@ -141,12 +181,22 @@ def markdown(all_phases, results):
 def main():
     all_phases = work.phases()
     names = list(dict.fromkeys(p.name for p in all_phases))
-    parser = argparse.ArgumentParser(prog="bench/compare.sh", description="atmanrl beside llama.cpp and PyTorch + transformers.")
+    parser = argparse.ArgumentParser(
+        prog="bench/compare.sh", description="atmanrl beside llama.cpp and PyTorch + transformers."
+    )
     parser.add_argument("--rounds", type=int, default=5, help="each tool runs once in each (default 5)")
-    parser.add_argument("--quick", action="store_true", help="one round: shows whether everything works, measures nothing")
-    parser.add_argument("--phases", nargs="+", metavar="NAME", help="some of: " + " ".join(names) + ", or NAME/f32, NAME/bf16")
-    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE",
-                        help="writes the tables of all phases measured so far between the marks of FILE")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round: shows whether everything works, measures nothing"
+    )
+    parser.add_argument(
+        "--phases", nargs="+", metavar="NAME", help="some of: " + " ".join(names) + ", or NAME/f32, NAME/bf16"
+    )
+    parser.add_argument(
+        "--markdown",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="writes the tables of all phases measured so far between the marks of FILE",
+    )
     parser.add_argument("--program", default=str(ROOT / "build/release/bench/compare_atmanrl"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rounds < 1:

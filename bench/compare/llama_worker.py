@@ -1,4 +1,5 @@
 """llama.cpp's side of bench/compare.sh, through the C interface that llama-cpp-python binds."""
+
 import ctypes
 import os
 import time
@@ -60,7 +61,7 @@ class Context:
         p.n_threads = p.n_threads_batch = THREADS
         p.flash_attn_type = int(flash)  # 0 off, 1 on
         p.type_k = p.type_v = llama.GGML_TYPE_F32 if kv == "f32" else llama.GGML_TYPE_F16
-        p.kv_unified = unified          # one buffer for all sequences, or one for each
+        p.kv_unified = unified  # one buffer for all sequences, or one for each
         self.model = model
         self.c = llama.llama_init_from_model(model.c, p)
         if not self.c:
@@ -101,12 +102,16 @@ class Decode:
     def __init__(self, model, request, flash, unified):
         prompt, continuations = request["prompt"], request["continuations"]
         self.shared, self.sequences, steps = len(prompt), len(continuations), len(continuations[0])
-        self.context = Context(model, self.shared + steps, self.sequences + 1, self.shared, request["kv"], flash, unified)
+        self.context = Context(
+            model, self.shared + steps, self.sequences + 1, self.shared, request["kv"], flash, unified
+        )
         # The last sequence holds the prompt, the others begin as copies of it.
         self.context.run(Batch([(t, i, self.sequences, i + 1 == self.shared) for i, t in enumerate(prompt)]))
         for s in range(self.sequences):
             llama.llama_memory_seq_cp(self.context.memory, self.sequences, s, -1, -1)
-        self.steps = [Batch([(c[t], self.shared + t, s, True) for s, c in enumerate(continuations)]) for t in range(steps)]
+        self.steps = [
+            Batch([(c[t], self.shared + t, s, True) for s, c in enumerate(continuations)]) for t in range(steps)
+        ]
 
     def __call__(self, out):
         for s in range(self.sequences):
@@ -138,8 +143,14 @@ def prepare(request):
             seconds = min(case("")["seconds"] for _ in range(2))
             if best is None or seconds < best_seconds:
                 best, best_seconds = case, seconds
-                best.notes = {"settings": f"flash attention {'on' if flash else 'off'}"
-                                          + (f", {'one key-value buffer for all' if unified else 'a key-value buffer for each'}" if several else "")}
+                best.notes = {
+                    "settings": f"flash attention {'on' if flash else 'off'}"
+                    + (
+                        f", {'one key-value buffer for all' if unified else 'a key-value buffer for each'}"
+                        if several
+                        else ""
+                    )
+                }
     return best
 
 

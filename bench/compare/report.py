@@ -1,4 +1,5 @@
 """Medians, ratios and tables of bench/compare.sh; needs Python alone."""
+
 import statistics
 
 
@@ -38,7 +39,9 @@ def ratio_rows(phases, results):
         for ratio in phase.ratios:
             values = ratios(ratio, cases, stored["rounds"])
             median, range_ = spread(values)
-            yield phase.title, phase.weights, ratio.title, median, range_, reached(statistics.median(values), ratio.wanted)
+            yield phase.title, phase.weights, ratio.title, median, range_, reached(
+                statistics.median(values), ratio.wanted
+            )
 
 
 def figure_rows(phases, results):
@@ -49,9 +52,17 @@ def figure_rows(phases, results):
         for case in (c for c in phase.cases if c.timed):
             costs = [cost(case, r[case.name]) for r in stored["rounds"]]
             values = [1 / c for c in costs] if case.unit == "tok/s" else costs
-            median, range_ = spread(values, "{:.0f}" if case.unit == "tok/s" else "{:.3g}" if max(values) < 100 else "{:.0f}")
-            yield (phase.title, phase.weights, case.name, f"{median} {case.unit}", range_,
-                   reached(statistics.median(values), case.limit, at_most=case.unit == "s"))
+            median, range_ = spread(
+                values, "{:.0f}" if case.unit == "tok/s" else "{:.3g}" if max(values) < 100 else "{:.0f}"
+            )
+            yield (
+                phase.title,
+                phase.weights,
+                case.name,
+                f"{median} {case.unit}",
+                range_,
+                reached(statistics.median(values), case.limit, at_most=case.unit == "s"),
+            )
 
 
 def markdown_table(header, rows):
@@ -74,4 +85,4 @@ def replace_block(text, block, begin="<!-- compare: begin -->", end="<!-- compar
     """The text between the two marks of a page becomes `block`."""
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"the page must have one line {begin} and one line {end} below it")
-    return text[:text.index(begin) + len(begin)] + "\n" + block.strip("\n") + "\n" + text[text.index(end):]
+    return text[: text.index(begin) + len(begin)] + "\n" + block.strip("\n") + "\n" + text[text.index(end) :]

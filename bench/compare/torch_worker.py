@@ -1,4 +1,5 @@
 """PyTorch's and transformers' side of bench/compare.sh."""
+
 import gc
 import os
 import time
@@ -18,7 +19,8 @@ def model_of(request):
     weights = request["weights"]
     if weights not in models:
         models[weights] = transformers.AutoModelForCausalLM.from_pretrained(
-            request["model"], dtype=torch.float32 if weights == "f32" else torch.bfloat16, attn_implementation="sdpa").eval()
+            request["model"], dtype=torch.float32 if weights == "f32" else torch.bfloat16, attn_implementation="sdpa"
+        ).eval()
     return models[weights]
 
 
@@ -37,6 +39,7 @@ def prefill(model, request):
             seconds = time.perf_counter() - start
         write(out, logits)
         return {"seconds": seconds, "tokens": ids.numel()}
+
     return run
 
 
@@ -53,10 +56,11 @@ def decode(model, request):
         with torch.inference_mode():
             start = time.perf_counter()
             for t in range(steps.shape[1]):
-                logits = model(steps[:, t:t + 1], past_key_values=cache, use_cache=True).logits
+                logits = model(steps[:, t : t + 1], past_key_values=cache, use_cache=True).logits
             seconds = time.perf_counter() - start
         write(out, logits)
         return {"seconds": seconds, "tokens": steps.numel()}
+
     return run
 
 
@@ -75,6 +79,7 @@ def train(model, request):
         seconds = time.perf_counter() - start
         norms = {name: p.grad.float().norm().item() for name, p in model.named_parameters()} if out else None
         return {"seconds": seconds, "tokens": ids.numel(), "loss": loss.item(), "norms": norms}
+
     return run
 
 
@@ -87,7 +92,7 @@ def mask(model, request):
     dtype = next(model.parameters()).dtype
     causal = torch.full((length, length), torch.finfo(dtype).min).triu(1)
     sees = torch.zeros(length, 1)
-    sees[begin if request["rows"] == "all_later" else end:] = 1
+    sees[begin if request["rows"] == "all_later" else end :] = 1
     h = torch.full((len(cots), end - begin), float(request["init"]), requires_grad=True)
     repeats = request["repeats"]
 
@@ -98,11 +103,14 @@ def mask(model, request):
             edit = functional.pad(request["scale"] * h.clamp(max=0), (begin, length - end))
             additive = (causal + sees * edit[:, None, None, :]).to(dtype)
             logits = model(ids, attention_mask=additive, use_cache=False, logits_to_keep=len(answer)).logits
-            loss = functional.cross_entropy(logits.flatten(0, 1).float(), answer.repeat(len(cots)), reduction="sum") / len(answer)
+            loss = functional.cross_entropy(
+                logits.flatten(0, 1).float(), answer.repeat(len(cots)), reduction="sum"
+            ) / len(answer)
             loss.backward()
         seconds = (time.perf_counter() - start) / repeats
         write(out, h.grad)
         return {"seconds": seconds, "tokens": ids.numel(), "loss": loss.item()}
+
     return run
 
 
@@ -119,13 +127,16 @@ def adamw(request):
         seconds = (time.perf_counter() - start) / repeats
         write(out, p[:1024])
         return {"seconds": seconds, "tokens": n}
+
     return run
 
 
 def prepare(request):
     if request["phase"] == "adamw":
         return adamw(request)
-    return {"prefill": prefill, "decode": decode, "train": train, "mask": mask}[request["phase"]](model_of(request), request)
+    return {"prefill": prefill, "decode": decode, "train": train, "mask": mask}[request["phase"]](
+        model_of(request), request
+    )
 
 
 def forget():

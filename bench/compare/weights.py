@@ -2,6 +2,7 @@
 
 The values are rounded to bf16 before anything is written: all four hold the same numbers.
 """
+
 import json
 import pathlib
 
@@ -19,21 +20,42 @@ def shapes(c):
     yield "model.embed_tokens.weight", "token_embd.weight", (c["vocab"], c["hidden"])
     for layer in range(c["layers"]):
         for name, gguf_name, shape in [
-                ("input_layernorm", "attn_norm", (c["hidden"],)), ("self_attn.q_proj", "attn_q", (q, c["hidden"])),
-                ("self_attn.k_proj", "attn_k", (kv, c["hidden"])), ("self_attn.v_proj", "attn_v", (kv, c["hidden"])),
-                ("self_attn.o_proj", "attn_output", (c["hidden"], q)), ("post_attention_layernorm", "ffn_norm", (c["hidden"],)),
-                ("mlp.gate_proj", "ffn_gate", (c["ffn"], c["hidden"])), ("mlp.up_proj", "ffn_up", (c["ffn"], c["hidden"])),
-                ("mlp.down_proj", "ffn_down", (c["hidden"], c["ffn"]))]:
+            ("input_layernorm", "attn_norm", (c["hidden"],)),
+            ("self_attn.q_proj", "attn_q", (q, c["hidden"])),
+            ("self_attn.k_proj", "attn_k", (kv, c["hidden"])),
+            ("self_attn.v_proj", "attn_v", (kv, c["hidden"])),
+            ("self_attn.o_proj", "attn_output", (c["hidden"], q)),
+            ("post_attention_layernorm", "ffn_norm", (c["hidden"],)),
+            ("mlp.gate_proj", "ffn_gate", (c["ffn"], c["hidden"])),
+            ("mlp.up_proj", "ffn_up", (c["ffn"], c["hidden"])),
+            ("mlp.down_proj", "ffn_down", (c["hidden"], c["ffn"])),
+        ]:
             yield f"model.layers.{layer}.{name}.weight", f"blk.{layer}.{gguf_name}.weight", shape
     yield "model.norm.weight", "output_norm.weight", (c["hidden"],)
 
 
 def hugging_face_config(c, dtype):
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": c["hidden"], "num_hidden_layers": c["layers"],
-            "num_attention_heads": c["heads"], "num_key_value_heads": c["kv_heads"], "head_dim": c["head_dim"],
-            "intermediate_size": c["ffn"], "vocab_size": c["vocab"], "max_position_embeddings": c["max_positions"],
-            "rms_norm_eps": c["rms_eps"], "rope_theta": c["rope_theta"], "hidden_act": "silu", "attention_bias": False,
-            "mlp_bias": False, "tie_word_embeddings": True, "torch_dtype": dtype, "bos_token_id": 1, "eos_token_id": 2}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": c["hidden"],
+        "num_hidden_layers": c["layers"],
+        "num_attention_heads": c["heads"],
+        "num_key_value_heads": c["kv_heads"],
+        "head_dim": c["head_dim"],
+        "intermediate_size": c["ffn"],
+        "vocab_size": c["vocab"],
+        "max_position_embeddings": c["max_positions"],
+        "rms_norm_eps": c["rms_eps"],
+        "rope_theta": c["rope_theta"],
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": True,
+        "torch_dtype": dtype,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
 
 
 def write(folder, c):
@@ -57,7 +79,11 @@ def write(folder, c):
     for dtype, torch_dtype, torch_name in [("f32", torch.float32, "float32"), ("bf16", torch.bfloat16, "bfloat16")]:
         (folder / dtype).mkdir(exist_ok=True)
         (folder / dtype / "config.json").write_text(json.dumps(hugging_face_config(c, torch_name), indent=2) + "\n")
-        save_file({name: v.to(torch_dtype) for name, v in values.items()}, folder / dtype / "model.safetensors", {"format": "pt"})
+        save_file(
+            {name: v.to(torch_dtype) for name, v in values.items()},
+            folder / dtype / "model.safetensors",
+            {"format": "pt"},
+        )
 
         writer = gguf.GGUFWriter(folder / f"{dtype}.gguf", "llama")
         writer.add_name("random weights in the shape of SmolLM2-135M")
@@ -80,8 +106,11 @@ def write(folder, c):
             if dtype == "f32" or len(shape) == 1:
                 writer.add_tensor(gguf_name, value.float().numpy())
             else:
-                writer.add_tensor(gguf_name, value.contiguous().view(torch.int16).numpy().view(numpy.uint8),
-                                  raw_dtype=gguf.GGMLQuantizationType.BF16)
+                writer.add_tensor(
+                    gguf_name,
+                    value.contiguous().view(torch.int16).numpy().view(numpy.uint8),
+                    raw_dtype=gguf.GGMLQuantizationType.BF16,
+                )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -1,4 +1,5 @@
 """The loop of a worker: a line of JSON in, a line of JSON out, as bench/compare_atmanrl.cpp describes it."""
+
 import json
 import sys
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The parts of bench/compare/ that need no packages."""
+
 import math
 import pathlib
 import sys
@@ -43,7 +44,10 @@ class Weights(unittest.TestCase):
 class Report(unittest.TestCase):
     ours = phases.Case("ours", "atmanrl", {})
     theirs = phases.Case("theirs", "PyTorch", {})
-    rounds = [{"ours": {"seconds": s, "tokens": 100}, "theirs": {"seconds": t, "tokens": 50}} for s, t in [(1, 1), (2, 4), (1, 1.5)]]
+    rounds = [
+        {"ours": {"seconds": s, "tokens": 100}, "theirs": {"seconds": t, "tokens": 50}}
+        for s, t in [(1, 1), (2, 4), (1, 1.5)]
+    ]
     phase = phases.Phase("p", "some work", "f32", [ours, theirs], [phases.Ratio("theirs", "ours", "theirs", 3)], [])
 
     def test_a_ratio_is_taken_within_each_round_and_per_token(self):
@@ -56,9 +60,17 @@ class Report(unittest.TestCase):
 
     def test_the_tables_give_median_least_greatest_and_whether_it_is_enough(self):
         results = {"p/f32": {"rounds": self.rounds}}
-        self.assertEqual(list(report.ratio_rows([self.phase], results)), [("some work", "f32", "theirs", "3.00", "2.00 – 4.00", "≥ 3 yes")])
-        self.assertEqual(list(report.figure_rows([self.phase], results)),
-                         [("some work", "f32", "ours", "100 tok/s", "50 – 100", ""), ("some work", "f32", "theirs", "33 tok/s", "12 – 50", "")])
+        self.assertEqual(
+            list(report.ratio_rows([self.phase], results)),
+            [("some work", "f32", "theirs", "3.00", "2.00 – 4.00", "≥ 3 yes")],
+        )
+        self.assertEqual(
+            list(report.figure_rows([self.phase], results)),
+            [
+                ("some work", "f32", "ours", "100 tok/s", "50 – 100", ""),
+                ("some work", "f32", "theirs", "33 tok/s", "12 – 50", ""),
+            ],
+        )
         self.assertEqual(report.reached(2.9, 3), "≥ 3 no")
         self.assertEqual(report.reached(12.6, 12.5, at_most=True), "≤ 12.5 no")
 
@@ -82,8 +94,10 @@ class Phases(unittest.TestCase):
             for a, b, tolerance in phase.agree:
                 self.assertLessEqual({a, b}, names)
                 self.assertLess(tolerance, 0.5)
-            self.assertLessEqual({r.fast for r in phase.ratios} | {r.slow for r in phase.ratios},
-                                 {name for pair in phase.agree for name in pair[:2]})
+            self.assertLessEqual(
+                {r.fast for r in phase.ratios} | {r.slow for r in phase.ratios},
+                {name for pair in phase.agree for name in pair[:2]},
+            )
 
 
 if __name__ == "__main__":
