@@ -147,7 +147,10 @@ def versions():
         return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else "?"
 
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("llama-cpp-python", "torch", "transformers"))
-    commit = output("git", "describe", "--always", "--dirty")
+    # Of the code that is measured: a new page or script changes nothing.
+    code = ("--", "include", "bench/compare_atmanrl.cpp")
+    changed = output("git", "status", "--porcelain", *code) != "?"
+    commit = output("git", "log", "-1", "--format=%h", *code) + (" with changes" if changed else "")
     return f"atmanrl {commit} ({output('c++', '--version')}), {packages}, Python {platform.python_version()}"
 
 
