@@ -181,6 +181,17 @@ def markdown(all_phases, results):
     return "\n".join(lines)
 
 
+def show(all_phases, chosen, results, page):
+    """Prints the tables of the chosen phases and writes those of all into the page; 1 where one of the chosen is missing."""
+    mine = {name: results["phases"].get(name) for name in (f"{p.name}/{p.weights}" for p in chosen)}
+    print()
+    print(report.text_table(report.RATIO_HEADER, report.ratio_rows(all_phases, mine)), end="\n\n")
+    print(report.text_table(report.FIGURE_HEADER, report.figure_rows(all_phases, mine)))
+    if page:
+        page.write_text(report.replace_block(page.read_text(), markdown(all_phases, results)))
+    return 0 if all(mine.values()) else 1
+
+
 def main():
     all_phases = work.phases()
     names = list(dict.fromkeys(p.name for p in all_phases))
@@ -200,6 +211,7 @@ def main():
         metavar="FILE",
         help="writes the tables of all phases measured so far between the marks of FILE",
     )
+    parser.add_argument("--stored", action="store_true", help="measures nothing: the tables of the latest results")
     parser.add_argument("--program", default=str(ROOT / "build/release/bench/compare_atmanrl"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rounds < 1:
@@ -210,8 +222,12 @@ def main():
             parser.error(f"there is no phase {name}; there are {', '.join(names)}")
     chosen = [p for p in all_phases if p.name in wanted or f"{p.name}/{p.weights}" in wanted]
 
-    weights.write(FOLDER / "model", work.SHAPE)
     file = FOLDER / "results.json"
+    if arguments.stored:
+        if not file.exists():
+            parser.error(f"there are no results yet: {file} does not exist")
+        return show(all_phases, chosen, json.loads(file.read_text()), arguments.markdown)
+    weights.write(FOLDER / "model", work.SHAPE)
     results = {"machine": machine(), "versions": versions(), "phases": {}}
     if arguments.phases and file.exists():
         # Phases measured apart belong together as long as nothing else changed.
@@ -231,14 +247,7 @@ def main():
         file.write_text(json.dumps(results, indent=1) + "\n")
     for worker in workers.values():
         worker.close()
-    mine = {name: results["phases"].get(name) for name in (f"{p.name}/{p.weights}" for p in chosen)}
-    print()
-    print(report.text_table(report.RATIO_HEADER, report.ratio_rows(all_phases, mine)), end="\n\n")
-    print(report.text_table(report.FIGURE_HEADER, report.figure_rows(all_phases, mine)))
-    if arguments.markdown:
-        page = arguments.markdown
-        page.write_text(report.replace_block(page.read_text(), markdown(all_phases, results)))
-    return 0 if all(mine.values()) else 1
+    return show(all_phases, chosen, results, arguments.markdown)
 
 
 if __name__ == "__main__":

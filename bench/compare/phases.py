@@ -199,7 +199,7 @@ TOLERANCE = {
     "mask": {"f32": 1e-3, "bf16": 2e-1},
 }
 AGREE_WITH_LLAMA_CPP = {
-    w: [("atmanrl", "llama.cpp, 32-bit cache", max(limit, 1e-3)), ("atmanrl", "llama.cpp", max(limit, 3e-2))]
+    w: [("atmanrl", "llama.cpp, 32-bit cache", limit), ("atmanrl", "llama.cpp", max(limit, 3e-2))]
     for w, limit in TOLERANCE["logits"].items()
 }
 
