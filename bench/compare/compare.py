@@ -1,0 +1,254 @@
+"""Drives the comparison: asks a worker of each tool in turn, checks that they agree, prints ratios. See compare.sh."""
+
+import argparse
+import json
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+import numpy
+import phases as work
+import report
+import weights
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "build" / "compare"
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+class Worker:
+    def __init__(self, tool, program):
+        self.tool = tool
+        command = {
+            "atmanrl": [program],
+            "llama.cpp": [sys.executable, str(HERE / "llama_worker.py")],
+            "PyTorch": [sys.executable, "-W", "ignore::FutureWarning", str(HERE / "torch_worker.py")],
+        }[tool]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **request):
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            sys.exit(f"compare: the worker of {self.tool} ended during {request['do']} {request.get('case', '')}")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def distance(a, b):
+    return float(numpy.linalg.norm(a - b) / numpy.linalg.norm(b))
+
+
+def disagreement(one, other):
+    """Largest relative distance of two outputs, and of what."""
+    found = []
+    if one["array"] is not None:
+        if one["array"].shape != other["array"].shape:
+            return float("inf"), "number of values"
+        found.append((distance(one["array"], other["array"]), "values"))
+    if "loss" in one:
+        found.append((abs(one["loss"] / other["loss"] - 1), "loss"))
+    if one.get("norms"):
+        found += [
+            (abs(one["norms"][name] / other["norms"][name] - 1), f"norm of the gradient of {name}")
+            for name in other["norms"]
+        ]
+    return max(found)
+
+
+def check(phase, outputs):
+    """Returns a sentence per pair, and those of them where the tools do not compute the same."""
+    lines, wrong = [], []
+    for a, b, tolerance in phase.agree:
+        found, what = disagreement(outputs[a], outputs[b])
+        lines.append(f"{a} and {b} {found:.1e} of {tolerance:g} ({what})")
+        if not found <= tolerance:  # nor NaN
+            wrong.append(lines[-1])
+    return lines, wrong
+
+
+def run_phase(phase, workers, rounds):
+    outputs, settings = {}, {}
+    out = FOLDER / "out.f32"
+    for worker in workers.values():
+        worker.ask(do="forget")
+    for case in phase.cases:
+        notes = workers[case.tool].ask(
+            do="prepare",
+            case=case.name,
+            model=str(FOLDER / "model" / phase.weights),
+            weights=phase.weights,
+            **case.fields,
+        )
+        if notes.get("settings"):
+            settings[case.name] = notes["settings"]
+        out.unlink(missing_ok=True)
+        answer = workers[case.tool].ask(do="run", case=case.name, out=str(out))
+        answer["array"] = numpy.fromfile(out, dtype=numpy.float32) if out.exists() else None
+        outputs[case.name] = answer
+    agreement, wrong = check(phase, outputs)
+    print(
+        f"{phase.title}, {phase.weights}: " + "; ".join(agreement + [f"{k}: {v}" for k, v in settings.items()]),
+        file=sys.stderr,
+    )
+    if wrong:
+        print(
+            f"compare: {phase.title}, {phase.weights}: not measured, because outputs disagree: {'; '.join(wrong)}",
+            file=sys.stderr,
+        )
+        return None
+    taken = []
+    timed = [c for c in phase.cases if c.timed]
+    for i in range(rounds):
+        this = {}
+        for case in timed[i % len(timed) :] + timed[: i % len(timed)]:  # nobody always follows the same neighbour
+            answer = workers[case.tool].ask(do="run", case=case.name)
+            this[case.name] = {"seconds": answer["seconds"], "tokens": answer["tokens"]}
+            time.sleep(0.05)  # threads that wait for more work have gone to sleep then
+        taken.append(this)
+        print(
+            "  " + ", ".join(f"{c.name} {report.shown(c, report.cost(c, this[c.name]))} {c.unit}" for c in timed),
+            file=sys.stderr,
+        )
+    return {"rounds": taken, "agreement": agreement, "settings": settings, "date": time.strftime("%Y-%m-%d")}
+
+
+def machine():
+    info = pathlib.Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+
+    def field(name):
+        found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
+        return found.group(1) if found else "?"
+
+    flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
+    name = (
+        f"{field('model name')} (family {field('cpu family')}, model {field('model')})"
+        if text
+        else platform.processor()
+    )
+    return f"{name}, {text.count('processor') or '?'} cores, {' '.join(flags)}; {work.THREADS} threads for every tool"
+
+
+def versions():
+    def output(*command):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else "?"
+
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("llama-cpp-python", "torch", "transformers"))
+    # Of the code that is measured: a new page or script changes nothing.
+    code = ("--", "include", "bench/compare_atmanrl.cpp")
+    changed = output("git", "status", "--porcelain", *code) != "?"
+    commit = output("git", "log", "-1", "--format=%h", *code) + (" with changes" if changed else "")
+    return f"atmanrl {commit} ({output('c++', '--version')}), {packages}, Python {platform.python_version()}"
+
+
+def markdown(all_phases, results):
+    stored = results["phases"]
+    lines = [
+        f"Machine: {results['machine']}.",
+        "",
+        f"Versions: {results['versions']}.",
+        "",
+        "Measured on "
+        + ", ".join(sorted({p["date"] for p in stored.values()}))
+        + ", "
+        + ", ".join(str(n) for n in sorted({len(p["rounds"]) for p in stored.values()}))
+        + " rounds.",
+        "",
+        report.markdown_table(report.RATIO_HEADER, report.ratio_rows(all_phases, stored)),
+        "",
+        report.markdown_table(report.FIGURE_HEADER, report.figure_rows(all_phases, stored)),
+        "",
+        "Relative distance of what the tools computed before the clock ran, of what is allowed:",
+        "",
+    ]
+    for phase in all_phases:
+        if p := stored.get(f"{phase.name}/{phase.weights}"):
+            notes = p["agreement"] + [f"{k} with {v}" for k, v in p["settings"].items()]
+            lines.append(f"- {phase.title}, {phase.weights}: " + "; ".join(notes) + ".")
+    return "\n".join(lines)
+
+
+def show(all_phases, chosen, results, page):
+    """Prints the tables of the chosen phases and writes those of all into the page; 1 where one of the chosen is missing."""
+    mine = {name: results["phases"].get(name) for name in (f"{p.name}/{p.weights}" for p in chosen)}
+    print()
+    print(report.text_table(report.RATIO_HEADER, report.ratio_rows(all_phases, mine)), end="\n\n")
+    print(report.text_table(report.FIGURE_HEADER, report.figure_rows(all_phases, mine)))
+    if page:
+        page.write_text(report.replace_block(page.read_text(), markdown(all_phases, results)))
+    return 0 if all(mine.values()) else 1
+
+
+def main():
+    all_phases = work.phases()
+    names = list(dict.fromkeys(p.name for p in all_phases))
+    parser = argparse.ArgumentParser(
+        prog="bench/compare.sh", description="atmanrl beside llama.cpp and PyTorch + transformers."
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="each tool runs once in each (default 5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round: shows whether everything works, measures nothing"
+    )
+    parser.add_argument(
+        "--phases", nargs="+", metavar="NAME", help="some of: " + " ".join(names) + ", or NAME/f32, NAME/bf16"
+    )
+    parser.add_argument(
+        "--markdown",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="writes the tables of all phases measured so far between the marks of FILE",
+    )
+    parser.add_argument("--stored", action="store_true", help="measures nothing: the tables of the latest results")
+    parser.add_argument("--program", default=str(ROOT / "build/release/bench/compare_atmanrl"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    wanted = arguments.phases or names
+    for name in wanted:
+        if not any(name in (p.name, f"{p.name}/{p.weights}") for p in all_phases):
+            parser.error(f"there is no phase {name}; there are {', '.join(names)}")
+    chosen = [p for p in all_phases if p.name in wanted or f"{p.name}/{p.weights}" in wanted]
+
+    file = FOLDER / "results.json"
+    if arguments.stored:
+        if not file.exists():
+            parser.error(f"there are no results yet: {file} does not exist")
+        return show(all_phases, chosen, json.loads(file.read_text()), arguments.markdown)
+    weights.write(FOLDER / "model", work.SHAPE)
+    results = {"machine": machine(), "versions": versions(), "phases": {}}
+    if arguments.phases and file.exists():
+        # Phases measured apart belong together as long as nothing else changed.
+        before = json.loads(file.read_text())
+        if all(before[k] == results[k] for k in ("machine", "versions")):
+            results = before
+        else:
+            print("compare: earlier results are of another machine or other versions and are left out", file=sys.stderr)
+    print(results["machine"], results["versions"], sep="\n", file=sys.stderr)
+    tools = dict.fromkeys(c.tool for p in chosen for c in p.cases)
+    workers = {tool: Worker(tool, arguments.program) for tool in tools}
+    for phase in chosen:
+        name = f"{phase.name}/{phase.weights}"
+        results["phases"].pop(name, None)
+        if found := run_phase(phase, workers, 1 if arguments.quick else arguments.rounds):
+            results["phases"][name] = found
+        file.write_text(json.dumps(results, indent=1) + "\n")
+    for worker in workers.values():
+        worker.close()
+    return show(all_phases, chosen, results, arguments.markdown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""What bench/compare.sh measures: the phases, the cases that take turns in each, and the ratios that are wanted.
+
+A case is one piece of work for one tool. The tools' workers (bench/compare_atmanrl.cpp, llama_worker.py, torch_worker.py)
+know five kinds of work:
+
+prefill  one sequence; the logits of its last row
+decode   `continuations` of one prompt, a given token of each per step; the logits of all rows of each step
+train    mean negative log-likelihood of all tokens, or of those behind the `shared` first ones, and its gradient with
+         respect to all parameters
+mask     one step of mask training: summed mean cross-entropies of the answers of rollouts that share a prompt, and the
+         gradient with respect to one additive mask value per chain-of-thought token
+adamw    one update of `parameters` floats
+"""
+
+import dataclasses
+import random
+
+SHAPE = {
+    "layers": 30,
+    "hidden": 576,
+    "heads": 9,
+    "kv_heads": 3,
+    "head_dim": 64,
+    "ffn": 1536,
+    "vocab": 49152,
+    "rope_theta": 100000.0,
+    "rms_eps": 1e-5,
+    "max_positions": 2048,
+}
+THREADS = 2
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    tool: str  # atmanrl, llama.cpp or PyTorch
+    fields: dict  # of the request
+    timed: bool = True  # False: only its output is compared
+    unit: str = "tok/s"  # or "s"
+    limit: float = None  # seconds, or tokens per second, that are wanted of it
+
+
+@dataclasses.dataclass
+class Ratio:
+    """How many times faster `fast` is than `slow`; both do the same work unless the title says otherwise."""
+
+    title: str
+    fast: str
+    slow: str
+    wanted: float = None
+
+
+@dataclasses.dataclass
+class Phase:
+    name: str
+    title: str
+    weights: str
+    cases: list
+    ratios: list
+    agree: list  # pairs of cases whose outputs are compared, and the largest relative distance |a - b| / |b| allowed
+
+
+def tokens(count, stream):
+    """The same ids for all tools."""
+    source = random.Random(1000 + stream)
+    return [source.randrange(SHAPE["vocab"]) for _ in range(count)]
+
+
+def parameter_count(shape=SHAPE):
+    attention = shape["hidden"] * shape["head_dim"] * (2 * shape["heads"] + 2 * shape["kv_heads"])
+    layer = attention + 3 * shape["hidden"] * shape["ffn"] + 2 * shape["hidden"]
+    return shape["vocab"] * shape["hidden"] + shape["layers"] * layer + shape["hidden"]
+
+
+def beside_llama_cpp(request):
+    """llama.cpp is timed with keys and values in 16 bits, its default; a 32-bit cache shows that it computes the same."""
+    return [
+        Case("atmanrl", "atmanrl", request),
+        Case("llama.cpp", "llama.cpp", dict(request, kv="f16")),
+        Case("llama.cpp, 32-bit cache", "llama.cpp", dict(request, kv="f32"), timed=False),
+    ]
+
+
+def decode(sequences, weights, wanted):
+    request = {
+        "phase": "decode",
+        "prompt": tokens(128, 0),
+        "continuations": [tokens(32, 1 + s) for s in range(sequences)],
+    }
+    # A step of transformers takes several times as long, so it runs fewer of them.
+    short = dict(request, continuations=[c[:8] for c in request["continuations"]])
+    title = (
+        "decode, 1 sequence after 128 tokens"
+        if sequences == 1
+        else f"decode, {sequences} sequences that share a prompt of 128 tokens"
+    )
+    return Phase(
+        f"decode-{sequences}",
+        title,
+        weights,
+        beside_llama_cpp(request)
+        + [Case("PyTorch", "PyTorch", short), Case("atmanrl, 8 steps", "atmanrl", short, timed=False)],
+        [Ratio("llama.cpp", "atmanrl", "llama.cpp", wanted), Ratio("PyTorch", "atmanrl", "PyTorch")],
+        AGREE_WITH_LLAMA_CPP[weights] + [("atmanrl, 8 steps", "PyTorch", TOLERANCE["logits"][weights])],
+    )
+
+
+def prefill(weights, wanted):
+    request = {"phase": "prefill", "prompt": tokens(512, 0)}
+    return Phase(
+        "prefill",
+        "prefill, 512 tokens",
+        weights,
+        beside_llama_cpp(request) + [Case("PyTorch", "PyTorch", request)],
+        [Ratio("llama.cpp", "atmanrl", "llama.cpp", wanted), Ratio("PyTorch", "atmanrl", "PyTorch")],
+        AGREE_WITH_LLAMA_CPP[weights] + [("atmanrl", "PyTorch", TOLERANCE["logits"][weights])],
+    )
+
+
+def train(weights, limit):
+    own = [tokens(300, 1 + s) for s in range(8)]
+    prompt = tokens(200, 0)
+    unshared = {"phase": "train", "sequences": own, "shared": 0}
+    shared = {"phase": "train", "sequences": [prompt + tokens(100, 1 + s) for s in range(8)], "shared": 200}
+    return Phase(
+        "train",
+        "forward and backward of all parameters, 8 rollouts of 300 tokens",
+        weights,
+        [
+            Case("atmanrl", "atmanrl", unshared, unit="s", limit=limit),
+            Case("PyTorch", "PyTorch", unshared, unit="s"),
+            Case("atmanrl, one prompt of 200", "atmanrl", shared, unit="s"),
+            Case("PyTorch, one prompt of 200", "PyTorch", shared, unit="s"),
+        ],
+        [
+            Ratio("PyTorch, 8 x 300 tokens", "atmanrl", "PyTorch", 1.1),
+            Ratio(
+                "PyTorch, a prompt of 200 and 8 x 100", "atmanrl, one prompt of 200", "PyTorch, one prompt of 200", 2
+            ),
+            Ratio("atmanrl without the shared prompt", "atmanrl, one prompt of 200", "atmanrl", 2),
+        ],
+        [
+            ("atmanrl", "PyTorch", TOLERANCE["train"][weights]),
+            ("atmanrl, one prompt of 200", "PyTorch, one prompt of 200", TOLERANCE["train"][weights]),
+        ],
+    )
+
+
+def mask(weights):
+    request = {
+        "phase": "mask",
+        "prompt": tokens(200, 0),
+        "cots": [tokens(100, 1 + s) for s in range(8)],
+        "delimiter": tokens(2, 50),
+        "answer": tokens(3, 51),
+        "scale": 10,
+        "init": -0.4,
+    }
+    later = dict(request, rows="all_later", repeats=1)
+    answer = dict(request, rows="answer_rows", repeats=4)
+    return Phase(
+        "mask",
+        "one mask step, 8 rollouts of 200 prompt + 100 chain-of-thought tokens",
+        weights,
+        # PyTorch computes the whole sequences whichever rows see the mask, so one of the two is enough to time.
+        [
+            Case("atmanrl, all_later", "atmanrl", later, unit="s"),
+            Case("PyTorch, all_later", "PyTorch", later, unit="s"),
+            Case("atmanrl, answer_rows", "atmanrl", answer, unit="s"),
+            Case("PyTorch, answer_rows", "PyTorch", dict(answer, repeats=1), unit="s", timed=False),
+        ],
+        [
+            Ratio("PyTorch, all_later", "atmanrl, all_later", "PyTorch, all_later", 3),
+            Ratio("atmanrl, answer_rows against all_later", "atmanrl, answer_rows", "atmanrl, all_later", 10),
+        ],
+        [
+            ("atmanrl, all_later", "PyTorch, all_later", TOLERANCE["mask"][weights]),
+            ("atmanrl, answer_rows", "PyTorch, answer_rows", TOLERANCE["mask"][weights]),
+        ],
+    )
+
+
+def adamw():
+    request = {"phase": "adamw", "parameters": parameter_count(), "repeats": 3}
+    return Phase(
+        "adamw",
+        f"AdamW, {parameter_count() / 1e6:.1f} M parameters",
+        "f32",
+        [Case("atmanrl", "atmanrl", request, unit="s", limit=0.12), Case("PyTorch", "PyTorch", request, unit="s")],
+        [Ratio("PyTorch (fused)", "atmanrl", "PyTorch")],
+        [("atmanrl", "PyTorch", 1e-6)],
+    )
+
+
+# A wrong rotation or mask gives distances near 1. With bf16 weights the tools round activations in different places.
+TOLERANCE = {
+    "logits": {"f32": 1e-4, "bf16": 1e-1},
+    "train": {"f32": 1e-3, "bf16": 1e-1},
+    "mask": {"f32": 1e-3, "bf16": 2e-1},
+}
+AGREE_WITH_LLAMA_CPP = {
+    w: [("atmanrl", "llama.cpp, 32-bit cache", limit), ("atmanrl", "llama.cpp", max(limit, 3e-2))]
+    for w, limit in TOLERANCE["logits"].items()
+}
+
+
+def phases():
+    return [
+        decode(1, "f32", 0.9),
+        decode(1, "bf16", 1.0),
+        decode(8, "f32", 1.9),
+        decode(8, "bf16", 1.6),
+        decode(16, "f32", 1.9),
+        decode(16, "bf16", 2.2),
+        prefill("f32", 1.4),
+        prefill("bf16", 1.3),
+        train("f32", 12.5),
+        train("bf16", 9),
+        mask("f32"),
+        mask("bf16"),
+        adamw(),
+    ]

@@ -1,0 +1,118 @@
+"""One set of random weights in the shape of SmolLM2-135M, as Hugging Face folders and as GGUF files, f32 and bf16.
+
+The values are rounded to bf16 before anything is written: all four hold the same numbers.
+"""
+
+import json
+import pathlib
+
+
+def interleaved_row(row, head_dim):
+    """Row of the Hugging Face matrix (rotation of the two halves of a head) that is row `row` of the GGUF one (rotation of
+    neighbours): 0, half, 1, half + 1, ... within each head."""
+    head, within = divmod(row, head_dim)
+    return head * head_dim + within // 2 + (head_dim // 2 if within % 2 else 0)
+
+
+def shapes(c):
+    """Hugging Face name, GGUF name and shape of every tensor; the head is the embedding."""
+    q, kv = c["heads"] * c["head_dim"], c["kv_heads"] * c["head_dim"]
+    yield "model.embed_tokens.weight", "token_embd.weight", (c["vocab"], c["hidden"])
+    for layer in range(c["layers"]):
+        for name, gguf_name, shape in [
+            ("input_layernorm", "attn_norm", (c["hidden"],)),
+            ("self_attn.q_proj", "attn_q", (q, c["hidden"])),
+            ("self_attn.k_proj", "attn_k", (kv, c["hidden"])),
+            ("self_attn.v_proj", "attn_v", (kv, c["hidden"])),
+            ("self_attn.o_proj", "attn_output", (c["hidden"], q)),
+            ("post_attention_layernorm", "ffn_norm", (c["hidden"],)),
+            ("mlp.gate_proj", "ffn_gate", (c["ffn"], c["hidden"])),
+            ("mlp.up_proj", "ffn_up", (c["ffn"], c["hidden"])),
+            ("mlp.down_proj", "ffn_down", (c["hidden"], c["ffn"])),
+        ]:
+            yield f"model.layers.{layer}.{name}.weight", f"blk.{layer}.{gguf_name}.weight", shape
+    yield "model.norm.weight", "output_norm.weight", (c["hidden"],)
+
+
+def hugging_face_config(c, dtype):
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": c["hidden"],
+        "num_hidden_layers": c["layers"],
+        "num_attention_heads": c["heads"],
+        "num_key_value_heads": c["kv_heads"],
+        "head_dim": c["head_dim"],
+        "intermediate_size": c["ffn"],
+        "vocab_size": c["vocab"],
+        "max_position_embeddings": c["max_positions"],
+        "rms_norm_eps": c["rms_eps"],
+        "rope_theta": c["rope_theta"],
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": True,
+        "torch_dtype": dtype,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def write(folder, c):
+    """Writes f32/, bf16/, f32.gguf and bf16.gguf into `folder`, unless they are there."""
+    import gguf
+    import numpy
+    import torch
+    from safetensors.torch import save_file
+
+    folder = pathlib.Path(folder)
+    done = folder / "shape.json"
+    if done.exists() and json.loads(done.read_text()) == c:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    source = torch.Generator().manual_seed(1)
+    values = {}
+    for name, _, shape in shapes(c):
+        noise = torch.randn(shape, generator=source)
+        # Wide enough that attention is not uniform, so that a wrong rotation or mask shows in the outputs.
+        values[name] = (1 + 0.1 * noise if len(shape) == 1 else 0.04 * noise).bfloat16()
+    for dtype, torch_dtype, torch_name in [("f32", torch.float32, "float32"), ("bf16", torch.bfloat16, "bfloat16")]:
+        (folder / dtype).mkdir(exist_ok=True)
+        (folder / dtype / "config.json").write_text(json.dumps(hugging_face_config(c, torch_name), indent=2) + "\n")
+        save_file(
+            {name: v.to(torch_dtype) for name, v in values.items()},
+            folder / dtype / "model.safetensors",
+            {"format": "pt"},
+        )
+
+        writer = gguf.GGUFWriter(folder / f"{dtype}.gguf", "llama")
+        writer.add_name("random weights in the shape of SmolLM2-135M")
+        writer.add_context_length(c["max_positions"])
+        writer.add_embedding_length(c["hidden"])
+        writer.add_block_count(c["layers"])
+        writer.add_feed_forward_length(c["ffn"])
+        writer.add_head_count(c["heads"])
+        writer.add_head_count_kv(c["kv_heads"])
+        writer.add_layer_norm_rms_eps(c["rms_eps"])
+        writer.add_rope_freq_base(c["rope_theta"])
+        writer.add_rope_dimension_count(c["head_dim"])
+        writer.add_vocab_size(c["vocab"])
+        writer.add_file_type(gguf.LlamaFileType.ALL_F32 if dtype == "f32" else gguf.LlamaFileType.MOSTLY_BF16)
+        writer.add_tokenizer_model("no_vocab")  # ids come in and logits go out
+        for name, gguf_name, shape in shapes(c):
+            value = values[name]
+            if name.endswith(("q_proj.weight", "k_proj.weight")):
+                value = value[[interleaved_row(r, c["head_dim"]) for r in range(shape[0])]]
+            if dtype == "f32" or len(shape) == 1:
+                writer.add_tensor(gguf_name, value.float().numpy())
+            else:
+                writer.add_tensor(
+                    gguf_name,
+                    value.contiguous().view(torch.int16).numpy().view(numpy.uint8),
+                    raw_dtype=gguf.GGMLQuantizationType.BF16,
+                )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    done.write_text(json.dumps(c) + "\n")
