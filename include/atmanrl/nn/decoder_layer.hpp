@@ -5,6 +5,7 @@
 /// (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783), forward and backward. Adapters, where there
 /// are any, add their product to that of the matrix in front of them.
 
+#include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/linear.hpp>
 #include <atmanrl/nn/lora.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
@@ -43,7 +44,7 @@ template <Backend B, class T>
 struct layer_call {
   attention_extents extents;
   lora_layer<B, T> const& lora;                       // one without adapters when they are off
-  view_on<B, T, 3> keys, values;                      // this layer's part of the cache
+  any_kv_rows<B, T> cached;                           // this layer's part of the cache
   attention_plan<typename B::memory_space> const* plan;
   view_on<B, int const, 1> positions, cache_rows;     // (rows)
   view_on<B, real_t<T> const, 2> cosine, sine;        // rotation tables
@@ -89,10 +90,14 @@ class decoder_layer {
     qkv.forward(backend, w.normed.cview(), flat(a.qkv));
     call.lora.qkv.forward(backend, w.normed.cview(), flat(a.qkv), w.lora);
     rope(backend, a.qkv.view(), e.heads + e.kv_heads, call.positions, call.cosine, call.sine);
-    append_keys_and_values(backend, e, a.qkv.cview(), call.cache_rows, call.keys, call.values);
     a.out.resize(backend, {rows, e.heads, e.head_dim});
     a.lse.resize(backend, {rows, e.heads});
-    attention_forward(backend, e, a.qkv.cview(), call.keys, call.values, *call.plan, params, call.edit_values, a.out.view(), a.lse.view());
+    std::visit(
+        [&](auto const& cached) {
+          append_keys_and_values(backend, e, a.qkv.cview(), call.cache_rows, cached.keys, cached.values);
+          attention_forward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values, a.out.view(), a.lse.view());
+        },
+        call.cached);
     o.forward(backend, flat(a.out), x, store::add);
     call.lora.o.forward(backend, flat(a.out), x, w.lora);
 
@@ -142,8 +147,12 @@ class decoder_layer {
     if (parameters) o.backward_parameters(backend, dx, flat(a.out), g.o);
     o.backward_input(backend, dx, flat(w.dout));
     call.lora.o.backward(backend, dx, flat(a.out), flat(w.dout), g.lora, w.lora);
-    attention_backward(backend, e, a.qkv.cview(), call.keys, call.values, *call.plan, params, call.edit_values, a.out.cview(),
-                       a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
+    std::visit(
+        [&](auto const& cached) {
+          attention_backward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values, a.out.cview(),
+                             a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
+        },
+        call.cached);
     if (!need_dx) return;
     rope(backend, w.dqkv.view(), e.heads + e.kv_heads, call.positions, call.cosine, call.sine, rotation::inverse);
     if (parameters) {

@@ -65,6 +65,17 @@ class llama {
   /// Counts changes of the weights and adapters; a kv_cache refuses rows of another version.
   std::uint64_t version() const { return version_; }
 
+  /// What the model's keys and values are rounded to, in sampling and training alike: a part of the function that it computes.
+  atmanrl::kv_storage kv_storage() const { return kv_storage_; }
+  /// \throws usage_error for 16 bits under a model that does not compute in float
+  void set_kv_storage(atmanrl::kv_storage storage) {
+    expects<usage_error>(storage == atmanrl::kv_storage::full || std::same_as<T, float>,
+                         "16-bit keys and values are for models that compute in float");
+    kv_storage_ = storage;
+  }
+  /// A cache for this model's keys and values.
+  kv_cache<B, T> new_cache(index_t capacity) const { return {*backend_, config_, capacity, kv_storage_}; }
+
   /// Gives the model fresh adapters in place of older ones; from now on they alone are its trainable parameters.
   /// \throws usage_error for an impossible configuration
   void attach(lora_config const& l, std::uint64_t seed) {
@@ -148,7 +159,7 @@ class llama {
     if constexpr (TrainableAttentionPolicy<P>)
       expects<shape_error>(edit_values.size() == policy.parameter_count(), "{} values for an attention policy with {} parameters",
                            edit_values.size(), policy.parameter_count());
-    cache.bind(this, version_, adapted);
+    cache.bind(this, version_, adapted, kv_storage_);
     index_t longest = 0;
     for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
     prepare_rotation(longest - 1);
@@ -202,7 +213,7 @@ class llama {
                 view_on<B, T, 1> gradient, P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
                 view_on<B, T, 2> edit_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
-    cache.bind(this, version_, pass.adapted_);
+    cache.bind(this, version_, pass.adapted_, kv_storage_);
     index_t const n = pass.targets_.extent(0);
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
@@ -227,7 +238,7 @@ class llama {
                             P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
                             view_on<B, T, 2> edit_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
-    cache.bind(this, version_, pass.adapted_);
+    cache.bind(this, version_, pass.adapted_, kv_storage_);
     expects<shape_error>(dlogits.extent(0) == pass.normed_.extent(0) && dlogits.extent(1) == config_.vocab,
                          "a gradient {} for the logits of {} rows over {} tokens", dlogits.shape(), pass.normed_.extent(0), config_.vocab);
     pass.dnormed_.resize(*backend_, pass.normed_.shape());
@@ -340,8 +351,7 @@ class llama {
       layer_call<B, T> const call{
           .extents = {int(l), config_.heads, config_.kv_heads, config_.head_dim},
           .lora = pass.adapted_ ? adapters_->layer(l) : no_adapters_,
-          .keys = cache.keys(index_t(l)),
-          .values = cache.values(index_t(l)),
+          .cached = cache.rows_of(index_t(l)),
           .plan = &pass.plan_,
           .positions = pass.positions_.cview(),
           .cache_rows = pass.cache_rows_.cview(),
@@ -394,6 +404,7 @@ class llama {
   model_config config_;
   parameter_layout layout_;
   std::uint64_t version_ = 0;
+  atmanrl::kv_storage kv_storage_ = atmanrl::kv_storage::full;
   atmanrl::weight<B, W> embedding_, head_;
   tensor<B, T, 1> final_gain_;
   std::vector<decoder_layer<B, W>> layers_;
