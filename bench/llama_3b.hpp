@@ -16,7 +16,8 @@ inline model_config llama_3_2_3b(index_t layers) {
   model_config c;
   c.layers = layers, c.hidden = 3072, c.heads = 24, c.kv_heads = 8, c.head_dim = 128, c.ffn = 8192, c.vocab = 128256;
   c.rope_theta = 5e5, c.rms_eps = 1e-5, c.max_positions = 131072, c.tied_head = true;
-  c.rope_scaling = {.llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
+  c.rope_scaling = {
+      .llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
   return c;
 }
 
@@ -33,7 +34,8 @@ inline void fill(model_type& model) {
       piece.resize(std::size_t(size));
       model.backend().split((size + 3) / 4, 1024, [&](index_t begin, index_t end) {
         for (index_t block = begin; block < end; ++block) {
-          auto const bits = random_bits({.seed = 1, .step = number, .prompt = std::uint32_t(first), .position = std::uint32_t(block)});
+          auto const bits = random_bits(
+              {.seed = 1, .step = number, .prompt = std::uint32_t(first), .position = std::uint32_t(block)});
           for (index_t i = 4 * block; i < std::min(size, 4 * block + 4); ++i)
             piece[std::size_t(i)] = gain ? 1.0f : bound * (float(bits[std::size_t(i % 4)]) * 0x1p-31f - 1);
         }

@@ -1,6 +1,6 @@
-// What the options for memory save and cost, for the shape of SmolLM2-135M with random weights: keys and values in f32 or
-// bf16, activations kept or recomputed. One update of 4 rollouts of 100 tokens behind a prompt of 100 (500 rows), and
-// sampling of 8 x 40 tokens. Prints tensors' bytes, not the process's, and seconds of the second of two runs.
+// What the options for memory save and cost, for the shape of SmolLM2-135M with random weights: keys and values in f32
+// or bf16, activations kept or recomputed. One update of 4 rollouts of 100 tokens behind a prompt of 100 (500 rows),
+// and sampling of 8 x 40 tokens. Prints tensors' bytes, not the process's, and seconds of the second of two runs.
 // Usage: memory [f32|bf16]  (storage of the weights, f32 when not given); threads come from OMP_NUM_THREADS.
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/grpo.hpp>
@@ -51,13 +51,15 @@ void run() {
   for (auto const& c : completions) rollouts.push_back({prompts[0], c, old, 1.0f});
   std::size_t const fixed = backend.allocated_bytes();
   fmt::print("weights, master weights, gradient and moments: {}\n", format_bytes(fixed));
-  fmt::print("{:<10} {:<10} {:>16} {:>10} {:>16} {:>10}\n", "cache", "backward", "update adds", "s", "sampling adds", "s");
+  fmt::print("{:<10} {:<10} {:>16} {:>10} {:>16} {:>10}\n", "cache", "backward", "update adds", "s", "sampling adds",
+             "s");
   for (kv_storage const storage : {kv_storage::full, kv_storage::bf16}) {
     for (bool const recompute : {false, true}) {
       model.set_kv_storage(storage);
       model.memory().clear();
       auto const update = [&] {
-        add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.recompute = recompute});
+        add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{},
+                            {.recompute = recompute});
       };
       update();
       double const update_time = seconds(update);
@@ -71,8 +73,9 @@ void run() {
       };
       sample();
       double const sample_time = seconds(sample);
-      fmt::print("{:<10} {:<10} {:>16} {:>10.2f} {:>16} {:>10.2f}\n", storage == kv_storage::bf16 ? "bf16" : "f32", recompute ? "recompute" : "keep",
-                 format_bytes(update_bytes), update_time, format_bytes(backend.allocated_bytes() - fixed), sample_time);
+      fmt::print("{:<10} {:<10} {:>16} {:>10.2f} {:>16} {:>10.2f}\n", storage == kv_storage::bf16 ? "bf16" : "f32",
+                 recompute ? "recompute" : "keep", format_bytes(update_bytes), update_time,
+                 format_bytes(backend.allocated_bytes() - fixed), sample_time);
       std::fflush(stdout);
     }
   }
@@ -81,6 +84,8 @@ void run() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "bf16") run<bf16>();
-  else run<float>();
+  if (argc > 1 && std::string_view(argv[1]) == "bf16")
+    run<bf16>();
+  else
+    run<float>();
 }

@@ -141,7 +141,8 @@ struct tree_problem {
   /// `x` with its keys and values, and the cached ones, rounded to bfloat16.
   std::vector<float> round_keys_and_values(std::vector<float> x) {
     for (index_t r = 0; r < rows; ++r)
-      for (index_t i = extents.heads * extents.head_dim; i < (extents.heads + 2 * extents.kv_heads) * extents.head_dim; ++i) {
+      for (index_t i = extents.heads * extents.head_dim; i < (extents.heads + 2 * extents.kv_heads) * extents.head_dim;
+           ++i) {
         float& v = x[std::size_t(r * (extents.heads + 2 * extents.kv_heads) * extents.head_dim + i)];
         v = bf16(v);
       }

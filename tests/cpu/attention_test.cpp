@@ -110,7 +110,9 @@ TEST_CASE("cpu attention: an edit of every score, and one that looks at the row'
   }
 }
 
-TEST_CASE("cpu attention: parameters that all sequences share collect from all of them, the same bits for any number of threads") {
+TEST_CASE(
+    "cpu attention: parameters that all sequences share collect from all of them, the same bits for any number of "
+    "threads") {
   auto const parameters = random_values(5, 23, 0.5);
   for (auto const& tree : trees()) {
     CAPTURE(tree.size(), tree.front().rows);

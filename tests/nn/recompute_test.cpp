@@ -1,5 +1,5 @@
-// Passes that keep only the layers' inputs, and models whose keys and values are bfloat16: the same bits where bits must
-// be the same, and the memory that is promised.
+// Passes that keep only the layers' inputs, and models whose keys and values are bfloat16: the same bits where bits
+// must be the same, and the memory that is promised.
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
 
@@ -40,7 +40,8 @@ llama<cpu_backend, W> deep_model(cpu_backend& backend, bool adapters) {
 
 /// Forward and backward over the ragged tree, in training or under masks on two of its sequences.
 template <class W>
-result run(gradient_mode mode, bool recompute, bool adapters = false, kv_storage storage = kv_storage::full, int threads = 1) {
+result run(gradient_mode mode, bool recompute, bool adapters = false, kv_storage storage = kv_storage::full,
+           int threads = 1) {
   cpu_backend backend({.threads = threads});
   auto model = deep_model<W>(backend, adapters);
   model.set_kv_storage(storage);
@@ -60,7 +61,8 @@ result run(gradient_mode mode, bool recompute, bool adapters = false, kv_storage
   index_t count = 0;
   for (std::size_t i = 0; i < tree.size(); ++i) {
     int const length = int(whole_sequence(tree, int(i)).size());
-    extents.push_back(make_mask_extent(mask_shape::column, mask_rows::all_later, 0, std::max(1, length - 1), std::max(2, length), count));
+    extents.push_back(make_mask_extent(mask_shape::column, mask_rows::all_later, 0, std::max(1, length - 1),
+                                       std::max(2, length), count));
     count += extents.back().count;
   }
   attention::learned_mask<cpu_backend> const masks(backend, mask_shape::column, extents, 3.0f);
@@ -87,7 +89,8 @@ result run(gradient_mode mode, bool recompute, bool adapters = false, kv_storage
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("recompute: values and gradients have the bits of a pass that keeps everything, in less memory", "", float, bf16) {
+TEMPLATE_TEST_CASE("recompute: values and gradients have the bits of a pass that keeps everything, in less memory", "",
+                   float, bf16) {
   for (gradient_mode const mode : {gradient_mode::activations, gradient_mode::parameters}) {
     for (bool const adapters : {false, true}) {
       for (kv_storage const storage : {kv_storage::full, kv_storage::bf16}) {
@@ -98,8 +101,10 @@ TEMPLATE_TEST_CASE("recompute: values and gradients have the bits of a pass that
           CHECK(again.same_bits(kept));
         }
         CHECK(run<TestType>(mode, true, adapters, storage).bytes < 0.6 * double(kept.bytes));
-        CHECK(std::any_of(kept.gradient.begin(), kept.gradient.end(), [](float x) { return x != 0; }) == (mode == gradient_mode::parameters));
-        CHECK(std::any_of(kept.edit.begin(), kept.edit.end(), [](float x) { return x != 0; }) == (mode == gradient_mode::activations));
+        CHECK(std::any_of(kept.gradient.begin(), kept.gradient.end(), [](float x) { return x != 0; }) ==
+              (mode == gradient_mode::parameters));
+        CHECK(std::any_of(kept.edit.begin(), kept.edit.end(), [](float x) { return x != 0; }) ==
+              (mode == gradient_mode::activations));
       }
     }
   }
@@ -133,8 +138,11 @@ TEST_CASE("recompute: a pass may change between both ways, and backward may be c
   for (auto const& g : gradients) CHECK(g == gradients.front());
 }
 
-TEST_CASE("16-bit keys and values: a cache of half the size changes log-probabilities a little, and training as much as sampling") {
-  result const full = run<float>(gradient_mode::parameters, false), half = run<float>(gradient_mode::parameters, false, false, kv_storage::bf16);
+TEST_CASE(
+    "16-bit keys and values: a cache of half the size changes log-probabilities a little, and training as much as "
+    "sampling") {
+  result const full = run<float>(gradient_mode::parameters, false),
+               half = run<float>(gradient_mode::parameters, false, false, kv_storage::bf16);
   CHECK(full.log_p != half.log_p);
   CHECK(relative_difference(half.log_p, converted<double>(full.log_p)) < 0.02);
   CHECK(relative_difference(half.gradient, converted<double>(full.gradient)) < 0.1);
@@ -159,7 +167,8 @@ TEST_CASE("16-bit keys and values: row by row, in a tree and at once a token has
       auto const part = [&](int id, int first, int last) {
         if (first >= last) return;
         int const row = batch.add(id, std::span(tokens).subspan(std::size_t(first), std::size_t(last - first)));
-        for (int i = first; i < std::min(last, 49); ++i) scored.push_back({row + i - first, tokens[std::size_t(i) + 1]});
+        for (int i = first; i < std::min(last, 49); ++i)
+          scored.push_back({row + i - first, tokens[std::size_t(i) + 1]});
       };
       part(prompt, at, std::min(end, 20));
       part(rest, std::max(at, 20), end);

@@ -14,7 +14,10 @@ TEST_CASE("workspace: what was given back is lent again, as it was left") {
     first = &*mine;
     mine->assign(100, 7);
   }
-  auto const again = w.borrow<std::vector<int>>([]() -> std::vector<int> { FAIL("there is one"); return {}; });
+  auto const again = w.borrow<std::vector<int>>([]() -> std::vector<int> {
+    FAIL("there is one");
+    return {};
+  });
   CHECK(&*again == first);
   CHECK(again->size() == 100);
   auto const beside = w.borrow<std::vector<int>>();
@@ -36,7 +39,9 @@ TEST_CASE("workspace: types are kept apart, and the handle may outlive the works
 TEST_CASE("workspace: clear frees what is not lent") {
   workspace w;
   auto const count = std::make_shared<int>(0);
-  { auto const a = w.borrow<std::shared_ptr<int>>([&] { return count; }); }
+  {
+    auto const a = w.borrow<std::shared_ptr<int>>([&] { return count; });
+  }
   CHECK(count.use_count() == 2);
   w.clear();
   CHECK(count.use_count() == 1);

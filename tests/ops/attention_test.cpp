@@ -192,7 +192,9 @@ TEST_CASE("attention: gradients of parameters are added to, and may be left out"
   CHECK(dqkv == once.dqkv);
 }
 
-TEST_CASE("attention: a cache in bfloat16 is one of rounded keys and values, and gradients pass straight through the rounding") {
+TEST_CASE(
+    "attention: a cache in bfloat16 is one of rounded keys and values, and gradients pass straight through the "
+    "rounding") {
   tree_problem p(ragged_trees(), 4, 2, 3);
   auto const qkv = converted<float>(p.qkv);
   auto const values = converted<float>(random_values(4, 9, 0.5));

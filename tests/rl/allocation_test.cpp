@@ -40,8 +40,13 @@ std::vector<std::size_t> allocations(setting const& s, int threads) {
   toy_tokenizer const words;
   toy_task const task;
   grpo trainer(model, words, task, rewards::saliency(masks),
-               {.prompts_per_step = 2, .group_size = 4, .max_new_tokens = 12, .row_budget = 60, .recompute = s.recompute,
-                .optimizer = {.learning_rate = 1e-9}, .no_delimiter = no_delimiter_policy::force},
+               {.prompts_per_step = 2,
+                .group_size = 4,
+                .max_new_tokens = 12,
+                .row_budget = 60,
+                .recompute = s.recompute,
+                .optimizer = {.learning_rate = 1e-9},
+                .no_delimiter = no_delimiter_policy::force},
                advantages::mean_centered{}, losses::add_kl(losses::by_name("grpo", {}), "k3", s.beta));
   std::vector<std::size_t> out;
   for (int i = 0; i < 4; ++i) {
@@ -61,7 +66,8 @@ void check_quiet(std::vector<std::size_t> const& steps) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("memory: sampling, mask training and updates allocate nothing after the first step", "", float, bf16) {
+TEMPLATE_TEST_CASE("memory: sampling, mask training and updates allocate nothing after the first step", "", float,
+                   bf16) {
   for (int const threads : {1, 2}) {
     CAPTURE(threads);
     check_quiet(allocations<TestType>({}, threads));
@@ -69,7 +75,9 @@ TEMPLATE_TEST_CASE("memory: sampling, mask training and updates allocate nothing
   }
 }
 
-TEST_CASE("memory: adapters, a reference model, masks of pairs, divergences and own masks per head allocate nothing after the first step") {
+TEST_CASE(
+    "memory: adapters, a reference model, masks of pairs, divergences and own masks per head allocate nothing after "
+    "the first step") {
   check_quiet(allocations<float>({.adapters = true, .beta = 0.1}, 1));
   setting s;
   s.masks.shape = mask_shape::pair;

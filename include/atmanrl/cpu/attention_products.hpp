@@ -47,7 +47,8 @@ inline void padded_copy(float const* from, float factor, float* to, attention_si
 }
 
 /// `count` up to 32 rows of the cache, transposed. The scratch has room for `panels()` floats.
-inline float_panel transposed(cached_rows const& cached, index_t row, index_t kv, index_t count, attention_sizes const& n, float* scratch) {
+inline float_panel transposed(cached_rows const& cached, index_t row, index_t kv, index_t count,
+                              attention_sizes const& n, float* scratch) {
   auto const rows = cached.as_floats(row, kv, count, n.padded, scratch + n.dim * panel_width);
   transpose_to_panel(rows.data, rows.stride, count, n.dim, scratch);
   return {scratch, panel_width};
@@ -92,34 +93,33 @@ void for_each_segment(attention_extents const& e, attention_plan<> const& plan, 
 inline void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                                row_block const& block, cached_rows const& cached, index_t kv, float const* rows,
                                float* scores, attention_sizes const& n, float* scratch) {
-  for_each_segment(e, plan, blocks, block,
-                   [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-                     for (index_t k = 0; k < seen; k += panel_width) {
-                       auto const panel =
-                           transposed(cached, g.cache_row + k, kv, std::min(panel_width, seen - k), n, scratch);
-                       multiply(queries, rows + first * n.dim, n.dim, panel, n.dim,
-                                scores + first * n.keys + g.first_position + k, n.keys, panel_width, into::overwrite);
-                     }
-                   });
+  for_each_segment(
+      e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
+        for (index_t k = 0; k < seen; k += panel_width) {
+          auto const panel = transposed(cached, g.cache_row + k, kv, std::min(panel_width, seen - k), n, scratch);
+          multiply(queries, rows + first * n.dim, n.dim, panel, n.dim, scores + first * n.keys + g.first_position + k,
+                   n.keys, panel_width, into::overwrite);
+        }
+      });
 }
 
 /// sums[query][component] continued by  sum over keys of scores[query][position] cached.
 inline void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                                row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
                                float* sums, attention_sizes const& n, float* scratch) {
-  for_each_segment(
-      e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-        // Where they lie as floats in whole panels, all keys are one piece.
-        index_t const piece = cached.in_place(n.padded) ? seen : panel_width;
-        for (index_t k = 0; k < seen; k += piece) {
-          index_t const count = std::min(piece, seen - k);
-          auto const rows = cached.as_panels(g.cache_row + k, kv, count, n.padded, scratch);
-          for (index_t c = 0; c < n.dim; c += panel_width)
-            multiply(queries, scores + first * n.keys + g.first_position + k, n.keys,
-                     float_panel{rows.data + c, rows.stride}, count, sums + first * n.padded + c, n.padded, panel_width,
-                     into::resume);
-        }
-      });
+  for_each_segment(e, plan, blocks, block,
+                   [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
+                     // Where they lie as floats in whole panels, all keys are one piece.
+                     index_t const piece = cached.in_place(n.padded) ? seen : panel_width;
+                     for (index_t k = 0; k < seen; k += piece) {
+                       index_t const count = std::min(piece, seen - k);
+                       auto const rows = cached.as_panels(g.cache_row + k, kv, count, n.padded, scratch);
+                       for (index_t c = 0; c < n.dim; c += panel_width)
+                         multiply(queries, scores + first * n.keys + g.first_position + k, n.keys,
+                                  float_panel{rows.data + c, rows.stride}, count, sums + first * n.padded + c, n.padded,
+                                  panel_width, into::resume);
+                     }
+                   });
 }
 
 /// The keys of [first, last) whose scores the edit may change.

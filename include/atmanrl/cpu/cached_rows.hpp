@@ -39,8 +39,10 @@ class cached_rows {
     if (in_place(padded)) return {floats_ + at(first, head), row_size_};
     for (index_t r = 0; r < count; ++r) {
       float* const to = scratch + r * padded;
-      if (floats_) std::copy_n(floats_ + at(first + r, head), dim_, to);
-      else widen(halves_ + at(first + r, head), to);
+      if (floats_)
+        std::copy_n(floats_ + at(first + r, head), dim_, to);
+      else
+        widen(halves_ + at(first + r, head), to);
       std::fill(to + dim_, to + padded, 0.0f);
     }
     return {scratch, padded};

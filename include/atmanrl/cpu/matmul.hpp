@@ -98,14 +98,13 @@ struct kernels::matmul<cpu_backend> {
     });
   }
 
-  /// Scratch that the products of `rows` rows with weights of up to `outputs` and `inputs` take at most.
-  /// \param threads  0: as many as the processor runs
+  /// Bytes of scratch that the products of `rows` rows with weights of up to `outputs` and `inputs` take at most.
   static std::size_t scratch_bytes(index_t rows, index_t outputs, index_t inputs, int threads) {
     index_t const most = std::clamp(packed_floats / (inputs * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
     index_t const shared = cpu::packed_size(std::min(rows, input_row_block), outputs) + (outputs / output_block + 1) * simd::lanes;
     index_t const own = std::max({cpu::packed_size(std::min(rows, most), inputs), output_block * cpu::panel_width,
                                   weight_row_block * (output_group + cpu::panel_width)});
-    return sizeof(float) * std::size_t(shared + (threads ? threads : omp_get_max_threads()) * own);
+    return sizeof(float) * std::size_t(shared + threads * own);
   }
 
  private:

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace atmanrl {
@@ -218,7 +219,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
            floats(std::min(most.scored, log_prob_row_block), std::min(c.vocab, vocabulary_chunk));
   if constexpr (requires { kernels::matmul<B>::scratch_bytes(index_t{}, index_t{}, index_t{}, 0); })
     m.scratch = kernels::matmul<B>::scratch_bytes(most.kept, std::max(2 * c.ffn, std::min(c.vocab, vocabulary_chunk)),
-                                                  std::max(c.ffn, c.hidden), o.threads);
+                                                  std::max(c.ffn, c.hidden),
+                                                  o.threads > 0 ? o.threads : int(std::thread::hardware_concurrency()));
   return m;
 }
 

@@ -2,8 +2,8 @@
 
 /// \file
 /// Memory that outlives a call. Functions that need caches, activations and other large buffers borrow them from the
-/// model's workspace and give them back, so that the second step of a run finds what the first one allocated, and sampling,
-/// mask training and updates share one set.
+/// model's workspace and give them back, so that the second step of a run finds what the first one allocated, and
+/// sampling, mask training and updates share one set.
 
 #include <algorithm>
 #include <memory>
@@ -20,7 +20,8 @@ class borrowed {
  public:
   using shelf = std::vector<std::pair<std::type_index, std::shared_ptr<void>>>;
 
-  borrowed(std::shared_ptr<shelf> home, std::shared_ptr<Space> space) : home_(std::move(home)), space_(std::move(space)) {}
+  borrowed(std::shared_ptr<shelf> home, std::shared_ptr<Space> space)
+      : home_(std::move(home)), space_(std::move(space)) {}
   borrowed(borrowed&&) = default;
   borrowed& operator=(borrowed&&) = delete;
   ~borrowed() {
@@ -41,7 +42,8 @@ class workspace {
   /// \param make  `Space make()`, called where no such object is there
   template <class Space, class Make>
   borrowed<Space> borrow(Make&& make) {
-    auto const found = std::find_if(shelf_->rbegin(), shelf_->rend(), [](auto const& s) { return s.first == typeid(Space); });
+    auto const found =
+        std::find_if(shelf_->rbegin(), shelf_->rend(), [](auto const& s) { return s.first == typeid(Space); });
     if (found != shelf_->rend()) {
       auto space = std::static_pointer_cast<Space>(std::move(found->second));
       shelf_->erase(std::next(found).base());
