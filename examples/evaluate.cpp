@@ -17,7 +17,7 @@ using any_question = one_of_tasks<arithmetic, gsm8k, mmlu>;
 
 struct options {
   std::filesystem::path model = "examples/models/tiny", adapter, data, out, completions, compare;
-  std::string task = "arithmetic", prompt = "delimiter", dtype = "f32";
+  std::string task = "arithmetic", prompt = "delimiter", dtype = "f32", kv_cache = "f32";
   std::optional<int> few_shot;
   int questions = 200, samples = 4, max_new_tokens = 256, shots = 5, threads = 0;
   double temperature = 1;
@@ -133,6 +133,7 @@ void run(options const& o) {
   tokenizer const words = tokenizer::load(o.model);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
+  if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
   if (o.letters)
     run_letters(model, words, o);
   else
@@ -170,6 +171,9 @@ int main(int argc, char** argv) {
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
     app.add_option("--dtype", o.dtype, "of the weights")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
+    app.add_option("--kv-cache", o.kv_cache, "storage of keys and values; bf16 takes half the memory")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"f32", "bf16"}));
     app.add_option("--completions", o.completions, "file for a line of JSON per question");
     app.add_option("--out", o.out, "file for the figures as JSON");
     app.add_option("--compare", o.compare, "figures of an earlier run with the same questions: paired differences");

@@ -18,6 +18,7 @@ struct options {
   int batch = 16, held_out = 64, threads = 0;
   index_t row_budget = 2048;
   std::uint64_t seed = 0;
+  bool recompute = false;
 };
 
 /// The training list; the last `held_out` are kept for the evaluation loss.
@@ -57,7 +58,8 @@ void run(options const& o) {
                       sft_options{.steps = steps,
                                   .batch_size = o.batch,
                                   .row_budget = o.row_budget,
-                                  .optimizer = {.learning_rate = o.learning_rate}},
+                                  .optimizer = {.learning_rate = o.learning_rate},
+                                  .recompute = o.recompute},
                       schedules::linear{.warmup = steps / 20});
   auto const print_held_out = [&] {
     if (!test.empty())
@@ -93,6 +95,7 @@ int main(int argc, char** argv) {
     app.add_option("--row-budget", o.row_budget, "tokens of one forward and backward pass, which bound its memory")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
+    app.add_flag("--recompute", o.recompute, "keep only the layers' inputs and compute the rest again: less memory");
     app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);

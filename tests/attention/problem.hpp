@@ -75,20 +75,27 @@ struct tree_problem {
   std::array<index_t, 3> cache_shape() const { return {cached_rows + rows, extents.kv_heads, extents.head_dim}; }
   std::array<index_t, 3> out_shape() const { return {rows, extents.heads, extents.head_dim}; }
 
-  template <class T>
+  template <class T, class K = T>
   struct output {
-    std::vector<T> keys, values, out, lse;
+    std::vector<K> keys, values;
+    std::vector<T> out, lse;
   };
 
   /// The op under test: append, then attend.
   template <class T, class Params, class B = reference_backend>
   output<T> forward(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {},
                     B&& backend = {}) const {
-    output<T> o{converted<T>(cached_keys), converted<T>(cached_values), std::vector<T>(dout.size()),
-                std::vector<T>(std::size_t(rows * extents.heads))};
+    return forward_in<T>(x, params, parameters, backend);
+  }
+  /// The same over a cache that stores `K`.
+  template <class K, class T, class Params, class B = reference_backend>
+  output<T, K> forward_in(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {},
+                          B&& backend = {}) const {
+    output<T, K> o{stored<K, T>(cached_keys), stored<K, T>(cached_values), std::vector<T>(dout.size()),
+                   std::vector<T>(std::size_t(rows * extents.heads))};
     o.keys.resize(std::size_t(cached_rows + rows) * std::size_t(extents.kv_heads * extents.head_dim));
     o.values.resize(o.keys.size());
-    view<T, 3> const keys(o.keys.data(), cache_shape()), values(o.values.data(), cache_shape());
+    view<K, 3> const keys(o.keys.data(), cache_shape()), values(o.values.data(), cache_shape());
     view<T const, 3> const in(x.data(), qkv_shape());
     append_keys_and_values(backend, extents, in, std::span(cache_rows), keys, values);
     attention_forward(backend, extents, in, keys, values, plan(), params, parameters.data(),
@@ -104,19 +111,44 @@ struct tree_problem {
   template <class T, class Params, class B = reference_backend>
   gradients<T> backward(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {},
                         B&& backend = {}) const {
-    output<T> const o = forward(x, params, parameters, backend);
+    return backward_in<T>(x, params, parameters, backend);
+  }
+  template <class K, class T, class Params, class B = reference_backend>
+  gradients<T> backward_in(std::vector<T> const& x, Params params, std::vector<T> const& parameters = {},
+                           B&& backend = {}) const {
+    output<T, K> const o = forward_in<K>(x, params, parameters, backend);
     index_t const count = index_t(parameters.size());
     gradients<T> g{std::vector<T>(x.size(), T(3)), std::vector<T>(parameters.size())};
     std::vector<T> by_head(std::size_t(extents.kv_heads * count));
     std::vector<T> const upstream = converted<T>(dout);
     attention_backward(backend, extents, view<T const, 3>(x.data(), qkv_shape()),
-                       view<T const, 3>(o.keys.data(), cache_shape()), view<T const, 3>(o.values.data(), cache_shape()),
+                       view<K const, 3>(o.keys.data(), cache_shape()), view<K const, 3>(o.values.data(), cache_shape()),
                        plan(), params, parameters.data(), view<T const, 3>(o.out.data(), out_shape()),
                        as(o.lse, {rows, extents.heads}), view<T const, 3>(upstream.data(), out_shape()),
                        view<T, 3>(g.dqkv.data(), qkv_shape()), as(by_head, {extents.kv_heads, count}));
     for (index_t h = 0; h < extents.kv_heads; ++h)
       for (index_t i = 0; i < count; ++i) g.dparameters[std::size_t(i)] += by_head[std::size_t(h * count + i)];
     return g;
+  }
+
+  template <class K, class T>
+  static std::vector<K> stored(std::vector<double> const& x) {
+    std::vector<K> out;
+    for (double const v : x) out.push_back(K(T(v)));
+    return out;
+  }
+
+  /// `x` with its keys and values, and the cached ones, rounded to bfloat16.
+  std::vector<float> round_keys_and_values(std::vector<float> x) {
+    for (index_t r = 0; r < rows; ++r)
+      for (index_t i = extents.heads * extents.head_dim; i < (extents.heads + 2 * extents.kv_heads) * extents.head_dim;
+           ++i) {
+        float& v = x[std::size_t(r * (extents.heads + 2 * extents.kv_heads) * extents.head_dim + i)];
+        v = bf16(v);
+      }
+    for (auto* const cached : {&cached_keys, &cached_values})
+      for (double& v : *cached) v = bf16(float(v));
+    return x;
   }
 
   /// (node, row of the batch or of the cache) that holds a position as node n sees it.

@@ -110,7 +110,9 @@ TEST_CASE("cpu attention: an edit of every score, and one that looks at the row'
   }
 }
 
-TEST_CASE("cpu attention: parameters that all sequences share collect from all of them, the same bits for any number of threads") {
+TEST_CASE(
+    "cpu attention: parameters that all sequences share collect from all of them, the same bits for any number of "
+    "threads") {
   auto const parameters = random_values(5, 23, 0.5);
   for (auto const& tree : trees()) {
     CAPTURE(tree.size(), tree.front().rows);
@@ -134,6 +136,26 @@ TEST_CASE("cpu attention: learned masks of both shapes and rows, forward and bac
       for (double& x : parameters) x = double(float(x - 0.5));
       parameters[1] = 0;
       check_against_reference(tree_problem(two_rollouts(), 6, 2, 32), policy.params(), parameters);
+    }
+  }
+}
+
+TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds the rounded keys and values") {
+  for (auto const& tree : trees()) {
+    for (heads const h : {heads{3, 1, 64}, heads{4, 2, 33}, heads{10, 2, 32}, heads{8, 1, 8}}) {
+      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim);
+      cpu_backend backend({.threads = 2});
+      tree_problem p(tree, h.query, h.kv, h.dim);
+      auto const qkv = converted<float>(p.qkv);
+      auto const got = p.forward_in<bf16>(qkv, wavy{}, {}, backend);
+      auto const gradients = p.backward_in<bf16>(qkv, wavy{}, {}, backend);
+      auto const rounded = p.round_keys_and_values(qkv);
+      auto const expected = p.forward(rounded, wavy{}, {}, backend);
+      CHECK(converted<float>(got.keys) == expected.keys);
+      CHECK(converted<float>(got.values) == expected.values);
+      CHECK(same_bits(got.out, expected.out));
+      CHECK(same_bits(got.lse, expected.lse));
+      CHECK(same_bits(gradients.dqkv, p.backward(rounded, wavy{}, {}, backend).dqkv));
     }
   }
 }

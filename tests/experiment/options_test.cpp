@@ -79,7 +79,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
            {"dynamic-sampling", "3"}, {"sampler", "greedy"}, {"top-k", "7"}, {"top-p", "0.9"}, {"min-p", "0.05"}, {"length-penalty", "100"},
            {"overlong-cache", "20"},
            {"validate-every", "7"}, {"lora-rank", "4"}, {"lora-alpha", "8"}, {"lora-targets", "q_proj,v_proj"}, {"adapter", "peft"}, {"merge", "true"},
-           {"activation-mib", "100"}, {"eval-questions", "12"}, {"eval-samples", "3"}, {"checkpoint-every", "4"}, {"out", "o"}})
+           {"kv-cache", "bf16"}, {"recompute", "true"}, {"activation-mib", "100"}, {"eval-questions", "12"}, {"eval-samples", "3"}, {"checkpoint-every", "4"}, {"out", "o"}})
     set_option(o, name, text);
   CHECK(o.mask.scale == 0);
   CHECK(o.seed == 18446744073709551615u);

@@ -98,10 +98,37 @@ TEST_CASE_METHOD(cache_test, "kv_cache: it belongs to one version of one model u
   CHECK_THROWS_AS(cache.length(0), shape_error);
 }
 
+TEST_CASE("kv_cache: 16-bit storage is refused where it does not belong") {
+  reference_backend backend;
+  CHECK_THROWS_AS((kv_cache<reference_backend, double>(backend, shape(), 10, kv_storage::bf16)), usage_error);
+  kv_cache<reference_backend, float> half(backend, shape(), 10, kv_storage::bf16);
+  int const model = 0;
+  CHECK_THROWS_WITH(half.bind(&model, 1), ATMANRL_CONTAINS("the cache stores bf16, but the model's keys and values are full scalars"));
+  CHECK_NOTHROW(half.bind(&model, 1, false, kv_storage::bf16));
+}
+
+TEST_CASE("kv_cache: reset makes room for more or fewer rows and allocates for more alone") {
+  reference_backend backend;
+  kv_cache<reference_backend, float> cache(backend, shape(), 10);
+  cache.add_sequence(10);
+  cache.reset(4);
+  CHECK(cache.capacity() == 4);
+  CHECK(cache.add_sequence(4) == 0);
+  CHECK(backend.allocated_bytes() == kv_cache<reference_backend, float>::bytes(shape(), 10));
+  CHECK_THROWS_AS(cache.add_sequence(1), usage_error);
+  cache.reset(12);
+  CHECK_NOTHROW(cache.add_sequence(12));
+  CHECK(backend.allocated_bytes() == kv_cache<reference_backend, float>::bytes(shape(), 12));
+}
+
 TEST_CASE("kv_cache: bytes() is what the constructor takes") {
   reference_backend backend;
   kv_cache<reference_backend, float> const cache(backend, shape(), 10);
   CHECK(backend.allocated_bytes() == kv_cache<reference_backend, float>::bytes(shape(), 10));
+  reference_backend other;
+  kv_cache<reference_backend, float> const half(other, shape(), 10, kv_storage::bf16);
+  CHECK(other.allocated_bytes() == kv_cache<reference_backend, float>::bytes(shape(), 10, kv_storage::bf16));
+  CHECK(2 * other.allocated_bytes() == backend.allocated_bytes());
   CHECK(backend.allocated_bytes() == 2 * 2 * 10 * 2 * 3 * sizeof(float));
   CHECK_THROWS_AS((kv_cache<reference_backend, float>(backend, shape(), 0)), shape_error);
 }

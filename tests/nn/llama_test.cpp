@@ -346,3 +346,23 @@ TEST_CASE("llama: one function walks the layers") {
   }
   CHECK(users == std::vector<std::string>{"nn/llama.hpp"});
 }
+
+TEST_CASE("llama: the head works on the scored rows alone, whatever the size of the batch") {
+  auto const bytes = [](std::size_t rows, std::size_t scored) {
+    reference_backend backend;
+    auto model = random_model<reference_backend, float>(backend, small_config());
+    auto const tokens = random_tokens(rows, 11, 4);
+    kv_cache<reference_backend, float> cache = model.new_cache(index_t(rows));
+    forward_pass<reference_backend, float> pass(backend);
+    ragged_batch batch;
+    batch.add(cache.add_sequence(index_t(rows)), tokens);
+    model.forward(cache, batch, pass);
+    std::size_t const before = backend.allocated_bytes();
+    std::vector<scored_token> some;
+    for (std::size_t i = 0; i < scored; ++i) some.push_back({int(i), 1});
+    model.log_probs(pass, some);
+    return backend.allocated_bytes() - before;
+  };
+  CHECK(bytes(60, 3) == bytes(6, 3));
+  CHECK(bytes(60, 30) > 5 * bytes(60, 3));
+}

@@ -192,6 +192,25 @@ TEST_CASE("attention: gradients of parameters are added to, and may be left out"
   CHECK(dqkv == once.dqkv);
 }
 
+TEST_CASE(
+    "attention: a cache in bfloat16 is one of rounded keys and values, and gradients pass straight through the "
+    "rounding") {
+  tree_problem p(ragged_trees(), 4, 2, 3);
+  auto const qkv = converted<float>(p.qkv);
+  auto const values = converted<float>(random_values(4, 9, 0.5));
+  auto const got = p.forward_in<bf16>(qkv, learned_temperature{}, values);
+  auto const gradients = p.backward_in<bf16>(qkv, learned_temperature{}, values);
+  CHECK(got.out != p.forward(qkv, learned_temperature{}, values).out);
+  auto const rounded = p.round_keys_and_values(qkv);
+  auto const expected = p.forward(rounded, learned_temperature{}, values);
+  CHECK(converted<float>(got.keys) == expected.keys);
+  CHECK(got.out == expected.out);
+  CHECK(got.lse == expected.lse);
+  auto const expected_gradients = p.backward(rounded, learned_temperature{}, values);
+  CHECK(gradients.dqkv == expected_gradients.dqkv);
+  CHECK(gradients.dparameters == expected_gradients.dparameters);
+}
+
 TEST_CASE("attention: extents that disagree are named") {
   reference_backend backend;
   std::vector<float> x(200), y(200);

@@ -58,11 +58,14 @@ std::vector<typename Model::scalar> gradient_of(trainable_policy<Model>& policy,
 TEMPLATE_TEST_CASE("policy gradient: right after sampling every ratio is exactly 1 and nothing is clipped", "", float, bf16) {
   cpu_backend backend({.threads = 2});
   auto model = random_model<cpu_backend, TestType>(backend, pg_config(), 4, 0.7);
+  auto const storage = GENERATE(kv_storage::full, kv_storage::bf16);
+  model.set_kv_storage(storage);
   sampled s(model, 0.9);
   s.rollouts.erase(s.rollouts.begin() + 5);  // the one that was not sampled
   trainable_policy policy(model, adamw_options{});
   for (int const micro_batch : {0, 1, 3}) {
-    auto const r = add_policy_gradient(policy, std::span<training_rollout const>(s.rollouts), losses::grpo{}, {.temperature = 0.9, .micro_batch = micro_batch});
+    auto const r = add_policy_gradient(policy, std::span<training_rollout const>(s.rollouts), losses::grpo{},
+                                       {.temperature = 0.9, .micro_batch = micro_batch, .recompute = micro_batch == 3});
     CHECK(r.ratio_min == 1.0);
     CHECK(r.ratio_max == 1.0);
     CHECK(r.ratio_mean == 1.0);

@@ -121,14 +121,25 @@ class learned_mask {
     }
   };
 
+  /// No masks; `assign` gives it some.
+  learned_mask() = default;
   learned_mask(B& backend, mask_shape shape, std::span<mask_extent const> extents, float scale = 10, float clamp = 0)
       : learned_mask(backend, shape, extents, mask_edit{.scale = scale, .clamp = clamp}) {}
 
+  learned_mask(B& backend, mask_shape shape, std::span<mask_extent const> extents, mask_edit const& edit) {
+    assign(backend, shape, extents, edit);
+  }
+
+  /// Other masks in the memory of these.
   /// \throws shape_error when extents do not fit the parameters or the number of separate H, usage_error for layers that
   ///         the model does not have
-  learned_mask(B& backend, mask_shape shape, std::span<mask_extent const> extents, mask_edit const& edit)
-      : shape_(shape), edit_(edit), extents_(backend, {index_t(extents.size())}) {
+  void assign(B& backend, mask_shape shape, std::span<mask_extent const> extents, mask_edit const& edit) {
+    shape_ = shape;
+    edit_ = edit;
+    parameters_ = 0;
+    extents_.resize(backend, {index_t(extents.size())});
     extents_.assign(extents);
+    first_copy_.resize(backend, {0});
     for (mask_extent const& e : extents) parameters_ += e.count;
     for (mask_extent const& e : extents) {
       expects<shape_error>(e.copies == edit.copies(), "a mask with {} separate H where the layers and heads need {}", e.copies,
@@ -150,19 +161,19 @@ class learned_mask {
     };
     for (int const layer : edit.layers) give(layer);
     for (int layer = 0; edit.layers.empty() && layer < int(edit.model_layers); ++layer) give(layer);
-    first_copy_ = tensor<B, int, 1>(backend, {index_t(first.size())});
+    first_copy_.resize({index_t(first.size())});
     first_copy_.assign(first);
   }
 
   params_type params() const {
     return {.extents = extents_.data(), .sequences = int(extents_.extent(0)), .shape = shape_, .scale = edit_.scale,
-            .clamp = edit_.clamp, .lower_clamp = edit_.lower_clamp, .first_copy = first_copy_.data(), .layers = int(first_copy_.extent(0)),
+            .clamp = edit_.clamp, .lower_clamp = edit_.lower_clamp, .first_copy = first_copy_.size() ? first_copy_.data() : nullptr, .layers = int(first_copy_.extent(0)),
             .heads_apart = edit_.sharing == mask_sharing::per_head};
   }
   index_t parameter_count() const { return parameters_; }
 
  private:
-  mask_shape shape_;
+  mask_shape shape_ = mask_shape::pair;
   mask_edit edit_;
   index_t parameters_ = 0;
   tensor<B, mask_extent, 1> extents_;

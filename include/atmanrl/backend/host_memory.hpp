@@ -30,6 +30,7 @@ class host_memory {
     std::size_t const now = allocated_ += bytes;
     for (std::size_t peak = peak_; peak < now && !peak_.compare_exchange_weak(peak, now);) {
     }
+    ++allocations_;
     return p;
   }
   void deallocate(void* p, std::size_t bytes) noexcept {
@@ -48,9 +49,12 @@ class host_memory {
 
   std::size_t allocated_bytes() const { return allocated_; }
   std::size_t peak_bytes() const { return peak_; }
+  /// Calls of `allocate` so far: steps after the first should add none.
+  std::size_t allocations() const { return allocations_; }
 
  private:
   std::atomic<std::size_t> allocated_{0}, peak_{0};
+  std::atomic<std::size_t> allocations_{0};
 };
 
 }  // namespace atmanrl

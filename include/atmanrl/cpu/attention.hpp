@@ -21,9 +21,10 @@ namespace atmanrl {
 
 template <>
 struct kernels::attention<cpu_backend> {
+  /// Keys and values come as views of float or of bf16.
   template <class T, class Params>
-  static void forward(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, view<T const, 3> keys,
-                      view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
+  static void forward(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, cpu::cached_rows keys,
+                      cpu::cached_rows values, attention_plan<> const& plan, Params params, T const* parameters,
                       view<T, 3> out, view<T, 2> lse) {
     atmanrl::detail::computes_in_float<T>();
     cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
@@ -78,8 +79,8 @@ struct kernels::attention<cpu_backend> {
   }
 
   template <class T, class Params>
-  static void backward(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, view<T const, 3> keys,
-                       view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
+  static void backward(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, cpu::cached_rows keys,
+                       cpu::cached_rows values, attention_plan<> const& plan, Params params, T const* parameters,
                        view<T const, 3> out, view<T const, 2> lse, view<T const, 3> dout, view<T, 3> dqkv,
                        view<T, 2> dparameters) {
     atmanrl::detail::computes_in_float<T>();
@@ -91,15 +92,15 @@ struct kernels::attention<cpu_backend> {
     by_keys(threads, e, qkv, keys, values, plan, params, parameters, lse, dout, dqkv, corrections);
   }
 
-  template <class T>
+  template <class T, class K>
   static void append(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv,
-                     view<int const, 1> cache_rows, view<T, 3> keys, view<T, 3> values) {
+                     view<int const, 1> cache_rows, view<K, 3> keys, view<K, 3> values) {
     atmanrl::detail::computes_in_float<T>();
     index_t const width = e.kv_heads * e.head_dim;
     threads.split(qkv.extent(0), atmanrl::detail::row_grain(2 * width), [&](index_t first, index_t last) {
       for (index_t r = first; r < last; ++r) {
-        std::copy_n(&qkv(r, e.heads, 0), width, keys.row(cache_rows(r)));
-        std::copy_n(&qkv(r, e.heads + e.kv_heads, 0), width, values.row(cache_rows(r)));
+        cpu::store_row(&qkv(r, e.heads, 0), width, keys.row(cache_rows(r)));
+        cpu::store_row(&qkv(r, e.heads + e.kv_heads, 0), width, values.row(cache_rows(r)));
       }
     });
   }
@@ -110,7 +111,7 @@ struct kernels::attention<cpu_backend> {
   // dQ of the block's rows, and the gradient of the edit's parameters.
   template <class Params>
   static void by_queries(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
-                         view<float const, 3> keys, view<float const, 3> values, attention_plan<> const& plan,
+                         cpu::cached_rows const& keys, cpu::cached_rows const& values, attention_plan<> const& plan,
                          Params const& params, float const* parameters, view<float const, 3> out,
                          view<float const, 2> lse, view<float const, 3> dout, view<float, 3> dqkv,
                          view<float, 2> dparameters, float* corrections) {
@@ -195,19 +196,17 @@ struct kernels::attention<cpu_backend> {
   // dK and dV of new rows: each block of keys goes through all queries that see it, sequence by sequence, row by row.
   template <class Params>
   static void by_keys(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
-                      view<float const, 3> keys, view<float const, 3> values, attention_plan<> const& plan,
+                      cpu::cached_rows const& keys, cpu::cached_rows const& values, attention_plan<> const& plan,
                       Params const& params, float const* parameters, view<float const, 2> lse,
                       view<float const, 3> dout, view<float, 3> dqkv, float const* corrections) {
     std::vector<cpu::key_block> const blocks = cpu::key_blocks(plan, int(width));
     int const rows_at_once = std::max(1, int(2 * cpu::tile_rows / e.group()));
     cpu::attention_sizes const n(e, plan, rows_at_once);
-    index_t const floats = 2 * n.dim * width + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + width;
+    index_t const floats = 2 * n.panels() + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + width;
     auto const run = [&](index_t task, float* scratch) {
       cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
       index_t const kv = task % e.kv_heads;
-      float* const key_panel = scratch;
-      float* const value_panel = key_panel + n.dim * width;
-      float* const dk = value_panel + n.dim * width;
+      float* const dk = scratch + 2 * n.panels();
       float* const dv = dk + width * n.padded;
       float* const q = dv + width * n.padded;
       float* const d_out = q + n.queries * n.padded;
@@ -215,8 +214,8 @@ struct kernels::attention<cpu_backend> {
       float* const dp = scores + n.queries * width;
       float* const slopes = dp + n.queries * width;
 
-      cpu::transpose_to_panel(&keys(block.cache_row, kv, 0), keys.row_size(), block.count, n.dim, key_panel);
-      cpu::transpose_to_panel(&values(block.cache_row, kv, 0), values.row_size(), block.count, n.dim, value_panel);
+      auto const key_panel = cpu::transposed(keys, block.cache_row, kv, block.count, n, scratch);
+      auto const value_panel = cpu::transposed(values, block.cache_row, kv, block.count, n, scratch + n.panels());
       std::fill_n(dk, 2 * width * n.padded, 0.0f);
       for_each_viewer(plan, block, [&](attention_sequence const& s, int first_key, int last_key) {
         int const begin = std::max(0, block.position + first_key - s.first_position);
@@ -229,10 +228,8 @@ struct kernels::attention<cpu_backend> {
               cpu::padded_copy(&dout(s.batch_row + w, h, 0), 1, d_out + queries * n.padded, n);
             }
           }
-          cpu::multiply(queries, q, n.padded, cpu::float_panel{key_panel, width}, n.dim, scores, width, width,
-                        cpu::into::overwrite);
-          cpu::multiply(queries, d_out, n.padded, cpu::float_panel{value_panel, width}, n.dim, dp, width, width,
-                        cpu::into::overwrite);
+          cpu::multiply(queries, q, n.padded, key_panel, n.dim, scores, width, width, cpu::into::overwrite);
+          cpu::multiply(queries, d_out, n.padded, value_panel, n.dim, dp, width, width, cpu::into::overwrite);
           index_t i = 0;
           for (int w = r; w < end; ++w) {
             int const position = s.first_position + w, last = std::min(last_key, position - block.position + 1);

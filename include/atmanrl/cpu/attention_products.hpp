@@ -5,6 +5,7 @@
 /// over these keys, in whatever segments they lie.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
+#include <atmanrl/cpu/cached_rows.hpp>
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
@@ -23,7 +24,8 @@ struct attention_sizes {
         keys((plan.longest + panel_width - 1) / panel_width * panel_width +
              panel_width),  // the last block of scores may reach beyond
         scale(float(e.scale())) {}
-  index_t panels() const { return std::max(dim, panel_width) * std::max(padded, panel_width); }
+  /// Floats of one panel of keys or values, and of the rows that are widened for it.
+  index_t panels() const { return panel_width * (dim + padded); }
 };
 
 /// So many that transposing the keys costs little beside their products, and that the scores stay in the cache.
@@ -42,6 +44,14 @@ inline void scaled_copy(float const* from, float factor, float* to, index_t coun
 inline void padded_copy(float const* from, float factor, float* to, attention_sizes const& n) {
   scaled_copy(from, factor, to, n.dim);
   std::fill(to + n.dim, to + n.padded, 0.0f);
+}
+
+/// `count` up to 32 rows of the cache, transposed. The scratch has room for `panels()` floats.
+inline float_panel transposed(cached_rows const& cached, index_t row, index_t kv, index_t count,
+                              attention_sizes const& n, float* scratch) {
+  auto const rows = cached.as_floats(row, kv, count, n.padded, scratch + n.dim * panel_width);
+  transpose_to_panel(rows.data, rows.stride, count, n.dim, scratch);
+  return {scratch, panel_width};
 }
 
 /// f(site without its key, batch row, head) for every query of the block, in the order of its scratch rows.
@@ -81,38 +91,35 @@ void for_each_segment(attention_extents const& e, attention_plan<> const& plan, 
 
 /// scores[query][position] = rows . cached, for all keys that the block sees.
 inline void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
-                               row_block const& block, view<float const, 3> cached, index_t kv, float const* rows,
-                               float* scores, attention_sizes const& n, float* panel) {
-  for_each_segment(e, plan, blocks, block,
-                   [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-                     for (index_t k = 0; k < seen; k += panel_width) {
-                       transpose_to_panel(&cached(g.cache_row + k, kv, 0), cached.row_size(),
-                                          std::min(panel_width, seen - k), n.dim, panel);
-                       multiply(queries, rows + first * n.dim, n.dim, float_panel{panel, panel_width}, n.dim,
-                                scores + first * n.keys + g.first_position + k, n.keys, panel_width, into::overwrite);
-                     }
-                   });
+                               row_block const& block, cached_rows const& cached, index_t kv, float const* rows,
+                               float* scores, attention_sizes const& n, float* scratch) {
+  for_each_segment(
+      e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
+        for (index_t k = 0; k < seen; k += panel_width) {
+          auto const panel = transposed(cached, g.cache_row + k, kv, std::min(panel_width, seen - k), n, scratch);
+          multiply(queries, rows + first * n.dim, n.dim, panel, n.dim, scores + first * n.keys + g.first_position + k,
+                   n.keys, panel_width, into::overwrite);
+        }
+      });
 }
 
 /// sums[query][component] continued by  sum over keys of scores[query][position] cached.
 inline void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
-                               row_block const& block, view<float const, 3> cached, index_t kv, float const* scores,
-                               float* sums, attention_sizes const& n, float* panel) {
-  for_each_segment(
-      e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-        auto const add_keys = [&](index_t k, index_t count, float const* b, index_t ldb) {
-          for (index_t c = 0; c < n.dim; c += panel_width)
-            multiply(queries, scores + first * n.keys + g.first_position + k, n.keys, float_panel{b + c, ldb}, count,
-                     sums + first * n.padded + c, n.padded, panel_width, into::resume);
-        };
-        if (n.dim == n.padded) return add_keys(0, seen, &cached(g.cache_row, kv, 0), cached.row_size());
-        for (index_t k = 0; k < seen; k += panel_width) {
-          index_t const count = std::min(panel_width, seen - k);
-          for (index_t i = 0; i < count; ++i)
-            padded_copy(&cached(g.cache_row + k + i, kv, 0), 1, panel + i * n.padded, n);
-          add_keys(k, count, panel, n.padded);
-        }
-      });
+                               row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
+                               float* sums, attention_sizes const& n, float* scratch) {
+  for_each_segment(e, plan, blocks, block,
+                   [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
+                     // Where they lie as floats in whole panels, all keys are one piece.
+                     index_t const piece = cached.in_place(n.padded) ? seen : panel_width;
+                     for (index_t k = 0; k < seen; k += piece) {
+                       index_t const count = std::min(piece, seen - k);
+                       auto const rows = cached.as_panels(g.cache_row + k, kv, count, n.padded, scratch);
+                       for (index_t c = 0; c < n.dim; c += panel_width)
+                         multiply(queries, scores + first * n.keys + g.first_position + k, n.keys,
+                                  float_panel{rows.data + c, rows.stride}, count, sums + first * n.padded + c, n.padded,
+                                  panel_width, into::resume);
+                     }
+                   });
 }
 
 /// The keys of [first, last) whose scores the edit may change.

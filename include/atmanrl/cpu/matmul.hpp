@@ -98,6 +98,15 @@ struct kernels::matmul<cpu_backend> {
     });
   }
 
+  /// Bytes of scratch that the products of `rows` rows with weights of up to `outputs` and `inputs` take at most.
+  static std::size_t scratch_bytes(index_t rows, index_t outputs, index_t inputs, int threads) {
+    index_t const most = std::clamp(packed_floats / (inputs * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
+    index_t const shared = cpu::packed_size(std::min(rows, input_row_block), outputs) + (outputs / output_block + 1) * simd::lanes;
+    index_t const own = std::max({cpu::packed_size(std::min(rows, most), inputs), output_block * cpu::panel_width,
+                                  weight_row_block * (output_group + cpu::panel_width)});
+    return sizeof(float) * std::size_t(shared + threads * own);
+  }
+
  private:
   static constexpr index_t packed_floats = index_t{1}
                                            << 17;  // of x that are packed at a time: half of a large second-level cache

@@ -8,6 +8,7 @@
 /// and not in another.
 
 #include <atmanrl/core/config.hpp>
+#include <atmanrl/core/scalar.hpp>
 
 #include <bit>
 #include <cstdint>
@@ -31,6 +32,7 @@ inline constexpr int lanes = 4;
 
 using floats = float __attribute__((vector_size(4 * lanes)));
 using words = std::uint32_t __attribute__((vector_size(4 * lanes)));
+using halves = std::uint16_t __attribute__((vector_size(2 * lanes)));
 using ints = std::int32_t __attribute__((vector_size(4 * lanes)));
 
 inline floats broadcast(float x) { return x - floats{}; }  // x - 0 is x, with its sign and its NaNs
@@ -219,6 +221,20 @@ inline words to_bf16(floats x) {
   words const u = std::bit_cast<words>(x);
   words const rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   return (u & 0x7fffffffu) > 0x7f800000u ? ((u >> 16) | 0x40u) : rounded;
+}
+
+/// The first `n` numbers, n in [0, lanes], widened, then zeros; memory behind them is not read.
+inline floats load_first(bf16 const* p, std::ptrdiff_t n) {
+  halves h{};
+  if (n >= lanes) std::memcpy(&h, p, sizeof h);
+  else std::memcpy(&h, p, std::size_t(n) * sizeof(bf16));
+  return std::bit_cast<floats>(__builtin_convertvector(h, words) << 16);
+}
+/// Rounds and writes the first `n` lanes, n in [0, lanes].
+inline void store_first(bf16* p, floats v, std::ptrdiff_t n) {
+  halves const h = __builtin_convertvector(to_bf16(v), halves);
+  if (n >= lanes) std::memcpy(static_cast<void*>(p), &h, sizeof h);
+  else std::memcpy(static_cast<void*>(p), &h, std::size_t(n) * sizeof(bf16));
 }
 
 /// Words of two bfloat16 numbers: `even`, rounded, in the lower halves, `odd` in the upper ones.

@@ -90,9 +90,11 @@ class experiment {
     expects<usage_error>(options_.mask.layers.empty() || options_.mask.layers.back() < config.layers,
                          "--mask-layers names layer {}, but {} has {} layers, counted from 0", options_.mask.layers.empty() ? 0 : options_.mask.layers.back(),
                          options_.model.string(), config.layers);
-    run_shape const shape = check_prompts(task, words, config);
+    run_shape const shape = shape_of(task, words, config, options_);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
-    describe(config, estimate);
+    run_shape longest = shape;
+    longest.mean_completion = 0;
+    describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak());
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);
@@ -100,11 +102,14 @@ class experiment {
     std::optional<Model> reference;
     if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty()) reference.emplace(Model::load(*backend, *file));
     file.reset();
+    model.set_kv_storage(options_.kv_cache);
+    if (reference) reference->set_kv_storage(options_.kv_cache);
     if (!options_.adapter.empty()) model.load_adapters(options_.adapter);
     else if (options_.lora_rank > 0) model.attach(options_.lora(), options_.seed);
     row_budgets const budgets = budgets_of(config, options_);
     experiment_options adjusted = options_;
     adjusted.mask.row_budget = budgets.masks;
+    adjusted.mask.recompute = options_.recompute;
     grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
                  detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_), detail::make_traits_sampler<Traits>(options_),
                  schedules::by_name(options_.lr_schedule, std::uint64_t(options_.lr_warmup)));
@@ -162,6 +167,7 @@ class experiment {
             .inner_passes = options_.inner_passes,
             .micro_batch = 0,
             .row_budget = budgets.update,
+            .recompute = options_.recompute,
             .optimizer = {.learning_rate = options_.learning_rate},
             .total_steps = std::uint64_t(options_.steps),
             .max_gradient_norm = options_.max_gradient_norm,
@@ -172,27 +178,7 @@ class experiment {
             .seed = options_.seed};
   }
 
-  /// Encodes the prompts of the evaluation and of the first steps, so that one that is too long is known before anything
-  /// is written.
-  run_shape check_prompts(task_type const& task, tokenizer const& words, model_config const& config) const {
-    run_shape shape;
-    auto const look_at = [&](task_item const& item) {
-      auto const prompt = task.prompt(item, words);
-      expects<usage_error>(!prompt.empty() && index_t(prompt.size()) < config.max_positions,
-                           "the prompt of {} has {} tokens, which leaves no room: the model's limit is {}", item.id, prompt.size(), config.max_positions);
-      shape.longest_prompt = std::max(shape.longest_prompt, index_t(prompt.size()));
-      index_t const label = index_t(words.encode(delimiter_text(task) + task.answer_text(item)).size());
-      shape.label_tokens = std::max(shape.label_tokens, label);
-    };
-    shape.label_tokens = 0;
-    static constexpr index_t looked_at = 1000;
-    for (index_t i = 0; i < std::min<index_t>(options_.eval_questions, task.evaluation_size()); ++i) look_at(task.evaluation_item(i));
-    for (index_t i = 0; i < std::min(looked_at, index_t(options_.steps) * options_.prompts_per_step); ++i)
-      look_at(task.training_item(options_.seed, std::uint64_t(i)));
-    return shape;
-  }
-
-  void describe(model_config const& c, memory_estimate const& m) const {
+  void describe(model_config const& c, memory_estimate const& m, std::size_t at_most) const {
     parameter_layout const layout(c);
     fmt::print("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n", options_.model.string(), c.layers,
                c.hidden, double(layout.size()) / 1e6, options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps,
@@ -200,8 +186,12 @@ class experiment {
     if (options_.lora_rank > 0)
       fmt::print("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank, lora_targets_text(options_.lora_targets),
                  double(parameter_layout(c, options_.lora()).size()) / 1e6);
-    fmt::print("memory, at most: {} = weights {} + optimizer {} + the largest of sampling {}, masks {}, update {}\n", format_bytes(m.peak()),
-               format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.sampling), format_bytes(m.saliency), format_bytes(m.update));
+    fmt::print("memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch {}\n",
+               format_bytes(m.peak()), format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache), format_bytes(m.activations),
+               format_bytes(m.head), format_bytes(m.masks), format_bytes(m.scratch));
+    if (at_most > m.peak())
+      fmt::print("        with completions as long as the reference solutions; {} if all run to {} tokens\n", format_bytes(at_most),
+                 options_.max_new_tokens);
     if (c.stop_ids.empty()) fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
     std::fflush(stdout);
   }
@@ -245,6 +235,7 @@ class experiment {
     };
     experiment_options within_memory = options_;
     within_memory.mask.row_budget = budgets_of(trainer.model().config(), options_).masks;
+    within_memory.mask.recompute = options_.recompute;
     auto observer = detail::make_observer<Traits>(within_memory);
     std::uint64_t saved = trainer.steps();
     auto const save = [&] {

@@ -30,15 +30,13 @@ inline std::size_t common_prefix(std::span<int const> a, std::span<int const> b)
 template <class Model>
 void score_batch(Model& model, std::span<std::vector<int> const> prompts, std::size_t shared,
                  std::span<std::vector<int> const> options, std::vector<std::vector<double>>& out) {
-  using B = typename Model::backend_type;
-  using T = typename Model::scalar;
   index_t rows = index_t(shared);
   for (auto const& p : prompts) {
     rows += index_t(p.size() - shared);
     for (auto const& o : options) rows += index_t(o.size()) - 1;
   }
-  kv_cache<B, T> cache(model.backend(), model.config(), rows);
-  forward_pass<B, T> pass(model.backend());
+  auto const space = model.borrow_pass(rows);
+  auto& [cache, pass] = *space;
   ragged_batch batch;
   std::vector<scored_token> scored;
   int root = -1;

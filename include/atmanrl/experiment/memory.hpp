@@ -1,15 +1,17 @@
 #pragma once
 
 /// \file
-/// How much memory a run will take, before it takes it: weights, master weights with gradient and moments, and the
-/// largest of sampling, mask training and update. An upper bound in so far as every completion is as long as allowed.
+/// How much memory a run will take, before it takes it. Sampling, mask training, updates, evaluation and validation share one
+/// cache and one set of activations (nn/workspace.hpp), so a buffer is as large as the largest of them makes it.
 
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/matmul.hpp>
+#include <atmanrl/rl/observers/causality.hpp>
 
 #include <sys/resource.h>
 
@@ -17,42 +19,52 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace atmanrl {
 
 /// Bytes.
 struct memory_estimate {
-  std::size_t weights = 0;    ///< as the backend keeps them, adapters included
-  std::size_t optimizer = 0;  ///< master weights, gradient, two moments of what is trained
-  std::size_t sampling = 0;   ///< keys and values, prefill, logits
-  std::size_t saliency = 0;   ///< keys and values, activations of one packed batch, masks
-  std::size_t update = 0;     ///< keys and values, activations of one micro-batch
+  std::size_t weights = 0;      ///< as the backend keeps them, adapters and a reference model included
+  std::size_t optimizer = 0;    ///< master weights, gradient, two moments of what is trained
+  std::size_t cache = 0;        ///< keys and values
+  std::size_t activations = 0;  ///< of one forward and backward pass
+  std::size_t head = 0;         ///< scored rows and logits
+  std::size_t masks = 0;        ///< H, its gradient and moments
+  std::size_t scratch = 0;      ///< of the backend's kernels
 
-  std::size_t peak() const { return weights + optimizer + std::max({sampling, saliency, update}); }
+  std::size_t peak() const { return weights + optimizer + cache + activations + head + masks + scratch; }
 };
 
-/// What an estimate needs to know of the data.
+/// What an estimate needs to know of the data, in tokens.
 struct run_shape {
-  index_t longest_prompt = 0;  ///< tokens
-  index_t label_tokens = 8;    ///< delimiter and true answer, about
+  index_t longest_prompt = 0;
+  index_t mean_prompt = 0;      ///< 0: all are as long as the longest
+  index_t mean_completion = 0;  ///< that of the reference solutions; 0: all run to max_new_tokens
+  index_t label_tokens = 8;     ///< longest delimiter and true answer
 };
 
 namespace detail {
 
-/// Floats that one row of a pass takes.
-struct row_floats {
-  index_t forward, kept, head, cache;
-};
-
-inline row_floats floats_per_row(model_config const& c) {
-  index_t const q = c.heads * c.head_dim, qkv = (c.heads + 2 * c.kv_heads) * c.head_dim;
-  index_t const layer = qkv + q + c.heads + 2 + 2 * c.ffn;  // layer_activations but for the two residual streams
-  return {.forward = c.hidden + layer + c.hidden + c.ffn,   // residual stream, one layer, workspace
-          .kept = 2 * c.hidden + c.layers * (layer + 2 * c.hidden) + 2 * c.hidden + 2 * c.ffn + q + qkv,
-          .head = 4 * c.hidden + 10,
-          .cache = 2 * c.layers * c.kv_heads * c.head_dim};
+/// Floats of one row of one layer's activations but for the two residual streams, and of a row of the cache.
+inline index_t layer_row_floats(model_config const& c) {
+  return (c.heads + 2 * c.kv_heads) * c.head_dim + c.heads * c.head_dim + c.heads + 2 + 2 * c.ffn;
 }
+inline index_t cache_row_floats(model_config const& c) { return 2 * c.layers * c.kv_heads * c.head_dim; }
+
+/// Floats of a row that is only computed: residual stream, one layer, workspace.
+inline index_t forward_row_floats(model_config const& c) { return 2 * c.hidden + layer_row_floats(c) + c.ffn; }
+
+/// What a row that has a gradient takes beside that.
+inline index_t gradient_row_floats(model_config const& c, bool recompute) {
+  index_t const streams = 2 * c.hidden, backward = 2 * c.hidden + c.ffn + 2 * c.heads * c.head_dim + 2 * c.kv_heads * c.head_dim;
+  if (recompute) return (c.layers + 1) * c.hidden + backward;
+  return (c.layers - 1) * layer_row_floats(c) + c.layers * streams + backward;
+}
+
+/// Floats of a scored row: gathered, normed, their gradients, and its numbers.
+inline index_t scored_row_floats(model_config const& c) { return 4 * c.hidden + 11; }
 
 /// Separate H of a mask: one, or one for each layer (and head) that sees it.
 inline index_t mask_copies(model_config const& c, mask_options const& o) {
@@ -67,11 +79,8 @@ inline index_t mask_parameters(model_config const& c, mask_options const& o, ind
   return entries * mask_copies(c, o);
 }
 
-/// Floats that one parameter of a mask takes: value, gradient, two moments, gradient per head, two copies on the host.
-inline index_t floats_per_mask_parameter(model_config const& c) { return 6 + c.kv_heads; }
-
-/// Scratch of the fused head: a block of logits, in the backward pass with its transposed panels.
-inline std::size_t head_scratch_bytes() { return sizeof(float) * std::size_t(log_prob_row_block * vocabulary_chunk); }
+/// Floats that one parameter of a mask takes: value, gradient, two moments, gradient per head, the sparsity term's.
+inline index_t floats_per_mask_parameter(model_config const& c, mask_options const& o) { return 4 + (o.sparsity > 0) + c.kv_heads; }
 
 }  // namespace detail
 
@@ -82,23 +91,23 @@ struct row_budgets {
 };
 
 inline row_budgets budgets_of(model_config const& c, experiment_options const& o) {
-  detail::row_floats const f = detail::floats_per_row(c);
   auto const rows = [&](index_t floats, index_t most) {
     return std::clamp<index_t>((index_t(o.activation_mib) << 20) / (index_t(sizeof(float)) * floats), 64, most);
   };
+  index_t const forward = detail::forward_row_floats(c) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
+  index_t const gradient = detail::gradient_row_floats(c, o.recompute);
   // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
   bool const all = o.mask.rows == mask_rows::all_later;
   // Pairs, and masks of their own for layers and heads, can take more than the activations do.
   index_t const parameters = detail::mask_parameters(c, o.mask, o.max_new_tokens, 1) / o.max_new_tokens;
-  index_t const masks = f.forward + f.cache + (all ? f.kept : f.kept / 4) + parameters * detail::floats_per_mask_parameter(c);
-  return {.update = rows(f.kept + f.head + f.cache, 4096), .masks = rows(masks, 16384)};
+  index_t const masks = forward + (all ? gradient : gradient / 4) + parameters * detail::floats_per_mask_parameter(c, o.mask);
+  return {.update = rows(forward + gradient + detail::scored_row_floats(c), 4096), .masks = rows(masks, 16384)};
 }
 
 /// \tparam B  backend
 /// \tparam W  storage of the matrices
 template <class B, class W>
 memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape) {
-  using detail::floats_per_row;
   static constexpr std::size_t real = sizeof(float);
   memory_estimate m;
   auto const matrix = [&](index_t outputs, index_t inputs) {
@@ -114,17 +123,18 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     m.weights += real * std::size_t(2 * c.hidden);
   }
   m.weights += real * std::size_t(c.hidden);
-  index_t lora_floats = 0;  // per row, of the adapters' products
+  index_t lora_low = 0, lora_backward = 0, lora_rows = 0;  // floats per row of a pass, and per update, of the adapters' products
   if (o.lora_rank > 0) {
     // The adapters of a fused matrix are packed together: A stacked, B block-diagonal.
     using enum lora_target;
     for (auto const& [first, last] : {std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj}, std::pair{gate_proj, up_proj},
                                       std::pair{down_proj, down_proj}}) {
-      index_t outputs = 0, inputs = 0, rank = 0, largest = 0;
+      index_t outputs = 0, inputs = 0, rank = 0, largest = 0, tallest = 0;
       for (int t = int(first); t <= int(last); ++t) {
         lora_matrix const each = lora_matrix_of(c, lora_target(t));
         if (o.lora().has(lora_target(t))) {
           rank += o.lora_rank;
+          tallest = std::max(tallest, each.outputs);
           if (first != last) largest = std::max(largest, each.outputs);
         }
         outputs += each.outputs;
@@ -133,35 +143,113 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
       if (rank == 0) continue;
       m.weights += real * std::size_t(c.layers) * std::size_t(kernels::matmul<B>::template storage_size<float>(rank, inputs) +
                                                               kernels::matmul<B>::template storage_size<float>(outputs, rank));
-      lora_floats = std::max(lora_floats, 3 * rank + largest);
+      lora_low = std::max(lora_low, rank);
+      lora_backward = std::max(lora_backward, rank + (largest > 0 ? o.lora_rank + largest : 0));
+      lora_rows = std::max(lora_rows, tallest * rank);
     }
+    m.weights += real * std::size_t(lora_rows);
   }
   if (o.beta > 0 && o.lora_rank == 0) m.weights *= 2;  // the reference model
   m.optimizer = 4 * real * std::size_t((o.lora_rank > 0 ? parameter_layout(c, o.lora()) : parameter_layout(c)).size());
 
-  detail::row_floats const f = floats_per_row(c);
   auto const floats = [](index_t rows, index_t each) { return real * std::size_t(rows) * std::size_t(each); };
   index_t const positions = std::max<index_t>(1, c.max_positions - shape.longest_prompt);
-  index_t const completion = std::min<index_t>(o.max_new_tokens, positions);
-  index_t const prompts = o.prompts_per_step * shape.longest_prompt, rollouts = index_t(o.prompts_per_step) * o.group_size;
+  index_t const room = std::min<index_t>(o.max_new_tokens, positions);
+  index_t const completion = shape.mean_completion > 0 ? std::min(shape.mean_completion, room) : room;
+  index_t const prompt = shape.mean_prompt > 0 ? shape.mean_prompt : shape.longest_prompt;
+  index_t const rollouts = index_t(o.prompts_per_step) * o.group_size, prompts = o.prompts_per_step * prompt;
   row_budgets const budget = budgets_of(c, o);
+  bool const answer_rows = o.mask.rows == mask_rows::answer_rows;
 
-  // The logits of a decoding step stand in the backend's memory and once more where the tokens are drawn.
-  m.sampling = floats(prompts + rollouts * completion, f.cache) + floats(std::max(prompts, rollouts), f.forward) + 2 * floats(rollouts, c.vocab);
+  // The largest of the uses makes a buffer as large as it is: rows in the cache, rows that are computed, rows that are kept
+  // for a backward pass, scored rows with and without one, and rows whose logits are all there.
+  struct {
+    index_t cached = 0, computed = 0, kept = 0, scored = 0, scored_back = 0, logits = 0;
+  } most;
+  auto const use = [](index_t& largest, index_t rows) { largest = std::max(largest, rows); };
+  // Sampling makes room for the longest completions, whatever comes.
+  use(most.cached, prompts + rollouts * room);
+  use(most.computed, std::max(prompts, rollouts));
+  use(most.logits, std::max<index_t>(o.prompts_per_step, rollouts));
+  if (o.eval_questions > 0) {
+    index_t const questions = std::min<index_t>(
+        o.eval_questions, questions_per_batch(c, shape.longest_prompt, o.eval_samples, o.max_new_tokens, std::size_t(o.activation_mib) << 20, real));
+    use(most.cached, questions * (prompt + o.eval_samples * room));
+    use(most.computed, std::max(questions * prompt, questions * o.eval_samples));
+    use(most.logits, questions * o.eval_samples);
+  }
+  use(most.scored, most.logits);
+
+  index_t const update = std::min(budget.update, prompts + rollouts * completion);
+  use(most.cached, update);
+  use(most.computed, update);
+  use(most.kept, update);
+  use(most.scored_back, std::min(update, rollouts * completion));
 
   index_t const masked = std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
-  index_t const tail = o.mask.rows == mask_rows::answer_rows ? shape.label_tokens : completion + shape.label_tokens;
-  index_t const fixed = std::max(prompts, o.mask.rows == mask_rows::answer_rows ? masked * completion : 0);
+  index_t const tail = masked * (answer_rows ? shape.label_tokens : completion + shape.label_tokens);
+  use(most.cached, prompts + masked * (completion + shape.label_tokens));
+  use(most.computed, std::max({prompts, answer_rows ? masked * completion : 0, tail}));
+  use(most.kept, tail);
+  use(most.scored_back, masked * shape.label_tokens);
   index_t const parameters = masked * detail::mask_parameters(c, o.mask, completion, shape.label_tokens);
-  // A divergence holds the logits of the scored rows on the device, on the host, and once more as the unmasked model's.
-  index_t const logits = o.mask.objective == mask_objective::kl_to_unmasked ? 3 * c.vocab : 0;
-  m.saliency = floats(prompts + masked * (completion + shape.label_tokens), f.cache) +
-               std::max(floats(fixed, f.forward), floats(masked * tail, f.kept)) + floats(masked * shape.label_tokens, f.head + logits) +
-               floats(parameters, detail::floats_per_mask_parameter(c)) + detail::head_scratch_bytes();
+  m.masks = floats(parameters, detail::floats_per_mask_parameter(c, o.mask));
 
-  index_t const rows = std::min(budget.update, prompts + rollouts * completion);
-  m.update = floats(rows, f.kept + f.cache + f.head + lora_floats) + detail::head_scratch_bytes();
+  if (o.validate_every > 0) {
+    // Each of a few rollouts once for every token of its chain of thought, which is left out.
+    index_t const validated = std::min<index_t>(rollouts, observers::causality_options{}.rollouts), variants = validated * completion;
+    index_t const computed = std::min(budget.masks, variants * shape.label_tokens);
+    use(most.cached, validated * (prompt + completion) + computed);
+    use(most.computed, computed);
+    use(most.scored, computed / 2);
+  }
+  use(most.scored, most.scored_back);
+
+  m.cache = kv_cache<B, float>::bytes(c, most.cached, o.kv_cache);
+  m.activations = floats(most.computed, detail::forward_row_floats(c) + lora_low) +
+                  floats(most.kept, detail::gradient_row_floats(c, o.recompute) + lora_backward);
+  if (o.beta > 0 && o.lora_rank == 0) {
+    // The reference model scores the same passes in memory of its own.
+    m.cache += kv_cache<B, float>::bytes(c, update, o.kv_cache);
+    m.activations += floats(update, detail::forward_row_floats(c) + 2 * c.hidden + 9);
+  }
+  // A divergence holds the logits of all scored rows of the masks.
+  index_t const divergence = o.mask.objective == mask_objective::kl_to_unmasked ? masked * shape.label_tokens : 0;
+  m.head = floats(most.scored, 2 * c.hidden + 9) + floats(most.scored_back, 2 * c.hidden + 2) + floats(most.logits + divergence, c.vocab) +
+           floats(std::min(most.scored, log_prob_row_block), std::min(c.vocab, vocabulary_chunk));
+  if constexpr (requires { kernels::matmul<B>::scratch_bytes(index_t{}, index_t{}, index_t{}, 0); })
+    m.scratch = kernels::matmul<B>::scratch_bytes(most.kept, std::max(2 * c.ffn, std::min(c.vocab, vocabulary_chunk)),
+                                                  std::max(c.ffn, c.hidden),
+                                                  o.threads > 0 ? o.threads : int(std::thread::hardware_concurrency()));
   return m;
+}
+
+/// What the evaluation's questions and those of the first steps look like, for `estimate_memory` and to know of a prompt that
+/// is too long before anything is written.
+/// \throws usage_error naming the item whose prompt leaves no room
+template <Task K, Tokenizer Z>
+run_shape shape_of(K const& task, Z const& words, model_config const& c, experiment_options const& o) {
+  static constexpr index_t looked_at = 1000;
+  run_shape shape{.label_tokens = 0};
+  index_t prompts = 0, prompt_tokens = 0, solutions = 0, solution_tokens = 0;
+  auto const look_at = [&](task_item const& item) {
+    index_t const prompt = index_t(task.prompt(item, words).size());
+    expects<usage_error>(prompt > 0 && prompt < c.max_positions, "the prompt of {} has {} tokens, which leaves no room: the model's limit is {}",
+                         item.id, prompt, c.max_positions);
+    shape.longest_prompt = std::max(shape.longest_prompt, prompt);
+    shape.label_tokens = std::max(shape.label_tokens, index_t(words.encode(delimiter_text(task) + task.answer_text(item)).size()));
+    ++prompts;
+    prompt_tokens += prompt;
+    if (item.solution.empty()) return;
+    ++solutions;
+    solution_tokens += index_t(words.encode(item.solution).size()) + 1;  // and the token that ends it
+  };
+  for (index_t i = 0; i < std::min<index_t>(o.eval_questions, task.evaluation_size()); ++i) look_at(task.evaluation_item(i));
+  for (index_t i = 0; i < std::min(looked_at, index_t(o.steps) * o.prompts_per_step); ++i) look_at(task.training_item(o.seed, std::uint64_t(i)));
+  shape.mean_prompt = (prompt_tokens + prompts - 1) / std::max<index_t>(prompts, 1);
+  if (c.stop_ids.empty()) return shape;  // nothing ends a completion
+  shape.mean_completion = (solution_tokens + solutions - 1) / std::max<index_t>(solutions, 1);
+  return shape;
 }
 
 /// Largest resident memory of this process so far, in bytes; 0 where the system does not say.

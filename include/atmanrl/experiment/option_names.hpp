@@ -76,6 +76,8 @@ void for_each_option(experiment_options& o, F&& f) {
   f("seed", o.seed, "of everything that is drawn");
   f("threads", o.threads, "0: as many as the processor runs; results do not depend on it");
   f("dtype", o.dtype, "of the weights: f32 or bf16");
+  f("kv-cache", o.kv_cache, "storage of keys and values: f32 or bf16, half the memory; rounded in training as in sampling");
+  f("recompute", o.recompute, "keep only the layers' inputs of a pass and compute the rest again: less memory per row, more time");
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
   f("eval-samples", o.eval_samples, "completions per evaluation question");

@@ -61,6 +61,10 @@ struct named_values<weight_dtype> {
   static constexpr std::array all{std::pair{weight_dtype::f32, "f32"}, std::pair{weight_dtype::bf16, "bf16"}};
 };
 template <>
+struct named_values<kv_storage> {
+  static constexpr std::array all{std::pair{kv_storage::full, "f32"}, std::pair{kv_storage::bf16, "bf16"}};
+};
+template <>
 struct named_values<mask_shape> {
   static constexpr std::array all{std::pair{mask_shape::pair, "pair"}, std::pair{mask_shape::column, "column"}};
 };

@@ -6,6 +6,7 @@
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/lora_config.hpp>
+#include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
@@ -78,6 +79,8 @@ struct experiment_options {
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
   weight_dtype dtype = weight_dtype::f32;
+  kv_storage kv_cache = kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
+  bool recompute = false;     ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
   int eval_questions = 200;  ///< before and after; 0: no evaluation

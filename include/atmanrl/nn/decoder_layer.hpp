@@ -5,6 +5,7 @@
 /// (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783), forward and backward. Adapters, where there
 /// are any, add their product to that of the matrix in front of them.
 
+#include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/linear.hpp>
 #include <atmanrl/nn/lora.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
@@ -43,7 +44,7 @@ template <Backend B, class T>
 struct layer_call {
   attention_extents extents;
   lora_layer<B, T> const& lora;                       // one without adapters when they are off
-  view_on<B, T, 3> keys, values;                      // this layer's part of the cache
+  any_kv_rows<B, T> cached;                           // this layer's part of the cache
   attention_plan<typename B::memory_space> const* plan;
   view_on<B, int const, 1> positions, cache_rows;     // (rows)
   view_on<B, real_t<T> const, 2> cosine, sine;        // rotation tables
@@ -79,33 +80,22 @@ class decoder_layer {
   template <class Params>
   void forward(B& backend, layer_call<B, T> const& call, Params params, view_on<B, T, 2> x, layer_activations<B, T>& a,
                layer_workspace<B, T>& w, bool keep) const {
-    index_t const rows = x.extent(0);
-    attention_extents const& e = call.extents;
     if (keep) remember(backend, x, a.x_in);
-    w.normed.resize(backend, x.shape());
-    a.attention_inv_rms.resize(backend, {rows});
-    rms_norm(backend, x, attention_gain.cview(), eps_, w.normed.view(), a.attention_inv_rms.view());
-    a.qkv.resize(backend, {rows, e.heads + 2 * e.kv_heads, e.head_dim});
-    qkv.forward(backend, w.normed.cview(), flat(a.qkv));
-    call.lora.qkv.forward(backend, w.normed.cview(), flat(a.qkv), w.lora);
-    rope(backend, a.qkv.view(), e.heads + e.kv_heads, call.positions, call.cosine, call.sine);
-    append_keys_and_values(backend, e, a.qkv.cview(), call.cache_rows, call.keys, call.values);
-    a.out.resize(backend, {rows, e.heads, e.head_dim});
-    a.lse.resize(backend, {rows, e.heads});
-    attention_forward(backend, e, a.qkv.cview(), call.keys, call.values, *call.plan, params, call.edit_values, a.out.view(), a.lse.view());
-    o.forward(backend, flat(a.out), x, store::add);
-    call.lora.o.forward(backend, flat(a.out), x, w.lora);
-
+    attend(backend, call, params, x, a, w);
     if (keep) remember(backend, x, a.x_mid);
-    a.ffn_inv_rms.resize(backend, {rows});
-    rms_norm(backend, x, ffn_gain.cview(), eps_, w.normed.view(), a.ffn_inv_rms.view());
-    a.gate_up.resize(backend, {rows, gate_up.weight().outputs()});
-    gate_up.forward(backend, w.normed.cview(), a.gate_up.view());
-    call.lora.gate_up.forward(backend, w.normed.cview(), a.gate_up.view(), w.lora);
-    w.act.resize(backend, {rows, down.weight().inputs()});
+    gate(backend, call, x, a, w);
+    w.act.resize(backend, {x.extent(0), down.weight().inputs()});
     swiglu(backend, a.gate_up.cview(), w.act.view());
     down.forward(backend, w.act.cview(), x, store::add);
     call.lora.down.forward(backend, w.act.cview(), x, w.lora);
+  }
+
+  /// Computes everything else in `a` again from a.x_in, to the bits of the forward pass; the last product is not needed.
+  template <class Params>
+  void recompute(B& backend, layer_call<B, T> const& call, Params params, layer_activations<B, T>& a, layer_workspace<B, T>& w) const {
+    remember(backend, a.x_in.view(), a.x_mid);
+    attend(backend, call, params, a.x_mid.view(), a, w);
+    gate(backend, call, a.x_mid.view(), a, w);
   }
 
   /// \param dx            (rows, hidden) gradient of the residual stream, updated in place
@@ -142,8 +132,12 @@ class decoder_layer {
     if (parameters) o.backward_parameters(backend, dx, flat(a.out), g.o);
     o.backward_input(backend, dx, flat(w.dout));
     call.lora.o.backward(backend, dx, flat(a.out), flat(w.dout), g.lora, w.lora);
-    attention_backward(backend, e, a.qkv.cview(), call.keys, call.values, *call.plan, params, call.edit_values, a.out.cview(),
-                       a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
+    std::visit(
+        [&](auto const& cached) {
+          attention_backward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values, a.out.cview(),
+                             a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
+        },
+        call.cached);
     if (!need_dx) return;
     rope(backend, w.dqkv.view(), e.heads + e.kv_heads, call.positions, call.cosine, call.sine, rotation::inverse);
     if (parameters) {
@@ -163,6 +157,41 @@ class decoder_layer {
 
  private:
   static view_on<B, T, 2> flat(tensor<B, T, 3>& t) { return t.view().template reshaped<2>({t.extent(0), t.extent(1) * t.extent(2)}); }
+
+  // x += W_o attention(rms_norm(x)), writing the rows' keys and values into the cache.
+  template <class Params>
+  void attend(B& backend, layer_call<B, T> const& call, Params params, view_on<B, T, 2> x, layer_activations<B, T>& a,
+              layer_workspace<B, T>& w) const {
+    index_t const rows = x.extent(0);
+    attention_extents const& e = call.extents;
+    w.normed.resize(backend, x.shape());
+    a.attention_inv_rms.resize(backend, {rows});
+    rms_norm(backend, x, attention_gain.cview(), eps_, w.normed.view(), a.attention_inv_rms.view());
+    a.qkv.resize(backend, {rows, e.heads + 2 * e.kv_heads, e.head_dim});
+    qkv.forward(backend, w.normed.cview(), flat(a.qkv));
+    call.lora.qkv.forward(backend, w.normed.cview(), flat(a.qkv), w.lora);
+    rope(backend, a.qkv.view(), e.heads + e.kv_heads, call.positions, call.cosine, call.sine);
+    a.out.resize(backend, {rows, e.heads, e.head_dim});
+    a.lse.resize(backend, {rows, e.heads});
+    std::visit(
+        [&](auto const& cached) {
+          append_keys_and_values(backend, e, a.qkv.cview(), call.cache_rows, cached.keys, cached.values);
+          attention_forward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values, a.out.view(), a.lse.view());
+        },
+        call.cached);
+    o.forward(backend, flat(a.out), x, store::add);
+    call.lora.o.forward(backend, flat(a.out), x, w.lora);
+  }
+
+  // gate_up of x.
+  void gate(B& backend, layer_call<B, T> const& call, view_on<B, T const, 2> x, layer_activations<B, T>& a, layer_workspace<B, T>& w) const {
+    index_t const rows = x.extent(0);
+    a.ffn_inv_rms.resize(backend, {rows});
+    rms_norm(backend, x, ffn_gain.cview(), eps_, w.normed.view(), a.ffn_inv_rms.view());
+    a.gate_up.resize(backend, {rows, gate_up.weight().outputs()});
+    gate_up.forward(backend, w.normed.cview(), a.gate_up.view());
+    call.lora.gate_up.forward(backend, w.normed.cview(), a.gate_up.view(), w.lora);
+  }
 
   static void remember(B& backend, view_on<B, T, 2> x, tensor<B, T, 2>& copy) {
     copy.resize(backend, x.shape());

@@ -3,33 +3,71 @@
 /// \file
 /// Keys and values of every layer for a forest of sequences. A sequence may continue a parent, whose first positions it
 /// sees: a prompt is stored once for all its rollouts, a question once for its four options.
+///
+/// They are stored as the model's scalars or as bfloat16. Attention reads keys and values from here alone, in training as in
+/// sampling, so a 16-bit cache rounds both alike and the first ratio stays exactly 1; gradients pass straight through.
 
 #include <atmanrl/backend/tensor.hpp>
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/core/scalar.hpp>
 #include <atmanrl/io/model_config.hpp>
 
 #include <algorithm>
+#include <array>
+#include <concepts>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace atmanrl {
+
+/// What keys and values are stored as.
+enum class kv_storage {
+  full,  ///< the scalar that the model computes in
+  bf16,  ///< half of float's memory; for models that compute in float
+};
+
+/// One layer's keys and values in one storage type: (capacity, kv_heads, head_dim).
+template <Backend B, class K>
+struct kv_rows {
+  view_on<B, K, 3> keys, values;
+};
+
+/// The same in the storage that the cache was made with; `std::visit` hands the kernels the one that it is.
+template <Backend B, class T>
+using any_kv_rows = std::conditional_t<std::same_as<T, float>, std::variant<kv_rows<B, T>, kv_rows<B, bf16>>, std::variant<kv_rows<B, T>>>;
 
 /// Owns sequences and their rows. A row is one position of one sequence, in all layers.
 template <Backend B, class T>
 class kv_cache {
  public:
   /// \param capacity  rows for all sequences together; memory is 2 * layers * capacity * kv_heads * head_dim elements
-  kv_cache(B& backend, model_config const& config, index_t capacity)
-      : layers_(config.layers), capacity_(capacity), row_shape_{config.kv_heads, config.head_dim} {
+  /// \param storage   the model's (llama::kv_storage), which refuses another
+  kv_cache(B& backend, model_config const& config, index_t capacity, kv_storage storage = kv_storage::full)
+      : backend_(&backend), layers_(config.layers), storage_(storage), heads_(config.kv_heads), head_dim_(config.head_dim) {
+    expects<usage_error>(storage == kv_storage::full || std::same_as<T, float>, "16-bit keys and values are for models that compute in float");
+    reset(capacity);
+  }
+
+  /// Forgets everything and makes room for `capacity` rows, in the memory that is there where it is enough.
+  void reset(index_t capacity) {
     expects<shape_error>(capacity > 0 && capacity < index_t{1} << 31, "a cache of {} rows", capacity);
-    keys_.resize(backend, {layers_ * capacity, config.kv_heads, config.head_dim});
-    values_.resize(backend, {layers_ * capacity, config.kv_heads, config.head_dim});
-    free_.push_back({0, capacity});
+    std::array<index_t, 3> const shape{layers_ * capacity, heads_, head_dim_};
+    if (storage_ == kv_storage::full) {
+      keys_.resize(*backend_, shape);
+      values_.resize(*backend_, shape);
+    } else {
+      half_keys_.resize(*backend_, shape);
+      half_values_.resize(*backend_, shape);
+    }
+    capacity_ = capacity;
+    clear();
   }
 
   /// Bytes that a cache of `capacity` rows will take.
-  static std::size_t bytes(model_config const& config, index_t capacity) {
-    return std::size_t(2 * config.layers * capacity * config.kv_heads * config.head_dim) * sizeof(T);
+  static std::size_t bytes(model_config const& config, index_t capacity, kv_storage storage = kv_storage::full) {
+    return std::size_t(2 * config.layers * capacity * config.kv_heads * config.head_dim) *
+           (storage == kv_storage::full ? sizeof(T) : sizeof(bf16));
   }
 
   /// A sequence that starts at position 0.
@@ -83,6 +121,7 @@ class kv_cache {
   }
   index_t capacity() const { return capacity_; }
   index_t layers() const { return layers_; }
+  kv_storage storage() const { return storage_; }
 
   struct sequence {
     int parent;           ///< -1 for a root
@@ -108,12 +147,18 @@ class kv_cache {
     sequences_[std::size_t(id)].used += rows;
   }
 
-  view_on<B, T, 3> keys(index_t layer) { return keys_.view().rows(layer * capacity_, capacity_); }
-  view_on<B, T, 3> values(index_t layer) { return values_.view().rows(layer * capacity_, capacity_); }
+  any_kv_rows<B, T> rows_of(index_t layer) {
+    auto const part = [&](auto& t) { return t.view().rows(layer * capacity_, capacity_); };
+    if constexpr (std::same_as<T, float>)
+      if (storage_ == kv_storage::bf16) return kv_rows<B, bf16>{part(half_keys_), part(half_values_)};
+    return kv_rows<B, T>{part(keys_), part(values_)};
+  }
 
   /// A cache belongs to one state of one model, with its adapters or without: mixing keys of different weights is an
   /// error, not a result.
-  void bind(void const* model, std::uint64_t version, bool adapted = false) {
+  void bind(void const* model, std::uint64_t version, bool adapted = false, kv_storage storage = kv_storage::full) {
+    expects<shape_error>(storage == storage_, "the cache stores {}, but the model's keys and values are {}: make it with the model's new_cache",
+                         storage_ == kv_storage::full ? "full scalars" : "bf16", storage == kv_storage::full ? "full scalars" : "bf16");
     if (!owner_) {
       owner_ = model;
       version_ = version;
@@ -163,9 +208,12 @@ class kv_cache {
     }
   }
 
-  index_t layers_, capacity_;
-  std::array<index_t, 2> row_shape_;
-  tensor<B, T, 3> keys_, values_;  // (layers * capacity, kv_heads, head_dim)
+  B* backend_;
+  index_t layers_, capacity_ = 0;
+  kv_storage storage_;
+  index_t heads_, head_dim_;
+  tensor<B, T, 3> keys_, values_;               // (layers * capacity, kv_heads, head_dim); without memory for kv_storage::bf16
+  tensor<B, bf16, 3> half_keys_, half_values_;  // the same the other way round
   std::vector<sequence> sequences_;
   std::vector<range> free_;  // ascending, not touching
   void const* owner_ = nullptr;

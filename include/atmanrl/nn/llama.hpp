@@ -9,6 +9,7 @@
 #include <atmanrl/nn/forward_pass.hpp>
 #include <atmanrl/nn/lora.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/nn/workspace.hpp>
 #include <atmanrl/ops/embedding.hpp>
 
 #include <cmath>
@@ -17,6 +18,13 @@
 #include <vector>
 
 namespace atmanrl {
+
+/// What one use of a model needs beside its weights.
+template <Backend B, class T>
+struct cache_and_pass {
+  kv_cache<B, T> cache;
+  forward_pass<B, T> pass;
+};
 
 /// \tparam B  backend
 /// \tparam W  storage of the matrices: float or bf16 (double and complex on reference_backend); the rest is compute_t<W>
@@ -64,6 +72,29 @@ class llama {
   B& backend() const { return *backend_; }
   /// Counts changes of the weights and adapters; a kv_cache refuses rows of another version.
   std::uint64_t version() const { return version_; }
+
+  /// What the model's keys and values are rounded to, in sampling and training alike: a part of the function that it computes.
+  atmanrl::kv_storage kv_storage() const { return kv_storage_; }
+  /// \throws usage_error for 16 bits under a model that does not compute in float
+  void set_kv_storage(atmanrl::kv_storage storage) {
+    expects<usage_error>(storage == atmanrl::kv_storage::full || std::same_as<T, float>,
+                         "16-bit keys and values are for models that compute in float");
+    if (storage != kv_storage_) memory_->clear();
+    kv_storage_ = storage;
+  }
+  /// A cache for this model's keys and values.
+  kv_cache<B, T> new_cache(index_t capacity) const { return {*backend_, config_, capacity, kv_storage_}; }
+
+  /// Memory for those who call the model again and again.
+  workspace& memory() const { return *memory_; }
+  /// An empty cache of `rows` rows and a forward pass, in memory that earlier borrowers have left.
+  /// \param recompute  see forward_pass::set_recompute
+  borrowed<cache_and_pass<B, T>> borrow_pass(index_t rows, bool recompute = false) const {
+    auto space = memory_->borrow<cache_and_pass<B, T>>([&] { return cache_and_pass<B, T>{new_cache(rows), forward_pass<B, T>(*backend_)}; });
+    space->cache.reset(rows);
+    space->pass.set_recompute(recompute);
+    return space;
+  }
 
   /// Gives the model fresh adapters in place of older ones; from now on they alone are its trainable parameters.
   /// \throws usage_error for an impossible configuration
@@ -148,7 +179,7 @@ class llama {
     if constexpr (TrainableAttentionPolicy<P>)
       expects<shape_error>(edit_values.size() == policy.parameter_count(), "{} values for an attention policy with {} parameters",
                            edit_values.size(), policy.parameter_count());
-    cache.bind(this, version_, adapted);
+    cache.bind(this, version_, adapted, kv_storage_);
     index_t longest = 0;
     for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
     prepare_rotation(longest - 1);
@@ -156,9 +187,12 @@ class llama {
     pass.adapted_ = adapted;
     pass.x_.resize(*backend_, {pass.rows_, config_.hidden});
     embed(*backend_, pass.ids_.cview(), embedding_.view(), pass.x_.view());
-    bool const keep = mode != gradient_mode::none;
+    pass.inputs_only_ = mode != gradient_mode::none && pass.recompute_;
+    bool const keep = mode != gradient_mode::none && !pass.recompute_;
     pass.layers_.resize(std::max(pass.layers_.size(), keep ? layers_.size() : std::size_t{1}));
+    if (pass.inputs_only_) pass.inputs_.resize(layers_.size());
     walk_layers(cache, pass, edit_values.data(), direction::up, [&](decoder_layer<B, W> const& layer, std::size_t l, layer_call<B, T> const& call) {
+      if (pass.inputs_only_) copy_of(pass.x_, pass.inputs_[l]);
       layer.forward(*backend_, call, policy.params(), pass.x_.view(), pass.layers_[keep ? l : 0], pass.workspace_, keep);
     });
     for (auto const& e : batch.entries()) cache.extend(e.sequence, e.rows);
@@ -202,7 +236,7 @@ class llama {
                 view_on<B, T, 1> gradient, P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
                 view_on<B, T, 2> edit_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
-    cache.bind(this, version_, pass.adapted_);
+    cache.bind(this, version_, pass.adapted_, kv_storage_);
     index_t const n = pass.targets_.extent(0);
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
@@ -227,7 +261,7 @@ class llama {
                             P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
                             view_on<B, T, 2> edit_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
-    cache.bind(this, version_, pass.adapted_);
+    cache.bind(this, version_, pass.adapted_, kv_storage_);
     expects<shape_error>(dlogits.extent(0) == pass.normed_.extent(0) && dlogits.extent(1) == config_.vocab,
                          "a gradient {} for the logits of {} rows over {} tokens", dlogits.shape(), pass.normed_.extent(0), config_.vocab);
     pass.dnormed_.resize(*backend_, pass.normed_.shape());
@@ -284,7 +318,13 @@ class llama {
           .lora = adapters_ ? gradient : view_on<B, T, 1>{},
           .edit = edit_gradient,
       };
-      layer.backward(*backend_, call, policy.params(), pass.layers_[at], pass.dx_.view(), g, pass.workspace_, l > 0 || !gradient.empty());
+      layer_activations<B, T>& a = pass.layers_[pass.inputs_only_ ? 0 : at];
+      if (pass.inputs_only_) {
+        std::swap(a.x_in, pass.inputs_[at]);
+        layer.recompute(*backend_, call, policy.params(), a, pass.workspace_);
+      }
+      layer.backward(*backend_, call, policy.params(), a, pass.dx_.view(), g, pass.workspace_, l > 0 || !gradient.empty());
+      if (pass.inputs_only_) std::swap(a.x_in, pass.inputs_[at]);
     });
     if (!base.empty()) add_rows(*backend_, pass.dx_.cview(), pass.ids_.cview(), layout_.matrix(base, embedding, -1, config_.vocab));
   }
@@ -340,8 +380,7 @@ class llama {
       layer_call<B, T> const call{
           .extents = {int(l), config_.heads, config_.kv_heads, config_.head_dim},
           .lora = pass.adapted_ ? adapters_->layer(l) : no_adapters_,
-          .keys = cache.keys(index_t(l)),
-          .values = cache.values(index_t(l)),
+          .cached = cache.rows_of(index_t(l)),
           .plan = &pass.plan_,
           .positions = pass.positions_.cview(),
           .cache_rows = pass.cache_rows_.cview(),
@@ -351,6 +390,11 @@ class llama {
       };
       visit(layers_[l], l, call);
     }
+  }
+
+  void copy_of(tensor<B, T, 2> const& from, tensor<B, T, 2>& to) const {
+    to.resize(*backend_, from.shape());
+    backend_->copy(to.data(), from.data(), std::size_t(from.size()) * sizeof(T));
   }
 
   void gather_and_norm(forward_pass<B, T>& pass, std::vector<int> const& rows) const {
@@ -394,9 +438,11 @@ class llama {
   model_config config_;
   parameter_layout layout_;
   std::uint64_t version_ = 0;
+  atmanrl::kv_storage kv_storage_ = atmanrl::kv_storage::full;
   atmanrl::weight<B, W> embedding_, head_;
   tensor<B, T, 1> final_gain_;
   std::vector<decoder_layer<B, W>> layers_;
+  std::unique_ptr<workspace> memory_ = std::make_unique<workspace>();
   std::optional<lora_adapters<B, T>> adapters_;
   lora_layer<B, T> no_adapters_;
   tensor<B, real_t<T>, 2> cosine_, sine_;

@@ -100,11 +100,13 @@ class lora_linear {
     matmul_backward_input(backend, b.cview(), a_.view(), rows, store::add);
   }
 
-  void assign(B& backend, view_on<B, T const, 1> values) {
+  /// \param rows  scratch
+  void assign(B& backend, view_on<B, T const, 1> values, tensor<B, T, 2>& rows) {
     if (parts_.empty()) return;
     a_.assign_rows(backend, 0, a_of(values));
     for (std::size_t i = 0; i < parts_.size(); ++i) {
-      auto rows = tensor<B, T, 2>::zeros(backend, {parts_[i].outputs, b_.inputs()});
+      rows.resize(backend, {parts_[i].outputs, b_.inputs()});
+      rows.fill_zero();
       copy_columns<B, T>(backend, b_of(values, parts_[i]), 0, rows.view(), index_t(i) * rank_, rank_);
       b_.assign_rows(backend, parts_[i].first, rows.cview());
     }
@@ -220,7 +222,7 @@ class lora_adapters {
 
   void assign(view_on<B, T const, 1> values) {
     check(values.size());
-    for (auto& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto& linear) { linear.assign(*backend_, values); });
+    for (auto& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto& linear) { linear.assign(*backend_, values, rows_); });
   }
   void read(view_on<B, T, 1> values) const {
     check(values.size());
@@ -244,6 +246,7 @@ class lora_adapters {
   lora_config config_;
   parameter_layout layout_;
   std::vector<lora_layer<B, T>> layers_;
+  tensor<B, T, 2> rows_;  // of one B with the zeros beside it, on their way into a weight
 };
 
 }  // namespace atmanrl

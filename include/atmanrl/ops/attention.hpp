@@ -6,6 +6,9 @@
 /// and its backward
 ///     dP = dO Vᵀ,  dS = P o (dP - rowsum(dO o O)),
 /// from which dQ, dK, dV and the gradient of the edit's parameters follow in the same pass.
+///
+/// Keys and values are read from the cache alone, the rows' own included. A cache of 16-bit numbers therefore rounds them in
+/// training as in sampling; dK and dV are those of the rounded ones, handed straight through the rounding.
 
 #include <atmanrl/attention/policy.hpp>
 #include <atmanrl/backend/reference_backend.hpp>
@@ -14,6 +17,7 @@
 #include <atmanrl/core/scalar.hpp>
 
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <vector>
 
@@ -114,14 +118,14 @@ struct attention<reference_backend> {
   }
 
   // Raw scores q.k * scale of one row and head, by position; then the smallest of them.
-  template <class T>
-  static T raw_scores(attention_extents const& e, T const* q, view<T const, 3> keys, index_t kv_head, attention_plan<> const& plan,
+  template <class T, class K>
+  static T raw_scores(attention_extents const& e, T const* q, view<K const, 3> keys, index_t kv_head, attention_plan<> const& plan,
                       attention_sequence const& s, int position, std::vector<T>& scores) {
     T smallest{};
     bool first = true;
     for_each_key(plan, s, position, [&](int key, int row, int) {
       T dot{};
-      for (index_t c = 0; c < e.head_dim; ++c) dot += q[c] * keys(row, kv_head, c);
+      for (index_t c = 0; c < e.head_dim; ++c) dot += q[c] * T(keys(row, kv_head, c));
       scores[std::size_t(key)] = dot * real_t<T>(e.scale());
       if (first || real_part(scores[std::size_t(key)]) < real_part(smallest)) smallest = scores[std::size_t(key)];
       first = false;
@@ -129,9 +133,9 @@ struct attention<reference_backend> {
     return smallest;
   }
 
-  template <class T, class Params>
-  static void forward(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<T const, 3> keys,
-                      view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters, view<T, 3> out,
+  template <class T, class K, class Params>
+  static void forward(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<K const, 3> keys,
+                      view<K const, 3> values, attention_plan<> const& plan, Params params, T const* parameters, view<T, 3> out,
                       view<T, 2> lse) {
     using std::exp, std::log;
     std::vector<T> scores(std::size_t(plan.longest));
@@ -155,16 +159,16 @@ struct attention<reference_backend> {
           for (index_t c = 0; c < e.head_dim; ++c) out(row, h, c) = T{};
           for_each_key(plan, s, position, [&](int key, int cache_row, int) {
             T const p = scores[std::size_t(key)] / sum;
-            for (index_t c = 0; c < e.head_dim; ++c) out(row, h, c) += p * values(cache_row, kv, c);
+            for (index_t c = 0; c < e.head_dim; ++c) out(row, h, c) += p * T(values(cache_row, kv, c));
           });
         }
       }
     }
   }
 
-  template <class T, class Params>
-  static void backward(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<T const, 3> keys,
-                       view<T const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
+  template <class T, class K, class Params>
+  static void backward(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<K const, 3> keys,
+                       view<K const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
                        view<T const, 3> out, view<T const, 2> lse, view<T const, 3> dout, view<T, 3> dqkv, view<T, 2> dparameters) {
     using std::exp;
     static_assert(!has_row_min<Params>, "atmanrl: an edit that looks at the row's smallest score has no backward pass");
@@ -186,13 +190,13 @@ struct attention<reference_backend> {
             T const raw = scores[std::size_t(key)];
             T const p = exp(edited_score(params, raw, at, parameters, T{}) - lse(row, h));
             T dp{};
-            for (index_t c = 0; c < e.head_dim; ++c) dp += dout(row, h, c) * values(cache_row, kv, c);
+            for (index_t c = 0; c < e.head_dim; ++c) dp += dout(row, h, c) * T(values(cache_row, kv, c));
             T const ds = p * (dp - correction);
             auto const edit = edited_score_derivative(params, raw, at, parameters);
             if (edit.parameter >= 0 && !dparameters.empty()) dparameters(kv, edit.parameter) += ds * edit.value;
             T const draw = ds * edit.score * scale;
             for (index_t c = 0; c < e.head_dim; ++c) {
-              dqkv(row, h, c) += draw * keys(cache_row, kv, c);
+              dqkv(row, h, c) += draw * T(keys(cache_row, kv, c));
               if (batch_row < 0) continue;
               dqkv(batch_row, e.heads + kv, c) += draw * qkv(row, h, c);
               dqkv(batch_row, e.heads + e.kv_heads + kv, c) += p * dout(row, h, c);
@@ -203,14 +207,14 @@ struct attention<reference_backend> {
     }
   }
 
-  template <class T>
+  template <class T, class K>
   static void append(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<int const, 1> cache_rows,
-                     view<T, 3> keys, view<T, 3> values) {
+                     view<K, 3> keys, view<K, 3> values) {
     for (index_t r = 0; r < qkv.extent(0); ++r) {
       for (index_t h = 0; h < e.kv_heads; ++h) {
         for (index_t c = 0; c < e.head_dim; ++c) {
-          keys(cache_rows(r), h, c) = qkv(r, e.heads + h, c);
-          values(cache_rows(r), h, c) = qkv(r, e.heads + e.kv_heads + h, c);
+          keys(cache_rows(r), h, c) = K(qkv(r, e.heads + h, c));
+          values(cache_rows(r), h, c) = K(qkv(r, e.heads + e.kv_heads + h, c));
         }
       }
     }
@@ -229,36 +233,41 @@ inline void expects_attention_extents(attention_extents const& e, auto const& qk
 }
 }  // namespace detail
 
-/// Copies the new rows' keys and values into the cache.
-/// \param qkv         (rows, heads + 2 kv_heads, head_dim), already rotated
-/// \param cache_rows  (rows), where each row goes
+/// What a cache may store the keys and values of a computation in `T` as: its scalar, or bfloat16 under float.
+template <class K, class T>
+concept KeyValueStorage = std::same_as<std::remove_const_t<K>, T> || (std::same_as<std::remove_const_t<K>, bf16> && std::same_as<T, float>);
+
+/// Copies the new rows' keys and values into the cache, rounding them to its storage.
+/// \param qkv          (rows, heads + 2 kv_heads, head_dim), already rotated
+/// \param cache_rows   (rows), where each row goes
 /// \param keys, values (cache rows, kv_heads, head_dim) of this layer
-template <Backend B, class T>
-void append_keys_and_values(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
-                            std::type_identity_t<view_on<B, int const, 1>> cache_rows, view<T, 3, typename B::memory_space> keys,
-                            std::type_identity_t<view_on<B, T, 3>> values) {
+template <Backend B, class T, KeyValueStorage<std::remove_const_t<T>> K>
+void append_keys_and_values(B& backend, attention_extents const& e, view<T, 3, typename B::memory_space> qkv,
+                            std::type_identity_t<view_on<B, int const, 1>> cache_rows, view<K, 3, typename B::memory_space> keys,
+                            std::type_identity_t<view_on<B, K, 3>> values) {
   detail::expects_attention_extents(e, qkv, keys, values);
   expects<shape_error>(cache_rows.extent(0) == qkv.extent(0), "{} cache rows for qkv {}", cache_rows.extent(0), qkv.shape());
-  kernels::attention<B>::append(backend, e, qkv, cache_rows, keys, values);
+  kernels::attention<B>::append(backend, e, view_on<B, T const, 3>(qkv), cache_rows, keys, values);
 }
 
 /// Attention of the rows in `qkv` over the keys that `plan` names; those keys, the rows' own included, are in the cache.
 /// \param qkv          (rows, heads + 2 kv_heads, head_dim); only the queries are read
-/// \param keys, values (cache rows, kv_heads, head_dim) of this layer
+/// \param keys, values (cache rows, kv_heads, head_dim) of this layer, stored as scalars or as bfloat16
 /// \param params       the attention policy's params()
 /// \param parameters   values of a trainable policy's parameters; null otherwise
 /// \param out          (rows, heads, head_dim), overwritten
 /// \param lse          (rows, heads), overwritten with the log-sum-exp of the edited scores
-template <Backend B, class T, class Params>
+template <Backend B, class T, KeyValueStorage<T> K, class Params>
 void attention_forward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
-                       std::type_identity_t<view_on<B, T const, 3>> keys, std::type_identity_t<view_on<B, T const, 3>> values,
+                       view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
                        attention_plan<typename B::memory_space> const& plan, Params params, std::type_identity_t<T> const* parameters,
                        view<T, 3, typename B::memory_space> out, std::type_identity_t<view_on<B, T, 2>> lse) {
   detail::expects_attention_extents(e, qkv, keys, values);
   expects<shape_error>(out.extent(0) == qkv.extent(0) && out.extent(1) == e.heads && out.extent(2) == e.head_dim &&
                            lse.extent(0) == qkv.extent(0) && lse.extent(1) == e.heads,
                        "out {} and lse {} for qkv {}", out.shape(), lse.shape(), qkv.shape());
-  kernels::attention<B>::forward(backend, e, qkv, keys, values, plan, params, parameters, out, lse);
+  kernels::attention<B>::forward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan, params, parameters, out,
+                                 lse);
 }
 
 /// Backward of `attention_forward`. Keys and values of earlier calls get no gradient; a shared prefix sums its children's.
@@ -266,9 +275,9 @@ void attention_forward(B& backend, attention_extents const& e, std::type_identit
 /// \param dqkv         (rows, heads + 2 kv_heads, head_dim), overwritten
 /// \param dparameters  (kv_heads, parameters), added to, one row per key-value head so that the sum has a fixed order;
 ///                     empty when it is not wanted
-template <Backend B, class T, class Params>
+template <Backend B, class T, KeyValueStorage<T> K, class Params>
 void attention_backward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
-                        std::type_identity_t<view_on<B, T const, 3>> keys, std::type_identity_t<view_on<B, T const, 3>> values,
+                        view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
                         attention_plan<typename B::memory_space> const& plan, Params params, std::type_identity_t<T> const* parameters,
                         std::type_identity_t<view_on<B, T const, 3>> out, std::type_identity_t<view_on<B, T const, 2>> lse,
                         std::type_identity_t<view_on<B, T const, 3>> dout, view<T, 3, typename B::memory_space> dqkv,
@@ -279,7 +288,8 @@ void attention_backward(B& backend, attention_extents const& e, std::type_identi
                        "dqkv {}, dout {}, out {}, lse {} for qkv {}", dqkv.shape(), dout.shape(), out.shape(), lse.shape(), qkv.shape());
   expects<shape_error>(dparameters.empty() || dparameters.extent(0) == e.kv_heads, "dparameters {} for {} key-value heads",
                        dparameters.shape(), e.kv_heads);
-  kernels::attention<B>::backward(backend, e, qkv, keys, values, plan, params, parameters, out, lse, dout, dqkv, dparameters);
+  kernels::attention<B>::backward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan, params, parameters, out,
+                                  lse, dout, dqkv, dparameters);
 }
 
 }  // namespace atmanrl

@@ -35,6 +35,15 @@ struct completion {
 };
 
 namespace detail {
+/// What drawing tokens takes; the vectors have one element per sequence.
+template <Backend B, class T>
+struct drawing_space {
+  tensor<B, T, 2> logits;
+  log_prob_scratch<B, T> scratch;
+  tensor<B, int, 1> targets;
+  tensor<B, T, 1> log_p, lse, entropy;
+};
+
 /// Samplers see floats; the usual logits are floats already and are not copied again.
 inline std::vector<float> to_floats(std::vector<float> x) { return x; }
 template <class T>
@@ -66,12 +75,10 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   if (prompts.empty()) return out;
 
   B& backend = model.backend();
-  kv_cache<B, T> cache(backend, model.config(), rows);
-  forward_pass<B, T> pass(backend);
-  tensor<B, T, 2> logits;
-  log_prob_scratch<B, T> scratch;
-  tensor<B, int, 1> targets;
-  tensor<B, T, 1> log_p, lse, entropy;
+  auto const space = model.borrow_pass(rows);
+  auto& [cache, pass] = *space;
+  auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
+  auto& [logits, scratch, targets, log_p, lse, entropy] = *drawing;
 
   struct active {
     std::size_t prompt;

@@ -34,6 +34,7 @@ struct grpo_options {
   int inner_passes = 2;          ///< gradient passes over the step's rollouts
   int micro_batch = 0;           ///< rollouts per forward and backward pass; 0: as many as fit row_budget
   index_t row_budget = 4096;     ///< rows of one forward and backward pass
+  bool recompute = false;        ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
   adamw_options optimizer{.learning_rate = 1e-6};  ///< learning_rate: the schedule's peak
   std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
   double max_gradient_norm = 1;
@@ -236,7 +237,7 @@ class grpo {
     }
     policy_gradient_options const gradient_options{.temperature = options_.temperature, .micro_batch = options_.micro_batch,
                                                    .row_budget = options_.row_budget, .max_tokens = std::size_t(options_.max_new_tokens),
-                                                   .entropy_bonus = options_.entropy_bonus};
+                                                   .entropy_bonus = options_.entropy_bonus, .recompute = options_.recompute};
     for (int pass = 0; pass < options_.inner_passes; ++pass) {
       policy_.zero_gradient();
       report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));

@@ -25,6 +25,7 @@ struct policy_gradient_options {
   index_t row_budget = 4096;    ///< rows of one pass, bounds the memory for activations
   std::size_t max_tokens = 1;   ///< length limit of completions, for losses that normalise by it
   double entropy_bonus = 0;     ///< the mean entropy of the step's tokens, times this, is taken from the loss
+  bool recompute = false;       ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 };
 
 /// What one pass over the rollouts found; statistics are over the tokens that take part in the loss.
@@ -82,7 +83,6 @@ struct token_statistics {
 template <class Model, PolicyLoss Loss>
 policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std::span<training_rollout const> rollouts, Loss const& loss,
                                            policy_gradient_options const& options) {
-  using B = typename Model::backend_type;
   using T = typename Model::scalar;
   Model& model = policy.model();
   bool const with_reference = needs_reference(loss), with_entropy = options.entropy_bonus != 0;
@@ -103,11 +103,11 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
   report.log_p.resize(rollouts.size());
   report.token_loss.resize(rollouts.size());
   detail::token_statistics statistics;
-  forward_pass<B, T> pass(model.backend());
 
   for (detail::micro_batch const& part : parts) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    kv_cache<B, T> cache(model.backend(), model.config(), part.rows);
+    auto const space = model.borrow_pass(part.rows, options.recompute);
+    auto& [cache, pass] = *space;
     ragged_batch batch;
     std::vector<scored_token> scored;
     detail::lay_out(mine, cache, batch, scored);

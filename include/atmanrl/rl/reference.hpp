@@ -20,8 +20,6 @@ namespace atmanrl {
 template <class Model>
 std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<training_rollout const> rollouts, double temperature,
                                                     micro_batch_options const& options = {}, adapters which = adapters::on) {
-  using B = typename Model::backend_type;
-  using T = typename Model::scalar;
   std::vector<training_rollout const*> active;
   for (std::size_t i = 0; i < rollouts.size(); ++i) {
     training_rollout const& r = rollouts[i];
@@ -30,10 +28,10 @@ std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<trai
     if (!r.masked) active.push_back(&r);
   }
   std::vector<std::vector<float>> out(rollouts.size());
-  forward_pass<B, T> pass(model.backend());
   for (detail::micro_batch const& part : detail::split_into_micro_batches(active, options)) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    kv_cache<B, T> cache(model.backend(), model.config(), part.rows);
+    auto const space = model.borrow_pass(part.rows);
+    auto& [cache, pass] = *space;
     ragged_batch batch;
     std::vector<scored_token> scored;
     detail::lay_out(mine, cache, batch, scored);

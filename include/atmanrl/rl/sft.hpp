@@ -35,6 +35,7 @@ struct sft_options {
   index_t row_budget = 0;      ///< most rows (tokens) of one such pass, at least one example each; 0: no bound
   adamw_options optimizer{.learning_rate = 1e-4};  ///< learning_rate: the schedule's peak
   double max_gradient_norm = 1;                    ///< 0: no clipping
+  bool recompute = false;  ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 };
 
 /// Updates that `epochs` passes over `examples` examples take; the last one may begin another pass.
@@ -90,7 +91,7 @@ class sft_trainer {
 
  public:
   sft_trainer(Model& model, sft_options options, S schedule = {})
-      : options_(checked(options)), schedule_(schedule), policy_(model, options.optimizer), pass_(model.backend()) {}
+      : options_(checked(options)), schedule_(schedule), policy_(model, options.optimizer) {}
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
   /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
@@ -101,12 +102,12 @@ class sft_trainer {
     report.completion_tokens = check(batch, fmt::format("step {}", report.step));
     policy_.zero_gradient();
     for_each_part(batch, [&](std::span<sft_example const> part, std::size_t first) {
-      score(part, gradient_mode::parameters);
+      auto const space = score(part, gradient_mode::parameters);
       double const share = 1.0 / double(report.completion_tokens);
-      report.loss += share * loss_of(part, first, fmt::format("step {}", report.step));
+      report.loss += share * loss_of(space->pass, part, first, fmt::format("step {}", report.step));
       for (sft_example const& e : part) report.rows += e.rows();
-      std::vector<T> const dlog_p(pass_.log_p().size(), T(-share));
-      policy_.model().backward(*cache_, pass_, std::span<T const>(dlog_p), std::span<T const>(),
+      std::vector<T> const dlog_p(space->pass.log_p().size(), T(-share));
+      policy_.model().backward(space->cache, space->pass, std::span<T const>(dlog_p), std::span<T const>(),
                                policy_.gradient().view());
     });
     try {
@@ -125,8 +126,8 @@ class sft_trainer {
     for (std::size_t first = 0; first < examples.size(); first += std::size_t(options_.batch_size)) {
       auto const batch = examples.subspan(first, std::min(std::size_t(options_.batch_size), examples.size() - first));
       for_each_part(batch, [&](std::span<sft_example const> part, std::size_t offset) {
-        score(part, gradient_mode::none);
-        sum += loss_of(part, first + offset, "evaluation");
+        auto const space = score(part, gradient_mode::none);
+        sum += loss_of(space->pass, part, first + offset, "evaluation");
       });
     }
     return sum / double(tokens);
@@ -207,31 +208,28 @@ class sft_trainer {
   }
 
   /// Forward pass and the log-probabilities of all completion tokens.
-  void score(std::span<sft_example const> examples, gradient_mode mode) {
+  borrowed<cache_and_pass<B, T>> score(std::span<sft_example const> examples, gradient_mode mode) {
     Model& model = policy_.model();
     index_t rows = 0;
     for (sft_example const& e : examples) rows += e.rows();
-    if (!cache_ || cache_->capacity() < rows) {
-      cache_.reset();  // before the larger one is made, so that both are never held together
-      cache_.emplace(model.backend(), model.config(), rows + rows / 4);
-    }
-    cache_->clear();
+    auto space = model.borrow_pass(rows, options_.recompute);
     ragged_batch batch;
     std::vector<scored_token> scored;
     std::vector<int> tokens;
     for (sft_example const& e : examples) {
       tokens.assign(e.prompt.begin(), e.prompt.end());
       tokens.insert(tokens.end(), e.completion.begin(), e.completion.end() - 1);
-      int const row = batch.add(cache_->add_sequence(index_t(tokens.size())), tokens) + int(e.prompt.size()) - 1;
+      int const row = batch.add(space->cache.add_sequence(index_t(tokens.size())), tokens) + int(e.prompt.size()) - 1;
       for (std::size_t i = 0; i < e.completion.size(); ++i) scored.push_back({row + int(i), e.completion[i]});
     }
-    model.forward(*cache_, batch, pass_, mode);
-    model.log_probs(pass_, scored);
+    model.forward(space->cache, batch, space->pass, mode);
+    model.log_probs(space->pass, scored);
+    return space;
   }
 
   /// Sum of -log p over the tokens that `score` has just scored.
-  double loss_of(std::span<sft_example const> examples, std::size_t first, std::string const& when) const {
-    auto const log_p = pass_.log_p();
+  double loss_of(forward_pass<B, T> const& pass, std::span<sft_example const> examples, std::size_t first, std::string const& when) const {
+    auto const log_p = pass.log_p();
     double sum = 0;
     for (std::size_t i = 0, at = 0; i < examples.size(); ++i)
       for (std::size_t end = at + examples[i].completion.size(); at < end; ++at) {
@@ -246,8 +244,6 @@ class sft_trainer {
   sft_options options_;
   S schedule_;
   trainable_policy<Model> policy_;
-  forward_pass<B, T> pass_;
-  std::optional<kv_cache<B, T>> cache_;
 };
 
 }  // namespace atmanrl

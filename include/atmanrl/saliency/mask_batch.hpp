@@ -19,6 +19,15 @@ struct mask_item {
   std::span<int const> prompt, cot, delimiter, answer;
 };
 
+/// What masks take beside the model's pass: H, its gradient (also per key-value head) and moments, and the constant gradient
+/// of the sparsity term, all of them packed; logits of the scored rows for a divergence.
+template <Backend B, class T>
+struct mask_space {
+  attention::learned_mask<B> policy;
+  tensor<B, T, 1> values, gradient, first_moment, second_moment, sparsity;  // (parameters of all masks)
+  tensor<B, T, 2> per_head, logits;
+};
+
 /// The part of the options that the attention edit sees.
 template <class Model>
 mask_edit make_mask_edit(Model const& model, mask_options const& o) {
@@ -38,7 +47,8 @@ class mask_batch {
   /// \throws usage_error when an item has an empty prompt, CoT, delimiter or answer, or when the model lacks a layer
   mask_batch(Model& model, std::span<mask_item const> items, mask_options const& options)
       : model_(&model), objective_(options.objective), items_(items.begin(), items.end()), active_(items.size(), true),
-        ce_(items.size()), loss_(items.size()), cache_(model.backend(), model.config(), cache_rows(items)), pass_(model.backend()) {
+        ce_(items.size()), loss_(items.size()), space_(model.borrow_pass(cache_rows(items), options.recompute)), cache_(space_->cache),
+        pass_(space_->pass), masks_(model.memory().template borrow<mask_space<B, T>>()) {
     mask_edit const edit = make_mask_edit(model, options);
     bool const later = options.rows == mask_rows::all_later;
     ragged_batch prefill, cots;
@@ -76,9 +86,12 @@ class mask_batch {
       model.forward(cache_, prefill, pass_);
       if (cots.rows() > 0) model.forward(cache_, cots, pass_);
     }
-    policy_.emplace_back(model.backend(), options.shape, extents_, edit);
-    values_ = tensor<B, T, 1>::zeros(model.backend(), {parameters_});
-    gradient_ = tensor<B, T, 1>::zeros(model.backend(), {parameters_});
+    masks_->policy.assign(model.backend(), options.shape, extents_, edit);
+    for (auto* const t : {&masks_->values, &masks_->gradient}) {
+      t->resize(model.backend(), {parameters_});
+      t->fill_zero();
+    }
+    masks_->per_head.resize(model.backend(), {model.config().kv_heads, parameters_});
     if (objective_ != mask_objective::cross_entropy) unmasked();
   }
 
@@ -87,23 +100,24 @@ class mask_batch {
 
   std::span<mask_extent const> extents() const { return extents_; }
   index_t parameter_count() const { return parameters_; }
-  tensor<B, T, 1>& values() { return values_; }      ///< H of all masks
-  tensor<B, T, 1>& gradient() { return gradient_; }  ///< d(sum of the items' losses)/dH, scale included
+  tensor<B, T, 1>& values() { return masks_->values; }      ///< H of all masks
+  tensor<B, T, 1>& gradient() { return masks_->gradient; }  ///< d(sum of the items' losses)/dH, scale included
+  mask_space<B, T>& space() { return *masks_; }
   index_t rows_per_step() const { return batch_.rows(); }
 
   /// Mean cross-entropy of each item's answer without suppression, in nats per token.
   std::vector<double> const& unmasked() {
     if (!ce_unmasked_.empty() || items_.empty()) return ce_unmasked_;
     expects<usage_error>(batch_.items == items_.size(), "CE(0) of a batch must be evaluated before items are dropped");
-    auto const zero = tensor<B, T, 1>::zeros(model_->backend(), {parameters_});
-    evaluate(gradient_mode::none, zero.cview());
+    masks_->per_head.fill_zero();  // undefined outside of `backward`: its first row serves as H = 0
+    evaluate(gradient_mode::none, {masks_->per_head.data(), {parameters_}});
     ce_unmasked_ = ce_;
     return ce_unmasked_;
   }
 
   /// The same under the present values.
   std::vector<double> const& cross_entropies() {
-    evaluate(gradient_mode::none, values_.cview());
+    evaluate(gradient_mode::none, masks_->values.cview());
     return ce_;
   }
   /// The objective's value for each item, of the latest evaluation.
@@ -119,23 +133,21 @@ class mask_batch {
 
   /// The two halves of it: evaluates the present values and keeps what `backward` needs.
   std::vector<double> const& forward() {
-    evaluate(gradient_mode::activations, values_.cview());
+    evaluate(gradient_mode::activations, masks_->values.cview());
     return ce_;
   }
   void backward() {
     expects<usage_error>(batch_.rows() > 0, "there is no gradient: all items of the batch were dropped");
-    index_t const kv_heads = model_->config().kv_heads;
-    per_head_.resize(model_->backend(), {kv_heads, parameters_});
-    per_head_.fill_zero();
+    masks_->per_head.fill_zero();
     if (objective_ == mask_objective::kl_to_unmasked) {
-      model_->backward_from_logits(cache_, pass_, logits_.cview(), {}, policy_.front(), values_.cview(), per_head_.view());
+      model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy, masks_->values.cview(), masks_->per_head.view());
     } else {
       std::vector<T> dlog_p;
       for (std::size_t i = 0; i < items_.size(); ++i)
         if (active_[i]) dlog_p.insert(dlog_p.end(), items_[i].answer.size(), T(-1.0 / double(items_[i].answer.size())));
-      model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, policy_.front(), values_.cview(), per_head_.view());
+      model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, masks_->policy, masks_->values.cview(), masks_->per_head.view());
     }
-    sum_heads(model_->backend(), per_head_.cview(), gradient_.view());
+    sum_heads(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
   }
 
   /// Takes an item's rows out of the steps to come. Its values stay, its losses are those of the latest evaluation, and
@@ -190,7 +202,7 @@ class mask_batch {
     if (batch_.rows() == 0) return;
     for (std::size_t i = 0; i < tails_.size(); ++i)
       if (active_[i]) cache_.truncate(tails_[i].sequence, tails_[i].visible);
-    model_->forward(cache_, batch_, pass_, mode, policy_.front(), values);
+    model_->forward(cache_, batch_, pass_, mode, masks_->policy, values);
     if (objective_ == mask_objective::kl_to_unmasked) return evaluate_distributions();
     model_->log_probs(pass_, scored_);
     auto const log_p = pass_.log_p();
@@ -209,8 +221,8 @@ class mask_batch {
   void evaluate_distributions() {
     std::vector<int> rows;
     for (scored_token const& s : scored_) rows.push_back(s.row);
-    model_->logits(pass_, rows, logits_);
-    std::vector<T> z = logits_.to_host();
+    model_->logits(pass_, rows, masks_->logits);
+    std::vector<T> z = masks_->logits.to_host();
     bool const first = unmasked_logits_.empty();
     if (first) unmasked_logits_.resize(items_.size());
     std::size_t const vocabulary = std::size_t(model_->config().vocab);
@@ -230,7 +242,7 @@ class mask_batch {
       loss_[i] = kl / double(n);
       at += n;
     }
-    logits_.assign(z);
+    masks_->logits.assign(z);
   }
 
   // One row of the per-head gradient after the other: a fixed order, whatever computed them.
@@ -248,14 +260,13 @@ class mask_batch {
   std::vector<std::vector<T>> unmasked_logits_;  // of each item's scored rows, for kl_to_unmasked
   std::vector<mask_extent> extents_;
   index_t parameters_ = 0;
-  kv_cache<B, T> cache_;
-  forward_pass<B, T> pass_;
+  borrowed<cache_and_pass<B, T>> space_;
+  kv_cache<B, T>& cache_;
+  forward_pass<B, T>& pass_;
+  borrowed<mask_space<B, T>> masks_;
   std::vector<tail> tails_;
   step_rows batch_;
   std::vector<scored_token> scored_;
-  std::vector<attention::learned_mask<B>> policy_;  // one; it is made after the extents are known
-  tensor<B, T, 1> values_, gradient_;
-  tensor<B, T, 2> per_head_, logits_;
 };
 
 }  // namespace atmanrl

@@ -40,6 +40,7 @@ struct mask_options {
   adamw_options optimizer{.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05};
   double sparsity = 0;   ///< λ of the term λ mean(1 - H/c), which makes re-enabling cost something
   index_t row_budget = 16384;  ///< rows of one packed batch; masks are independent, so this bounds memory and changes nothing else
+  bool recompute = false;      ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 
   /// B = κ max(H, lower_clamp): a floor for what is pushed below the start.
   double lower_clamp = -std::numeric_limits<double>::infinity();

@@ -79,14 +79,17 @@ class mask_trainer {
     index_t const n = batch_.parameter_count();
     note(batch_.unmasked(), &mask_result::ce_unmasked);
     batch_.values().assign(std::vector<T>(std::size_t(n), T(options_.init)));
-    tensor<B, T, 1> sparsity;
+    tensor<B, T, 1>&m = batch_.space().first_moment, &v = batch_.space().second_moment, &sparsity = batch_.space().sparsity;
     if (options_.sparsity > 0) {
       std::vector<T> constant(static_cast<std::size_t>(n));
       add_sparsity_gradient<B, T>(options_.shape, batch_.extents(), options_.sparsity, options_.init, constant);
-      sparsity = tensor<B, T, 1>(backend_, {n});
+      sparsity.resize(backend_, {n});
       sparsity.assign(constant);
     }
-    auto m = tensor<B, T, 1>::zeros(backend_, {n}), v = tensor<B, T, 1>::zeros(backend_, {n});
+    for (auto* const t : {&m, &v}) {
+      t->resize(backend_, {n});
+      t->fill_zero();
+    }
     for (int step = 1; step <= options_.steps; ++step) {
       auto const& ce = batch_.forward();
       if (step == 1) note_start(ce);

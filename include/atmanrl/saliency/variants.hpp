@@ -84,8 +84,9 @@ class variant_batch {
   variant_batch(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants, variant_options const& options)
       : model_(&model),
         options_(options),
-        cache_(model.backend(), model.config(), cache_rows(items, variants, options.rows)),
-        pass_(model.backend()) {
+        space_(model.borrow_pass(cache_rows(items, variants, options.rows))),
+        cache_(space_->cache),
+        pass_(space_->pass) {
     std::map<std::vector<int>, int> roots;
     std::map<std::size_t, int> chains;
     ragged_batch prefill, cots;
@@ -175,8 +176,9 @@ class variant_batch {
 
   Model* model_;
   variant_options options_;
-  kv_cache<B, T> cache_;
-  forward_pass<B, T> pass_;
+  borrowed<cache_and_pass<B, T>> space_;
+  kv_cache<B, T>& cache_;
+  forward_pass<B, T>& pass_;
   ragged_batch batch_;
   std::vector<scored_token> scored_;
   std::vector<std::size_t> lengths_;  // of the answers

@@ -1,0 +1,68 @@
+#pragma once
+
+/// \file
+/// Keys or values of one layer as the cache stores them, floats or bfloat16. The storage is looked at once per block of
+/// rows and not in the type, so that the attention kernels, one per edit, are compiled once for both.
+
+#include <atmanrl/core/scalar.hpp>
+#include <atmanrl/core/view.hpp>
+#include <atmanrl/cpu/rows.hpp>
+#include <atmanrl/cpu/simd.hpp>
+
+#include <algorithm>
+
+namespace atmanrl::cpu {
+
+class cached_rows {
+ public:
+  /// (cache rows, kv_heads, head_dim)
+  cached_rows(view<float const, 3> rows) : floats_(rows.data()), row_size_(rows.row_size()), dim_(rows.extent(2)) {}
+  cached_rows(view<bf16 const, 3> rows) : halves_(rows.data()), row_size_(rows.row_size()), dim_(rows.extent(2)) {}
+
+  struct rows {
+    float const* data;
+    index_t stride;  ///< floats from row to row
+  };
+
+  /// Whether a head's rows are floats and fill whole panels.
+  bool in_place(index_t padded) const { return floats_ && dim_ == padded; }
+
+  /// `count` rows of a head from `first` on: where they lie, or widened into `scratch` (count, padded).
+  rows as_floats(index_t first, index_t head, index_t count, index_t padded, float* scratch) const {
+    if (floats_) return {floats_ + at(first, head), row_size_};
+    for (index_t r = 0; r < count; ++r) widen(halves_ + at(first + r, head), scratch + r * padded);
+    return {scratch, padded};
+  }
+
+  /// The same with every row filled up to `padded` floats with zeros.
+  rows as_panels(index_t first, index_t head, index_t count, index_t padded, float* scratch) const {
+    if (in_place(padded)) return {floats_ + at(first, head), row_size_};
+    for (index_t r = 0; r < count; ++r) {
+      float* const to = scratch + r * padded;
+      if (floats_)
+        std::copy_n(floats_ + at(first + r, head), dim_, to);
+      else
+        widen(halves_ + at(first + r, head), to);
+      std::fill(to + dim_, to + padded, 0.0f);
+    }
+    return {scratch, padded};
+  }
+
+ private:
+  index_t at(index_t row, index_t head) const { return row * row_size_ + head * dim_; }
+  void widen(bf16 const* from, float* to) const {
+    for_each_vector(dim_, [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n), n); });
+  }
+
+  float const* floats_ = nullptr;
+  bf16 const* halves_ = nullptr;
+  index_t row_size_, dim_;
+};
+
+/// A row into the cache, rounded where it is stored as bfloat16.
+inline void store_row(float const* from, index_t count, float* to) { std::copy_n(from, count, to); }
+inline void store_row(float const* from, index_t count, bf16* to) {
+  for_each_vector(count, [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n), n); });
+}
+
+}  // namespace atmanrl::cpu
