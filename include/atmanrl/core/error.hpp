@@ -57,20 +57,26 @@ struct located_format {
       : text(s), file(f), line(l) {}
 };
 
+namespace detail {
+/// Out of line, and no template of the arguments: a check costs a program a comparison and the call that is not taken.
+template <class E>
+[[noreturn, gnu::cold, gnu::noinline]] void raise(fmt::string_view text, fmt::format_args args, char const* file, int line) {
+  std::string sentence = fmt::vformat(text, args);
+  if constexpr (E::names_source_line) sentence = fmt::format("{} ({}:{})", sentence, file, line);
+  throw E(sentence);
+}
+}  // namespace detail
+
 /// Throws `E` with the formatted sentence unless `ok`.
 template <class E = error, class... Args>
 void expects(bool ok, located_format<std::type_identity_t<Args>...> what, Args&&... args) {
-  if (!ok) [[unlikely]] {
-    std::string sentence = fmt::format(what.text, std::forward<Args>(args)...);
-    if constexpr (E::names_source_line) sentence = fmt::format("{} ({}:{})", sentence, what.file, what.line);
-    throw E(sentence);
-  }
+  if (!ok) [[unlikely]] detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
 }
 
 /// Throws `E` with the formatted sentence.
 template <class E = error, class... Args>
-[[noreturn]] void fail(fmt::format_string<std::type_identity_t<Args>...> what, Args&&... args) {
-  throw E(fmt::format(what, std::forward<Args>(args)...));
+[[noreturn]] void fail(located_format<std::type_identity_t<Args>...> what, Args&&... args) {
+  detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
 }
 
 }  // namespace atmanrl

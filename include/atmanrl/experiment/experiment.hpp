@@ -276,8 +276,14 @@ class experiment {
     ordered_json metrics = metrics_of(report, figures ? &*figures : nullptr);
     for (observation const& o : detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); }))
       metrics[o.name] = o.value;
+    write_lines(report, metrics, detail::latest_validation(observer), trainer.model().backend().peak_bytes(), words, files, bar);
+  }
+
+  // No template of the model, so that it is compiled once for all types of weights.
+  void write_lines(grpo_step_report const& report, ordered_json const& metrics, validation_report const* validation, std::size_t peak_tensor_bytes,
+                   tokenizer const& words, run_files& files, progress& bar) const {
     std::optional<ordered_json> causal;
-    if (auto const* const found = detail::latest_validation(observer)) causal = detail::causal_line_of(report.rollouts.step, *found);
+    if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
     for_each_completion(report, words, [&](ordered_json const& line) { files.completions.append(line); });
     if (causal) files.causal.append(*causal);
     files.metrics.append(metrics);
@@ -300,7 +306,7 @@ class experiment {
     timing["reward"]["masks"] = masks;
     timing["update"] = phase(report.seconds.update, (prompts + sampled) * options_.inner_passes);
     timing["peak_process_bytes"] = peak_process_bytes();
-    timing["peak_tensor_bytes"] = trainer.model().backend().peak_bytes();
+    timing["peak_tensor_bytes"] = peak_tensor_bytes;
     files.timings.append(timing);
     bar.finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s", metrics["reward"].get<double>(),
                                         metrics["accuracy/strict"].get<double>(), metrics["completions/mean_length"].get<double>(), masks,

@@ -127,7 +127,7 @@ void print_json(Json const& value, int digits, std::string const& where, std::st
     case Json::value_t::number_float: {
       double const x = value.template get<double>();
       expects<numeric_error>(std::isfinite(x), "{} is {}, which JSON cannot hold", where.empty() ? "/" : where, x);
-      fmt::format_to(std::back_inserter(out), "{:.{}g}", x, digits);
+      out += fmt::format("{:.{}g}", x, digits);
       break;
     }
     default:

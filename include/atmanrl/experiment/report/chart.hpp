@@ -97,7 +97,7 @@ inline std::string path_of(std::vector<double> const& x, std::vector<double> con
   bool pen = false;
   for (std::size_t i = 0; i < x.size(); ++i) {
     bool const there = drawable(x[i]) && drawable(y[i]);
-    if (there) fmt::format_to(std::back_inserter(out), "{}{:.1f} {:.1f}", pen ? 'L' : 'M', ax(x[i]), ay(y[i]));
+    if (there) out += fmt::format("{}{:.1f} {:.1f}", pen ? 'L' : 'M', ax(x[i]), ay(y[i]));
     pen = there;
   }
   return out;
@@ -185,7 +185,7 @@ inline std::string chart(page_chart const& c) {
     std::string forth, back;
     for (std::size_t i = 0; i < b.x.size(); ++i) {
       if (!drawable(b.low[i]) || !drawable(b.high[i])) continue;
-      fmt::format_to(std::back_inserter(forth), "{}{:.1f} {:.1f}", forth.empty() ? 'M' : 'L', ax(b.x[i]), ay(b.high[i]));
+      forth += fmt::format("{}{:.1f} {:.1f}", forth.empty() ? 'M' : 'L', ax(b.x[i]), ay(b.high[i]));
       back.insert(0, fmt::format("L{:.1f} {:.1f}", ax(b.x[i]), ay(b.low[i])));
     }
     if (!forth.empty()) out += fmt::format("<path class=\"b f{}\" d=\"{}{}Z\"/>\n", k % 6, forth, back);

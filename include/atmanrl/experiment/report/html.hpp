@@ -52,7 +52,7 @@ inline std::string escape(std::string_view bytes) {
     else if (c == 0x7f)
       append_utf8(out, 0x2421);
     else if ((c >= 0x80 && c < 0xa0) || detail::deceives(c))
-      fmt::format_to(std::back_inserter(out), "[U+{:04X}]", unsigned(c));
+      out += fmt::format("[U+{:04X}]", unsigned(c));
     else
       out.append(bytes.substr(0, unit.length));
     bytes.remove_prefix(unit.length);

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Seconds and memory that the compiler takes for a unit, one after another on one core, without a cache.
+
+The units are one that only includes each umbrella header, and the example programs that are named. The command is the
+one that the build uses for examples/custom_reward.cpp. `--headers` measures each library header alone instead.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+def compile_command(build: Path, root: Path) -> list[str]:
+    """The build's own command, up to what it reads and writes."""
+    wanted = root / "examples" / "custom_reward.cpp"
+    for entry in json.loads((build / "compile_commands.json").read_text()):
+        if Path(entry["directory"], entry["file"]).resolve() == wanted.resolve():
+            words = shlex.split(entry["command"])
+            break
+    else:
+        raise SystemExit(f"{build}/compile_commands.json has no command for {wanted}: configure with the examples")
+    if Path(words[0]).name == "ccache":
+        words = words[1:]
+    for option in ("-o", "-c"):
+        at = words.index(option)
+        del words[at : at + 2]
+    return words
+
+
+def measure(command: list[str], source: Path) -> tuple[float, float]:
+    """Processor seconds, user and system, and the peak of resident memory in GiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [*command, "-o", f"{folder}/unit.o", "-c", str(source)]
+        child = subprocess.Popen(arguments, env={**os.environ, "CCACHE_DISABLE": "1"})
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if status != 0:
+        raise SystemExit(f"{source} does not compile")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=Path, default=root / "build" / "release", help="a configured build folder")
+    parser.add_argument("--headers", action="store_true", help="each header alone, the heaviest first")
+    parser.add_argument("programs", nargs="*", default=["custom_reward"], help="names of examples")
+    given = parser.parse_args()
+    command = compile_command(given.build, root)
+    include = root / "include"
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def including(header: Path) -> tuple[str, float, float]:
+            name = header.relative_to(include).as_posix()
+            unit = Path(folder) / "unit.cpp"
+            unit.write_text(f"#include <{name}>\n")
+            return (f"#include <{name}>", *measure(command, unit))
+
+        print(shlex.join(command))
+        if given.headers:
+            rows = [including(h) for h in sorted((include / "atmanrl").rglob("*.hpp")) if "cuda" not in h.parts]
+            rows.sort(key=lambda row: -row[1])
+        else:
+            rows = [including(h) for h in sorted((include / "atmanrl").glob("*.hpp"))]
+            rows += [(f"examples/{p}.cpp", *measure(command, root / "examples" / f"{p}.cpp")) for p in given.programs]
+    width = max(len(name) for name, _, _ in rows)
+    print(f"{'unit':{width}}  seconds  peak GiB")
+    for name, seconds, peak in rows:
+        print(f"{name:{width}}  {seconds:7.1f}  {peak:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
