@@ -202,6 +202,8 @@ class experiment {
                  double(parameter_layout(c, options_.lora()).size()) / 1e6);
     fmt::print("memory, at most: {} = weights {} + optimizer {} + the largest of sampling {}, masks {}, update {}\n", format_bytes(m.peak()),
                format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.sampling), format_bytes(m.saliency), format_bytes(m.update));
+    if constexpr (requires { B::build_note(); })
+      if (std::string const note = B::build_note(); !note.empty()) fmt::print("{}\n", note);
     if (c.stop_ids.empty()) fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
     std::fflush(stdout);
   }
