@@ -164,10 +164,10 @@ void generate_group(benchmark::State& state) {
   work const w{double(group * length),
                2 * (layer_parameters(c) * (128 + group * (length - 1)) + head_parameters(c) * (1 + group * (length - 1))),
                0, weight_bytes<W>(c) * length};
-  measure<W>(state, w, [&] {
-    benchmark::DoNotOptimize(
-        generate(m, prompts, {.group_size = group, .max_new_tokens = length}, samplers::multinomial{}).size());
-  });
+  generate_options options;
+  options.group_size = group;
+  options.max_new_tokens = length;
+  measure<W>(state, w, [&] { benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size()); });
 }
 
 // Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens behind a prompt of `range(0)` tokens: one for
