@@ -14,7 +14,8 @@ inline double now() {
 }
 
 struct machine {
-  double flops = 0;      ///< float multiply-adds in registers, two operations each, per second, on all threads
+  double flops = 0;       ///< float multiply-adds in registers, two operations each, per second, on all threads
+  double bf16_flops = 0;  ///< the same with bf16 factors: by VDPBF16PS where the build has it, else as floats
   double bandwidth = 0;  ///< bytes read from memory per second, on all threads
 };
 
@@ -44,6 +45,27 @@ inline machine measure(atmanrl::cpu_backend& backend) {
     });
     m.flops = std::max(m.flops, double(threads * steps * 12 * simd::lanes * 2) / (now() - start));
   }
+  m.bf16_flops = m.flops;
+#if defined(__AVX512BF16__)
+  m.bf16_flops = 0;
+  for (int run = 0; run < 200; ++run) {
+    double const start = now();
+    backend.split(threads, 1, [&](index_t t, index_t) {
+      simd::floats sum[12];
+#  pragma GCC unroll 12
+      for (int j = 0; j < 12; ++j) sum[j] = simd::broadcast(sinks[std::size_t(t * 64 + j)]);
+      simd::words const a = simd::broadcast(std::uint32_t{0x3f803f80}), b = simd::broadcast(std::uint32_t{0x3a003a00});
+      for (index_t i = 0; i < steps; ++i) {
+#  pragma GCC unroll 12
+        for (int j = 0; j < 12; ++j) sum[j] = simd::dot_bf16(a, b, sum[j]);
+      }
+#  pragma GCC unroll 12
+      for (int j = 1; j < 12; ++j) sum[0] += sum[j];
+      sinks[std::size_t(t) * 64] += simd::sum(sum[0]) * 1e-9f;
+    });
+    m.bf16_flops = std::max(m.bf16_flops, double(threads * steps * 12 * simd::lanes * 4) / (now() - start));
+  }
+#endif
   auto memory = tensor<cpu_backend, float, 1>::zeros(backend, {index_t{64} << 20});
   constexpr index_t part = index_t{4} << 20;  // 16 MiB; the whole is far larger than any cache
   for (int run = 0; run < 6; ++run) {
@@ -60,8 +82,8 @@ inline machine measure(atmanrl::cpu_backend& backend) {
       m.bandwidth = std::max(m.bandwidth, double(part) * 4 / (now() - start));
     }
   }
-  fmt::print("{} threads, vectors of {} floats: {:.0f} GFLOP/s in registers, {:.1f} GB/s from memory\n", threads,
-             simd::lanes, m.flops * 1e-9, m.bandwidth * 1e-9);
+  fmt::print("{} threads, vectors of {} floats: {:.0f} GFLOP/s in registers ({:.0f} bf16), {:.1f} GB/s from memory\n",
+             threads, simd::lanes, m.flops * 1e-9, m.bf16_flops * 1e-9, m.bandwidth * 1e-9);
   return m;
 }
 

@@ -1,10 +1,15 @@
-// Tokens per second of the phases of training, for the shape of SmolLM2-135M with random weights:
-// prefill, decoding at batch 1, 8 and 16, one forward and backward pass, one mask step.
+// The phases of training for the shape of SmolLM2-135M with random weights: prefill, decoding at batch 1, 8 and 16, one
+// forward and backward pass, one mask step, one update. For each: its time (median), tokens per second, operations and
+// bytes that it cannot do without, the time that this machine needs for these at least (floor), and the floor's share of
+// the best time.
 // Usage: phases [--benchmark_filter=REGEX]; threads come from OMP_NUM_THREADS.
 #include <atmanrl/grpo.hpp>
 
 #include <benchmark/benchmark.h>
 
+#include "machine.hpp"
+
+#include <algorithm>
 #include <numeric>
 
 namespace {
@@ -40,9 +45,61 @@ std::vector<int> tokens(int count, int stream) {
   return ids;
 }
 
-void report(benchmark::State& state, double tokens_per_iteration) {
-  state.counters["tokens/s"] = benchmark::Counter(tokens_per_iteration * double(state.iterations()), benchmark::Counter::kIsRate);
+atmanrl_bench::machine const& limits() {
+  static atmanrl_bench::machine const m = [] {
+    cpu_backend backend;
+    return atmanrl_bench::measure(backend);
+  }();
+  return m;
 }
+
+// Parameters of the layers' matrices and of the head: what a row passes through.
+double layer_parameters(model_config const& c) {
+  double const qkv = double(c.heads + 2 * c.kv_heads) * double(c.head_dim), q = double(c.heads * c.head_dim);
+  return double(c.layers) * double(c.hidden) * (qkv + q + 3 * double(c.ffn));
+}
+double head_parameters(model_config const& c) { return double(c.vocab) * double(c.hidden); }
+
+struct work {
+  double tokens = 0;
+  double operations = 0;        // of products with weights, multiplication and addition counted as two
+  double float_operations = 0;  // of them those that are done in float with bf16 weights, too
+  double bytes = 0;             // read from memory and written
+};
+
+// Times f() until the benchmark has enough; the setting of a machine that others use, too, calls for the best time
+// beside the median.
+template <class W, class F>
+double measure(benchmark::State& state, work const& w, F const& f) {
+  atmanrl_bench::machine const& m = limits();
+  std::vector<double> seconds;
+  f();  // memory is allocated by the first call
+  for (auto _ : state) {
+    double const start = atmanrl_bench::now();
+    f();
+    seconds.push_back(atmanrl_bench::now() - start);
+    state.SetIterationTime(seconds.back());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  double const median = seconds[seconds.size() / 2];
+  double const fast = std::is_same_v<W, bf16> ? m.bf16_flops : m.flops;
+  double const floor = std::max((w.operations - w.float_operations) / fast + w.float_operations / m.flops,
+                                w.bytes / m.bandwidth);
+  state.counters["median_ms"] = median * 1e3;
+  state.counters["tokens/s"] = w.tokens / median;
+  state.counters["best_ms"] = seconds[0] * 1e3;
+  state.counters["GFLOP"] = w.operations * 1e-9;
+  state.counters["GB"] = w.bytes * 1e-9;
+  state.counters["floor_ms"] = floor * 1e3;
+  state.counters["floor/best"] = floor / seconds[0];
+  return median;
+}
+
+template <class W>
+double weight_bytes(model_config const& c) {
+  return (layer_parameters(c) + head_parameters(c)) * double(sizeof(W));
+}
+double key_value_bytes(model_config const& c) { return double(c.layers * 2 * c.kv_heads * c.head_dim * 4); }
 
 template <class W>
 void prefill(benchmark::State& state) {
@@ -55,20 +112,22 @@ void prefill(benchmark::State& state) {
   ragged_batch batch;
   batch.add(id, prompt);
   scored_token const last{rows - 1, 1};
-  for (auto _ : state) {
+  work const w{double(rows), 2 * (layer_parameters(m.config()) * rows + head_parameters(m.config())), 0,
+               weight_bytes<W>(m.config())};
+  measure<W>(state, w, [&] {
     cache.truncate(id, 0);
     m.forward(cache, batch, pass);
     m.log_probs(pass, {&last, 1});
-  }
-  report(state, rows);
+  });
 }
 
 // One decoding step of `batch` sequences that share a prompt of 128 tokens and hold 64 tokens each, logits included.
 template <class W>
 void decode(benchmark::State& state) {
   auto& m = model<W>();
+  model_config const& c = m.config();
   int const sequences = int(state.range(0));
-  kv_cache<cpu_backend, float> cache(m.backend(), m.config(), 128 + sequences * 66);
+  kv_cache<cpu_backend, float> cache(m.backend(), c, 128 + sequences * 66);
   forward_pass<cpu_backend, float> pass(m.backend());
   ragged_batch batch;
   int const root = cache.add_sequence(128);
@@ -85,31 +144,96 @@ void decode(benchmark::State& state) {
   std::vector<int> rows;
   for (int s = 0; s < sequences; ++s) rows.push_back(batch.add(ids[std::size_t(s)], tokens(1, s + 100)));
   tensor<cpu_backend, float, 2> logits;
-  for (auto _ : state) {
+  work const w{double(sequences), 2 * (layer_parameters(c) + head_parameters(c)) * sequences, 0,
+               weight_bytes<W>(c) + key_value_bytes(c) * (128 + 64 * sequences)};
+  measure<W>(state, w, [&] {
     for (int const id : ids) cache.truncate(id, 192);
     m.forward(cache, batch, pass);
     m.logits(pass, rows, logits);
     benchmark::DoNotOptimize(logits.data());
-  }
-  report(state, sequences);
+  });
 }
 
-// Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens behind one prompt of `range(0)` tokens.
+// Sampling as rollouts do it: 8 completions of 32 tokens behind a prompt of 128, prefill and draws included.
+template <class W>
+void generate_group(benchmark::State& state) {
+  auto& m = model<W>();
+  model_config const& c = m.config();
+  int const group = int(state.range(0)), length = 32;
+  std::vector<std::vector<int>> const prompts{tokens(128, 0)};
+  work const w{double(group * length),
+               2 * (layer_parameters(c) * (128 + group * (length - 1)) + head_parameters(c) * (1 + group * (length - 1))),
+               0, weight_bytes<W>(c) * length};
+  generate_options options;
+  options.group_size = group;
+  options.max_new_tokens = length;
+  measure<W>(state, w, [&] { benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size()); });
+}
+
+// Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens behind a prompt of `range(0)` tokens: one for
+// all of them, or one for each.
 template <class W>
 void forward_backward(benchmark::State& state) {
   auto& m = model<W>();
-  auto const prompt = tokens(int(state.range(0)), 0);
-  std::vector<std::vector<int>> completions;
-  for (int g = 0; g < 8; ++g) completions.push_back(tokens(int(state.range(1)), g + 1));
+  bool const shared = state.range(2) == 1;
+  state.SetLabel(shared ? "one prompt" : "8 prompts");
+  std::vector<std::vector<int>> prompts, completions;
+  for (int g = 0; g < 8; ++g) {
+    prompts.push_back(tokens(int(state.range(0)), shared ? 0 : 100 + g));
+    completions.push_back(tokens(int(state.range(1)), g + 1));
+  }
   std::vector<float> const old(completions[0].size(), -10.0f);
   std::vector<training_rollout> rollouts;
-  for (auto const& c : completions) rollouts.push_back({prompt, c, old, 1.0f});
+  for (std::size_t g = 0; g < 8; ++g) rollouts.push_back({prompts[g], completions[g], old, 1.0f});
   trainable_policy<llama<cpu_backend, W>> policy(m, {});
-  for (auto _ : state) benchmark::DoNotOptimize(add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.micro_batch = 8}).loss);
-  report(state, double(prompt.size() + 8 * completions[0].size()));
+  double const rows = double((shared ? 1 : 8) * prompts[0].size() + 8 * completions[0].size());
+  double const products =
+      2 * (layer_parameters(m.config()) * rows + head_parameters(m.config()) * double(8 * completions[0].size()));
+  work const w{rows, 3 * products, products, weight_bytes<W>(m.config()) * 2 + weight_bytes<float>(m.config()) * 2};
+  measure<W>(state, w, [&] {
+    benchmark::DoNotOptimize(
+        add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.micro_batch = 8}).loss);
+  });
 }
 
-// One step of mask training for 8 rollouts of 200 prompt + 100 CoT tokens, prompt cached.
+// The products alone of one forward and one activation-gradient pass over `rows` rows: what a mask step cannot do
+// without. Seconds, median of three.
+template <class W>
+double products_alone(llama<cpu_backend, W>& m, index_t rows) {
+  cpu_backend& b = m.backend();
+  model_config const& c = m.config();
+  struct shape {
+    index_t outputs, inputs;
+  };
+  std::vector<shape> const shapes{{(c.heads + 2 * c.kv_heads) * c.head_dim, c.hidden},
+                                  {c.hidden, c.heads * c.head_dim},
+                                  {2 * c.ffn, c.hidden},
+                                  {c.hidden, c.ffn}};
+  std::vector<weight<cpu_backend, W>> weights;
+  for (index_t l = 0; l < c.layers; ++l) {
+    for (shape const& s : shapes) {
+      weights.emplace_back(b, s.outputs, s.inputs);
+      weights.back().assign_rows(b, 0, tensor<cpu_backend, float, 2>::zeros(b, {s.outputs, s.inputs}).cview());
+    }
+  }
+  std::vector<tensor<cpu_backend, float, 2>> x, y;
+  for (shape const& s : shapes) {
+    x.push_back(tensor<cpu_backend, float, 2>::zeros(b, {rows, s.inputs}));
+    y.push_back(tensor<cpu_backend, float, 2>::zeros(b, {rows, s.outputs}));
+  }
+  std::vector<double> seconds;
+  for (int run = 0; run < 4; ++run) {  // the first one warms up
+    double const start = atmanrl_bench::now();
+    for (std::size_t i = 0; i < weights.size(); ++i) matmul(b, x[i % 4].cview(), weights[i].view(), y[i % 4].view());
+    for (std::size_t i = weights.size(); i-- > 0;)
+      matmul_backward_input(b, y[i % 4].cview(), weights[i].view(), x[i % 4].view());
+    if (run > 0) seconds.push_back(atmanrl_bench::now() - start);
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[1];
+}
+
+// One step of mask training for 8 rollouts of 200 prompt + `range(1)` CoT tokens, prompt cached.
 template <class W>
 void mask_step(benchmark::State& state) {
   auto& m = model<W>();
@@ -117,12 +241,17 @@ void mask_step(benchmark::State& state) {
   state.SetLabel(state.range(0) == 0 ? "all_later" : "answer_rows");
   auto const prompt = tokens(200, 0), delimiter = tokens(2, 50), answer = tokens(3, 51);
   std::vector<std::vector<int>> cots;
-  for (int g = 0; g < 8; ++g) cots.push_back(tokens(100, g + 1));
+  for (int g = 0; g < 8; ++g) cots.push_back(tokens(int(state.range(1)), g + 1));
   std::vector<mask_item> items;
   for (auto const& c : cots) items.push_back({prompt, c, delimiter, answer});
   mask_batch<llama<cpu_backend, W>> batch(m, items, mask_shape::column, rows, 10);
-  for (auto _ : state) benchmark::DoNotOptimize(batch.cross_entropies_and_gradient());
-  report(state, double(batch.rows_per_step()));
+  double const products = products_alone(m, batch.rows_per_step());
+  work const w{double(batch.rows_per_step()), 4 * layer_parameters(m.config()) * double(batch.rows_per_step()), 0,
+               2 * weight_bytes<W>(m.config())};
+  double const median =
+      measure<W>(state, w, [&] { benchmark::DoNotOptimize(batch.cross_entropies_and_gradient()); });
+  state.counters["products_ms"] = products * 1e3;
+  state.counters["x_products"] = median / products;
 }
 
 void adamw_update(benchmark::State& state) {
@@ -130,20 +259,31 @@ void adamw_update(benchmark::State& state) {
   index_t const n = 134515008;
   auto p = tensor<cpu_backend, float, 1>::zeros(backend, {n}), g = tensor<cpu_backend, float, 1>::zeros(backend, {n});
   adamw<cpu_backend, float> optimizer(backend, n, {.learning_rate = 1e-4});
-  for (auto _ : state) optimizer.step(p.view(), g.cview());
-  state.counters["bytes/s"] = benchmark::Counter(28.0 * double(n) * double(state.iterations()), benchmark::Counter::kIsRate);
+  measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview()); });
 }
 
-BENCHMARK(prefill<float>)->Arg(512)->Unit(benchmark::kMillisecond);
-BENCHMARK(prefill<bf16>)->Arg(512)->Unit(benchmark::kMillisecond);
-BENCHMARK(decode<float>)->Arg(1)->Arg(8)->Arg(16)->Unit(benchmark::kMillisecond);
-BENCHMARK(decode<bf16>)->Arg(1)->Arg(8)->Arg(16)->Unit(benchmark::kMillisecond);
-BENCHMARK(mask_step<float>)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
-BENCHMARK(mask_step<bf16>)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
-BENCHMARK(forward_backward<float>)->Args({200, 100})->Unit(benchmark::kMillisecond);
-BENCHMARK(forward_backward<bf16>)->Args({200, 100})->Unit(benchmark::kMillisecond);
-BENCHMARK(adamw_update)->Unit(benchmark::kMillisecond);
+template <class F>
+void add(char const* name, F f, std::vector<std::vector<std::int64_t>> const& arguments) {
+  auto* const b = benchmark::RegisterBenchmark(name, f);
+  for (auto const& a : arguments) b->Args(a);
+  b->UseManualTime()->Unit(benchmark::kMillisecond);
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  add("prefill f32", prefill<float>, {{512}});
+  add("prefill bf16", prefill<bf16>, {{512}});
+  add("decode f32", decode<float>, {{1}, {8}, {16}});
+  add("decode bf16", decode<bf16>, {{1}, {8}, {16}});
+  add("generate f32", generate_group<float>, {{8}, {16}});
+  add("generate bf16", generate_group<bf16>, {{8}, {16}});
+  add("mask_step f32", mask_step<float>, {{0, 100}, {1, 100}, {0, 300}, {1, 300}});
+  add("mask_step bf16", mask_step<bf16>, {{0, 100}, {1, 100}, {0, 300}, {1, 300}});
+  add("forward_backward f32", forward_backward<float>, {{200, 100, 1}, {200, 100, 0}});
+  add("forward_backward bf16", forward_backward<bf16>, {{200, 100, 1}, {200, 100, 0}});
+  add("adamw", adamw_update, {});
+  limits();
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -98,6 +98,7 @@ std::string number(std::optional<double> x) { return x ? fmt::format("{:.3f}", *
 
 void run(program_options const& o) {
   cpu_backend backend(cpu_options{.threads = o.threads});
+  cpu::print_build_note();
   auto model = model_type::load(backend, o.model);
   tokenizer const words = tokenizer::load(o.model);
   arithmetic const task;

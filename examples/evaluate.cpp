@@ -130,6 +130,7 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
 template <class W>
 void run(options const& o) {
   cpu_backend backend({.threads = o.threads});
+  cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   if (!o.adapter.empty()) model.load_adapters(o.adapter);

@@ -150,6 +150,7 @@ std::string number(std::optional<double> x) { return x ? fmt::format("{:.3f}", *
 
 int run(program_options const& o) {
   cpu_backend backend(cpu_options{.threads = o.threads});
+  cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model);
   auto model = model_type::load(backend, o.model);
   any_task const task = o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : any_task(arithmetic());

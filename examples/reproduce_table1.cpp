@@ -242,6 +242,7 @@ int run(program_options const& o) {
   expects<usage_error>(!o.seeds.empty() && o.steps > 0 && o.questions > 0 && o.samples > 0, "there must be a seed, a step, a question and a sample");
   std::filesystem::create_directories(o.out);
   cpu_backend backend({.threads = o.threads});
+  cpu::print_build_note();
   interrupt_listener const interrupted;
   std::vector<std::pair<std::string, std::vector<arm_result>>> all;
   auto const add = [&](std::string title, arm const* a) {

@@ -29,8 +29,6 @@ done
 bash "$root/cmake/install_dependencies.sh" >&2
 (cd "$root" && cmake --preset release && cmake --build --preset release --target gsm8k_experiment) >&2
 
-# Threads that wait must not keep others from running; it costs nothing where there is room for all.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 program=$root/build/release/examples/gsm8k_experiment
 
 [ -z "$task" ] || arguments+=(--task "$task")

@@ -38,6 +38,7 @@ template <class W>
 void run(options const& o) {
   // [sft]
   cpu_backend backend({.threads = o.threads});
+  cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   std::vector<sft_example> all;

@@ -120,6 +120,7 @@ std::string model_card(options const& o, accuracy const& a, index_t parameters) 
 
 void run(options const& o) {
   cpu_backend backend({.threads = o.threads});
+  cpu::print_build_note();
   arithmetic const task;
   tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
   model_config const config = tiny_config(o, words);

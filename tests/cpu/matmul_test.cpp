@@ -24,7 +24,8 @@ struct problem {
   weight<cpu_backend, W> w{backend, outputs, inputs};
   weight<reference_backend, double> expected_w{reference, outputs, inputs};
 
-  explicit problem(shape s, int threads = 2) : outputs(s.outputs), inputs(s.inputs), backend({.threads = threads}) {
+  explicit problem(shape s, int threads = 2, bool exact = true)
+      : outputs(s.outputs), inputs(s.inputs), backend({.threads = threads, .exact_activations = exact}) {
     auto const rows = random_floats(outputs * inputs, 1);
     w.assign_rows(backend, 0, as(rows, {outputs, inputs}));
     std::vector<double> rounded(rows.size());
@@ -76,8 +77,9 @@ TEMPLATE_TEST_CASE("cpu matmul: the three products agree with plain loops on rag
 }
 
 TEMPLATE_TEST_CASE("cpu matmul: a row has the same bits alone as in any batch", "", float, bf16) {
+  bool const exact = GENERATE(false, true);
   for (shape const s : {shape{100, 64}, shape{33, 1031}, shape{64, 576}}) {
-    problem<TestType> p(s);
+    problem<TestType> p(s, 2, exact);
     auto const x = random_floats(130 * s.inputs, 5), y = random_floats(130 * s.outputs, 6);
     for (store const how : {store::overwrite, store::add}) {
       std::vector<float> one_by_one;
@@ -97,16 +99,17 @@ TEMPLATE_TEST_CASE("cpu matmul: a row has the same bits alone as in any batch", 
 }
 
 TEMPLATE_TEST_CASE("cpu matmul: all three products have the same bits for any number of threads", "", float, bf16) {
+  bool const exact = GENERATE(false, true);
   for (shape const s : {shape{200, 576}, shape{1100, 100}}) {
     for (index_t const rows : {1, 9, 300}) {
       CAPTURE(s.outputs, s.inputs, rows);
       auto const x = random_floats(rows * s.inputs, 7), dy = random_floats(rows * s.outputs, 8);
       CHECK(same_for_any_threads(
-          [&](cpu_backend& b) { return problem<TestType>(s, b.threads()).forward(x, dy, store::add); }));
+          [&](cpu_backend& b) { return problem<TestType>(s, b.threads(), exact).forward(x, dy, store::add); }));
       CHECK(same_for_any_threads(
-          [&](cpu_backend& b) { return problem<TestType>(s, b.threads()).backward_input(dy, x, store::add); }));
+          [&](cpu_backend& b) { return problem<TestType>(s, b.threads(), exact).backward_input(dy, x, store::add); }));
       CHECK(same_for_any_threads([&](cpu_backend& b) {
-        return problem<TestType>(s, b.threads())
+        return problem<TestType>(s, b.threads(), exact)
             .backward_weight(dy, x, std::vector<float>(std::size_t(s.outputs * s.inputs), 1.0f));
       }));
     }
@@ -114,10 +117,10 @@ TEMPLATE_TEST_CASE("cpu matmul: all three products have the same bits for any nu
 }
 
 TEST_CASE(
-    "cpu matmul: with bf16 activations, products are those of the rounded factors, with the bits of the bit rule") {
+    "cpu matmul: by default bf16 products are those of the rounded factors, with the bits of the bit rule") {
   for (shape const s : shapes) {
     problem<bf16> p(s);
-    cpu_backend rounding({.threads = 2, .bf16_activations = true});
+    cpu_backend rounding({.threads = 2});
     auto const forward = [&](cpu_backend& b, std::vector<float> const& x) {
       index_t const rows = index_t(x.size()) / s.inputs;
       std::vector<float> y(std::size_t(rows * s.outputs));
@@ -134,7 +137,7 @@ TEST_CASE(
       CAPTURE(s.outputs, s.inputs, rows);
       auto x = random_floats(rows * s.inputs, 13), dy = random_floats(rows * s.outputs, 14);
       auto const y = forward(rounding, x), dx = backward(rounding, dy);
-      cpu_backend one({.threads = 1, .bf16_activations = true});
+      cpu_backend one({.threads = 1});
       CHECK(same_bits(forward(one, {x.end() - s.inputs, x.end()}), std::vector<float>(y.end() - s.outputs, y.end())));
       CHECK(same_bits(backward(one, dy), dx));
       if (simd::has_dot_bf16) {

@@ -26,7 +26,8 @@ constexpr int length = 75;
 
 template <class W>
 struct bits {
-  cpu_backend backend{{.threads = 2}};
+  bool exact_activations;
+  cpu_backend backend{{.threads = 2, .exact_activations = exact_activations}};
   llama<cpu_backend, W> model = random_model<cpu_backend, W>(backend, odd_config(), 6);
   std::vector<int> tokens = random_tokens(length, 1100, 8);
   std::vector<float> whole = teacher_forced(model, tokens, 0.8);
@@ -42,7 +43,7 @@ struct bits {
 }  // namespace
 
 TEMPLATE_TEST_CASE("llama on cpu_backend: prefill and decoding row by row give the bits of one forward pass", "", float, bf16) {
-  bits<TestType> t;
+  bits<TestType> t{GENERATE(false, true)};
   for (int const prefill : {1, 17, 64, 66}) {
     kv_cache<cpu_backend, float> cache(t.backend, t.model.config(), 2 * length);
     forward_pass<cpu_backend, float> pass(t.backend);
@@ -63,7 +64,7 @@ TEMPLATE_TEST_CASE("llama on cpu_backend: prefill and decoding row by row give t
 }
 
 TEMPLATE_TEST_CASE("llama on cpu_backend: the bits of a sequence do not depend on what it is batched with", "", float, bf16) {
-  bits<TestType> t;
+  bits<TestType> t{GENERATE(false, true)};
   for (int const others : {1, 5}) {
     for (int const shared : {0, 7, 40}) {  // tokens that lie in a parent which others continue too
       kv_cache<cpu_backend, float> cache(t.backend, t.model.config(), 1000);
@@ -90,14 +91,14 @@ TEMPLATE_TEST_CASE("llama on cpu_backend: the bits of a sequence do not depend o
 }
 
 TEMPLATE_TEST_CASE("llama on cpu_backend: gradient modes and threads change no bit of values and gradients", "", float, bf16) {
-  bits<TestType> t;
+  bits<TestType> t{GENERATE(false, true)};
   CHECK(teacher_forced(t.model, t.tokens, 0.8, gradient_mode::activations) == t.whole);
   CHECK(teacher_forced(t.model, t.tokens, 0.8, gradient_mode::parameters) == t.whole);
   std::vector<branch> tree{{-1, 0, random_tokens(40, 1100, 1)}};
   for (unsigned i = 0; i < 12; ++i) tree.push_back({0, 40, random_tokens(30 + i, 1100, 2 + i)});
   std::vector<float> log_p[3], gradient[3];
   for (int const threads : {1, 2, 3}) {
-    cpu_backend backend({.threads = threads});
+    cpu_backend backend({.threads = threads, .exact_activations = t.exact_activations});
     auto model = random_model<cpu_backend, TestType>(backend, odd_config(), 6);
     laid_out<cpu_backend, float> on(backend, model.config(), tree);
     forward_pass<cpu_backend, float> pass(backend);

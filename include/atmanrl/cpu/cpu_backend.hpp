@@ -1,12 +1,13 @@
 #pragma once
 
 /// \file
-/// The CPU backend: packed-panel matrix products and vectorised kernels on OpenMP threads. This header alone makes
+/// The CPU backend: packed-panel matrix products and vectorised kernels on a pool of threads. This header alone makes
 /// `cpu_backend` complete, and it names every kernel, so that all translation units see the same specialisations.
 
 #include <atmanrl/backend/backend.hpp>
 #include <atmanrl/cpu/adamw.hpp>
 #include <atmanrl/cpu/attention.hpp>
+#include <atmanrl/cpu/build.hpp>
 #include <atmanrl/cpu/elementwise.hpp>
 #include <atmanrl/cpu/embedding.hpp>
 #include <atmanrl/cpu/log_prob.hpp>
@@ -25,6 +26,9 @@ class cpu_backend : public cpu_threads {
   static constexpr std::string_view name = "cpu";
 
   explicit cpu_backend(cpu_options options = {}) : cpu_threads(options) {}
+
+  /// One sentence for the user when the program was compiled for less than the processor has, else nothing.
+  static std::string build_note() { return cpu::build_note(); }
 };
 static_assert(HostBackend<cpu_backend>);
 

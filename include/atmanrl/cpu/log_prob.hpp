@@ -7,6 +7,8 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 
+#include <span>
+
 namespace atmanrl {
 
 template <>
@@ -23,29 +25,22 @@ struct kernels::log_prob<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     index_t const ids = logits.extent(1);
     threads.split(logits.extent(0), atmanrl::detail::row_grain(4 * ids), [&](index_t first, index_t last) {
-      for (index_t r = first; r < last; ++r) {
-        float const* const row = logits.row(r);
-        auto& s = states(r);
-        simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());
-        simd::floats most = lowest;
-        cpu::for_each_vector(ids, [&](index_t j, index_t n) {
-          most = simd::max(most, simd::first_lanes(simd::load_first(row + j, n) * inv_temperature, n, lowest));
-        });
-        float const largest = std::max(s.largest, simd::max_lane(most));
-        simd::floats sum{}, weighted{};
-        cpu::for_each_vector(ids, [&](index_t j, index_t n) {
-          simd::floats const z = simd::load_first(row + j, n) * inv_temperature;
-          simd::floats const e = simd::first_lanes(simd::exp(z - largest), n, simd::floats{});
-          sum += e;
-          weighted = simd::fma(e, z, weighted);
-        });
-        float const shrink = std::exp(s.largest - largest);
-        s.sum = s.sum * shrink + simd::sum(sum);
-        s.weighted = s.weighted * shrink + simd::sum(weighted);
-        s.largest = largest;
-        index_t const target = targets(r) - first_id;
-        if (target >= 0 && target < ids) s.target = row[target] * inv_temperature;
-      }
+      for (index_t r = first; r < last; ++r)
+        add_chunk(logits.row(r), ids, inv_temperature, targets(r) - first_id, states(r));
+    });
+  }
+
+  /// `accumulate` of every chunk of whole rows: for target i those of logits row rows[i].
+  template <class T>
+  static void accumulate_rows(cpu_threads& threads, view<T const, 2> logits, std::span<int const> rows,
+                              real_t<T> inv_temperature, view<int const, 1> targets, view<softmax_state<T>, 1> states) {
+    atmanrl::detail::computes_in_float<T>();
+    index_t const ids = logits.extent(1);
+    threads.split(targets.extent(0), atmanrl::detail::row_grain(4 * ids), [&](index_t first, index_t last) {
+      for (index_t i = first; i < last; ++i)
+        for (index_t j = 0; j < ids; j += vocabulary_chunk)
+          add_chunk(logits.row(rows[std::size_t(i)]) + j, std::min(vocabulary_chunk, ids - j), inv_temperature,
+                    targets(i) - j, states(i));
     });
   }
 
@@ -85,6 +80,29 @@ struct kernels::log_prob<cpu_backend> {
         if (target >= 0 && target < ids) row[target] += dlog_p(r) * inv_temperature;
       }
     });
+  }
+
+ private:
+  // Logits of `ids` consecutive ids, the target counted from the first of them.
+  static void add_chunk(float const* row, index_t ids, float inv_temperature, index_t target, softmax_state<float>& s) {
+    simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());
+    simd::floats most = lowest;
+    cpu::for_each_vector(ids, [&](index_t j, index_t n) {
+      most = simd::max(most, simd::first_lanes(simd::load_first(row + j, n) * inv_temperature, n, lowest));
+    });
+    float const largest = std::max(s.largest, simd::max_lane(most));
+    simd::floats sum{}, weighted{};
+    cpu::for_each_vector(ids, [&](index_t j, index_t n) {
+      simd::floats const z = simd::load_first(row + j, n) * inv_temperature;
+      simd::floats const e = simd::first_lanes(simd::exp(z - largest), n, simd::floats{});
+      sum += e;
+      weighted = simd::fma(e, z, weighted);
+    });
+    float const shrink = std::exp(s.largest - largest);
+    s.sum = s.sum * shrink + simd::sum(sum);
+    s.weighted = s.weighted * shrink + simd::sum(weighted);
+    s.largest = largest;
+    if (target >= 0 && target < ids) s.target = row[target] * inv_temperature;
   }
 };
 

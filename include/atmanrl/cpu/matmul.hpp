@@ -3,8 +3,9 @@
 /// \file
 /// Products with a weight that is kept as panels of 32 outputs, [panel][input][32]: the forward product streams them as
 /// they lie, and both directions read the one copy. bf16 panels interleave two inputs, [panel][input / 2][32][2]; their
-/// elements are widened exactly and multiplied with float activations, unless cpu_options::bf16_activations asks for
-/// products of pairs. The gradient of a weight is always computed from floats.
+/// elements meet activations that are rounded to bf16 on the way, two products in one instruction, where the build has
+/// that instruction; else, or when cpu_options::exact_activations asks for it, they are widened exactly and multiplied
+/// with float activations. The gradient of a weight is always computed from floats.
 
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
@@ -53,7 +54,7 @@ struct kernels::matmul<cpu_backend> {
   static void forward(cpu_threads& threads, view<T const, 2> x, weight_view<cpu_backend, W> w, view<T, 2> y, bool add) {
     atmanrl::detail::computes_in_float<T>();
     if constexpr (has_pairs<W>)
-      if (threads.bf16_activations()) return multiply_by_panels<std::uint32_t>(threads, x, w, y, add);
+      if (threads.bf16_pairs()) return multiply_by_panels<std::uint32_t>(threads, x, w, y, add);
     multiply_by_panels<float>(threads, x, w, y, add);
   }
 
@@ -62,7 +63,7 @@ struct kernels::matmul<cpu_backend> {
                              bool add) {
     atmanrl::detail::computes_in_float<T>();
     if constexpr (has_pairs<W>)
-      if (threads.bf16_activations()) return multiply_by_transposed_panels<std::uint32_t>(threads, dy, w, dx, add);
+      if (threads.bf16_pairs()) return multiply_by_transposed_panels<std::uint32_t>(threads, dy, w, dx, add);
     multiply_by_transposed_panels<float>(threads, dy, w, dx, add);
   }
 
@@ -74,14 +75,14 @@ struct kernels::matmul<cpu_backend> {
     index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1);
     index_t const groups = (outputs + output_group - 1) / output_group;
     index_t const depth_block = std::min(rows, weight_row_block);
-    index_t const grain = least_products / (std::max(rows, index_t{1}) * inputs * output_group + 1) + 1;
+    index_t const team = rows * outputs * inputs / least_products;
     index_t const scratch = depth_block * (output_group + cpu::panel_width);
-    threads.split_with_scratch(groups, grain, scratch, [&](index_t begin, index_t end, float* packed_dy) {
+    threads.take_turns(groups, team, scratch, [&](auto const& next, float* packed_dy) {
       float* const packed_x = packed_dy + depth_block * output_group;
-      for (index_t r = 0; r < rows; r += weight_row_block) {
-        index_t const depth = std::min(weight_row_block, rows - r);
-        for (index_t g = begin; g < end; ++g) {
-          index_t const o = g * output_group, count = std::min(output_group, outputs - o);
+      for (index_t g; (g = next()) < groups;) {
+        index_t const o = g * output_group, count = std::min(output_group, outputs - o);
+        for (index_t r = 0; r < rows; r += weight_row_block) {
+          index_t const depth = std::min(weight_row_block, rows - r);
           for (index_t i = 0; i < depth; ++i) std::copy_n(dy.row(r + i) + o, count, packed_dy + i * output_group);
           for (index_t k = 0; k < inputs; k += cpu::panel_width) {
             index_t const width = std::min(cpu::panel_width, inputs - k);
@@ -115,6 +116,7 @@ struct kernels::matmul<cpu_backend> {
   static constexpr index_t output_group = 8 * cpu::tile_rows;  // outputs that share a packed strip of x
   static constexpr index_t weight_row_block = 256;             // rows of a packed strip of x: 32 KiB
   static constexpr index_t least_products = index_t{1} << 16;  // multiply-adds that are worth a thread
+  static constexpr index_t turns = 4;                          // times that a thread takes a piece of a product
 
   static constexpr index_t panels(index_t outputs) { return (outputs + cpu::panel_width - 1) / cpu::panel_width; }
 
@@ -126,26 +128,35 @@ struct kernels::matmul<cpu_backend> {
   static void multiply_by_panels(cpu_threads& threads, view<float const, 2> x, weight_view<cpu_backend, W> w,
                                  view<float, 2> y, bool add) {
     index_t const rows = x.extent(0), columns = panels(w.outputs), depth = w.inputs;
+    if (rows == 0) return;
     index_t const most =
         std::clamp(packed_floats / (depth * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
-    index_t const blocks = (rows + most - 1) / most;
-    index_t const grain = least_products / (std::min(rows, most) * depth * cpu::panel_width + 1) + 1;
-    threads.split_with_scratch(blocks * columns, grain, cpu::packed_size(std::min(rows, most), depth),
-                               [&](index_t begin, index_t end, float* scratch) {
-                                 Factor* const packed = reinterpret_cast<Factor*>(scratch);
-                                 for (index_t i = begin; i < end;) {
-                                   index_t const block = i / columns, first = rows * block / blocks,
-                                                 count = rows * (block + 1) / blocks - first;
-                                   cpu::pack_rows(x.row(first), depth, count, depth, packed);
-                                   for (index_t const last = std::min(end, (block + 1) * columns); i < last; ++i) {
-                                     index_t const p = i % columns, o = p * cpu::panel_width;
-                                     cpu::multiply_packed(
-                                         count, packed, cpu::panel_of<Factor>(w.data + p * cpu::panel_size<W>(depth)),
-                                         depth, y.row(first) + o, w.outputs, std::min(cpu::panel_width, w.outputs - o),
-                                         add ? cpu::into::add : cpu::into::overwrite);
-                                   }
-                                 }
-                               });
+    index_t const needed = (rows + most - 1) / most, team = threads.threads();
+    // As many blocks as keep all threads busy to the end, else as many pieces of a block.
+    index_t const blocks = needed >= team ? (needed + team - 1) / team * team : needed,
+                  pieces = blocks >= team ? 1 : std::min(columns, turns * team / blocks),
+                  block_rows = (rows + blocks - 1) / blocks;
+    index_t const worth = rows * depth * w.outputs / least_products;
+    threads.take_turns(
+        blocks * pieces, worth, cpu::packed_size(block_rows, depth), [&](auto const& next, float* scratch) {
+          Factor* const packed = reinterpret_cast<Factor*>(scratch);
+          index_t packed_block = -1, first = 0, count = 0;
+          for (index_t i; (i = next()) < blocks * pieces;) {
+            if (index_t const block = i / pieces; block != packed_block) {
+              first = rows * block / blocks;
+              count = rows * (block + 1) / blocks - first;
+              cpu::pack_rows(x.row(first), depth, count, depth, packed);
+              packed_block = block;
+            }
+            index_t const piece = i % pieces;
+            for (index_t p = columns * piece / pieces; p < columns * (piece + 1) / pieces; ++p) {
+              index_t const o = p * cpu::panel_width;
+              cpu::multiply_packed(count, packed, cpu::panel_of<Factor>(w.data + p * cpu::panel_size<W>(depth)), depth,
+                                   y.row(first) + o, w.outputs, std::min(cpu::panel_width, w.outputs - o),
+                                   add ? cpu::into::add : cpu::into::overwrite);
+            }
+          }
+        });
   }
 
   // dx = dy W. A panel of 32 inputs, [output][32], is built by transposing; then it is the forward product over
@@ -165,11 +176,11 @@ struct kernels::matmul<cpu_backend> {
             for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
               cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
           });
-      index_t const grain = least_products / (rows * w.outputs * cpu::panel_width + 1) + 1;
-      threads.split_with_scratch(
-          strips, grain, block * cpu::panel_width, [&](index_t begin, index_t end, float* scratch) {
+      index_t const team = rows * w.outputs * w.inputs / least_products;
+      threads.take_turns(
+          strips, team, block * cpu::panel_width, [&](auto const& next, float* scratch) {
             Factor* const panel = reinterpret_cast<Factor*>(scratch);
-            for (index_t s = begin; s < end; ++s) {
+            for (index_t s; (s = next()) < strips;) {
               index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
               for (index_t o = 0; o < w.outputs; o += block) {
                 index_t const depth = std::min(block, w.outputs - o);

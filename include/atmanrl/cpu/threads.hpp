@@ -7,32 +7,31 @@
 #include <atmanrl/backend/host_memory.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
-
-#include <omp.h>
+#include <atmanrl/cpu/simd.hpp>
+#include <atmanrl/cpu/thread_pool.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <type_traits>
 #include <vector>
 
 namespace atmanrl {
 
 struct cpu_options {
-  int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the processor runs
+  int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the process may run on
 
-  /// Products with bf16 weights: false widens the weights and keeps activations and gradients in float. True rounds
-  /// these to bf16, too, for builds with VDPBF16PS, which then run up to twice as fast; each factor errs by up to 2^-9
-  /// of itself.
-  bool bf16_activations = false;
+  /// Products with bf16 weights round activations and output gradients to bf16, too, where the build has VDPBF16PS: one
+  /// instruction then does the work of two (docs/architecture.md says what it costs). True keeps them in float.
+  bool exact_activations = false;
 };
 
 /// The part of `cpu_backend` that its kernels use. One host thread at a time may call into it.
 class cpu_threads : public host_memory {
  public:
   explicit cpu_threads(cpu_options options = {})
-      : threads_(options.threads ? options.threads : omp_get_max_threads()),
-        bf16_activations_(options.bf16_activations) {
-    expects<usage_error>(options.threads >= 0 && options.threads <= 4096,
-                         "threads is {}, but it must lie in 0 ... 4096", options.threads);
+      : threads_(checked(options.threads)),
+        bf16_pairs_(simd::has_dot_bf16 && !options.exact_activations),
+        pool_(threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
   ~cpu_threads() {
@@ -41,7 +40,8 @@ class cpu_threads : public host_memory {
   }
 
   int threads() const { return threads_; }
-  bool bf16_activations() const { return bf16_activations_; }
+  /// Whether products with bf16 weights round their other factor to bf16.
+  bool bf16_pairs() const { return bf16_pairs_; }
 
   /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
   float* shared_scratch(index_t floats) { return grown(scratch_.back(), floats); }
@@ -59,32 +59,38 @@ class cpu_threads : public host_memory {
     int const team = int(std::clamp(items / std::max(grain, index_t{1}), index_t{1}, index_t(threads_)));
     reserve(team, floats);
     if (team == 1) return f(index_t{0}, items, scratch_[0].data);
-#pragma omp parallel num_threads(team)
-    {
-      // OpenMP may give fewer threads than were asked for.
-      index_t const given = omp_get_num_threads(), i = omp_get_thread_num();
-      index_t const first = items * i / given, last = items * (i + 1) / given;
+    pool_.run(team, [&](int i) {
+      index_t const first = items * i / team, last = items * (i + 1) / team;
       if (first < last) f(first, last, scratch_[std::size_t(i)].data);
-    }
+    });
   }
 
   /// Calls f(item, scratch) for every item of [0, items), the next one by whichever thread is free: for items of
   /// unequal cost that write to different places.
   template <class F>
   void share_out(index_t items, bool worth_threads, index_t floats, F const& f) {
+    take_turns(items, worth_threads ? items : 1, floats, [&](auto const& next, float* scratch) {
+      for (index_t i; (i = next()) < items;) f(i, scratch);
+    });
+  }
+
+  /// Calls f(next, scratch) on up to `team` threads; next() is the first item of [0, items) that nobody has taken, and
+  /// `items` or more when there is none left. A thread that the system puts aside leaves its share to the others.
+  template <class F>
+  void take_turns(index_t items, index_t team, index_t floats, F const& f) {
     if (items <= 0) return;
-    int const team = worth_threads ? int(std::min(items, index_t(threads_))) : 1;
-    reserve(team, floats);
-    if (team == 1) {
-      for (index_t i = 0; i < items; ++i) f(i, scratch_[0].data);
-      return;
+    int const members = int(std::clamp(std::min(team, items), index_t{1}, index_t(threads_)));
+    reserve(members, floats);
+    if (members == 1) {
+      index_t item = 0;
+      return f([&] { return item++; }, scratch_[0].data);
     }
-#pragma omp parallel num_threads(team)
-    {
-      float* const mine = scratch_[std::size_t(omp_get_thread_num())].data;
-#pragma omp for schedule(dynamic, 1)
-      for (index_t i = 0; i < items; ++i) f(i, mine);
-    }
+    struct alignas(128) {
+      std::atomic<index_t> item{0};
+    } shared;
+    pool_.run(members, [&](int t) {
+      f([&] { return shared.item.fetch_add(1, std::memory_order_relaxed); }, scratch_[std::size_t(t)].data);
+    });
   }
 
  private:
@@ -93,7 +99,12 @@ class cpu_threads : public host_memory {
     std::size_t bytes = 0;
   };
 
-  // Outside the parallel region, where running out of memory can still be thrown.
+  static int checked(int threads) {
+    expects<usage_error>(threads >= 0 && threads <= 4096, "threads is {}, but it must lie in 0 ... 4096", threads);
+    return threads ? threads : cpu::default_threads();
+  }
+
+  // Before the threads begin, where running out of memory can still be thrown.
   void reserve(int team, index_t floats) {
     for (int i = 0; i < team; ++i) grown(scratch_[std::size_t(i)], floats);
   }
@@ -109,7 +120,8 @@ class cpu_threads : public host_memory {
   }
 
   int threads_;
-  bool bf16_activations_;
+  bool bf16_pairs_;
+  cpu::thread_pool pool_;
   std::vector<buffer> scratch_;  // one for each thread, then the shared one
 };
 

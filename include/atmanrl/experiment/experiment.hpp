@@ -192,6 +192,8 @@ class experiment {
     if (at_most > m.peak())
       fmt::print("        with completions as long as the reference solutions; {} if all run to {} tokens\n", format_bytes(at_most),
                  options_.max_new_tokens);
+    if constexpr (requires { B::build_note(); })
+      if (std::string const note = B::build_note(); !note.empty()) fmt::print("{}\n", note);
     if (c.stop_ids.empty()) fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
     std::fflush(stdout);
   }

@@ -153,10 +153,14 @@ void log_prob_of_logits(B& backend, std::type_identity_t<view_on<B, T const, 2>>
   index_t const vocabulary = logits.extent(1);
   scratch.states.resize(backend, {n});
   kernels::log_prob<B>::start(backend, scratch.states.view());
-  for (index_t i = 0; i < n; ++i)
-    for (index_t j = 0; j < vocabulary; j += vocabulary_chunk)
-      kernels::log_prob<B>::accumulate(backend, view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j, {1, std::min(vocabulary_chunk, vocabulary - j)}),
-                                       real_t<T>(1 / temperature), j, targets.rows(i, 1), scratch.states.view().rows(i, 1));
+  if constexpr (requires { &kernels::log_prob<B>::template accumulate_rows<T>; })  // all rows at once
+    kernels::log_prob<B>::accumulate_rows(backend, logits, rows, real_t<T>(1 / temperature), targets,
+                                          scratch.states.view());
+  else
+    for (index_t i = 0; i < n; ++i)
+      for (index_t j = 0; j < vocabulary; j += vocabulary_chunk)
+        kernels::log_prob<B>::accumulate(backend, view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j, {1, std::min(vocabulary_chunk, vocabulary - j)}),
+                                         real_t<T>(1 / temperature), j, targets.rows(i, 1), scratch.states.view().rows(i, 1));
   kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
 }
 

@@ -1,0 +1,19 @@
+#include <atmanrl/cpu/cpu_backend.hpp>
+
+#include "catch.hpp"
+
+using namespace atmanrl::cpu;
+
+TEST_CASE("build_note: says what the processor has beyond the program, and nothing where there is no more") {
+  using enum instructions;
+  CHECK(build_note(avx512, avx512) == "");
+  CHECK(build_note(avx512_bf16, avx2) == "");
+  CHECK(build_note(plain, avx512_bf16) ==
+        "note: this program was compiled for plain vectors, but the processor has AVX-512 with bf16 products: compile it "
+        "with -march=native");
+  // This test runs, so the processor has what it was compiled for.
+  CHECK(offered() >= compiled_for());
+  CHECK((compiled_for() >= avx512) == (atmanrl::simd::lanes == 16));
+  CHECK((compiled_for() == avx512_bf16) == atmanrl::simd::has_dot_bf16);
+  CHECK(atmanrl::cpu_backend::build_note() == build_note());
+}
