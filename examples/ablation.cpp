@@ -128,6 +128,8 @@ void run(program_options const& o) {
     methods.push_back(run_method("gradient at c, κ 40", estimators::gradient{}, model, all));
     methods.push_back(run_method("gradient at 0", estimators::gradient{.at = 0}, model, all));
     methods.push_back(run_method("AtMan suppression", estimators::atman_suppression{}, model, all));
+    methods.push_back(run_method("gradient x input", estimators::gradient_x_input{}, model, all));
+    methods.push_back(run_method("attention rollout", estimators::attention_rollout{}, model, all));
     auto const report = validate_saliency(model, all, std::span<saliency_method const>(methods), std::span<token_labels const>(labels),
                                           {.curve_points = o.points});
     say(

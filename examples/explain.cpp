@@ -179,6 +179,8 @@ int run(program_options const& o) {
   methods.push_back(run_method("leave-one-out", estimators::leave_one_out{}, model, all));
   methods.push_back(run_method("gradient at c", estimators::gradient{}, model, all));
   methods.push_back(run_method("AtMan suppression", estimators::atman_suppression{}, model, all));
+  methods.push_back(run_method("gradient x input", estimators::gradient_x_input{}, model, all));
+  methods.push_back(run_method("attention rollout", estimators::attention_rollout{}, model, all));
   validation_options const validation{.curve_points = o.points, .random_orders = o.random_orders, .seed = o.seed};
   auto const report = validate_saliency(model, all, std::span<saliency_method const>(methods), {}, validation);
   // [/methods]

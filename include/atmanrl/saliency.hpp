@@ -7,8 +7,10 @@
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
+#include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>
 #include <atmanrl/saliency/estimators/gradient.hpp>
+#include <atmanrl/saliency/estimators/gradient_x_input.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 #include <atmanrl/saliency/estimators/single_edit.hpp>
 #include <atmanrl/saliency/mask_training.hpp>

@@ -139,7 +139,7 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(refusal("mask-stop-tolerance", "auto"), "a number or none"));
   for (char const* const layers : {"", "2,1", "1,1", "-1", "0,", ",0", "0;1", "all,1"})
     CHECK(contains(refusal("mask-layers", layers), "--mask-layers is \""));
-  CHECK(contains(refusal("saliency-estimator", "rollout"), "learned_mask, leave_one_out, gradient, atman_suppression"));
+  CHECK(contains(refusal("saliency-estimator", "rollout"), "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
   CHECK(contains(refusal("saliency-gate", "wrong"), "none, correct"));
   CHECK(contains(refusal("task", "chess"), "arithmetic, gsm8k"));
   CHECK(contains(refusal("stepz", "1"), "there is no option --stepz"));

@@ -1,5 +1,5 @@
 #pragma once
-// A one-layer model whose weights are written by hand, so that it is known which tokens its answer comes from.
+// A model whose weights are written by hand, so that it is known which tokens its answer comes from.
 #include <atmanrl/backend/reference_backend.hpp>
 
 #include "nn/small_model.hpp"
@@ -8,15 +8,16 @@
 namespace atmanrl_test {
 
 /// Tokens 1..4 are digits: attention finds them (score 3, all else 0, fillers 6 and 7 a little) and copies which digit
-/// they are into the logits. 5 is the delimiter, 8 the prompt.
+/// they are into the logits. 5 is the delimiter, 8 the prompt. With two layers the lower one attends to all tokens alike and
+/// adds 1 to component 0, which no token has: scores stay what they are, but the length of an embedding comes to matter.
 struct copying_model {
   static constexpr int vocab = 9, delimiter = 5, prompt = 8;
   reference_backend backend;
-  llama<reference_backend, double> model{backend, config()};
+  llama<reference_backend, double> model;
 
-  static model_config config() {
+  static model_config config(int layers = 1) {
     model_config c;
-    c.layers = 1;
+    c.layers = layers;
     c.hidden = vocab;
     c.heads = c.kv_heads = 1;
     c.head_dim = 8;
@@ -27,7 +28,8 @@ struct copying_model {
     c.max_positions = 512;
     return c;
   }
-  copying_model() {
+  /// \param layers  1 or 2
+  explicit copying_model(int layers = 1) : model(backend, config(layers)) {
     parameter_layout const& layout = model.layout();
     std::vector<double> flat(std::size_t(layout.size()));
     auto const at = [&](parameter_kind kind, index_t layer, index_t row, index_t column) -> double& {
@@ -35,18 +37,25 @@ struct copying_model {
       return flat[std::size_t(p.offset + row * p.columns + column)];
     };
     using enum parameter_kind;
+    int const top = layers - 1;
     double const one = 1 / std::sqrt(double(vocab));  // a normed one-hot embedding has a single entry of sqrt(vocab)
     for (int t = 0; t < vocab; ++t) {
       at(embedding, -1, t, t) = 1;
       at(head, -1, t, t) = 2;
-      at(attention_gain, 0, 0, t) = at(ffn_gain, 0, 0, t) = at(final_gain, -1, 0, t) = 1;
-      at(q, 0, 3, t) = std::sqrt(8.0) * one;
-      at(k, 0, 3, t) = (t >= 1 && t <= 4 ? 3 : t == 6 ? 0.5 : t == 7 ? 1 : 0) * one;
-      if (t >= 1 && t <= 4) at(v, 0, t - 1, t) = one;
+      for (int l = 0; l < layers; ++l) at(attention_gain, l, 0, t) = at(ffn_gain, l, 0, t) = 1;
+      at(final_gain, -1, 0, t) = 1;
+      at(q, top, 3, t) = std::sqrt(8.0) * one;
+      at(k, top, 3, t) = key_score(t) * one;
+      if (t >= 1 && t <= 4) at(v, top, t - 1, t) = one;
+      if (top > 0) at(v, 0, 0, t) = one;
     }
-    for (int d = 1; d <= 4; ++d) at(o, 0, d, d - 1) = 4;
+    for (int d = 1; d <= 4; ++d) at(o, top, d, d - 1) = 4;
+    if (top > 0) at(o, 0, 0, 0) = 1;
     set_parameters(model, flat);
   }
+
+  /// The top layer's score of a key.
+  static double key_score(int token) { return token >= 1 && token <= 4 ? 3 : token == 6 ? 0.5 : token == 7 ? 1 : 0; }
 
   owned_item item(std::vector<int> const& cot, int answer) const { return {{prompt, prompt}, cot, {delimiter}, {answer}}; }
 };

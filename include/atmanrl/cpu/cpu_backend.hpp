@@ -12,6 +12,7 @@
 #include <atmanrl/cpu/embedding.hpp>
 #include <atmanrl/cpu/log_prob.hpp>
 #include <atmanrl/cpu/matmul.hpp>
+#include <atmanrl/cpu/mean_attention.hpp>
 #include <atmanrl/cpu/rms_norm.hpp>
 #include <atmanrl/cpu/rope.hpp>
 #include <atmanrl/cpu/swiglu.hpp>

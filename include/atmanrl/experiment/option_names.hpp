@@ -40,7 +40,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-stop-tolerance", detail::number_or_none{&o.mask.stop_tolerance}, "a mask is final this many nats above CE(0), or none: never");
   f("mask-reduction", o.mask.reduction, "of a mask to the reward: mean, token_mean, answer_rows, clipped or length_weighted");
   f("saliency-estimator", detail::one_of{&o.saliency_estimator, estimators::names},
-    "learned_mask, leave_one_out, gradient or atman_suppression");
+    "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input or attention_rollout");
   f("saliency-weight", o.saliency_weight, "weight of the saliency reward, or auto: by its spread");
   f("saliency-share", o.saliency_share, "for auto: spread of the weighted saliency reward as a share of the outcome's");
   f("saliency-direction", o.direction, "re_enabled (1 - mean) or as_printed (mean)");

@@ -42,6 +42,12 @@ class forward_pass {
   std::vector<T> log_p() const { return log_p_.to_host(); }
   std::vector<T> entropy() const { return entropy_.to_host(); }
 
+  /// (rows, hidden) the embedded tokens, of a pass that kept its activations.
+  view_on<B, T const, 2> input() const {
+    expects<shape_error>(mode_ != gradient_mode::none, "the forward pass did not keep its activations");
+    return layers_.front().x_in.cview();
+  }
+
   /// Lays the batch out over the cache: finds every row's place and ancestors, groups sequences by tree. The cache stays
   /// as it is: its sequences grow when their rows have been computed.
   void plan(kv_cache<B, T> const& cache, ragged_batch const& batch, gradient_mode mode) {

@@ -11,6 +11,7 @@
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/nn/workspace.hpp>
 #include <atmanrl/ops/embedding.hpp>
+#include <atmanrl/ops/mean_attention.hpp>
 
 #include <cmath>
 #include <memory>
@@ -231,16 +232,19 @@ class llama {
   /// \param dlog_p, dentropy  one per scored token; dentropy empty when the entropy is not in the loss
   /// \param gradient          flat, in the order of trainable_layout(), added to; empty in gradient_mode::activations
   /// \param edit_gradient     (kv_heads, policy parameters), added to; empty when not wanted
+  /// \param input_gradient    (rows, hidden), overwritten with that of pass.input(); empty when not wanted
   template <AttentionPolicy P = attention::none>
   void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, std::span<T const> dlog_p, std::span<T const> dentropy,
                 view_on<B, T, 1> gradient, P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
-                view_on<B, T, 2> edit_gradient = {}) {
+                view_on<B, T, 2> edit_gradient = {}, view_on<B, T, 2> input_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
     cache.bind(this, version_, pass.adapted_, kv_storage_);
     index_t const n = pass.targets_.extent(0);
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
                          "{} and {} gradients for {} scored tokens", dlog_p.size(), dentropy.size(), n);
+    expects<shape_error>(input_gradient.empty() || input_gradient.shape() == pass.x_.shape(),
+                         "a gradient {} for an input {}", input_gradient.shape(), pass.x_.shape());
     pass.dlog_p_.resize(*backend_, {n});
     pass.dlog_p_.assign(dlog_p);
     pass.dentropy_.resize(*backend_, {index_t(dentropy.size())});
@@ -251,7 +255,7 @@ class llama {
     log_prob_backward(*backend_, pass.normed_.cview(), head_weight(), pass.targets_.cview(), pass.temperature_, pass.head_scratch_,
                       pass.lse_.cview(), pass.dlog_p_.cview(), pass.entropy_.cview(), pass.dentropy_.cview(), pass.dnormed_.view(),
                       layout_.matrix(own(gradient), head_kind, -1, config_.vocab));
-    backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient);
+    backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient, input_gradient);
   }
 
   /// Backward of forward and `logits` for a loss of the logits themselves, whose gradient the caller has.
@@ -270,6 +274,32 @@ class llama {
     if (auto const dhead = layout_.matrix(own(gradient), head_kind, -1, config_.vocab); !dhead.empty())
       matmul_backward_weight(*backend_, dlogits, pass.normed_.cview(), dhead);
     backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient);
+  }
+
+  /// Attention of one layer in a pass that kept its activations, averaged over heads; policy and values are those of the
+  /// pass.
+  /// \param out  (rows, keys), resized: by absolute position of the key, up to the longest row's
+  template <AttentionPolicy P = attention::none>
+  void mean_attention(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, index_t layer, tensor<B, T, 2>& out,
+                      P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {}) const {
+    expects<shape_error>(pass.mode_ != gradient_mode::none && !pass.inputs_only_,
+                         "attention needs a forward pass that kept its activations");
+    expects<shape_error>(layer >= 0 && layer < config_.layers, "layer {} of a model of {} layers", layer,
+                         config_.layers);
+    if constexpr (TrainableAttentionPolicy<P>)
+      expects<shape_error>(edit_values.size() == policy.parameter_count(),
+                           "{} values for an attention policy with {} parameters", edit_values.size(),
+                           policy.parameter_count());
+    cache.bind(this, version_, pass.adapted_, kv_storage_);
+    attention_extents const extents{int(layer), config_.heads, config_.kv_heads, config_.head_dim};
+    auto const& kept = pass.layers_[std::size_t(layer)];
+    out.resize(*backend_, {pass.rows_, pass.plan_.longest});
+    std::visit(
+        [&](auto const& cached) {
+          atmanrl::mean_attention(*backend_, extents, kept.qkv.cview(), cached.keys, kept.lse.cview(), pass.plan_,
+                                  policy.params(), edit_values.data(), out.view());
+        },
+        cache.rows_of(layer));
   }
 
  private:
@@ -293,7 +323,8 @@ class llama {
   // From the gradient of the gathered, normed rows down to the embedding.
   template <AttentionPolicy P>
   void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T, 1> gradient, P const& policy,
-                     view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient) {
+                     view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient,
+                     view_on<B, T, 2> input_gradient = {}) {
     using enum parameter_kind;
     view_on<B, T, 1> const base = own(gradient);
     pass.dgathered_.resize(*backend_, pass.gathered_.shape());
@@ -323,9 +354,12 @@ class llama {
         std::swap(a.x_in, pass.inputs_[at]);
         layer.recompute(*backend_, call, policy.params(), a, pass.workspace_);
       }
-      layer.backward(*backend_, call, policy.params(), a, pass.dx_.view(), g, pass.workspace_, l > 0 || !gradient.empty());
+      layer.backward(*backend_, call, policy.params(), a, pass.dx_.view(), g, pass.workspace_,
+                     l > 0 || !gradient.empty() || !input_gradient.empty());
       if (pass.inputs_only_) std::swap(a.x_in, pass.inputs_[at]);
     });
+    if (!input_gradient.empty())
+      backend_->copy(input_gradient.data(), pass.dx_.data(), std::size_t(pass.dx_.size()) * sizeof(T));
     if (!base.empty()) add_rows(*backend_, pass.dx_.cview(), pass.ids_.cview(), layout_.matrix(base, embedding, -1, config_.vocab));
   }
 

@@ -198,7 +198,9 @@ TEST_CASE("estimators::any: each name gives what that estimator gives with the s
   CHECK(saliency(estimators::by_name("leave_one_out", o)) == saliency(estimators::leave_one_out{variants}));
   CHECK(saliency(estimators::by_name("gradient", o)) == saliency(estimators::gradient{.rows = o.rows}));
   CHECK(saliency(estimators::by_name("atman_suppression", o)) == saliency(estimators::atman_suppression{.options = variants}));
-  CHECK_THROWS_WITH(estimators::by_name("rollout"), ATMANRL_CONTAINS("learned_mask, leave_one_out, gradient, atman_suppression"));
+  CHECK(saliency(estimators::by_name("gradient_x_input", o)) == saliency(estimators::gradient_x_input{}));
+  CHECK(saliency(estimators::by_name("attention_rollout", o)) == saliency(estimators::attention_rollout{}));
+  CHECK_THROWS_WITH(estimators::by_name("rollout"), ATMANRL_CONTAINS("learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
 
   auto mask = estimators::by_name("learned_mask", o);
   CHECK(mask.options().scale == 0);

@@ -4,7 +4,9 @@
 /// A saliency estimator that is chosen while the program runs: the built-in ones by their names. An estimator is a template
 /// over models, so one of a program's own is a template argument of whatever takes it (`rewards::saliency<mine>`).
 
+#include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/gradient.hpp>
+#include <atmanrl/saliency/estimators/gradient_x_input.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 #include <atmanrl/saliency/estimators/single_edit.hpp>
 
@@ -14,11 +16,12 @@
 
 namespace atmanrl::estimators {
 
-inline constexpr std::array<std::string_view, 4> names{learned_mask::name, leave_one_out::name, gradient::name, atman_suppression::name};
+inline constexpr std::array<std::string_view, 6> names{learned_mask::name,      leave_one_out::name,    gradient::name,
+                                                       atman_suppression::name, gradient_x_input::name, attention_rollout::name};
 
 /// Holds one of the built-in estimators; without one it is the learned mask.
 class any {
-  using held_type = std::variant<learned_mask, leave_one_out, gradient, atman_suppression>;
+  using held_type = std::variant<learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout>;
 
  public:
   std::string_view name = learned_mask::name;  ///< that of the held estimator
@@ -49,8 +52,8 @@ class any {
   mask_options options_;
 };
 
-/// The estimator of that name. All take their rows and the row budget from the options; the gradient is taken at the start
-/// value, with its own scale where the options leave the scale to be chosen.
+/// The estimator of that name. All take their row budget from the options, those that edit attention their rows; the gradient
+/// is taken at the start value, with its own scale where the options leave the scale to be chosen.
 /// \throws usage_error that lists the names
 inline any by_name(std::string_view name, mask_options const& o = mask_options::recommended()) {
   variant_options const variants{.rows = o.rows, .row_budget = o.row_budget};
@@ -64,6 +67,8 @@ inline any by_name(std::string_view name, mask_options const& o = mask_options::
                      .row_budget = o.row_budget},
             o};
   if (name == atman_suppression::name) return {atman_suppression{.options = variants}, o};
+  if (name == gradient_x_input::name) return {gradient_x_input{.row_budget = o.row_budget}, o};
+  if (name == attention_rollout::name) return {attention_rollout{.row_budget = o.row_budget}, o};
   fail<usage_error>("there is no saliency estimator \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
 

@@ -1,0 +1,114 @@
+#pragma once
+
+/// \file
+/// One unedited forward pass of whole rollouts that keeps its activations, for estimators that read them.
+
+#include <atmanrl/saliency/estimators/estimator.hpp>
+
+#include <cmath>
+#include <map>
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+/// Prompts are computed once each and keep nothing; the rows of chain, delimiter and answer of all items are one pass.
+template <class Model>
+class answer_pass {
+ public:
+  using B = typename Model::backend_type;
+  using T = typename Model::scalar;
+
+  /// Rows of an item: `chain` rows of the chain of thought, then those of delimiter and answer; the answer's tokens are
+  /// scored after the last `answer` of them, the last token's own row is not computed.
+  struct item_rows {
+    int first, rows;    ///< [first, first + rows) of the batch
+    int prompt;         ///< absolute position of the first of them
+    int chain, answer;  ///< how many
+
+    /// The row after which the answer's first token is scored, counted from `first`.
+    int first_scored() const { return rows - answer; }
+  };
+
+  /// \throws usage_error when an item has an empty prompt, chain, delimiter or answer
+  answer_pass(Model& model, std::span<mask_item const> items)
+      : model_(&model), space_(model.borrow_pass(cache_rows(items))), cache_(space_->cache), pass_(space_->pass) {
+    std::map<std::vector<int>, int> roots;
+    ragged_batch prefill, batch;
+    std::vector<scored_token> scored;
+    for (mask_item const& item : items) {
+      detail::expects_whole_item(item);
+      index_t const prompt = index_t(item.prompt.size());
+      auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
+      if (fresh) {
+        root->second = cache_.add_sequence(prompt);
+        prefill.add(root->second, item.prompt);
+      }
+      std::vector<int> rows(item.cot.begin(), item.cot.end());
+      rows.insert(rows.end(), item.delimiter.begin(), item.delimiter.end());
+      rows.insert(rows.end(), item.answer.begin(), item.answer.end() - 1);
+      int const first = batch.add(cache_.add_child(root->second, prompt, index_t(rows.size())), rows);
+      items_.push_back({first, int(rows.size()), int(prompt), int(item.cot.size()), int(item.answer.size())});
+      for (std::size_t t = 0; t < item.answer.size(); ++t)
+        scored.push_back({first + items_.back().first_scored() + int(t), item.answer[t]});
+    }
+    model.forward(cache_, prefill, pass_);
+    model.forward(cache_, batch, pass_, gradient_mode::activations);
+    model.log_probs(pass_, scored);
+  }
+
+  std::vector<item_rows> const& items() const { return items_; }
+
+  /// Mean cross-entropy of each item's answer, nats per token.
+  std::vector<double> cross_entropies() const {
+    std::vector<double> ce;
+    auto const log_p = pass_.log_p();
+    std::size_t at = 0;
+    for (item_rows const& i : items_) {
+      double sum = 0;
+      for (int t = 0; t < i.answer; ++t) sum -= double(log_p[at++]);
+      expects<numeric_error>(std::isfinite(sum), "the cross-entropy of item {} is {}", ce.size(), sum / i.answer);
+      ce.push_back(sum / i.answer);
+    }
+    return ce;
+  }
+
+  /// The attention of one layer, averaged over heads: a row of `attention_keys` values for each batch row, by absolute
+  /// position.
+  std::vector<T> attention(index_t layer) {
+    model_->mean_attention(cache_, pass_, layer, attention_);
+    return attention_.to_host();
+  }
+  index_t attention_keys() const { return attention_.extent(1); }
+
+  /// The tokens' embeddings, a row of `hidden` values for each batch row; and the gradient of the sum of the items'
+  /// cross-entropies with respect to them.
+  std::vector<T> input() const {
+    auto const x = pass_.input();
+    std::vector<T> out(std::size_t(x.size()));
+    model_->backend().copy_to_host(out.data(), x.data(), out.size() * sizeof(T));
+    return out;
+  }
+  std::vector<T> input_gradient() {
+    std::vector<T> dlog_p;
+    for (item_rows const& i : items_) dlog_p.insert(dlog_p.end(), std::size_t(i.answer), T(-1.0 / i.answer));
+    tensor<B, T, 2> dx(model_->backend(), pass_.input().shape());
+    model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, atmanrl::attention::none{}, {}, {}, dx.view());
+    return dx.to_host();
+  }
+
+ private:
+  static index_t cache_rows(std::span<mask_item const> items) {
+    auto const n = detail::count_mask_rows(items, mask_rows::all_later);
+    return n.fixed + n.step;
+  }
+
+  Model* model_;
+  borrowed<cache_and_pass<B, T>> space_;
+  kv_cache<B, T>& cache_;
+  forward_pass<B, T>& pass_;
+  std::vector<item_rows> items_;
+  tensor<B, T, 2> attention_;
+};
+
+}  // namespace atmanrl
