@@ -72,7 +72,7 @@ template <class Work>
 int run_program(Work&& work) {
 #if defined(__GLIBC__)
   // Buffers that grow in the first steps leave holes; blocks of their own go back to the system. By itself glibc would move
-  // the limit up to 32 MiB, and a run of the bundled model would take a third more.
+  // the limit up to 32 MiB, and a run of the bundled model would take a quarter more.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
   try {
