@@ -6,6 +6,7 @@
 
 #include <atmanrl/cpu/attention_blocks.hpp>
 #include <atmanrl/cpu/attention_products.hpp>
+#include <atmanrl/cpu/cached_rows.hpp>
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/mean_attention.hpp>
@@ -14,8 +15,8 @@ namespace atmanrl {
 
 template <>
 struct kernels::mean_attention<cpu_backend> {
-  template <class T, class K, class Params>
-  static void rebuild(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, view<K const, 3> keys,
+  template <class T, class Params>
+  static void rebuild(cpu_threads& threads, attention_extents const& e, view<T const, 3> qkv, cpu::cached_rows keys,
                       view<T const, 2> lse, attention_plan<> const& plan, Params params, T const* parameters,
                       view<T, 2> out) {
     atmanrl::detail::computes_in_float<T>();
