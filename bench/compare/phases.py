@@ -188,7 +188,7 @@ def adamw():
         "f32",
         [Case("atmanrl", "atmanrl", request, unit="s", limit=0.12), Case("PyTorch", "PyTorch", request, unit="s")],
         [Ratio("PyTorch (fused)", "atmanrl", "PyTorch")],
-        [("atmanrl", "PyTorch", 1e-6)],
+        [("atmanrl", "PyTorch", 1e-5)],
     )
 
 
