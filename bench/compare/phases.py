@@ -196,7 +196,7 @@ def adamw():
 # different places; that they do the same work is what f32 shows.
 TOLERANCE = {
     "logits": {"f32": 1e-4, "bf16": 1e-1},
-    "train": {"f32": 1e-3, "bf16": 1e-1},
+    "train": {"f32": 1e-3, "bf16": 5e-2},
     "mask": {"f32": 1e-3, "bf16": 1e-1},
 }
 AGREE_WITH_LLAMA_CPP = {
