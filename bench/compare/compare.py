@@ -178,6 +178,9 @@ def markdown(all_phases, results):
         if p := stored.get(f"{phase.name}/{phase.weights}"):
             notes = p["agreement"] + [f"{k} with {v}" for k, v in p["settings"].items()]
             lines.append(f"- {phase.title}, {phase.weights}: " + "; ".join(notes) + ".")
+    missing = [f"{p.title}, {p.weights}" for p in all_phases if f"{p.name}/{p.weights}" not in stored]
+    if missing:
+        lines += ["", "Not measured yet: " + "; ".join(missing) + "."]
     return "\n".join(lines)
 
 

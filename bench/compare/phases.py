@@ -188,15 +188,16 @@ def adamw():
         "f32",
         [Case("atmanrl", "atmanrl", request, unit="s", limit=0.12), Case("PyTorch", "PyTorch", request, unit="s")],
         [Ratio("PyTorch (fused)", "atmanrl", "PyTorch")],
-        [("atmanrl", "PyTorch", 1e-6)],
+        [("atmanrl", "PyTorch", 1e-5)],
     )
 
 
-# A wrong rotation or mask gives distances near 1. With bf16 weights the tools round activations in different places.
+# A wrong rotation gives distances near 1, a mask in the wrong rows 0.1. With bf16 weights the tools round activations in
+# different places; that they do the same work is what f32 shows.
 TOLERANCE = {
     "logits": {"f32": 1e-4, "bf16": 1e-1},
-    "train": {"f32": 1e-3, "bf16": 1e-1},
-    "mask": {"f32": 1e-3, "bf16": 2e-1},
+    "train": {"f32": 1e-3, "bf16": 5e-2},
+    "mask": {"f32": 1e-3, "bf16": 1e-1},
 }
 AGREE_WITH_LLAMA_CPP = {
     w: [("atmanrl", "llama.cpp, 32-bit cache", limit), ("atmanrl", "llama.cpp", max(limit, 3e-2))]

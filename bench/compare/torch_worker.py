@@ -116,7 +116,7 @@ def mask(model, request):
 
 def adamw(request):
     n, repeats = request["parameters"], request["repeats"]
-    p = torch.nn.Parameter(torch.ones(n))
+    p = torch.nn.Parameter(torch.full((n,), 0.01))
     p.grad = (torch.arange(n) % 1024 - 512).float() / 1024
     optimizer = torch.optim.AdamW([p], lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True)
 
@@ -125,6 +125,10 @@ def adamw(request):
         for _ in range(repeats):
             optimizer.step()
         seconds = (time.perf_counter() - start) / repeats
+        if out:
+            # While the gradient stays the same, no update depends on the decay of the moments.
+            p.grad *= -0.5
+            optimizer.step()
         write(out, p[:1024])
         return {"seconds": seconds, "tokens": n}
 
