@@ -1,7 +1,7 @@
-// The phases of training for the shape of SmolLM2-135M with random weights: prefill, decoding at batch 1, 8 and 16, one
-// forward and backward pass, one mask step, one update. For each: its time (median), tokens per second, operations and
-// bytes that it cannot do without, the time that this machine needs for these at least (floor), and the floor's share of
-// the best time.
+// The phases of training for the shape of SmolLM2-135M with random weights: prefill, decoding at batch 1, 8 and 16,
+// sampling, one forward and backward pass, one mask step, one update. For each: its time (median and best), tokens per
+// second, the operations and bytes that it cannot do without, the time that this machine needs for these at least
+// (floor), and the floor's share of the best time.
 // Usage: phases [--benchmark_filter=REGEX]; threads come from OMP_NUM_THREADS.
 #include <atmanrl/grpo.hpp>
 
