@@ -1,7 +1,7 @@
-// The phases of training for the shape of SmolLM2-135M with random weights: prefill, decoding at batch 1, 8 and 16, one
-// forward and backward pass, one mask step, one update. For each: its time (median), tokens per second, operations and
-// bytes that it cannot do without, the time that this machine needs for these at least (floor), and the floor's share of
-// the best time.
+// The phases of training for the shape of SmolLM2-135M with random weights: prefill, decoding at batch 1, 8 and 16,
+// sampling, one forward and backward pass, one mask step, one update. For each: its time (median and best), tokens per
+// second, the operations and bytes that it cannot do without, the time that this machine needs for these at least
+// (floor), and the floor's share of the best time.
 // Usage: phases [--benchmark_filter=REGEX]; threads come from OMP_NUM_THREADS.
 #include <atmanrl/grpo.hpp>
 
@@ -161,13 +161,15 @@ void generate_group(benchmark::State& state) {
   model_config const& c = m.config();
   int const group = int(state.range(0)), length = 32;
   std::vector<std::vector<int>> const prompts{tokens(128, 0)};
-  work const w{double(group * length),
-               2 * (layer_parameters(c) * (128 + group * (length - 1)) + head_parameters(c) * (1 + group * (length - 1))),
-               0, weight_bytes<W>(c) * length};
+  double const later = double(group * (length - 1));
+  work const w{double(group * length), 2 * (layer_parameters(c) * (128 + later) + head_parameters(c) * (1 + later)), 0,
+               weight_bytes<W>(c) * length};
   generate_options options;
   options.group_size = group;
   options.max_new_tokens = length;
-  measure<W>(state, w, [&] { benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size()); });
+  measure<W>(state, w, [&] {
+    benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size());
+  });
 }
 
 // Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens behind a prompt of `range(0)` tokens: one for
@@ -190,9 +192,9 @@ void forward_backward(benchmark::State& state) {
   double const products =
       2 * (layer_parameters(m.config()) * rows + head_parameters(m.config()) * double(8 * completions[0].size()));
   work const w{rows, 3 * products, products, weight_bytes<W>(m.config()) * 2 + weight_bytes<float>(m.config()) * 2};
+  std::span<training_rollout const> const all = rollouts;
   measure<W>(state, w, [&] {
-    benchmark::DoNotOptimize(
-        add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.micro_batch = 8}).loss);
+    benchmark::DoNotOptimize(add_policy_gradient(policy, all, losses::grpo{}, {.micro_batch = 8}).loss);
   });
 }
 

@@ -36,9 +36,9 @@ std::vector<sft_example> examples_of(K const& task, tokenizer const& words, std:
 
 template <class W>
 void run(options const& o) {
+  cpu::print_build_note();
   // [sft]
   cpu_backend backend({.threads = o.threads});
-  cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   std::vector<sft_example> all;

@@ -9,8 +9,8 @@ TEST_CASE("build_note: says what the processor has beyond the program, and nothi
   CHECK(build_note(avx512, avx512) == "");
   CHECK(build_note(avx512_bf16, avx2) == "");
   CHECK(build_note(plain, avx512_bf16) ==
-        "note: this program was compiled for plain vectors, but the processor has AVX-512 with bf16 products: compile it "
-        "with -march=native");
+        "note: this program was compiled for plain vectors, but the processor has AVX-512 with bf16 products: compile "
+        "it with -march=native");
   // This test runs, so the processor has what it was compiled for.
   CHECK(offered() >= compiled_for());
   CHECK((compiled_for() >= avx512) == (atmanrl::simd::lanes == 16));

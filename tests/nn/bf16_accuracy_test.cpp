@@ -62,7 +62,11 @@ TEST_CASE("bf16: the same for a trained model and the text that it writes", "[da
   cpu_backend backend({.threads = 2});
   auto writer = llama<cpu_backend>::load(backend, path);
   std::vector<std::vector<int>> const prompts{{1}};
-  auto const text = generate(writer, prompts, {.group_size = 4, .max_new_tokens = 250, .seed = 5}, samplers::multinomial{});
+  generate_options o;
+  o.group_size = 4;
+  o.max_new_tokens = 250;
+  o.seed = 5;
+  auto const text = generate(writer, prompts, o, samplers::multinomial{});
   for (completion const& c : text[0]) {
     std::vector<int> tokens{1};
     tokens.insert(tokens.end(), c.ids.begin(), c.ids.end());

@@ -2,9 +2,9 @@
 
 /// \file
 /// A team of threads that is made once and waits between kernels. A thread that waits looks for work for some
-/// microseconds, which is how far apart kernels lie, then gives way to others for a while, and then sleeps: two programs
-/// on one machine, or a program that computes something else, are not kept from the cores by threads that have nothing
-/// to do.
+/// microseconds, which is how far apart kernels lie, then gives way to others for a while, and then sleeps: two
+/// programs on one machine, or a program that computes something else, are not kept from the cores by threads that have
+/// nothing to do.
 
 #include <algorithm>
 #include <atomic>
