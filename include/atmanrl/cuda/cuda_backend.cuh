@@ -1,0 +1,23 @@
+#pragma once
+
+/// \file
+/// The CUDA backend: cuBLAS for products, own kernels for everything else. This header alone makes `cuda_backend`
+/// complete, and it names every kernel, so that all translation units see the same specialisations.
+
+#include <atmanrl/backend/backend.hpp>
+#include <atmanrl/cuda/runtime.cuh>
+
+namespace atmanrl {
+
+/// Computes in float (or double, for derivative checks), with weights in float or bf16, on one device and one stream.
+/// Sums have a fixed order and no float is added atomically, so a run repeats bit for bit; cuBLAS chooses its own order
+/// by the shape of a product, so a row's bits may depend on what it is batched with.
+class cuda_backend : public cuda_runtime {
+ public:
+  static constexpr std::string_view name = "cuda";
+
+  explicit cuda_backend(cuda_options options = {}) : cuda_runtime(options) {}
+};
+static_assert(Backend<cuda_backend>);
+
+}  // namespace atmanrl
