@@ -177,10 +177,14 @@ int print_work() {
   apart.prompts = shape.group, apart.group = 1;
   alone.group = 1;
   auto const eight = [&](phase const& p) { return repeated(double(shape.group), p); };
+  step_shape many = shape, many_answer_rows = answer_rows;
+  many.prompts = many_answer_rows.prompts = 8;
+  auto const eighth = [&](phase const& p) { return repeated(1.0 / 8, p); };
   fmt::print("\nSampling\n\n");
   print_savings({{"prompt shared, rollouts in one batch", prefill + decoding},
                  {"a prompt for each rollout", sampling_of(apart, h100)},
-                 {"one rollout after the other", eight(sampling_of(alone, h100))}});
+                 {"one rollout after the other", eight(sampling_of(alone, h100))},
+                 {"eight prompts with their rollouts in one batch, per prompt", eighth(sampling_of(many, h100))}});
 
   auto const from_the_start = [&](step_shape const& s) {
     return counted("", s, h100, [&](step_type& x) { x.train_masks_from_the_start(s.mask_steps); });
@@ -197,6 +201,7 @@ int print_work() {
                  {"one mask after the other", eight(masks_of(answer_alone, h100))},
                  {"all computed anew in every step", from_the_start(answer_rows)},
                  {"neither", eight(from_the_start(answer_alone))},
+                 {"masks of eight prompts in one batch, per prompt", eighth(masks_of(many_answer_rows, h100))},
                  {"all_later instead, cached and packed", masks}});
 
   step_shape apart_at_once = apart, two = shape;
