@@ -1,0 +1,13 @@
+#pragma once
+// Runs CUDA kernels on the CPU: the source that nvcc compiles is compiled by g++ with these headers in place of the
+// toolkit's. Every thread of a block is a fiber; one runs at a time, in a chosen order, until it waits at a barrier or in
+// a warp collective. So a run is deterministic, and a missing barrier shows as a wrong result under another order.
+//
+// Found: barriers that some threads do not reach, collectives with wrong masks, too much shared memory, host pointers
+// given to kernels, device memory touched by the host, wrong leading dimensions in matrix products, and (as NaN) memory
+// that was never written. With trace.cpp also: races, accesses outside of allocations, misaligned accesses.
+#include "blas.hpp"
+#include "collectives.hpp"
+#include "device_functions.hpp"
+#include "language.hpp"
+#include "runtime.hpp"
