@@ -42,6 +42,7 @@ struct attention_plan {
   view<attention_segment const, 1, Space> segments;
   view<int const, 1, Space> trees;  ///< tree t holds the sequences [trees(t), trees(t+1)); extent is trees + 1
   int longest = 0;                  ///< largest number of keys that a row sees
+  int most_rows = 0;                ///< largest number of new rows of a sequence; 0: not known, so that of the batch
 };
 
 /// Extents of one layer's attention.
@@ -232,9 +233,9 @@ inline void expects_attention_extents(attention_extents const& e, auto const& qk
 /// Copies the new rows' keys and values into the cache.
 /// \param qkv         (rows, heads + 2 kv_heads, head_dim), already rotated
 /// \param cache_rows  (rows), where each row goes
-/// \param keys, values (cache rows, kv_heads, head_dim) of this layer
+/// \param keys, values (cache rows, kv_heads, head_dim) of this layer; a backend may keep them as bf16
 template <Backend B, class T>
-void append_keys_and_values(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
+void append_keys_and_values(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, compute_t<T> const, 3>> qkv,
                             std::type_identity_t<view_on<B, int const, 1>> cache_rows, view<T, 3, typename B::memory_space> keys,
                             std::type_identity_t<view_on<B, T, 3>> values) {
   detail::expects_attention_extents(e, qkv, keys, values);
@@ -244,21 +245,22 @@ void append_keys_and_values(B& backend, attention_extents const& e, std::type_id
 
 /// Attention of the rows in `qkv` over the keys that `plan` names; those keys, the rows' own included, are in the cache.
 /// \param qkv          (rows, heads + 2 kv_heads, head_dim); only the queries are read
-/// \param keys, values (cache rows, kv_heads, head_dim) of this layer
+/// \param keys, values (cache rows, kv_heads, head_dim) of this layer; on some backends in a type of their own, as bf16
 /// \param params       the attention policy's params()
 /// \param parameters   values of a trainable policy's parameters; null otherwise
 /// \param out          (rows, heads, head_dim), overwritten
 /// \param lse          (rows, heads), overwritten with the log-sum-exp of the edited scores
-template <Backend B, class T, class Params>
+template <Backend B, class T, class K, class Params>
 void attention_forward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
-                       std::type_identity_t<view_on<B, T const, 3>> keys, std::type_identity_t<view_on<B, T const, 3>> values,
+                       view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
                        attention_plan<typename B::memory_space> const& plan, Params params, std::type_identity_t<T> const* parameters,
                        view<T, 3, typename B::memory_space> out, std::type_identity_t<view_on<B, T, 2>> lse) {
   detail::expects_attention_extents(e, qkv, keys, values);
   expects<shape_error>(out.extent(0) == qkv.extent(0) && out.extent(1) == e.heads && out.extent(2) == e.head_dim &&
                            lse.extent(0) == qkv.extent(0) && lse.extent(1) == e.heads,
                        "out {} and lse {} for qkv {}", out.shape(), lse.shape(), qkv.shape());
-  kernels::attention<B>::forward(backend, e, qkv, keys, values, plan, params, parameters, out, lse);
+  view_on<B, K const, 3> const k = keys, v = values;
+  kernels::attention<B>::forward(backend, e, qkv, k, v, plan, params, parameters, out, lse);
 }
 
 /// Backward of `attention_forward`. Keys and values of earlier calls get no gradient; a shared prefix sums its children's.
@@ -266,9 +268,9 @@ void attention_forward(B& backend, attention_extents const& e, std::type_identit
 /// \param dqkv         (rows, heads + 2 kv_heads, head_dim), overwritten
 /// \param dparameters  (kv_heads, parameters), added to, one row per key-value head so that the sum has a fixed order;
 ///                     empty when it is not wanted
-template <Backend B, class T, class Params>
+template <Backend B, class T, class K, class Params>
 void attention_backward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
-                        std::type_identity_t<view_on<B, T const, 3>> keys, std::type_identity_t<view_on<B, T const, 3>> values,
+                        view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
                         attention_plan<typename B::memory_space> const& plan, Params params, std::type_identity_t<T> const* parameters,
                         std::type_identity_t<view_on<B, T const, 3>> out, std::type_identity_t<view_on<B, T const, 2>> lse,
                         std::type_identity_t<view_on<B, T const, 3>> dout, view<T, 3, typename B::memory_space> dqkv,
@@ -279,7 +281,8 @@ void attention_backward(B& backend, attention_extents const& e, std::type_identi
                        "dqkv {}, dout {}, out {}, lse {} for qkv {}", dqkv.shape(), dout.shape(), out.shape(), lse.shape(), qkv.shape());
   expects<shape_error>(dparameters.empty() || dparameters.extent(0) == e.kv_heads, "dparameters {} for {} key-value heads",
                        dparameters.shape(), e.kv_heads);
-  kernels::attention<B>::backward(backend, e, qkv, keys, values, plan, params, parameters, out, lse, dout, dqkv, dparameters);
+  view_on<B, K const, 3> const k = keys, v = values;
+  kernels::attention<B>::backward(backend, e, qkv, k, v, plan, params, parameters, out, lse, dout, dqkv, dparameters);
 }
 
 }  // namespace atmanrl
