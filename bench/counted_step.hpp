@@ -23,11 +23,6 @@ inline model_config llama_3_2_1b() {
   return c;
 }
 
-/// Always the same token, so that no completion ends before its limit.
-struct first_token {
-  int operator()(std::span<float const>, double, double) const { return 0; }
-};
-
 /// A model whose weights are nowhere, and the tokens of one step.
 template <class W>
 class counted_step {
@@ -45,12 +40,13 @@ class counted_step {
     backend.reset();
   }
 
+  /// No completion ends before its limit: nothing is a stop token.
   /// \param tokens  per completion; 1 is the prefill alone
   void sample(index_t tokens) {
     generate_options o;
     o.group_size = int(shape_.group);
     o.max_new_tokens = int(tokens);
-    generate(model, std::span<std::vector<int> const>(prompts_), o, first_token{});
+    generate(model, std::span<std::vector<int> const>(prompts_), o, samplers::multinomial{});
   }
 
   void train_masks(index_t steps) {

@@ -17,6 +17,7 @@
 #include <atmanrl/ops/matmul.hpp>
 #include <atmanrl/ops/rms_norm.hpp>
 #include <atmanrl/ops/rope.hpp>
+#include <atmanrl/ops/sample.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
 #include <sys/mman.h>
@@ -317,6 +318,25 @@ struct log_prob<counting::backend> {
     b.count("log_prob_backward", work_kind::rest, (dentropy.empty() ? 5.0 : 9.0) * double(logits.size()),
             2 * counting::bytes(logits) + counting::bytes(targets) + counting::bytes(lse) + counting::bytes(dlog_p) +
                 (dentropy.empty() ? 0 : counting::bytes(entropy) + counting::bytes(dentropy)));
+  }
+};
+
+template <>
+struct sample<counting::backend> {
+  static constexpr bool available = true;
+
+  template <class T>
+  static void draw(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows, counting::on<std::uint64_t const, 1> shares,
+                   double, sample_form const&, counting::on<int, 1> ids) {
+    double const seen = double(ids.size() * logits.extent(1));
+    b.count("sample", work_kind::rest, 5 * seen, sizeof(T) * seen + counting::bytes(rows) + counting::bytes(shares) + counting::bytes(ids));
+  }
+  template <class T>
+  static void score(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows, counting::on<int const, 1> ids, double,
+                    counting::on<T, 1> log_p, counting::on<T, 1> entropy) {
+    double const seen = double(ids.size() * logits.extent(1));
+    b.count("score", work_kind::rest, 7 * seen,
+            sizeof(T) * seen + counting::bytes(rows) + counting::bytes(ids) + counting::bytes(log_p) + counting::bytes(entropy));
   }
 };
 

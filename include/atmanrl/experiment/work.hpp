@@ -160,11 +160,10 @@ class work_formulas {
     return p;
   }
 
-  /// Full logits of a few rows, and from them the log-probabilities and entropies of `drawn` tokens.
+  /// Full logits of a few rows, and from them `drawn` tokens with their log-probabilities and entropies.
   phase_work logits(double rows, double drawn) const {
     phase_work p;
-    p.rest += gathered(rows) + normed(rows) + work{5 * drawn, t_ * 7 * drawn} + work{0, t_ * 4 * drawn};
-    p.rest += work{7 * drawn * vocab_, t_ * drawn * vocab_} + chunks() * work{0, (4 + 8 * t_) * drawn};
+    p.rest += gathered(rows) + normed(rows) + work{12 * drawn * vocab_, 2 * t_ * drawn * vocab_} + work{0, (24 + 2 * t_) * drawn};
     p.products += product(rows, hidden_, vocab_);
     return p;
   }
