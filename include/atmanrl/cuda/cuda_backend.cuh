@@ -5,7 +5,17 @@
 /// complete, and it names every kernel, so that all translation units see the same specialisations.
 
 #include <atmanrl/backend/backend.hpp>
+#include <atmanrl/cuda/adamw.cuh>
+#include <atmanrl/cuda/attention.cuh>
+#include <atmanrl/cuda/elementwise.cuh>
+#include <atmanrl/cuda/embedding.cuh>
+#include <atmanrl/cuda/log_prob.cuh>
+#include <atmanrl/cuda/matmul.cuh>
+#include <atmanrl/cuda/rms_norm.cuh>
+#include <atmanrl/cuda/rope.cuh>
 #include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/sampling.cuh>
+#include <atmanrl/cuda/swiglu.cuh>
 
 namespace atmanrl {
 
