@@ -11,7 +11,8 @@ results adamw_of(B& backend, T, index_t size) {
   inputs<B, T> const in(backend);
   auto p = in.random({size}, 1);
   auto const g = in.random({size}, 2);
-  adamw<B, T> optimizer(backend, size, {.learning_rate = 0.01, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
+  adamw<B, T> optimizer(backend, size,
+                        {.learning_rate = 0.01, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
   for (int step = 0; step < 3; ++step) optimizer.step(p.view(), g.cview());
   return {host(p), host(optimizer.first_moment()), host(optimizer.second_moment())};
 }
@@ -43,7 +44,8 @@ TEST_CASE("cuda adamw: golden values of the mask's optimiser after 200 constant 
   tensor<cuda_backend, float, 1> p(device, {3}), g(device, {3});
   p.assign(std::vector<float>(3, -0.4f));
   g.assign(std::vector<float>{-1, -1e-6f, 0});
-  adamw<cuda_backend, float> optimizer(device, 3, {.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
+  adamw<cuda_backend, float> optimizer(
+      device, 3, {.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
   for (int step = 0; step < 200; ++step) optimizer.step(p.view(), g.cview());
   auto const got = host(p);
   CHECK(got[0] == Approx(-0.19701156).margin(2e-6));

@@ -21,11 +21,13 @@ results elementwise_of(B& backend, T, index_t rows, index_t columns) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("cuda elementwise: bias, scaling, columns and the sum of squares agree with the plain loop", "", float, double) {
+TEMPLATE_TEST_CASE("cuda elementwise: bias, scaling, columns and the sum of squares agree with the plain loop", "",
+                   float, double) {
   cuda_backend device;
   for (index_t const columns : ragged_lengths)
     check_on_device<TestType>(device, [&](auto& b, auto t) { return elementwise_of(b, t, 3, columns); });
-  check_on_device<TestType>(device, [&](auto& b, auto t) { return elementwise_of(b, t, 2 * cuda::column_sum_rows + 1, 12); });
+  check_on_device<TestType>(device,
+                            [&](auto& b, auto t) { return elementwise_of(b, t, 2 * cuda::column_sum_rows + 1, 12); });
   check_on_device<TestType>(device, [&](auto& b, auto t) { return elementwise_of(b, t, 2, 1028); });
   check_on_device<TestType>(device, [&](auto& b, auto t) { return elementwise_of(b, t, 0, 3); });
 }
@@ -33,10 +35,13 @@ TEMPLATE_TEST_CASE("cuda elementwise: bias, scaling, columns and the sum of squa
 TEST_CASE("cuda sum_of_squares: several blocks, squares that no float holds, and what is not finite") {
   cuda_backend device;
   for (index_t const size : {cuda::squares_per_block, cuda::squares_per_block + 1, 2 * cuda::squares_per_block + 3})
-    check_on_device<float>(device, [&]<class B, class T>(B& b, T) {
-      auto x = inputs<B, T>(b).random({size}, 7, 1e25);
-      return results{{sum_of_squares(b, x.view())}};
-    }, 1e-13);
+    check_on_device<float>(
+        device,
+        [&]<class B, class T>(B& b, T) {
+          auto x = inputs<B, T>(b).random({size}, 7, 1e25);
+          return results{{sum_of_squares(b, x.view())}};
+        },
+        1e-13);
   tensor<cuda_backend, float, 1> x(device, {3});
   x.assign(std::vector<float>{1, NAN, 2});
   CHECK(std::isnan(sum_of_squares(device, x.view())));

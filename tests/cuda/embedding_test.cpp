@@ -39,7 +39,9 @@ TEST_CASE("cuda embedding: look-up, gathering and scattering agree with the plai
   check_on_device<float>(device, [&](auto& b, auto t) { return embedding_of<bf16>(b, t, some_rows(3, 3), 1028); });
 }
 
-TEST_CASE("cuda embedding: rows that are added to the same place are added in ascending order, to the bits of the plain loop") {
+TEST_CASE(
+    "cuda embedding: rows that are added to the same place are added in ascending order, to the bits of the plain "
+    "loop") {
   cuda_backend device;
   reference_backend plain;
   for (int const count : {127, 128, 129, 300})  // on both sides of what a block looks at in one go

@@ -48,10 +48,12 @@ double const fine = 1 + 0x1p-14;  // TF32 and bf16 round it to 1
 
 TEST_CASE("cuda matmul: the three products agree with the plain loop") {
   cuda_backend device;
-  for (product_shape const s : {product_shape{1, 1, 1}, {5, 7, 4}, {3, 129, 2}, {70, 33, 17}, {1, 64, 128}, {16, 8, 16}}) {
+  for (product_shape const s :
+       {product_shape{1, 1, 1}, {5, 7, 4}, {3, 129, 2}, {70, 33, 17}, {1, 64, 128}, {16, 8, 16}}) {
     check_on_device<float>(device, [&](auto& b, auto t) { return products_of<float>(b, t, s); });
     // Activations and gradients are rounded to bf16 on the way: 2^-9 of each factor.
-    check_on_device<float>(device, [&](auto& b, auto t) { return products_of<bf16>(b, t, s); }, 0x1p-7);
+    check_on_device<float>(
+        device, [&](auto& b, auto t) { return products_of<bf16>(b, t, s); }, 0x1p-7);
     check_on_device<double>(device, [&](auto& b, auto t) { return products_of<double>(b, t, s); });
   }
   check_on_device<float>(device, [&](auto& b, auto t) { return products_of<bf16>(b, t, {0, 3, 4}); });
@@ -71,7 +73,8 @@ TEST_CASE("cuda matmul: bf16 weights round activations to bf16, gradients of wei
   CHECK(one_product<bf16>(exact, float{}, fine, 2)[1][0] == double(float(fine) * float(fine)));
   CHECK(one_product<bf16>(rounding, float{}, fine, 2)[1][0] == 1);
   for (product_shape const s : {product_shape{5, 7, 3}, {3, 129, 2}, {16, 8, 16}})
-    check_on_device<float>(rounding, [&](auto& b, auto t) { return products_of<bf16>(b, t, s); }, 0x1p-7);
+    check_on_device<float>(
+        rounding, [&](auto& b, auto t) { return products_of<bf16>(b, t, s); }, 0x1p-7);
 }
 
 TEST_CASE("cuda weight: rows go in anywhere, come back widened, and a view of some rows multiplies by those alone") {

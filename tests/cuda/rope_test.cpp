@@ -15,7 +15,8 @@ results rope_of(B& backend, T, index_t heads, index_t all_heads, index_t half, r
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("cuda rope: both rotations agree with the plain loop and leave the other heads alone", "", float, double) {
+TEMPLATE_TEST_CASE("cuda rope: both rotations agree with the plain loop and leave the other heads alone", "", float,
+                   double) {
   cuda_backend device;
   for (auto const direction : {rotation::forward, rotation::inverse}) {
     for (index_t const half : {1, 2, 3, 4, 31, 32, 33, 64})

@@ -33,20 +33,26 @@ inline blas_counts multiplications;
 }  // namespace cuda_emulation
 using cublasHandle_t = cuda_emulation::blas*;
 
-#define ATMANRL_EMULATED_BLAS(name)                                                               \
-  do {                                                                                            \
-    if (int const code = ::cuda_emulation::begin_call(name)) return cublasStatus_t(code);         \
-    if (::cuda_emulation::calls().context_lost) return CUBLAS_STATUS_EXECUTION_FAILED;            \
+#define ATMANRL_EMULATED_BLAS(name)                                                       \
+  do {                                                                                    \
+    if (int const code = ::cuda_emulation::begin_call(name)) return cublasStatus_t(code); \
+    if (::cuda_emulation::calls().context_lost) return CUBLAS_STATUS_EXECUTION_FAILED;    \
   } while (0)
 
 inline char const* cublasGetStatusString(cublasStatus_t status) {
   switch (status) {
-    case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
-    case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
-    case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
-    case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
-    case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
-    default: return "unknown status of cuBLAS";
+    case CUBLAS_STATUS_SUCCESS:
+      return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+      return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_EXECUTION_FAILED:
+      return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return "CUBLAS_STATUS_NOT_SUPPORTED";
+    default:
+      return "unknown status of cuBLAS";
   }
 }
 inline cublasStatus_t cublasCreate(cublasHandle_t* out) {
@@ -91,8 +97,9 @@ struct blas_matrix {
   /// Element (row, column) of the matrix after its operation.
   template <class T>
   T at(int batch, int row, int column) const {
-    std::size_t const i = std::size_t(batch) * std::size_t(stride) +
-                          (operation == CUBLAS_OP_N ? std::size_t(column) * leading + row : std::size_t(row) * leading + column);
+    std::size_t const i =
+        std::size_t(batch) * std::size_t(stride) +
+        (operation == CUBLAS_OP_N ? std::size_t(column) * leading + row : std::size_t(row) * leading + column);
     if (type == CUDA_R_64F) return T(static_cast<double const*>(data)[i]);
     if (type == CUDA_R_32F) return T(static_cast<float const*>(data)[i]);
     return T(widened(static_cast<std::uint16_t const*>(data)[i]));
@@ -102,18 +109,21 @@ struct blas_matrix {
   void for_each_column(int batches, int rows, int columns, F const& f) const {
     for (int b = 0; b < batches; ++b)
       for (int c = 0; c < columns; ++c)
-        f(static_cast<std::byte const*>(data) + (std::size_t(b) * std::size_t(stride) + std::size_t(c) * leading) * size_of(type),
+        f(static_cast<std::byte const*>(data) +
+              (std::size_t(b) * std::size_t(stride) + std::size_t(c) * leading) * size_of(type),
           std::size_t(rows) * size_of(type));
   }
   bool is_allocated(int batches, int rows, int columns) const {
     if (!rows || !columns || !batches) return true;
-    std::size_t const elements = std::size_t(batches - 1) * std::size_t(stride) + std::size_t(leading) * (columns - 1) + rows;
+    std::size_t const elements =
+        std::size_t(batches - 1) * std::size_t(stride) + std::size_t(leading) * (columns - 1) + rows;
     return is_usable(data, elements * size_of(type));
   }
 };
 
 template <class T>
-void multiply(int batches, int m, int n, int k, T alpha, blas_matrix a, blas_matrix b, T beta, blas_matrix c, bool tf32) {
+void multiply(int batches, int m, int n, int k, T alpha, blas_matrix a, blas_matrix b, T beta, blas_matrix c,
+              bool tf32) {
   auto const factor = [tf32](T x) { return tf32 ? T(rounded_to_tf32(float(x))) : x; };
   std::vector<T> left(std::size_t(m) * k), column(m);
   for (int batch = 0; batch < batches; ++batch) {
@@ -149,8 +159,10 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
   using namespace cuda_emulation;
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
   bool const plain_a = operation_a == CUBLAS_OP_N, plain_b = operation_b == CUBLAS_OP_N;
-  int const rows_a = plain_a ? m : k, columns_a = plain_a ? k : m, rows_b = plain_b ? k : n, columns_b = plain_b ? n : k;
-  if (m < 0 || n < 0 || k < 0 || batches < 0 || lda < std::max(1, rows_a) || ldb < std::max(1, rows_b) || ldc < std::max(1, m))
+  int const rows_a = plain_a ? m : k, columns_a = plain_a ? k : m, rows_b = plain_b ? k : n,
+            columns_b = plain_b ? n : k;
+  if (m < 0 || n < 0 || k < 0 || batches < 0 || lda < std::max(1, rows_a) || ldb < std::max(1, rows_b) ||
+      ldc < std::max(1, m))
     return CUBLAS_STATUS_INVALID_VALUE;
   bool const wide = compute == CUBLAS_COMPUTE_64F;
   if (type_a != type_b || wide != (type_c == CUDA_R_64F) || wide != (type_a == CUDA_R_64F) || type_c == CUDA_R_16BF)
@@ -168,9 +180,14 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
     return CUBLAS_STATUS_EXECUTION_FAILED;
   }
   bool const tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 && type_a == CUDA_R_32F;
-  double& counter = wide ? multiplications.f64 : tf32 ? multiplications.tf32 : type_a == CUDA_R_16BF ? multiplications.bf16 : multiplications.f32;
+  double& counter = wide                    ? multiplications.f64
+                    : tf32                  ? multiplications.tf32
+                    : type_a == CUDA_R_16BF ? multiplications.bf16
+                                            : multiplications.f32;
   counter += double(m) * n * k * batches;
-  auto const number = [wide](void const* p) { return wide ? *static_cast<double const*>(p) : double(*static_cast<float const*>(p)); };
+  auto const number = [wide](void const* p) {
+    return wide ? *static_cast<double const*>(p) : double(*static_cast<float const*>(p));
+  };
   double const by = number(alpha), keep = number(beta);  // read now: the host's variables
   enqueue(handle->on, [=] {
     open_device_memory const open;
@@ -180,8 +197,10 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
     left.for_each_column(batches, rows_a, columns_a, reads);
     right.for_each_column(batches, rows_b, columns_b, reads);
     if (keep != 0) out.for_each_column(batches, m, n, reads);
-    if (wide) multiply<double>(batches, m, n, k, by, left, right, keep, out, false);
-    else multiply<float>(batches, m, n, k, float(by), left, right, float(keep), out, tf32);
+    if (wide)
+      multiply<double>(batches, m, n, k, by, left, right, keep, out, false);
+    else
+      multiply<float>(batches, m, n, k, float(by), left, right, float(keep), out, tf32);
     out.for_each_column(batches, m, n, [](auto const* p, std::size_t bytes) {
       if (state().on_write) state().on_write(const_cast<std::byte*>(p), bytes);
     });

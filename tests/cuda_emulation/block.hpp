@@ -68,7 +68,8 @@ inline std::string missing_lane(emulated_thread const& t) {
     if (!(t.mask >> lane & 1u)) continue;
     if (other.done) return text + " for lane " + std::to_string(lane) + ", which has returned";
     if (other.wait != waits_for::warp || other.mask != t.mask)
-      return text + " for lane " + std::to_string(lane) + ", which waits in " + other.call + " (" + other.place.text() + ")";
+      return text + " for lane " + std::to_string(lane) + ", which waits in " + other.call + " (" + other.place.text() +
+             ")";
   }
   return text;
 }
@@ -79,8 +80,10 @@ inline std::string divergence() {
   emulated_thread const* first = nullptr;
   bool returned = false;
   for (auto const& t : threads) {
-    if (t.done) returned = true;
-    else if (!first) first = &t;
+    if (t.done)
+      returned = true;
+    else if (!first)
+      first = &t;
   }
   for (auto const& t : threads) {
     if (t.done) continue;

@@ -17,7 +17,8 @@ inline void block_barrier(char const* call, location place, int predicate = 0) {
 
 template <class T>
 std::uint64_t to_bits(T value) {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "a warp collective takes values of 2, 4 or 8 bytes");
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
+                "a warp collective takes values of 2, 4 or 8 bytes");
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);
   return bits;
@@ -39,13 +40,26 @@ inline std::uint64_t combined(collective operation, unsigned mask, emulated_thre
     if (!(mask >> lane & 1u)) continue;
     std::uint64_t const v = lanes[lane].given;
     switch (operation) {
-      case collective::ballot: all |= std::uint64_t(v != 0) << lane; break;
-      case collective::add: all += v; break;
-      case collective::bit_and: all = first ? v : all & v; break;
-      case collective::bit_or: all |= v; break;
-      case collective::min: all = first || std::int64_t(v) < std::int64_t(all) ? v : all; break;
-      case collective::max: all = first || std::int64_t(v) > std::int64_t(all) ? v : all; break;
-      default: break;
+      case collective::ballot:
+        all |= std::uint64_t(v != 0) << lane;
+        break;
+      case collective::add:
+        all += v;
+        break;
+      case collective::bit_and:
+        all = first ? v : all & v;
+        break;
+      case collective::bit_or:
+        all |= v;
+        break;
+      case collective::min:
+        all = first || std::int64_t(v) < std::int64_t(all) ? v : all;
+        break;
+      case collective::max:
+        all = first || std::int64_t(v) > std::int64_t(all) ? v : all;
+        break;
+      default:
+        break;
     }
     first = false;
   }
@@ -61,7 +75,9 @@ inline std::uint64_t warp_collective(collective operation, char const* call, uns
   auto& t = *s.running;
   unsigned const warp = t.linear & ~31u, count = std::min(32u, unsigned(s.threads.size()) - warp);
   emulated_thread* const lanes = s.threads.data() + warp;
-  auto const wrong = [&](std::string const& why) { abandon_block(std::string(call) + " (" + place.text() + "): " + why); };
+  auto const wrong = [&](std::string const& why) {
+    abandon_block(std::string(call) + " (" + place.text() + "): " + why);
+  };
   if (!(mask >> t.lane() & 1u)) wrong("the calling lane is not in its own mask");
   if (count < 32 && mask >> count) wrong("the mask names lanes that the block does not have");
   t.operation = operation;
@@ -80,7 +96,8 @@ inline std::uint64_t warp_collective(collective operation, char const* call, uns
   arrived &= ~mask;
   ++s.collectives;
   for (unsigned lane = 0; lane < count; ++lane)
-    if ((mask >> lane & 1u) && (lanes[lane].mask != mask || lanes[lane].operation != operation || !(lanes[lane].place == place)))
+    if ((mask >> lane & 1u) &&
+        (lanes[lane].mask != mask || lanes[lane].operation != operation || !(lanes[lane].place == place)))
       wrong("lane " + std::to_string(lane) + " is in " + lanes[lane].call + " (" + lanes[lane].place.text() +
             ") with another mask or place");
   std::uint64_t const all = detail::combined(operation, mask, lanes, count);
@@ -151,7 +168,8 @@ inline void __threadfence_block() {}
 namespace cuda_emulation {
 /// The lanes of the segment of `width` that the running lane belongs to: its first, and the one behind its last.
 struct segment {
-  explicit segment(int width) : lane(state().running->lane()), first(lane & ~unsigned(width - 1)), end(first + unsigned(width)) {}
+  explicit segment(int width)
+      : lane(state().running->lane()), first(lane & ~unsigned(width - 1)), end(first + unsigned(width)) {}
   unsigned lane, first, end;
 };
 template <class T>
@@ -199,7 +217,8 @@ inline int __all_sync(unsigned mask, int predicate,
   return __ballot_sync(mask, predicate, place) == mask;
 }
 template <class T>
-unsigned __match_any_sync(unsigned mask, T value, cuda_emulation::location place = cuda_emulation::location::current()) {
+unsigned __match_any_sync(unsigned mask, T value,
+                          cuda_emulation::location place = cuda_emulation::location::current()) {
   return unsigned(cuda_emulation::warp_collective(cuda_emulation::collective::match_any, "__match_any_sync", mask,
                                                   cuda_emulation::to_bits(value), 0, place));
 }

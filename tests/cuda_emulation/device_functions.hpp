@@ -1,6 +1,6 @@
 #pragma once
-// Atomics, and the functions that device code finds without a header. Atomics are compiler built-ins and inlined, so that
-// a traced access carries the kernel's own line.
+// Atomics, and the functions that device code finds without a header. Atomics are compiler built-ins and inlined, so
+// that a traced access carries the kernel's own line.
 #include "block.hpp"
 
 #include <bit>
@@ -24,47 +24,38 @@ __forceinline__ T atomic_update(T* p, F f) {
 }  // namespace cuda_emulation
 
 template <class T>
-  requires std::is_arithmetic_v<T>
-__forceinline__ T atomicAdd(T* p, std::type_identity_t<T> v) {
+requires std::is_arithmetic_v<T> __forceinline__ T atomicAdd(T* p, std::type_identity_t<T> v) {
   return cuda_emulation::atomic_update(p, [v](T old) { return T(old + v); });
 }
 template <class T>
-  requires std::is_integral_v<T>
-__forceinline__ T atomicMax(T* p, std::type_identity_t<T> v) {
+requires std::is_integral_v<T> __forceinline__ T atomicMax(T* p, std::type_identity_t<T> v) {
   return cuda_emulation::atomic_update(p, [v](T old) { return old < v ? v : old; });
 }
 template <class T>
-  requires std::is_integral_v<T>
-__forceinline__ T atomicMin(T* p, std::type_identity_t<T> v) {
+requires std::is_integral_v<T> __forceinline__ T atomicMin(T* p, std::type_identity_t<T> v) {
   return cuda_emulation::atomic_update(p, [v](T old) { return v < old ? v : old; });
 }
 template <class T>
-  requires std::is_integral_v<T>
-__forceinline__ T atomicOr(T* p, std::type_identity_t<T> v) {
+requires std::is_integral_v<T> __forceinline__ T atomicOr(T* p, std::type_identity_t<T> v) {
   return cuda_emulation::atomic_update(p, [v](T old) { return T(old | v); });
 }
 template <class T>
-  requires std::is_arithmetic_v<T>
-__forceinline__ T atomicExch(T* p, std::type_identity_t<T> v) {
+requires std::is_arithmetic_v<T> __forceinline__ T atomicExch(T* p, std::type_identity_t<T> v) {
   return cuda_emulation::atomic_update(p, [v](T) { return v; });
 }
 template <class T>
-  requires std::is_integral_v<T>
-__forceinline__ T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> v) {
+requires std::is_integral_v<T> __forceinline__ T atomicCAS(T* p, std::type_identity_t<T> expected,
+                                                           std::type_identity_t<T> v) {
   __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   return expected;
 }
 
 template <class T>
-  requires std::is_arithmetic_v<T>
-constexpr T max(T a, T b) {
-  return a < b ? b : a;
-}
+requires std::is_arithmetic_v<T>
+constexpr T max(T a, T b) { return a < b ? b : a; }
 template <class T>
-  requires std::is_arithmetic_v<T>
-constexpr T min(T a, T b) {
-  return b < a ? b : a;
-}
+requires std::is_arithmetic_v<T>
+constexpr T min(T a, T b) { return b < a ? b : a; }
 template <class T>
 __forceinline__ T __ldg(T const* p) {
   return *p;

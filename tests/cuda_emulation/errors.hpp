@@ -65,27 +65,38 @@ inline int begin_call(char const* call) {
 
 }  // namespace cuda_emulation
 
-#define ATMANRL_EMULATED_CALL(name)                                                                   \
-  do {                                                                                                \
-    if (int const code = ::cuda_emulation::begin_call(name))                                          \
-      return ::cuda_emulation::remembered(cudaError_t(code));                                         \
-    if (::cuda_emulation::calls().context_lost) return ::cuda_emulation::remembered(cudaErrorLaunchFailure); \
+#define ATMANRL_EMULATED_CALL(name)                                                                                  \
+  do {                                                                                                               \
+    if (int const code = ::cuda_emulation::begin_call(name)) return ::cuda_emulation::remembered(cudaError_t(code)); \
+    if (::cuda_emulation::calls().context_lost) return ::cuda_emulation::remembered(cudaErrorLaunchFailure);         \
   } while (0)
 
 inline char const* cudaGetErrorName(cudaError_t status) {
   switch (status) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInitializationError: return "cudaErrorInitializationError";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
-    case cudaErrorNotReady: return "cudaErrorNotReady";
-    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
-    default: return "cudaErrorUnknown";
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInitializationError:
+      return "cudaErrorInitializationError";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    default:
+      return "cudaErrorUnknown";
   }
 }
 /// A failed kernel says why.

@@ -82,7 +82,8 @@ struct fiber {
  private:
   void allocate_stack() {
     static std::size_t colour = 0;  // stacks a power of two apart would fight for the same lines of the cache
-    void* const p = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const p =
+        mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
       std::perror("cuda_emulation: stack of a thread");
       std::abort();

@@ -19,16 +19,14 @@ struct dim3 {
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 
-#define ATMANRL_EMULATED_VECTOR(T, name)    \
-  struct alignas(2 * sizeof(T)) name##2 {   \
-    T x, y;                                 \
-  };                                        \
-  struct alignas(4 * sizeof(T)) name##4 {   \
-    T x, y, z, w;                           \
-  };                                        \
-  inline name##2 make_##name##2(T a, T b) { \
-    return {a, b};                          \
-  }                                         \
+#define ATMANRL_EMULATED_VECTOR(T, name)                     \
+  struct alignas(2 * sizeof(T)) name##2 {                    \
+    T x, y;                                                  \
+  };                                                         \
+  struct alignas(4 * sizeof(T)) name##4 {                    \
+    T x, y, z, w;                                            \
+  };                                                         \
+  inline name##2 make_##name##2(T a, T b) { return {a, b}; } \
   inline name##4 make_##name##4(T a, T b, T c, T d) { return {a, b, c, d}; }
 ATMANRL_EMULATED_VECTOR(float, float)
 ATMANRL_EMULATED_VECTOR(int, int)

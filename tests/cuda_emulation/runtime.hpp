@@ -33,7 +33,7 @@ struct cudaMemPoolProps {
 namespace cuda_emulation {
 struct memory_pool {};
 inline int live_pools = 0;
-inline int devices = 1;  ///< what cudaGetDeviceCount finds
+inline int devices = 1;                                        ///< what cudaGetDeviceCount finds
 inline std::map<void const*, std::size_t>& shared_allowed() {  // kernel -> bytes of dynamic shared memory
   static auto* const m = new std::map<void const*, std::size_t>;
   return *m;
@@ -51,7 +51,8 @@ struct cudaLaunchConfig_t {
   unsigned numAttrs = 0;
 };
 
-// ---- devices ----------------------------------------------------------------------------------------------------------
+// ---- devices
+// ----------------------------------------------------------------------------------------------------------
 inline cudaError_t cudaGetDeviceCount(int* count) {
   ATMANRL_EMULATED_CALL("cudaGetDeviceCount");
   *count = cuda_emulation::devices;
@@ -59,7 +60,8 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
 }
 inline cudaError_t cudaSetDevice(int device) {
   ATMANRL_EMULATED_CALL("cudaSetDevice");
-  return cuda_emulation::remembered(device >= 0 && device < cuda_emulation::devices ? cudaSuccess : cudaErrorInvalidDevice);
+  return cuda_emulation::remembered(device >= 0 && device < cuda_emulation::devices ? cudaSuccess
+                                                                                    : cudaErrorInvalidDevice);
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   ATMANRL_EMULATED_CALL("cudaDriverGetVersion");
@@ -74,15 +76,24 @@ inline cudaError_t cudaRuntimeGetVersion(int* version) {
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   ATMANRL_EMULATED_CALL("cudaDeviceGetAttribute");
   switch (attribute) {
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = int(cuda_emulation::options().shared_limit); break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = int(cuda_emulation::options().shared_limit);
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = 4;
+      break;
   }
   return cudaSuccess;
 }
 
-// ---- memory -----------------------------------------------------------------------------------------------------------
+// ---- memory
+// -----------------------------------------------------------------------------------------------------------
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   ATMANRL_EMULATED_CALL("cudaMemGetInfo");
   *total = cuda_emulation::memory().limit;
@@ -159,7 +170,8 @@ inline cudaError_t cudaFreeHost(void* p) {
   return cudaSuccess;
 }
 
-// ---- copies -----------------------------------------------------------------------------------------------------------
+// ---- copies
+// -----------------------------------------------------------------------------------------------------------
 namespace cuda_emulation {
 inline cudaError_t copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind, stream* s) {
   if (!is_alive(s)) return cudaErrorInvalidResourceHandle;
@@ -201,7 +213,8 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
   return cudaSuccess;
 }
 
-// ---- launches ---------------------------------------------------------------------------------------------------------
+// ---- launches
+// ---------------------------------------------------------------------------------------------------------
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int value) {
   ATMANRL_EMULATED_CALL("cudaFuncSetAttribute");
@@ -232,7 +245,8 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(
   if (!is_alive(config->stream)) return remembered(cudaErrorInvalidResourceHandle);
   if (!is_valid(config->gridDim, config->blockDim)) return remembered(cudaErrorInvalidConfiguration);
   auto const allowed = shared_allowed().find(reinterpret_cast<void const*>(kernel));
-  std::size_t const limit = std::max(options().shared_static_limit, allowed == shared_allowed().end() ? 0 : allowed->second);
+  std::size_t const limit =
+      std::max(options().shared_static_limit, allowed == shared_allowed().end() ? 0 : allowed->second);
   if (config->dynamicSmemBytes > limit) return remembered(cudaErrorInvalidValue);
   // Copied now, as the real launch does.
   std::tuple<P...> const copied(static_cast<P>(std::forward<A>(arguments))...);

@@ -42,7 +42,7 @@ struct emulated_thread {
   collective operation{};
   char const* call = "";
   location place{};
-  int predicate = 0;          // of __syncthreads_or and its like
+  int predicate = 0;              // of __syncthreads_or and its like
   unsigned mask = 0, source = 0;  // of a warp collective, and the lane whose value is asked for
   std::uint64_t given = 0, got = 0;
   unsigned warp_epoch = 0;  // counts __syncwarp
@@ -108,7 +108,7 @@ struct block_state {
   // the tracer's hooks
   void (*on_block)() = nullptr;
   void (*on_kernel)() = nullptr;
-  void (*on_write)(void*, std::size_t) = nullptr;       // device memory written by a copy or a library
+  void (*on_write)(void*, std::size_t) = nullptr;                    // device memory written by a copy or a library
   void (*on_read)(void const*, std::size_t, char const*) = nullptr;  // and read by one
   void (*on_allocate)(void*, std::size_t) = nullptr;
 };

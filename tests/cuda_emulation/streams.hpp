@@ -116,7 +116,8 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr) {
   ATMANRL_EMULATED_CALL("cudaEventRecord");
-  if (!e || !e->alive || !cuda_emulation::is_alive(s)) return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
+  if (!e || !e->alive || !cuda_emulation::is_alive(s))
+    return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
   e->recorded_on = cuda_emulation::actual(s);
   e->recorded = true;
   e->done = false;

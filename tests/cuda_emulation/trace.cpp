@@ -1,8 +1,8 @@
 // Watches every memory access of the emulated kernels.
 //
-// The kernels' unit is compiled with -fsanitize=thread and linked without it, with this file (compiled without the flag):
-// g++ calls __tsan_read4(address) and so on before each access, and those calls arrive here. Found: races within and
-// between blocks (a forgotten barrier or atomic), reads of memory that nobody wrote, accesses outside of the live
+// The kernels' unit is compiled with -fsanitize=thread and linked without it, with this file (compiled without the
+// flag): g++ calls __tsan_read4(address) and so on before each access, and those calls arrive here. Found: races within
+// and between blocks (a forgotten barrier or atomic), reads of memory that nobody wrote, accesses outside of the live
 // allocation or shared array, misaligned accesses. Only barriers, __syncwarp and the ends of kernels order accesses, so
 // a race is found whatever the order in which the threads ran. Counted by source line: sectors for each request of a
 // warp to device memory, and bank conflicts in shared memory.
@@ -43,7 +43,8 @@ struct request_key {
 };
 struct request_hash {
   std::size_t operator()(request_key const& k) const {
-    return (std::size_t(k.warp) << 40) ^ (k.time * std::size_t{0x9e3779b97f4a7c15}) ^ (reinterpret_cast<std::size_t>(k.from) * 31) ^ k.write;
+    return (std::size_t(k.warp) << 40) ^ (k.time * std::size_t{0x9e3779b97f4a7c15}) ^
+           (reinterpret_cast<std::size_t>(k.from) * 31) ^ k.write;
   }
 };
 struct request {
@@ -93,7 +94,8 @@ std::map<void const*, std::string> places_of(std::set<void const*> const& addres
     asked.push_back(a);
   }
   if (!asked.empty()) {
-    std::string const command = "addr2line -a -i -e /proc/" + std::to_string(getpid()) + "/exe" + unknown + " 2>/dev/null";
+    std::string const command =
+        "addr2line -a -i -e /proc/" + std::to_string(getpid()) + "/exe" + unknown + " 2>/dev/null";
     std::size_t i = 0;
     bool decided = false;
     if (FILE* const out = popen(command.c_str(), "r")) {
@@ -122,6 +124,7 @@ std::map<void const*, std::string> places_of(std::set<void const*> const& addres
 }
 std::string place_of(void const* address) { return places_of({address})[address]; }
 
+/// One report of a kernel for each pair of places.
 template <class F>
 void report_once(void const* a, void const* b, F const& sentence) {
   if (traced().reported.insert({std::min(a, b), std::max(a, b)}).second) report(sentence());
@@ -171,38 +174,24 @@ bool is_in_shared_arrays(std::size_t offset, std::size_t size) {
   return false;
 }
 
-/// The access lies where it may, and is aligned; reports otherwise.
-bool is_sound(void const* p, unsigned size, bool shared, bool write, void const* from) {
+/// What is wrong with the place of an access: outside of what there is, or misaligned; empty when nothing is.
+std::string unsound(void const* p, unsigned size, bool shared, bool write, void const* from) {
   auto const& s = state();
   auto const* const at = static_cast<std::byte const*>(p);
-  std::string const does = write ? " writes" : " reads";
-  if (shared && !is_in_shared_arrays(std::size_t(at - s.shared), size)) {
-    report_once(from, nullptr, [&] {
-      return name_of(*s.running) + ": " + place_of(from) + does + " outside of the shared arrays (offset " +
-             std::to_string(at - s.shared) + ", dynamic size " + std::to_string(s.dynamic_bytes) + ")";
-    });
-    return false;
-  }
+  auto const does = [&] { return place_of(from) + (write ? " writes" : " reads"); };
+  if (shared && !is_in_shared_arrays(std::size_t(at - s.shared), size))
+    return does() + " outside of the shared arrays (offset " + std::to_string(at - s.shared) + ", dynamic size " +
+           std::to_string(s.dynamic_bytes) + ")";
   if (!shared && !is_allocated(p, size)) {
-    report_once(from, nullptr, [&] {
-      auto const& live = memory().live;
-      auto const it = live.upper_bound(at);
-      std::string const near = it == live.begin() ? ""
-                                                  : " (" + std::to_string(at - std::prev(it)->first) +
-                                                        " bytes into an allocation of " +
-                                                        std::to_string(std::prev(it)->second.bytes) + ")";
-      return name_of(*s.running) + ": " + place_of(from) + does + " outside of the device allocations" + near;
-    });
-    return false;
+    auto const& live = memory().live;
+    auto const it = live.upper_bound(at);
+    if (it == live.begin()) return does() + " outside of the device allocations";
+    return does() + " outside of the device allocations (" + std::to_string(at - std::prev(it)->first) +
+           " bytes into an allocation of " + std::to_string(std::prev(it)->second.bytes) + ")";
   }
-  if (reinterpret_cast<std::uintptr_t>(p) % size) {
-    report_once(from, nullptr, [&] {
-      return name_of(*s.running) + ": " + place_of(from) + does + " " + std::to_string(size) +
-             " bytes at an address that is not a multiple of that";
-    });
-    return false;
-  }
-  return true;
+  if (reinterpret_cast<std::uintptr_t>(p) % size)
+    return does() + " " + std::to_string(size) + " bytes at an address that is not a multiple of that";
+  return {};
 }
 
 /// Compares with the last accesses to the same granule; reports a race.
@@ -243,7 +232,8 @@ void watch_kernel(void const* p, unsigned size, bool write, bool atomic, void co
   auto const* const at = static_cast<std::byte const*>(p);
   bool const shared = s.shared && at >= s.shared && at < s.shared + s.shared_capacity;
   if (!shared && !in_device_range(p)) return;  // registers, stack, the emulation's own data
-  if (!is_sound(p, size, shared, write, from)) return;
+  // Such an access could stop the program itself, so it does not happen.
+  if (std::string const why = unsound(p, size, shared, write, from); !why.empty()) abandon_block(why);
   auto const& thread = *s.running;
   access const now{thread.linear + 1,
                    1 + blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z),
@@ -259,12 +249,14 @@ void watch_kernel(void const* p, unsigned size, bool write, bool atomic, void co
     cell& c = shared ? t.shared[(offset + b) / granule] : t.device_cell(reinterpret_cast<std::uintptr_t>(p) + b);
     if (!write && !c.written)
       report_once(from, from, [&] {
-        return name_of(thread) + ": " + place_of(from) + " reads " + (shared ? "shared" : "device") + " memory that nobody wrote";
+        return name_of(thread) + ": " + place_of(from) + " reads " + (shared ? "shared" : "device") +
+               " memory that nobody wrote";
       });
     c.written = true;
     compare(c, now, shared);
   }
-  std::uint64_t const thread_and_place = (std::uint64_t(thread.linear) << 48) ^ (reinterpret_cast<std::uint64_t>(from) << 1) ^ write;
+  std::uint64_t const thread_and_place =
+      (std::uint64_t(thread.linear) << 48) ^ (reinterpret_cast<std::uint64_t>(from) << 1) ^ write;
   auto& r = t.requests[{thread.linear / 32, t.times[thread_and_place]++, from, write}];
   r.size = size;
   r.shared = shared;
@@ -288,10 +280,12 @@ void begin_block() {
 }
 void begin_kernel() {
   ++traced().kernels;
+  traced().reported.clear();
   count_requests();
 }
 void written(void* p, std::size_t bytes) {
-  for (std::size_t b = 0; b < bytes; b += granule) traced().device_cell(reinterpret_cast<std::uintptr_t>(p) + b).written = true;
+  for (std::size_t b = 0; b < bytes; b += granule)
+    traced().device_cell(reinterpret_cast<std::uintptr_t>(p) + b).written = true;
 }
 void read_by(void const* p, std::size_t bytes, char const* who) {
   for (std::size_t b = 0; b < bytes; b += granule)
@@ -339,14 +333,15 @@ std::vector<line> take_lines() {
 
 }  // namespace cuda_emulation::trace
 
-// ---- what the compiler calls ------------------------------------------------------------------------------------------
+// ---- what the compiler calls
+// ------------------------------------------------------------------------------------------
 #define FROM __builtin_return_address(0)
-#define WATCHED(n)                                                                                             \
-  extern "C" void __tsan_read##n(void* p) { cuda_emulation::trace::watch(p, n, false, false, FROM); }            \
-  extern "C" void __tsan_write##n(void* p) { cuda_emulation::trace::watch(p, n, true, false, FROM); }            \
-  extern "C" void __tsan_unaligned_read##n(void* p) { cuda_emulation::trace::watch(p, n, false, false, FROM); }  \
-  extern "C" void __tsan_unaligned_write##n(void* p) { cuda_emulation::trace::watch(p, n, true, false, FROM); }  \
-  extern "C" void __tsan_volatile_read##n(void* p) { cuda_emulation::trace::watch(p, n, false, false, FROM); }   \
+#define WATCHED(n)                                                                                              \
+  extern "C" void __tsan_read##n(void* p) { cuda_emulation::trace::watch(p, n, false, false, FROM); }           \
+  extern "C" void __tsan_write##n(void* p) { cuda_emulation::trace::watch(p, n, true, false, FROM); }           \
+  extern "C" void __tsan_unaligned_read##n(void* p) { cuda_emulation::trace::watch(p, n, false, false, FROM); } \
+  extern "C" void __tsan_unaligned_write##n(void* p) { cuda_emulation::trace::watch(p, n, true, false, FROM); } \
+  extern "C" void __tsan_volatile_read##n(void* p) { cuda_emulation::trace::watch(p, n, false, false, FROM); }  \
   extern "C" void __tsan_volatile_write##n(void* p) { cuda_emulation::trace::watch(p, n, true, false, FROM); }
 WATCHED(1)
 WATCHED(2)
@@ -365,38 +360,38 @@ extern "C" void __tsan_func_exit() {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
 extern "C" void __tsan_vptr_read(void**) {}
 extern "C" void __tsan_atomic_thread_fence(int) {}
-#define UPDATES(bits, T, name, expression)                                                \
-  extern "C" T __tsan_atomic##bits##_##name(T volatile* p, T v, int) {                    \
-    cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, true, true, FROM);          \
-    T const old = *p;                                                                     \
-    *p = T(expression);                                                                   \
-    return old;                                                                           \
+#define UPDATES(bits, T, name, expression)                                       \
+  extern "C" T __tsan_atomic##bits##_##name(T volatile* p, T v, int) {           \
+    cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, true, true, FROM); \
+    T const old = *p;                                                            \
+    *p = T(expression);                                                          \
+    return old;                                                                  \
   }
-#define COMPARES(bits, T, name)                                                             \
-  extern "C" int __tsan_atomic##bits##_##name(T volatile* p, T* expected, T v, int, int) {  \
-    cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, true, true, FROM);            \
-    if (*p == *expected) {                                                                  \
-      *p = v;                                                                               \
-      return 1;                                                                             \
-    }                                                                                       \
-    *expected = *p;                                                                         \
-    return 0;                                                                               \
-  }
-#define ATOMICS(bits, T)                                                                   \
-  extern "C" T __tsan_atomic##bits##_load(T const volatile* p, int) {                      \
-    cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, false, true, FROM);          \
-    return *p;                                                                             \
-  }                                                                                        \
-  extern "C" void __tsan_atomic##bits##_store(T volatile* p, T v, int) {                   \
+#define COMPARES(bits, T, name)                                                            \
+  extern "C" int __tsan_atomic##bits##_##name(T volatile* p, T* expected, T v, int, int) { \
     cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, true, true, FROM);           \
-    *p = v;                                                                                \
-  }                                                                                        \
-  UPDATES(bits, T, exchange, v)                                                            \
-  UPDATES(bits, T, fetch_add, old + v)                                                     \
-  UPDATES(bits, T, fetch_sub, old - v)                                                     \
-  UPDATES(bits, T, fetch_or, old | v)                                                      \
-  UPDATES(bits, T, fetch_and, old & v)                                                     \
-  COMPARES(bits, T, compare_exchange_strong)                                               \
+    if (*p == *expected) {                                                                 \
+      *p = v;                                                                              \
+      return 1;                                                                            \
+    }                                                                                      \
+    *expected = *p;                                                                        \
+    return 0;                                                                              \
+  }
+#define ATOMICS(bits, T)                                                          \
+  extern "C" T __tsan_atomic##bits##_load(T const volatile* p, int) {             \
+    cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, false, true, FROM); \
+    return *p;                                                                    \
+  }                                                                               \
+  extern "C" void __tsan_atomic##bits##_store(T volatile* p, T v, int) {          \
+    cuda_emulation::trace::watch(const_cast<T*>(p), bits / 8, true, true, FROM);  \
+    *p = v;                                                                       \
+  }                                                                               \
+  UPDATES(bits, T, exchange, v)                                                   \
+  UPDATES(bits, T, fetch_add, old + v)                                            \
+  UPDATES(bits, T, fetch_sub, old - v)                                            \
+  UPDATES(bits, T, fetch_or, old | v)                                             \
+  UPDATES(bits, T, fetch_and, old& v)                                             \
+  COMPARES(bits, T, compare_exchange_strong)                                      \
   COMPARES(bits, T, compare_exchange_weak)
 ATOMICS(8, std::uint8_t)
 ATOMICS(16, std::uint16_t)

@@ -25,11 +25,13 @@
 #  define ATMANRL_UNROLL_BY(n)
 // A static array of the block: ATMANRL_SHARED(float, tile, [32][33]). Its address is the key under which the emulation
 // finds the array of the block that runs.
-#  define ATMANRL_SHARED(T, name, ...)   \
-    static char const name##_key = 0;    \
+#  define ATMANRL_SHARED(T, name, ...) \
+    static char const name##_key = 0;  \
     auto& name = ::cuda_emulation::static_shared<T __VA_ARGS__>(&name##_key)
 #else
+// clang-format off
 #  define ATMANRL_PRAGMA(x) _Pragma(#x)
+// clang-format on
 #  define ATMANRL_UNROLL ATMANRL_PRAGMA(unroll)
 #  define ATMANRL_UNROLL_BY(n) ATMANRL_PRAGMA(unroll n)
 #  define ATMANRL_SHARED(T, name, ...) __shared__ T name __VA_ARGS__

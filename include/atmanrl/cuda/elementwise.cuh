@@ -99,13 +99,14 @@ struct kernels::elementwise<cuda_backend> {
   static void add_bias(cuda_runtime& runtime, view<T const, 1, device_space> bias, view<T, 2, device_space> y) {
     index_t const columns = y.extent(1);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, columns, bias.data(), y.data()), [&](auto width) {
-      cuda::launch("add_bias", &cuda::add_bias<T, width()>, row_grid(y.extent(0), columns, width()), dim3(row_threads), 0,
-                   runtime.stream(), bias.data(), y.data(), int(columns));
+      cuda::launch("add_bias", &cuda::add_bias<T, width()>, row_grid(y.extent(0), columns, width()), dim3(row_threads),
+                   0, runtime.stream(), bias.data(), y.data(), int(columns));
     });
   }
 
   template <class T>
-  static void add_bias_backward(cuda_runtime& runtime, view<T const, 2, device_space> dy, view<T, 1, device_space> dbias) {
+  static void add_bias_backward(cuda_runtime& runtime, view<T const, 2, device_space> dy,
+                                view<T, 1, device_space> dbias) {
     index_t const columns = dy.extent(1);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, columns, dy.data(), dbias.data()), [&](auto width) {
       cuda::bias_gradient_term<T, width()> const term{dy.data(), columns};
@@ -117,8 +118,9 @@ struct kernels::elementwise<cuda_backend> {
   static void scale(cuda_runtime& runtime, view<T, 1, device_space> x, real_t<T> factor) {
     constexpr unsigned threads = 256;
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, 0, x.data()), [&](auto width) {
-      cuda::launch("scale_all", &cuda::scale_all<T, width()>, dim3(cuda::blocks_for(x.size(), index_t(threads) * width())),
-                   dim3(threads), 0, runtime.stream(), x.data(), x.size(), factor);
+      cuda::launch("scale_all", &cuda::scale_all<T, width()>,
+                   dim3(cuda::blocks_for(x.size(), index_t(threads) * width())), dim3(threads), 0, runtime.stream(),
+                   x.data(), x.size(), factor);
     });
   }
 
@@ -128,7 +130,8 @@ struct kernels::elementwise<cuda_backend> {
     T const* const source = from.data() + first;
     T* const target = to.data() + to_first;
     constexpr int widest = cuda::vector_width<T>;
-    bool const whole = cuda::divisible(widest, count, source, target) && from.extent(1) % widest == 0 && to.extent(1) % widest == 0;
+    bool const whole =
+        cuda::divisible(widest, count, source, target) && from.extent(1) % widest == 0 && to.extent(1) % widest == 0;
     cuda::widest<T>(whole, [&](auto width) {
       cuda::launch("copy_columns", &cuda::copy_columns<T, width()>, row_grid(to.extent(0), count, width()),
                    dim3(row_threads), 0, runtime.stream(), source, from.extent(1), target, to.extent(1), int(count));

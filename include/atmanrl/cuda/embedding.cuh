@@ -74,8 +74,8 @@ struct kernels::embedding<cuda_backend> {
     copy<W, T>(runtime, "embedding_forward", table.data, ids, y);
   }
   template <class T>
-  static void gather_rows(cuda_runtime& runtime, view<T const, 2, device_space> x, view<int const, 1, device_space> rows,
-                          view<T, 2, device_space> y) {
+  static void gather_rows(cuda_runtime& runtime, view<T const, 2, device_space> x,
+                          view<int const, 1, device_space> rows, view<T, 2, device_space> y) {
     copy<T, T>(runtime, "gather_rows", x.data(), rows, y);
   }
   template <class T>

@@ -47,19 +47,20 @@ inline int narrow(index_t extent) {
 /// float ones are rounded to TF32 only where cuda_options::tf32 asks for it.
 template <class A, class C>
 void gemm(cuda_runtime& runtime, factor<A> a, factor<A> b, index_t depth, product<C> c, bool add) {
-  static_assert(std::is_same_v<C, compute_t<A>>, "atmanrl: a product of bf16 or float is float, one of double is double");
+  static_assert(std::is_same_v<C, compute_t<A>>,
+                "atmanrl: a product of bf16 or float is float, one of double is double");
   if (c.rows == 0 || c.columns == 0 || c.batches == 0) return;
   auto const operation = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  auto const compute = std::is_same_v<A, double>                              ? CUBLAS_COMPUTE_64F
+  auto const compute = std::is_same_v<A, double>                            ? CUBLAS_COMPUTE_64F
                        : std::is_same_v<A, float> && runtime.options().tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                              : CUBLAS_COMPUTE_32F;
+                                                                            : CUBLAS_COMPUTE_32F;
   C const one = 1, keep = add ? 1 : 0;
   using detail::narrow;
-  check(cublasGemmStridedBatchedEx(runtime.cublas(), operation(b.transposed), operation(a.transposed), narrow(c.columns),
-                                   narrow(c.rows), narrow(depth), &one, b.data, detail::data_type<A>,
-                                   narrow(b.row_stride), b.batch_stride, a.data, detail::data_type<A>,
-                                   narrow(a.row_stride), a.batch_stride, &keep, c.data, detail::data_type<C>,
-                                   narrow(c.row_stride), c.batch_stride, narrow(c.batches), compute, CUBLAS_GEMM_DEFAULT),
+  check(cublasGemmStridedBatchedEx(
+            runtime.cublas(), operation(b.transposed), operation(a.transposed), narrow(c.columns), narrow(c.rows),
+            narrow(depth), &one, b.data, detail::data_type<A>, narrow(b.row_stride), b.batch_stride, a.data,
+            detail::data_type<A>, narrow(a.row_stride), a.batch_stride, &keep, c.data, detail::data_type<C>,
+            narrow(c.row_stride), c.batch_stride, narrow(c.batches), compute, CUBLAS_GEMM_DEFAULT),
         "cublasGemmStridedBatchedEx of {} products ({} x {}) ({} x {})", c.batches, c.rows, depth, depth, c.columns);
 }
 

@@ -42,8 +42,8 @@ constexpr unsigned blocks_for(index_t count, index_t per_block) {
   return unsigned((count + per_block - 1) / per_block);
 }
 
-/// Threads of a block that walks a row of `items`: whole warps, at most `most`. A function of the row alone, so that the
-/// order of a sum over the row is, too.
+/// Threads of a block that walks a row of `items`: whole warps, at most `most`. A function of the row alone, so that
+/// the order of a sum over the row is, too.
 constexpr unsigned threads_for(index_t items, unsigned most = 256) {
   return unsigned(std::clamp<index_t>((items + 31) / 32 * 32, 32, index_t(most)));
 }

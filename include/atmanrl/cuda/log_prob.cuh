@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(256) softmax_start(softmax_state<T>* __restric
   if (r < rows) states[r] = {-T(INFINITY), T(0), T(0), T(0)};
 }
 
-// z = logits * inv_temperature is the same product in both passes over the row, so the target's z is one of those summed.
+// z = logits * inv_temperature is the same product in both passes over the row, so the target's z is one of those
+// summed.
 template <class T, int Width>
 __global__ void __launch_bounds__(logit_threads)
     softmax_accumulate(T const* __restrict__ logits, int ids, T inv_temperature, int first_id,
@@ -61,8 +62,9 @@ __global__ void __launch_bounds__(logit_threads)
 
 /// `entropy` may be null.
 template <class T>
-__global__ void __launch_bounds__(256) softmax_finish(softmax_state<T> const* __restrict__ states, int rows,
-                                                      T* __restrict__ log_p, T* __restrict__ lse, T* __restrict__ entropy) {
+__global__ void __launch_bounds__(256)
+    softmax_finish(softmax_state<T> const* __restrict__ states, int rows, T* __restrict__ log_p, T* __restrict__ lse,
+                   T* __restrict__ entropy) {
   int const r = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (r >= rows) return;
   softmax_state<T> const s = states[r];
@@ -125,8 +127,8 @@ struct kernels::log_prob<cuda_backend> {
   }
 
   template <class T>
-  static void backward(cuda_runtime& runtime, view<T, 2, device_space> logits, real_t<T> inv_temperature, index_t first_id,
-                       view<int const, 1, device_space> targets, view<T const, 1, device_space> lse,
+  static void backward(cuda_runtime& runtime, view<T, 2, device_space> logits, real_t<T> inv_temperature,
+                       index_t first_id, view<int const, 1, device_space> targets, view<T const, 1, device_space> lse,
                        view<T const, 1, device_space> dlog_p, view<T const, 1, device_space> entropy,
                        view<T const, 1, device_space> dentropy) {
     index_t const ids = logits.extent(1);

@@ -54,7 +54,8 @@ struct kernels::matmul<cuda_backend> {
     copy(runtime, "assign_rows", rows.data(), w.data + first * w.inputs, rows.size());
   }
   template <class W, class T>
-  static void read_rows(cuda_runtime& runtime, weight_view<cuda_backend, W> w, index_t first, view<T, 2, device_space> rows) {
+  static void read_rows(cuda_runtime& runtime, weight_view<cuda_backend, W> w, index_t first,
+                        view<T, 2, device_space> rows) {
     copy(runtime, "read_rows", w.data + first * w.inputs, rows.data(), rows.size());
   }
 
@@ -75,8 +76,8 @@ struct kernels::matmul<cuda_backend> {
   }
 
   template <class T>
-  static void backward_weight(cuda_runtime& runtime, view<T const, 2, device_space> dy, view<T const, 2, device_space> x,
-                              view<T, 2, device_space> dw) {
+  static void backward_weight(cuda_runtime& runtime, view<T const, 2, device_space> dy,
+                              view<T const, 2, device_space> x, view<T, 2, device_space> dw) {
     if constexpr (std::is_same_v<T, float>) {
       if (runtime.options().bf16_weight_gradients) {
         // Both share the scratch; x begins where packs of it are aligned.
@@ -93,7 +94,8 @@ struct kernels::matmul<cuda_backend> {
  private:
   // dW += dyᵀ x
   template <class A, class T>
-  static void multiply_transposed(cuda_runtime& runtime, A const* dy, A const* x, index_t rows, view<T, 2, device_space> dw) {
+  static void multiply_transposed(cuda_runtime& runtime, A const* dy, A const* x, index_t rows,
+                                  view<T, 2, device_space> dw) {
     index_t const outputs = dw.extent(0), inputs = dw.extent(1);
     cuda::gemm(runtime, cuda::factor<A>{dy, outputs, true}, cuda::factor<A>{x, inputs}, rows,
                cuda::product<T>{dw.data(), outputs, inputs, inputs}, true);

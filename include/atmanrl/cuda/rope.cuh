@@ -39,8 +39,9 @@ __global__ void __launch_bounds__(256)
 template <>
 struct kernels::rope<cuda_backend> {
   template <class T, class Real>
-  static void apply(cuda_runtime& runtime, view<T, 3, device_space> x, index_t heads, view<int const, 1, device_space> positions,
-                    view<Real const, 2, device_space> cosine, view<Real const, 2, device_space> sine, bool inverse) {
+  static void apply(cuda_runtime& runtime, view<T, 3, device_space> x, index_t heads,
+                    view<int const, 1, device_space> positions, view<Real const, 2, device_space> cosine,
+                    view<Real const, 2, device_space> sine, bool inverse) {
     index_t const half = x.extent(2) / 2;
     bool const whole = cuda::divisible(cuda::vector_width<T>, half, x.data(), cosine.data(), sine.data());
     cuda::widest<T>(whole, [&](auto width) {

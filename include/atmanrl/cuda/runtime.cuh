@@ -29,7 +29,8 @@ class cuda_runtime {
   using memory_space = device_space;
 
   /// \throws cuda_error when there is no such device or its driver is too old
-  explicit cuda_runtime(cuda_options options = {}) : options_(options), pool_(select(options.device)), blas_(stream()) {}
+  explicit cuda_runtime(cuda_options options = {})
+      : options_(options), pool_(select(options.device)), blas_(stream()) {}
   cuda_runtime(cuda_runtime const&) = delete;
   cuda_runtime& operator=(cuda_runtime const&) = delete;
   ~cuda_runtime() {
@@ -100,12 +101,21 @@ class cuda_runtime {
     if (found == cudaErrorInsufficientDriver) {
       (void)cudaDriverGetVersion(&driver);
       (void)cudaRuntimeGetVersion(&runtime);
+      if (driver == 0) {
+        (void)cudaGetLastError();
+        throw cuda_error("there is no CUDA device: no driver is installed", int(cudaErrorNoDevice));
+      }
       cuda::check(found, "the CUDA driver is too old: it knows CUDA {}.{}, this program needs {}.{}", driver / 1000,
                   driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     }
+    if (found == cudaErrorNoDevice) {
+      (void)cudaGetLastError();
+      throw cuda_error("there is no CUDA device", int(found));
+    }
     cuda::check(found, "looking for a CUDA device");
     if (device < 0 || device >= devices)
-      throw cuda_error(fmt::format("there is no CUDA device {}: {} found", device, devices), int(cudaErrorInvalidDevice));
+      throw cuda_error(fmt::format("there is no CUDA device {}: {} found", device, devices),
+                       int(cudaErrorInvalidDevice));
     cuda::check(cudaSetDevice(device), "cudaSetDevice({})", device);
     return device;
   }

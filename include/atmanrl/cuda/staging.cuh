@@ -37,8 +37,8 @@ class staging {
   void to_host(void* to, void const* from, std::size_t bytes, cudaStream_t stream) {
     // The driver stages long copies itself, in overlapping pieces.
     void* const place = bytes <= chunk_bytes ? landing_.data() : to;
-    check(cudaMemcpyAsync(place, from, bytes, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync of {} bytes to the host",
-          bytes);
+    check(cudaMemcpyAsync(place, from, bytes, cudaMemcpyDeviceToHost, stream),
+          "cudaMemcpyAsync of {} bytes to the host", bytes);
     check(cudaStreamSynchronize(stream), "waiting for {} bytes from the device", bytes);
     if (place != to) std::memcpy(to, place, bytes);
   }

@@ -16,7 +16,8 @@ __global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate
   index_t const row = blockIdx.x;
   int const c = int(blockIdx.y * blockDim.x + threadIdx.x) * Width;
   if (c >= ffn) return;
-  auto const gate = load_pack<Width>(gate_up + row * 2 * ffn + c), up = load_pack<Width>(gate_up + row * 2 * ffn + ffn + c);
+  auto const gate = load_pack<Width>(gate_up + row * 2 * ffn + c),
+             up = load_pack<Width>(gate_up + row * 2 * ffn + ffn + c);
   pack<T, Width> out;
   ATMANRL_UNROLL
   for (int i = 0; i < Width; ++i) out.at[i] = gate.at[i] / (T(1) + exp(-gate.at[i])) * up.at[i];
@@ -25,7 +26,8 @@ __global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate
 
 // With s = sigmoid(g):  d silu = s (1 + g (1 - s)). A thread reads what it overwrites, so both may be the same memory.
 template <class T, int Width>
-__global__ void __launch_bounds__(128) swiglu_backward(T const* gate_up, T const* __restrict__ dy, T* dgate_up, int ffn) {
+__global__ void __launch_bounds__(128)
+    swiglu_backward(T const* gate_up, T const* __restrict__ dy, T* dgate_up, int ffn) {
   index_t const row = blockIdx.x;
   int const c = int(blockIdx.y * blockDim.x + threadIdx.x) * Width;
   if (c >= ffn) return;
@@ -49,8 +51,8 @@ struct kernels::swiglu<cuda_backend> {
   static void forward(cuda_runtime& runtime, view<T const, 2, device_space> gate_up, view<T, 2, device_space> y) {
     index_t const ffn = y.extent(1);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, ffn, gate_up.data(), y.data()), [&](auto width) {
-      cuda::launch("swiglu_forward", &cuda::swiglu_forward<T, width()>, grid(y.extent(0), ffn, width()), dim3(threads), 0,
-                   runtime.stream(), gate_up.data(), y.data(), int(ffn));
+      cuda::launch("swiglu_forward", &cuda::swiglu_forward<T, width()>, grid(y.extent(0), ffn, width()), dim3(threads),
+                   0, runtime.stream(), gate_up.data(), y.data(), int(ffn));
     });
   }
 
@@ -60,8 +62,8 @@ struct kernels::swiglu<cuda_backend> {
     index_t const ffn = dy.extent(1);
     bool const whole = cuda::divisible(cuda::vector_width<T>, ffn, gate_up.data(), dy.data(), dgate_up.data());
     cuda::widest<T>(whole, [&](auto width) {
-      cuda::launch("swiglu_backward", &cuda::swiglu_backward<T, width()>, grid(dy.extent(0), ffn, width()), dim3(threads),
-                   0, runtime.stream(), gate_up.data(), dy.data(), dgate_up.data(), int(ffn));
+      cuda::launch("swiglu_backward", &cuda::swiglu_backward<T, width()>, grid(dy.extent(0), ffn, width()),
+                   dim3(threads), 0, runtime.stream(), gate_up.data(), dy.data(), dgate_up.data(), int(ffn));
     });
   }
 

@@ -61,7 +61,8 @@ inline constexpr int vector_width = 16 / int(sizeof(T));
 /// True when rows of `length` elements at these addresses can be read in packs of `width`.
 template <class... T>
 bool divisible(int width, index_t length, T const*... rows) {
-  return length % width == 0 && ((reinterpret_cast<std::uintptr_t>(rows) % (sizeof(T) * std::size_t(width)) == 0) && ...);
+  return length % width == 0 &&
+         ((reinterpret_cast<std::uintptr_t>(rows) % (sizeof(T) * std::size_t(width)) == 0) && ...);
 }
 
 /// Calls f(std::integral_constant<int, width>) with vector_width<T> where `whole`, else with 1.
