@@ -57,6 +57,8 @@ class experiment {
   }
 
   experiment_options const& options() const { return options_; }
+  /// What the run was estimated to take; empty until the model's shape is known.
+  std::optional<memory_estimate> const& estimate() const { return estimate_; }
 
   /// Runs to the end, or to the end of the step in which Ctrl-C came.
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
@@ -92,6 +94,7 @@ class experiment {
                          options_.model.string(), config.layers);
     run_shape const shape = check_prompts(task, words, config);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
+    estimate_ = estimate;
     describe(config, estimate);
 
     interrupt_listener const interrupt;
@@ -334,6 +337,7 @@ class experiment {
   }
 
   experiment_options options_;
+  std::optional<memory_estimate> estimate_;
   std::vector<ordered_json> evaluation_timings_;
 };
 
