@@ -27,9 +27,9 @@ struct attention_results {
 
 struct device_run {
   bool backward = true;
-  bool says_most_rows = true;        ///< whether the plan names the largest number of rows
+  bool says_most_rows = true;  ///< whether the plan names the largest number of rows
   bool wants_dparameters = true;
-  double dparameters_before = 0;     ///< what the gradient of the parameters is added to
+  double dparameters_before = 0;  ///< what the gradient of the parameters is added to
 };
 
 /// \tparam K  storage of keys and values
@@ -60,10 +60,12 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
   auto keys = cache(p.cached_keys), values = cache(p.cached_values);
   append_keys_and_values(backend, e, qkv.cview(), cache_rows.cview(), keys.view(), values.view());
 
-  tensor<cuda_backend, T, 1> const edit = upload.template operator()<T, 1>(converted<T>(parameters), {index_t(parameters.size())});
+  tensor<cuda_backend, T, 1> const edit =
+      upload.template operator()<T, 1>(converted<T>(parameters), {index_t(parameters.size())});
   tensor<cuda_backend, T, 3> out(backend, p.out_shape());
   tensor<cuda_backend, T, 2> lse(backend, {p.rows, e.heads});
-  attention_forward(backend, e, qkv.cview(), keys.cview(), values.cview(), plan, params, edit.data(), out.view(), lse.view());
+  attention_forward(backend, e, qkv.cview(), keys.cview(), values.cview(), plan, params, edit.data(), out.view(),
+                    lse.view());
 
   auto const host = [](auto const& t) {
     std::vector<double> all;
@@ -78,8 +80,8 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
       index_t const count = run.wants_dparameters ? index_t(parameters.size()) : 0;
       tensor<cuda_backend, T, 2> dparameters(backend, {e.kv_heads, count});
       dparameters.assign(std::vector<T>(std::size_t(e.kv_heads * count), T(run.dparameters_before)));
-      attention_backward(backend, e, qkv.cview(), keys.cview(), values.cview(), plan, params, edit.data(), out.cview(), lse.cview(),
-                         dout.cview(), dqkv.view(), dparameters.view());
+      attention_backward(backend, e, qkv.cview(), keys.cview(), values.cview(), plan, params, edit.data(), out.cview(),
+                         lse.cview(), dout.cview(), dqkv.view(), dparameters.view());
       r.dqkv = host(dqkv);
       r.dparameters = host(dparameters);
     }
@@ -90,22 +92,24 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
 
 /// The plain loops in double over the cache that `device` left behind.
 template <class Params>
-attention_results in_plain_loops(tree_problem const& p, std::vector<double> const& x, Params params, attention_results const& device,
-                                 std::vector<double> const& parameters = {}) {
+attention_results in_plain_loops(tree_problem const& p, std::vector<double> const& x, Params params,
+                                 attention_results const& device, std::vector<double> const& parameters = {}) {
   reference_backend backend;
   auto const& e = p.extents;
   attention_results r;
   r.out.resize(p.dout.size());
   r.lse.resize(std::size_t(p.rows * e.heads));
-  view<double const, 3> const in(x.data(), p.qkv_shape()), k(device.keys.data(), p.cache_shape()), v(device.values.data(), p.cache_shape());
-  attention_forward(backend, e, in, k, v, p.plan(), params, parameters.data(), view<double, 3>(r.out.data(), p.out_shape()),
-                    as(r.lse, {p.rows, e.heads}));
+  view<double const, 3> const in(x.data(), p.qkv_shape()), k(device.keys.data(), p.cache_shape()),
+      v(device.values.data(), p.cache_shape());
+  attention_forward(backend, e, in, k, v, p.plan(), params, parameters.data(),
+                    view<double, 3>(r.out.data(), p.out_shape()), as(r.lse, {p.rows, e.heads}));
   if constexpr (!kernels::has_row_min<Params>) {
     r.dqkv.resize(x.size());
     index_t const count = index_t(parameters.size());
     r.dparameters.resize(std::size_t(e.kv_heads * count));
-    attention_backward(backend, e, in, k, v, p.plan(), params, parameters.data(), view<double const, 3>(r.out.data(), p.out_shape()),
-                       as(r.lse, {p.rows, e.heads}), view<double const, 3>(p.dout.data(), p.out_shape()),
+    attention_backward(backend, e, in, k, v, p.plan(), params, parameters.data(),
+                       view<double const, 3>(r.out.data(), p.out_shape()), as(r.lse, {p.rows, e.heads}),
+                       view<double const, 3>(p.dout.data(), p.out_shape()),
                        view<double, 3>(r.dqkv.data(), p.qkv_shape()), as(r.dparameters, {e.kv_heads, count}));
   }
   return r;

@@ -16,8 +16,8 @@ inline constexpr int append_threads = 256;
 /// \param cache_rows  (rows)
 template <class T, class K>
 __global__ void __launch_bounds__(append_threads)
-    attention_append_kernel(view<T const, 3, device_space> qkv, index_t queries, index_t width, int const* cache_rows, K* keys,
-                            K* values) {
+    attention_append_kernel(view<T const, 3, device_space> qkv, index_t queries, index_t width, int const* cache_rows,
+                            K* keys, K* values) {
   constexpr int elements = vector_width<K>, source_width = vector_width<T>;
   index_t const i = (index_t(blockIdx.x) * append_threads + threadIdx.x) * elements;
   index_t const row = i / width, c = i % width;

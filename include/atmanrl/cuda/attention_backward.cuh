@@ -28,8 +28,9 @@ struct score_gradient {
 
 /// \param query  among those of `notes`;  `score` raw;  `dp` dO.v
 template <class T, int Count, class Params>
-__device__ __forceinline__ score_gradient<T> gradient_of(query_notes<T, Count> const& notes, int query, int key, int layer, int tag,
-                                                         Params const& params, T const* parameters, T score, T dp) {
+__device__ __forceinline__ score_gradient<T> gradient_of(query_notes<T, Count> const& notes, int query, int key,
+                                                         int layer, int tag, Params const& params, T const* parameters,
+                                                         T score, T dp) {
   if (key > notes.position[query]) return {T(0), T(0), T(0), -1};
   if (!notes.edits(query, key)) {
     T const p = exp(score - notes.lse[query]);
@@ -45,13 +46,13 @@ __device__ __forceinline__ score_gradient<T> gradient_of(query_notes<T, Count> c
 template <class Tile, class K>
 constexpr std::size_t by_queries_shared_bytes() {
   return sizeof(typename Tile::scalar) *
-         std::size_t(2 * Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
+             std::size_t(2 * Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
          sizeof(query_notes<typename Tile::scalar, Tile::rows>);
 }
 
 /// dQ and the corrections of a tile of queries; block x = sequence * tiles + tile, block y = key-value head.
 template <class Tile, class K, class Params>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     attention_by_queries_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
                                 typename Tile::scalar const* parameters, int tiles,
                                 attention_gradients<typename Tile::scalar> g) {
@@ -123,8 +124,8 @@ __global__ void __launch_bounds__(Tile::threads)
     for (int i = 0; i < Tile::rows_each; ++i) {
       ATMANRL_UNROLL
       for (int j = 0; j < Tile::cols_each; ++j)
-        scores[i][j] = gradient_of(notes, Tile::row(i), first + Tile::column(j), in.layer, s.tag, params, parameters, scores[i][j],
-                                   dp[i][j])
+        scores[i][j] = gradient_of(notes, Tile::row(i), first + Tile::column(j), in.layer, s.tag, params, parameters,
+                                   scores[i][j], dp[i][j])
                            .raw;
     }
     share_weights<Tile>(weights, scores);

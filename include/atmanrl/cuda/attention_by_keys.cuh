@@ -17,39 +17,37 @@ enum class key_rows { fresh, cached };
 
 /// Whether all contributions to a parameter come from one key of one sequence.
 template <class Params>
-inline constexpr bool owned_by_keys = atmanrl::detail::separates_sequences<Params> && atmanrl::detail::separates_keys<Params>;
+inline constexpr bool owned_by_keys =
+    atmanrl::detail::separates_sequences<Params>&& atmanrl::detail::separates_keys<Params>;
 
 template <class Tile, class K, class Params>
 constexpr std::size_t by_keys_shared_bytes() {
   return sizeof(typename Tile::scalar) *
              std::size_t(2 * Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
          sizeof(query_notes<typename Tile::scalar, Tile::cols>) +
-         (owned_by_keys<Params> ? sizeof(int) * std::size_t(Tile::rows * (Tile::cols + 4)) : 0);
+         (owned_by_keys<Params> ? sizeof(int) * std::size_t(Tile::weights_size) : 0);
 }
 
-/// Adds the tile's contributions to the parameters of its keys. For each entry of a key's row the thread that looks at it
-/// adds up all later entries with the same parameter, unless an earlier one has it: the sum has one owner and runs over
-/// the queries in ascending order.
-/// \param values   (rows, weight_stride) contributions, one row per key
-/// \param indices  (rows, cols + 4) their parameters, -1: none
+/// Adds the tile's contributions to the parameters of its keys. For each entry of a key's row the thread that looks at
+/// it adds up all later entries with the same parameter, unless an earlier one has it: the sum has one owner and runs
+/// over the queries in ascending order. \param values   contributions, laid out as weights: one row per key \param
+/// indices  their parameters, laid out likewise; -1: none
 template <class Tile, class T>
 __device__ __forceinline__ void add_to_parameters(T const* values, int const* indices, T* dparameters) {
-  constexpr int index_stride = Tile::cols + 4;
   for (int i = 0; i < Tile::rows_each; ++i) {
-    T const* const value = values + Tile::row(i) * Tile::weight_stride;
-    int const* const index = indices + Tile::row(i) * index_stride;
+    int const key = Tile::row(i);
     for (int j = 0; j < Tile::cols_each; ++j) {
-      int const own = index[Tile::column(j)];
+      int const own = indices[Tile::weight(key, Tile::column(j))];
       if (own < 0) continue;
       T sum = T(0);
       bool first = true;
       for (int c = 0; c < Tile::cols; c += 4) {
-        auto const others = load_pack<4>(index + c);
+        auto const others = load_pack<4>(indices + Tile::weight(key, c));
         ATMANRL_UNROLL
         for (int u = 0; u < 4; ++u) {
           if (others.at[u] != own) continue;
           first = first && c + u >= Tile::column(j);
-          sum += value[c + u];
+          sum += values[Tile::weight(key, c + u)];
         }
       }
       if (first) dparameters[own] += sum;
@@ -57,10 +55,10 @@ __device__ __forceinline__ void add_to_parameters(T const* values, int const* in
   }
 }
 
-/// Block x = sequence * tiles + tile, block y = key-value head. In a tile of scores the rows are keys, the columns queries.
-/// \param dparameters  (kv_heads, parameters), added to; empty when not wanted
+/// Block x = sequence * tiles + tile, block y = key-value head. In a tile of scores the rows are keys, the columns
+/// queries. \param dparameters  (kv_heads, parameters), added to; empty when not wanted
 template <class Tile, class K, class Params, key_rows Rows>
-__global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : 2)
+__global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : Tile::min_blocks)
     attention_by_keys_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
                              typename Tile::scalar const* parameters, int tiles,
                              attention_gradients<typename Tile::scalar> g,
@@ -111,7 +109,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : 2
       // The viewer sees the tile's keys [first_key, last_key) here.
       int const offset = fresh ? seen.batch_row - (own.batch_row + first_row) : seen.first_position - position;
       int const keys = count < Tile::rows ? count : Tile::rows;
-      int const first_key = offset > 0 ? offset : 0, last_key = offset + seen.length < keys ? offset + seen.length : keys;
+      int const first_key = offset > 0 ? offset : 0,
+                last_key = offset + seen.length < keys ? offset + seen.length : keys;
       if (first_key >= last_key) continue;
       int const pairs = s.rows * in.group, first_seeing = position + first_key - s.first_position;
       for (int pair = (first_seeing > 0 ? first_seeing : 0) * in.group; pair < pairs; pair += Tile::cols) {
@@ -144,7 +143,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : 2
           for (int j = 0; j < Tile::cols_each; ++j) {
             score_gradient<T> x{T(0), T(0), T(0), -1};
             if (seen_here)
-              x = gradient_of(notes, Tile::column(j), position + key, in.layer, s.tag, params, parameters, scores[i][j], dp[i][j]);
+              x = gradient_of(notes, Tile::column(j), position + key, in.layer, s.tag, params, parameters, scores[i][j],
+                              dp[i][j]);
             scores[i][j] = x.probability;
             dp[i][j] = x.raw;
             if constexpr (owned_by_keys<Params>) {
@@ -157,13 +157,7 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : 2
         if constexpr (owned_by_keys<Params>) {
           if (!dparameters.empty() && __any_sync(0xffffffffu, edits)) {
             share_weights<Tile>(weights, value);
-            ATMANRL_UNROLL
-            for (int i = 0; i < Tile::rows_each; ++i) {
-              ATMANRL_UNROLL
-              for (int j = 0; j < Tile::cols_each; ++j)
-                indices[Tile::row(i) * (Tile::cols + 4) + Tile::column(j)] = parameter[i][j];
-            }
-            __syncwarp();
+            share_weights<Tile>(indices, parameter);
             add_to_parameters<Tile>(weights, indices, dparameters.row(kv));
           }
         }

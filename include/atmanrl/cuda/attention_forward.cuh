@@ -5,9 +5,11 @@
 /// arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135). A block owns a tile of queries and reads each key and value
 /// of theirs once; nothing grows with the product of queries and keys.
 ///
-/// Few queries over long keys, as in decoding, are split over the keys: each part leaves its softmax and its log-sum-exp
+/// Few queries over long keys, as in decoding, are split over the keys: each part leaves its softmax and its
+/// log-sum-exp
 ///     o_s, l_s;      o = Σ_s exp(l_s - l) o_s,   l = log Σ_s exp(l_s),
-/// and a second kernel merges the parts in ascending order. Parts begin at multiples of `part_keys`, whatever the batch.
+/// and a second kernel merges the parts in ascending order. Parts begin at multiples of `part_keys`, whatever the
+/// batch.
 
 #include <atmanrl/cuda/attention_inputs.cuh>
 
@@ -27,14 +29,14 @@ struct forward_cut {
 template <class Tile, class K>
 constexpr std::size_t forward_shared_bytes() {
   return sizeof(typename Tile::scalar) *
-         std::size_t(Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
+             std::size_t(Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
          sizeof(query_notes<typename Tile::scalar, Tile::rows>);
 }
 
 /// \param out  (parts, rows, heads, dim), the softmax of each part by itself
 /// \param lse  (parts, rows, heads), -inf for a part without keys; its `out` is not written
 template <class Tile, class K, class Params>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     attention_forward_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
                              typename Tile::scalar const* parameters, forward_cut cut, typename Tile::scalar* out,
                              typename Tile::scalar* lse) {
@@ -54,8 +56,9 @@ __global__ void __launch_bounds__(Tile::threads)
   if (pairs <= 0) return;
   bool const busy = Tile::first_row_of_warp() < pairs;
   int const last_position = s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group;
-  int const first_key = part * part_keys,
-            end_key = cut.parts > 1 && first_key + part_keys <= last_position ? first_key + part_keys : last_position + 1;
+  int const first_key = part * part_keys, end_key = cut.parts > 1 && first_key + part_keys <= last_position
+                                                        ? first_key + part_keys
+                                                        : last_position + 1;
 
   load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
     query_place const at(s, in.group, kv, first_pair + r);
@@ -64,7 +67,9 @@ __global__ void __launch_bounds__(Tile::threads)
   notes.template write<Tile>(in, params, s, kv, first_pair, pairs);
   // The cursors start anew for each pass over the keys.
   auto const offset_with = [&](key_cursor& cursor, int first) {
-    return [&in, &cursor, first, kv](int r) { return (index_t(cursor.cache_row(first + r)) * in.kv_heads + kv) * Tile::dim; };
+    return [&in, &cursor, first, kv](int r) {
+      return (index_t(cursor.cache_row(first + r)) * in.kv_heads + kv) * Tile::dim;
+    };
   };
 
   T scores[Tile::rows_each][Tile::cols_each];
@@ -84,7 +89,8 @@ __global__ void __launch_bounds__(Tile::threads)
       for (int i = 0; i < Tile::rows_each; ++i) {
         ATMANRL_UNROLL
         for (int j = 0; j < Tile::cols_each; ++j)
-          if (first + Tile::column(j) <= notes.position[Tile::row(i)] && -scores[i][j] > row_min[i]) row_min[i] = -scores[i][j];
+          if (first + Tile::column(j) <= notes.position[Tile::row(i)] && -scores[i][j] > row_min[i])
+            row_min[i] = -scores[i][j];
       }
     }
     ATMANRL_UNROLL
@@ -103,7 +109,8 @@ __global__ void __launch_bounds__(Tile::threads)
   key_cursor cursor(in, s);
   for (int first = first_key; first < end_key; first += Tile::cols) {
     __syncthreads();  // the last tile has been used
-    load_keys_and_values<Tile, Tile::cols>(k, v, end_key - first, in.keys.data(), in.values.data(), offset_with(cursor, first));
+    load_keys_and_values<Tile, Tile::cols>(k, v, end_key - first, in.keys.data(), in.values.data(),
+                                           offset_with(cursor, first));
     __syncthreads();
     if (!busy) continue;
     products<Tile>(q, k, scores);

@@ -58,14 +58,14 @@ __device__ __forceinline__ key_range edited_keys(Params const& params, score_sit
 /// What a tile of queries is asked for with every tile of keys, in shared memory, because registers hold the sums.
 template <class T, int Count>
 struct query_notes {
-  T lse[Count], correction[Count];  ///< written by the backward kernels
-  int position[Count];              ///< -1 beyond the last query: no key is seen from there
+  T lse[Count], correction[Count];             ///< written by the backward kernels
+  int position[Count];                         ///< -1 beyond the last query: no key is seen from there
   int head[Count], first[Count], last[Count];  ///< the policy may change the keys [first, last)
 
   /// Notes the queries [pair, pair + Count) of the sequence, of which `pairs` are there.
   template <class Tile, class K, class Params>
-  __device__ void write(attention_inputs<T, K> const& in, Params const& params, attention_sequence const& s, int kv_head, int pair,
-                        int pairs) {
+  __device__ void write(attention_inputs<T, K> const& in, Params const& params, attention_sequence const& s,
+                        int kv_head, int pair, int pairs) {
     for (int r = int(threadIdx.x); r < Count; r += Tile::threads) {
       query_place const place(s, in.group, kv_head, pair + r);
       position[r] = r < pairs ? place.position : -1;
@@ -77,8 +77,8 @@ struct query_notes {
   }
   /// Notes what the forward pass and the kernel by queries left.
   template <class Tile, class K>
-  __device__ void write_sums(attention_inputs<T, K> const& in, attention_sequence const& s, int kv_head, int pair, int pairs,
-                             view<T const, 2, device_space> all_lse, T const* all_corrections) {
+  __device__ void write_sums(attention_inputs<T, K> const& in, attention_sequence const& s, int kv_head, int pair,
+                             int pairs, view<T const, 2, device_space> all_lse, T const* all_corrections) {
     for (int r = int(threadIdx.x); r < Count; r += Tile::threads) {
       query_place const place(s, in.group, kv_head, pair + r);
       lse[r] = r < pairs ? all_lse(place.row, place.head) : T(0);
@@ -86,7 +86,9 @@ struct query_notes {
     }
   }
 
-  __device__ score_site site(int r, int layer, int tag, int key) const { return {layer, head[r], tag, position[r], key}; }
+  __device__ score_site site(int r, int layer, int tag, int key) const {
+    return {layer, head[r], tag, position[r], key};
+  }
   __device__ bool edits(int r, int key) const { return key >= first[r] && key < last[r]; }
 };
 

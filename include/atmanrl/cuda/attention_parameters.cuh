@@ -12,20 +12,19 @@ namespace atmanrl::cuda {
 
 template <class Tile, class K>
 constexpr std::size_t parameters_shared_bytes() {
-  return by_queries_shared_bytes<Tile, K>() + sizeof(int) * std::size_t(Tile::rows * (Tile::cols + 4));
+  return by_queries_shared_bytes<Tile, K>() + sizeof(int) * std::size_t(Tile::weights_size);
 }
 
 /// Block x = key-value head, block y = sequence, or 0 with `all` for all sequences one after the other. Needs the
 /// corrections.
 /// \param dparameters  (kv_heads, parameters), added to
 template <class Tile, class K, class Params>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     attention_parameters_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
                                 typename Tile::scalar const* parameters, bool all,
                                 attention_gradients<typename Tile::scalar> g,
                                 view<typename Tile::scalar, 2, device_space> dparameters) {
   using T = typename Tile::scalar;
-  constexpr int index_stride = Tile::cols + 4;
   T* const q = dynamic_shared<T>();
   T* const d_out = q + Tile::heads_size(Tile::rows);
   T* const k = d_out + Tile::heads_size(Tile::rows);
@@ -34,13 +33,15 @@ __global__ void __launch_bounds__(Tile::threads)
   auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(weights + Tile::weights_size);
   int* const indices = reinterpret_cast<int*>(&notes + 1);
 
-  int const kv = int(blockIdx.x), first = all ? 0 : int(blockIdx.y), last = all ? int(in.sequences.extent(0)) : first + 1;
+  int const kv = int(blockIdx.x), first = all ? 0 : int(blockIdx.y),
+            last = all ? int(in.sequences.extent(0)) : first + 1;
   T* const to = dparameters.row(kv);
   for (int sequence = first; sequence < last; ++sequence) {
     attention_sequence const s = in.sequences(sequence);
     for (int first_pair = 0; first_pair < s.rows * in.group; first_pair += Tile::rows) {
       int const pairs = s.rows * in.group - first_pair;
-      int const end_key = s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group + 1;
+      int const end_key =
+          s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group + 1;
       auto const place_of = [&](int r) { return query_place(s, in.group, kv, first_pair + r); };
       __syncthreads();  // the last tiles have been used
       load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
@@ -68,10 +69,10 @@ __global__ void __launch_bounds__(Tile::threads)
           int const row = Tile::row(i);
           ATMANRL_UNROLL
           for (int j = 0; j < Tile::cols_each; ++j) {
-            auto const x = gradient_of(notes, row, first_key + Tile::column(j), in.layer, s.tag, params, parameters, scores[i][j],
-                                       dp[i][j]);
-            weights[row * Tile::weight_stride + Tile::column(j)] = x.value;
-            indices[row * index_stride + Tile::column(j)] = x.parameter;
+            auto const x = gradient_of(notes, row, first_key + Tile::column(j), in.layer, s.tag, params, parameters,
+                                       scores[i][j], dp[i][j]);
+            weights[Tile::weight(row, Tile::column(j))] = x.value;
+            indices[Tile::weight(row, Tile::column(j))] = x.parameter;
           }
         }
         __syncthreads();
@@ -80,14 +81,14 @@ __global__ void __launch_bounds__(Tile::threads)
         int open = -1;
         for (int r = 0; r < Tile::rows; ++r) {
           for (int c = 0; c < Tile::cols; ++c) {
-            int const i = indices[r * index_stride + c];
+            int const i = indices[Tile::weight(r, c)];
             if (i < 0 || i % Tile::threads != int(threadIdx.x)) continue;
             if (i != open) {
               if (open >= 0) to[open] += sum;
               open = i;
               sum = T(0);
             }
-            sum += weights[r * Tile::weight_stride + c];
+            sum += weights[Tile::weight(r, c)];
           }
         }
         if (open >= 0) to[open] += sum;

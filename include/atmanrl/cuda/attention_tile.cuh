@@ -3,7 +3,7 @@
 /// \file
 /// Tiles of the attention kernels: who computes what, the way from device memory into shared memory, and the two small
 /// products that all of them are made of,
-///     A Bᵀ   (rows of heads with rows of heads: scores and dP)     and     W B   (weights with rows of heads: P V, dS K, ...),
+///     A Bᵀ,  rows of heads with rows of heads: scores and dP,     W B,  weights with rows of heads: P V, dS K, ...
 /// kept in registers. Every sum runs over ascending indices in one accumulator.
 
 #include <atmanrl/core/scalar.hpp>
@@ -11,9 +11,10 @@
 
 namespace atmanrl::cuda {
 
-/// A block works on `rows` rows against `cols` columns at a time. `lanes` neighbouring threads share a row; a thread has
-/// the rows  r, r + row_threads, ...  and the columns  l, l + lanes, ...: so the eight threads that shared memory serves
-/// at once read eight rows of B at an odd distance in units of 16 bytes, which are in eight different groups of banks.
+/// A block works on `rows` rows against `cols` columns at a time. `lanes` neighbouring threads share a row; a thread
+/// has the rows  r, r + row_threads, ...  and the columns  l, l + lanes, ...: so the eight threads that shared memory
+/// serves at once read eight rows of B at an odd distance in units of 16 bytes, which are in eight different groups of
+/// banks.
 template <class T, int Dim, int Rows>
 struct attention_tile {
   using scalar = T;
@@ -21,19 +22,22 @@ struct attention_tile {
   static constexpr int lanes = Dim < 16 ? Dim : 16;
   static constexpr int row_threads = Rows < 16 ? Rows : 16;
   static constexpr int threads = lanes * row_threads;
+  static constexpr int min_blocks = 512 / threads;  ///< of an SM: leaves 128 registers to a thread
   static constexpr int rows_each = rows / row_threads, cols_each = cols / lanes, dims_each = dim / lanes;
   static constexpr int width = vector_width<T>;
-  static constexpr int stride = dim + width;          ///< between rows of heads in shared memory
-  static constexpr int weight_stride = cols + width;  ///< between rows of weights
+  static constexpr int stride = dim + width;  ///< between rows of heads in shared memory
   static_assert(dim % lanes == 0 && cols % lanes == 0 && rows % row_threads == 0 && threads % 32 == 0);
 
   /// Elements of shared memory for `count` rows of heads, and for the block's weights.
   static constexpr int heads_size(int count) { return count * stride; }
-  static constexpr int weights_size = rows * weight_stride;
+  static constexpr int weights_size = rows * cols;
 
   __device__ static int lane() { return int(threadIdx.x) % lanes; }
   __device__ static int row(int i) { return int(threadIdx.x) / lanes + i * row_threads; }
   __device__ static int column(int j) { return lane() + j * lanes; }
+  /// Where the weight of (row, column) lies. The rows of one warp are turned against each other, so that together its
+  /// threads meet each bank once; packs of four columns stay together.
+  __device__ static int weight(int row, int column) { return row * cols + (column ^ (row * lanes % cols)); }
   /// Smallest row of the warp: where it is beyond the last row of interest, the whole warp has nothing to do.
   __device__ static int first_row_of_warp() { return int(threadIdx.x) / 32 * 32 / lanes; }
 };
@@ -56,13 +60,14 @@ __device__ __forceinline__ T row_max(T x) {
 }
 
 /// Writes 16 bytes of storage K as scalars of type T, times `factor`, into shared memory.
-template <class T, class K, int N>
+/// \tparam Neighbours  threads that write to one row side by side
+template <int Neighbours, class T, class K, int N>
 __device__ __forceinline__ void store_scaled(T* to, pack<K, N> const& from, T factor) {
   constexpr int width = vector_width<T>, parts = N / width;
   static_assert(parts == 1 || parts == 2);
   // With two parts, eight neighbouring threads write 16 bytes at a distance of 32: the upper half of them begins with
   // the second part, so that together they meet each bank once.
-  bool const swapped = parts == 2 && (threadIdx.x & 4u) != 0;
+  bool const swapped = parts == 2 && Neighbours >= 8 && (threadIdx.x & 4u) != 0;
   ATMANRL_UNROLL
   for (int p = 0; p < parts; ++p) {
     pack<T, width> part;
@@ -78,7 +83,8 @@ __device__ __forceinline__ void store_scaled(T* to, pack<K, N> const& from, T fa
 /// Fills rows [0, Count) of a tile in shared memory, 16 bytes per access: row i from source(i) where i < count, zero
 /// elsewhere. Each thread asks for ascending i.
 template <class Tile, int Count, class Source>
-__device__ __forceinline__ void load_heads(typename Tile::scalar* tile, int count, typename Tile::scalar factor, Source&& source) {
+__device__ __forceinline__ void load_heads(typename Tile::scalar* tile, int count, typename Tile::scalar factor,
+                                           Source&& source) {
   using K = std::remove_cvref_t<decltype(*source(0))>;
   constexpr int width = vector_width<K>, accesses = Tile::dim / width;
   ATMANRL_UNROLL_BY(4)
@@ -86,14 +92,14 @@ __device__ __forceinline__ void load_heads(typename Tile::scalar* tile, int coun
     int const r = i / accesses, c = i % accesses * width;
     pack<K, width> x{};
     if (r < count) x = load_pack<width>(source(r) + c);
-    store_scaled(tile + r * Tile::stride + c, x, factor);
+    store_scaled<accesses>(tile + r * Tile::stride + c, x, factor);
   }
 }
 
 /// The same for two tiles whose rows come from the same place: keys and values.
 template <class Tile, int Count, class K, class Place>
-__device__ __forceinline__ void load_keys_and_values(typename Tile::scalar* key_tile, typename Tile::scalar* value_tile, int count,
-                                                     K const* keys, K const* values, Place&& offset_of) {
+__device__ __forceinline__ void load_keys_and_values(typename Tile::scalar* key_tile, typename Tile::scalar* value_tile,
+                                                     int count, K const* keys, K const* values, Place&& offset_of) {
   constexpr int width = vector_width<K>, accesses = Tile::dim / width;
   ATMANRL_UNROLL_BY(4)
   for (int i = int(threadIdx.x); i < Count * accesses; i += Tile::threads) {
@@ -104,8 +110,8 @@ __device__ __forceinline__ void load_keys_and_values(typename Tile::scalar* key_
       k = load_pack<width>(keys + from);
       v = load_pack<width>(values + from);
     }
-    store_scaled(key_tile + r * Tile::stride + c, k, typename Tile::scalar(1));
-    store_scaled(value_tile + r * Tile::stride + c, v, typename Tile::scalar(1));
+    store_scaled<accesses>(key_tile + r * Tile::stride + c, k, typename Tile::scalar(1));
+    store_scaled<accesses>(value_tile + r * Tile::stride + c, v, typename Tile::scalar(1));
   }
 }
 
@@ -153,7 +159,7 @@ __device__ __forceinline__ void accumulate(T const* weights, T const* b, T (&sum
   for (int k = 0; k < Tile::cols; k += width) {
     pack<T, width> w[Tile::rows_each];
     ATMANRL_UNROLL
-    for (int i = 0; i < Tile::rows_each; ++i) w[i] = load_pack<width>(weights + Tile::row(i) * Tile::weight_stride + k);
+    for (int i = 0; i < Tile::rows_each; ++i) w[i] = load_pack<width>(weights + Tile::weight(Tile::row(i), k));
     ATMANRL_UNROLL
     for (int u = 0; u < width; ++u) {
       ATMANRL_UNROLL
@@ -184,13 +190,13 @@ __device__ __forceinline__ void store_row(T* row, T const (&sums)[Tile::dims_eac
 
 /// Writes what the block's threads computed for their rows and columns where other threads of the same rows read it:
 /// these are in the same warp, so the two __syncwarp order it.
-template <class Tile, class T, class W>
-__device__ __forceinline__ void share_weights(W* weights, T const (&x)[Tile::rows_each][Tile::cols_each]) {
+template <class Tile, class T>
+__device__ __forceinline__ void share_weights(T* weights, T const (&x)[Tile::rows_each][Tile::cols_each]) {
   __syncwarp();  // the last contents have been read
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     ATMANRL_UNROLL
-    for (int j = 0; j < Tile::cols_each; ++j) weights[Tile::row(i) * Tile::weight_stride + Tile::column(j)] = x[i][j];
+    for (int j = 0; j < Tile::cols_each; ++j) weights[Tile::weight(Tile::row(i), Tile::column(j))] = x[i][j];
   }
   __syncwarp();
 }
