@@ -293,17 +293,12 @@ void read_by(void const* p, std::size_t bytes, char const* who) {
       return report(std::string(who) + " reads device memory that nobody wrote, " + std::to_string(b) + " bytes into " +
                     std::to_string(bytes));
 }
-void allocated(void* p, std::size_t bytes) {
-  for (std::size_t b = 0; b < bytes; b += granule) traced().device_cell(reinterpret_cast<std::uintptr_t>(p) + b) = {};
-}
-
 [[maybe_unused]] bool const hooked = [] {
   auto& s = state();
   s.on_block = &begin_block;
   s.on_kernel = &begin_kernel;
   s.on_write = &written;
   s.on_read = &read_by;
-  s.on_allocate = &allocated;
   return true;
 }();
 

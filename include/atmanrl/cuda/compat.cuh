@@ -39,6 +39,15 @@
 
 namespace atmanrl::cuda {
 
+#if defined(ATMANRL_CUDA_EMULATION)
+// One access for g++, too, which writes a struct member by member.
+using bits_of_8_bytes = unsigned __attribute__((vector_size(8), may_alias));
+using bits_of_16_bytes = unsigned __attribute__((vector_size(16), may_alias));
+#else
+using bits_of_8_bytes = uint2;
+using bits_of_16_bytes = uint4;
+#endif
+
 /// The block's dynamic shared memory from `byte_offset` on; 16-byte aligned when the offset is. One name and type for
 /// all kernels, because `extern __shared__ T x[]` in a template clashes between instantiations.
 template <class T>

@@ -32,11 +32,11 @@ struct carrier_of<4> {
 };
 template <>
 struct carrier_of<8> {
-  using type = uint2;
+  using type = bits_of_8_bytes;
 };
 template <>
 struct carrier_of<16> {
-  using type = uint4;
+  using type = bits_of_16_bytes;
 };
 }  // namespace detail
 
