@@ -91,6 +91,24 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
   }
 }
 
+TEST_CASE("gsm8k_experiment: an unknown backend, and a GPU where there is none, end with status 2 and one line") {
+  setting const s;
+  if (not_built(s)) return;
+  auto const unknown = s.run(s.arguments("out", {"--backend", "tpu"}));
+  CHECK(unknown.status == 2);
+  CHECK(one_line(unknown));
+  CHECK(contains(unknown.output, "--backend is \"tpu\""));
+  if (std::filesystem::exists("/dev/nvidia0")) return;
+  for (std::vector<std::string> const& given : {std::vector<std::string>{"--backend", "cuda"}, {"--backend=cuda", "--model", "/no/such/model"}}) {
+    auto const none = s.run(s.arguments("out", given));
+    INFO(none.output);
+    CHECK(none.status == 2);
+    CHECK(one_line(none));
+    CHECK((contains(none.output, "there is no CUDA device") || contains(none.output, "built without CUDA")));
+    CHECK_FALSE(std::filesystem::exists(s.folder / "out"));
+  }
+}
+
 TEST_CASE("gsm8k_experiment: a folder that is in use and a contradicted resume end with status 2") {
   setting const s;
   if (not_built(s)) return;

@@ -17,6 +17,7 @@ PACKAGES = [
     (r"(unsupported/)?Eigen/", {"cpu"}),
     (r"nlohmann/", {"io", "text", "tasks", "experiment"}),
     (r"pcre2", {"text"}),
+    (r"(cuda_|cublas)", {"cuda"}),
     (r"(CLI/|CLI11|catch2/|benchmark/)", set()),
 ]
 # Macros outside core/config.hpp: those that a package's header asks for before it is included.

@@ -82,7 +82,7 @@ template <Backend B>
 class learned_mask {
  public:
   struct params_type {
-    static constexpr bool separate_sequences = true;
+    static constexpr bool separate_sequences = true, separate_keys = true;
     mask_extent const* extents;
     int sequences;
     mask_shape shape;

@@ -57,6 +57,11 @@ template <class Params>
 concept separates_sequences = requires {
   requires Params::separate_sequences;
 };
+/// Optional: no two keys of a sequence share a parameter; a parameter may collect from all queries and heads.
+template <class Params>
+concept separates_keys = requires {
+  requires Params::separate_keys;
+};
 template <class P>
 using params_of = std::remove_cvref_t<decltype(std::declval<P const&>().params())>;
 template <class P>
@@ -71,7 +76,8 @@ concept names_parameters = requires(params_of<P> const p, score_site at) {
 
 /// Has numbers that can be learned: `parameter(site)` says which one a score uses (-1: none), and the edit is called as
 /// `params(score, value, site)` with dual numbers in both. Whatever scores share a parameter, its gradient is their sum.
-/// Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take part.
+/// Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take part,
+/// and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`.
 template <class P>
 concept TrainableAttentionPolicy = requires(P const p) {
   { p.params() };

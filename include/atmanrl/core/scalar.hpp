@@ -73,16 +73,16 @@ struct dual {
   friend ATMANRL_HOST_DEVICE constexpr dual operator*(T a, dual b) { return {a * b.value, a * b.derivative}; }
   friend ATMANRL_HOST_DEVICE constexpr dual operator/(dual a, T b) { return {a.value / b, a.derivative / b}; }
 
-  friend dual exp(dual a) {
+  friend ATMANRL_HOST_DEVICE dual exp(dual a) {
     using std::exp;
     T const e = exp(a.value);
     return {e, e * a.derivative};
   }
-  friend dual log(dual a) {
+  friend ATMANRL_HOST_DEVICE dual log(dual a) {
     using std::log;
     return {log(a.value), a.derivative / a.value};
   }
-  friend dual tanh(dual a) {
+  friend ATMANRL_HOST_DEVICE dual tanh(dual a) {
     using std::tanh;
     T const t = tanh(a.value);
     return {t, (T(1) - t * t) * a.derivative};

@@ -57,6 +57,8 @@ class experiment {
   }
 
   experiment_options const& options() const { return options_; }
+  /// What the run was estimated to take; empty until the model's shape is known.
+  std::optional<memory_estimate> const& estimate() const { return estimate_; }
 
   /// Runs to the end, or to the end of the step in which Ctrl-C came.
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
@@ -92,6 +94,7 @@ class experiment {
                          options_.model.string(), config.layers);
     run_shape const shape = shape_of(task, words, config, options_);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
+    estimate_ = estimate;
     run_shape longest = shape;
     longest.mean_completion = 0;
     describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak());
@@ -333,6 +336,7 @@ class experiment {
   }
 
   experiment_options options_;
+  std::optional<memory_estimate> estimate_;
   std::vector<ordered_json> evaluation_timings_;
 };
 

@@ -65,7 +65,7 @@ class forward_pass {
     std::vector<attention_sequence> sequences;
     std::vector<int> roots;
     std::vector<std::size_t> depths;
-    int longest = 0;
+    int longest = 0, most_rows = 0;
     for (auto const& e : batch.entries()) {
       auto const& own = cache.at(e.sequence);
       int const first_position = int(cache.length(e.sequence));
@@ -74,6 +74,7 @@ class forward_pass {
         cache_rows.push_back(int(own.first_row + first_position - own.inherited) + r);
       }
       longest = std::max(longest, first_position + e.rows);
+      most_rows = std::max(most_rows, e.rows);
 
       // From the sequence up to its root, each with the end of what the sequence sees of it.
       std::vector<int> path{e.sequence};
@@ -136,7 +137,7 @@ class forward_pass {
     upload(sequences_, ordered);
     upload(trees_, trees);
     upload(targets_, std::vector<int>{});  // those of an earlier call mean nothing any more
-    plan_ = {sequences_.cview(), segments_.cview(), trees_.cview(), longest};
+    plan_ = {sequences_.cview(), segments_.cview(), trees_.cview(), longest, most_rows};
   }
 
  private:

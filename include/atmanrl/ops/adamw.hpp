@@ -9,8 +9,14 @@
 #include <atmanrl/core/scalar.hpp>
 
 #include <cmath>
+#include <span>
 
 namespace atmanrl {
+
+/// Elements [first, first + count) of an array.
+struct element_range {
+  index_t first, count;
+};
 
 struct adamw_options {
   double learning_rate = 1e-6;
@@ -68,6 +74,30 @@ void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_id
                        "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(), v.shape());
   expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
   kernels::adamw<B>::step(backend, p, g, m, v, kernels::adamw_coefficients(options, step));
+}
+
+/// The same for some ranges of the array alone, in ascending order; all else stays as it is. A backend with a kernel for
+/// it does all of them in one pass.
+template <Backend B, class T>
+void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_identity_t<view_on<B, T const, 1>> g,
+                std::type_identity_t<view_on<B, T, 1>> m, std::type_identity_t<view_on<B, T, 1>> v, std::span<element_range const> ranges,
+                adamw_options const& options, std::uint64_t step) {
+  expects<shape_error>(g.shape() == p.shape() && m.shape() == p.shape() && v.shape() == p.shape(),
+                       "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(), v.shape());
+  expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
+  index_t end = 0;
+  for (element_range const& r : ranges) {
+    expects<shape_error>(r.first >= end && r.count >= 0 && r.first + r.count <= p.size(), "adamw: a range [{}, {}) behind {} of {} parameters",
+                         r.first, r.first + r.count, end, p.size());
+    end = r.first + r.count;
+  }
+  kernels::adamw_coefficients const c(options, step);
+  if constexpr (requires { kernels::adamw<B>::step_ranges(backend, p, g, m, v, ranges, c); }) {
+    kernels::adamw<B>::step_ranges(backend, p, g, m, v, ranges, c);
+  } else {
+    for (element_range const& r : ranges)
+      kernels::adamw<B>::step(backend, p.rows(r.first, r.count), g.rows(r.first, r.count), m.rows(r.first, r.count), v.rows(r.first, r.count), c);
+  }
 }
 
 }  // namespace atmanrl

@@ -46,6 +46,7 @@ struct attention_plan {
   view<attention_segment const, 1, Space> segments;
   view<int const, 1, Space> trees;  ///< tree t holds the sequences [trees(t), trees(t+1)); extent is trees + 1
   int longest = 0;                  ///< largest number of keys that a row sees
+  int most_rows = 0;                ///< largest number of new rows of a sequence; 0: not known, so that of the batch
 };
 
 /// Extents of one layer's attention.

@@ -6,6 +6,7 @@
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/llama.hpp>
+#include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
 #include <algorithm>
@@ -42,6 +43,8 @@ struct drawing_space {
   log_prob_scratch<B, T> scratch;
   tensor<B, int, 1> targets;
   tensor<B, T, 1> log_p, lse, entropy;
+  tensor<B, int, 1> drawn_rows;  // these two only where the backend draws
+  tensor<B, std::uint64_t, 1> shares;
 };
 
 /// Samplers see floats; the usual logits are floats already and are not copied again.
@@ -49,6 +52,18 @@ inline std::vector<float> to_floats(std::vector<float> x) { return x; }
 template <class T>
 std::vector<float> to_floats(std::vector<T> const& x) {
   return {x.begin(), x.end()};
+}
+
+/// One token from the row of logits that belongs to each draw.
+template <Backend B, class T, Sampler S>
+std::vector<int> drawn_on_host(tensor<B, T, 2> const& logits, std::span<int const> row_of, S const& sampler, double temperature,
+                               std::span<double const> u) {
+  auto const host = to_floats(logits.to_host());
+  std::size_t const vocab = std::size_t(logits.extent(1));
+  std::vector<int> chosen;
+  for (std::size_t i = 0; i < row_of.size(); ++i)
+    chosen.push_back(sampler(std::span<float const>(host).subspan(std::size_t(row_of[i]) * vocab, vocab), temperature, u[i]));
+  return chosen;
 }
 }  // namespace detail
 
@@ -78,7 +93,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   auto const space = model.borrow_pass(rows);
   auto& [cache, pass] = *space;
   auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
-  auto& [logits, scratch, targets, log_p, lse, entropy] = *drawing;
+  auto& [logits, scratch, targets, log_p, lse, entropy, drawn_rows, shares] = *drawing;
 
   struct active {
     std::size_t prompt;
@@ -89,23 +104,37 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   int finished = 0;
   index_t tokens = 0;
   auto const draw = [&](std::vector<active>& entries, std::vector<int> const& row_of) {
-    auto const host = detail::to_floats(logits.to_host());
-    std::size_t const vocab = std::size_t(model.config().vocab);
+    std::vector<double> u;
+    for (active const& a : entries)
+      u.push_back(uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt), std::uint32_t(a.member),
+                                     std::uint32_t(out[a.prompt][std::size_t(a.member)].ids.size())}));
+    log_p.resize(backend, {index_t(entries.size())});
+    entropy.resize(backend, {index_t(entries.size())});
     std::vector<int> chosen;
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      active const& a = entries[i];
-      auto const row = std::span<float const>(host).subspan(std::size_t(row_of[i]) * vocab, vocab);
-      completion const& c = out[a.prompt][std::size_t(a.member)];
-      double const u = uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt), std::uint32_t(a.member),
-                                          std::uint32_t(c.ids.size())});
-      chosen.push_back(sampler(row, options.temperature, u));
+    if constexpr (DrawsTokens<B>) {
+      // Only ids, log-probabilities and entropies leave the device; a sampler of the user's own draws on the host.
+      drawn_rows.resize(backend, {index_t(row_of.size())});
+      drawn_rows.assign(row_of);
+      targets.resize(backend, {index_t(entries.size())});
+      if (auto const form = samplers::form_of(sampler)) {
+        std::vector<std::uint64_t> of_2_64;
+        for (double const x : u) of_2_64.push_back(share_of_2_64(x));
+        shares.resize(backend, {index_t(of_2_64.size())});
+        shares.assign(of_2_64);
+        sample_tokens(backend, logits.cview(), drawn_rows.cview(), shares.cview(), options.temperature, *form, targets.view());
+        chosen = targets.to_host();
+      } else {
+        chosen = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
+        targets.assign(chosen);
+      }
+      score_tokens(backend, logits.cview(), drawn_rows.cview(), targets.cview(), temperature, log_p.view(), entropy.view());
+    } else {
+      chosen = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
+      targets.resize(backend, {index_t(chosen.size())});
+      targets.assign(chosen);
+      lse.resize(backend, {index_t(chosen.size())});
+      log_prob_of_logits(backend, logits.cview(), std::span<int const>(row_of), targets.cview(), temperature, scratch, log_p.view(), lse.view(), entropy.view());
     }
-    targets.resize(backend, {index_t(chosen.size())});
-    targets.assign(chosen);
-    log_p.resize(backend, {index_t(chosen.size())});
-    lse.resize(backend, {index_t(chosen.size())});
-    entropy.resize(backend, {index_t(chosen.size())});
-    log_prob_of_logits(backend, logits.cview(), std::span<int const>(row_of), targets.cview(), temperature, scratch, log_p.view(), lse.view(), entropy.view());
     auto const lp = log_p.to_host(), en = entropy.to_host();
     std::vector<active> left;
     for (std::size_t i = 0; i < entries.size(); ++i) {

@@ -145,19 +145,14 @@ class mask_trainer {
 
   // AdamW is element-wise: what has stopped is left out.
   void update(tensor<B, T, 1>& m, tensor<B, T, 1>& v, int step) {
-    auto const adamw = [&](index_t offset, index_t count) {
-      auto const part = [&](T* data) { return view_on<B, T, 1>(data + offset, {count}); };
-      adamw_step(backend_, part(batch_.values().data()), part(batch_.gradient().data()), part(m.data()), part(v.data()), options_.optimizer,
-                 std::uint64_t(step));
-    };
-    bool whole = true;
+    std::vector<element_range> ranges;
     for (std::size_t i = 0; i < results_.size(); ++i) {
-      whole = whole && training_[i];
       results_[i].steps += training_[i];
+      if (training_[i]) ranges.push_back({batch_.extents()[i].offset, batch_.extents()[i].count});
     }
-    if (whole) return adamw(0, batch_.parameter_count());
-    for (std::size_t i = 0; i < results_.size(); ++i)
-      if (training_[i]) adamw(batch_.extents()[i].offset, batch_.extents()[i].count);
+    auto const values = batch_.values().view(), gradient = batch_.gradient().view();
+    if (ranges.size() == results_.size()) adamw_step(backend_, values, gradient, m.view(), v.view(), options_.optimizer, std::uint64_t(step));
+    else adamw_step(backend_, values, gradient, m.view(), v.view(), std::span<element_range const>(ranges), options_.optimizer, std::uint64_t(step));
   }
 
   void reduce() {

@@ -22,6 +22,12 @@ class any {
   any(S sampler) : call_(std::move(sampler)) {}
   int operator()(std::span<float const> logits, double temperature, double u) const { return call_(logits, temperature, u); }
 
+  /// The sampler if it is an S, else null.
+  template <Sampler S>
+  S const* holds() const {
+    return call_.template target<S>();
+  }
+
  private:
   std::function<int(std::span<float const>, double, double)> call_;
 };

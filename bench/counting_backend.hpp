@@ -1,0 +1,376 @@
+#pragma once
+// A backend that computes nothing and counts: operations and bytes of every kernel call, with memory that is only a
+// reserve of addresses. The library's own code walks a model of billions of parameters over it in seconds, so what is
+// counted is what a GPU would be asked to do, call by call.
+//
+// What is counted, kernel by kernel:
+// - operations: additions, multiplications, comparisons, divisions, exponentials and roots, each as one;
+// - bytes: every operand once per call and every result once, a result that is added to twice. Keys and values that
+//   several sequences of a call share count once. It is the least that a kernel without a cache can move.
+#include <atmanrl/backend/backend.hpp>
+#include <atmanrl/experiment/work.hpp>
+#include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/ops/attention.hpp>
+#include <atmanrl/ops/elementwise.hpp>
+#include <atmanrl/ops/embedding.hpp>
+#include <atmanrl/ops/log_prob.hpp>
+#include <atmanrl/ops/matmul.hpp>
+#include <atmanrl/ops/rms_norm.hpp>
+#include <atmanrl/ops/rope.hpp>
+#include <atmanrl/ops/sample.hpp>
+#include <atmanrl/ops/swiglu.hpp>
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace atmanrl_bench {
+
+using namespace atmanrl;
+
+/// All calls of one kernel.
+struct kernel_count {
+  work_kind kind = work_kind::rest;
+  double calls = 0;
+  work done;
+  double floor = 0;  ///< seconds: every call at the machine's limit, one after the other
+  double memory_bound = 0;  ///< the part of `floor` in calls that wait for memory rather than for arithmetic
+};
+
+class counting_backend {
+ public:
+  using memory_space = device_space;
+  static constexpr std::string_view name = "counting";
+
+  explicit counting_backend(machine_limits limits = {}) : limits_(limits) {}
+  counting_backend(counting_backend const&) = delete;
+  counting_backend& operator=(counting_backend const&) = delete;
+
+  /// Pages are taken when they are first written, which only small arrays are: positions, plans, targets, masks.
+  void* allocate(std::size_t bytes) {
+    void* const p = ::mmap(nullptr, std::max(bytes, std::size_t{1}), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    expects(p != MAP_FAILED, "no addresses for {} bytes", bytes);
+    allocated_ += bytes;
+    peak_ = std::max(peak_, allocated_);
+    ++allocations_;
+    return p;
+  }
+  void deallocate(void* p, std::size_t bytes) noexcept {
+    allocated_ -= bytes;
+    ::munmap(p, std::max(bytes, std::size_t{1}));
+  }
+  void copy(void*, void const*, std::size_t bytes) { count("copy", work_kind::rest, 0, 2 * double(bytes)); }
+  void copy_from_host(void* to, void const* from, std::size_t bytes) {
+    if (bytes) std::memcpy(to, from, bytes);
+    host_bytes_ += double(bytes);
+  }
+  void copy_to_host(void* to, void const* from, std::size_t bytes) {
+    if (bytes) std::memcpy(to, from, bytes);
+    host_bytes_ += double(bytes);
+    ++waits_;
+  }
+  void fill_zero(void*, std::size_t bytes) { count("fill_zero", work_kind::rest, 0, double(bytes)); }
+  void synchronize() {}
+  std::size_t allocated_bytes() const { return allocated_; }
+  std::size_t peak_bytes() const { return peak_; }
+
+  void count(char const* kernel, work_kind kind, double operations, double bytes) {
+    kernel_count& k = kernels_[kernel];
+    k.kind = kind;
+    ++k.calls;
+    k.done += work{operations, bytes};
+    double const seconds = limits_.floor(kind, {operations, bytes});
+    k.floor += seconds;
+    if (bytes / limits_.bandwidth >= seconds) k.memory_bound += seconds;
+  }
+
+  std::map<std::string, kernel_count> const& kernels() const { return kernels_; }
+  double host_bytes() const { return host_bytes_; }  ///< to and from the host
+  double waits() const { return waits_; }            ///< copies to the host, each of which waits for the device
+  double allocations() const { return allocations_; }
+
+  phase_work total() const {
+    phase_work all;
+    for (auto const& [name, k] : kernels_) all.of(k.kind) += k.done;
+    return all;
+  }
+  void reset() {
+    kernels_.clear();
+    host_bytes_ = waits_ = allocations_ = 0;
+  }
+
+ private:
+  machine_limits limits_;
+  std::map<std::string, kernel_count> kernels_;
+  std::size_t allocated_ = 0, peak_ = 0;
+  double host_bytes_ = 0, waits_ = 0, allocations_ = 0;
+};
+static_assert(Backend<counting_backend>);
+
+}  // namespace atmanrl_bench
+
+namespace atmanrl::kernels {
+
+namespace counting {
+using backend = atmanrl_bench::counting_backend;
+using space = backend::memory_space;
+template <class T, int Rank>
+using on = view<T, Rank, space>;
+/// Bytes of everything that a view shows.
+template <class V>
+double bytes(V const& v) {
+  return double(v.size()) * double(sizeof(typename V::value_type));
+}
+}  // namespace counting
+
+template <>
+struct matmul<counting::backend> {
+  static constexpr index_t output_granularity = 1;
+
+  template <class W>
+  static constexpr index_t storage_size(index_t outputs, index_t inputs) {
+    return outputs * inputs;
+  }
+  template <class W, class T>
+  static void assign_rows(counting::backend& b, weight_view<counting::backend, W>, index_t, counting::on<T const, 2> rows) {
+    b.count("assign_rows", work_kind::rest, 0, double(rows.size()) * (sizeof(T) + sizeof(W)));
+  }
+  template <class W, class T>
+  static void read_rows(counting::backend& b, weight_view<counting::backend, W>, index_t, counting::on<T, 2> rows) {
+    b.count("read_rows", work_kind::rest, 0, double(rows.size()) * (sizeof(T) + sizeof(W)));
+  }
+  template <class W, class T>
+  static void forward(counting::backend& b, counting::on<T const, 2> x, weight_view<counting::backend, W> w, counting::on<T, 2> y, bool add) {
+    b.count("matmul", work_kind::products, 2.0 * double(x.size()) * double(w.outputs),
+            counting::bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + (add ? 2 : 1) * counting::bytes(y));
+  }
+  template <class W, class T>
+  static void backward_input(counting::backend& b, counting::on<T const, 2> dy, weight_view<counting::backend, W> w, counting::on<T, 2> dx, bool add) {
+    b.count("matmul_backward_input", work_kind::products, 2.0 * double(dx.size()) * double(w.outputs),
+            counting::bytes(dy) + double(w.outputs * w.inputs) * sizeof(W) + (add ? 2 : 1) * counting::bytes(dx));
+  }
+  template <class T>
+  static void backward_weight(counting::backend& b, counting::on<T const, 2> dy, counting::on<T const, 2> x, counting::on<T, 2> dw) {
+    b.count("matmul_backward_weight", work_kind::weight_gradients, 2.0 * double(x.size()) * double(dw.extent(0)),
+            counting::bytes(dy) + counting::bytes(x) + 2 * counting::bytes(dw));
+  }
+};
+
+template <>
+struct embedding<counting::backend> {
+  template <class W, class T>
+  static void forward(counting::backend& b, counting::on<int const, 1> ids, weight_view<counting::backend, W>, counting::on<T, 2> y) {
+    b.count("embed", work_kind::rest, 0, counting::bytes(ids) + double(y.size()) * (sizeof(W) + sizeof(T)));
+  }
+  template <class T>
+  static void gather_rows(counting::backend& b, counting::on<T const, 2>, counting::on<int const, 1> rows, counting::on<T, 2> y) {
+    b.count("gather_rows", work_kind::rest, 0, counting::bytes(rows) + 2 * counting::bytes(y));
+  }
+  template <class T>
+  static void add_rows(counting::backend& b, counting::on<T const, 2> dy, counting::on<int const, 1> rows, counting::on<T, 2>) {
+    b.count("add_rows", work_kind::rest, double(dy.size()), counting::bytes(rows) + 3 * counting::bytes(dy));
+  }
+};
+
+template <>
+struct rms_norm<counting::backend> {
+  template <class T>
+  static void forward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, T, counting::on<T, 2> y, counting::on<T, 1> inv_rms) {
+    b.count("rms_norm", work_kind::rest, 4.0 * double(x.size()), counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
+  }
+  template <class T>
+  static void recompute(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, counting::on<T const, 1> inv_rms, counting::on<T, 2> y) {
+    b.count("rms_norm_recompute", work_kind::rest, 2.0 * double(x.size()), counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
+  }
+  template <class T>
+  static void backward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, counting::on<T const, 1> inv_rms,
+                       counting::on<T const, 2> dy, counting::on<T, 2> dx, counting::on<T, 1> dgain) {
+    b.count("rms_norm_backward", work_kind::rest, (dgain.empty() ? 9.0 : 12.0) * double(x.size()),
+            counting::bytes(x) + counting::bytes(gain) + counting::bytes(inv_rms) + counting::bytes(dy) + 2 * counting::bytes(dx) + 2 * counting::bytes(dgain));
+  }
+};
+
+template <>
+struct rope<counting::backend> {
+  template <class T, class Real>
+  static void apply(counting::backend& b, counting::on<T, 3> x, index_t heads, counting::on<int const, 1> positions, counting::on<Real const, 2> cosine,
+                    counting::on<Real const, 2>, bool) {
+    double const turned = double(x.extent(0) * heads * x.extent(2));
+    b.count("rope", work_kind::rest, 3 * turned, 2 * turned * sizeof(T) + counting::bytes(positions) + 2.0 * double(x.extent(0) * cosine.extent(1)) * sizeof(Real));
+  }
+};
+
+template <>
+struct swiglu<counting::backend> {
+  template <class T>
+  static void forward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T, 2> y) {
+    b.count("swiglu", work_kind::rest, 5.0 * double(y.size()), counting::bytes(gate_up) + counting::bytes(y));
+  }
+  template <class T>
+  static void backward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy, counting::on<T, 2> dgate_up) {
+    b.count("swiglu_backward", work_kind::rest, 12.0 * double(dy.size()), counting::bytes(gate_up) + counting::bytes(dy) + counting::bytes(dgate_up));
+  }
+};
+
+template <>
+struct attention<counting::backend> {
+  /// What one call looks at; the plan is one of the few arrays that are really there.
+  struct visited {
+    double fresh = 0, cached = 0;  // (query, key) pairs with keys of this call and of earlier ones
+    double edited = 0;             // pairs whose score an attention policy changes
+    double keys = 0;               // different keys
+  };
+  template <class Params>
+  static visited visit(attention_extents const& e, attention_plan<device_space> const& plan, Params const& params) {
+    visited v;
+    std::vector<std::pair<index_t, index_t>> runs;
+    for (index_t i = 0; i < plan.sequences.extent(0); ++i) {
+      attention_sequence const& s = plan.sequences(i);
+      int const last = s.first_position + s.rows - 1;
+      for (int g = s.first_segment; g < s.first_segment + s.segments; ++g) {
+        attention_segment const& segment = plan.segments(g);
+        // Row q sees the keys of the segment up to its own position.
+        double pairs = 0;
+        for (int q = s.first_position; q <= last; ++q) pairs += std::clamp(q - segment.first_position + 1, 0, segment.length);
+        (segment.batch_row < 0 ? v.cached : v.fresh) += pairs;
+        runs.emplace_back(segment.cache_row, segment.cache_row + segment.length);
+      }
+      for (int q = s.first_position; q <= last; ++q) {
+        key_range const range = params.keys(score_site{e.layer, 0, s.tag, q, 0});
+        v.edited += std::max(0, std::min(range.last, q + 1) - range.first);
+      }
+    }
+    std::sort(runs.begin(), runs.end());
+    index_t end = 0;
+    for (auto const& [first, last] : runs) {
+      v.keys += double(std::max<index_t>(0, last - std::max(first, end)));
+      end = std::max(end, last);
+    }
+    return v;
+  }
+  /// Numbers of a trainable policy that a call reads.
+  template <class Params>
+  static double parameters_of(Params const& params) {
+    if constexpr (requires { params.extents[0].offset; }) {
+      mask_extent const& last = params.extents[params.sequences - 1];
+      return double(last.offset + last.count);
+    } else {
+      return 0;
+    }
+  }
+
+  template <class T, class Keys, class Params>
+  static void forward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
+                      attention_plan<device_space> const& plan, Params params, T const*, counting::on<T, 3> out, counting::on<T, 2> lse) {
+    visited const v = visit(e, plan, params);
+    double const pairs = (v.fresh + v.cached) * double(e.heads), queries = double(qkv.extent(0) * e.heads * e.head_dim);
+    b.count("attention", work_kind::attention, pairs * (4.0 * double(e.head_dim) + 5) + 4 * v.edited * double(e.heads),
+            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) + v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
+                sizeof(T) * parameters_of(params));
+  }
+
+  template <class T, class Keys, class Params>
+  static void backward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
+                       attention_plan<device_space> const& plan, Params params, T const*, counting::on<T const, 3> out, counting::on<T const, 2> lse,
+                       counting::on<T const, 3> dout, counting::on<T, 3> dqkv, counting::on<T, 2> dparameters) {
+    visited const v = visit(e, plan, params);
+    double const heads = double(e.heads), dim = double(e.head_dim), queries = double(qkv.extent(0)) * heads * dim;
+    // S, dP and dQ for every pair; dK and dV as well where the key belongs to this call.
+    b.count("attention_backward", work_kind::attention,
+            heads * (v.fresh * (10 * dim + 6) + v.cached * (6 * dim + 6) + 6 * v.edited) + 2 * queries,
+            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) + counting::bytes(dout) + counting::bytes(dqkv) +
+                v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) + sizeof(T) * parameters_of(params) + 2 * counting::bytes(dparameters));
+  }
+
+  template <class T, class Keys>
+  static void append(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, counting::on<int const, 1> cache_rows, Keys, Keys) {
+    b.count("append", work_kind::rest, 0,
+            counting::bytes(cache_rows) + 2.0 * double(qkv.extent(0) * e.kv_heads * e.head_dim) * (sizeof(T) + sizeof(typename Keys::value_type)));
+  }
+};
+
+template <>
+struct log_prob<counting::backend> {
+  template <class T>
+  static void start(counting::backend& b, counting::on<softmax_state<T>, 1> states) {
+    b.count("log_prob_start", work_kind::rest, 0, counting::bytes(states));
+  }
+  template <class T>
+  static void accumulate(counting::backend& b, counting::on<T const, 2> logits, T, index_t, counting::on<int const, 1> targets,
+                         counting::on<softmax_state<T>, 1> states) {
+    b.count("log_prob_accumulate", work_kind::rest, 7.0 * double(logits.size()), counting::bytes(logits) + counting::bytes(targets) + 2 * counting::bytes(states));
+  }
+  template <class T>
+  static void finish(counting::backend& b, counting::on<softmax_state<T> const, 1> states, counting::on<T, 1> log_p, counting::on<T, 1> lse,
+                     counting::on<T, 1> entropy) {
+    b.count("log_prob_finish", work_kind::rest, 5.0 * double(log_p.size()), counting::bytes(states) + counting::bytes(log_p) + counting::bytes(lse) + counting::bytes(entropy));
+  }
+  template <class T>
+  static void backward(counting::backend& b, counting::on<T, 2> logits, T, index_t, counting::on<int const, 1> targets, counting::on<T const, 1> lse,
+                       counting::on<T const, 1> dlog_p, counting::on<T const, 1> entropy, counting::on<T const, 1> dentropy) {
+    b.count("log_prob_backward", work_kind::rest, (dentropy.empty() ? 5.0 : 9.0) * double(logits.size()),
+            2 * counting::bytes(logits) + counting::bytes(targets) + counting::bytes(lse) + counting::bytes(dlog_p) +
+                (dentropy.empty() ? 0 : counting::bytes(entropy) + counting::bytes(dentropy)));
+  }
+};
+
+template <>
+struct sample<counting::backend> {
+  static constexpr bool available = true;
+
+  template <class T>
+  static void draw(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows, counting::on<std::uint64_t const, 1> shares,
+                   double, sample_form const&, counting::on<int, 1> ids) {
+    double const seen = double(ids.size() * logits.extent(1));
+    b.count("sample", work_kind::rest, 5 * seen, sizeof(T) * seen + counting::bytes(rows) + counting::bytes(shares) + counting::bytes(ids));
+  }
+  template <class T>
+  static void score(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows, counting::on<int const, 1> ids, double,
+                    counting::on<T, 1> log_p, counting::on<T, 1> entropy) {
+    double const seen = double(ids.size() * logits.extent(1));
+    b.count("score", work_kind::rest, 7 * seen,
+            sizeof(T) * seen + counting::bytes(rows) + counting::bytes(ids) + counting::bytes(log_p) + counting::bytes(entropy));
+  }
+};
+
+template <>
+struct elementwise<counting::backend> {
+  template <class T>
+  static void add_bias(counting::backend& b, counting::on<T const, 1> bias, counting::on<T, 2> y) {
+    b.count("add_bias", work_kind::rest, double(y.size()), counting::bytes(bias) + 2 * counting::bytes(y));
+  }
+  template <class T>
+  static void add_bias_backward(counting::backend& b, counting::on<T const, 2> dy, counting::on<T, 1> dbias) {
+    b.count("add_bias_backward", work_kind::rest, double(dy.size()), counting::bytes(dy) + 2 * counting::bytes(dbias));
+  }
+  template <class T>
+  static void scale(counting::backend& b, counting::on<T, 1> x, T) {
+    b.count("scale", work_kind::rest, double(x.size()), 2 * counting::bytes(x));
+  }
+  template <class T>
+  static void copy_columns(counting::backend& b, counting::on<T const, 2> from, index_t, counting::on<T, 2>, index_t, index_t count) {
+    b.count("copy_columns", work_kind::rest, 0, 2.0 * double(from.extent(0) * count) * sizeof(T));
+  }
+  template <class T>
+  static double sum_of_squares(counting::backend& b, counting::on<T const, 1> x) {
+    b.count("sum_of_squares", work_kind::rest, 2.0 * double(x.size()), counting::bytes(x));
+    return 4;  // a norm of 2, so that clipping to 1 scales
+  }
+};
+
+template <>
+struct adamw<counting::backend> {
+  template <class T>
+  static void step(counting::backend& b, counting::on<T, 1> p, counting::on<T const, 1> g, counting::on<T, 1> m, counting::on<T, 1> v, adamw_coefficients) {
+    b.count("adamw", work_kind::rest, 14.0 * double(p.size()), 2 * counting::bytes(p) + counting::bytes(g) + 2 * counting::bytes(m) + 2 * counting::bytes(v));
+  }
+};
+
+}  // namespace atmanrl::kernels

@@ -1,0 +1,127 @@
+// Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model of
+// Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy update of
+// adapters. The shares are of the floor that experiment/work.hpp computes for the printed limits of an H100.
+// Usage: phases_cuda [LAYERS]    16 when not given; 77 is the exit status where there is no device
+#include <atmanrl/cuda.hpp>
+#include <atmanrl/experiment/work.hpp>
+#include <atmanrl/rl/generate.hpp>
+#include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/policy_gradient.hpp>
+#include <atmanrl/saliency/mask_training.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <optional>
+
+namespace {
+
+using namespace atmanrl;
+using model_type = llama<cuda_backend, bf16>;
+
+model_config llama_3_2_1b(index_t layers) {
+  model_config c;
+  c.layers = layers, c.hidden = 2048, c.heads = 32, c.kv_heads = 8, c.head_dim = 64, c.ffn = 8192, c.vocab = 128256;
+  c.rope_theta = 5e5, c.max_positions = 131072, c.tied_head = true;
+  c.rope_scaling = {.llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
+  return c;
+}
+
+// Piece by piece: as floats the weights would need twice the memory.
+void fill(model_type& model) {
+  std::uint32_t number = 0;
+  for (parameter_info const& p : model.layout().all()) {
+    float const bound = p.kind == parameter_kind::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
+    index_t const most = std::max<index_t>(1, (index_t{1} << 22) / p.columns);
+    for (index_t first = 0; first < p.rows; first += most) {
+      index_t const rows = std::min(most, p.rows - first);
+      std::vector<float> piece(std::size_t(rows * p.columns), 1.0f);
+      random_stream draw({.seed = 1, .step = number, .prompt = std::uint32_t(first)});
+      if (!p.is_vector())
+        for (float& x : piece) x = bound * float(2 * draw.uniform() - 1);
+      tensor<cuda_backend, float, 2> on_device(model.backend(), {rows, p.columns});
+      on_device.assign(piece);
+      model.assign_rows(p, first, on_device.cview());
+    }
+    ++number;
+  }
+}
+
+double seconds_of(cuda_backend& device, std::function<void()> const& work) {
+  work();  // the first run takes memory
+  device.synchronize();
+  auto const begin = std::chrono::steady_clock::now();
+  work();
+  device.synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double floor_of(phase_work p) {
+  machine_limits const h100;
+  double all = 0;
+  for (work_kind const k : {work_kind::products, work_kind::weight_gradients, work_kind::attention, work_kind::rest}) all += h100.floor(k, p.of(k));
+  return all;
+}
+
+void print(char const* phase, double tokens, double seconds, std::optional<double> floor) {
+  fmt::print("{:<28} {:8.3f} s {:12.0f} tokens/s   {}\n", phase, seconds, tokens / seconds,
+             floor ? fmt::format("{:.1f} % of an H100's floor of {:.4f} s", 100 * *floor / seconds, *floor) : std::string());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+    std::puts("no CUDA device: skipped");
+    return 77;
+  }
+  cuda_backend device;
+  cudaDeviceProp properties{};
+  cuda::check(cudaGetDeviceProperties(&properties, device.options().device), "cudaGetDeviceProperties");
+  model_config const config = llama_3_2_1b(argc > 1 ? std::max(1, std::atoi(argv[1])) : 16);
+  model_type model(device, config);
+  fill(model);
+  fmt::print("{}; {} layers, {:.2f} G parameters in bf16\n", properties.name, config.layers, double(model.layout().size()) * 1e-9);
+
+  step_shape s;
+  s.mask_steps = 20;
+  std::vector<std::vector<int>> const prompts{std::vector<int>(std::size_t(s.prompt), 1)};
+  auto const sample = [&](index_t tokens) {
+    generate_options o;
+    o.group_size = int(s.group);
+    o.max_new_tokens = int(tokens);
+    return generate(model, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{});
+  };
+  double const prefill = seconds_of(device, [&] { sample(1); });
+  print("prefill", double(s.prompt), prefill, floor_of(prefill_work(config, s)));
+  std::vector<std::vector<completion>> groups;
+  double const sampling = seconds_of(device, [&] { groups = sample(s.completion); });
+  print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill, floor_of(decoding_work(config, s)));
+
+  std::vector<int> const cot(std::size_t(s.cot), 2), delimiter(std::size_t(s.delimiter), 3), answer(std::size_t(s.answer), 4);
+  std::vector<mask_item> const items(std::size_t(s.group), mask_item{prompts[0], cot, delimiter, answer});
+  for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
+    mask_options o;
+    o.rows = s.rows = rows;
+    o.steps = int(s.mask_steps);
+    double const seconds = seconds_of(device, [&] { train_masks(model, std::span<mask_item const>(items), o); });
+    print(rows == mask_rows::all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows", double(s.group * s.cot) * o.steps, seconds,
+          floor_of(mask_training_work(config, s)));
+  }
+
+  model.attach({.rank = 16, .alpha = 32}, 3);
+  trainable_policy<model_type> policy(model, {.learning_rate = 1e-5});
+  std::vector<training_rollout> rollouts;
+  for (auto const& c : groups[0]) rollouts.push_back({prompts[0], c.ids, c.log_probs, 1.0f});
+  double const update = seconds_of(device, [&] {
+    policy.zero_gradient();
+    add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.row_budget = 1024});
+    policy.update(1e-5, 1);
+  });
+  print("update of adapters, rank 16", double(s.prompt + s.group * s.completion), update, {});
+  fmt::print("peak {:.2f} GiB on the device\n", double(device.peak_bytes()) / double(1 << 30));
+  return 0;
+}

@@ -1,0 +1,7 @@
+#pragma once
+
+/// \file
+/// The CUDA backend for users: `atmanrl::cuda_backend` in place of `atmanrl::cpu_backend`. Units that include it are
+/// compiled by nvcc (see atmanrl_use_cuda in cmake/).
+
+#include <atmanrl/cuda/cuda_backend.cuh>

@@ -1,0 +1,115 @@
+#pragma once
+
+/// \file
+/// AdamW on the GPU: one pass over the four arrays, bound by memory. A whole batch of masks is one flat array, so it is
+/// one launch, too.
+
+#include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/vector.cuh>
+#include <atmanrl/ops/adamw.hpp>
+
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+namespace cuda {
+
+/// The coefficients in the arithmetic of the kernel.
+template <class T>
+struct adamw_numbers {
+  T decay, beta1, rest1, beta2, rest2, step_size, inv_sqrt_correction2, eps;
+};
+
+template <class T>
+__device__ __forceinline__ void adamw_update(T& p, T g, T& m, T& v, adamw_numbers<T> const& c) {
+  m = c.beta1 * m + c.rest1 * g;
+  v = c.beta2 * v + c.rest2 * (g * g);
+  p = p * c.decay - c.step_size * m / (sqrt(v) * c.inv_sqrt_correction2 + c.eps);
+}
+
+/// Packs of `Width`, the last `size % Width` one by one.
+template <class T, int Width>
+__global__ void __launch_bounds__(256) adamw_step(T* __restrict__ p, T const* __restrict__ g, T* __restrict__ m,
+                                                  T* __restrict__ v, index_t size, adamw_numbers<T> c) {
+  index_t const i = (index_t(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
+  if (i + Width <= size) {
+    auto ps = load_pack<Width>(p + i), ms = load_pack<Width>(m + i), vs = load_pack<Width>(v + i);
+    auto const gs = load_pack<Width>(g + i);
+    ATMANRL_UNROLL
+    for (int k = 0; k < Width; ++k) adamw_update(ps.at[k], gs.at[k], ms.at[k], vs.at[k], c);
+    store_pack(p + i, ps);
+    store_pack(m + i, ms);
+    store_pack(v + i, vs);
+  } else {
+    for (index_t k = i; k < size; ++k) adamw_update(p[k], g[k], m[k], v[k], c);
+  }
+}
+
+/// A range of the arrays, and how many elements stand in the ranges before it.
+struct placed_range {
+  index_t first, before;
+};
+
+/// Thread i updates the i-th element of all ranges; whoever is in none stays as it is.
+template <class T>
+__global__ void __launch_bounds__(256)
+    adamw_step_ranges(T* __restrict__ p, T const* __restrict__ g, T* __restrict__ m, T* __restrict__ v,
+                      placed_range const* __restrict__ ranges, int count, index_t size, adamw_numbers<T> c) {
+  index_t const i = index_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= size) return;
+  int low = 0, high = count;  // ranges[low].before <= i, and high is behind it
+  while (high - low > 1) {
+    int const middle = (low + high) / 2;
+    if (ranges[middle].before <= i)
+      low = middle;
+    else
+      high = middle;
+  }
+  index_t const at = ranges[low].first + (i - ranges[low].before);
+  adamw_update(p[at], g[at], m[at], v[at], c);
+}
+
+template <class T>
+adamw_numbers<T> numbers_of(kernels::adamw_coefficients const& c) {
+  return {T(c.decay), T(c.beta1), T(1 - c.beta1), T(c.beta2), T(1 - c.beta2), T(c.step_size), T(c.inv_sqrt_correction2), T(c.eps)};
+}
+
+}  // namespace cuda
+
+template <>
+struct kernels::adamw<cuda_backend> {
+  template <class T>
+  static void step(cuda_runtime& runtime, view<T, 1, device_space> p, view<T const, 1, device_space> g,
+                   view<T, 1, device_space> m, view<T, 1, device_space> v, adamw_coefficients c) {
+    constexpr unsigned threads = 256;
+    auto const numbers = cuda::numbers_of<T>(c);
+    bool const whole = cuda::divisible(cuda::vector_width<T>, 0, p.data(), g.data(), m.data(), v.data());
+    cuda::widest<T>(whole, [&](auto width) {
+      cuda::launch("adamw_step", &cuda::adamw_step<T, width()>,
+                   dim3(cuda::blocks_for(p.size(), index_t(threads) * width())), dim3(threads), 0, runtime.stream(),
+                   p.data(), g.data(), m.data(), v.data(), p.size(), numbers);
+    });
+  }
+
+  template <class T>
+  static void step_ranges(cuda_runtime& runtime, view<T, 1, device_space> p, view<T const, 1, device_space> g,
+                          view<T, 1, device_space> m, view<T, 1, device_space> v, std::span<element_range const> ranges,
+                          adamw_coefficients c) {
+    constexpr unsigned threads = 256;
+    std::vector<cuda::placed_range> placed;
+    index_t size = 0;
+    for (element_range const& r : ranges) {
+      if (r.count == 0) continue;  // the search wants each range to begin behind the one before
+      placed.push_back({r.first, size});
+      size += r.count;
+    }
+    if (size == 0) return;
+    auto* const on_device = runtime.scratch<cuda::placed_range>(index_t(placed.size()));
+    runtime.copy_from_host(on_device, placed.data(), placed.size() * sizeof(cuda::placed_range));
+    cuda::launch("adamw_step_ranges", &cuda::adamw_step_ranges<T>, dim3(cuda::blocks_for(size, threads)), dim3(threads), 0, runtime.stream(),
+                 p.data(), g.data(), m.data(), v.data(), on_device, int(placed.size()), size, cuda::numbers_of<T>(c));
+  }
+};
+
+}  // namespace atmanrl

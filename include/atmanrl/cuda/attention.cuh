@@ -1,0 +1,170 @@
+#pragma once
+
+/// \file
+/// Causal grouped-query attention on the GPU: which kernels run on which grids. Everything that the grids depend on is
+/// known to the host, so nothing waits for the device. Each number has one owner that sums in a fixed order: a call
+/// gives the same bits whenever it is repeated.
+///
+/// Keys and values may be kept as bf16 while everything else is float; head dimensions are compiled in.
+
+#include <atmanrl/cuda/attention_append.cuh>
+#include <atmanrl/cuda/attention_by_keys.cuh>
+#include <atmanrl/cuda/attention_forward.cuh>
+#include <atmanrl/cuda/attention_parameters.cuh>
+#include <atmanrl/cuda/launch.cuh>
+#include <atmanrl/cuda/runtime.cuh>
+
+#include <algorithm>
+#include <limits>
+
+namespace atmanrl {
+
+template <>
+struct kernels::attention<cuda_backend> {
+  template <class T, class K, class Params>
+  static void forward(cuda_runtime& runtime, attention_extents const& e, view<T const, 3, device_space> qkv,
+                      view<K const, 3, device_space> keys, view<K const, 3, device_space> values,
+                      attention_plan<device_space> const& plan, Params params, T const* parameters,
+                      view<T, 3, device_space> out, view<T, 2, device_space> lse) {
+    if (qkv.extent(0) == 0) return;
+    expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data());
+    auto const in = inputs_of(e, qkv, keys, values, plan);
+    for_head_dim(e.head_dim, [&](auto dim) {
+      if (in.most_rows * in.group <= narrow_tile<T, dim>::rows)
+        forward_with<narrow_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
+      else
+        forward_with<wide_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
+    });
+  }
+
+  template <class T, class K, class Params>
+  static void backward(cuda_runtime& runtime, attention_extents const& e, view<T const, 3, device_space> qkv,
+                       view<K const, 3, device_space> keys, view<K const, 3, device_space> values,
+                       attention_plan<device_space> const& plan, Params params, T const* parameters,
+                       view<T const, 3, device_space> out, view<T const, 2, device_space> lse,
+                       view<T const, 3, device_space> dout, view<T, 3, device_space> dqkv,
+                       view<T, 2, device_space> dparameters) {
+    static_assert(!has_row_min<Params>, "atmanrl: an edit that looks at the row's smallest score has no backward pass");
+    if (qkv.extent(0) == 0) return;
+    expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data(), dout.data(), dqkv.data());
+    if constexpr (has_parameters<Params>)
+      expects<usage_error>(dparameters.empty() || dparameters.extent(1) <= std::numeric_limits<int>::max(),
+                           "{} parameters of an attention edit, but the kernels count up to {}", dparameters.extent(1),
+                           std::numeric_limits<int>::max());
+    auto const in = inputs_of(e, qkv, keys, values, plan);
+    cuda::attention_gradients<T> const g{out, dout, lse, runtime.scratch<T>(qkv.extent(0) * e.heads), dqkv};
+    for_head_dim(e.head_dim, [&](auto dim) {
+      backward_with<wide_tile<T, dim>>(runtime, in, plan.longest, params, parameters, g, dparameters);
+    });
+  }
+
+  template <class T, class K>
+  static void append(cuda_runtime& runtime, attention_extents const& e, view<T const, 3, device_space> qkv,
+                     view<int const, 1, device_space> cache_rows, view<K, 3, device_space> keys,
+                     view<K, 3, device_space> values) {
+    expects_whole_accesses(qkv.data(), keys.data(), values.data());
+    index_t const width = e.kv_heads * e.head_dim, accesses = qkv.extent(0) * width / cuda::vector_width<K>;
+    expects<usage_error>(e.head_dim % cuda::vector_width<K> == 0, "head dimension {} is not a multiple of {}",
+                         e.head_dim, cuda::vector_width<K>);
+    cuda::launch("attention_append", &cuda::attention_append_kernel<T, K>,
+                 {cuda::blocks_for(accesses, cuda::append_threads), 2}, cuda::append_threads, 0, runtime.stream(), qkv,
+                 e.heads * e.head_dim, width, cache_rows.data(), keys.data(), values.data());
+  }
+
+ private:
+  // Queries of a few rows, as in decoding, would leave most of a wide tile idle.
+  template <class T, int Dim>
+  using narrow_tile = cuda::attention_tile<T, Dim, 8>;
+  // Doubles serve derivative checks; half the rows keep them within shared memory.
+  template <class T, int Dim>
+  using wide_tile = cuda::attention_tile<T, Dim, sizeof(T) == 8 ? 32 : 64>;
+
+  template <class F>
+  static void for_head_dim(index_t dim, F const& f) {
+    switch (dim) {
+      case 8:
+        return f(std::integral_constant<int, 8>{});
+      case 16:
+        return f(std::integral_constant<int, 16>{});
+      case 32:
+        return f(std::integral_constant<int, 32>{});
+      case 64:
+        return f(std::integral_constant<int, 64>{});
+      case 128:
+        return f(std::integral_constant<int, 128>{});
+      default:
+        throw usage_error(
+            fmt::format("the CUDA attention kernels know head dimensions 8, 16, 32, 64 and 128, not {}", dim));
+    }
+  }
+
+  static void expects_whole_accesses(auto const*... rows) {
+    expects<usage_error>(((reinterpret_cast<std::uintptr_t>(rows) % 16 == 0) && ...),
+                         "the CUDA attention kernels read 16 bytes at a time, but a view begins between them");
+  }
+
+  template <class T, class K>
+  static cuda::attention_inputs<T, K> inputs_of(attention_extents const& e, view<T const, 3, device_space> qkv,
+                                                view<K const, 3, device_space> keys,
+                                                view<K const, 3, device_space> values,
+                                                attention_plan<device_space> const& plan) {
+    return {e.layer,        int(e.heads), int(e.kv_heads),
+            int(e.group()), T(e.scale()), qkv,
+            keys,           values,       plan.sequences,
+            plan.segments,  plan.trees,   plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0))};
+  }
+
+  // Tiles of `rows` that cover `items` of each of the plan's sequences, for all of them.
+  static unsigned blocks(auto const& in, int tiles) { return unsigned(in.sequences.extent(0)) * unsigned(tiles); }
+
+  template <class Tile, class T, class K, class Params>
+  static void forward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, int longest,
+                           Params const& params, T const* parameters, view<T, 3, device_space> out,
+                           view<T, 2, device_space> lse) {
+    int const tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, Tile::rows));
+    // A row's smallest score is that of all its keys, so such rows stay whole.
+    int const parts = tiles == 1 && !has_row_min<Params> ? int(cuda::blocks_for(longest, cuda::part_keys)) : 1;
+    index_t const row_heads = lse.size();
+    T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(parts * (out.size() + row_heads));
+    T* const part_lse = parts == 1 ? lse.data() : part_out + parts * out.size();
+    cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
+                 {blocks(in, tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
+                 cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters,
+                 cuda::forward_cut{tiles, parts}, part_out, part_lse);
+    if (parts > 1)
+      cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Tile::dim>, unsigned(row_heads),
+                   std::max(32, Tile::dim), 0, runtime.stream(), parts, row_heads, part_out, part_lse, out.data(),
+                   lse.data());
+  }
+
+  template <class Tile, class T, class K, class Params>
+  static void backward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, int longest,
+                            Params const& params, T const* parameters, cuda::attention_gradients<T> const& g,
+                            view<T, 2, device_space> dparameters) {
+    int const query_tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, Tile::rows));
+    int const key_tiles = int(cuda::blocks_for(in.most_rows, Tile::rows));
+    unsigned const kv_heads = unsigned(in.kv_heads);
+    cuda::launch("attention_by_queries", &cuda::attention_by_queries_kernel<Tile, K, Params>,
+                 {blocks(in, query_tiles), kv_heads}, Tile::threads, cuda::by_queries_shared_bytes<Tile, K>(),
+                 runtime.stream(), in, params, parameters, query_tiles, g);
+    cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
+                 {blocks(in, key_tiles), kv_heads}, Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(),
+                 runtime.stream(), in, params, parameters, key_tiles, g, dparameters);
+    if constexpr (cuda::owned_by_keys<Params>) {
+      if (dparameters.empty()) return;
+      int const cached_tiles = int(cuda::blocks_for(longest - 1, Tile::rows));  // a row's own key is new
+      cuda::launch("attention_by_cached_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::cached>,
+                   {blocks(in, cached_tiles), kv_heads}, Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(),
+                   runtime.stream(), in, params, parameters, cached_tiles, g, dparameters);
+    } else if constexpr (has_parameters<Params>) {
+      if (dparameters.empty()) return;
+      constexpr bool all = !atmanrl::detail::separates_sequences<Params>;
+      cuda::launch("attention_parameters", &cuda::attention_parameters_kernel<Tile, K, Params>,
+                   {kv_heads, all ? 1u : unsigned(in.sequences.extent(0))}, Tile::threads,
+                   cuda::parameters_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, all, g,
+                   dparameters);
+    }
+  }
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,141 @@
+#pragma once
+
+/// \file
+/// What the backward kernels of attention have in common: one score's contribution,
+///     P = exp(edit(S) - lse),   dS = P (dP - rowsum(dO o O)),
+///     gradient of the raw score  dS d(edit)/dS,   of the edit's parameter  dS d(edit)/dH,
+/// and the kernel by queries, which leaves dQ and rowsum(dO o O).
+
+#include <atmanrl/cuda/attention_inputs.cuh>
+
+namespace atmanrl::cuda {
+
+/// What the backward pass reads beside the inputs of the forward pass.
+template <class T>
+struct attention_gradients {
+  view<T const, 3, device_space> out, dout;  ///< (rows, heads, dim)
+  view<T const, 2, device_space> lse;        ///< (rows, heads)
+  T* corrections;                            ///< (rows, heads), rowsum(dO o O); written by the kernel by queries
+  view<T, 3, device_space> dqkv;
+};
+
+/// Contribution of one (query, key).
+template <class T>
+struct score_gradient {
+  T probability, raw, value;  ///< P; gradients of the raw score and of the parameter
+  int parameter;              ///< -1: none
+};
+
+/// \param query  among those of `notes`;  `score` raw;  `dp` dO.v
+template <class T, int Count, class Params>
+__device__ __forceinline__ score_gradient<T> gradient_of(query_notes<T, Count> const& notes, int query, int key,
+                                                         int layer, int tag, Params const& params, T const* parameters,
+                                                         T score, T dp) {
+  if (key > notes.position[query]) return {T(0), T(0), T(0), -1};
+  if (!notes.edits(query, key)) {
+    T const p = exp(score - notes.lse[query]);
+    return {p, p * (dp - notes.correction[query]), T(0), -1};
+  }
+  score_site const at = notes.site(query, layer, tag, key);
+  auto const slope = kernels::edited_score_derivative(params, score, at, parameters);
+  T const p = exp(kernels::edited_score(params, score, at, parameters, T(0)) - notes.lse[query]);
+  T const ds = p * (dp - notes.correction[query]);
+  return {p, ds * slope.score, ds * slope.value, int(slope.parameter)};
+}
+
+template <class Tile, class K>
+constexpr std::size_t by_queries_shared_bytes() {
+  return sizeof(typename Tile::scalar) *
+             std::size_t(2 * Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
+         sizeof(query_notes<typename Tile::scalar, Tile::rows>);
+}
+
+/// dQ and the corrections of a tile of queries; block x = sequence * tiles + tile, block y = key-value head.
+template <class Tile, class K, class Params>
+__global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
+    attention_by_queries_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
+                                typename Tile::scalar const* parameters, int tiles,
+                                attention_gradients<typename Tile::scalar> g) {
+  using T = typename Tile::scalar;
+  using share = row_share<Tile>;
+  T* const q = dynamic_shared<T>();
+  T* const d_out = q + Tile::heads_size(Tile::rows);
+  T* const k = d_out + Tile::heads_size(Tile::rows);
+  T* const v = k + Tile::heads_size(Tile::cols);
+  T* const weights = v + Tile::heads_size(Tile::cols);
+  auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(weights + Tile::weights_size);
+
+  int const kv = int(blockIdx.y), tile = tiles - 1 - int(blockIdx.x) % tiles;
+  attention_sequence const s = in.sequences(int(blockIdx.x) / tiles);
+  int const first_pair = tile * Tile::rows, pairs = s.rows * in.group - first_pair;
+  if (pairs <= 0) return;
+  bool const busy = Tile::first_row_of_warp() < pairs;
+  int const end_key = s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group + 1;
+
+  auto const place_of = [&](int r) { return query_place(s, in.group, kv, first_pair + r); };
+  load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
+    query_place const at = place_of(r);
+    return &in.qkv(at.row, at.head, 0);
+  });
+  load_heads<Tile, Tile::rows>(d_out, pairs, T(1), [&](int r) {
+    query_place const at = place_of(r);
+    return &g.dout(at.row, at.head, 0);
+  });
+  notes.template write<Tile>(in, params, s, kv, first_pair, pairs);
+  __syncthreads();
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    int const row = Tile::row(i);
+    query_place const place = place_of(row);
+    bool const real = row < pairs;
+    T dot = T(0);
+    ATMANRL_UNROLL
+    for (int n = 0; n < share::packs; ++n) {
+      if (!real) continue;
+      auto const o = load_pack<share::width>(&g.out(place.row, place.head, 0) + share::offset(n));
+      ATMANRL_UNROLL
+      for (int u = 0; u < share::width; ++u) dot += d_out[row * Tile::stride + share::offset(n) + u] * o.at[u];
+    }
+    T const correction = row_sum<Tile>(dot);
+    if (Tile::lane() > 0) continue;
+    if (real) g.corrections[index_t(place.row) * in.heads + place.head] = correction;
+    notes.correction[row] = correction;
+    notes.lse[row] = real ? g.lse(place.row, place.head) : T(0);
+  }
+
+  T sums[Tile::rows_each][Tile::dims_each];
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    ATMANRL_UNROLL
+    for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] = T(0);
+  }
+  key_cursor cursor(in, s);
+  for (int first = 0; first < end_key; first += Tile::cols) {
+    __syncthreads();  // the last tile has been used
+    load_keys_and_values<Tile, Tile::cols>(k, v, end_key - first, in.keys.data(), in.values.data(), [&](int r) {
+      return (index_t(cursor.cache_row(first + r)) * in.kv_heads + kv) * Tile::dim;
+    });
+    __syncthreads();
+    if (!busy) continue;
+    T scores[Tile::rows_each][Tile::cols_each], dp[Tile::rows_each][Tile::cols_each];
+    products<Tile>(q, k, scores);
+    products<Tile>(d_out, v, dp);
+    ATMANRL_UNROLL
+    for (int i = 0; i < Tile::rows_each; ++i) {
+      ATMANRL_UNROLL
+      for (int j = 0; j < Tile::cols_each; ++j)
+        scores[i][j] = gradient_of(notes, Tile::row(i), first + Tile::column(j), in.layer, s.tag, params, parameters,
+                                   scores[i][j], dp[i][j])
+                           .raw;
+    }
+    share_weights<Tile>(weights, scores);
+    accumulate<Tile>(weights, k, sums);
+  }
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    query_place const place = place_of(Tile::row(i));
+    if (Tile::row(i) < pairs) store_row<Tile>(&g.dqkv(place.row, place.head, 0), sums[i], in.scale);
+  }
+}
+
+}  // namespace atmanrl::cuda

@@ -1,0 +1,180 @@
+#pragma once
+
+/// \file
+/// Forward attention kernels: softmax with a running maximum over tiles of keys (Milakov and Gimelshein 2018,
+/// arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135). A block owns a tile of queries and reads each key and value
+/// of theirs once; nothing grows with the product of queries and keys.
+///
+/// Few queries over long keys, as in decoding, are split over the keys: each part leaves its softmax and its
+/// log-sum-exp
+///     o_s, l_s;      o = Σ_s exp(l_s - l) o_s,   l = log Σ_s exp(l_s),
+/// and a second kernel merges the parts in ascending order. Parts begin at multiples of `part_keys`, whatever the
+/// batch.
+
+#include <atmanrl/cuda/attention_inputs.cuh>
+
+#include <limits>
+
+namespace atmanrl::cuda {
+
+/// Keys of one part of a split row.
+inline constexpr int part_keys = 256;
+
+/// How the grid is cut: block x = (sequence * tiles + tile) * parts + part, block y = key-value head.
+struct forward_cut {
+  int tiles;  ///< tiles of queries per sequence, at most
+  int parts;  ///< parts of the keys; 1: a row is finished by one block
+};
+
+template <class Tile, class K>
+constexpr std::size_t forward_shared_bytes() {
+  return sizeof(typename Tile::scalar) *
+             std::size_t(Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
+         sizeof(query_notes<typename Tile::scalar, Tile::rows>);
+}
+
+/// \param out  (parts, rows, heads, dim), the softmax of each part by itself
+/// \param lse  (parts, rows, heads), -inf for a part without keys; its `out` is not written
+template <class Tile, class K, class Params>
+__global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
+    attention_forward_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
+                             typename Tile::scalar const* parameters, forward_cut cut, typename Tile::scalar* out,
+                             typename Tile::scalar* lse) {
+  using T = typename Tile::scalar;
+  constexpr T lowest = -std::numeric_limits<T>::infinity();
+  T* const q = dynamic_shared<T>();
+  T* const k = q + Tile::heads_size(Tile::rows);
+  T* const v = k + Tile::heads_size(Tile::cols);
+  T* const weights = v + Tile::heads_size(Tile::cols);
+  auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(weights + Tile::weights_size);
+
+  int const part = int(blockIdx.x) % cut.parts, kv = int(blockIdx.y);
+  // The last tile sees the most keys, so it starts first.
+  int const tile = cut.tiles - 1 - int(blockIdx.x) / cut.parts % cut.tiles;
+  attention_sequence const s = in.sequences(int(blockIdx.x) / cut.parts / cut.tiles);
+  int const first_pair = tile * Tile::rows, pairs = s.rows * in.group - first_pair;
+  if (pairs <= 0) return;
+  bool const busy = Tile::first_row_of_warp() < pairs;
+  int const last_position = s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group;
+  int const first_key = part * part_keys, end_key = cut.parts > 1 && first_key + part_keys <= last_position
+                                                        ? first_key + part_keys
+                                                        : last_position + 1;
+
+  load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
+    query_place const at(s, in.group, kv, first_pair + r);
+    return &in.qkv(at.row, at.head, 0);
+  });
+  notes.template write<Tile>(in, params, s, kv, first_pair, pairs);
+  // The cursors start anew for each pass over the keys.
+  auto const offset_with = [&](key_cursor& cursor, int first) {
+    return [&in, &cursor, first, kv](int r) {
+      return (index_t(cursor.cache_row(first + r)) * in.kv_heads + kv) * Tile::dim;
+    };
+  };
+
+  T scores[Tile::rows_each][Tile::cols_each];
+  T row_min[Tile::rows_each] = {};
+  if constexpr (kernels::has_row_min<Params>) {
+    ATMANRL_UNROLL
+    for (int i = 0; i < Tile::rows_each; ++i) row_min[i] = lowest;  // of -score: the negated minimum
+    key_cursor cursor(in, s);
+    for (int first = 0; first < end_key; first += Tile::cols) {
+      __syncthreads();
+      auto const offset = offset_with(cursor, first);
+      load_heads<Tile, Tile::cols>(k, end_key - first, T(1), [&](int r) { return in.keys.data() + offset(r); });
+      __syncthreads();
+      if (!busy) continue;
+      products<Tile>(q, k, scores);
+      ATMANRL_UNROLL
+      for (int i = 0; i < Tile::rows_each; ++i) {
+        ATMANRL_UNROLL
+        for (int j = 0; j < Tile::cols_each; ++j)
+          if (first + Tile::column(j) <= notes.position[Tile::row(i)] && -scores[i][j] > row_min[i])
+            row_min[i] = -scores[i][j];
+      }
+    }
+    ATMANRL_UNROLL
+    for (int i = 0; i < Tile::rows_each; ++i) row_min[i] = -row_max<Tile>(row_min[i]);
+  }
+
+  T largest[Tile::rows_each], total[Tile::rows_each];  // total: this thread's share
+  T sums[Tile::rows_each][Tile::dims_each];
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    largest[i] = lowest;
+    total[i] = T(0);
+    ATMANRL_UNROLL
+    for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] = T(0);
+  }
+  key_cursor cursor(in, s);
+  for (int first = first_key; first < end_key; first += Tile::cols) {
+    __syncthreads();  // the last tile has been used
+    load_keys_and_values<Tile, Tile::cols>(k, v, end_key - first, in.keys.data(), in.values.data(),
+                                           offset_with(cursor, first));
+    __syncthreads();
+    if (!busy) continue;
+    products<Tile>(q, k, scores);
+    ATMANRL_UNROLL
+    for (int i = 0; i < Tile::rows_each; ++i) {
+      T most = largest[i];
+      ATMANRL_UNROLL
+      for (int j = 0; j < Tile::cols_each; ++j) {
+        int const row = Tile::row(i), key = first + Tile::column(j);
+        T& score = scores[i][j];
+        if (key > notes.position[row])
+          score = lowest;
+        else if (notes.edits(row, key))
+          score = kernels::edited_score(params, score, notes.site(row, in.layer, s.tag, key), parameters, row_min[i]);
+        most = score > most ? score : most;
+      }
+      most = row_max<Tile>(most);
+      T const shift = most == lowest ? T(0) : most;  // where all keys so far are knocked out, every weight is 0
+      T const kept = exp(largest[i] - shift);
+      largest[i] = most;
+      total[i] *= kept;
+      ATMANRL_UNROLL
+      for (int j = 0; j < Tile::cols_each; ++j) total[i] += scores[i][j] = exp(scores[i][j] - shift);
+      ATMANRL_UNROLL
+      for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] *= kept;
+    }
+    share_weights<Tile>(weights, scores);
+    accumulate<Tile>(weights, v, sums);
+  }
+  if (!busy) return;
+
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    T const all = row_sum<Tile>(total[i]);
+    if (Tile::row(i) >= pairs) continue;
+    query_place const place(s, in.group, kv, first_pair + Tile::row(i));
+    index_t const to = (index_t(part) * in.qkv.extent(0) + place.row) * in.heads + place.head;
+    if (Tile::lane() == 0) lse[to] = largest[i] + log(all);
+    bool const empty = cut.parts > 1 && all == T(0);
+    if (!empty) store_row<Tile>(out + to * Tile::dim, sums[i], T(1) / all);
+  }
+}
+
+/// Merges the parts of every row; block x = row * heads + head, a thread per element of the head.
+/// \param part_out  (parts, rows, heads, dim)
+/// \param part_lse  (parts, rows, heads)
+template <class T, int Dim>
+__global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
+    attention_merge_kernel(int parts, index_t row_heads, T const* part_out, T const* part_lse, T* out, T* lse) {
+  index_t const row_head = index_t(blockIdx.x);
+  int const c = int(threadIdx.x);
+  T most = -std::numeric_limits<T>::infinity();
+  for (int p = 0; p < parts; ++p) {
+    T const l = part_lse[p * row_heads + row_head];
+    most = l > most ? l : most;
+  }
+  T all = T(0), sum = T(0);
+  for (int p = 0; p < parts; ++p) {
+    T const weight = exp(part_lse[p * row_heads + row_head] - most);
+    all += weight;
+    if (weight != T(0) && c < Dim) sum += weight * part_out[(p * row_heads + row_head) * Dim + c];
+  }
+  if (c < Dim) out[row_head * Dim + c] = sum / all;
+  if (c == 0) lse[row_head] = most + log(all);
+}
+
+}  // namespace atmanrl::cuda

@@ -1,0 +1,116 @@
+#pragma once
+
+/// \file
+/// What every attention kernel reads, and its way through the plan: queries are pairs (row, head of the group) of one
+/// sequence and one key-value head, numbered row by row; keys are found by their absolute position.
+
+#include <atmanrl/cuda/attention_tile.cuh>
+#include <atmanrl/ops/attention.hpp>
+
+namespace atmanrl::cuda {
+
+/// \tparam K  storage of keys and values: T, or bf16
+template <class T, class K>
+struct attention_inputs {
+  int layer, heads, kv_heads, group;
+  T scale;
+  view<T const, 3, device_space> qkv;           ///< (rows, heads + 2 kv_heads, head_dim)
+  view<K const, 3, device_space> keys, values;  ///< (cache rows, kv_heads, head_dim)
+  view<attention_sequence const, 1, device_space> sequences;
+  view<attention_segment const, 1, device_space> segments;
+  view<int const, 1, device_space> trees;
+  int most_rows;  ///< no sequence has more new rows
+
+  /// End of the tree that sequence `i` is in: no sequence from there on sees its rows.
+  __device__ int end_of_tree(int i) const {
+    int low = 0, high = int(trees.extent(0)) - 1;  // trees(low) <= i < trees(high)
+    while (high - low > 1) {
+      int const middle = (low + high) / 2;
+      if (trees(middle) <= i)
+        low = middle;
+      else
+        high = middle;
+    }
+    return trees(high);
+  }
+};
+
+/// One query: its row of the batch, its head, its absolute position.
+struct query_place {
+  int row, head, position;
+  __device__ query_place(attention_sequence const& s, int group, int kv_head, int pair) {
+    int const r = pair / group;
+    row = s.batch_row + r;
+    head = kv_head * group + pair - r * group;
+    position = s.first_position + r;
+  }
+};
+
+/// The keys of a query that the policy may change; outside them no code of the policy runs.
+template <class Params>
+__device__ __forceinline__ key_range edited_keys(Params const& params, score_site at) {
+  if constexpr (atmanrl::detail::names_its_keys<Params>)
+    return params.keys(at);
+  else
+    return {0, at.query + 1};
+}
+
+/// What a tile of queries is asked for with every tile of keys, in shared memory, because registers hold the sums.
+template <class T, int Count>
+struct query_notes {
+  T lse[Count], correction[Count];             ///< written by the backward kernels
+  int position[Count];                         ///< -1 beyond the last query: no key is seen from there
+  int head[Count], first[Count], last[Count];  ///< the policy may change the keys [first, last)
+
+  /// Notes the queries [pair, pair + Count) of the sequence, of which `pairs` are there.
+  template <class Tile, class K, class Params>
+  __device__ void write(attention_inputs<T, K> const& in, Params const& params, attention_sequence const& s,
+                        int kv_head, int pair, int pairs) {
+    for (int r = int(threadIdx.x); r < Count; r += Tile::threads) {
+      query_place const place(s, in.group, kv_head, pair + r);
+      position[r] = r < pairs ? place.position : -1;
+      head[r] = place.head;
+      key_range const edited = edited_keys(params, {in.layer, place.head, s.tag, position[r], 0});
+      first[r] = edited.first;
+      last[r] = edited.last;
+    }
+  }
+  /// Notes what the forward pass and the kernel by queries left.
+  template <class Tile, class K>
+  __device__ void write_sums(attention_inputs<T, K> const& in, attention_sequence const& s, int kv_head, int pair,
+                             int pairs, view<T const, 2, device_space> all_lse, T const* all_corrections) {
+    for (int r = int(threadIdx.x); r < Count; r += Tile::threads) {
+      query_place const place(s, in.group, kv_head, pair + r);
+      lse[r] = r < pairs ? all_lse(place.row, place.head) : T(0);
+      correction[r] = r < pairs ? all_corrections[index_t(place.row) * in.heads + place.head] : T(0);
+    }
+  }
+
+  __device__ score_site site(int r, int layer, int tag, int key) const {
+    return {layer, head[r], tag, position[r], key};
+  }
+  __device__ bool edits(int r, int key) const { return key >= first[r] && key < last[r]; }
+};
+
+/// Finds the cache rows of a sequence's keys by position; positions must ascend from call to call.
+class key_cursor {
+ public:
+  template <class T, class K>
+  __device__ key_cursor(attention_inputs<T, K> const& in, attention_sequence const& s)
+      : next_(in.segments.data() + s.first_segment) {}
+
+  __device__ __forceinline__ int cache_row(int position) {
+    while (position >= end_) {
+      end_ = next_->first_position + next_->length;
+      shift_ = next_->cache_row - next_->first_position;
+      ++next_;
+    }
+    return position + shift_;
+  }
+
+ private:
+  attention_segment const* next_;
+  int end_ = 0, shift_ = 0;
+};
+
+}  // namespace atmanrl::cuda

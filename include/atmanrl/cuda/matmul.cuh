@@ -1,0 +1,127 @@
+#pragma once
+
+/// \file
+/// Products with a weight through cuBLAS. A weight is kept as it is written, (outputs, inputs) row-major, which is what
+/// tensor cores read fastest in all three products. bf16 weights meet activations that are rounded to bf16 on the way,
+/// with sums in float; float weights meet float activations.
+
+#include <atmanrl/cuda/gemm.cuh>
+#include <atmanrl/cuda/vector.cuh>
+#include <atmanrl/ops/matmul.hpp>
+
+namespace atmanrl {
+
+namespace cuda {
+
+/// to[i] = from[i] in another precision, rounded to nearest even. Packs of `Width`, the last `size % Width` one by one.
+template <class From, class To, int Width>
+__global__ void __launch_bounds__(256) convert(From const* __restrict__ from, To* __restrict__ to, index_t size) {
+  index_t const i = (index_t(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
+  if (i + Width <= size) {
+    auto const values = load_pack<Width>(from + i);
+    pack<To, Width> converted;
+    ATMANRL_UNROLL
+    for (int k = 0; k < Width; ++k) converted.at[k] = To(values.at[k]);
+    store_pack(to + i, converted);
+  } else {
+    for (index_t k = i; k < size; ++k) to[k] = To(from[k]);
+  }
+}
+
+template <class From, class To>
+void convert_all(cuda_runtime& runtime, char const* name, From const* from, To* to, index_t size) {
+  constexpr unsigned threads = 256;
+  widest<float>(divisible(4, 0, from, to), [&](auto width) {
+    launch(name, &convert<From, To, width()>, dim3(blocks_for(size, index_t(threads) * width())), dim3(threads), 0,
+           runtime.stream(), from, to, size);
+  });
+}
+
+}  // namespace cuda
+
+template <>
+struct kernels::matmul<cuda_backend> {
+  static constexpr index_t output_granularity = 1;
+
+  template <class W>
+  static constexpr index_t storage_size(index_t outputs, index_t inputs) {
+    return outputs * inputs;
+  }
+
+  template <class W, class T>
+  static void assign_rows(cuda_runtime& runtime, weight_view<cuda_backend, W> w, index_t first,
+                          view<T const, 2, device_space> rows) {
+    copy(runtime, "assign_rows", rows.data(), w.data + first * w.inputs, rows.size());
+  }
+  template <class W, class T>
+  static void read_rows(cuda_runtime& runtime, weight_view<cuda_backend, W> w, index_t first,
+                        view<T, 2, device_space> rows) {
+    copy(runtime, "read_rows", w.data + first * w.inputs, rows.data(), rows.size());
+  }
+
+  template <class W, class T>
+  static void forward(cuda_runtime& runtime, view<T const, 2, device_space> x, weight_view<cuda_backend, W> w,
+                      view<T, 2, device_space> y, bool add) {
+    W const* const rounded = rounded_to<W>(runtime, x);
+    cuda::gemm(runtime, cuda::factor<W>{rounded, w.inputs}, cuda::factor<W>{w.data, w.inputs, true}, w.inputs,
+               cuda::product<T>{y.data(), y.extent(0), w.outputs, w.outputs}, add);
+  }
+
+  template <class W, class T>
+  static void backward_input(cuda_runtime& runtime, view<T const, 2, device_space> dy, weight_view<cuda_backend, W> w,
+                             view<T, 2, device_space> dx, bool add) {
+    W const* const rounded = rounded_to<W>(runtime, dy);
+    cuda::gemm(runtime, cuda::factor<W>{rounded, w.outputs}, cuda::factor<W>{w.data, w.inputs}, w.outputs,
+               cuda::product<T>{dx.data(), dx.extent(0), w.inputs, w.inputs}, add);
+  }
+
+  template <class T>
+  static void backward_weight(cuda_runtime& runtime, view<T const, 2, device_space> dy,
+                              view<T const, 2, device_space> x, view<T, 2, device_space> dw) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (runtime.options().bf16_weight_gradients) {
+        // Both share the scratch; x begins where packs of it are aligned.
+        index_t const begin = (dy.size() + 7) / 8 * 8;
+        bf16* const rounded_dy = runtime.scratch<bf16>(begin + x.size());
+        cuda::convert_all(runtime, "round_gradients", dy.data(), rounded_dy, dy.size());
+        cuda::convert_all(runtime, "round_activations", x.data(), rounded_dy + begin, x.size());
+        return multiply_transposed(runtime, rounded_dy, rounded_dy + begin, x.extent(0), dw);
+      }
+    }
+    multiply_transposed(runtime, dy.data(), x.data(), x.extent(0), dw);
+  }
+
+ private:
+  // dW += dyᵀ x
+  template <class A, class T>
+  static void multiply_transposed(cuda_runtime& runtime, A const* dy, A const* x, index_t rows,
+                                  view<T, 2, device_space> dw) {
+    index_t const outputs = dw.extent(0), inputs = dw.extent(1);
+    cuda::gemm(runtime, cuda::factor<A>{dy, outputs, true}, cuda::factor<A>{x, inputs}, rows,
+               cuda::product<T>{dw.data(), outputs, inputs, inputs}, true);
+  }
+
+  /// The activations as the weight's type: themselves, or a rounded copy in the scratch.
+  template <class W, class T>
+  static W const* rounded_to(cuda_runtime& runtime, view<T const, 2, device_space> x) {
+    if constexpr (std::is_same_v<W, T>) {
+      return x.data();
+    } else {
+      static_assert(std::is_same_v<W, bf16> && std::is_same_v<T, float>,
+                    "atmanrl: cuda_backend multiplies float activations with weights in float or bf16");
+      W* const rounded = runtime.scratch<W>(x.size());
+      cuda::convert_all(runtime, "round_activations", x.data(), rounded, x.size());
+      return rounded;
+    }
+  }
+
+  template <class From, class To>
+  static void copy(cuda_runtime& runtime, char const* name, From const* from, To* to, index_t size) {
+    if constexpr (std::is_same_v<From, To>)
+      runtime.copy(to, from, std::size_t(size) * sizeof(To));
+    else
+      cuda::convert_all(runtime, name, from, to, size);
+  }
+};
+
+}  // namespace atmanrl

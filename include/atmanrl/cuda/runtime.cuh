@@ -1,0 +1,135 @@
+#pragma once
+
+/// \file
+/// Device, stream, cuBLAS and memory of the CUDA backend: the part of it that kernels use. Everything is queued on one
+/// stream, so memory that is freed may be handed out again at once, and nothing waits unless the host reads a result.
+
+#include <atmanrl/cuda/handles.cuh>
+#include <atmanrl/cuda/staging.cuh>
+
+#include <algorithm>
+#include <cstddef>
+
+namespace atmanrl {
+
+struct cuda_options {
+  int device = 0;  ///< ordinal of the device
+
+  /// Products of float with float: true lets cuBLAS round their factors to TF32 (10 bits of mantissa), which runs on
+  /// tensor cores. Products with bf16 weights always do.
+  bool tf32 = false;
+
+  /// Gradients of weights, which are products of activations with gradients: true rounds both to bf16.
+  bool bf16_weight_gradients = false;
+};
+
+/// The part of `cuda_backend` that its kernels use. One host thread at a time may call into it.
+class cuda_runtime {
+ public:
+  using memory_space = device_space;
+
+  /// \throws cuda_error when there is no such device or its driver is too old
+  explicit cuda_runtime(cuda_options options = {})
+      : options_(options), pool_(select(options.device)), blas_(stream()) {}
+  cuda_runtime(cuda_runtime const&) = delete;
+  cuda_runtime& operator=(cuda_runtime const&) = delete;
+  ~cuda_runtime() {
+    if (scratch_) deallocate(scratch_, scratch_bytes_);
+    (void)cudaStreamSynchronize(stream());
+  }
+
+  cuda_options const& options() const { return options_; }
+  cudaStream_t stream() const { return stream_.get(); }
+  cublasHandle_t cublas() const { return blas_.get(); }
+
+  void* allocate(std::size_t bytes) {
+    void* p = nullptr;
+    cudaError_t const status = cudaMallocFromPoolAsync(&p, std::max(bytes, std::size_t{1}), pool_.get(), stream());
+    if (status == cudaErrorMemoryAllocation) {
+      std::size_t free = 0, all = 0;
+      (void)cudaMemGetInfo(&free, &all);
+      cuda::check(status, "out of device memory: {} bytes wanted, {} bytes in use, {} of {} bytes free", bytes,
+                  allocated_, free, all);
+    }
+    cuda::check(status, "cudaMallocFromPoolAsync of {} bytes", bytes);
+    allocated_ += bytes;
+    peak_ = std::max(peak_, allocated_);
+    return p;
+  }
+  void deallocate(void* p, std::size_t bytes) noexcept {
+    allocated_ -= bytes;
+    (void)cudaFreeAsync(p, stream());
+  }
+  void copy(void* to, void const* from, std::size_t bytes) {
+    if (bytes)
+      cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()),
+                  "cudaMemcpyAsync of {} bytes on the device", bytes);
+  }
+  void copy_from_host(void* to, void const* from, std::size_t bytes) {
+    if (bytes) staging_.to_device(to, from, bytes, stream());
+  }
+  void copy_to_host(void* to, void const* from, std::size_t bytes) {
+    if (bytes) staging_.to_host(to, from, bytes, stream());
+  }
+  void fill_zero(void* to, std::size_t bytes) {
+    if (bytes) cuda::check(cudaMemsetAsync(to, 0, bytes, stream()), "cudaMemsetAsync of {} bytes", bytes);
+  }
+  void synchronize() { cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+
+  std::size_t allocated_bytes() const { return allocated_; }
+  std::size_t peak_bytes() const { return peak_; }
+
+  /// Scratch of one operation: undefined contents, valid until the next call of `scratch`; later work on the stream may
+  /// overwrite it.
+  template <class T>
+  T* scratch(index_t count) {
+    std::size_t const wanted = std::size_t(count) * sizeof(T);
+    if (wanted > scratch_bytes_) {
+      if (scratch_) deallocate(scratch_, scratch_bytes_);
+      scratch_ = nullptr;
+      scratch_bytes_ = 0;
+      scratch_ = allocate(wanted);
+      scratch_bytes_ = wanted;
+    }
+    return static_cast<T*>(scratch_);
+  }
+
+ private:
+  static int select(int device) {
+    int driver = 0, runtime = 0, devices = 0;
+    cudaError_t const found = cudaGetDeviceCount(&devices);
+    if (found == cudaErrorInsufficientDriver) {
+      (void)cudaDriverGetVersion(&driver);
+      (void)cudaRuntimeGetVersion(&runtime);
+      if (driver == 0) {
+        (void)cudaGetLastError();
+        throw cuda_error("there is no CUDA device: no driver is installed", int(cudaErrorNoDevice));
+      }
+      cuda::check(found, "the CUDA driver is too old: it knows CUDA {}.{}, this program needs {}.{}", driver / 1000,
+                  driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    }
+    if (found == cudaErrorNoDevice) {
+      (void)cudaGetLastError();
+      throw cuda_error("there is no CUDA device", int(found));
+    }
+    cuda::check(found, "looking for a CUDA device");
+    if (device < 0 || device >= devices)
+      throw cuda_error(fmt::format("there is no CUDA device {}: {} found", device, devices),
+                       int(cudaErrorInvalidDevice));
+    cuda::check(cudaSetDevice(device), "cudaSetDevice({})", device);
+    return device;
+  }
+
+  cuda_options options_;
+  cuda::memory_pool pool_;
+  cuda::stream_handle stream_;
+  cuda::blas_handle blas_;
+  cuda::staging staging_;
+  void* scratch_ = nullptr;
+  std::size_t scratch_bytes_ = 0;
+  std::size_t allocated_ = 0, peak_ = 0;
+};
+
+class cuda_backend;  // complete only in cuda/cuda_backend.cuh, which brings all its kernels
+
+}  // namespace atmanrl

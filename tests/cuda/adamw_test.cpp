@@ -1,0 +1,54 @@
+#include <atmanrl/optim/adamw.hpp>
+
+#include "cuda/both_backends.hpp"
+
+using namespace atmanrl_test;
+
+namespace {
+
+template <class B, class T>
+results adamw_of(B& backend, T, index_t size) {
+  inputs<B, T> const in(backend);
+  auto p = in.random({size}, 1);
+  auto const g = in.random({size}, 2);
+  adamw<B, T> optimizer(backend, size,
+                        {.learning_rate = 0.01, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
+  for (int step = 0; step < 3; ++step) optimizer.step(p.view(), g.cview());
+  return {host(p), host(optimizer.first_moment()), host(optimizer.second_moment())};
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("cuda adamw: three steps agree with the plain loop for any number of elements", "", float, double) {
+  cuda_backend device;
+  for (index_t const size : ragged_lengths)
+    check_on_device<TestType>(device, [&](auto& b, auto t) { return adamw_of(b, t, size); });
+  for (index_t const size : {0, 1023, 1024, 1025, 4100})
+    check_on_device<TestType>(device, [&](auto& b, auto t) { return adamw_of(b, t, size); });
+}
+
+TEST_CASE("cuda adamw: a part of an array that does not begin at a vector is updated, and nothing beside it") {
+  cuda_backend device;
+  check_on_device<float>(device, []<class B, class T>(B& b, T) {
+    inputs<B, T> const in(b);
+    auto p = in.random({50}, 1), m = in.random({50}, 3), v = in.empty({50});
+    auto const g = in.random({50}, 2);
+    v.assign(std::vector<T>(50, T(0.5f)));
+    adamw_step(b, p.view().rows(3, 41), g.cview().rows(3, 41), m.view().rows(3, 41), v.view().rows(3, 41), {}, 5);
+    return results{host(p), host(m), host(v)};
+  });
+}
+
+TEST_CASE("cuda adamw: golden values of the mask's optimiser after 200 constant gradients") {
+  cuda_backend device;
+  tensor<cuda_backend, float, 1> p(device, {3}), g(device, {3});
+  p.assign(std::vector<float>(3, -0.4f));
+  g.assign(std::vector<float>{-1, -1e-6f, 0});
+  adamw<cuda_backend, float> optimizer(
+      device, 3, {.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
+  for (int step = 0; step < 200; ++step) optimizer.step(p.view(), g.cview());
+  auto const got = host(p);
+  CHECK(got[0] == Approx(-0.19701156).margin(2e-6));
+  CHECK(got[1] == Approx(-0.19898194).margin(2e-6));
+  CHECK(got[2] == Approx(-0.39601983).margin(2e-6));
+}

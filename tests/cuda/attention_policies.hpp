@@ -1,0 +1,46 @@
+#pragma once
+// Edits of scores that the tests of the CUDA attention kernels use, beside those of attention/.
+#include <atmanrl/ops/attention.hpp>
+
+namespace atmanrl_test {
+
+using namespace atmanrl;
+
+/// Edits every score, depends on everything a site holds, and differentiates itself.
+struct wavy {
+  template <class T>
+  ATMANRL_HOST_DEVICE T operator()(T score, score_site at) const {
+    using std::tanh;
+    return tanh(score * 0.5f) * (1.0f + 0.25f * float(at.head % 3)) +
+           score * (0.125f * float((at.query + at.key + at.sequence + at.layer) % 4));
+  }
+};
+
+/// Looks at the row's smallest score.
+struct shifted {
+  static constexpr bool needs_row_min = true;
+  template <class T>
+  ATMANRL_HOST_DEVICE T operator()(T score, score_site at, T row_min) const {
+    return at.key % 3 == 1 ? (score - row_min) * 0.1f + row_min : score;
+  }
+};
+
+/// Parameters that all sequences and all heads have in common: by the distance of query and key.
+struct shared_factor {
+  ATMANRL_HOST_DEVICE index_t parameter(score_site at) const { return at.query - at.key < 5 ? at.query - at.key : -1; }
+  template <class T>
+  ATMANRL_HOST_DEVICE T operator()(T score, T value, score_site) const {
+    return score * value + value * value;
+  }
+};
+
+/// The same for each sequence (tags 0 to 6) by itself, so that keys still share parameters.
+struct factor_of_sequence : shared_factor {
+  static constexpr bool separate_sequences = true;
+  ATMANRL_HOST_DEVICE index_t parameter(score_site at) const {
+    index_t const own = shared_factor::parameter(at);
+    return own < 0 || at.sequence < 0 ? -1 : own + 5 * at.sequence;
+  }
+};
+
+}  // namespace atmanrl_test

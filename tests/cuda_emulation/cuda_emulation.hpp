@@ -1,0 +1,30 @@
+#pragma once
+// Runs CUDA kernels on the CPU: the source that nvcc compiles is compiled by g++ with these headers in place of the
+// toolkit's. Every thread of a block is a fiber; one runs at a time, in a chosen order, until it waits at a barrier or
+// in a warp collective. So a run is deterministic, and a missing barrier shows as a wrong result under another order.
+//
+// Found: barriers that some threads do not reach, collectives with wrong masks, too much shared memory, host pointers
+// given to kernels, device memory touched by the host, wrong leading dimensions in matrix products, and (as NaN) memory
+// that was never written. With trace.cpp also: races, accesses outside of allocations, misaligned accesses.
+#include "blas.hpp"
+#include "collectives.hpp"
+#include "device_functions.hpp"
+#include "language.hpp"
+#include "runtime.hpp"
+
+namespace cuda_emulation {
+
+/// Takes back what is still handed out, as the end of a process would: for tests that make calls of destructors fail.
+inline void reclaim_everything() {
+  forget_failures();
+  reset_device();
+  drain_all();
+  while (live_allocations() > 0) release_device_memory(const_cast<std::byte*>(memory().live.begin()->first));
+  for (auto const& s : streams().streams) s->alive = false;
+  for (auto const& e : streams().events) e->alive = false;
+  memory().live_pinned = 0;
+  live_pools = 0;
+  live_blas = 0;
+}
+
+}  // namespace cuda_emulation

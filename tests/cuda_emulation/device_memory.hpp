@@ -1,0 +1,136 @@
+#pragma once
+// Device memory: one reserved range of addresses, closed outside of kernels and copies, so that the host faults when it
+// touches it. New and freed memory is filled with NaN; addresses are never given twice; freed pages go back to the
+// system once a quarantine is full.
+#include "state.hpp"
+
+#include <deque>
+#include <map>
+
+namespace cuda_emulation {
+
+struct device_allocation {
+  std::size_t bytes = 0;
+  bool released = false;  ///< cudaFreeAsync was called; work queued before it may still run
+};
+
+struct device_memory {
+  static constexpr std::size_t capacity = std::size_t{64} << 30;  // addresses, not memory
+  static constexpr std::size_t quarantine_limit = std::size_t{4} << 20;  // every launch pays for what is resident
+
+  std::byte* base = nullptr;
+  std::size_t used = 0;
+  std::size_t limit = std::size_t{8} << 30;  ///< lower it to see cudaErrorMemoryAllocation
+  std::map<std::byte const*, device_allocation> live;
+  std::size_t live_bytes = 0, quarantine_bytes = 0, resident_returned = 0;
+  std::deque<std::pair<std::byte*, std::size_t>> quarantine;
+  int open = 0;  // scopes in which device memory is accessible
+  std::size_t live_pinned = 0;
+};
+
+inline device_memory& memory() {
+  static auto* const m = new device_memory;
+  return *m;
+}
+
+/// Device memory is accessible in this scope.
+class open_device_memory {
+ public:
+  open_device_memory() {
+    auto& m = memory();
+    if (m.open++ == 0 && m.used) mprotect(m.base, m.used, PROT_READ | PROT_WRITE);
+  }
+  open_device_memory(open_device_memory const&) = delete;
+  open_device_memory& operator=(open_device_memory const&) = delete;
+  ~open_device_memory() {
+    auto& m = memory();
+    if (--m.open == 0 && m.used) mprotect(m.base, m.used, PROT_NONE);
+  }
+};
+
+inline bool in_device_range(void const* p) {
+  auto& m = memory();
+  return m.base && p >= m.base && p < m.base + device_memory::capacity;
+}
+
+/// The allocation that holds `p`, or null.
+inline std::pair<std::byte const* const, device_allocation> const* allocation_at(void const* p) {
+  auto& m = memory();
+  auto const at = static_cast<std::byte const*>(p);
+  auto it = m.live.upper_bound(at);
+  if (it == m.live.begin()) return nullptr;
+  --it;
+  return at < it->first + it->second.bytes ? &*it : nullptr;
+}
+
+/// [p, p + bytes) lies in one allocation.
+inline bool is_allocated(void const* p, std::size_t bytes) {
+  if (bytes == 0) return true;
+  auto const* const a = allocation_at(p);
+  return a && static_cast<std::byte const*>(p) + bytes <= a->first + a->second.bytes;
+}
+
+/// The same for memory that the host may still hand to a call.
+inline bool is_usable(void const* p, std::size_t bytes) {
+  return bytes == 0 || (is_allocated(p, bytes) && !allocation_at(p)->second.released);
+}
+
+/// Null when there is no memory.
+inline void* allocate_device_memory(std::size_t bytes) {
+  auto& m = memory();
+  if (!m.base) {
+    void* const p = mmap(nullptr, m.capacity, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+      std::perror("cuda_emulation: device memory");
+      std::abort();
+    }
+    m.base = static_cast<std::byte*>(p);
+  }
+  std::size_t const at = (m.used + 511) / 256 * 256;  // a gap of at least 256 bytes between allocations
+  if (m.live_bytes + bytes > m.limit || at + bytes + page_bytes > m.capacity) return nullptr;
+  std::size_t const old = m.used;
+  m.used = (at + bytes + page_bytes - 1) / page_bytes * page_bytes;
+  if (m.open) mprotect(m.base + old, m.used - old, PROT_READ | PROT_WRITE);
+  open_device_memory const open;
+  std::byte* const p = m.base + at;
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_poison_memory_region(m.base + old, m.used - old);
+  __asan_unpoison_memory_region(p, bytes);
+#endif
+  std::memset(p, 0xff, bytes);
+  m.live[p] = {bytes, false};
+  m.live_bytes += bytes;
+  return p;
+}
+
+/// Fills what was freed with NaN; the oldest pages of the quarantine go back to the system.
+inline void release_device_memory(void* p) {
+  auto& m = memory();
+  auto const it = m.live.find(static_cast<std::byte*>(p));
+  std::size_t const bytes = it->second.bytes;
+  {
+    open_device_memory const open;
+    std::memset(p, 0xff, bytes);
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_poison_memory_region(p, bytes);
+#endif
+  m.live.erase(it);
+  m.live_bytes -= bytes;
+  m.quarantine.emplace_back(static_cast<std::byte*>(p), bytes);
+  m.quarantine_bytes += bytes;
+  while (m.quarantine_bytes > m.quarantine_limit) {
+    auto const [oldest, size] = m.quarantine.front();
+    m.quarantine.pop_front();
+    m.quarantine_bytes -= size;
+    // Whole pages of its own: allocations do not share pages, because the range grows page by page.
+    std::size_t const first = std::size_t(oldest - m.base) / page_bytes * page_bytes;
+    std::size_t const last = (std::size_t(oldest - m.base) + size + page_bytes - 1) / page_bytes * page_bytes;
+    madvise(m.base + first, last - first, MADV_DONTNEED);
+    m.resident_returned += last - first;
+  }
+}
+
+inline std::size_t live_allocations() { return memory().live.size(); }
+
+}  // namespace cuda_emulation

@@ -1,0 +1,114 @@
+#pragma once
+// Status codes, and calls that are made to fail.
+#include "state.hpp"
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInitializationError = 3,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400,
+  cudaErrorNotReady = 600,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorUnknown = 999
+};
+
+namespace cuda_emulation {
+
+struct failure {
+  std::string call;
+  std::uint64_t nth;  // counts down
+  int code;
+};
+
+struct call_state {
+  cudaError_t last = cudaSuccess;
+  bool context_lost = false;  // after a failed kernel every call fails
+  std::uint64_t calls = 0;
+  std::vector<failure> failures;
+};
+
+inline call_state& calls() {
+  static auto* const c = new call_state;
+  return *c;
+}
+
+/// Makes the nth call from now on of `call` ("*": of any) return `code`.
+inline void fail_call(std::string call, std::uint64_t nth, int code) {
+  calls().failures.push_back({std::move(call), nth, code});
+}
+inline void forget_failures() { calls().failures.clear(); }
+
+/// As a new process would find the device; allocations stay.
+inline void reset_device() {
+  calls().last = cudaSuccess;
+  calls().context_lost = false;
+}
+
+inline cudaError_t remembered(cudaError_t status) {
+  if (status != cudaSuccess) calls().last = status;
+  return status;
+}
+
+/// The code with which this call is to fail, or 0.
+inline int begin_call(char const* call) {
+  auto& c = calls();
+  ++c.calls;
+  for (failure& f : c.failures)
+    if (f.nth > 0 && (f.call == "*" || f.call == call) && --f.nth == 0) return f.code;
+  return 0;
+}
+
+}  // namespace cuda_emulation
+
+#define ATMANRL_EMULATED_CALL(name)                                                                                  \
+  do {                                                                                                               \
+    if (int const code = ::cuda_emulation::begin_call(name)) return ::cuda_emulation::remembered(cudaError_t(code)); \
+    if (::cuda_emulation::calls().context_lost) return ::cuda_emulation::remembered(cudaErrorLaunchFailure);         \
+  } while (0)
+
+inline char const* cudaGetErrorName(cudaError_t status) {
+  switch (status) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInitializationError:
+      return "cudaErrorInitializationError";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    default:
+      return "cudaErrorUnknown";
+  }
+}
+/// A failed kernel says why.
+inline char const* cudaGetErrorString(cudaError_t status) {
+  static thread_local std::string text;
+  text = cudaGetErrorName(status);
+  if (status == cudaErrorLaunchFailure || status == cudaErrorInvalidValue)
+    for (auto const& r : cuda_emulation::state().reports) text += "\n  " + r;
+  return text.c_str();
+}
+inline cudaError_t cudaPeekAtLastError() { return cuda_emulation::calls().last; }
+inline cudaError_t cudaGetLastError() {
+  auto& c = cuda_emulation::calls();
+  return c.context_lost ? cudaErrorLaunchFailure : std::exchange(c.last, cudaSuccess);
+}

@@ -1,0 +1,270 @@
+#pragma once
+// The calls of the CUDA runtime that the library makes: devices, memory, copies and launches.
+#include "block.hpp"
+#include "streams.hpp"
+
+#include <tuple>
+#include <type_traits>
+
+enum cudaMemcpyKind {
+  cudaMemcpyHostToHost = 0,
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost = 2,
+  cudaMemcpyDeviceToDevice = 3,
+  cudaMemcpyDefault = 4
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
+enum cudaMemAllocationType { cudaMemAllocationTypePinned = 1 };
+enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
+struct cudaMemPoolProps {
+  cudaMemAllocationType allocType;
+  struct {
+    cudaMemLocationType type;
+    int id;
+  } location;
+};
+namespace cuda_emulation {
+struct memory_pool {};
+inline int live_pools = 0;
+inline int devices = 1;                                        ///< what cudaGetDeviceCount finds
+inline std::map<void const*, std::size_t>& shared_allowed() {  // kernel -> bytes of dynamic shared memory
+  static auto* const m = new std::map<void const*, std::size_t>;
+  return *m;
+}
+}  // namespace cuda_emulation
+using cudaMemPool_t = cuda_emulation::memory_pool*;
+struct cudaLaunchAttribute {
+  int id;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  std::size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+  cudaLaunchAttribute* attrs = nullptr;
+  unsigned numAttrs = 0;
+};
+
+// ---- devices
+// ----------------------------------------------------------------------------------------------------------
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  ATMANRL_EMULATED_CALL("cudaGetDeviceCount");
+  *count = cuda_emulation::devices;
+  return cuda_emulation::remembered(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
+}
+inline cudaError_t cudaSetDevice(int device) {
+  ATMANRL_EMULATED_CALL("cudaSetDevice");
+  return cuda_emulation::remembered(device >= 0 && device < cuda_emulation::devices ? cudaSuccess
+                                                                                    : cudaErrorInvalidDevice);
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  ATMANRL_EMULATED_CALL("cudaDriverGetVersion");
+  *version = 12040;
+  return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) {
+  ATMANRL_EMULATED_CALL("cudaRuntimeGetVersion");
+  *version = 13000;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  ATMANRL_EMULATED_CALL("cudaDeviceGetAttribute");
+  switch (attribute) {
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = int(cuda_emulation::options().shared_limit);
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = 4;
+      break;
+  }
+  return cudaSuccess;
+}
+
+// ---- memory
+// -----------------------------------------------------------------------------------------------------------
+inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  ATMANRL_EMULATED_CALL("cudaMemGetInfo");
+  *total = cuda_emulation::memory().limit;
+  *free = *total - cuda_emulation::memory().live_bytes;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMalloc(void** out, std::size_t bytes) {
+  ATMANRL_EMULATED_CALL("cudaMalloc");
+  std::lock_guard const lock(cuda_emulation::state().mutex);
+  *out = bytes ? cuda_emulation::allocate_device_memory(bytes) : nullptr;
+  return cuda_emulation::remembered(bytes && !*out ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+template <class T>
+cudaError_t cudaMalloc(T** out, std::size_t bytes) {
+  return cudaMalloc(reinterpret_cast<void**>(out), bytes);
+}
+inline cudaError_t cudaFree(void* p) {
+  ATMANRL_EMULATED_CALL("cudaFree");
+  std::lock_guard const lock(cuda_emulation::state().mutex);
+  if (!p) return cudaSuccess;
+  cuda_emulation::drain_all();  // it synchronises
+  if (!cuda_emulation::memory().live.contains(static_cast<std::byte*>(p)))
+    return cuda_emulation::remembered(cudaErrorInvalidValue);
+  cuda_emulation::release_device_memory(p);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaMemPoolCreate(cudaMemPool_t* out, cudaMemPoolProps const* properties) {
+  ATMANRL_EMULATED_CALL("cudaMemPoolCreate");
+  if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)
+    return cuda_emulation::remembered(cudaErrorInvalidValue);
+  *out = new cuda_emulation::memory_pool;
+  ++cuda_emulation::live_pools;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, void*) {
+  ATMANRL_EMULATED_CALL("cudaMemPoolSetAttribute");
+  return cuda_emulation::remembered(pool ? cudaSuccess : cudaErrorInvalidValue);
+}
+inline cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  ATMANRL_EMULATED_CALL("cudaMemPoolDestroy");
+  if (!pool) return cuda_emulation::remembered(cudaErrorInvalidValue);
+  delete pool;
+  --cuda_emulation::live_pools;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMallocFromPoolAsync(void** out, std::size_t bytes, cudaMemPool_t pool, cudaStream_t s) {
+  ATMANRL_EMULATED_CALL("cudaMallocFromPoolAsync");
+  std::lock_guard const lock(cuda_emulation::state().mutex);
+  if (!pool || !bytes || !cuda_emulation::is_alive(s)) return cuda_emulation::remembered(cudaErrorInvalidValue);
+  *out = cuda_emulation::allocate_device_memory(bytes);
+  return cuda_emulation::remembered(*out ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {
+  ATMANRL_EMULATED_CALL("cudaFreeAsync");
+  std::lock_guard const lock(cuda_emulation::state().mutex);
+  auto const it = cuda_emulation::memory().live.find(static_cast<std::byte*>(p));
+  if (it == cuda_emulation::memory().live.end() || it->second.released || !cuda_emulation::is_alive(s))
+    return cuda_emulation::remembered(cudaErrorInvalidValue);
+  it->second.released = true;
+  cuda_emulation::enqueue(s, [p] { cuda_emulation::release_device_memory(p); });
+  return cudaSuccess;
+}
+inline cudaError_t cudaMallocHost(void** out, std::size_t bytes) {
+  ATMANRL_EMULATED_CALL("cudaMallocHost");
+  *out = std::malloc(bytes);
+  ++cuda_emulation::memory().live_pinned;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFreeHost(void* p) {
+  ATMANRL_EMULATED_CALL("cudaFreeHost");
+  std::free(p);
+  --cuda_emulation::memory().live_pinned;
+  return cudaSuccess;
+}
+
+// ---- copies
+// -----------------------------------------------------------------------------------------------------------
+namespace cuda_emulation {
+inline cudaError_t copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind, stream* s) {
+  if (!is_alive(s)) return cudaErrorInvalidResourceHandle;
+  if (bytes == 0) return cudaSuccess;
+  bool const to_device = in_device_range(to), from_device = in_device_range(from);
+  if ((to_device && !is_usable(to, bytes)) || (from_device && !is_usable(from, bytes))) return cudaErrorInvalidValue;
+  bool const says_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  bool const says_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (kind != cudaMemcpyDefault && (to_device != says_to || from_device != says_from)) return cudaErrorInvalidValue;
+  enqueue(s, [=] {
+    open_device_memory const open;
+    if (from_device && !to_device && state().on_read) state().on_read(from, bytes, "a copy to the host");
+    std::memmove(to, from, bytes);
+    if (to_device && state().on_write) state().on_write(to, bytes);
+  });
+  return cudaSuccess;
+}
+}  // namespace cuda_emulation
+inline cudaError_t cudaMemcpy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) {
+  ATMANRL_EMULATED_CALL("cudaMemcpy");
+  cudaError_t const status = cuda_emulation::copy(to, from, bytes, kind, nullptr);
+  cuda_emulation::drain_all();
+  return cuda_emulation::remembered(status);
+}
+inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind,
+                                   cudaStream_t s = nullptr) {
+  ATMANRL_EMULATED_CALL("cudaMemcpyAsync");
+  return cuda_emulation::remembered(cuda_emulation::copy(to, from, bytes, kind, s));
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t s = nullptr) {
+  ATMANRL_EMULATED_CALL("cudaMemsetAsync");
+  if (!cuda_emulation::is_alive(s)) return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
+  if (!cuda_emulation::is_usable(to, bytes)) return cuda_emulation::remembered(cudaErrorInvalidValue);
+  cuda_emulation::enqueue(s, [=] {
+    cuda_emulation::open_device_memory const open;
+    std::memset(to, value, bytes);
+    if (cuda_emulation::state().on_write) cuda_emulation::state().on_write(to, bytes);
+  });
+  return cudaSuccess;
+}
+
+// ---- launches
+// ---------------------------------------------------------------------------------------------------------
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int value) {
+  ATMANRL_EMULATED_CALL("cudaFuncSetAttribute");
+  if (value < 0 || std::size_t(value) > cuda_emulation::options().shared_limit)
+    return cuda_emulation::remembered(cudaErrorInvalidValue);
+  cuda_emulation::shared_allowed()[reinterpret_cast<void const*>(kernel)] = std::size_t(value);
+  return cudaSuccess;
+}
+
+namespace cuda_emulation {
+inline bool is_valid(dim3 grid, dim3 block) {
+  return grid.x && grid.y && grid.z && block.x && block.y && block.z && grid.x <= 0x7fffffffu && grid.y <= 65535 &&
+         grid.z <= 65535 && block.z <= 64 && std::size_t(block.x) * block.y * block.z <= options().threads_limit;
+}
+template <class T>
+bool is_stray_pointer(T const& argument) {
+  if constexpr (std::is_pointer_v<T>)
+    return argument != nullptr && (!allocation_at(argument) || allocation_at(argument)->second.released);
+  else
+    return false;
+}
+}  // namespace cuda_emulation
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(P...), A&&... arguments) {
+  ATMANRL_EMULATED_CALL("cudaLaunchKernelEx");
+  using namespace cuda_emulation;
+  if (!is_alive(config->stream)) return remembered(cudaErrorInvalidResourceHandle);
+  if (!is_valid(config->gridDim, config->blockDim)) return remembered(cudaErrorInvalidConfiguration);
+  auto const allowed = shared_allowed().find(reinterpret_cast<void const*>(kernel));
+  std::size_t const limit =
+      std::max(options().shared_static_limit, allowed == shared_allowed().end() ? 0 : allowed->second);
+  if (config->dynamicSmemBytes > limit) return remembered(cudaErrorInvalidValue);
+  // Copied now, as the real launch does.
+  std::tuple<P...> const copied(static_cast<P>(std::forward<A>(arguments))...);
+  if (std::apply([](auto const&... a) { return (is_stray_pointer(a) || ...); }, copied)) {
+    report("an argument of the kernel is not a pointer to allocated device memory");
+    return remembered(cudaErrorInvalidValue);
+  }
+  enqueue(config->stream, [=, c = *config] {
+    if (calls().context_lost) return;
+    open_device_memory const open;
+    bool const fine = run_grid(c.gridDim, c.blockDim, c.dynamicSmemBytes, [&] {
+      auto mine = copied;
+      std::apply(kernel, mine);
+    });
+    if (!fine) {
+      calls().context_lost = true;
+      remembered(cudaErrorLaunchFailure);
+    }
+  });
+  return cudaSuccess;
+}

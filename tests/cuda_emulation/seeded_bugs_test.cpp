@@ -1,0 +1,398 @@
+// Kernels with one bug each: the emulation must find every one of them, and nothing in those that are right. A bug is
+// found when the run fails with a report, or when some order of threads gives a wrong result; what only the tracer can
+// see is asked of the traced leg alone.
+#include <atmanrl/cuda/launch.cuh>
+#include <atmanrl/cuda/vector.cuh>
+
+#include "catch.hpp"
+#include "cuda_emulation/trace.hpp"
+
+#include <csetjmp>
+#include <csignal>
+#include <vector>
+
+using namespace atmanrl;
+
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+bool const sanitised = true;  // stops the program at a bad address, so those bugs are not sown here
+#else
+bool const sanitised = false;
+#endif
+bool const traced = cuda_emulation::trace::take_lines != nullptr;
+
+struct device_floats {
+  explicit device_floats(std::size_t count, bool zero = false) : size(count) {
+    cuda::check(cudaMalloc(&data, count * sizeof(float)), "cudaMalloc");
+    if (zero) cuda::check(cudaMemsetAsync(data, 0, count * sizeof(float)), "cudaMemsetAsync");
+  }
+  explicit device_floats(std::vector<float> const& from) : device_floats(from.size()) {
+    cuda::check(cudaMemcpy(data, from.data(), size * sizeof(float), cudaMemcpyHostToDevice), "cudaMemcpy");
+  }
+  device_floats(device_floats const&) = delete;
+  ~device_floats() {
+    cuda_emulation::reset_device();  // a lost context keeps no memory
+    cudaFree(data);
+  }
+  std::vector<float> host() const {
+    std::vector<float> to(size);
+    cuda::check(cudaMemcpy(to.data(), data, size * sizeof(float), cudaMemcpyDeviceToHost), "cudaMemcpy");
+    return to;
+  }
+  float* data = nullptr;
+  std::size_t size;
+};
+
+/// What was found, in all orders together: the first report, "wrong result", or nothing.
+template <class F>
+std::string found(F const& run) {
+  using order = cuda_emulation::thread_order;
+  auto const before = cuda_emulation::options().order;
+  std::string what;
+  for (order const o : {order::ascending, order::descending, order::random}) {
+    cuda_emulation::options().order = o;
+    std::string now;
+    try {
+      if (!run()) now = "wrong result";
+    } catch (cuda_error const& e) {
+      now = e.what();
+    }
+    auto const reports = cuda_emulation::take_reports();
+    if (!reports.empty()) now = reports.front();
+    cuda_emulation::reset_device();
+    if (what.empty()) what = now;
+  }
+  cuda_emulation::options().order = before;
+  return what;
+}
+
+template <class... P, class... A>
+void run(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t smem, A... arguments) {
+  cuda::launch("seeded", kernel, grid, block, smem, nullptr, arguments...);
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+}
+
+/// Runs on `count` floats that are zero and compares with want(i).
+template <class Kernel, class Want>
+auto on_floats(std::size_t count, Kernel kernel, dim3 grid, dim3 block, Want want, std::size_t smem = 0) {
+  return [=] {
+    device_floats out(count, true);
+    run(kernel, grid, block, smem, out.data);
+    auto const got = out.host();
+    for (std::size_t i = 0; i < count; ++i)
+      if (!(got[i] == want(i))) return false;
+    return true;
+  };
+}
+auto const one = [](std::size_t) { return 1.0f; };
+
+// ---- sums over a block
+// ------------------------------------------------------------------------------------------------
+enum class missing { nothing, first_barrier, second_barrier };
+
+template <missing M>
+__device__ float sum_of_block(float v) {
+  ATMANRL_SHARED(float, part, [32]);
+  int const lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;
+  auto const warp_sum = [](float x) {
+    for (int d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
+    return x;
+  };
+  v = warp_sum(v);
+  if (lane == 0) part[warp] = v;
+  if (M != missing::first_barrier) __syncthreads();
+  v = warp_sum(lane < warps ? part[lane] : 0.0f);
+  if (M != missing::second_barrier) __syncthreads();
+  return v;
+}
+template <missing M>
+__global__ void two_sums(float* out) {
+  float const a = sum_of_block<M>(1), b = sum_of_block<M>(float(threadIdx.x));
+  out[blockIdx.x * blockDim.x + threadIdx.x] = a * 10000 + b;
+}
+
+// ---- addresses and races
+// ----------------------------------------------------------------------------------------------
+__global__ void add_without_atomic(float* out) { out[threadIdx.x] += 1; }
+__global__ void add_with_atomic(float* out) { atomicAdd(&out[threadIdx.x], 1.0f); }
+__global__ void reads_unwritten_shared(float* out) {
+  ATMANRL_SHARED(float, t, [64]);
+  if (threadIdx.x < 32) t[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = t[threadIdx.x];
+}
+__global__ void past_static_array(float* out) {
+  ATMANRL_SHARED(float, t, [64]);
+  t[threadIdx.x + 1] = 1;
+  __syncthreads();
+  out[threadIdx.x] = threadIdx.x ? t[threadIdx.x] : 1;
+}
+__global__ void past_dynamic_memory(float* out) {
+  float* const t = cuda::dynamic_shared<float>();
+  t[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = t[threadIdx.x];
+}
+__global__ void past_allocation(float* out) { out[threadIdx.x + 1] = 1; }
+__global__ void reads_unwritten_device(float const* x, float* out) { out[threadIdx.x] = x[threadIdx.x] * 0 + 1; }
+__global__ void misaligned(float* out) {
+  cuda::store_pack(out + 1 + 4 * threadIdx.x, cuda::pack<float, 4>{{1, 1, 1, 1}});
+}
+template <bool Synchronised>
+__global__ void reverse_warp(float* out) {
+  ATMANRL_SHARED(float, t, [32]);
+  t[threadIdx.x] = float(threadIdx.x);
+  if (Synchronised) __syncwarp();
+  out[threadIdx.x] = t[31 - threadIdx.x];
+}
+__global__ void neighbour_block(float* out) {
+  out[blockIdx.x] = 1;
+  if (blockIdx.x > 0) out[blockIdx.x] = out[blockIdx.x - 1];
+}
+
+// ---- barriers and collectives
+// -----------------------------------------------------------------------------------------
+__global__ void barrier_under_condition(float* out) {
+  if (threadIdx.x < 40) __syncthreads();
+  out[threadIdx.x] = 1;
+}
+__global__ void two_barriers_meet(float* out) {
+  if (threadIdx.x % 2)
+    __syncthreads();
+  else
+    __syncthreads();
+  out[threadIdx.x] = 1;
+}
+__global__ void returns_before_barrier(float* out) {
+  if (threadIdx.x >= 50) return;
+  __syncthreads();
+  out[threadIdx.x] = 1;
+}
+__global__ void shuffle_under_condition(float* out) {
+  float v = 1;
+  if (threadIdx.x < 16) v = __shfl_xor_sync(0xffffffffu, v, 1);
+  out[threadIdx.x] = v;
+}
+__global__ void caller_not_in_mask(float* out) {
+  float v = 1;
+  if (threadIdx.x < 16) v = __shfl_xor_sync(0xffff0000u, v, 1);
+  out[threadIdx.x] = v;
+}
+__global__ void lane_outside_of_mask(float* out) {
+  float v = 1;
+  if (threadIdx.x < 16) v = __shfl_sync(0x0000ffffu, v, 20);
+  out[threadIdx.x] = v;
+}
+__global__ void writes_one(float* out) { out[blockIdx.x * blockDim.x + threadIdx.x] = 1; }
+__global__ void too_much_static_memory(float* out) {
+  ATMANRL_SHARED(float, t, [20000]);
+  t[threadIdx.x] = 1;
+  out[threadIdx.x] = t[threadIdx.x];
+}
+
+auto const sums = [](std::size_t) { return 128 * 10000.0f + 128 * 127 / 2; };
+
+}  // namespace
+
+TEST_CASE("emulation: kernels that are right raise nothing") {
+  CHECK(found(on_floats(256, &two_sums<missing::nothing>, 2, 128, sums)) == "");
+  CHECK(found(on_floats(32, &add_with_atomic, 4, 32, [](auto) { return 4.0f; })) == "");
+  CHECK(found(on_floats(32, &reverse_warp<true>, 1, 32, [](auto i) { return float(31 - i); })) == "");
+  CHECK(found(on_floats(64, &writes_one, 2, 32, one)) == "");
+  CHECK(found(on_floats(64, &past_dynamic_memory, 1, 64, one, 256)) == "");
+}
+
+TEST_CASE("emulation: a barrier that is missing before or after an exchange is found") {
+  CHECK(found(on_floats(256, &two_sums<missing::first_barrier>, 2, 128, sums)) != "");
+  CHECK(found(on_floats(32, &reverse_warp<false>, 1, 32, [](auto i) { return float(31 - i); })) != "");
+  // A thread runs on until it waits, so here every order happens to read before anybody writes again.
+  if (traced) {
+    CHECK_THAT(found(on_floats(256, &two_sums<missing::second_barrier>, 2, 128, sums)),
+               ATMANRL_CONTAINS("race on shared memory"));
+  }
+}
+
+TEST_CASE("emulation: the tracer finds races between blocks, and where they are") {
+  if (!traced) return;
+  CHECK_THAT(found(on_floats(32, &add_without_atomic, 4, 32, [](auto) { return 4.0f; })),
+             ATMANRL_CONTAINS("race on device memory: seeded"));
+  CHECK_THAT(found(on_floats(4, &neighbour_block, 4, 1, one)), ATMANRL_CONTAINS("of block"));
+}
+
+TEST_CASE("emulation: barriers that do not come together are found") {
+  CHECK_THAT(found(on_floats(64, &barrier_under_condition, 1, 64, one)), ATMANRL_CONTAINS("has returned"));
+  CHECK_THAT(found(on_floats(64, &two_barriers_meet, 1, 64, one)), ATMANRL_CONTAINS("waits at the barrier of"));
+  CHECK_THAT(found(on_floats(50, &returns_before_barrier, 1, 64, one)), ATMANRL_CONTAINS("has returned"));
+}
+
+TEST_CASE("emulation: warp collectives with wrong masks are found") {
+  CHECK_THAT(found(on_floats(32, &shuffle_under_condition, 1, 32, one)), ATMANRL_CONTAINS("which has returned"));
+  CHECK_THAT(found(on_floats(32, &caller_not_in_mask, 1, 32, one)), ATMANRL_CONTAINS("not in its own mask"));
+  CHECK(found(on_floats(32, &lane_outside_of_mask, 1, 32, one)) == "wrong result");
+}
+
+TEST_CASE("emulation: memory that nobody wrote is found") {
+  CHECK(found(on_floats(64, &reads_unwritten_shared, 1, 64, one)) != "");
+  CHECK(found([] {
+          device_floats const x(32), out(32, true);
+          run(&reads_unwritten_device, 1, 32, 0, x.data, out.data);
+          return out.host()[0] == 1;
+        }) != "");
+  if (traced) {
+    device_floats const x(32);
+    std::vector<float> to(32);
+    CHECK(cudaMemcpy(to.data(), x.data, 128, cudaMemcpyDeviceToHost) == cudaSuccess);
+    auto const reports = cuda_emulation::take_reports();
+    REQUIRE(reports.size() == 1);
+    CHECK_THAT(reports[0], ATMANRL_CONTAINS("a copy to the host reads device memory that nobody wrote"));
+  }
+}
+
+TEST_CASE("emulation: the tracer finds addresses outside of what there is, and misaligned ones") {
+  if (!traced) return;
+  CHECK_THAT(found(on_floats(64, &past_static_array, 1, 64, one)), ATMANRL_CONTAINS("outside of the shared arrays"));
+  CHECK_THAT(found(on_floats(64, &past_dynamic_memory, 1, 64, one, 128)),
+             ATMANRL_CONTAINS("outside of the shared arrays"));
+  CHECK_THAT(found(on_floats(64, &past_allocation, 1, 64, one)),
+             ATMANRL_CONTAINS("256 bytes into an allocation of 256"));
+  CHECK_THAT(found(on_floats(132, &misaligned, 1, 32, one)), ATMANRL_CONTAINS("not a multiple"));
+}
+
+TEST_CASE("emulation: launches that no device takes are refused") {
+  CHECK(found(on_floats(2048, &writes_one, 1, 2048, one)) != "");
+  CHECK(found(on_floats(64, &writes_one, dim3(1, 70000), 64, one)) != "");
+  CHECK(found(on_floats(64, &writes_one, 1, 64, one, 300 << 10)) != "");
+  CHECK_THAT(found(on_floats(32, &too_much_static_memory, 1, 32, one)), ATMANRL_CONTAINS("above its limit"));
+  CHECK(found([] {
+          float host[32];
+          run(&writes_one, 1, 32, 0, static_cast<float*>(host));
+          return true;
+        }) != "");
+  CHECK(found([] {  // above 48 KiB without asking
+          device_floats const out(64);
+          cudaLaunchConfig_t config{};
+          config.blockDim = 64;
+          config.dynamicSmemBytes = 60 << 10;
+          cuda::check(cudaLaunchKernelEx(
+                          &config, +[](float*) {}, out.data),
+                      "cudaLaunchKernelEx");
+          return true;
+        }) != "");
+}
+
+TEST_CASE("emulation: memory that was freed may be given to nothing") {
+  float* p = nullptr;
+  REQUIRE(cudaMalloc(&p, 256) == cudaSuccess);
+  cudaMemPool_t pool = nullptr;
+  cudaMemPoolProps const properties{cudaMemAllocationTypePinned, {cudaMemLocationTypeDevice, 0}};
+  REQUIRE(cudaMemPoolCreate(&pool, &properties) == cudaSuccess);
+  void* q = nullptr;
+  REQUIRE(cudaMallocFromPoolAsync(&q, 256, pool, nullptr) == cudaSuccess);
+  REQUIRE(cudaFreeAsync(q, nullptr) == cudaSuccess);
+  CHECK(cudaFreeAsync(q, nullptr) == cudaErrorInvalidValue);
+  CHECK(cudaMemsetAsync(q, 0, 256) == cudaErrorInvalidValue);
+  CHECK(found([&] { return run(&writes_one, 1, 64, 0, static_cast<float*>(q)), true; }) != "");
+  REQUIRE(cudaFree(p) == cudaSuccess);
+  CHECK(cudaFree(p) == cudaErrorInvalidValue);
+  CHECK(cudaMemPoolDestroy(pool) == cudaSuccess);
+  cudaGetLastError();
+}
+
+TEST_CASE("emulation: freed memory goes back to the system") {
+  auto const before = cuda_emulation::memory().resident_returned;
+  for (int i = 0; i < 20; ++i) device_floats const big(std::size_t{1} << 20);  // 80 MiB in all
+  CHECK(cuda_emulation::memory().resident_returned - before >=
+        (std::size_t{80} << 20) - cuda_emulation::device_memory::quarantine_limit);
+}
+
+TEST_CASE("emulation: copies with wrong directions or extents are refused") {
+  device_floats const out(4, true);
+  float host[8] = {};
+  CHECK(cudaMemcpy(out.data, host, 32, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
+  CHECK(cudaMemcpy(host, out.data, 16, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
+  CHECK(cudaMemcpy(host, out.data, 16, cudaMemcpyDeviceToHost) == cudaSuccess);
+  cudaGetLastError();
+}
+
+TEST_CASE("emulation: a result that the host reads before it waited is stale, and events order streams") {
+  cuda_emulation::options().lazy_streams = true;
+  {
+    device_floats const out(64, true);
+    cudaStream_t first = nullptr, second = nullptr;
+    cudaEvent_t event = nullptr;
+    REQUIRE(cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking) == cudaSuccess);
+    REQUIRE(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking) == cudaSuccess);
+    REQUIRE(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    cuda::launch("writes_one", &writes_one, 2, 32, 0, first, out.data);
+    REQUIRE(cudaEventRecord(event, first) == cudaSuccess);
+    CHECK(cudaEventQuery(event) == cudaErrorNotReady);
+    REQUIRE(cudaStreamWaitEvent(second, event) == cudaSuccess);
+    float got[64] = {7};
+    REQUIRE(cudaMemcpyAsync(got, out.data, sizeof got, cudaMemcpyDeviceToHost, second) == cudaSuccess);
+    CHECK(got[0] == 7);
+    REQUIRE(cudaStreamSynchronize(second) == cudaSuccess);
+    CHECK(got[0] == 1);
+    CHECK(cudaEventQuery(event) == cudaSuccess);
+    CHECK(cudaEventDestroy(event) == cudaSuccess);
+    CHECK(cudaStreamDestroy(first) == cudaSuccess);
+    CHECK(cudaStreamDestroy(second) == cudaSuccess);
+  }
+  cuda_emulation::options().lazy_streams = false;
+}
+
+TEST_CASE("emulation: after a kernel that failed every call fails") {
+  device_floats const out(64, true);
+  CHECK_THROWS_AS(run(&barrier_under_condition, 1, 64, 0, out.data), cuda_error);
+  void* p = nullptr;
+  CHECK(cudaMalloc(&p, 4) == cudaErrorLaunchFailure);
+  CHECK(cuda_emulation::take_reports().size() == 1);
+  cuda_emulation::reset_device();
+}
+
+namespace {
+sigjmp_buf jump;
+}
+TEST_CASE("emulation: the host faults when it touches device memory") {
+  if (sanitised) return;
+  device_floats const out(4, true);
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = [](int) { siglongjmp(jump, 1); };
+  sigaction(SIGSEGV, &action, &before);
+  bool volatile faulted = true;
+  if (sigsetjmp(jump, 1) == 0) {
+    float const volatile* const p = out.data;
+    (void)p[0];
+    faulted = false;
+  }
+  sigaction(SIGSEGV, &before, nullptr);
+  CHECK(faulted);
+}
+
+TEST_CASE("emulation: the tracer counts sectors of strided accesses and conflicts of banks") {
+  if (!traced) return;
+  struct kernels {
+    static __global__ void strided(float const* x, float* out) { out[threadIdx.x] = x[threadIdx.x * 33]; }
+    static __global__ void column(float* out) {
+      ATMANRL_SHARED(float, t, [32][32]);
+      t[threadIdx.x][0] = 1;
+      out[threadIdx.x] = t[threadIdx.x][0];
+    }
+  };
+  device_floats const x(std::vector<float>(32 * 33, 1.0f)), out(32, true);
+  (void)cuda_emulation::trace::take_lines();
+  run(&kernels::strided, 1, 32, 0, static_cast<float const*>(x.data), out.data);
+  bool strided_load = false, dense_store = false;
+  for (auto const& l : cuda_emulation::trace::take_lines()) {
+    strided_load |= !l.shared && !l.write && l.requests == 1 && l.transfers == 32 && l.ideal == 4;
+    dense_store |= !l.shared && l.write && l.requests == 1 && l.transfers == 4 && l.ideal == 4;
+  }
+  CHECK(strided_load);
+  CHECK(dense_store);
+  run(&kernels::column, 1, 32, 0, out.data);
+  bool conflict = false;
+  for (auto const& l : cuda_emulation::trace::take_lines()) conflict |= l.shared && l.transfers == 32 && l.ideal == 1;
+  CHECK(conflict);
+}
