@@ -157,6 +157,12 @@ TEST_CASE("cuda failures: no device, a device that is not there and too old a dr
   cuda_emulation::fail_call("cudaGetDeviceCount", 1, int(cudaErrorInsufficientDriver));
   CHECK_THAT(sentence(), ATMANRL_CONTAINS("too old: it knows CUDA 12.4, this program needs 13.0"));
   cuda_emulation::forget_failures();
+  // What the runtime says where there is no driver at all.
+  int const driver = std::exchange(cuda_emulation::driver_version, 0);
+  cuda_emulation::fail_call("cudaGetDeviceCount", 1, int(cudaErrorInsufficientDriver));
+  CHECK(sentence() == "there is no CUDA device: no driver is installed");
+  cuda_emulation::driver_version = driver;
+  cuda_emulation::forget_failures();
   cuda_emulation::reset_device();
   nothing_is_left();
 }
