@@ -26,6 +26,7 @@ void use_kernels_of(cuda_backend& b) {
   (void)sum_of_squares(b, row);
   matmul_backward_weight(b, rows, rows, rows);
   adamw_step(b, row, row, row, row, {}, 1);
+  adamw_step(b, row, row, row, row, std::span<element_range const>(), {}, 1);
   log_prob_scratch<cuda_backend, T> scratch;
   weight_view<cuda_backend, T> const head;
   log_prob(b, rows, head, ids, 1, scratch, row, row, row);
