@@ -9,7 +9,8 @@ namespace {
 template <class B, class T>
 results elementwise_of(B& backend, T, index_t rows, index_t columns) {
   inputs<B, T> const in(backend);
-  auto y = in.random({rows, columns}, 1), x = in.random({rows * columns}, 2), to = in.random({rows, columns + 4}, 3);
+  auto y = in.random({rows, columns}, 1), to = in.random({rows, columns + 4}, 3);
+  auto x = in.random({rows * columns}, 2);
   auto bias = in.random({columns}, 4), dbias = in.random({columns}, 5);
   add_bias(backend, bias.cview(), y.view());
   add_bias_backward(backend, y.cview(), dbias.view());

@@ -55,7 +55,7 @@ KINDS = [  # name, what is found in a line of device code, what stands there ins
 ]
 # With the address sanitizer, because what lies outside of an allocation is poisoned: a bound that is off by one shows.
 FLAGS = ("-std=c++20 -O1 -w -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-strict-aliasing -fopenmp -DATMANRL_CUDA_EMULATION "
-         f"-I/usr/include/eigen3 -I{ROOT}/tests -DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
+         f"-I/usr/include/eigen3 -DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
 
 
 def device_lines(text):
@@ -92,8 +92,9 @@ def run(command, seconds):
         return None
 
 
-def compiled(compiler, include, source, target):
-    return run([*shlex.split(compiler), *shlex.split(FLAGS), f"-I{include}", "-c", str(source), "-o", str(target)], 600)
+def compiled(compiler, folder, unit, target):
+    return run([*shlex.split(compiler), *shlex.split(FLAGS), f"-I{folder}/include", f"-I{folder}/tests", "-c",
+                f"{folder}/tests/cuda/{unit}.cpp", "-o", str(target)], 600)
 
 
 def linked(objects, target):
@@ -116,16 +117,17 @@ def main():
         return 0
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="mutants"))
-    shutil.copytree(ROOT / "include", folder / "include")
+    shutil.copytree(ROOT / "include", folder / "include")  # whoever works on the tree meanwhile does not disturb
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("fixtures"))
     cuda = folder / "include/atmanrl/cuda"
     begin, killed, survived, unbuilt = time.time(), 0, [], []
     main_object = folder / "main.o"
-    if compiled(options.compiler, folder / "include", ROOT / "tests/cuda/main.cpp", main_object).returncode:
+    if compiled(options.compiler, folder, "main", main_object).returncode:
         sys.exit("main.cpp does not compile")
     limits = {}
     for test in sorted({t for header in options.only for t in TESTS[header]}):  # without a change all pass
         target = folder / test
-        made = compiled(options.compiler, folder / "include", ROOT / f"tests/cuda/{test}.cpp", folder / f"{test}.o")
+        made = compiled(options.compiler, folder, test, folder / f"{test}.o")
         if made.returncode or linked([main_object, folder / f"{test}.o"], target).returncode:
             sys.exit(f"{test}.cpp does not compile:\n{made.stderr[-2000:]}")
         started = time.time()
@@ -140,7 +142,7 @@ def main():
         (cuda / header).write_text(text)
         verdict = "SURVIVED"
         for test in TESTS[header]:
-            made = compiled(options.compiler, folder / "include", ROOT / f"tests/cuda/{test}.cpp", folder / "mutant.o")
+            made = compiled(options.compiler, folder, test, folder / "mutant.o")
             if made is None or made.returncode or linked([main_object, folder / "mutant.o"], folder / "mutant").returncode:
                 verdict = "does not compile"
                 break

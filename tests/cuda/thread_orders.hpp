@@ -12,7 +12,8 @@ template <class F>
 bool same_in_every_thread_order(F const& f) {
   auto const expected = f();
   auto const same = [&](auto const& got) {
-    return got.size() == expected.size() && std::memcmp(got.data(), expected.data(), got.size() * sizeof(got[0])) == 0;
+    return got.size() == expected.size() &&
+           (got.empty() || std::memcmp(got.data(), expected.data(), got.size() * sizeof(got[0])) == 0);
   };
 #if defined(ATMANRL_CUDA_EMULATION)
   using order = cuda_emulation::thread_order;

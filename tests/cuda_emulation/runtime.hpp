@@ -34,6 +34,7 @@ namespace cuda_emulation {
 struct memory_pool {};
 inline int live_pools = 0;
 inline int devices = 1;                                        ///< what cudaGetDeviceCount finds
+inline int driver_version = 12040;                             ///< of cudaDriverGetVersion; 0: none is installed
 inline std::map<void const*, std::size_t>& shared_allowed() {  // kernel -> bytes of dynamic shared memory
   static auto* const m = new std::map<void const*, std::size_t>;
   return *m;
@@ -65,7 +66,7 @@ inline cudaError_t cudaSetDevice(int device) {
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   ATMANRL_EMULATED_CALL("cudaDriverGetVersion");
-  *version = 12040;
+  *version = cuda_emulation::driver_version;
   return cudaSuccess;
 }
 inline cudaError_t cudaRuntimeGetVersion(int* version) {

@@ -272,6 +272,14 @@ void watch(void const* p, unsigned size, bool write, bool atomic, void const* fr
   in_kernel = true;
 }
 
+/// A struct, which a GPU reads or writes in pieces as large as its alignment allows.
+void watch_range(void* p, std::size_t bytes, bool write, void const* from) {
+  std::size_t const aligned = reinterpret_cast<std::uintptr_t>(p) | bytes;
+  std::size_t const piece = aligned % 8 == 0 ? 8 : aligned % 4 == 0 ? 4 : 1;
+  for (std::size_t at = 0; at < bytes; at += piece)
+    watch(static_cast<std::byte*>(p) + at, unsigned(piece), write, false, from);
+}
+
 void begin_block() {
   auto& t = traced();
   count_requests();
@@ -344,10 +352,10 @@ WATCHED(4)
 WATCHED(8)
 WATCHED(16)
 extern "C" void __tsan_read_range(void* p, unsigned long n) {
-  cuda_emulation::trace::watch(p, unsigned(n), false, false, FROM);
+  cuda_emulation::trace::watch_range(p, n, false, FROM);
 }
 extern "C" void __tsan_write_range(void* p, unsigned long n) {
-  cuda_emulation::trace::watch(p, unsigned(n), true, false, FROM);
+  cuda_emulation::trace::watch_range(p, n, true, FROM);
 }
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}

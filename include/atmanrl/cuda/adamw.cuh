@@ -54,7 +54,7 @@ struct placed_range {
 /// Thread i updates the i-th element of all ranges; whoever is in none stays as it is.
 template <class T>
 __global__ void __launch_bounds__(256)
-    adamw_step_ranges(T* __restrict__ p, T const* __restrict__ g, T* __restrict__ m, T* __restrict__ v,
+    update_ranges(T* __restrict__ p, T const* __restrict__ g, T* __restrict__ m, T* __restrict__ v,
                       placed_range const* __restrict__ ranges, int count, index_t size, adamw_numbers<T> c) {
   index_t const i = index_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= size) return;
@@ -107,7 +107,7 @@ struct kernels::adamw<cuda_backend> {
     if (size == 0) return;
     auto* const on_device = runtime.scratch<cuda::placed_range>(index_t(placed.size()));
     runtime.copy_from_host(on_device, placed.data(), placed.size() * sizeof(cuda::placed_range));
-    cuda::launch("adamw_step_ranges", &cuda::adamw_step_ranges<T>, dim3(cuda::blocks_for(size, threads)), dim3(threads), 0, runtime.stream(),
+    cuda::launch("update_ranges", &cuda::update_ranges<T>, dim3(cuda::blocks_for(size, threads)), dim3(threads), 0, runtime.stream(),
                  p.data(), g.data(), m.data(), v.data(), on_device, int(placed.size()), size, cuda::numbers_of<T>(c));
   }
 };

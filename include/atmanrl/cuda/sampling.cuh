@@ -112,10 +112,10 @@ __device__ int find_by_id(weighted_row<T> const& row, sample_memory& memory, sha
   return id;
 }
 
-/// The rank of the first token in falling order at which the running sum reaches `target`; of masses, or of ones.
-/// \param lowest  tokens of lower rank are cut
+/// The rank of the first token in falling order at which the running sum reaches `target`; of masses, or of ones. What is
+/// cut stands behind all else, so a target of no more than what is left never gets there.
 template <class T>
-__device__ share_t find_by_rank(weighted_row<T> const& row, sample_memory& memory, share_t target, share_t lowest, bool masses) {
+__device__ share_t find_by_rank(weighted_row<T> const& row, sample_memory& memory, share_t target, bool masses) {
   share_t found = 0;
   for (int high = 30 + row.id_bits; high > 0;) {
     int const low = high > digit_bits ? high - digit_bits : 0;
@@ -125,7 +125,7 @@ __device__ share_t find_by_rank(weighted_row<T> const& row, sample_memory& memor
     for (int id = int(threadIdx.x); id < row.size; id += sample_threads) {
       float const weight = row.weight(id);
       share_t const rank = row.rank(id, weight);
-      if (rank < lowest || rank >> high != found) continue;
+      if (rank >> high != found) continue;
       unsigned const digit = unsigned(rank >> low) & (digits - 1);
       atomicAdd(&memory.sums[digits - 1 - digit], masses ? row.mass(weight) : share_t(1));
     }
@@ -171,17 +171,17 @@ __global__ void __launch_bounds__(sample_threads)
     weighted_row<T> const row{z, size, id_bits, float(z[chosen]), cuts.inv_temperature, cuts.unit};
     share_t lowest = 0, total = mass_from(row, 0);
     if (total > 0) {  // not so where logits are not numbers
-      if (cuts.top_k > 0 && cuts.top_k < unsigned(size)) lowest = find_by_rank(row, memory, cuts.top_k, 0, false);
+      if (cuts.top_k > 0 && cuts.top_k < unsigned(size)) lowest = find_by_rank(row, memory, cuts.top_k, false);
       if (cuts.top_p > 0) {
         total = mass_from(row, lowest);
         share_t const wanted = multiply_high(cuts.top_p, total) + (cuts.top_p * total != 0);
-        lowest = find_by_rank(row, memory, wanted > 1 ? wanted : 1, lowest, true);
+        lowest = find_by_rank(row, memory, wanted > 1 ? wanted : 1, true);
       }
       share_t const least = share_t(cuts.min_weight) << row.id_bits;
       lowest = least > lowest ? least : lowest;
       total = mass_from(row, lowest);
       share_t const target = multiply_high(shares[blockIdx.x], total) + 1;
-      chosen = cuts.any() ? row.id_of(find_by_rank(row, memory, target, lowest, true)) : find_by_id(row, memory, target);
+      chosen = cuts.any() ? row.id_of(find_by_rank(row, memory, target, true)) : find_by_id(row, memory, target);
     }
   }
   if (threadIdx.x == 0) ids[blockIdx.x] = chosen;

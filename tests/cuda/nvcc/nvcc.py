@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Checks of the CUDA backend with the real compiler; no device is needed. Exits with 77 where there is no nvcc.
+
+nvcc.py alone                 each header of atmanrl/cuda/ compiles as the only include of a unit
+nvcc.py budget [--write]      every kernel compiles for sm_80, sm_90 and sm_100 without a warning, two units link, and
+                              registers, spills and shared memory are not above budget.txt; --write renews that file
+nvcc.py ptx                   kernels of float have no double arithmetic, and those that promise vectors load vectors
+all with --nvcc NVCC --include DIR --out DIR; --units leaves units out of budget and ptx. Device code is optimised by
+default; the host's is not, because nothing of it is looked at.
+"""
+import argparse
+import collections
+import concurrent.futures
+import pathlib
+import re
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+BUDGET = HERE / "budget.txt"
+ARCHITECTURES = ("80", "90", "100")
+UNITS = ("every_kernel.cu", "every_attention_kernel.cu")
+# Sums squares in double, because the square of a finite float may overflow a float.
+MAY_USE_DOUBLE = ("sum_squares",)
+# Kernels that read and write whole vectors where they can, by name; Width is their last number.
+PROMISE_VECTORS = ("rms_norm_forward", "rms_norm_again", "rms_norm_backward_input", "swiglu_forward", "swiglu_backward",
+                   "rope_rotate", "copy_rows", "scatter_add_rows", "add_bias", "sum_rows", "add_partial_sums", "scale_all",
+                   "copy_columns", "sum_squares", "convert", "adamw_step", "softmax_accumulate", "softmax_backward")
+
+
+def run(command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def nvcc(options, *more):
+    return run([options.nvcc, "-std=c++20", "--expt-relaxed-constexpr", "-diag-suppress=554", "-DFMT_USE_CONSTEXPR=1", "-Werror", "all-warnings", "-Xcompiler=-Wall,-Wextra", f"-I{options.include}", *more])
+
+
+def demangled(text):
+    return subprocess.run(["c++filt"], input=text, capture_output=True, text=True, check=True).stdout
+
+
+def short(name):
+    """A kernel's name without its arguments and namespaces."""
+    depth, end = 0, len(name)
+    for i, letter in enumerate(name):
+        depth += (letter in "<") - (letter in ">")
+        if letter == "(" and depth == 0 and not name.startswith("(anonymous namespace)", i):
+            end = i
+            break
+    name = re.sub(r"^void ", "", name[:end])
+    return re.sub(r"\(anonymous namespace\)::|atmanrl::(cuda|attention|kernels)::|atmanrl::|, ", lambda m: "," if m[0] == ", " else "", name)
+
+
+def alone(options):
+    names = sorted(p.relative_to(options.include).as_posix() for p in (options.include / "atmanrl" / "cuda").glob("*.cuh"))
+    names.append("atmanrl/cuda.hpp")
+
+    def check(name):
+        source = options.out / (name.replace("/", ".") + ".cu")
+        source.write_text(f"#include <{name}>\n")
+        return name, *nvcc(options, "-arch=sm_90", "-ptx", source, "-o", source.with_suffix(".ptx"))
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        failed = [(name, text) for name, ok, text in pool.map(check, names) if not ok]
+    for name, text in failed:
+        print(f"{name} does not compile alone:\n{text}")
+    print(f"{len(names) - len(failed)} of {len(names)} headers compile alone")
+    return 1 if failed else 0
+
+
+def measured(log):
+    """{kernel: {architecture: (registers, spilled bytes, shared bytes)}} from what ptxas -v prints."""
+    found = collections.defaultdict(dict)
+    kernel = architecture = spilled = None
+    for line in log.splitlines():
+        if match := re.search(r"Compiling entry function '(.+)' for 'sm_(\d+)", line):
+            kernel, architecture = short(match[1]), match[2]
+        elif match := re.search(r"bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            spilled = int(match[1]) + int(match[2])
+        elif kernel and (match := re.search(r"Used (\d+) registers", line)):
+            shared = re.search(r"(\d+) bytes smem", line)
+            found[kernel][architecture] = (int(match[1]), spilled, int(shared[1]) if shared else 0)
+            kernel = None
+    return found
+
+
+def budget(options):
+    def build(unit):
+        target = options.out / (unit + ".o")
+        codes = [word for a in ARCHITECTURES for word in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
+        return nvcc(options, *codes, "-Xptxas=-v", "-c", HERE / unit, "-o", target)
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        builds = list(pool.map(build, options.units))
+    for unit, (ok, text) in zip(options.units, builds):
+        if not ok:
+            print(f"{unit} does not compile:\n{text}")
+            return 1
+    if len(options.units) > 1:
+        ok, text = run([options.nvcc, *(options.out / (unit + ".o") for unit in options.units), "-o",
+                        options.out / "two_units", "-lcublas", "-lfmt"])
+        if not ok:
+            print(f"two units that include everything do not link:\n{text}")
+            return 1
+    found = measured(demangled("".join(text for _, text in builds)))
+    lines = []
+    for kernel in sorted(found):
+        numbers = "  ".join("/".join(map(str, found[kernel].get(a, ("-",)))) for a in ARCHITECTURES)
+        lines.append(f"{kernel}  {numbers}")
+    if options.write:
+        BUDGET.write_text("# kernel, then for sm_80, sm_90 and sm_100: registers/spilled bytes/static shared bytes\n"
+                          "# Written by nvcc.py budget --write; nvcc.py budget fails when a kernel needs more.\n"
+                          + "\n".join(lines) + "\n")
+        print(f"{len(lines)} kernels written to {BUDGET}")
+        return 0
+    allowed = {}
+    for line in BUDGET.read_text().splitlines():
+        if line and not line.startswith("#"):
+            kernel, *numbers = line.split("  ")
+            allowed[kernel] = [tuple(map(int, n.split("/"))) for n in numbers]
+    complaints = [f"{kernel} is in {BUDGET.name}, but not among the kernels" for kernel in allowed if kernel not in found]
+    for kernel in sorted(found):
+        if kernel not in allowed:
+            complaints.append(f"{kernel} has no budget; run nvcc.py budget --write")
+            continue
+        for a, most in zip(ARCHITECTURES, allowed[kernel]):
+            now = found[kernel].get(a)
+            if now is None or any(n > m for n, m in zip(now, most)):
+                complaints.append(f"{kernel} for sm_{a}: registers/spills/shared {now}, allowed {most}")
+    print("\n".join(complaints) if complaints else f"{len(found)} kernels are within their budget on sm_80, sm_90 and sm_100")
+    return 1 if complaints else 0
+
+
+def ptx_kernels(text):
+    """(kernel, [instructions]) of a demangled PTX file."""
+    kernel, body = None, []
+    for line in text.splitlines():
+        if match := re.match(r"^(?:\.visible |\.weak )?\.entry (.+)$", line):
+            if kernel:
+                yield kernel, body
+            kernel, body = short(match[1]), []
+        elif kernel and (match := re.match(r"^\s+(?:@!?%p\d+\s+)?([a-z][\w.:]*)", line)):
+            body.append(match[1])
+    if kernel:
+        yield kernel, body
+
+
+def ptx(options):
+    complaints, counted = [], 0
+    for unit in options.units:
+        target = options.out / (unit + ".ptx")
+        ok, text = nvcc(options, "-arch=sm_90", "-ptx", HERE / unit, "-o", target)
+        if not ok:
+            print(f"{unit} does not compile:\n{text}")
+            return 1
+        for kernel, body in ptx_kernels(demangled(target.read_text())):
+            counted += 1
+            name = kernel.split("<")[0]
+            arguments = kernel[len(name):]
+            if "double" not in arguments and name not in MAY_USE_DOUBLE and any(".f64" in i for i in body):
+                complaints.append(f"{kernel} computes in double")
+            widths = re.findall(r"(?<![\w])(?:\(int\))?(\d+)(?![\w])", arguments)
+            if name in PROMISE_VECTORS and widths and int(widths[0]) > 1:
+                if not any(re.match(r"ld\.global(\.nc)?\.v[24]", i) for i in body):
+                    complaints.append(f"{kernel} has no vector load")
+            if any(re.match(r"(atom|red)\.\S*\.f(32|64)", i) for i in body):
+                complaints.append(f"{kernel} adds floats atomically")
+            if any(i.startswith(("ld.local", "st.local")) for i in body):
+                complaints.append(f"{kernel} keeps values in local memory")
+    print("\n".join(complaints) if complaints else f"{counted} kernels: no double in float kernels, vectors where promised, no atomic floats, no local memory")
+    return 1 if complaints else 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("check", choices=("alone", "budget", "ptx"))
+    parser.add_argument("--nvcc", default="")
+    parser.add_argument("--include", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--units", nargs="+", default=UNITS, choices=UNITS)
+    options = parser.parse_args()
+    if not options.nvcc or not pathlib.Path(options.nvcc).is_file():
+        print("no nvcc: skipped")
+        return 77
+    options.out.mkdir(parents=True, exist_ok=True)
+    return {"alone": alone, "budget": budget, "ptx": ptx}[options.check](options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
