@@ -3,6 +3,7 @@
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/cuda/attention.cuh>
 #include <atmanrl/cuda/cuda_backend.cuh>
+#include <atmanrl/ops/mean_attention.hpp>
 
 #include "attention/problem.hpp"
 #include "catch.hpp"
@@ -17,10 +18,11 @@ namespace atmanrl_test {
 struct attention_results {
   std::vector<double> keys, values, out, lse, dqkv;
   std::vector<double> dparameters;  ///< (kv_heads, parameters)
+  std::vector<double> mean;         ///< (rows, longest) mean over heads of the probabilities
 
   std::vector<double> all() const {
     std::vector<double> a;
-    for (auto const* v : {&keys, &values, &out, &lse, &dqkv, &dparameters}) a.insert(a.end(), v->begin(), v->end());
+    for (auto const* v : {&keys, &values, &out, &lse, &dqkv, &dparameters, &mean}) a.insert(a.end(), v->begin(), v->end());
     return a;
   }
 };
@@ -74,6 +76,9 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
   };
   attention_results r;
   if constexpr (!kernels::has_row_min<Params>) {
+    tensor<cuda_backend, T, 2> mean(backend, {p.rows, p.longest});
+    mean_attention(backend, e, qkv.cview(), keys.cview(), lse.cview(), plan, params, edit.data(), mean.view());
+    r.mean = host(mean);
     if (run.backward) {
       auto const dout = upload.template operator()<T, 3>(converted<T>(p.dout), p.out_shape());
       tensor<cuda_backend, T, 3> dqkv(backend, p.qkv_shape());
@@ -104,6 +109,9 @@ attention_results in_plain_loops(tree_problem const& p, std::vector<double> cons
   attention_forward(backend, e, in, k, v, p.plan(), params, parameters.data(),
                     view<double, 3>(r.out.data(), p.out_shape()), as(r.lse, {p.rows, e.heads}));
   if constexpr (!kernels::has_row_min<Params>) {
+    r.mean.resize(std::size_t(p.rows * p.longest));
+    mean_attention(backend, e, in, k, as(r.lse, {p.rows, e.heads}), p.plan(), params, parameters.data(),
+                   as(r.mean, {p.rows, p.longest}));
     r.dqkv.resize(x.size());
     index_t const count = index_t(parameters.size());
     r.dparameters.resize(std::size_t(e.kv_heads * count));
@@ -127,6 +135,7 @@ void check_on_device(cuda_backend& backend, tree_problem const& p, Params params
   attention_results const expected = in_plain_loops(p, x, oracle, got, parameters);
   CHECK(relative_difference(got.out, expected.out) < tolerance);
   CHECK(relative_difference(got.lse, expected.lse) < tolerance);
+  CHECK(relative_difference(got.mean, expected.mean) < tolerance);
   CHECK(relative_difference(got.dqkv, expected.dqkv) < tolerance);
   CHECK(relative_difference(got.dparameters, expected.dparameters) < tolerance);
 }

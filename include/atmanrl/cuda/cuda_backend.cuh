@@ -11,6 +11,7 @@
 #include <atmanrl/cuda/embedding.cuh>
 #include <atmanrl/cuda/log_prob.cuh>
 #include <atmanrl/cuda/matmul.cuh>
+#include <atmanrl/cuda/mean_attention.cuh>
 #include <atmanrl/cuda/rms_norm.cuh>
 #include <atmanrl/cuda/rope.cuh>
 #include <atmanrl/cuda/runtime.cuh>
