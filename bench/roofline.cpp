@@ -94,7 +94,7 @@ phase update_of(step_shape const& s, machine_limits const& limits) {
 }
 
 void print_phases(std::vector<phase> const& phases) {
-  fmt::print("| phase | operations | of them attention | bytes | operations per byte | floor | kernel calls | to and from the host | waits for the device |\n"
+  fmt::print("| phase | operations | of them attention | bytes | operations per byte | floor | kernel calls | to and from the host | copies to the host |\n"
              "|---|---|---|---|---|---|---|---|---|\n");
   for (phase const& p : phases) {
     work const all = p.done.all();
