@@ -247,7 +247,8 @@ int print_work() {
 }
 
 int print_memory() {
-  fmt::print("| model | trained | preset | weights | masters, gradient, moments | sampling | masks | update | peak | fits |\n|---|---|---|---|---|---|---|---|---|---|\n");
+  fmt::print("| model | trained | preset | weights | masters, gradient, moments | keys and values | activations | head | masks | peak | fits |\n"
+             "|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (auto const& [name, config] : {std::pair{"Llama-3.2-1B", llama_3_2_1b()}, std::pair{"Llama-3.2-3B", llama_3_2_3b()}}) {
     for (int const rank : {0, 16}) {
       for (auto const preset : {experiment_preset::demo, experiment_preset::paper}) {
@@ -260,9 +261,10 @@ int print_memory() {
         std::string fits;
         for (int const gb : {24, 40, 80})
           if (double(m.peak()) <= 1e9 * gb && fits.empty()) fits = fmt::format("{} GB", gb);
-        fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", name, rank ? fmt::format("LoRA, rank {}", rank) : "all parameters",
-                   preset == experiment_preset::demo ? "demo" : "paper", format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.sampling),
-                   format_bytes(m.saliency), format_bytes(m.update), format_bytes(m.peak()), fits.empty() ? "none" : fits);
+        fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", name,
+                   rank ? fmt::format("LoRA, rank {}", rank) : "all parameters", preset == experiment_preset::demo ? "demo" : "paper",
+                   format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache), format_bytes(m.activations),
+                   format_bytes(m.head), format_bytes(m.masks), format_bytes(m.peak()), fits.empty() ? "none" : fits);
       }
     }
   }
