@@ -165,22 +165,26 @@ TEST_CASE_METHOD(exact_test, "train_masks: quantiles are those of the first grad
   CHECK(below(q.high) == Approx(0.9).margin(0.05));
 }
 
-TEST_CASE_METHOD(exact_test, "choose_scale: the smallest rung at which the median answer loses what is wanted") {
+TEST_CASE_METHOD(exact_test, "choose_scale: the smallest rung at which the median answer loses what is wanted against no mask") {
   mask_options o;
   auto const median_at = [&](double scale) {
-    std::vector<double> ce;
+    std::vector<double> rises;
     for (owned_item const& i : items) {
       auto const count = full_path<double>::extent_of(i, o.shape, o.rows).count;
-      ce.push_back(full_path<double>(model, i, o.shape, o.rows, scale, std::vector<double>(std::size_t(count), o.init)).ce);
+      auto const ce = [&](double h) {
+        return full_path<double>(model, i, o.shape, o.rows, scale, std::vector<double>(std::size_t(count), h)).ce;
+      };
+      REQUIRE(ce(0) > std::log(2.0));  // a random model gives no answer: all items count
+      rises.push_back(ce(o.init) - ce(0));
     }
-    std::sort(ce.begin(), ce.end());
-    return ce[ce.size() / 2];
+    std::sort(rises.begin(), rises.end());
+    return rises[rises.size() / 2];
   };
   // The highest median of the ladder, and a little more than the first, are bars that say which rung must come out.
   std::vector<double> const ladder{10, 15, 25, 40, 60, 100};
   std::vector<double> medians;
   for (double const s : ladder) medians.push_back(median_at(s));
-  for (double const wanted : {0.0, medians[0] + 1e-9, *std::max_element(medians.begin(), medians.end()) - 1e-9, 1e6}) {
+  for (double const wanted : {medians[0], medians[0] + 1e-9, *std::max_element(medians.begin(), medians.end()) - 1e-9, 1e6}) {
     std::size_t rung = 0;
     while (rung + 1 < ladder.size() && medians[rung] < wanted) ++rung;
     for (index_t const budget : {index_t{1}, index_t{1000}}) {

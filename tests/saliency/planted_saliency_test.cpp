@@ -71,3 +71,17 @@ TEST_CASE("saliency: in the one-layer experiment filler lowers the default rewar
     if (filler == 160) CHECK(r.as_printed > 1.1);  // filler is pushed below the start value
   }
 }
+
+TEST_CASE("choose_scale: rollouts whose answer is improbable without a mask do not decide") {
+  copying_model m;
+  std::vector<owned_item> rollouts;
+  for (int const digit : {1, 2, 3}) rollouts.push_back(m.item({6, digit, 7, 6, 7}, digit));
+  auto const chosen = [&] {
+    std::vector<mask_item> const items(rollouts.begin(), rollouts.end());
+    return choose_scale(m.model, std::span(items), mask_options::recommended(), 4.5);
+  };
+  double const of_right_rollouts = chosen();
+  REQUIRE(of_right_rollouts == 15);
+  for (int i = 0; i < 9; ++i) rollouts.push_back(m.item({6, 3, 7, 6, 7}, 4));
+  CHECK(chosen() == of_right_rollouts);
+}

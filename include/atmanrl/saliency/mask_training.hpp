@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <span>
 #include <vector>
 
@@ -179,8 +180,10 @@ class mask_trainer {
 
 }  // namespace detail
 
-/// The smallest scale κ of a fixed ladder at which the suppressed start hurts the median answer by `wanted` nats per
-/// token: below it there is nothing to restore. The last rung when none does.
+/// The smallest scale κ of a fixed ladder at which the suppressed start hurts: the median of CE(c) - CE(0) reaches `wanted` nats
+/// per token. Below it there is nothing to restore. The median is over the items whose answer the model gives without a
+/// mask, CE(0) < ln 2: an answer that is improbable anyway (that of a wrong rollout) loses nothing at any scale. Over all
+/// items where the model gives none of the answers. The last rung when none reaches it.
 template <class Model>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options options, double wanted = 1.5) {
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
@@ -188,18 +191,25 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
   static constexpr double ladder[] = {10, 15, 25, 40, 60, 100};
   for (double const scale : ladder) {
     options.scale = scale;
-    std::vector<double> ce;
+    std::vector<double> given, all;  // CE(c) - CE(0)
     detail::for_each_mask_chunk(items, options.row_budget, [&](std::size_t first, std::size_t count) {
       mask_batch<Model> batch(model, items.subspan(first, count), options);
+      std::vector<double> const unmasked = batch.unmasked();
       std::vector<typename Model::scalar> start(std::size_t(batch.parameter_count()), typename Model::scalar(options.init));
       batch.values().assign(start);
-      for (double const x : batch.cross_entropies()) {
-        expects<numeric_error>(std::isfinite(x), "the cross-entropy of mask {} is {}", ce.size(), x);
-        ce.push_back(x);
+      auto const& suppressed = batch.cross_entropies();
+      for (std::size_t i = 0; i < count; ++i) {
+        double const rise = suppressed[i] - unmasked[i];
+        expects<numeric_error>(std::isfinite(rise), "the cross-entropy of mask {} is {} without and {} with it", first + i, unmasked[i],
+                               suppressed[i]);
+        all.push_back(rise);
+        if (unmasked[i] < std::numbers::ln2) given.push_back(rise);
       }
     });
-    std::nth_element(ce.begin(), ce.begin() + std::ptrdiff_t(ce.size() / 2), ce.end());
-    if (ce[ce.size() / 2] >= wanted) return scale;
+    auto& rises = given.empty() ? all : given;
+    auto const median = rises.begin() + std::ptrdiff_t(rises.size() / 2);
+    std::nth_element(rises.begin(), median, rises.end());
+    if (*median >= wanted) return scale;
   }
   return ladder[std::size(ladder) - 1];
 }
