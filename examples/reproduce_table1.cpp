@@ -67,14 +67,22 @@ arm_reward balanced(program_options const& o, Second second) {
   return arm_reward::of(rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1, o.share));
 }
 
+/// The recommended mask at the scale that `auto` finds on hundreds of completions (docs/ablation.md). On the 64 of a first step
+/// it may find the next one, and the arms are to differ in nothing but their reward.
+mask_options arm_mask() {
+  mask_options o = mask_options::recommended();
+  o.scale = 25;
+  return o;
+}
+
 std::vector<arm> arms() {
   using mask = rewards::saliency<>;
   return {
       {"outcome_only", "outcome only", [](auto const&, auto) { return arm_reward::of(rewards::correct_answer{}); }},
-      {"re_enabled", "AtManRL, re-enabled", [](auto const& o, auto) { return balanced(o, mask{}); }},
-      {"as_printed", "AtManRL, sign as printed", [](auto const& o, auto) { return balanced(o, mask{mask_options::recommended(), saliency_direction::as_printed}); }},
+      {"re_enabled", "AtManRL, re-enabled", [](auto const& o, auto) { return balanced(o, mask{arm_mask()}); }},
+      {"as_printed", "AtManRL, sign as printed", [](auto const& o, auto) { return balanced(o, mask{arm_mask(), saliency_direction::as_printed}); }},
       {"length", "length penalty", [](auto const& o, auto) { return balanced(o, rewards::length{}); }},
-      {"shuffled", "AtManRL, shuffled in groups", [](auto const& o, auto seed) { return balanced(o, rewards::shuffled<mask>(mask{}, seed)); }},
+      {"shuffled", "AtManRL, shuffled in groups", [](auto const& o, auto seed) { return balanced(o, rewards::shuffled<mask>(mask{arm_mask()}, seed)); }},
       {"leave_one_out", "leave-one-out as saliency", [](auto const& o, auto) { return balanced(o, rewards::saliency<estimators::leave_one_out>{}); }},
       {"printed_settings", "the paper's mask and λ = 1",
        [](auto const& o, auto) {

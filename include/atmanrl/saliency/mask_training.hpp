@@ -182,10 +182,11 @@ class mask_trainer {
 
 /// The smallest scale κ of a fixed ladder at which the suppressed start hurts: the median of CE(c) - CE(0) reaches `wanted` nats
 /// per token. Below it there is nothing to restore. The median is over the items whose answer the model gives without a
-/// mask, CE(0) < ln 2: an answer that is improbable anyway (that of a wrong rollout) loses nothing at any scale. Over all
-/// items where the model gives none of the answers. The last rung when none reaches it.
+/// mask, CE(0) < ln 2: an answer that is improbable anyway (that of a wrong rollout) loses nothing at any scale, and at a
+/// scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all items where the model
+/// gives none of the answers. The last rung when none reaches it.
 template <class Model>
-double choose_scale(Model& model, std::span<mask_item const> items, mask_options options, double wanted = 1.5) {
+double choose_scale(Model& model, std::span<mask_item const> items, mask_options options, double wanted = 1) {
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
   options.objective = mask_objective::cross_entropy;
   static constexpr double ladder[] = {10, 15, 25, 40, 60, 100};
