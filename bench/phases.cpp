@@ -2,7 +2,8 @@
 // sampling, one forward and backward pass, one mask step, one update. For each: its time (median and best), tokens per
 // second, the operations and bytes that it cannot do without, the time that this machine needs for these at least
 // (floor), and the floor's share of the best time.
-// Usage: phases [--benchmark_filter=REGEX]; threads come from OMP_NUM_THREADS.
+// Usage: phases [--benchmark_filter=REGEX] [--markdown FILE]; threads come from OMP_NUM_THREADS. --markdown writes the table
+// between the marks `<!-- phases: begin -->` and `<!-- phases: end -->` of that page as well.
 #include <atmanrl/grpo.hpp>
 
 #include <benchmark/benchmark.h>
@@ -10,7 +11,10 @@
 #include "machine.hpp"
 
 #include <algorithm>
+#include <fstream>
+#include <iostream>
 #include <numeric>
+#include <sstream>
 
 namespace {
 
@@ -60,9 +64,18 @@ double layer_parameters(model_config const& c) {
 }
 double head_parameters(model_config const& c) { return double(c.vocab) * double(c.hidden); }
 
+// Keys that `rows` rows attend to when `before` positions stand in front of the first one.
+double keys_seen(double before, double rows) { return rows * before + rows * (rows + 1) / 2; }
+
+// One product of attention (queries with keys, or probabilities with values) over so many keys, all layers and heads.
+// Forward takes two of them, backward five: the scores again, and the gradients of values, probabilities, queries, keys.
+double attention_product(model_config const& c, double keys) {
+  return 2 * double(c.layers * c.heads * c.head_dim) * keys;
+}
+
 struct work {
   double tokens = 0;
-  double operations = 0;        // of products with weights, multiplication and addition counted as two
+  double operations = 0;        // of products and attention, multiplication and addition counted as two
   double float_operations = 0;  // of them those that are done in float with bf16 weights, too
   double bytes = 0;             // read from memory and written
 };
@@ -112,8 +125,9 @@ void prefill(benchmark::State& state) {
   ragged_batch batch;
   batch.add(id, prompt);
   scored_token const last{rows - 1, 1};
-  work const w{double(rows), 2 * (layer_parameters(m.config()) * rows + head_parameters(m.config())), 0,
-               weight_bytes<W>(m.config())};
+  double const attention = 2 * attention_product(m.config(), keys_seen(0, rows));
+  work const w{double(rows), 2 * (layer_parameters(m.config()) * rows + head_parameters(m.config())) + attention,
+               attention, weight_bytes<W>(m.config())};
   measure<W>(state, w, [&] {
     cache.truncate(id, 0);
     m.forward(cache, batch, pass);
@@ -144,7 +158,8 @@ void decode(benchmark::State& state) {
   std::vector<int> rows;
   for (int s = 0; s < sequences; ++s) rows.push_back(batch.add(ids[std::size_t(s)], tokens(1, s + 100)));
   tensor<cpu_backend, float, 2> logits;
-  work const w{double(sequences), 2 * (layer_parameters(c) + head_parameters(c)) * sequences, 0,
+  double const attention = 2 * attention_product(c, 193 * sequences);
+  work const w{double(sequences), 2 * (layer_parameters(c) + head_parameters(c)) * sequences + attention, attention,
                weight_bytes<W>(c) + key_value_bytes(c) * (128 + 64 * sequences)};
   measure<W>(state, w, [&] {
     for (int const id : ids) cache.truncate(id, 192);
@@ -162,7 +177,9 @@ void generate_group(benchmark::State& state) {
   int const group = int(state.range(0)), length = 32;
   std::vector<std::vector<int>> const prompts{tokens(128, 0)};
   double const later = double(group * (length - 1));
-  work const w{double(group * length), 2 * (layer_parameters(c) * (128 + later) + head_parameters(c) * (1 + later)), 0,
+  double const attention = 2 * attention_product(c, keys_seen(0, 128) + group * keys_seen(128, length - 1));
+  work const w{double(group * length),
+               2 * (layer_parameters(c) * (128 + later) + head_parameters(c) * (1 + later)) + attention, attention,
                weight_bytes<W>(c) * length};
   generate_options options;
   options.group_size = group;
@@ -191,7 +208,11 @@ void forward_backward(benchmark::State& state) {
   double const rows = double((shared ? 1 : 8) * prompts[0].size() + 8 * completions[0].size());
   double const products =
       2 * (layer_parameters(m.config()) * rows + head_parameters(m.config()) * double(8 * completions[0].size()));
-  work const w{rows, 3 * products, products, weight_bytes<W>(m.config()) * 2 + weight_bytes<float>(m.config()) * 2};
+  double const n = double(state.range(0)), later = double(state.range(1));
+  double const attention =
+      7 * attention_product(m.config(), (shared ? 1 : 8) * keys_seen(0, n) + 8 * keys_seen(n, later));
+  work const w{rows, 3 * products + attention, products + attention,
+               weight_bytes<W>(m.config()) * 2 + weight_bytes<float>(m.config()) * 2};
   std::span<training_rollout const> const all = rollouts;
   measure<W>(state, w, [&] {
     benchmark::DoNotOptimize(add_policy_gradient(policy, all, losses::grpo{}, {.micro_batch = 8}).loss);
@@ -248,7 +269,11 @@ void mask_step(benchmark::State& state) {
   for (auto const& c : cots) items.push_back({prompt, c, delimiter, answer});
   mask_batch<llama<cpu_backend, W>> batch(m, items, mask_shape::column, rows, 10);
   double const products = products_alone(m, batch.rows_per_step());
-  work const w{double(batch.rows_per_step()), 4 * layer_parameters(m.config()) * double(batch.rows_per_step()), 0,
+  // Rows of a step: those behind the prompt, or those behind the chain of thought; the last answer token has none.
+  double const cot = double(state.range(1)), each = double(batch.rows_per_step()) / 8;
+  double const attention = 7 * attention_product(m.config(), 8 * keys_seen(204 + cot - each, each));
+  double const products_of_step = layer_parameters(m.config()) * each + head_parameters(m.config()) * double(answer.size());
+  work const w{double(batch.rows_per_step()), 4 * 8 * products_of_step + attention, attention,
                2 * weight_bytes<W>(m.config())};
   double const median =
       measure<W>(state, w, [&] { benchmark::DoNotOptimize(batch.cross_entropies_and_gradient()); });
@@ -264,6 +289,54 @@ void adamw_update(benchmark::State& state) {
   measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview()); });
 }
 
+// The console's table, and the same numbers kept for the page.
+class keeping_reporter : public benchmark::ConsoleReporter {
+ public:
+  void ReportRuns(std::vector<Run> const& runs) override {
+    ConsoleReporter::ReportRuns(runs);
+    for (Run const& run : runs) {
+      if (run.run_type != Run::RT_Iteration || run.error_occurred) continue;
+      auto const value = [&](char const* name) { return double(run.counters.at(name)); };
+      double const gflop = value("GFLOP"), gb = value("GB");
+      bool const memory = std::abs(value("floor_ms") - gb * 1e12 / limits().bandwidth) < 1e-6 * value("floor_ms");
+      std::string name = run.benchmark_name();
+      if (auto const end = name.find("/manual_time"); end != std::string::npos) name.erase(end);
+      if (!run.report_label.empty()) name += ", " + run.report_label;
+      rows_ += fmt::format("| {} | {} | {:.3g} | {:.4g} | {} | {:.4g} | {:.4g} | {:.0f} % | {:.4g} | {} |\n", name,
+                           gflop > 0 ? fmt::format("{:.4g}", gflop) : "–", gb, value("floor_ms"),
+                           memory ? "bytes" : "operations", value("median_ms"), value("best_ms"),
+                           100 * value("floor_ms") / value("median_ms"), value("tokens/s"),
+                           run.counters.count("x_products") ? fmt::format("{:.2f}", value("x_products")) : "");
+    }
+  }
+
+  std::string table() const {
+    return fmt::format("{} threads: {:.0f} GFLOP/s float, {:.0f} GFLOP/s bf16 factors, {:.1f} GB/s.\n\n",
+                       cpu_backend{}.threads(), limits().flops * 1e-9, limits().bf16_flops * 1e-9,
+                       limits().bandwidth * 1e-9) +
+           "| phase | GFLOP | GB | floor, ms | bound by | median, ms | best, ms | floor / median | rows/s | times the "
+           "products alone |\n|---|---|---|---|---|---|---|---|---|---|\n" +
+           rows_;
+  }
+
+ private:
+  std::string rows_;
+};
+
+// Replaces what stands between the two marks of a page.
+void write_between_marks(std::string const& path, std::string const& table) {
+  std::ifstream in(path);
+  std::stringstream text;
+  text << in.rdbuf();
+  std::string page = text.str();
+  std::string const begin = "<!-- phases: begin -->\n", end = "<!-- phases: end -->";
+  auto const from = page.find(begin), to = page.find(end);
+  if (from == std::string::npos || to == std::string::npos || to < from)
+    throw error(path + " has no marks <!-- phases: begin --> and <!-- phases: end -->");
+  page.replace(from + begin.size(), to - from - begin.size(), table);
+  std::ofstream(path) << page;
+}
+
 template <class F>
 void add(char const* name, F f, std::vector<std::vector<std::int64_t>> const& arguments) {
   auto* const b = benchmark::RegisterBenchmark(name, f);
@@ -273,8 +346,14 @@ void add(char const* name, F f, std::vector<std::vector<std::int64_t>> const& ar
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   benchmark::Initialize(&argc, argv);
+  std::string page;
+  if (argc == 3 && argv[1] == std::string("--markdown")) {
+    page = argv[2];
+  } else if (argc != 1) {
+    throw error(std::string("unknown argument ") + argv[1]);
+  }
   add("prefill f32", prefill<float>, {{512}});
   add("prefill bf16", prefill<bf16>, {{512}});
   add("decode f32", decode<float>, {{1}, {8}, {16}});
@@ -287,5 +366,10 @@ int main(int argc, char** argv) {
   add("forward_backward bf16", forward_backward<bf16>, {{200, 100, 1}, {200, 100, 0}});
   add("adamw", adamw_update, {});
   limits();
-  benchmark::RunSpecifiedBenchmarks();
+  keeping_reporter reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+  if (!page.empty()) write_between_marks(page, reporter.table());
+} catch (std::exception const& e) {
+  std::cerr << "phases: " << e.what() << '\n';
+  return 1;
 }
