@@ -103,7 +103,7 @@ def paths(root):
     bad_tree = root / "tests" / "lint" / "bad_tree"
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
-        if NOT_OURS & set(parts[:-1]) or bad_tree in path.parents or not path.is_file() or path.is_symlink():
+        if NOT_OURS & set(parts[:-1]) or parts == (".git",) or bad_tree in path.parents or not path.is_file() or path.is_symlink():
             continue
         content = path.read_bytes()
         if b"\0" in content:

@@ -109,7 +109,8 @@ class mask_batch {
   std::vector<double> const& unmasked() {
     if (!ce_unmasked_.empty() || items_.empty()) return ce_unmasked_;
     expects<usage_error>(batch_.items == items_.size(), "CE(0) of a batch must be evaluated before items are dropped");
-    masks_->per_head.fill_zero();  // undefined outside of `backward`: its first row serves as H = 0
+    // Undefined outside of `backward`: its first row serves as H = 0.
+    model_->backend().fill_zero(masks_->per_head.data(), std::size_t(parameters_) * sizeof(T));
     evaluate(gradient_mode::none, {masks_->per_head.data(), {parameters_}});
     ce_unmasked_ = ce_;
     return ce_unmasked_;

@@ -184,7 +184,8 @@ class mask_trainer {
 /// per token. Below it there is nothing to restore. The median is over the items whose answer the model gives without a
 /// mask, CE(0) < ln 2: an answer that is improbable anyway (that of a wrong rollout) loses nothing at any scale, and at a
 /// scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all items where the model
-/// gives none of the answers. The last rung when none reaches it.
+/// gives none of the answers. The first rung, the paper's 10, when none reaches it: the answers do not hang on the chain, a
+/// larger scale would only flatten the gradient.
 template <class Model>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options options, double wanted = 1) {
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
@@ -212,7 +213,7 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
     std::nth_element(rises.begin(), median, rises.end());
     if (*median >= wanted) return scale;
   }
-  return ladder[std::size(ladder) - 1];
+  return ladder[0];
 }
 
 /// Trains one mask per item and reduces it to token saliency and the two readings of the reward.
