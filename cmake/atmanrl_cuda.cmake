@@ -13,10 +13,10 @@ macro(atmanrl_use_cuda)
   find_package(CUDAToolkit 12 REQUIRED)
   foreach(atmanrl_target ${ARGN})
     target_link_libraries(${atmanrl_target} PRIVATE CUDA::cudart CUDA::cublas)
-    # CMake 3.25.1 does not know that nvcc has C++20; OpenMP's target speaks to the C++ compiler alone; 554 warns of a
-    # view's conversion to const, which a view of const does not have because of its requires-clause.
+    # CMake 3.25.1 does not know that nvcc has C++20; 554 warns of a view's conversion to const, which a view of const
+    # does not have because of its requires-clause.
     target_compile_options(${atmanrl_target} PRIVATE
-      "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-std=c++20 --expt-relaxed-constexpr -diag-suppress=554 -Xcompiler=-fopenmp>")
+      "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-std=c++20 --expt-relaxed-constexpr -diag-suppress=554>")
     # fmt 9 drops its constexpr under nvcc but keeps its callers. Eigen would turn its vectorisation off, and clash with
     # the units that g++ compiled.
     target_compile_definitions(${atmanrl_target} PRIVATE

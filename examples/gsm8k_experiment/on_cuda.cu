@@ -4,7 +4,7 @@
 #include <atmanrl/cuda.hpp>
 #include <atmanrl/experiment/experiment.hpp>
 
-int run_on_cuda(atmanrl::experiment_options const& options) {
+int gsm8k_experiment_on_cuda(atmanrl::experiment_options const& options) {
   try {
     atmanrl::cuda_backend const probe;  // before anything is read or written
   } catch (atmanrl::cuda_error const& e) {

@@ -8,6 +8,9 @@
 /// \throws atmanrl::usage_error in one sentence where there is no usable device or no CUDA in the program
 int run_on_cuda(atmanrl::experiment_options const& options);
 
+/// The same in the library of that name, which `run_on_cuda` loads.
+extern "C" int gsm8k_experiment_on_cuda(atmanrl::experiment_options const& options);
+
 /// Takes --backend NAME out of the command line; the last one counts, and without one it is "cpu".
 inline std::string take_backend(int& argc, char** argv) {
   std::string backend = "cpu";
