@@ -1,5 +1,5 @@
-// Which settings of a saliency estimator find the tokens that the answer is known to rest on? Samples completions of the
-// generated word problems, keeps the correct ones, and prints two tables in Markdown: saliency methods beside their
+// Which settings of a saliency estimator find the tokens that the answer is known to rest on? Samples completions of
+// the generated word problems, keeps the correct ones, and prints two tables in Markdown: saliency methods beside their
 // controls, and settings of the learned mask.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/grpo.hpp>
@@ -7,9 +7,8 @@
 #include <atmanrl/tasks/arithmetic.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include "program.hpp"
 #include "saliency_items.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <cstdio>
 
@@ -53,8 +52,10 @@ std::vector<mask_options> settings() {
             o.objective = objective;
             o.sparsity = sparsity;
           }));
-  for (double const sparsity : {0.03, 0.3}) all.push_back(recommended_with([&](mask_options& o) { o.sparsity = sparsity; }));
-  for (double const scale : {10.0, 15.0, 25.0, 40.0, 60.0}) all.push_back(recommended_with([&](mask_options& o) { o.scale = scale; }));
+  for (double const sparsity : {0.03, 0.3})
+    all.push_back(recommended_with([&](mask_options& o) { o.sparsity = sparsity; }));
+  for (double const scale : {10.0, 15.0, 25.0, 40.0, 60.0})
+    all.push_back(recommended_with([&](mask_options& o) { o.scale = scale; }));
   for (double const sparsity : {0.1, 0.0})
     for (double const eps : {1e-4, 1e-3, 1e-2, 1e-1})
       all.push_back(recommended_with([&](mask_options& o) {
@@ -130,10 +131,11 @@ void run(program_options const& o) {
     methods.push_back(run_method("AtMan suppression", estimators::atman_suppression{}, model, all));
     methods.push_back(run_method("gradient x input", estimators::gradient_x_input{}, model, all));
     methods.push_back(run_method("attention rollout", estimators::attention_rollout{}, model, all));
-    auto const report = validate_saliency(model, all, std::span<saliency_method const>(methods), std::span<token_labels const>(labels),
-                                          {.curve_points = o.points});
+    auto const report = validate_saliency(model, all, std::span<saliency_method const>(methods),
+                                          std::span<token_labels const>(labels), {.curve_points = o.points});
     say(
-        fmt::format("{} correct completions of {} ({} prompts), {:.1f} tokens each; κ auto = {:g}; p(answer) {:.3f} with the chain, {:.3f} "
+        fmt::format("{} correct completions of {} ({} prompts), {:.1f} tokens each; κ auto = {:g}; p(answer) {:.3f} "
+                    "with the chain, {:.3f} "
                     "without it\n",
                     items.size(), step.size(), o.prompts, tokens, settled.scale, report.p_whole, report.p_without));
     say(markdown(report));
@@ -155,11 +157,13 @@ void run(program_options const& o) {
     auto const known_labels = planted_labels(words, std::span<mask_item const>(known));
     auto const reference = run_method("", estimators::leave_one_out{}, model, std::span<mask_item const>(known));
     say(
-        fmt::format("{} completions in {} groups, {} of them correct. Spread: of the reward within groups; noise: the same of its change "
+        fmt::format("{} completions in {} groups, {} of them correct. Spread: of the reward within groups; noise: the "
+                    "same of its change "
                     "when half the steps are "
                     "taken at twice the learning rate.\n",
                     group.size(), step.groups.size(), known.size()));
-    say("| shape | rows | objective | sparsity | κ | eps | steps | AUROC narrow | digits only | deletion AUC | ρ leave-one-out | spread | "
+    say("| shape | rows | objective | sparsity | κ | eps | steps | AUROC narrow | digits only | deletion AUC | ρ "
+        "leave-one-out | spread | "
         "noise | seconds |");
     say("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for (mask_options const& wanted : settings()) {
@@ -173,13 +177,15 @@ void run(program_options const& o) {
       saliency_method m{"", {}, estimate.seconds, estimate.rows};
       for (std::size_t const i : known_at) m.saliency.push_back(estimate.items[i].token_saliency);
       auto const report = validate_saliency(
-          model, std::span<mask_item const>(known), std::span(&std::as_const(m), 1), std::span<token_labels const>(known_labels),
+          model, std::span<mask_item const>(known), std::span(&std::as_const(m), 1),
+          std::span<token_labels const>(known_labels),
           {.curve_points = o.points, .random_orders = 1, .insertion = false, .rationale = false, .references = false});
       auto const& row = report.methods.front();
       mask_options shown = mask.options();
-      say(fmt::format("| {} | {} | {} | {:.3f} | {} | {:.4f} | {:.4f} | {:.1f} |", describe(shown), number(row.auroc_narrow),
-                      number(row.auroc_digits), row.deletion_auc, number(agreement(m.saliency, reference.saliency).spearman),
-                      spread(r, group), spread(change, group), estimate.seconds));
+      say(fmt::format("| {} | {} | {} | {:.3f} | {} | {:.4f} | {:.4f} | {:.1f} |", describe(shown),
+                      number(row.auroc_narrow), number(row.auroc_digits), row.deletion_auc,
+                      number(agreement(m.saliency, reference.saliency).spearman), spread(r, group),
+                      spread(change, group), estimate.seconds));
     }
   }
   if (!o.out.empty()) write_file_atomically(o.out, text);
@@ -188,33 +194,37 @@ void run(program_options const& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  program_options o;
-  CLI::App app{
-      "Which saliency finds the tokens that the answer rests on: methods, and settings of the learned mask, on generated problems."};
-  app.add_option("--model", o.model, "folder of a model that solves the task arithmetic")->capture_default_str();
-  app.add_option("--table", o.table, "methods, settings or both")
-      ->check(CLI::IsMember({"methods", "settings", "both"}))
-      ->capture_default_str();
-  app.add_option("--prompts", o.prompts, "problems that completions are sampled for")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--samples", o.samples, "completions per problem")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--setting-prompts", o.setting_prompts, "problems of the table of settings")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--points", o.points, "points of a deletion curve; 0: one for each token")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--first", o.first, "number of the first evaluation problem")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--seed", o.seed, "of the samples")->capture_default_str();
-  app.add_option("--threads", o.threads, "0: as many as the processor runs")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--out", o.out, "also write the tables to this file");
-  try {
-    app.parse(argc, argv);
+  return run_program([&] {
+    program_options o;
+    CLI::App app{
+        "Which saliency finds the tokens that the answer rests on: methods, and settings of the learned mask, on "
+        "generated problems."};
+    app.add_option("--model", o.model, "folder of a model that solves the task arithmetic")->capture_default_str();
+    app.add_option("--table", o.table, "methods, settings or both")
+        ->check(CLI::IsMember({"methods", "settings", "both"}))
+        ->capture_default_str();
+    app.add_option("--prompts", o.prompts, "problems that completions are sampled for")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--samples", o.samples, "completions per problem")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--setting-prompts", o.setting_prompts, "problems of the table of settings")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--points", o.points, "points of a deletion curve; 0: one for each token")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--first", o.first, "number of the first evaluation problem")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--seed", o.seed, "of the samples")->capture_default_str();
+    app.add_option("--threads", o.threads, "0: as many as the processor runs")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--out", o.out, "also write the tables to this file");
+    parse_arguments(app, argc, argv);
     run(o);
     return 0;
-  } catch (CLI::ParseError const& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (error const& e) {
-    fmt::print(stderr, "ablation: {}\n", e.what());
-    return 2;
-  }
+  });
 }

@@ -178,14 +178,7 @@ int main(int argc, char** argv) {
     app.add_option("--completions", o.completions, "file for a line of JSON per question");
     app.add_option("--out", o.out, "file for the figures as JSON");
     app.add_option("--compare", o.compare, "figures of an earlier run with the same questions: paired differences");
-    try {
-      app.parse(argc, argv);
-    } catch (CLI::Success const&) {
-      fmt::print("{}", app.help());
-      throw;
-    } catch (CLI::ParseError const& e) {
-      fail<usage_error>("{} (--help lists the options)", e.what());
-    }
+    parse_arguments(app, argc, argv);
     if (o.dtype == "bf16")
       run<bf16>(o);
     else

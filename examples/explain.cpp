@@ -1,6 +1,6 @@
-// Which tokens of a chain of thought does the answer rest on, and is that true? One problem, or the completions of a run:
-// prints the chain with its saliency, knocks tokens out in that order and in random ones, and writes the figures as JSON
-// and as a page.
+// Which tokens of a chain of thought does the answer rest on, and is that true? One problem, or the completions of a
+// run: prints the chain with its saliency, knocks tokens out in that order and in random ones, and writes the figures
+// as JSON and as a page.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/experiment/report/explain_page.hpp>
@@ -10,9 +10,8 @@
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include "program.hpp"
 #include "saliency_items.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <unistd.h>
 #include <cstdio>
@@ -25,7 +24,8 @@ namespace {
 using model_type = llama<cpu_backend>;
 
 struct program_options {
-  std::string model = "examples/models/tiny", task = "arithmetic", data, json, html, completions, question, chain, answer;
+  std::string model = "examples/models/tiny", task = "arithmetic", data, json, html, completions, question, chain,
+              answer;
   long item = 0;
   int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, threads = 0;
   double temperature = 0;
@@ -48,7 +48,8 @@ std::vector<int> ids_of(std::span<int const> ids, Part const& part) {
 }
 
 /// Rollouts of the model on the task's evaluation items.
-std::vector<subject> sampled(program_options const& o, model_type& model, tokenizer const& words, any_task const& task) {
+std::vector<subject> sampled(program_options const& o, model_type& model, tokenizer const& words,
+                             any_task const& task) {
   std::vector<subject> out;
   auto step = sample_evaluation(model, words, task, o.item, o.items, 1, o.max_new_tokens, o.temperature, o.seed);
   step.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
@@ -56,25 +57,35 @@ std::vector<subject> sampled(program_options const& o, model_type& model, tokeni
       fmt::print(stderr, "{}: the completion has no chain of thought in front of an answer; left out\n", g.item.id);
       return;
     }
-    out.push_back({g.item.id, task.answer_text(g.item), g.prompt_ids, std::vector<int>(r.cot().begin(), r.cot().end()), r.label_delimiter,
-                   r.label_answer, words.decode(g.prompt_ids), r.text, r.grade.extracted, r.grade.correct_strict});
+    out.push_back({g.item.id, task.answer_text(g.item), g.prompt_ids, std::vector<int>(r.cot().begin(), r.cot().end()),
+                   r.label_delimiter, r.label_answer, words.decode(g.prompt_ids), r.text, r.grade.extracted,
+                   r.grade.correct_strict});
   });
   return out;
 }
 
 /// A question and a chain of thought that the user typed.
 subject typed(program_options const& o, tokenizer const& words, any_task const& task) {
-  expects<usage_error>(!o.question.empty() && !o.chain.empty() && !o.answer.empty(), "--question, --chain and --answer belong together");
+  expects<usage_error>(!o.question.empty() && !o.chain.empty() && !o.answer.empty(),
+                       "--question, --chain and --answer belong together");
   task_item const item{"typed", o.question, o.answer, ""};
   auto const prompt = task.prompt(item, words);
   // Encoded in one go and divided as a completion would be, so that spaces fall where they fall in generated text.
   std::string const text = " " + o.chain + delimiter_text(task) + o.answer;
   auto const ids = words.encode(text);
   auto const spans = split_completion(words, ids, {}, task.delimiter());
-  expects<usage_error>(!spans.cot.empty() && !spans.answer.empty(), "--chain must hold text in front of the delimiter {}",
-                       task.delimiter());
-  return {"typed", o.answer, prompt, ids_of(ids, spans.cot), ids_of(ids, spans.delimiter), ids_of(ids, spans.answer), words.decode(prompt),
-          text,    {},       {}};
+  expects<usage_error>(!spans.cot.empty() && !spans.answer.empty(),
+                       "--chain must hold text in front of the delimiter {}", task.delimiter());
+  return {"typed",
+          o.answer,
+          prompt,
+          ids_of(ids, spans.cot),
+          ids_of(ids, spans.delimiter),
+          ids_of(ids, spans.answer),
+          words.decode(prompt),
+          text,
+          {},
+          {}};
 }
 
 /// The first completions of a run's completions.jsonl that hold a chain, a delimiter and an answer. Their own answer is
@@ -92,8 +103,8 @@ std::vector<subject> from_file(program_options const& o, tokenizer const& words)
       auto const part = [&](char const* name) {
         json const& s = c.at("spans").at(name);
         index_t const first = s.at(0).get<index_t>(), last = s.at(1).get<index_t>();
-        expects<file_error>(first >= 0 && last >= first && last <= index_t(ids.size()), "{}: the span {} is [{}, {}) of {} ids", what, name,
-                            first, last, ids.size());
+        expects<file_error>(first >= 0 && last >= first && last <= index_t(ids.size()),
+                            "{}: the span {} is [{}, {}) of {} ids", what, name, first, last, ids.size());
         return ids_of(ids, token_span{first, last});
       };
       subject s;
@@ -116,13 +127,15 @@ std::vector<subject> from_file(program_options const& o, tokenizer const& words)
   return out;
 }
 
-/// The chain as text; on a terminal the more salient tokens stand on darker blue, elsewhere those of the top tenth are in [ ].
+/// The chain as text; on a terminal the more salient tokens stand on darker blue, elsewhere those of the top tenth are
+/// in [ ].
 std::string shaded(std::vector<std::string> const& tokens, std::vector<float> const& s, bool colour) {
   float high = 0;
   for (float const x : s) high = std::max(high, x);
   auto const order = falling_order(s);
   std::vector<bool> top(s.size());
-  for (std::size_t i = 0; i < std::max<std::size_t>(1, s.size() / 10) && i < order.size(); ++i) top[std::size_t(order[i])] = true;
+  for (std::size_t i = 0; i < std::max<std::size_t>(1, s.size() / 10) && i < order.size(); ++i)
+    top[std::size_t(order[i])] = true;
   std::string out;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     double const share = high > 0 ? std::clamp(double(s[i] / high), 0.0, 1.0) : 0;
@@ -153,7 +166,8 @@ int run(program_options const& o) {
   cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model);
   auto model = model_type::load(backend, o.model);
-  any_task const task = o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : any_task(arithmetic());
+  any_task const task =
+      o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : any_task(arithmetic());
   std::vector<subject> subjects;
   if (!o.completions.empty())
     subjects = from_file(o, words);
@@ -164,7 +178,8 @@ int run(program_options const& o) {
   std::erase_if(subjects, [&](subject const& s) {
     index_t const rows = index_t(s.prompt.size() + s.cot.size() + s.delimiter.size() + s.answer.size()) - 1;
     if (rows > model.config().max_positions)
-      fmt::print(stderr, "{}: {} tokens are more than the model's {}; left out\n", s.id, rows, model.config().max_positions);
+      fmt::print(stderr, "{}: {} tokens are more than the model's {}; left out\n", s.id, rows,
+                 model.config().max_positions);
     return rows > model.config().max_positions;
   });
   expects<usage_error>(!subjects.empty(), "there is no completion with a chain of thought and an answer to explain");
@@ -192,16 +207,18 @@ int run(program_options const& o) {
   explain_page page;
   page.facts = {{"model", o.model},
                 {"items", fmt::format("{}", items.size())},
-                {"p(answer)", fmt::format("{:.3f} with the whole chain, {:.3f} with none of it", report.p_whole, report.p_without)}};
+                {"p(answer)",
+                 fmt::format("{:.3f} with the whole chain, {:.3f} with none of it", report.p_whole, report.p_without)}};
   bool const colour = ::isatty(STDOUT_FILENO) != 0;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     subject const& s = subjects[i];
     std::vector<std::string> const tokens = token_texts(words, s.cot);
-    fmt::print("{}: {}\n{}\n{}{}\n", s.id, s.prompt_text, shaded(tokens, methods.front().saliency[i], colour), words.decode(s.delimiter),
-               words.decode(s.answer));
+    fmt::print("{}: {}\n{}\n{}{}\n", s.id, s.prompt_text, shaded(tokens, methods.front().saliency[i], colour),
+               words.decode(s.delimiter), words.decode(s.answer));
     auto const order = falling_order(methods.front().saliency[i]);
     for (std::size_t k = 0; k < std::min<std::size_t>(5, order.size()); ++k)
-      fmt::print("  {:8.3f}  token {} {:?}\n", methods.front().saliency[i][std::size_t(order[k])], order[k], tokens[std::size_t(order[k])]);
+      fmt::print("  {:8.3f}  token {} {:?}\n", methods.front().saliency[i][std::size_t(order[k])], order[k],
+                 tokens[std::size_t(order[k])]);
     fmt::print("\n");
 
     // The curves of this item alone.
@@ -217,15 +234,19 @@ int run(program_options const& o) {
                        .extracted = s.extracted,
                        .correct = s.correct,
                        .tokens = tokens};
-    ordered_json j{
-        {"id", s.id},
-        {"prompt", s.prompt_text},
-        {"text", s.text},
-        {"truth", s.truth},
-        {"tokens", tokens},
-        {"spans", {{"prompt", s.prompt.size()}, {"cot", s.cot.size()}, {"delimiter", s.delimiter.size()}, {"answer", s.answer.size()}}},
-        {"sentence_ends", ends[i]},
-        {"early_answering", {{"share", early[i].share}, {"same", early[i].same}, {"probability", early[i].probability}}}};
+    ordered_json j{{"id", s.id},
+                   {"prompt", s.prompt_text},
+                   {"text", s.text},
+                   {"truth", s.truth},
+                   {"tokens", tokens},
+                   {"spans",
+                    {{"prompt", s.prompt.size()},
+                     {"cot", s.cot.size()},
+                     {"delimiter", s.delimiter.size()},
+                     {"answer", s.answer.size()}}},
+                   {"sentence_ends", ends[i]},
+                   {"early_answering",
+                    {{"share", early[i].share}, {"same", early[i].same}, {"probability", early[i].probability}}}};
     for (std::size_t m = 0; m < methods.size(); ++m) {
       auto const& values = methods[m].saliency[i];
       auto const& row = alone.methods[m];
@@ -239,7 +260,8 @@ int run(program_options const& o) {
           {"share", row.insertion.share}, {"probability", row.insertion.probability}, {"auc", *row.insertion_auc}};
     }
     for (auto const& row : alone.controls)
-      j["deletion"][row.name] = {{"share", row.deletion.share}, {"probability", row.deletion.probability}, {"auc", row.deletion_auc}};
+      j["deletion"][row.name] = {
+          {"share", row.deletion.share}, {"probability", row.deletion.probability}, {"auc", row.deletion_auc}};
     shown.charts = {chart_of("Deletion", "share of tokens knocked out", alone, &validation_row::deletion),
                     chart_of("Insertion", "share of tokens brought back", alone, &validation_row::insertion)};
     shown.facts = {{"area over the early-answering curve", fmt::format("{:.3f}", early[i].area_over())}};
@@ -268,7 +290,8 @@ int run(program_options const& o) {
   page.charts = {chart_of("Deletion, mean", "share of tokens knocked out", report, &validation_row::deletion),
                  chart_of("Insertion, mean", "share of tokens brought back", report, &validation_row::insertion)};
   page.notes = {
-      "Saliency is a necessary condition for a faithful chain of thought, not a sufficient one. A deletion curve means something only "
+      "Saliency is a necessary condition for a faithful chain of thought, not a sufficient one. A deletion curve means "
+      "something only "
       "below that of random orders."};
 
   for (auto const& r : page.table) fmt::print("{:20} {:>14} {:>14}\n", r[0], r[1], r[2]);
@@ -280,36 +303,45 @@ int run(program_options const& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  program_options o;
-  CLI::App app{"Shows which tokens of a chain of thought the answer rests on, and tests it by knocking them out."};
-  app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")->capture_default_str();
-  app.add_option("--task", o.task, "arithmetic or gsm8k")->check(CLI::IsMember({"arithmetic", "gsm8k"}))->capture_default_str();
-  app.add_option("--data", o.data, "folder of the task's files");
-  app.add_option("--item", o.item, "number of the first evaluation item")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--items", o.items, "how many of them")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--temperature", o.temperature, "of the completions; 0: greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--max-new-tokens", o.max_new_tokens, "length limit of the completions")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--question", o.question, "a question of your own, with --chain and --answer");
-  app.add_option("--chain", o.chain, "its chain of thought");
-  app.add_option("--answer", o.answer, "the answer that is explained");
-  app.add_option("--completions", o.completions, "completions.jsonl of a run");
-  app.add_option("--limit", o.limit, "how many of its lines")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--mask-steps", o.mask_steps, "updates of each mask")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--points", o.points, "points of a curve; 0: one for each token")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--random-orders", o.random_orders, "orders of the random control")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--seed", o.seed, "of completions and random orders")->capture_default_str();
-  app.add_option("--threads", o.threads, "0: as many as the processor runs")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--json", o.json, "write tokens, values and curves to this file");
-  app.add_option("--html", o.html, "write a page to look at to this file");
-  try {
-    app.parse(argc, argv);
+  return run_program([&] {
+    program_options o;
+    CLI::App app{"Shows which tokens of a chain of thought the answer rests on, and tests it by knocking them out."};
+    app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")->capture_default_str();
+    app.add_option("--task", o.task, "arithmetic or gsm8k")
+        ->check(CLI::IsMember({"arithmetic", "gsm8k"}))
+        ->capture_default_str();
+    app.add_option("--data", o.data, "folder of the task's files");
+    app.add_option("--item", o.item, "number of the first evaluation item")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--items", o.items, "how many of them")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--temperature", o.temperature, "of the completions; 0: greedy")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--max-new-tokens", o.max_new_tokens, "length limit of the completions")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--question", o.question, "a question of your own, with --chain and --answer");
+    app.add_option("--chain", o.chain, "its chain of thought");
+    app.add_option("--answer", o.answer, "the answer that is explained");
+    app.add_option("--completions", o.completions, "completions.jsonl of a run");
+    app.add_option("--limit", o.limit, "how many of its lines")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--mask-steps", o.mask_steps, "updates of each mask")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--points", o.points, "points of a curve; 0: one for each token")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--random-orders", o.random_orders, "orders of the random control")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--seed", o.seed, "of completions and random orders")->capture_default_str();
+    app.add_option("--threads", o.threads, "0: as many as the processor runs")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--json", o.json, "write tokens, values and curves to this file");
+    app.add_option("--html", o.html, "write a page to look at to this file");
+    parse_arguments(app, argc, argv);
     return run(o);
-  } catch (CLI::ParseError const& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (error const& e) {
-    fmt::print(stderr, "explain: {}\n", e.what());
-    return 2;
-  }
+  });
 }

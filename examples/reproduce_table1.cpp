@@ -1,6 +1,6 @@
-// Table 1 of the paper (arXiv:2604.16158) in miniature: the tiny model is trained in seven arms that differ in the reward
-// alone, with the same seeds, and every arm is measured on the same held-out problems. Beside the paper's columns stand
-// the ones that it leaves out: mean accuracy, filler, and whether the saliency is causal.
+// Table 1 of the paper (arXiv:2604.16158) in miniature: the tiny model is trained in seven arms that differ in the
+// reward alone, with the same seeds, and every arm is measured on the same held-out problems. Beside the paper's
+// columns stand the ones that it leaves out: mean accuracy, filler, and whether the saliency is causal.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/interrupt.hpp>
@@ -11,9 +11,8 @@
 #include <atmanrl/tasks/arithmetic.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include "program.hpp"
 #include "saliency_items.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <filesystem>
@@ -28,14 +27,24 @@ using model_type = llama<cpu_backend>;
 
 struct program_options {
   std::string model = "examples/models/tiny", out = "runs/table1";
-  int steps = 100, prompts = 8, group = 8, warmup = 10, questions = 1000, samples = 4, causal_questions = 200, printed_mask_steps = 20, threads = 0;
+  int steps = 100, prompts = 8, group = 8, warmup = 10, questions = 1000, samples = 4, causal_questions = 200,
+      printed_mask_steps = 20, threads = 0;
   double learning_rate = 2e-5, share = 0.5;
   std::vector<std::uint64_t> seeds{1, 2};
 
   /// What a finished arm must have been made with to be taken over.
   ordered_json settings() const {
-    return {{"model", model}, {"steps", steps}, {"prompts", prompts}, {"group", group}, {"warmup", warmup}, {"lr", learning_rate}, {"share", share},
-            {"questions", questions}, {"samples", samples}, {"causal_questions", causal_questions}, {"printed_mask_steps", printed_mask_steps}};
+    return {{"model", model},
+            {"steps", steps},
+            {"prompts", prompts},
+            {"group", group},
+            {"warmup", warmup},
+            {"lr", learning_rate},
+            {"share", share},
+            {"questions", questions},
+            {"samples", samples},
+            {"causal_questions", causal_questions},
+            {"printed_mask_steps", printed_mask_steps}};
   }
 };
 
@@ -46,7 +55,9 @@ struct arm_reward {
 
   template <class R>
   static arm_reward of(R reward) {
-    return {[own = std::make_shared<R>(std::move(reward))](step_rollouts& step, model_type& model) { return evaluate_reward(*own, step, model); }};
+    return {[own = std::make_shared<R>(std::move(reward))](step_rollouts& step, model_type& model) {
+      return evaluate_reward(*own, step, model);
+    }};
   }
   reward_table table(step_rollouts& step, model_type& model) const { return parts(step, model); }
   void operator()(step_rollouts& step, model_type& model, std::span<float> out) const {
@@ -60,15 +71,16 @@ struct arm {
   std::function<arm_reward(program_options const&, std::uint64_t seed)> reward;
 };
 
-/// Outcome plus a second reward, weighted so that its spread within groups is `share` of the outcome's at the first step
-/// in which both vary: the arms then push equally hard.
+/// Outcome plus a second reward, weighted so that its spread within groups is `share` of the outcome's at the first
+/// step in which both vary: the arms then push equally hard.
 template <class Second>
 arm_reward balanced(program_options const& o, Second second) {
-  return arm_reward::of(rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1, o.share));
+  return arm_reward::of(
+      rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1, o.share));
 }
 
-/// The recommended mask at the scale that `auto` finds on hundreds of completions (docs/ablation.md). On the 64 of a first step
-/// it may find the next one, and the arms are to differ in nothing but their reward.
+/// The recommended mask at the scale that `auto` finds on hundreds of completions (docs/ablation.md). On the 64 of a
+/// first step it may find the next one, and the arms are to differ in nothing but their reward.
 mask_options arm_mask() {
   mask_options o = mask_options::recommended();
   o.scale = 25;
@@ -80,28 +92,41 @@ std::vector<arm> arms() {
   return {
       {"outcome_only", "outcome only", [](auto const&, auto) { return arm_reward::of(rewards::correct_answer{}); }},
       {"re_enabled", "AtManRL, re-enabled", [](auto const& o, auto) { return balanced(o, mask{arm_mask()}); }},
-      {"as_printed", "AtManRL, sign as printed", [](auto const& o, auto) { return balanced(o, mask{arm_mask(), saliency_direction::as_printed}); }},
+      {"as_printed", "AtManRL, sign as printed",
+       [](auto const& o, auto) {
+         return balanced(o, mask{arm_mask(), saliency_direction::as_printed});
+       }},
       {"length", "length penalty", [](auto const& o, auto) { return balanced(o, rewards::length{}); }},
-      {"shuffled", "AtManRL, shuffled in groups", [](auto const& o, auto seed) { return balanced(o, rewards::shuffled<mask>(mask{arm_mask()}, seed)); }},
-      {"leave_one_out", "leave-one-out as saliency", [](auto const& o, auto) { return balanced(o, rewards::saliency<estimators::leave_one_out>{}); }},
+      {"shuffled", "AtManRL, shuffled in groups",
+       [](auto const& o, auto seed) { return balanced(o, rewards::shuffled<mask>(mask{arm_mask()}, seed)); }},
+      {"leave_one_out", "leave-one-out as saliency",
+       [](auto const& o, auto) { return balanced(o, rewards::saliency<estimators::leave_one_out>{}); }},
       {"printed_settings", "the paper's mask and λ = 1",
        [](auto const& o, auto) {
-         return arm_reward::of(rewards::balanced_sum<rewards::correct_answer, mask>(rewards::correct_answer{}, mask{mask_options{}.in_steps(o.printed_mask_steps)}, 1));
+         return arm_reward::of(rewards::balanced_sum<rewards::correct_answer, mask>(
+             rewards::correct_answer{}, mask{mask_options{}.in_steps(o.printed_mask_steps)}, 1));
        }},
   };
 }
 
 /// What a saliency measured on an arm's own correct completions is worth; all are means over completions.
 struct causal_figures {
-  double re_enabled = 0, as_printed = 0, mask_deletion = 0, random_deletion = 0, leave_one_out_deletion = 0, early_answering = 0, p_without = 0, items = 0;
+  double re_enabled = 0, as_printed = 0, mask_deletion = 0, random_deletion = 0, leave_one_out_deletion = 0,
+         early_answering = 0, p_without = 0, items = 0;
 
   static constexpr auto members = std::to_array<std::pair<char const*, double causal_figures::*>>(
-      {{"re_enabled", &causal_figures::re_enabled}, {"as_printed", &causal_figures::as_printed}, {"deletion_auc", &causal_figures::mask_deletion},
-       {"deletion_auc_random", &causal_figures::random_deletion}, {"deletion_auc_leave_one_out", &causal_figures::leave_one_out_deletion},
-       {"early_answering_area", &causal_figures::early_answering}, {"p_without_chain", &causal_figures::p_without}, {"items", &causal_figures::items}});
+      {{"re_enabled", &causal_figures::re_enabled},
+       {"as_printed", &causal_figures::as_printed},
+       {"deletion_auc", &causal_figures::mask_deletion},
+       {"deletion_auc_random", &causal_figures::random_deletion},
+       {"deletion_auc_leave_one_out", &causal_figures::leave_one_out_deletion},
+       {"early_answering_area", &causal_figures::early_answering},
+       {"p_without_chain", &causal_figures::p_without},
+       {"items", &causal_figures::items}});
 };
 
-causal_figures measure_causally(model_type& model, tokenizer const& words, arithmetic const& task, program_options const& o, std::uint64_t seed) {
+causal_figures measure_causally(model_type& model, tokenizer const& words, arithmetic const& task,
+                                program_options const& o, std::uint64_t seed) {
   causal_figures f;
   auto step = sample_evaluation(model, words, task, 0, o.causal_questions, 1, 192, 1.0, seed);
   auto const masked = mask_items_of(step, model.config().max_positions, mask_label::only_correct);
@@ -110,7 +135,8 @@ causal_figures measure_causally(model_type& model, tokenizer const& words, arith
   f.items = double(items.size());
   estimators::learned_mask mask;
   auto const estimate = estimate_saliency(mask, model, items);
-  std::vector<saliency_method> methods{{"learned mask", {}}, run_method("leave-one-out", estimators::leave_one_out{}, model, items)};
+  std::vector<saliency_method> methods{{"learned mask", {}},
+                                       run_method("leave-one-out", estimators::leave_one_out{}, model, items)};
   for (mask_result const& r : estimate.items) {
     methods.front().saliency.push_back(r.token_saliency);
     f.re_enabled += r.re_enabled / f.items;
@@ -124,7 +150,8 @@ causal_figures measure_causally(model_type& model, tokenizer const& words, arith
   f.p_without = report.p_without;
   std::vector<std::vector<index_t>> ends;
   for (mask_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
-  for (early_answer_curve const& c : early_answering(model, items, std::span<std::vector<index_t> const>(ends))) f.early_answering += c.area_over() / f.items;
+  for (early_answer_curve const& c : early_answering(model, items, std::span<std::vector<index_t> const>(ends)))
+    f.early_answering += c.area_over() / f.items;
   return f;
 }
 
@@ -135,13 +162,15 @@ struct arm_result {
 
 /// Trains one arm from the bundled weights and measures it. A finished arm is read back from its file instead.
 /// \returns nothing when it was interrupted
-std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o, arm const* a, std::uint64_t seed, interrupt_listener const& interrupted) {
+std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o, arm const* a, std::uint64_t seed,
+                                  interrupt_listener const& interrupted) {
   std::string const name = fmt::format("{}-seed{}", a ? a->name : "start", seed);
   auto const file = std::filesystem::path(o.out) / (name + ".json");
   if (std::filesystem::exists(file)) {
     json const j = read_json_file(file);
-    expects<usage_error>(j.value("settings", json()) == json(o.settings()), "{} was made with other settings ({}); use another --out or the same settings",
-                         file.string(), j.value("settings", json()).dump());
+    expects<usage_error>(j.value("settings", json()) == json(o.settings()),
+                         "{} was made with other settings ({}); use another --out or the same settings", file.string(),
+                         j.value("settings", json()).dump());
     arm_result r{evaluation_from_json(j.at("evaluation"), file.string()), {}};
     for (auto const& [key, member] : causal_figures::members) r.causal.*member = j.at("causal").at(key);
     fmt::print(stderr, "{}: taken from {}\n", name, file.string());
@@ -152,9 +181,20 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
   arithmetic const task;
   ordered_json training = ordered_json::array();
   if (a) {
-    grpo_options const g{.prompts_per_step = o.prompts, .group_size = o.group, .max_new_tokens = 160, .inner_passes = 2,
-                         .optimizer = {.learning_rate = o.learning_rate}, .seed = seed};
-    grpo trainer{model, words, task, a->reward(o, seed), g, advantages::mean_centered{}, losses::grpo{}, samplers::multinomial{},
+    grpo_options const g{.prompts_per_step = o.prompts,
+                         .group_size = o.group,
+                         .max_new_tokens = 160,
+                         .inner_passes = 2,
+                         .optimizer = {.learning_rate = o.learning_rate},
+                         .seed = seed};
+    grpo trainer{model,
+                 words,
+                 task,
+                 a->reward(o, seed),
+                 g,
+                 advantages::mean_centered{},
+                 losses::grpo{},
+                 samplers::multinomial{},
                  schedules::constant{.warmup = std::uint64_t(o.warmup)}};
     for (int s = 0; s < o.steps; ++s) {
       if (interrupted.caught()) return std::nullopt;
@@ -166,14 +206,17 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
         ++n;
       });
       ordered_json line{{"step", s + 1}, {"accuracy", right / n}, {"cot_tokens", tokens / n}};
-      for (auto const& c : report.rewards.components) line[c.name] = std::accumulate(c.values.begin(), c.values.end(), 0.0) / n;
+      for (auto const& c : report.rewards.components)
+        line[c.name] = std::accumulate(c.values.begin(), c.values.end(), 0.0) / n;
       training.push_back(line);
-      fmt::print(stderr, "\r{}: step {} of {}, {:.0f} % right, {:.0f} tokens   ", name, s + 1, o.steps, 100 * right / n, tokens / n);
+      fmt::print(stderr, "\r{}: step {} of {}, {:.0f} % right, {:.0f} tokens   ", name, s + 1, o.steps, 100 * right / n,
+                 tokens / n);
     }
   }
   fmt::print(stderr, "\r{}: measuring                                  ", name);
   arm_result r;
-  evaluation_options e{.questions = o.questions, .samples = o.samples, .max_new_tokens = 192, .seed = seed, .on_progress = {}};
+  evaluation_options e{
+      .questions = o.questions, .samples = o.samples, .max_new_tokens = 192, .seed = seed, .on_progress = {}};
   e.should_stop = [&] { return interrupted.caught() != 0; };
   r.eval = evaluate(model, words, task, e);
   if (!r.eval.complete) return std::nullopt;
@@ -182,7 +225,8 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
   for (auto const& [key, member] : causal_figures::members) out["causal"][key] = r.causal.*member;
   out["training"] = training;
   write_file_atomically(file, dump_json(out) + "\n");
-  fmt::print(stderr, "\r{}: {:.1f} tokens, {:.1f} % right                        \n", name, r.eval.cot_tokens.value, 100 * r.eval.strict.value);
+  fmt::print(stderr, "\r{}: {:.1f} tokens, {:.1f} % right                        \n", name, r.eval.cot_tokens.value,
+             100 * r.eval.strict.value);
   return r;
 }
 
@@ -192,7 +236,8 @@ evaluation merged(std::span<arm_result const> runs) {
   for (arm_result const& r : runs.subspan(1)) {
     e.samples += r.eval.samples;
     for (std::size_t q = 0; q < e.per_question.size(); ++q)
-      for (auto const& [name, member] : atmanrl::detail::question_columns) e.per_question[q].*member += r.eval.per_question[q].*member;
+      for (auto const& [name, member] : atmanrl::detail::question_columns)
+        e.per_question[q].*member += r.eval.per_question[q].*member;
   }
   summarize(e);
   return e;
@@ -210,22 +255,31 @@ std::string with_interval(interval const& i, double unit, int digits) {
 }
 
 std::string tables(std::vector<std::pair<std::string, std::vector<arm_result>>> const& all) {
-  std::string text = "| arm | tokens per CoT | numbers % | stop words % | symbols % | pass@4 % | mean accuracy % | filler sentences |\n|---|---|---|---|---|---|---|---|\n";
+  std::string text =
+      "| arm | tokens per CoT | numbers % | stop words % | symbols % | pass@4 % | mean accuracy % | filler sentences "
+      "|\n|---|---|---|---|---|---|---|---|\n";
   std::vector<evaluation> evaluations;
   for (auto const& [title, runs] : all) {
     evaluation const& e = evaluations.emplace_back(merged(runs));
-    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} |\n", title, with_interval(e.cot_tokens, 1, 1), with_interval(e.numbers, 100, 1),
-                        with_interval(e.stop_words, 100, 1), with_interval(e.symbols, 100, 1), e.pass_at.contains(4) ? with_interval(e.pass_at.at(4), 100, 1) : "–",
-                        with_interval(e.strict, 100, 1), e.filler_sentences ? with_interval(*e.filler_sentences, 1, 2) : "–");
+    text += fmt::format(
+        "| {} | {} | {} | {} | {} | {} | {} | {} |\n", title, with_interval(e.cot_tokens, 1, 1),
+        with_interval(e.numbers, 100, 1), with_interval(e.stop_words, 100, 1), with_interval(e.symbols, 100, 1),
+        e.pass_at.contains(4) ? with_interval(e.pass_at.at(4), 100, 1) : "–", with_interval(e.strict, 100, 1),
+        e.filler_sentences ? with_interval(*e.filler_sentences, 1, 2) : "–");
   }
-  text += "\n| arm | saliency, re-enabled | as printed | deletion AUC, learned mask | leave-one-out | random | early-answering area | p(answer) without the CoT | completions |\n"
-          "|---|---|---|---|---|---|---|---|---|\n";
+  text +=
+      "\n| arm | saliency, re-enabled | as printed | deletion AUC, learned mask | leave-one-out | random | "
+      "early-answering area | p(answer) without the CoT | completions |\n"
+      "|---|---|---|---|---|---|---|---|---|\n";
   for (auto const& [title, runs] : all) {
     causal_figures const f = mean_causal(runs);
-    text += fmt::format("| {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.0f} |\n", title, f.re_enabled, f.as_printed, f.mask_deletion,
-                        f.leave_one_out_deletion, f.random_deletion, f.early_answering, f.p_without, f.items * double(runs.size()));
+    text += fmt::format("| {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.0f} |\n", title,
+                        f.re_enabled, f.as_printed, f.mask_deletion, f.leave_one_out_deletion, f.random_deletion,
+                        f.early_answering, f.p_without, f.items * double(runs.size()));
   }
-  text += "\n| arm minus outcome only | tokens per CoT | the same in % | mean accuracy, points | pass@4, points | tokens by seed | accuracy by seed, % |\n|---|---|---|---|---|---|---|\n";
+  text +=
+      "\n| arm minus outcome only | tokens per CoT | the same in % | mean accuracy, points | pass@4, points | tokens "
+      "by seed | accuracy by seed, % |\n|---|---|---|---|---|---|---|\n";
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (i == 1) continue;  // outcome only itself
     std::string tokens = "–", percent = "–", accuracy = "–", pass = "–", by_seed_tokens, by_seed_accuracy;
@@ -241,13 +295,15 @@ std::string tables(std::vector<std::pair<std::string, std::vector<arm_result>>> 
       by_seed_tokens += fmt::format("{}{:.1f}", by_seed_tokens.empty() ? "" : ", ", r.eval.cot_tokens.value);
       by_seed_accuracy += fmt::format("{}{:.1f}", by_seed_accuracy.empty() ? "" : ", ", 100 * r.eval.strict.value);
     }
-    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", all[i].first, tokens, percent, accuracy, pass, by_seed_tokens, by_seed_accuracy);
+    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", all[i].first, tokens, percent, accuracy, pass,
+                        by_seed_tokens, by_seed_accuracy);
   }
   return text;
 }
 
 int run(program_options const& o) {
-  expects<usage_error>(!o.seeds.empty() && o.steps > 0 && o.questions > 0 && o.samples > 0, "there must be a seed, a step, a question and a sample");
+  expects<usage_error>(!o.seeds.empty() && o.steps > 0 && o.questions > 0 && o.samples > 0,
+                       "there must be a seed, a step, a question and a sample");
   std::filesystem::create_directories(o.out);
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
@@ -278,29 +334,41 @@ int run(program_options const& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  program_options o;
-  CLI::App app{"Trains the tiny model with seven rewards and prints the paper's Table 1 for them, with what it leaves out."};
-  app.add_option("--model", o.model, "folder of a model that solves the task arithmetic")->capture_default_str();
-  app.add_option("--out", o.out, "folder; finished arms are kept there and not run again")->capture_default_str();
-  app.add_option("--steps", o.steps, "optimiser steps of an arm")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--prompts", o.prompts, "problems per step")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--group-size", o.group, "rollouts per problem")->check(CLI::Range(2, 1024))->capture_default_str();
-  app.add_option("--lr", o.learning_rate, "learning rate after the warm-up")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--warmup", o.warmup, "steps of linear warm-up")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--share", o.share, "spread of the weighted second reward as a share of the outcome's")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--printed-mask-steps", o.printed_mask_steps, "mask steps of the last arm; steps x learning rate stays the printed 0.2")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--questions", o.questions, "held-out problems")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--samples", o.samples, "completions per held-out problem")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--causal-questions", o.causal_questions, "held-out problems whose correct completions the causal measures are taken on")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--seeds", o.seeds, "one run of every arm for each")->capture_default_str();
-  app.add_option("--threads", o.threads, "0: as many as the processor runs; results do not depend on it")->check(CLI::NonNegativeNumber)->capture_default_str();
-  try {
-    app.parse(argc, argv);
+  return run_program([&] {
+    program_options o;
+    CLI::App app{
+        "Trains the tiny model with seven rewards and prints the paper's Table 1 for them, with what it leaves out."};
+    app.add_option("--model", o.model, "folder of a model that solves the task arithmetic")->capture_default_str();
+    app.add_option("--out", o.out, "folder; finished arms are kept there and not run again")->capture_default_str();
+    app.add_option("--steps", o.steps, "optimiser steps of an arm")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--prompts", o.prompts, "problems per step")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--group-size", o.group, "rollouts per problem")->check(CLI::Range(2, 1024))->capture_default_str();
+    app.add_option("--lr", o.learning_rate, "learning rate after the warm-up")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--warmup", o.warmup, "steps of linear warm-up")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--share", o.share, "spread of the weighted second reward as a share of the outcome's")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--printed-mask-steps", o.printed_mask_steps,
+                   "mask steps of the last arm; steps x learning rate stays the printed 0.2")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--questions", o.questions, "held-out problems")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--samples", o.samples, "completions per held-out problem")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--causal-questions", o.causal_questions,
+                   "held-out problems whose correct completions the causal measures are taken on")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--seeds", o.seeds, "one run of every arm for each")->capture_default_str();
+    app.add_option("--threads", o.threads, "0: as many as the processor runs; results do not depend on it")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    parse_arguments(app, argc, argv);
     return run(o);
-  } catch (CLI::ParseError const& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (error const& e) {
-    fmt::print(stderr, "reproduce_table1: {}\n", e.what());
-    return 2;
-  }
+  });
 }

@@ -104,14 +104,7 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::IsMember({"f32", "bf16"}));
     app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it");
-    try {
-      app.parse(argc, argv);
-    } catch (CLI::Success const&) {
-      fmt::print("{}", app.help());
-      throw;
-    } catch (CLI::ParseError const& e) {
-      fail<usage_error>("{} (--help lists the options)", e.what());
-    }
+    parse_arguments(app, argc, argv);
     if (o.dtype == "bf16")
       run<bf16>(o);
     else

@@ -10,7 +10,7 @@
 #include <atmanrl/text/split.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
-#include <CLI/CLI.hpp>
+#include "program.hpp"
 
 #include <chrono>
 #include <cstdio>
@@ -195,35 +195,31 @@ void run(options const& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  options o;
-  CLI::App app("Trains the bundled tiny model from scratch on generated word problems");
-  app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it");
-  app.add_option("--steps", o.steps)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--batch", o.batch, "problems per step")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--micro-batches", o.micro_batches, "passes per step")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--layers", o.layers)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--hidden", o.hidden)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--heads", o.heads)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--kv-heads", o.kv_heads)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--ffn", o.ffn)->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--seed", o.seed)->capture_default_str();
-  app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--eval-every", o.evaluate_every, "steps between evaluations on 200 questions")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--eval-questions", o.questions, "held-out questions at the end")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  try {
-    app.parse(argc, argv);
+  return run_program([&] {
+    options o;
+    CLI::App app("Trains the bundled tiny model from scratch on generated word problems");
+    app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it");
+    app.add_option("--steps", o.steps)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--batch", o.batch, "problems per step")->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--micro-batches", o.micro_batches, "passes per step")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--layers", o.layers)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--hidden", o.hidden)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--heads", o.heads)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--kv-heads", o.kv_heads)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--ffn", o.ffn)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--seed", o.seed)->capture_default_str();
+    app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+    app.add_option("--eval-every", o.evaluate_every, "steps between evaluations on 200 questions")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    app.add_option("--eval-questions", o.questions, "held-out questions at the end")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    parse_arguments(app, argc, argv);
     run(o);
-  } catch (CLI::ParseError const& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  } catch (std::exception const& e) {
-    fmt::print(stderr, "train_tiny: {}\n", e.what());
-    return 2;
-  }
+    return 0;
+  });
 }
