@@ -2,6 +2,8 @@
 
 #include "catch.hpp"
 
+#include <sched.h>
+
 #include <chrono>
 #include <ctime>
 #include <numeric>
@@ -35,6 +37,33 @@ TEST_CASE("thread_pool: members work at the same time") {
     });
     CHECK(here == 2);
   }
+}
+
+TEST_CASE("thread_pool: the caller does what a thread without a core has not begun") {
+  // With all threads on one core, another one begins only when the system takes the core from the caller.
+  cpu_set_t before, one;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  int core = 0;
+  while (!CPU_ISSET(core, &before)) ++core;
+  CPU_ZERO(&one);
+  CPU_SET(core, &one);
+  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);  // threads that are made now inherit it
+  {
+    thread_pool pool(4);
+    auto const caller = std::this_thread::get_id();
+    long by_caller = 0, calls = 0;
+    for (int round = 0; round < 1000; ++round) {
+      std::atomic<int> here{0};
+      pool.run(4, [&](int) {
+        ++here;
+        if (std::this_thread::get_id() == caller) ++by_caller;
+      });
+      calls += here;
+    }
+    CHECK(calls == 4000);
+    CHECK(by_caller > 2000);  // more than its own share of 1000
+  }
+  sched_setaffinity(0, sizeof before, &before);
 }
 
 TEST_CASE("thread_pool: a team that slept is called again") {

@@ -4,7 +4,8 @@
 /// A team of threads that is made once and waits between kernels. A thread that waits looks for work for some
 /// microseconds, which is how far apart kernels lie, then gives way to others for a while, and then sleeps: two
 /// programs on one machine, or a program that computes something else, are not kept from the cores by threads that have
-/// nothing to do.
+/// nothing to do. Nor is a kernel held up by a thread that does not get a core: what it has not begun when the others are
+/// done, the caller does.
 
 #include <algorithm>
 #include <atomic>
@@ -36,7 +37,7 @@ class thread_pool {
     try {
       for (int i = 1; i < threads; ++i) {
         members_.push_back(std::make_unique<member>());
-        members_.back()->thread = std::thread([this, mine = members_.back().get()] { serve(*mine); });
+        members_.back()->thread = std::thread([this, i, mine = members_.back().get()] { serve(*mine, i); });
       }
     } catch (...) {
       end();
@@ -47,17 +48,21 @@ class thread_pool {
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;
 
-  /// Calls f(0) on this thread and f(1) ... f(team - 1) on others, all at once, and returns when all have ended; `team`
-  /// is at most the number of threads. An exception ends the program: nothing could stop the others.
+  /// Calls f(0) on this thread and f(1) ... f(team - 1) on others or, of those that do not begin in time, on this one,
+  /// and returns when all have ended; `team` is at most the number of threads. An exception ends the program: nothing
+  /// could stop the others.
   template <class F>
   void run(int team, F const& f) noexcept {
     job_ = {[](void const* context, int i) { (*static_cast<F const*>(context))(i); }, &f};
     unfinished_.store(std::uint32_t(team - 1));
-    for (int i = 1; i < team; ++i) {
-      members_[std::size_t(i - 1)]->number = i;
-      members_[std::size_t(i - 1)]->call();
-    }
+    for (int i = 1; i < team; ++i) members_[std::size_t(i - 1)]->offer();
     f(0);
+    for (int i = 1; i < team; ++i) {
+      member& m = *members_[std::size_t(i - 1)];
+      if (!m.take(m.calls.load(std::memory_order_acquire))) continue;
+      f(i);
+      unfinished_.fetch_sub(1);
+    }
     for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) wait_while(unfinished_, left);
   }
 
@@ -66,14 +71,15 @@ class thread_pool {
   static constexpr int yields = 1000;  // some hundred microseconds where nobody else wants the core
 
   struct alignas(128) member {  // two cache lines, which some processors fetch together
-    std::atomic<std::uint32_t> calls{0};  // wraps around
-    int number = 0;
+    // Odd while a call is offered; it belongs to whoever makes it even again, the thread or the caller. Wraps around.
+    std::atomic<std::uint32_t> calls{0};
     std::thread thread;
 
-    void call() {
+    void offer() {
       calls.fetch_add(1);
       calls.notify_one();
     }
+    bool take(std::uint32_t offered) { return offered % 2 == 1 && calls.compare_exchange_strong(offered, offered + 1); }
   };
 
   struct job {
@@ -99,17 +105,19 @@ class thread_pool {
 
   void end() {
     job_ = {};
-    for (std::unique_ptr<member>& m : members_) m->call();
+    for (std::unique_ptr<member>& m : members_) m->offer();
     for (std::unique_ptr<member>& m : members_)
       if (m->thread.joinable()) m->thread.join();
   }
 
-  void serve(member& mine) noexcept {
+  void serve(member& mine, int number) noexcept {
     for (std::uint32_t seen = 0;;) {
       wait_while(mine.calls, seen);
+      seen = mine.calls.load(std::memory_order_acquire);
+      if (!mine.take(seen)) continue;
       ++seen;
       if (!job_.call) return;
-      job_.call(job_.context, mine.number);
+      job_.call(job_.context, number);
       if (unfinished_.fetch_sub(1) == 1) unfinished_.notify_one();
     }
   }
