@@ -10,12 +10,17 @@ namespace atmanrl_test {
 /// Whether f(), a vector, has the same bits in every order of threads and blocks, and when it is repeated.
 template <class F>
 bool same_in_every_thread_order(F const& f) {
+#if defined(ATMANRL_CUDA_TRACED)
+  // The tracer sees a race in whatever order the threads run, and takes twenty times as long; orders are the other leg's.
+  f();
+  return true;
+#else
   auto const expected = f();
   auto const same = [&](auto const& got) {
     return got.size() == expected.size() &&
            (got.empty() || std::memcmp(got.data(), expected.data(), got.size() * sizeof(got[0])) == 0);
   };
-#if defined(ATMANRL_CUDA_EMULATION)
+#  if defined(ATMANRL_CUDA_EMULATION)
   using order = cuda_emulation::thread_order;
   order const before = cuda_emulation::options().order;
   bool all = true;
@@ -25,8 +30,9 @@ bool same_in_every_thread_order(F const& f) {
   }
   cuda_emulation::options().order = before;
   return all;
-#else
+#  else
   return same(f()) && same(f());
+#  endif
 #endif
 }
 
