@@ -98,6 +98,24 @@ def words(root):
                     yield path.relative_to(root), f"holds the word {found}"
 
 
+def lines(root):
+    """Lines of 120 characters at most, except for what cannot be broken: long literals and links, tables, quoted output."""
+    unbreakable = re.compile(r'R"|"[^"]{50,}|https?://\S{50,}|\S{80,}|clang-format off')
+    bad_tree = root / "tests" / "lint" / "bad_tree"
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if NOT_OURS & set(parts[:-1]) or bad_tree in path.parents or path.suffix not in (".hpp", ".cuh", ".cpp", ".cu", ".md"):
+            continue
+        fenced = False
+        for number, line in enumerate(path.read_text().split("\n"), 1):
+            if path.suffix == ".md":
+                fenced ^= line.startswith("```")
+                if fenced or line.startswith(("|", "!", "    ", "<!--")):
+                    continue
+            if len(line) > 120 and not unbreakable.search(line):
+                yield path.relative_to(root), f"line {number} has {len(line)} characters"
+
+
 def paths(root):
     personal = re.compile(rb"(?<![\w.~-])/(?:home|root|work|Users)/\w[^\s\"']*")
     bad_tree = root / "tests" / "lint" / "bad_tree"
@@ -149,7 +167,7 @@ def readme(root):
                 yield name, f"its block is not equal to {source}{':' + part if part else ''}"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, words, paths, readme)}
+CHECKS = {check.__name__: check for check in (layering, headers, macros, words, lines, paths, readme)}
 
 
 def main():
