@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Seconds and memory that the compiler takes for a unit, one after another on one core, without a cache.
 
-The units are one that only includes each umbrella header, and the example programs that are named. The command is the
-one that the build uses for examples/custom_reward.cpp. `--headers` measures each library header alone instead.
+The units are one that only includes each umbrella header, and the example programs that are named, each with the headers
+alone and as a program that links atmanrl::compiled; then the units of that library. The command is the one that the build
+uses for examples/custom_reward.cpp. `--headers` measures each library header alone instead.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
+
+
+LINKED = "-DATMANRL_COMPILED"  # what linking atmanrl::compiled adds
 
 
 def compile_command(build: Path, root: Path) -> list[str]:
@@ -28,6 +32,8 @@ def compile_command(build: Path, root: Path) -> list[str]:
     for option in ("-o", "-c"):
         at = words.index(option)
         del words[at : at + 2]
+    if LINKED not in words:
+        raise SystemExit(f"the build compiles {wanted} without {LINKED}")
     return words
 
 
@@ -50,28 +56,41 @@ def main() -> None:
     parser.add_argument("--headers", action="store_true", help="each header alone, the heaviest first")
     parser.add_argument("programs", nargs="*", default=["custom_reward"], help="names of examples")
     given = parser.parse_args()
-    command = compile_command(given.build, root)
+    linked = compile_command(given.build, root)
+    alone = [word for word in linked if word != LINKED]
     include = root / "include"
 
     with tempfile.TemporaryDirectory() as folder:
 
-        def including(header: Path) -> tuple[str, float, float]:
+        def including(header: Path) -> tuple[str, Path]:
             name = header.relative_to(include).as_posix()
-            unit = Path(folder) / "unit.cpp"
+            unit = Path(folder) / f"{name.replace('/', '_')}.cpp"
             unit.write_text(f"#include <{name}>\n")
-            return (f"#include <{name}>", *measure(command, unit))
+            return f"#include <{name}>", unit
 
-        print(shlex.join(command))
+        def table(title: str, command: list[str], units: list[tuple[str, Path]], heaviest_first: bool = False,
+                  total: bool = False) -> None:
+            rows = [(name, *measure(command, unit)) for name, unit in units]
+            if heaviest_first:
+                rows.sort(key=lambda row: -row[1])
+            print(f"\n{title:{width}}  seconds  peak GiB")
+            for name, seconds, peak in rows:
+                print(f"{name:{width}}  {seconds:7.1f}  {peak:8.2f}")
+            if len(rows) > 1 and total:
+                print(f"{'together':{width}}  {sum(row[1] for row in rows):7.1f}")
+
+        print(shlex.join(alone))
+        width = 46
         if given.headers:
-            rows = [including(h) for h in sorted((include / "atmanrl").rglob("*.hpp")) if "cuda" not in h.parts]
-            rows.sort(key=lambda row: -row[1])
-        else:
-            rows = [including(h) for h in sorted((include / "atmanrl").glob("*.hpp"))]
-            rows += [(f"examples/{p}.cpp", *measure(command, root / "examples" / f"{p}.cpp")) for p in given.programs]
-    width = max(len(name) for name, _, _ in rows)
-    print(f"{'unit':{width}}  seconds  peak GiB")
-    for name, seconds, peak in rows:
-        print(f"{name:{width}}  {seconds:7.1f}  {peak:8.2f}")
+            headers = [h for h in sorted((include / "atmanrl").rglob("*.hpp")) if "cuda" not in h.parts]
+            table("headers alone", alone, [including(h) for h in headers], heaviest_first=True)
+            return
+        units = [including(h) for h in sorted((include / "atmanrl").glob("*.hpp")) if h.stem != "cuda"]
+        units += [(f"examples/{p}.cpp", root / "examples" / f"{p}.cpp") for p in given.programs]
+        table("headers alone", alone, units)
+        table("with atmanrl::compiled", linked, units)
+        sources = sorted((root / "cmake" / "compiled").glob("*.cpp"))
+        table("the library itself, once", linked, [(s.relative_to(root).as_posix(), s) for s in sources], total=True)
 
 
 if __name__ == "__main__":

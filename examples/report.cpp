@@ -1,6 +1,8 @@
 // Writes report.html into the folder of a run again, or into those of several: report runs/FOLDER...
 #include <atmanrl/experiment/report/run_page.hpp>
 
+#include <fmt/format.h>
+
 #include <cstdio>
 
 int main(int argc, char** argv) {

@@ -1,4 +1,5 @@
-# Configures, builds and runs the mini project tests/consumer_<WAY>; for find_package the library is installed first.
+# Configures, builds and runs the mini project tests/consumer_<WAY>; unless it is a subdirectory there, the
+# library is installed first.
 set(here "${BUILD}/consumer_${WAY}")
 file(REMOVE_RECURSE "${here}")
 
@@ -12,7 +13,7 @@ endfunction()
 
 set(options "-DCMAKE_BUILD_TYPE=${CONFIG}" "-DCMAKE_CXX_COMPILER=${COMPILER}"
             "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}" "-DCMAKE_CXX_FLAGS=-O0")
-if(WAY STREQUAL "find_package")
+if(NOT WAY STREQUAL "add_subdirectory")
   run(${CMAKE_COMMAND} --install "${BUILD}" --config "${CONFIG}" --prefix "${here}/prefix")
   list(APPEND options "-Datmanrl_ROOT=${here}/prefix")
 else()

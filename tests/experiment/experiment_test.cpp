@@ -31,6 +31,10 @@ struct float_traits : gsm8k_traits<> {
   using reward = rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
 };
 
+struct gsm8k_in_float : gsm8k_traits<> {
+  using weights = weight_types<float>;
+};
+
 int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
   disturbed::kind = kind;
   disturbed::in_step = in_step;
@@ -185,6 +189,26 @@ TEST_CASE("experiment: one and two threads write the same bytes") {
   other.seed = 8;
   REQUIRE(run(other) == 0);
   CHECK((content(one.out / "metrics.jsonl") != content(other.out / "metrics.jsonl")));
+}
+
+TEST_CASE("experiment: a program that links the compiled library writes the same bytes as one of headers alone") {
+  auto const linked = program("gsm8k_experiment");
+  if (!linked) {
+    WARN("skipped: gsm8k_experiment was not built");
+    return;
+  }
+  setting const s;
+  auto const of_headers = s.options("headers"), of_library = s.options("library");
+  REQUIRE(experiment<gsm8k_in_float>{of_headers}.run() == 0);
+  std::string command = linked->string();
+  ordered_json const given = options_to_json(of_library), standard = options_to_json({});
+  for (auto const& [name, value] : given.items())
+    if (value != standard[name])
+      command += fmt::format(" --{} '{}'", name, value.is_string() ? value.get<std::string>() : value.dump());
+  auto const done = run_command(command);
+  INFO(done.output);
+  REQUIRE(done.status == 0);
+  check_equal_runs(of_headers.out, of_library.out);
 }
 
 TEST_CASE("experiment: after Ctrl-C the step is finished and saved, and the continued run equals an uninterrupted one") {

@@ -47,7 +47,8 @@ def headers(options):
     command.insert(first_option, f"-I{options.root}")
     options.out.mkdir(parents=True, exist_ok=True)
     names = sorted(p.relative_to(options.root).as_posix() for p in (options.root / "atmanrl").rglob("*.hpp"))
-    names = [name for name in names if not re.match(r"atmanrl/cuda(/|\.hpp$)", name)]
+    names = [name for name in names if not re.match(r"atmanrl/cuda(/|\.hpp$)", name) and re.match(options.only, name)]
+    command += [f"-D{macro}" for macro in options.define]
     if not names:
         sys.exit(f"no headers in {options.root}")
 
@@ -88,6 +89,8 @@ def main():
     one.set_defaults(run=headers)
     one.add_argument("--root", type=pathlib.Path, required=True)
     one.add_argument("--out", type=pathlib.Path, required=True)
+    one.add_argument("--only", default="", help="a regular expression that the names of the headers begin with")
+    one.add_argument("--define", action="append", default=[], metavar="MACRO")
     one.add_argument("--jobs", type=int, default=2)
     two = checks.add_parser("error")
     two.set_defaults(run=error)

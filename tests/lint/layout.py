@@ -89,6 +89,21 @@ def macros(root):
                 yield name, f"macro {macro} belongs into core/config.hpp"
 
 
+def compiled(root):
+    """Bodies that the compiled library does not define would be missing in every program that links it."""
+    files, top = headers_of(root)
+    reached, waiting = set(), [root / "cmake" / "compiled" / "functions.cpp"]
+    while waiting:
+        path = waiting.pop()
+        if path.is_file() and path not in reached:
+            reached.add(path)
+            waiting += [root / "include" / found
+                        for found in re.findall(r"^\s*#\s*include\s*<(atmanrl/[^>]+)>", path.read_text(), re.M)]
+    for path in files:
+        if path not in reached and re.search(r"^#if ATMANRL_BODIES$", path.read_text(), re.M):
+            yield path.relative_to(top), "has bodies that cmake/compiled/functions.cpp does not reach"
+
+
 def words(root):
     wrong = re.compile(r"\b(TODO|FIXME|XXX|not implemented|stub)\b", re.I)
     for folder in ("include", "examples", "bench"):
@@ -167,7 +182,7 @@ def readme(root):
                 yield name, f"its block is not equal to {source}{':' + part if part else ''}"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, words, lines, paths, readme)}
+CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, words, lines, paths, readme)}
 
 
 def main():

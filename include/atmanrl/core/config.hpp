@@ -16,4 +16,29 @@
 #  error "atmanrl: build without -ffast-math; equal bits in sampling and training rest on the written order of additions"
 #endif
 
+// A program that links atmanrl::compiled is compiled with ATMANRL_COMPILED: it sees the declarations of what that
+// library holds, and not the bodies, which are the same in every program. A header that takes part ends with a section
+// `#if ATMANRL_BODIES`, whose functions begin with ATMANRL_INLINE; an umbrella header ends with the list of the
+// templates that the library holds, one of these two words in front of each.
+#if !defined(ATMANRL_COMPILED)
+#  define ATMANRL_BODIES 1
+#  define ATMANRL_INLINE inline
+#elif defined(ATMANRL_DEFINE_FUNCTIONS)  // the one unit of the library that has the functions
+#  define ATMANRL_BODIES 1
+#  define ATMANRL_INLINE
+#else
+#  define ATMANRL_BODIES 0
+#  define ATMANRL_INLINE
+#endif
+#if defined(ATMANRL_DEFINE_FLOAT)  // the unit of the library that has the templates of float weights
+#  define ATMANRL_FLOAT_TEMPLATE template
+#else
+#  define ATMANRL_FLOAT_TEMPLATE extern template
+#endif
+#if defined(ATMANRL_DEFINE_BF16)
+#  define ATMANRL_BF16_TEMPLATE template
+#else
+#  define ATMANRL_BF16_TEMPLATE extern template
+#endif
+
 #define ATMANRL_VERSION "0.1.0"

@@ -5,6 +5,7 @@
 /// has the figures). Random numbers depend on seed, question and sample alone, so that two evaluations differ by the
 /// weights and by nothing else.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluation.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/rl/annotate.hpp>
@@ -34,14 +35,8 @@ struct evaluation_options {
 };
 
 /// Questions that are decoded together so that their keys and values and their logits take about `bytes`.
-inline int questions_per_batch(model_config const& c, index_t longest_prompt, int samples, int max_new_tokens,
-                               std::size_t bytes, std::size_t scalar_bytes) {
-  index_t const rows = longest_prompt + index_t(samples) * max_new_tokens;
-  double const each = double(rows) * double(2 * c.layers * c.kv_heads * c.head_dim) * double(scalar_bytes) +
-                      2.0 * double(samples) * double(c.vocab) * double(scalar_bytes);
-  // More than 64 rows make no product faster.
-  return int(std::clamp(double(bytes) / each, 1.0, std::max(1.0, 64.0 / double(samples))));
-}
+int questions_per_batch(model_config const& c, index_t longest_prompt, int samples, int max_new_tokens,
+                        std::size_t bytes, std::size_t scalar_bytes);
 
 /// The first `count` evaluation items of a task, or as many as it has.
 template <Task K>
@@ -130,5 +125,18 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, evaluation_
   std::vector<task_item> const items = evaluation_items(task, options.questions);
   return evaluate(model, tokenizer, task, std::span<task_item const>(items), options, sampler);
 }
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE int questions_per_batch(model_config const& c, index_t longest_prompt, int samples, int max_new_tokens,
+                                       std::size_t bytes, std::size_t scalar_bytes) {
+  index_t const rows = longest_prompt + index_t(samples) * max_new_tokens;
+  double const each = double(rows) * double(2 * c.layers * c.kv_heads * c.head_dim) * double(scalar_bytes) +
+                      2.0 * double(samples) * double(c.vocab) * double(scalar_bytes);
+  // More than 64 rows make no product faster.
+  return int(std::clamp(double(bytes) / each, 1.0, std::max(1.0, 64.0 / double(samples))));
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// What an evaluation found: counts per question, the figures that follow from them, each with a bootstrap interval
 /// over questions, differences between two evaluations of the same questions, and the file they are kept in.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/experiment/statistics.hpp>
 #include <atmanrl/io/json.hpp>
@@ -58,7 +59,67 @@ inline interval interval_of(measure const& m, std::uint64_t seed) {
 /// All figures but the macro average: "accuracy_strict", "accuracy_flexible", "unparsed", "pass@2" (and 4, 8, ..),
 /// "cot_tokens", "delimiter", "truncated", "numbers", "stop_words", "symbols", and "filler_sentences" where it is
 /// known.
-inline std::vector<measure> measures_of(evaluation const& e) {
+std::vector<measure> measures_of(evaluation const& e);
+
+/// Mean over the subjects of the mean over each subject's questions. A subject of which the bootstrap drew no question
+/// is left out of that draw.
+template <class Value>
+double macro_average(std::span<std::string const> subjects, std::span<int const> drawn, Value&& value) {
+  std::map<std::string_view, std::pair<double, double>> sums;
+  for (int const i : drawn) {
+    auto& [sum, count] = sums[subjects[std::size_t(i)]];
+    sum += value(std::size_t(i));
+    ++count;
+  }
+  double total = 0;
+  for (auto const& [subject, s] : sums) total += s.first / s.second;
+  return sums.empty() ? 0 : total / double(sums.size());
+}
+
+/// Fills every figure of `e` from `e.per_question`.
+void summarize(evaluation& e);
+
+struct named_difference {
+  std::string name;  ///< as in measures_of, and "accuracy_macro" where the items have subjects
+  interval from, to;
+  interval difference;  ///< to - from, paired
+};
+
+/// What changed between two evaluations of the same questions. Both are resampled with the same questions, so that the
+/// interval is that of the paired difference, which the spread between questions does not widen.
+/// \throws usage_error when the questions are not the same ones in the same order
+std::vector<named_difference> differences(evaluation const& from, evaluation const& to);
+
+namespace detail {
+ordered_json to_json(interval const& i);
+
+/// The columns of `per_question` in the file.
+inline constexpr std::array<std::pair<char const*, index_t question_result::*>, 12> question_columns{{
+    {"correct", &question_result::correct},
+    {"correct_flexible", &question_result::correct_flexible},
+    {"unparsed", &question_result::unparsed},
+    {"delimiter", &question_result::delimiter},
+    {"truncated", &question_result::truncated},
+    {"tokens", &question_result::tokens},
+    {"cot_tokens", &question_result::cot_tokens},
+    {"words", &question_result::words},
+    {"numbers", &question_result::numbers},
+    {"stop_words", &question_result::stop_words},
+    {"symbols", &question_result::symbols},
+    {"filler_sentences", &question_result::filler_sentences},
+}};
+}  // namespace detail
+
+/// Figures with their intervals, then the columns over questions that they come from.
+ordered_json to_json(evaluation const& e);
+
+/// Reads what to_json wrote; the figures are computed anew from the columns.
+/// \throws file_error when something is missing
+evaluation evaluation_from_json(json const& j, std::string const& what);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::vector<measure> measures_of(evaluation const& e) {
   std::vector<measure> out;
   auto const add = [&](std::string name, auto&& above, auto&& below) {
     measure m{std::move(name), {}, {}};
@@ -98,23 +159,7 @@ inline std::vector<measure> measures_of(evaluation const& e) {
   return out;
 }
 
-/// Mean over the subjects of the mean over each subject's questions. A subject of which the bootstrap drew no question
-/// is left out of that draw.
-template <class Value>
-double macro_average(std::span<std::string const> subjects, std::span<int const> drawn, Value&& value) {
-  std::map<std::string_view, std::pair<double, double>> sums;
-  for (int const i : drawn) {
-    auto& [sum, count] = sums[subjects[std::size_t(i)]];
-    sum += value(std::size_t(i));
-    ++count;
-  }
-  double total = 0;
-  for (auto const& [subject, s] : sums) total += s.first / s.second;
-  return sums.empty() ? 0 : total / double(sums.size());
-}
-
-/// Fills every figure of `e` from `e.per_question`.
-inline void summarize(evaluation& e) {
+ATMANRL_INLINE void summarize(evaluation& e) {
   e.questions = int(e.per_question.size());
   e.tokens = 0;
   std::vector<std::string> subjects;
@@ -147,16 +192,7 @@ inline void summarize(evaluation& e) {
     });
 }
 
-struct named_difference {
-  std::string name;  ///< as in measures_of, and "accuracy_macro" where the items have subjects
-  interval from, to;
-  interval difference;  ///< to - from, paired
-};
-
-/// What changed between two evaluations of the same questions. Both are resampled with the same questions, so that the
-/// interval is that of the paired difference, which the spread between questions does not widen.
-/// \throws usage_error when the questions are not the same ones in the same order
-inline std::vector<named_difference> differences(evaluation const& from, evaluation const& to) {
+ATMANRL_INLINE std::vector<named_difference> differences(evaluation const& from, evaluation const& to) {
   expects<usage_error>(from.per_question.size() == to.per_question.size(),
                        "evaluations of {} and of {} questions cannot be compared", from.per_question.size(),
                        to.per_question.size());
@@ -189,28 +225,11 @@ inline std::vector<named_difference> differences(evaluation const& from, evaluat
   return out;
 }
 
-namespace detail {
-inline ordered_json to_json(interval const& i) { return {{"value", i.value}, {"low", i.low}, {"high", i.high}}; }
+ATMANRL_INLINE ordered_json detail::to_json(interval const& i) {
+  return {{"value", i.value}, {"low", i.low}, {"high", i.high}};
+}
 
-/// The columns of `per_question` in the file.
-inline constexpr std::array<std::pair<char const*, index_t question_result::*>, 12> question_columns{{
-    {"correct", &question_result::correct},
-    {"correct_flexible", &question_result::correct_flexible},
-    {"unparsed", &question_result::unparsed},
-    {"delimiter", &question_result::delimiter},
-    {"truncated", &question_result::truncated},
-    {"tokens", &question_result::tokens},
-    {"cot_tokens", &question_result::cot_tokens},
-    {"words", &question_result::words},
-    {"numbers", &question_result::numbers},
-    {"stop_words", &question_result::stop_words},
-    {"symbols", &question_result::symbols},
-    {"filler_sentences", &question_result::filler_sentences},
-}};
-}  // namespace detail
-
-/// Figures with their intervals, then the columns over questions that they come from.
-inline ordered_json to_json(evaluation const& e) {
+ATMANRL_INLINE ordered_json to_json(evaluation const& e) {
   ordered_json out{{"questions", e.questions}, {"samples", e.samples}, {"seed", e.seed}, {"tokens", e.tokens}};
   out["accuracy_strict"] = detail::to_json(e.strict);
   out["accuracy_flexible"] = detail::to_json(e.flexible);
@@ -238,9 +257,7 @@ inline ordered_json to_json(evaluation const& e) {
   return out;
 }
 
-/// Reads what to_json wrote; the figures are computed anew from the columns.
-/// \throws file_error when something is missing
-inline evaluation evaluation_from_json(json const& j, std::string const& what) {
+ATMANRL_INLINE evaluation evaluation_from_json(json const& j, std::string const& what) {
   try {
     evaluation e;
     e.samples = j.at("samples");
@@ -264,5 +281,7 @@ inline evaluation evaluation_from_json(json const& j, std::string const& what) {
     fail<file_error>("{}: is no evaluation: {}", what, detail::json_reason(x.what()));
   }
 }
+
+#endif
 
 }  // namespace atmanrl

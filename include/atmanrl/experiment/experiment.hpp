@@ -4,6 +4,7 @@
 /// The whole experiment: load, estimate memory, evaluate, train with GRPO and the saliency reward, evaluate again, save.
 
 #include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/experiment/experiment_base.hpp>
 #include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/metrics.hpp>
@@ -28,37 +29,13 @@ namespace atmanrl {
 
 /// \tparam Traits  gsm8k_traits<> or a type derived from it
 template <class Traits>
-class experiment {
+class experiment : public detail::experiment_base {
   static_assert(detail::explain_traits<Traits>());
   using B = typename Traits::backend;
   using task_type = typename Traits::task;
 
  public:
-  /// \throws usage_error for options that cannot be used
-  explicit experiment(experiment_options options) : options_(std::move(options)) {
-    validate(options_);
-    auto const settle = [](std::filesystem::path& p) {
-      if (p.empty()) return;
-      p = std::filesystem::absolute(p).lexically_normal();
-      if (!p.has_filename()) p = p.parent_path();
-    };
-    if (options_.task != "arithmetic") options_.data = task_folder(options_.task, options_.data);
-    for (auto* const path : {&options_.model, &options_.data, &options_.adapter, &options_.out, &options_.resume}) settle(*path);
-    if (!options_.adapter.empty()) adopt_adapter();
-    if (options_.resume.empty()) {
-      check_fresh(options_.out);
-    } else {
-      experiment_options const stored = stored_options(options_.resume);
-      expects<usage_error>(options_.out.empty() || options_.out == options_.resume, "--out {} contradicts --resume {}: a run goes on in its own folder",
-                           options_.out.string(), options_.resume.string());
-      check_same_run(stored, options_, options_.resume.string());
-      options_.out = options_.resume;
-    }
-  }
-
-  experiment_options const& options() const { return options_; }
-  /// What the run was estimated to take; empty until the model's shape is known.
-  std::optional<memory_estimate> const& estimate() const { return estimate_; }
+  using detail::experiment_base::experiment_base;
 
   /// Runs to the end, or to the end of the step in which Ctrl-C came.
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
@@ -87,17 +64,15 @@ class experiment {
     task_type const task = Traits::make_task(options_);
     auto file = std::make_optional(model_file::open(options_.model));
     model_config const config = file->config();
-    expects<usage_error>(words.vocab_size() <= config.vocab, "{}: the tokenizer has {} tokens but the model has {}", options_.model.string(),
-                         words.vocab_size(), config.vocab);
-    expects<usage_error>(options_.mask.layers.empty() || options_.mask.layers.back() < config.layers,
-                         "--mask-layers names layer {}, but {} has {} layers, counted from 0", options_.mask.layers.empty() ? 0 : options_.mask.layers.back(),
-                         options_.model.string(), config.layers);
+    check_model(words, config);
     run_shape const shape = shape_of(task, words, config, options_);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
     estimate_ = estimate;
     run_shape longest = shape;
     longest.mean_completion = 0;
-    describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak());
+    std::string note;
+    if constexpr (requires { B::build_note(); }) note = B::build_note();
+    describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);
@@ -140,65 +115,7 @@ class experiment {
     if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
     if (!model.has_adapters() || options_.merge)
       save_model(options_.out / "model", trainer.policy(), words, options_.model, options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
-    std::string const table = closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
-    write_file_atomically(options_.out / "summary.txt", table);
-    write_page(bar);
-    bar.clear();
-    fmt::print("\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                       {}\n", table,
-               format_bytes(peak_process_bytes()), format_bytes(backend->peak_bytes()), format_bytes(estimate.peak()), options_.out.string());
-    std::fflush(stdout);
-    return 0;
-  }
-
-  /// Rank, alpha and targets are those of the folder.
-  void adopt_adapter() {
-    lora_config const l = read_peft_config(options_.adapter);
-    expects<usage_error>(l.dropout == 0, "--adapter {}: lora_dropout is {}, but training here has none", options_.adapter.string(), l.dropout);
-    expects<usage_error>(options_.lora_rank == 0 || options_.lora() == l,
-                         "--adapter {} has rank {}, alpha {} and targets {}: --lora-rank, --lora-alpha and --lora-targets must not say something else",
-                         options_.adapter.string(), l.rank, l.alpha, lora_targets_text(l.targets));
-    options_.lora_rank = int(l.rank);
-    options_.lora_alpha = l.alpha;
-    options_.lora_targets = l.targets;
-  }
-
-  grpo_options trainer_options(row_budgets const& budgets) const {
-    return {.prompts_per_step = options_.prompts_per_step,
-            .group_size = options_.group_size,
-            .max_new_tokens = options_.max_new_tokens,
-            .temperature = options_.temperature,
-            .inner_passes = options_.inner_passes,
-            .micro_batch = 0,
-            .row_budget = budgets.update,
-            .recompute = options_.recompute,
-            .optimizer = {.learning_rate = options_.learning_rate},
-            .total_steps = std::uint64_t(options_.steps),
-            .max_gradient_norm = options_.max_gradient_norm,
-            .entropy_bonus = options_.entropy_bonus,
-            .mask_truncated_completions = options_.mask_truncated,
-            .dynamic_sampling_rounds = options_.dynamic_sampling,
-            .no_delimiter = options_.no_delimiter,
-            .seed = options_.seed};
-  }
-
-  void describe(model_config const& c, memory_estimate const& m, std::size_t at_most) const {
-    parameter_layout const layout(c);
-    fmt::print("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n", options_.model.string(), c.layers,
-               c.hidden, double(layout.size()) / 1e6, options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps,
-               options_.prompts_per_step, options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
-    if (options_.lora_rank > 0)
-      fmt::print("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank, lora_targets_text(options_.lora_targets),
-                 double(parameter_layout(c, options_.lora()).size()) / 1e6);
-    fmt::print("memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch {}\n",
-               format_bytes(m.peak()), format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache), format_bytes(m.activations),
-               format_bytes(m.head), format_bytes(m.masks), format_bytes(m.scratch));
-    if (at_most > m.peak())
-      fmt::print("        with completions as long as the reference solutions; {} if all run to {} tokens\n", format_bytes(at_most),
-                 options_.max_new_tokens);
-    if constexpr (requires { B::build_note(); })
-      if (std::string const note = B::build_note(); !note.empty()) fmt::print("{}\n", note);
-    if (c.stop_ids.empty()) fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
-    std::fflush(stdout);
+    return finished_run(before, after, backend->peak_bytes(), bar);
   }
 
   /// From its file where there is one, so that a continued run shows what the first part found.
@@ -219,13 +136,7 @@ class experiment {
       bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
     };
     evaluation found = evaluate(model, words, task, e, detail::make_traits_sampler<Traits>(options_));
-    if (found.complete) {
-      save_evaluation(path, found);
-      double const seconds = bar.elapsed();
-      bar.finish_one(found.tokens, fmt::format("accuracy {:.3f}, {} tokens in {}", found.strict.value, found.tokens, format_duration(seconds)));
-      evaluation_timings_.push_back({{"phase", "evaluation_" + when}, {"seconds", seconds}, {"tokens", found.tokens},
-                                     {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
-    }
+    if (found.complete) keep_evaluation(path, when, found, bar);
     bar.clear();
     return found;
   }
@@ -279,65 +190,11 @@ class experiment {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
     auto const figures = mask_figures_of(trainer.reward());
     ordered_json metrics = metrics_of(report, figures ? &*figures : nullptr);
-    for (observation const& o : detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); }))
-      metrics[o.name] = o.value;
-    write_lines(report, metrics, detail::latest_validation(observer), trainer.model().backend().peak_bytes(), words, files, bar);
+    auto const observed =
+        detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); });
+    write_lines(report, std::move(metrics), observed, detail::latest_validation(observer),
+                trainer.model().backend().peak_bytes(), words, files, bar);
   }
-
-  // No template of the model, so that it is compiled once for all types of weights.
-  void write_lines(grpo_step_report const& report, ordered_json const& metrics, validation_report const* validation, std::size_t peak_tensor_bytes,
-                   tokenizer const& words, run_files& files, progress& bar) const {
-    std::optional<ordered_json> causal;
-    if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
-    for_each_completion(report, words, [&](ordered_json const& line) { files.completions.append(line); });
-    if (causal) files.causal.append(*causal);
-    files.metrics.append(metrics);
-
-    index_t sampled = 0, prompts = 0, masked = 0, masks = 0;
-    report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
-      sampled += index_t(r.ids.size());
-      if (r.member == 0) prompts += index_t(g.prompt_ids.size());
-      if (r.mask) {
-        ++masks;
-        masked += index_t(r.cot().size());
-      }
-    });
-    auto const phase = [](double seconds, index_t tokens) {
-      return ordered_json{{"seconds", seconds}, {"tokens", tokens}, {"tokens_per_second", double(tokens) / std::max(seconds, 1e-9)}};
-    };
-    ordered_json timing{{"phase", "step"}, {"step", report.rollouts.step}};
-    timing["sampling"] = phase(report.seconds.sampling, sampled);
-    timing["reward"] = phase(report.seconds.reward, masked);
-    timing["reward"]["masks"] = masks;
-    timing["update"] = phase(report.seconds.update, (prompts + sampled) * options_.inner_passes);
-    timing["peak_process_bytes"] = peak_process_bytes();
-    timing["peak_tensor_bytes"] = peak_tensor_bytes;
-    files.timings.append(timing);
-    bar.finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s", metrics["reward"].get<double>(),
-                                        metrics["accuracy/strict"].get<double>(), metrics["completions/mean_length"].get<double>(), masks,
-                                        report.seconds.sampling + report.seconds.reward + report.seconds.update));
-  }
-
-  /// A page that cannot be written costs no run its result.
-  void write_page(progress& bar) const {
-    try {
-      write_run_page(options_.out);
-    } catch (std::exception const& e) {
-      bar.say(fmt::format("report.html was not written: {}", e.what()));
-    }
-  }
-
-  int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const {
-    write_page(bar);
-    bool const lost = steps > 0 && options_.checkpoint_every == 0;
-    bar.say(fmt::format("stopped after {} of {} steps; {} --resume {}", steps, options_.steps,
-                        lost ? "nothing was saved (--checkpoint-every 0), start again with" : "continue with", options_.out.string()));
-    return 128 + interrupt.caught();
-  }
-
-  experiment_options options_;
-  std::optional<memory_estimate> estimate_;
-  std::vector<ordered_json> evaluation_timings_;
 };
 
 }  // namespace atmanrl

@@ -5,6 +5,7 @@
 /// cache and one set of activations (nn/workspace.hpp), so a buffer is as large as the largest of them makes it.
 
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
@@ -90,19 +91,7 @@ struct row_budgets {
   index_t update, masks;
 };
 
-inline row_budgets budgets_of(model_config const& c, experiment_options const& o) {
-  auto const rows = [&](index_t floats, index_t most) {
-    return std::clamp<index_t>((index_t(o.activation_mib) << 20) / (index_t(sizeof(float)) * floats), 64, most);
-  };
-  index_t const forward = detail::forward_row_floats(c) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
-  index_t const gradient = detail::gradient_row_floats(c, o.recompute);
-  // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
-  bool const all = o.mask.rows == mask_rows::all_later;
-  // Pairs, and masks of their own for layers and heads, can take more than the activations do.
-  index_t const parameters = detail::mask_parameters(c, o.mask, o.max_new_tokens, 1) / o.max_new_tokens;
-  index_t const masks = forward + (all ? gradient : gradient / 4) + parameters * detail::floats_per_mask_parameter(c, o.mask);
-  return {.update = rows(forward + gradient + detail::scored_row_floats(c), 4096), .masks = rows(masks, 16384)};
-}
+row_budgets budgets_of(model_config const& c, experiment_options const& o);
 
 /// \tparam B  backend
 /// \tparam W  storage of the matrices
@@ -253,7 +242,30 @@ run_shape shape_of(K const& task, Z const& words, model_config const& c, experim
 }
 
 /// Largest resident memory of this process so far, in bytes; 0 where the system does not say.
-inline std::size_t peak_process_bytes() {
+std::size_t peak_process_bytes();
+
+/// "1.50 GiB", "12.3 MiB".
+std::string format_bytes(std::size_t bytes);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE row_budgets budgets_of(model_config const& c, experiment_options const& o) {
+  auto const rows = [&](index_t floats, index_t most) {
+    return std::clamp<index_t>((index_t(o.activation_mib) << 20) / (index_t(sizeof(float)) * floats), 64, most);
+  };
+  index_t const forward =
+      detail::forward_row_floats(c) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
+  index_t const gradient = detail::gradient_row_floats(c, o.recompute);
+  // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
+  bool const all = o.mask.rows == mask_rows::all_later;
+  // Pairs, and masks of their own for layers and heads, can take more than the activations do.
+  index_t const parameters = detail::mask_parameters(c, o.mask, o.max_new_tokens, 1) / o.max_new_tokens;
+  index_t const masks =
+      forward + (all ? gradient : gradient / 4) + parameters * detail::floats_per_mask_parameter(c, o.mask);
+  return {.update = rows(forward + gradient + detail::scored_row_floats(c), 4096), .masks = rows(masks, 16384)};
+}
+
+ATMANRL_INLINE std::size_t peak_process_bytes() {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;)
     if (word == "VmHWM:") {
@@ -265,10 +277,11 @@ inline std::size_t peak_process_bytes() {
   return getrusage(RUSAGE_SELF, &usage) == 0 ? std::size_t(usage.ru_maxrss) << 10 : 0;
 }
 
-/// "1.50 GiB", "12.3 MiB".
-inline std::string format_bytes(std::size_t bytes) {
+ATMANRL_INLINE std::string format_bytes(std::size_t bytes) {
   double const mib = double(bytes) / double(1 << 20);
   return mib >= 1024 ? fmt::format("{:.2f} GiB", mib / 1024) : fmt::format("{:.1f} MiB", mib);
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -5,6 +5,7 @@
 /// on the clock, so that equal runs write equal bytes; timings have their own file. A value that does not exist in a step
 /// is null.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
 #include <atmanrl/experiment/statistics.hpp>
 #include <atmanrl/io/json.hpp>
@@ -18,12 +19,71 @@
 namespace atmanrl {
 
 namespace detail {
-
-/// Mean over finite values, null without any.
-inline ordered_json mean_or_null(std::vector<double> const& x) { return x.empty() ? ordered_json() : ordered_json(mean_of(x)); }
-
 /// "name", and "name_2" for the second component of that name.
-inline std::vector<std::string> component_names(reward_table const& rewards) {
+std::vector<std::string> component_names(reward_table const& rewards);
+}  // namespace detail
+
+/// The step's line of metrics.jsonl.
+/// \param masks  of the learned masks in use, or nullptr
+ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks);
+
+/// The texts of consecutive tokens, each valid UTF-8; a character that several tokens share stands at the last of them.
+template <Tokenizer Z>
+std::vector<std::string> token_texts(Z const& tokenizer, std::span<int const> ids) {
+  stream_decoder<Z> decoder(tokenizer);
+  std::vector<std::string> out;
+  for (int const id : ids) out.push_back(decoder.push(id));
+  if (!out.empty()) out.back() += decoder.flush();
+  return out;
+}
+
+/// Calls use(line) with each rollout's line of completions.jsonl.
+template <Tokenizer Z, class Use>
+void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use&& use) {
+  auto const names = detail::component_names(report.rewards);
+  auto const span_json = [](token_span s) { return ordered_json{s.first, s.last}; };
+  report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
+    ordered_json c;
+    c["step"] = report.rollouts.step;
+    c["group"] = r.prompt;
+    c["member"] = r.member;
+    c["item"] = g.item.id;
+    c["prompt"] = to_valid_utf8(tokenizer.decode(g.prompt_ids));
+    c["text"] = to_valid_utf8(r.text);
+    c["truth"] = g.item.answer;
+    c["extracted"] = r.grade.extracted ? ordered_json(to_valid_utf8(*r.grade.extracted)) : ordered_json();
+    c["extracted_flexible"] =
+        r.grade.extracted_flexible ? ordered_json(to_valid_utf8(*r.grade.extracted_flexible)) : ordered_json();
+    c["correct_strict"] = r.grade.correct_strict;
+    c["correct_flexible"] = r.grade.correct_flexible;
+    c["truncated"] = r.truncated;
+    c["reward"] = report.rewards.total[i];
+    for (std::size_t k = 0; k < names.size(); ++k) c["rewards"][names[k]] = report.rewards.components[k].values[i];
+    c["advantage"] = report.advantages[i];
+    c["spans"] = {{"cot", span_json(r.spans.cot)},
+                  {"delimiter", span_json(r.spans.delimiter)},
+                  {"answer", span_json(r.spans.answer)}};
+    c["ids"] = r.ids;
+    if (r.mask) {
+      c["saliency"] = {{"tokens", token_texts(tokenizer, r.cot())},
+                       {"values", r.mask->token_saliency},
+                       {"ce_unmasked", r.mask->ce_unmasked},
+                       {"ce_start", r.mask->ce_start},
+                       {"ce_end", r.mask->ce_end},
+                       {"re_enabled", r.mask->re_enabled},
+                       {"as_printed", r.mask->as_printed}};
+    } else {
+      c["saliency"] = nullptr;
+    }
+    use(c);
+  });
+}
+
+#if ATMANRL_BODIES
+
+namespace detail {
+
+ATMANRL_INLINE std::vector<std::string> component_names(reward_table const& rewards) {
   std::vector<std::string> names;
   std::map<std::string, int> seen;
   for (reward_component const& c : rewards.components) {
@@ -31,6 +91,11 @@ inline std::vector<std::string> component_names(reward_table const& rewards) {
     names.push_back(n == 1 ? c.name : fmt::format("{}_{}", c.name, n));
   }
   return names;
+}
+
+/// Mean over finite values, null without any.
+inline ordered_json mean_or_null(std::vector<double> const& x) {
+  return x.empty() ? ordered_json() : ordered_json(mean_of(x));
 }
 
 /// Unbiased standard deviation of a reward in each group.
@@ -165,9 +230,7 @@ inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) 
 
 }  // namespace detail
 
-/// The step's line of metrics.jsonl.
-/// \param masks  of the learned masks in use, or nullptr
-inline ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
+ATMANRL_INLINE ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
   expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(), "metrics of a step without rollouts or passes");
   ordered_json m;
   m["step"] = report.rollouts.step;
@@ -178,49 +241,6 @@ inline ordered_json metrics_of(grpo_step_report const& report, mask_figures cons
   return m;
 }
 
-/// The texts of consecutive tokens, each valid UTF-8; a character that several tokens share stands at the last of them.
-template <Tokenizer Z>
-std::vector<std::string> token_texts(Z const& tokenizer, std::span<int const> ids) {
-  stream_decoder<Z> decoder(tokenizer);
-  std::vector<std::string> out;
-  for (int const id : ids) out.push_back(decoder.push(id));
-  if (!out.empty()) out.back() += decoder.flush();
-  return out;
-}
-
-/// Calls use(line) with each rollout's line of completions.jsonl.
-template <Tokenizer Z, class Use>
-void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use&& use) {
-  auto const names = detail::component_names(report.rewards);
-  auto const span_json = [](token_span s) { return ordered_json{s.first, s.last}; };
-  report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-    ordered_json c;
-    c["step"] = report.rollouts.step;
-    c["group"] = r.prompt;
-    c["member"] = r.member;
-    c["item"] = g.item.id;
-    c["prompt"] = to_valid_utf8(tokenizer.decode(g.prompt_ids));
-    c["text"] = to_valid_utf8(r.text);
-    c["truth"] = g.item.answer;
-    c["extracted"] = r.grade.extracted ? ordered_json(to_valid_utf8(*r.grade.extracted)) : ordered_json();
-    c["extracted_flexible"] = r.grade.extracted_flexible ? ordered_json(to_valid_utf8(*r.grade.extracted_flexible)) : ordered_json();
-    c["correct_strict"] = r.grade.correct_strict;
-    c["correct_flexible"] = r.grade.correct_flexible;
-    c["truncated"] = r.truncated;
-    c["reward"] = report.rewards.total[i];
-    for (std::size_t k = 0; k < names.size(); ++k) c["rewards"][names[k]] = report.rewards.components[k].values[i];
-    c["advantage"] = report.advantages[i];
-    c["spans"] = {{"cot", span_json(r.spans.cot)}, {"delimiter", span_json(r.spans.delimiter)}, {"answer", span_json(r.spans.answer)}};
-    c["ids"] = r.ids;
-    if (r.mask) {
-      c["saliency"] = {{"tokens", token_texts(tokenizer, r.cot())}, {"values", r.mask->token_saliency}, {"ce_unmasked", r.mask->ce_unmasked},
-                       {"ce_start", r.mask->ce_start}, {"ce_end", r.mask->ce_end}, {"re_enabled", r.mask->re_enabled},
-                       {"as_printed", r.mask->as_printed}};
-    } else {
-      c["saliency"] = nullptr;
-    }
-    use(c);
-  });
-}
+#endif
 
 }  // namespace atmanrl

@@ -3,6 +3,7 @@
 /// \file
 /// Makes the observer that the traits name and calls it after each step; what it validated becomes a line of causal.jsonl.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
@@ -72,7 +73,11 @@ validation_report const* latest_validation([[maybe_unused]] observers::all<Os...
 }
 
 /// A line of causal.jsonl (docs/report.md): the mean curves of a validation beside those of its controls.
-inline ordered_json causal_line_of(std::uint64_t step, validation_report const& r) {
+ordered_json causal_line_of(std::uint64_t step, validation_report const& r);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE ordered_json causal_line_of(std::uint64_t step, validation_report const& r) {
   ordered_json line{{"step", step}, {"items", r.items}, {"charts", ordered_json::array()}};
   auto const add = [&](char const* title, char const* x_label, share_curve validation_row::*curve) {
     ordered_json curves = ordered_json::array();
@@ -89,5 +94,7 @@ inline ordered_json causal_line_of(std::uint64_t step, validation_report const& 
   add("Insertion", "share of tokens brought back", &validation_row::insertion);
   return line;
 }
+
+#endif
 
 }  // namespace atmanrl::detail

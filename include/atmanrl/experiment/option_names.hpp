@@ -4,6 +4,7 @@
 /// The names of the options and their values as text and JSON: one list from which command lines, options.json and the
 /// comparison of a resumed run with its first part are made.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/option_values.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/json.hpp>
@@ -88,7 +89,23 @@ void for_each_option(experiment_options& o, F&& f) {
 
 /// Sets one option from text.
 /// \throws usage_error for an unknown name or a value that it cannot have
-inline void set_option(experiment_options& o, std::string_view name, std::string_view text) {
+void set_option(experiment_options& o, std::string_view name, std::string_view text);
+
+/// All options as JSON, numbers with all their digits.
+ordered_json options_to_json(experiment_options o);
+
+/// Reads what options_to_json wrote.
+/// \param what  name for the error's text, usually the file
+/// \throws file_error for a missing, unknown or impossible value
+experiment_options options_from_json(json const& from, std::string const& what);
+
+/// Refuses to continue a run under other options; the number of threads and the folder's name are free.
+/// \throws usage_error that names the first option that differs
+void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void set_option(experiment_options& o, std::string_view name, std::string_view text) {
   bool known = false;
   for_each_option(o, [&](std::string_view each, auto&& value, char const*) {
     if (each != name) return;
@@ -98,17 +115,13 @@ inline void set_option(experiment_options& o, std::string_view name, std::string
   expects<usage_error>(known, "there is no option --{}", name);
 }
 
-/// All options as JSON, numbers with all their digits.
-inline ordered_json options_to_json(experiment_options o) {
+ATMANRL_INLINE ordered_json options_to_json(experiment_options o) {
   ordered_json out;
   for_each_option(o, [&](char const* name, auto&& value, char const*) { out[name] = detail::option_json(value); });
   return out;
 }
 
-/// Reads what options_to_json wrote.
-/// \param what  name for the error's text, usually the file
-/// \throws file_error for a missing, unknown or impossible value
-inline experiment_options options_from_json(json const& from, std::string const& what) {
+ATMANRL_INLINE experiment_options options_from_json(json const& from, std::string const& what) {
   expects<file_error>(from.is_object(), "{}: is no list of options", what);
   experiment_options o;
   std::size_t found = 0;
@@ -128,9 +141,8 @@ inline experiment_options options_from_json(json const& from, std::string const&
   return o;
 }
 
-/// Refuses to continue a run under other options; the number of threads and the folder's name are free.
-/// \throws usage_error that names the first option that differs
-inline void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder) {
+ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_options const& given,
+                                   std::string const& folder) {
   ordered_json const a = options_to_json(stored), b = options_to_json(given);
   for (auto const& [name, value] : a.items()) {
     if (name == "threads" || name == "out") continue;
@@ -138,5 +150,7 @@ inline void check_same_run(experiment_options const& stored, experiment_options 
     expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name, text(b[name]), folder, text(value));
   }
 }
+
+#endif
 
 }  // namespace atmanrl

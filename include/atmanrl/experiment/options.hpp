@@ -4,6 +4,7 @@
 /// Everything that a run is described by, with two sets of defaults: `paper`, the printed settings (arXiv:2604.16158,
 /// sections 3.2 to 3.4), and `demo`, those that were found to work on small models (docs/method.md).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
@@ -111,7 +112,11 @@ struct experiment_options {
 };
 
 /// \throws usage_error that names the option and the value
-inline void validate(experiment_options const& o) {
+void validate(experiment_options const& o);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void validate(experiment_options const& o) {
   auto const at_least = [](char const* name, auto value, auto least) {
     expects<usage_error>(value >= least, "--{} is {}, it must be at least {}", name, value, least);
   };
@@ -153,5 +158,7 @@ inline void validate(experiment_options const& o) {
   at_least("validate-every", o.validate_every, 0);
   at_least("checkpoint-every", o.checkpoint_every, 0);
 }
+
+#endif
 
 }  // namespace atmanrl

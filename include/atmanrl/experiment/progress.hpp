@@ -4,6 +4,7 @@
 /// What a person sees of a run on standard error: a bar that is redrawn in place on a terminal, one line per step
 /// elsewhere.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 
@@ -18,10 +19,7 @@
 namespace atmanrl {
 
 /// "1:02:03", "4:05".
-inline std::string format_duration(double seconds) {
-  auto const s = static_cast<long long>(std::max(0.0, seconds) + 0.5);
-  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) : fmt::format("{}:{:02}", s / 60, s % 60);
-}
+std::string format_duration(double seconds);
 
 class progress {
  public:
@@ -34,73 +32,28 @@ class progress {
   ~progress() { clear(); }
 
   /// Begins a phase of `units` pieces of work of which `done` are done already.
-  void begin(std::string name, index_t units, index_t done = 0) {
-    name_ = std::move(name);
-    units_ = units;
-    first_ = done_ = done;
-    tokens_ = tokens_before_ = 0;
-    started_ = clock::now();
-    draw(0, {});
-  }
+  void begin(std::string name, index_t units, index_t done = 0);
 
   /// \param part    of the piece in work, in [0, 1]
   /// \param tokens  generated in this piece so far
-  void update(double part, index_t tokens, std::string_view what) {
-    tokens_ = tokens_before_ + tokens;
-    if (terminal_ && clock::now() - drawn_ > std::chrono::milliseconds(100)) draw(part, what);
-  }
+  void update(double part, index_t tokens, std::string_view what);
 
   /// A piece of work is done.
   /// \param line  what to print about it where there is no terminal; may be empty
-  void finish_one(index_t tokens, std::string_view line) {
-    ++done_;
-    tokens_ = tokens_before_ += tokens;
-    if (terminal_) return draw(0, line);
-    if (!line.empty()) {
-      fmt::print(to_, "{} {}/{}  {}  {}\n", name_, done_, units_, line, rate());
-      std::fflush(to_);
-    }
-  }
+  void finish_one(index_t tokens, std::string_view line);
 
   /// A line that stays.
-  void say(std::string_view line) {
-    clear();
-    fmt::print(to_, "{}\n", line);
-    std::fflush(to_);
-  }
+  void say(std::string_view line);
 
   /// Takes the bar away.
-  void clear() {
-    if (terminal_ && shown_ > 0) {
-      fmt::print(to_, "\r{:{}}\r", "", shown_);
-      std::fflush(to_);
-      shown_ = 0;
-    }
-  }
+  void clear();
 
   double elapsed() const { return std::chrono::duration<double>(clock::now() - started_).count(); }
 
  private:
-  std::string rate(double part = 0) const {
-    double const seconds = elapsed(), pieces = double(done_ - first_) + part;
-    std::string out = seconds > 0 && tokens_ > 0 ? fmt::format("{:.0f} tokens/s", double(tokens_) / seconds) : std::string();
-    if (pieces > 0 && done_ < units_) out += fmt::format("{}{} left", out.empty() ? "" : ", ", format_duration(seconds / pieces * (double(units_ - done_) - part)));
-    return out;
-  }
+  std::string rate(double part = 0) const;
 
-  void draw(double part, std::string_view what) {
-    if (!terminal_) return;
-    static constexpr int width = 24;
-    double const share = units_ > 0 ? std::clamp((double(done_) + part) / double(units_), 0.0, 1.0) : 1.0;
-    auto const filled = std::size_t(share * width);
-    std::string line = fmt::format("{} {}/{} [{}{}] {}  {}", name_, std::min(done_ + (done_ < units_ ? 1 : 0), units_), units_,
-                                   std::string(filled, '#'), std::string(width - filled, '.'), rate(part), what);
-    line.resize(std::min<std::size_t>(line.size(), 160));
-    fmt::print(to_, "\r{:<{}}", line, std::max(shown_, line.size()));
-    std::fflush(to_);
-    shown_ = line.size();
-    drawn_ = clock::now();
-  }
+  void draw(double part, std::string_view what);
 
   std::FILE* to_;
   bool terminal_;
@@ -109,5 +62,77 @@ class progress {
   clock::time_point started_ = clock::now(), drawn_{};
   std::size_t shown_ = 0;
 };
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::string format_duration(double seconds) {
+  auto const s = static_cast<long long>(std::max(0.0, seconds) + 0.5);
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+                   : fmt::format("{}:{:02}", s / 60, s % 60);
+}
+
+ATMANRL_INLINE void progress::begin(std::string name, index_t units, index_t done) {
+  name_ = std::move(name);
+  units_ = units;
+  first_ = done_ = done;
+  tokens_ = tokens_before_ = 0;
+  started_ = clock::now();
+  draw(0, {});
+}
+
+ATMANRL_INLINE void progress::update(double part, index_t tokens, std::string_view what) {
+  tokens_ = tokens_before_ + tokens;
+  if (terminal_ && clock::now() - drawn_ > std::chrono::milliseconds(100)) draw(part, what);
+}
+
+ATMANRL_INLINE void progress::finish_one(index_t tokens, std::string_view line) {
+  ++done_;
+  tokens_ = tokens_before_ += tokens;
+  if (terminal_) return draw(0, line);
+  if (!line.empty()) {
+    fmt::print(to_, "{} {}/{}  {}  {}\n", name_, done_, units_, line, rate());
+    std::fflush(to_);
+  }
+}
+
+ATMANRL_INLINE void progress::say(std::string_view line) {
+  clear();
+  fmt::print(to_, "{}\n", line);
+  std::fflush(to_);
+}
+
+ATMANRL_INLINE void progress::clear() {
+  if (terminal_ && shown_ > 0) {
+    fmt::print(to_, "\r{:{}}\r", "", shown_);
+    std::fflush(to_);
+    shown_ = 0;
+  }
+}
+
+ATMANRL_INLINE std::string progress::rate(double part) const {
+  double const seconds = elapsed(), pieces = double(done_ - first_) + part;
+  std::string out =
+      seconds > 0 && tokens_ > 0 ? fmt::format("{:.0f} tokens/s", double(tokens_) / seconds) : std::string();
+  if (pieces > 0 && done_ < units_)
+    out += fmt::format("{}{} left", out.empty() ? "" : ", ",
+                       format_duration(seconds / pieces * (double(units_ - done_) - part)));
+  return out;
+}
+
+ATMANRL_INLINE void progress::draw(double part, std::string_view what) {
+  if (!terminal_) return;
+  static constexpr int width = 24;
+  double const share = units_ > 0 ? std::clamp((double(done_) + part) / double(units_), 0.0, 1.0) : 1.0;
+  auto const filled = std::size_t(share * width);
+  std::string line = fmt::format("{} {}/{} [{}{}] {}  {}", name_, std::min(done_ + (done_ < units_ ? 1 : 0), units_),
+                                 units_, std::string(filled, '#'), std::string(width - filled, '.'), rate(part), what);
+  line.resize(std::min<std::size_t>(line.size(), 160));
+  fmt::print(to_, "\r{:<{}}", line, std::max(shown_, line.size()));
+  std::fflush(to_);
+  shown_ = line.size();
+  drawn_ = clock::now();
+}
+
+#endif
 
 }  // namespace atmanrl

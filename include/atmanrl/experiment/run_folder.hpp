@@ -6,6 +6,7 @@
 /// A run that is killed at any moment is continued from its newest checkpoint: lines that were written after it are cut off
 /// and written again, the same.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
@@ -20,45 +21,17 @@
 namespace atmanrl {
 
 /// \throws usage_error when the folder holds something already
-inline void check_fresh(std::filesystem::path const& out) {
-  expects<usage_error>(!out.empty(), "--out is missing: a run needs a folder for its files");
-  std::error_code ignored;
-  if (!std::filesystem::exists(out, ignored)) return;
-  expects<usage_error>(std::filesystem::is_directory(out, ignored), "--out {} exists and is not a folder", out.string());
-  expects<usage_error>(std::filesystem::is_empty(out, ignored), "--out {} is not empty: choose another folder, or continue that run with --resume {}",
-                       out.string(), out.string());
-}
+void check_fresh(std::filesystem::path const& out);
 
 /// Makes the folder with its options in one step: it is there completely or not at all.
-inline void create_run_folder(experiment_options const& o) {
-  if (o.out.has_parent_path()) {
-    std::error_code problem;
-    std::filesystem::create_directories(o.out.parent_path(), problem);
-    if (problem) fail<file_error>("{}: cannot be created: {}", o.out.parent_path().string(), problem.message());
-  }
-  detail::atomic_folder folder(o.out);
-  write_file_atomically(folder.path() / "options.json", options_to_json(o).dump(2) + "\n");
-  folder.commit();
-}
+void create_run_folder(experiment_options const& o);
 
 /// The options that a run was started with, with `resume` set.
 /// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
-inline experiment_options stored_options(std::filesystem::path const& folder) {
-  auto const path = folder / "options.json";
-  std::error_code ignored;
-  expects<usage_error>(std::filesystem::exists(path, ignored), "--resume {}: there is no run in this folder (options.json is missing)", folder.string());
-  experiment_options o = options_from_json(read_json_file(path), path.string());
-  o.out = o.resume = folder;
-  return o;
-}
+experiment_options stored_options(std::filesystem::path const& folder);
 
 /// Removes what a killed process left half-written.
-inline void remove_partial_files(std::filesystem::path const& folder) {
-  std::error_code ignored;
-  for (auto const& place : {folder, folder / "checkpoints"})
-    for (std::filesystem::directory_iterator at(place, ignored), end; !ignored && at != end; at.increment(ignored))
-      if (at->path().filename().string().find(".partial-") != std::string::npos) std::filesystem::remove_all(at->path(), ignored);
-}
+void remove_partial_files(std::filesystem::path const& folder);
 
 /// How many lines of each file belong to a step.
 struct restored_lines {
@@ -137,13 +110,63 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
 }
 
 /// Writes an evaluation's file.
-inline void save_evaluation(std::filesystem::path const& path, evaluation const& e) { write_file_atomically(path, dump_json(to_json(e)) + "\n"); }
+void save_evaluation(std::filesystem::path const& path, evaluation const& e);
 
 /// Reads it back; nothing where there is none.
-inline std::optional<evaluation> load_evaluation(std::filesystem::path const& path) {
+std::optional<evaluation> load_evaluation(std::filesystem::path const& path);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void check_fresh(std::filesystem::path const& out) {
+  expects<usage_error>(!out.empty(), "--out is missing: a run needs a folder for its files");
+  std::error_code ignored;
+  if (!std::filesystem::exists(out, ignored)) return;
+  expects<usage_error>(std::filesystem::is_directory(out, ignored), "--out {} exists and is not a folder",
+                       out.string());
+  expects<usage_error>(std::filesystem::is_empty(out, ignored),
+                       "--out {} is not empty: choose another folder, or continue that run with --resume {}",
+                       out.string(), out.string());
+}
+
+ATMANRL_INLINE void create_run_folder(experiment_options const& o) {
+  if (o.out.has_parent_path()) {
+    std::error_code problem;
+    std::filesystem::create_directories(o.out.parent_path(), problem);
+    if (problem) fail<file_error>("{}: cannot be created: {}", o.out.parent_path().string(), problem.message());
+  }
+  detail::atomic_folder folder(o.out);
+  write_file_atomically(folder.path() / "options.json", options_to_json(o).dump(2) + "\n");
+  folder.commit();
+}
+
+ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+  auto const path = folder / "options.json";
+  std::error_code ignored;
+  expects<usage_error>(std::filesystem::exists(path, ignored),
+                       "--resume {}: there is no run in this folder (options.json is missing)", folder.string());
+  experiment_options o = options_from_json(read_json_file(path), path.string());
+  o.out = o.resume = folder;
+  return o;
+}
+
+ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
+  std::error_code ignored;
+  for (auto const& place : {folder, folder / "checkpoints"})
+    for (std::filesystem::directory_iterator at(place, ignored), end; !ignored && at != end; at.increment(ignored))
+      if (at->path().filename().string().find(".partial-") != std::string::npos)
+        std::filesystem::remove_all(at->path(), ignored);
+}
+
+ATMANRL_INLINE void save_evaluation(std::filesystem::path const& path, evaluation const& e) {
+  write_file_atomically(path, dump_json(to_json(e)) + "\n");
+}
+
+ATMANRL_INLINE std::optional<evaluation> load_evaluation(std::filesystem::path const& path) {
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return std::nullopt;
   return evaluation_from_json(read_json_file(path), path.string());
 }
+
+#endif
 
 }  // namespace atmanrl

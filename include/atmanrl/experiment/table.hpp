@@ -3,6 +3,7 @@
 /// \file
 /// The closing table: evaluation before and after with intervals, and what the masks of the whole run said.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/io/jsonl.hpp>
 
@@ -19,34 +20,21 @@ struct run_totals {
 };
 
 /// \param group_size  rollouts per group
-inline run_totals read_totals(std::filesystem::path const& metrics, int group_size) {
-  run_totals t;
-  for_each_json_line(metrics, [&](json const& m, index_t line) {
-    try {
-      ++t.steps;
-      t.groups += m.at("groups").get<index_t>();
-      t.groups_with_spread += m.at("groups_with_spread").get<index_t>();
-      (t.steps == 1 ? t.first_reward : t.last_reward) = m.at("reward").get<double>();
-      auto const masks = m.at("saliency/masks_trained").get<index_t>();
-      if (masks == 0) return;
-      t.masks += masks;
-      auto const add = [&](double& sum, char const* name) { sum += double(masks) * m.at(name).get<double>(); };
-      add(t.ce_unmasked, "saliency/ce_unmasked");
-      add(t.ce_start, "saliency/ce_start");
-      add(t.ce_end, "saliency/ce_end");
-      add(t.below_unmasked, "saliency/below_unmasked_ratio");
-      add(t.re_enabled, "saliency/re_enabled/mean");
-      add(t.as_printed, "saliency/as_printed/mean");
-    } catch (json::exception const& e) {
-      fail<file_error>("{}:{}: is no line of metrics: {}", metrics.string(), line, detail::json_reason(e.what()));
-    }
-  });
-  if (t.steps == 1) t.last_reward = t.first_reward;
-  t.rollouts = t.groups * group_size;
-  for (double* const x : {&t.ce_unmasked, &t.ce_start, &t.ce_end, &t.below_unmasked, &t.re_enabled, &t.as_printed})
-    *x /= double(std::max<index_t>(1, t.masks));
-  return t;
-}
+run_totals read_totals(std::filesystem::path const& metrics, int group_size);
+
+/// One evaluation, a figure per line.
+std::string evaluation_table(evaluation const& e);
+
+/// Two evaluations of the same questions and their paired differences.
+/// \throws usage_error when the questions differ
+std::string comparison_table(evaluation const& a, evaluation const& b, std::string_view name_a,
+                             std::string_view name_b);
+
+/// \param before, after  none where there was no evaluation
+std::string closing_table(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
+                          run_totals const& t);
+
+#if ATMANRL_BODIES
 
 namespace detail {
 
@@ -84,8 +72,36 @@ inline constexpr char const* interval_note =
 
 }  // namespace detail
 
-/// One evaluation, a figure per line.
-inline std::string evaluation_table(evaluation const& e) {
+ATMANRL_INLINE run_totals read_totals(std::filesystem::path const& metrics, int group_size) {
+  run_totals t;
+  for_each_json_line(metrics, [&](json const& m, index_t line) {
+    try {
+      ++t.steps;
+      t.groups += m.at("groups").get<index_t>();
+      t.groups_with_spread += m.at("groups_with_spread").get<index_t>();
+      (t.steps == 1 ? t.first_reward : t.last_reward) = m.at("reward").get<double>();
+      auto const masks = m.at("saliency/masks_trained").get<index_t>();
+      if (masks == 0) return;
+      t.masks += masks;
+      auto const add = [&](double& sum, char const* name) { sum += double(masks) * m.at(name).get<double>(); };
+      add(t.ce_unmasked, "saliency/ce_unmasked");
+      add(t.ce_start, "saliency/ce_start");
+      add(t.ce_end, "saliency/ce_end");
+      add(t.below_unmasked, "saliency/below_unmasked_ratio");
+      add(t.re_enabled, "saliency/re_enabled/mean");
+      add(t.as_printed, "saliency/as_printed/mean");
+    } catch (json::exception const& e) {
+      fail<file_error>("{}:{}: is no line of metrics: {}", metrics.string(), line, detail::json_reason(e.what()));
+    }
+  });
+  if (t.steps == 1) t.last_reward = t.first_reward;
+  t.rollouts = t.groups * group_size;
+  for (double* const x : {&t.ce_unmasked, &t.ce_start, &t.ce_end, &t.below_unmasked, &t.re_enabled, &t.as_printed})
+    *x /= double(std::max<index_t>(1, t.masks));
+  return t;
+}
+
+ATMANRL_INLINE std::string evaluation_table(evaluation const& e) {
   std::string out = fmt::format("{:<28}value\n", fmt::format("{} questions x {} samples", e.questions, e.samples));
   for (measure const& m : measures_of(e)) {
     if (m.name == "pass@1") continue;  // the mean accuracy again
@@ -97,10 +113,8 @@ inline std::string evaluation_table(evaluation const& e) {
   return out + detail::interval_note;
 }
 
-/// Two evaluations of the same questions and their paired differences.
-/// \throws usage_error when the questions differ
-inline std::string comparison_table(evaluation const& a, evaluation const& b, std::string_view name_a,
-                                    std::string_view name_b) {
+ATMANRL_INLINE std::string comparison_table(evaluation const& a, evaluation const& b, std::string_view name_a,
+                                            std::string_view name_b) {
   std::string out = fmt::format("{:<28}{:<26}{:<26}difference\n",
                                 fmt::format("{} questions x {} samples", a.questions, a.samples), name_a, name_b);
   for (named_difference const& d : differences(a, b)) {
@@ -112,9 +126,8 @@ inline std::string comparison_table(evaluation const& a, evaluation const& b, st
   return out + detail::interval_note;
 }
 
-/// \param before, after  none where there was no evaluation
-inline std::string closing_table(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
-                                 run_totals const& t) {
+ATMANRL_INLINE std::string closing_table(std::optional<evaluation> const& before,
+                                         std::optional<evaluation> const& after, run_totals const& t) {
   std::string out;
   auto const line = [&](std::string_view name, std::string_view value) {
     out += fmt::format("{:<28}{}\n", name, value);
@@ -132,5 +145,7 @@ inline std::string closing_table(std::optional<evaluation> const& before, std::o
   }
   return out;
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// The parts that an experiment is put together from, one type per slot. Derive and name another type for one slot:
 ///     struct mine : gsm8k_traits<> { using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>, brevity>; };
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
@@ -18,11 +19,7 @@
 namespace atmanrl {
 
 /// Folder of a task's files: the given one, else $ATMANRL_DATA_DIR/TASK, else data/TASK.
-inline std::filesystem::path task_folder(std::string_view task, std::filesystem::path const& given) {
-  if (!given.empty()) return given;
-  char const* const named = std::getenv("ATMANRL_DATA_DIR");
-  return (named && *named ? std::filesystem::path(named) : std::filesystem::path("data")) / task;
-}
+std::filesystem::path task_folder(std::string_view task, std::filesystem::path const& given);
 /// Folder with train.jsonl and test.jsonl.
 inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) { return task_folder("gsm8k", given); }
 
@@ -110,5 +107,15 @@ consteval bool explain_traits() {
   return true;
 }
 }  // namespace detail
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::filesystem::path task_folder(std::string_view task, std::filesystem::path const& given) {
+  if (!given.empty()) return given;
+  char const* const named = std::getenv("ATMANRL_DATA_DIR");
+  return (named && *named ? std::filesystem::path(named) : std::filesystem::path("data")) / task;
+}
+
+#endif
 
 }  // namespace atmanrl

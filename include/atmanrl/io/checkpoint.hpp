@@ -5,6 +5,7 @@
 /// 8 bytes "ATMANRL1", file size (u64), header length (u64), header (JSON: step, arrays, state_bytes), zero bytes up to
 /// a multiple of 8, the arrays (float32, each padded to 8), the state's text, XXH64 of everything before (u64).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/dtype.hpp>
@@ -75,7 +76,28 @@ inline void remove_half_written_checkpoints(std::filesystem::path const& folder)
 }  // namespace detail
 
 /// The checkpoints of a folder, newest first, whether they are intact or not.
-inline std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path const& folder) {
+std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path const& folder);
+
+/// Writes a checkpoint beside its place, flushes it and renames it; only then are older ones removed, down to `keep` in
+/// all. Checkpoints of later steps belong to a course of the run that was given up, and are removed too.
+/// \throws file_error when it cannot be written; the older ones are untouched then
+void save_checkpoint(std::filesystem::path const& folder, checkpoint_view const& c, int keep = 2);
+
+/// As above, for a checkpoint that owns its arrays.
+void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, int keep = 2);
+
+/// Reads one checkpoint's file.
+/// \throws file_error when it is cut off, damaged or no checkpoint
+checkpoint load_checkpoint(std::filesystem::path const& path);
+
+/// The newest intact checkpoint of a folder; nothing when there is none.
+/// \param on_bad  called with one sentence for each newer one that had to be passed over
+std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path const& folder,
+                                                 std::function<void(std::string const&)> const& on_bad);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path const& folder) {
   std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
   std::error_code problem;
   for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {
@@ -87,10 +109,7 @@ inline std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path
   return paths;
 }
 
-/// Writes a checkpoint beside its place, flushes it and renames it; only then are older ones removed, down to `keep` in
-/// all. Checkpoints of later steps belong to a course of the run that was given up, and are removed too.
-/// \throws file_error when it cannot be written; the older ones are untouched then
-inline void save_checkpoint(std::filesystem::path const& folder, checkpoint_view const& c, int keep = 2) {
+ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpoint_view const& c, int keep) {
   expects<usage_error>(keep >= 1, "{} checkpoints to keep: at least one is needed", keep);
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
@@ -136,16 +155,13 @@ inline void save_checkpoint(std::filesystem::path const& folder, checkpoint_view
   detail::remove_half_written_checkpoints(folder);
 }
 
-/// As above, for a checkpoint that owns its arrays.
-inline void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, int keep = 2) {
+ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, int keep) {
   checkpoint_view v{.step = c.step, .state_json = c.state_json};
   for (auto const& [name, values] : c.arrays) v.arrays.emplace_back(name, values);
   save_checkpoint(folder, v, keep);
 }
 
-/// Reads one checkpoint's file.
-/// \throws file_error when it is cut off, damaged or no checkpoint
-inline checkpoint load_checkpoint(std::filesystem::path const& path) {
+ATMANRL_INLINE checkpoint load_checkpoint(std::filesystem::path const& path) {
   mapped_file const file(path);
   std::string const name = path.string();
   std::span<std::byte const> const all = file.bytes();
@@ -195,10 +211,8 @@ inline checkpoint load_checkpoint(std::filesystem::path const& path) {
   return c;
 }
 
-/// The newest intact checkpoint of a folder; nothing when there is none.
-/// \param on_bad  called with one sentence for each newer one that had to be passed over
-inline std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path const& folder,
-                                                        std::function<void(std::string const&)> const& on_bad) {
+ATMANRL_INLINE std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path const& folder,
+                                                                std::function<void(std::string const&)> const& on_bad) {
   for (auto const& path : list_checkpoints(folder)) {
     try {
       checkpoint c = load_checkpoint(path);
@@ -211,5 +225,7 @@ inline std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path co
   }
   return std::nullopt;
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -3,6 +3,7 @@
 /// \file
 /// Files as memory (mmap), as text, and written so that a crash leaves either the old file or the new one.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 
 #include <fcntl.h>
@@ -110,7 +111,44 @@ class mapped_file {
 /// The bytes of a file that should be small enough for memory.
 /// \param max_bytes  larger files are refused before anything is allocated
 /// \throws file_error when it is missing, unreadable, not a regular file or too large
-inline std::string read_text_file(std::filesystem::path const& path, std::uint64_t max_bytes = std::uint64_t(1) << 29) {
+std::string read_text_file(std::filesystem::path const& path, std::uint64_t max_bytes = std::uint64_t(1) << 29);
+
+/// Makes renames inside a folder permanent.
+void sync_directory(std::filesystem::path const& directory);
+
+/// A file that appears under its name only when it is complete: written beside as `NAME.partial-PID`, flushed, renamed.
+class atomic_file {
+ public:
+  /// \throws file_error when the folder does not exist or cannot be written
+  explicit atomic_file(std::filesystem::path path);
+  atomic_file(atomic_file&&) = default;
+  atomic_file& operator=(atomic_file&&) = delete;
+  ~atomic_file() {
+    if (fd_.is_open()) ::unlink(temporary_.c_str());
+  }
+
+  void write(std::span<std::byte const> bytes) {
+    detail::write_all(fd_.get(), bytes.data(), bytes.size(), temporary_.string());
+  }
+  void write(std::string_view bytes) { detail::write_all(fd_.get(), bytes.data(), bytes.size(), temporary_.string()); }
+
+  /// Flushes and renames; afterwards the object is spent. Without it the destructor removes what was written.
+  void commit();
+
+  std::filesystem::path const& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_, temporary_;
+  detail::descriptor fd_;
+};
+
+/// Replaces a file's content: after a crash it is either all old or all new.
+/// \throws file_error when it cannot be written; the old file is untouched then
+void write_file_atomically(std::filesystem::path const& path, std::string_view bytes);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::string read_text_file(std::filesystem::path const& path, std::uint64_t max_bytes) {
   auto [fd, size] = detail::open_for_reading(path);
   expects<file_error>(size <= max_bytes, "{}: has {} bytes, more than the {} that are accepted here", path.string(),
                       size, max_bytes);
@@ -127,8 +165,7 @@ inline std::string read_text_file(std::filesystem::path const& path, std::uint64
   return text;
 }
 
-/// Makes renames inside a folder permanent.
-inline void sync_directory(std::filesystem::path const& directory) {
+ATMANRL_INLINE void sync_directory(std::filesystem::path const& directory) {
   std::filesystem::path const folder = directory.empty() ? std::filesystem::path(".") : directory;
   detail::descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.is_open()) {
@@ -140,55 +177,33 @@ inline void sync_directory(std::filesystem::path const& directory) {
   }
 }
 
-/// A file that appears under its name only when it is complete: written beside as `NAME.partial-PID`, flushed, renamed.
-class atomic_file {
- public:
-  /// \throws file_error when the folder does not exist or cannot be written
-  explicit atomic_file(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
-    expects<file_error>(path_.has_filename(), "{}: is not a file's name", path_.string());
-    temporary_ += fmt::format(".partial-{}", ::getpid());
-    fd_ = detail::descriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-    if (!fd_.is_open()) {
-      fail<file_error>("{}: cannot be created: {}", temporary_.string(), detail::system_reason(errno));
-    }
-  }
-  atomic_file(atomic_file&&) = default;
-  atomic_file& operator=(atomic_file&&) = delete;
-  ~atomic_file() {
-    if (fd_.is_open()) ::unlink(temporary_.c_str());
-  }
-
-  void write(std::span<std::byte const> bytes) {
-    detail::write_all(fd_.get(), bytes.data(), bytes.size(), temporary_.string());
-  }
-  void write(std::string_view bytes) { detail::write_all(fd_.get(), bytes.data(), bytes.size(), temporary_.string()); }
-
-  /// Flushes and renames; afterwards the object is spent. Without it the destructor removes what was written.
-  void commit() {
-    if (::fsync(fd_.get()) != 0) {
-      fail<file_error>("{}: cannot be flushed: {}", temporary_.string(), detail::system_reason(errno));
-    }
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      fail<file_error>("{}: cannot be renamed to {}: {}", temporary_.string(), path_.string(),
-                       detail::system_reason(errno));
-    }
-    fd_ = detail::descriptor();
-    sync_directory(path_.parent_path());
-  }
-
-  std::filesystem::path const& path() const { return path_; }
-
- private:
-  std::filesystem::path path_, temporary_;
-  detail::descriptor fd_;
-};
-
-/// Replaces a file's content: after a crash it is either all old or all new.
-/// \throws file_error when it cannot be written; the old file is untouched then
-inline void write_file_atomically(std::filesystem::path const& path, std::string_view bytes) {
+ATMANRL_INLINE void write_file_atomically(std::filesystem::path const& path, std::string_view bytes) {
   atomic_file file(path);
   file.write(bytes);
   file.commit();
 }
+
+ATMANRL_INLINE atomic_file::atomic_file(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
+  expects<file_error>(path_.has_filename(), "{}: is not a file's name", path_.string());
+  temporary_ += fmt::format(".partial-{}", ::getpid());
+  fd_ = detail::descriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!fd_.is_open()) {
+    fail<file_error>("{}: cannot be created: {}", temporary_.string(), detail::system_reason(errno));
+  }
+}
+
+ATMANRL_INLINE void atomic_file::commit() {
+  if (::fsync(fd_.get()) != 0) {
+    fail<file_error>("{}: cannot be flushed: {}", temporary_.string(), detail::system_reason(errno));
+  }
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail<file_error>("{}: cannot be renamed to {}: {}", temporary_.string(), path_.string(),
+                     detail::system_reason(errno));
+  }
+  fd_ = detail::descriptor();
+  sync_directory(path_.parent_path());
+}
+
+#endif
 
 }  // namespace atmanrl

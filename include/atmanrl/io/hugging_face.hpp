@@ -4,6 +4,7 @@
 /// Writes a model as a Hugging Face folder that transformers loads: config.json, generation_config.json and
 /// safetensors.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/file.hpp>
@@ -39,14 +40,7 @@ struct hugging_face_options {
 };
 
 /// The tokenizer's files that exist in a model folder, for `hugging_face_options::copy_files`.
-inline std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path const& folder) {
-  std::vector<std::filesystem::path> found;
-  for (char const* const name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}) {
-    if (std::filesystem::is_regular_file(folder / name)) found.push_back(folder / name);
-  }
-  return found;
-}
+std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path const& folder);
 
 namespace detail {
 
@@ -161,8 +155,22 @@ inline void write_tensors(std::filesystem::path const& file, std::span<tensor_sh
 /// Writes a model's folder: beside its place first, then renamed, so that it is there completely or not at all. An
 /// older model folder of that name is replaced. \param rows  gives the tensors of model_tensors(config) \throws
 /// file_error when something cannot be written, or the folder exists and holds other things than a model
-inline void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config,
-                                     row_source const& rows, hugging_face_options const& options = {}) {
+void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config, row_source const& rows,
+                              hugging_face_options const& options = {});
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path const& folder) {
+  std::vector<std::filesystem::path> found;
+  for (char const* const name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}) {
+    if (std::filesystem::is_regular_file(folder / name)) found.push_back(folder / name);
+  }
+  return found;
+}
+
+ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config,
+                                             row_source const& rows, hugging_face_options const& options) {
   validate(config, folder.string());
   expects<usage_error>(options.type == dtype::f32 || options.type == dtype::bf16 || options.type == dtype::f16,
                        "a model is stored as F32, BF16 or F16, not as {}", dtype_name(options.type));
@@ -216,5 +224,7 @@ inline void save_hugging_face_folder(std::filesystem::path const& folder, model_
   }
   out.commit();
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -3,6 +3,7 @@
 /// \file
 /// config.json and generation_config.json of a model, in the spelling of transformers 4 and 5, in and out.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/json.hpp>
@@ -141,8 +142,55 @@ inline void parse_rope(json const& object, std::string const& field, std::string
 /// Defaults of missing fields are those of transformers' LlamaConfig and Qwen2Config.
 /// \param file  name for errors
 /// \throws file_error that names the file and the field that is missing, wrong or not supported
-inline model_config parse_hugging_face_config(json const& config, json const* generation_config,
-                                              std::string_view file) {
+model_config parse_hugging_face_config(json const& config, json const* generation_config, std::string_view file);
+
+/// config.json of a model, spelt so that transformers 4 and 5 both read it.
+/// \param dtype  "float32", "bfloat16" or "float16": what the weights are stored in
+/// \throws usage_error when rotary factors came from a GGUF and follow no rule that config.json can express
+json to_hugging_face_config(model_config const& c, std::string_view dtype);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE json to_hugging_face_config(model_config const& c, std::string_view dtype) {
+  bool const qwen2 = c.architecture == "qwen2";
+  json out = {{"architectures", {qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM"}},
+              {"model_type", c.architecture},
+              {"num_hidden_layers", c.layers},
+              {"hidden_size", c.hidden},
+              {"intermediate_size", c.ffn},
+              {"vocab_size", c.vocab},
+              {"num_attention_heads", c.heads},
+              {"num_key_value_heads", c.kv_heads},
+              {"head_dim", c.head_dim},
+              {"max_position_embeddings", c.max_positions},
+              {"rms_norm_eps", c.rms_eps},
+              {"hidden_act", "silu"},
+              {"tie_word_embeddings", c.tied_head},
+              {"rope_theta", c.rope_theta},
+              {"rope_scaling", nullptr},
+              {"attention_dropout", 0.0},
+              {"initializer_range", 0.02},
+              {"use_cache", true},
+              {"torch_dtype", dtype}};
+  if (!qwen2) out["attention_bias"] = out["mlp_bias"] = false;
+  rope_scaling const& s = c.rope_scaling;
+  expects<usage_error>(s.llama3 || s.factors.empty(),
+                       "rotary factors that follow no llama3 rule cannot be written to config.json");
+  if (s.llama3) {
+    out["rope_scaling"] = {{"rope_type", "llama3"},
+                           {"factor", s.factor},
+                           {"low_freq_factor", s.low_freq_factor},
+                           {"high_freq_factor", s.high_freq_factor},
+                           {"original_max_position_embeddings", s.original_max_positions}};
+  }
+  if (c.bos_id >= 0) out["bos_token_id"] = c.bos_id;
+  if (c.stop_ids.size() == 1) out["eos_token_id"] = c.stop_ids.front();
+  if (c.stop_ids.size() > 1) out["eos_token_id"] = c.stop_ids;
+  return out;
+}
+
+ATMANRL_INLINE model_config parse_hugging_face_config(json const& config, json const* generation_config,
+                                                      std::string_view file) {
   detail::config_reader const in(config, file);
   model_config c;
 
@@ -227,45 +275,6 @@ inline model_config parse_hugging_face_config(json const& config, json const* ge
   return c;
 }
 
-/// config.json of a model, spelt so that transformers 4 and 5 both read it.
-/// \param dtype  "float32", "bfloat16" or "float16": what the weights are stored in
-/// \throws usage_error when rotary factors came from a GGUF and follow no rule that config.json can express
-inline json to_hugging_face_config(model_config const& c, std::string_view dtype) {
-  bool const qwen2 = c.architecture == "qwen2";
-  json out = {{"architectures", {qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM"}},
-              {"model_type", c.architecture},
-              {"num_hidden_layers", c.layers},
-              {"hidden_size", c.hidden},
-              {"intermediate_size", c.ffn},
-              {"vocab_size", c.vocab},
-              {"num_attention_heads", c.heads},
-              {"num_key_value_heads", c.kv_heads},
-              {"head_dim", c.head_dim},
-              {"max_position_embeddings", c.max_positions},
-              {"rms_norm_eps", c.rms_eps},
-              {"hidden_act", "silu"},
-              {"tie_word_embeddings", c.tied_head},
-              {"rope_theta", c.rope_theta},
-              {"rope_scaling", nullptr},
-              {"attention_dropout", 0.0},
-              {"initializer_range", 0.02},
-              {"use_cache", true},
-              {"torch_dtype", dtype}};
-  if (!qwen2) out["attention_bias"] = out["mlp_bias"] = false;
-  rope_scaling const& s = c.rope_scaling;
-  expects<usage_error>(s.llama3 || s.factors.empty(),
-                       "rotary factors that follow no llama3 rule cannot be written to config.json");
-  if (s.llama3) {
-    out["rope_scaling"] = {{"rope_type", "llama3"},
-                           {"factor", s.factor},
-                           {"low_freq_factor", s.low_freq_factor},
-                           {"high_freq_factor", s.high_freq_factor},
-                           {"original_max_position_embeddings", s.original_max_positions}};
-  }
-  if (c.bos_id >= 0) out["bos_token_id"] = c.bos_id;
-  if (c.stop_ids.size() == 1) out["eos_token_id"] = c.stop_ids.front();
-  if (c.stop_ids.size() > 1) out["eos_token_id"] = c.stop_ids;
-  return out;
-}
+#endif
 
 }  // namespace atmanrl

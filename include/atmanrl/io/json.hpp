@@ -3,6 +3,7 @@
 /// \file
 /// JSON in and out: parsing with the file and line in the error, printing without NaN or Inf.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/file.hpp>
 
@@ -74,22 +75,15 @@ json parse_json_with(std::string_view text, std::string_view what, Callback call
 /// Parses one JSON value.
 /// \param what  name for the error's text, usually the file
 /// \throws file_error with the line and byte of the first mistake
-inline json parse_json(std::string_view text, std::string_view what) {
-  return detail::parse_json_with(text, what, nullptr);
-}
+json parse_json(std::string_view text, std::string_view what);
 
 /// Reads a file that holds one JSON value.
 /// \throws file_error when it cannot be read or is not JSON
-inline json read_json_file(std::filesystem::path const& path) {
-  return parse_json(read_text_file(path), path.string());
-}
+json read_json_file(std::filesystem::path const& path);
 
 /// A number as JSON text with at most `digits` significant digits.
 /// \throws numeric_error for NaN and Inf, which JSON cannot hold
-inline std::string to_json_number(double x, int digits = 9) {
-  expects<numeric_error>(std::isfinite(x), "the number {} cannot be written as JSON", x);
-  return fmt::format("{:.{}g}", x, digits);
-}
+std::string to_json_number(double x, int digits = 9);
 
 namespace detail {
 
@@ -145,5 +139,22 @@ std::string dump_json(Json const& value, int digits = 9) {
   detail::print_json(value, digits, "", out);
   return out;
 }
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE json parse_json(std::string_view text, std::string_view what) {
+  return detail::parse_json_with(text, what, nullptr);
+}
+
+ATMANRL_INLINE json read_json_file(std::filesystem::path const& path) {
+  return parse_json(read_text_file(path), path.string());
+}
+
+ATMANRL_INLINE std::string to_json_number(double x, int digits) {
+  expects<numeric_error>(std::isfinite(x), "the number {} cannot be written as JSON", x);
+  return fmt::format("{:.{}g}", x, digits);
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// Files with one JSON value per line: reading with file:line in the errors, and a writer that a resumed run can wind
 /// back.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/file.hpp>
@@ -31,11 +32,7 @@ void for_each_json_line(std::filesystem::path const& path, Use use) {
 }
 
 /// All values of a file with one JSON value per line.
-inline std::vector<json> read_json_lines(std::filesystem::path const& path) {
-  std::vector<json> all;
-  for_each_json_line(path, [&](json const& value, index_t) { all.push_back(value); });
-  return all;
-}
+std::vector<json> read_json_lines(std::filesystem::path const& path);
 
 /// Appends lines of JSON, each handed to the system at once, so that a crash loses at most the line being written.
 class jsonl_writer {
@@ -44,11 +41,7 @@ class jsonl_writer {
 
   /// Opens or creates the file and keeps its first `keep` complete lines. What follows them, a half-written line too,
   /// is cut off. \throws file_error when it cannot be written or holds fewer than `keep` complete lines
-  explicit jsonl_writer(std::filesystem::path path, index_t keep = 0) : path_(std::move(path)) {
-    fd_ = detail::descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-    if (!fd_.is_open()) fail<file_error>("{}: cannot be opened: {}", path_.string(), detail::system_reason(errno));
-    truncate(keep);
-  }
+  explicit jsonl_writer(std::filesystem::path path, index_t keep = 0);
 
   /// Writes one line with 9 significant digits; an `ordered_json` keeps its order of keys.
   /// \throws numeric_error for NaN or Inf, before anything is written
@@ -61,34 +54,10 @@ class jsonl_writer {
   }
 
   /// Winds back to the first `keep` lines, or to the last complete line for `all_lines`.
-  void truncate(index_t keep) {
-    if (::lseek(fd_.get(), 0, SEEK_SET) < 0) complain("cannot be read");
-    index_t lines = 0;
-    off_t offset = 0, end = 0;
-    std::vector<char> piece(std::size_t(1) << 16);
-    while (keep == all_lines || lines < keep) {
-      ssize_t const n = ::read(fd_.get(), piece.data(), piece.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) complain("cannot be read");
-      if (n == 0) break;
-      for (ssize_t i = 0; i < n && (keep == all_lines || lines < keep); ++i) {
-        if (piece[std::size_t(i)] != '\n') continue;
-        ++lines;
-        end = offset + i + 1;
-      }
-      offset += n;
-    }
-    expects<file_error>(keep == all_lines || lines == keep, "{}: has {} complete lines but {} are to be kept",
-                        path_.string(), lines, keep);
-    if (::ftruncate(fd_.get(), end) != 0) complain("cannot be shortened");
-    if (::lseek(fd_.get(), end, SEEK_SET) < 0) complain("cannot be written");
-    lines_ = lines;
-  }
+  void truncate(index_t keep);
 
   /// Flushes to the disk; before a checkpoint that counts on these lines.
-  void sync() {
-    if (::fsync(fd_.get()) != 0) complain("cannot be flushed");
-  }
+  void sync();
 
   index_t lines() const { return lines_; }
   std::filesystem::path const& path() const { return path_; }
@@ -102,5 +71,49 @@ class jsonl_writer {
   detail::descriptor fd_;
   index_t lines_ = 0;
 };
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE jsonl_writer::jsonl_writer(std::filesystem::path path, index_t keep) : path_(std::move(path)) {
+  fd_ = detail::descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  if (!fd_.is_open()) fail<file_error>("{}: cannot be opened: {}", path_.string(), detail::system_reason(errno));
+  truncate(keep);
+}
+
+ATMANRL_INLINE void jsonl_writer::truncate(index_t keep) {
+  if (::lseek(fd_.get(), 0, SEEK_SET) < 0) complain("cannot be read");
+  index_t lines = 0;
+  off_t offset = 0, end = 0;
+  std::vector<char> piece(std::size_t(1) << 16);
+  while (keep == all_lines || lines < keep) {
+    ssize_t const n = ::read(fd_.get(), piece.data(), piece.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) complain("cannot be read");
+    if (n == 0) break;
+    for (ssize_t i = 0; i < n && (keep == all_lines || lines < keep); ++i) {
+      if (piece[std::size_t(i)] != '\n') continue;
+      ++lines;
+      end = offset + i + 1;
+    }
+    offset += n;
+  }
+  expects<file_error>(keep == all_lines || lines == keep, "{}: has {} complete lines but {} are to be kept",
+                      path_.string(), lines, keep);
+  if (::ftruncate(fd_.get(), end) != 0) complain("cannot be shortened");
+  if (::lseek(fd_.get(), end, SEEK_SET) < 0) complain("cannot be written");
+  lines_ = lines;
+}
+
+ATMANRL_INLINE void jsonl_writer::sync() {
+  if (::fsync(fd_.get()) != 0) complain("cannot be flushed");
+}
+
+ATMANRL_INLINE std::vector<json> read_json_lines(std::filesystem::path const& path) {
+  std::vector<json> all;
+  for_each_json_line(path, [&](json const& value, index_t) { all.push_back(value); });
+  return all;
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// Low-rank adapters (Hu et al. 2021, arXiv:2106.09685): rank, alpha, the matrices that get one, and the names and
 /// shapes of their tensors, which are those of the PEFT library. An adapted matrix acts as W + (alpha / rank) B A.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/model_config.hpp>
@@ -53,7 +54,36 @@ inline std::optional<lora_target> lora_target_of(std::string_view name) {
 }
 
 /// \throws usage_error that names `where` and the field
-inline void validate(lora_config const& l, std::string_view where) {
+void validate(lora_config const& l, std::string_view where);
+
+/// "q_proj,v_proj", or "all".
+std::vector<lora_target> parse_lora_targets(std::string_view text, std::string_view where);
+
+std::string lora_targets_text(std::vector<lora_target> const& targets);
+
+/// Extents of an adapted matrix.
+struct lora_matrix {
+  index_t outputs, inputs;
+};
+
+lora_matrix lora_matrix_of(model_config const& c, lora_target t);
+
+/// One factor of one adapter.
+struct lora_tensor {
+  std::string name;  ///< as in PEFT's adapter_model.safetensors
+  index_t layer;
+  lora_target target;
+  bool is_b;  ///< A (rank, inputs), B (outputs, rank)
+  index_t rows, columns;
+};
+
+/// All factors, layer by layer. Matrices that share their input stand together, the A of all of them before the B, so
+/// that the A's gradients are one contiguous matrix.
+std::vector<lora_tensor> lora_tensors(model_config const& c, lora_config const& l);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void validate(lora_config const& l, std::string_view where) {
   expects<usage_error>(l.rank >= 1 && l.rank <= 65536, "{}: the rank is {} but must lie between 1 and 65536", where, l.rank);
   expects<usage_error>(std::isfinite(l.alpha) && l.alpha > 0, "{}: alpha is {} but must be above 0", where, l.alpha);
   expects<usage_error>(!l.targets.empty(), "{}: no matrix is to be adapted", where);
@@ -62,8 +92,7 @@ inline void validate(lora_config const& l, std::string_view where) {
   expects<usage_error>(l.dropout >= 0 && l.dropout < 1, "{}: the dropout is {} but must lie in [0, 1)", where, l.dropout);
 }
 
-/// "q_proj,v_proj", or "all".
-inline std::vector<lora_target> parse_lora_targets(std::string_view text, std::string_view where) {
+ATMANRL_INLINE std::vector<lora_target> parse_lora_targets(std::string_view text, std::string_view where) {
   if (text == "all") return all_lora_targets();
   std::vector<lora_target> targets;
   for (std::size_t first = 0; first <= text.size();) {
@@ -81,44 +110,14 @@ inline std::vector<lora_target> parse_lora_targets(std::string_view text, std::s
   return targets;
 }
 
-inline std::string lora_targets_text(std::vector<lora_target> const& targets) {
+ATMANRL_INLINE std::string lora_targets_text(std::vector<lora_target> const& targets) {
   if (targets == all_lora_targets()) return "all";
   std::string text;
   for (lora_target const t : targets) text += (text.empty() ? "" : ",") + std::string(lora_target_names[std::size_t(t)]);
   return text;
 }
 
-/// Extents of an adapted matrix.
-struct lora_matrix {
-  index_t outputs, inputs;
-};
-
-inline lora_matrix lora_matrix_of(model_config const& c, lora_target t) {
-  using enum lora_target;
-  switch (t) {
-    case q_proj: return {c.heads * c.head_dim, c.hidden};
-    case k_proj:
-    case v_proj: return {c.kv_heads * c.head_dim, c.hidden};
-    case o_proj: return {c.hidden, c.heads * c.head_dim};
-    case gate_proj:
-    case up_proj: return {c.ffn, c.hidden};
-    case down_proj: return {c.hidden, c.ffn};
-  }
-  fail("target {} has no matrix", int(t));
-}
-
-/// One factor of one adapter.
-struct lora_tensor {
-  std::string name;  ///< as in PEFT's adapter_model.safetensors
-  index_t layer;
-  lora_target target;
-  bool is_b;             ///< A (rank, inputs), B (outputs, rank)
-  index_t rows, columns;
-};
-
-/// All factors, layer by layer. Matrices that share their input stand together, the A of all of them before the B, so
-/// that the A's gradients are one contiguous matrix.
-inline std::vector<lora_tensor> lora_tensors(model_config const& c, lora_config const& l) {
+ATMANRL_INLINE std::vector<lora_tensor> lora_tensors(model_config const& c, lora_config const& l) {
   using enum lora_target;
   static constexpr std::array groups{std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj}, std::pair{gate_proj, up_proj},
                                      std::pair{down_proj, down_proj}};
@@ -138,5 +137,26 @@ inline std::vector<lora_tensor> lora_tensors(model_config const& c, lora_config 
   }
   return all;
 }
+
+ATMANRL_INLINE lora_matrix lora_matrix_of(model_config const& c, lora_target t) {
+  using enum lora_target;
+  switch (t) {
+    case q_proj:
+      return {c.heads * c.head_dim, c.hidden};
+    case k_proj:
+    case v_proj:
+      return {c.kv_heads * c.head_dim, c.hidden};
+    case o_proj:
+      return {c.hidden, c.heads * c.head_dim};
+    case gate_proj:
+    case up_proj:
+      return {c.ffn, c.hidden};
+    case down_proj:
+      return {c.hidden, c.ffn};
+  }
+  fail("target {} has no matrix", int(t));
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -3,6 +3,7 @@
 /// \file
 /// Shape of a Llama-architecture model: the numbers that fix its tensors and its forward pass, and their checks.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 
@@ -51,7 +52,26 @@ struct model_config {
 };
 
 /// Divisor of the rotary frequency theta^(-2i/head_dim) of each pair i. Length head_dim / 2.
-inline std::vector<double> rope_divisors(model_config const& config) {
+std::vector<double> rope_divisors(model_config const& config);
+
+/// A tensor that a model of some shape must have, under its Hugging Face name.
+struct tensor_shape {
+  std::string name;
+  std::vector<index_t> shape;
+
+  friend bool operator==(tensor_shape const&, tensor_shape const&) = default;
+};
+
+/// Names and shapes of all tensors of a model, in the order of the forward pass. Matrices are (out, in).
+std::vector<tensor_shape> model_tensors(model_config const& c);
+
+/// Checks that the numbers fit together and lie in sane ranges, so that no product of two of them can overflow.
+/// \throws file_error that names `file` and the field in Hugging Face's spelling
+void validate(model_config const& c, std::string_view file);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE std::vector<double> rope_divisors(model_config const& config) {
   std::size_t const pairs = std::size_t(config.head_dim / 2);
   rope_scaling const& s = config.rope_scaling;
   if (!s.factors.empty()) return {s.factors.begin(), s.factors.end()};
@@ -68,16 +88,7 @@ inline std::vector<double> rope_divisors(model_config const& config) {
   return divisors;
 }
 
-/// A tensor that a model of some shape must have, under its Hugging Face name.
-struct tensor_shape {
-  std::string name;
-  std::vector<index_t> shape;
-
-  friend bool operator==(tensor_shape const&, tensor_shape const&) = default;
-};
-
-/// Names and shapes of all tensors of a model, in the order of the forward pass. Matrices are (out, in).
-inline std::vector<tensor_shape> model_tensors(model_config const& c) {
+ATMANRL_INLINE std::vector<tensor_shape> model_tensors(model_config const& c) {
   std::vector<tensor_shape> all;
   all.push_back({"model.embed_tokens.weight", {c.vocab, c.hidden}});
   for (index_t l = 0; l < c.layers; ++l) {
@@ -104,9 +115,7 @@ inline std::vector<tensor_shape> model_tensors(model_config const& c) {
   return all;
 }
 
-/// Checks that the numbers fit together and lie in sane ranges, so that no product of two of them can overflow.
-/// \throws file_error that names `file` and the field in Hugging Face's spelling
-inline void validate(model_config const& c, std::string_view file) {
+ATMANRL_INLINE void validate(model_config const& c, std::string_view file) {
   auto in_range = [&](char const* field, index_t value, index_t most) {
     expects<file_error>(value >= 1 && value <= most, "{}: {} is {} but must lie between 1 and {}", file, field, value,
                         most);
@@ -151,5 +160,7 @@ inline void validate(model_config const& c, std::string_view file) {
                         id, c.vocab);
   }
 }
+
+#endif
 
 }  // namespace atmanrl

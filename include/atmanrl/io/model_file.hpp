@@ -4,6 +4,7 @@
 /// A model on disk, whatever its format: Hugging Face folder, GGUF or llama2.c. One set of names (Hugging Face's), one
 /// layout (rows for the half-split rotation), values as float.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/gguf_model.hpp>
@@ -34,25 +35,7 @@ class model_file {
   /// Opens a folder with config.json and model.safetensors (or model.safetensors.index.json and its shards), a .gguf
   /// file, or a llama2.c .bin file.
   /// \throws file_error that names the file and the field
-  static model_file open(std::filesystem::path const& path) {
-    model_file m;
-    m.path_ = path;
-    std::error_code ignored;
-    auto const status = std::filesystem::status(path, ignored);
-    expects<file_error>(std::filesystem::exists(status), "{}: there is no such file or folder", path.string());
-    if (std::filesystem::is_directory(status)) {
-      m.open_hugging_face();
-    } else if (path.extension() == ".gguf") {
-      m.open_gguf();
-    } else if (path.extension() == ".bin") {
-      m.open_llama2c();
-    } else {
-      fail<file_error>("{}: is no model: a Hugging Face folder, a .gguf file or a llama2.c .bin file is needed",
-                       path.string());
-    }
-    m.check_complete();
-    return m;
-  }
+  static model_file open(std::filesystem::path const& path);
 
   model_config const& config() const { return config_; }
   std::filesystem::path const& path() const { return path_; }
@@ -67,34 +50,7 @@ class model_file {
   /// Rows [first, first + count) of a tensor; the rows of a 1-D tensor are its elements.
   /// \param out  (count, columns), overwritten
   /// \throws shape_error when the tensor or the rows do not exist or `out` has another size
-  void read_rows(std::string_view hf_name, index_t first, index_t count, std::span<float> out) const {
-    source const& s = source_of(hf_name);
-    bool const vector = s.shape.size() == 1;
-    index_t const rows = s.shape.front(), columns = vector ? 1 : s.shape.back();
-    expects<shape_error>(first >= 0 && count >= 0 && first <= rows && count <= rows - first,
-                         "rows {} to {} of {}, which has {}", first, first + count, hf_name, rows);
-    expects<shape_error>(index_t(out.size()) == count * columns, "{} rows of {} are {} floats but there is room for {}",
-                         count, hf_name, count * columns, out.size());
-    if (count == 0) return;
-    if (s.interleaved_heads > 0) {
-      // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the
-      // second.
-      index_t const dim = rows / s.interleaved_heads;
-      for (index_t r = 0; r < count; ++r) {
-        index_t const head = (first + r) / dim, j = (first + r) % dim;
-        index_t const row = head * dim + (j < dim / 2 ? 2 * j : 2 * j - dim + 1);
-        s.decode(s.bytes.data() + row * s.row_bytes, columns, out.data() + r * columns);
-      }
-    } else if (vector && s.block > 1) {
-      auto all = std::vector<float>(std::size_t(rows));
-      s.decode(s.bytes.data(), rows, all.data());
-      std::copy_n(all.begin() + first, count, out.begin());
-    } else if (vector) {
-      s.decode(s.bytes.data() + first * (s.row_bytes / rows), count, out.data());
-    } else {
-      s.decode(s.bytes.data() + first * s.row_bytes, count * columns, out.data());
-    }
-  }
+  void read_rows(std::string_view hf_name, index_t first, index_t count, std::span<float> out) const;
 
   /// A whole tensor, row-major.
   void read(std::string_view hf_name, std::span<float> out) const {
@@ -128,154 +84,227 @@ class model_file {
     sources_.insert_or_assign(name, std::move(s));
   }
 
-  static source from_safetensors(tensor_entry const& t, std::string const& file) {
-    expects<file_error>(is_floating(t.type), "{}: {} is of type {}, not floating point", file, t.name,
-                        dtype_name(t.type));
-    dtype const type = t.type;
-    return {.shape = t.shape,
-            .bytes = t.bytes,
-            .type_name = dtype_name(type),
-            .decode = [type](std::byte const* from, index_t n, float* to) { detail::widen(type, from, n, to); },
-            .file = file};
-  }
+  static source from_safetensors(tensor_entry const& t, std::string const& file);
 
-  void add_safetensors(std::filesystem::path const& path, std::map<std::string, std::string> const* weight_map) {
-    safetensors_file const file(path);
-    storage_.push_back(file.storage());
-    for (tensor_entry const& t : file.tensors()) {
-      if (weight_map) {
-        auto const at = weight_map->find(t.name);
-        if (at == weight_map->end() || at->second != path.filename()) continue;
-      }
-      if (t.name.ends_with("rotary_emb.inv_freq")) continue;  // old checkpoints store what follows from rope_theta
-      add(t.name, from_safetensors(t, path.string()));
-    }
-  }
+  void add_safetensors(std::filesystem::path const& path, std::map<std::string, std::string> const* weight_map);
 
-  void open_hugging_face() {
-    std::filesystem::path const config_path = path_ / "config.json";
-    json const config = read_json_file(config_path);
-    std::optional<json> generation;
-    if (std::filesystem::exists(path_ / "generation_config.json")) {
-      generation = read_json_file(path_ / "generation_config.json");
-    }
-    config_ = parse_hugging_face_config(config, generation ? &*generation : nullptr, config_path.string());
+  void open_hugging_face();
 
-    if (std::filesystem::exists(path_ / "model.safetensors")) {
-      add_safetensors(path_ / "model.safetensors", nullptr);
-    } else {
-      open_shards();
-    }
-    settle_head();
-  }
-
-  void open_shards() {
-    std::filesystem::path const index_path = path_ / "model.safetensors.index.json";
-    expects<file_error>(std::filesystem::exists(index_path),
-                        "{}: holds neither model.safetensors nor model.safetensors.index.json", path_.string());
-    json const index = read_json_file(index_path);
-    std::string const name = index_path.string();
-    expects<file_error>(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
-                        "{}: weight_map is missing", name);
-    std::map<std::string, std::string> weight_map;
-    std::set<std::string> shards;
-    for (auto const& [tensor, shard] : index["weight_map"].items()) {
-      expects<file_error>(shard.is_string(), "{}: weight_map.{} is not a file's name", name, detail::printable(tensor));
-      auto const file = shard.template get<std::string>();
-      // A name with folders in it could leave the model's folder.
-      expects<file_error>(!file.empty() && file.find_first_of("/\\") == std::string::npos && file[0] != '.' &&
-                              file.find('\0') == std::string::npos,
-                          "{}: weight_map.{} is \"{}\", not a plain file name", name, detail::printable(tensor),
-                          detail::printable(file));
-      weight_map.emplace(tensor, file);
-      shards.insert(file);
-    }
-    for (std::string const& shard : shards) add_safetensors(path_ / shard, &weight_map);
-    for (auto const& [tensor, shard] : weight_map) {
-      expects<file_error>(has(tensor) || tensor.ends_with("rotary_emb.inv_freq"),
-                          "{}: weight_map promises {} in {}, which does not hold it", name, detail::printable(tensor),
-                          shard);
-    }
-  }
+  void open_shards();
 
   /// A stored head wins over tie_word_embeddings unless it is the embedding once more.
-  void settle_head() {
-    if (!config_.tied_head) return;
-    auto const head = sources_.find("lm_head.weight"), embedding = sources_.find("model.embed_tokens.weight");
-    if (head == sources_.end() || embedding == sources_.end()) return;
-    auto const a = head->second.bytes, b = embedding->second.bytes;
-    bool const same = head->second.type_name == embedding->second.type_name && a.size() == b.size() &&
-                      std::memcmp(a.data(), b.data(), a.size()) == 0;
-    if (same) {
-      sources_.erase(head);
-    } else {
-      config_.tied_head = false;
-    }
-  }
+  void settle_head();
 
-  void open_gguf() {
-    gguf_file const file(path_);
-    storage_.push_back(file.storage());
-    config_ = parse_gguf_config(file);
-    for (gguf_tensor const& t : file.tensors()) {
-      if (t.name == "rope_freqs.weight") continue;
-      auto const name = hugging_face_name(t.name);
-      expects<file_error>(name.has_value(), "{}: the tensor {} is not known in this architecture", path_.string(),
-                          detail::printable(t.name));
-      gguf_type const type = t.type;
-      auto const* const info = find_gguf_type(std::uint32_t(type));
-      source s{.shape = t.shape,
-               .bytes = t.bytes,
-               .type_name = info->name,
-               .block = info->block_elements,
-               .decode = [type](std::byte const* from, index_t n, float* to) { detail::dequantize(type, from, n, to); },
-               .file = path_.string()};
-      // Only llama's converter interleaves; qwen2's rows are stored for the half-split rotation.
-      if (config_.architecture == "llama") s.interleaved_heads = interleaved_heads(*name);
-      add(*name, std::move(s));
-    }
-  }
+  void open_gguf();
 
-  void open_llama2c() {
-    llama2c_file const file(path_);
-    storage_.push_back(file.storage());
-    config_ = file.config();
-    for (auto const& [name, t] : file.tensors()) {
-      add(name, {.shape = t.shape,
-                 .bytes = t.bytes,
-                 .type_name = "F32",
-                 .interleaved_heads = interleaved_heads(name),
-                 .decode = [](std::byte const* from, index_t n, float* to) { detail::widen(dtype::f32, from, n, to); },
-                 .file = path_.string()});
-    }
-  }
+  void open_llama2c();
 
-  index_t interleaved_heads(std::string_view name) const {
-    if (name.ends_with("self_attn.q_proj.weight")) return config_.heads;
-    if (name.ends_with("self_attn.k_proj.weight")) return config_.kv_heads;
-    return 0;
-  }
+  index_t interleaved_heads(std::string_view name) const;
 
-  void check_complete() const {
-    std::set<std::string, std::less<>> known;
-    for (tensor_shape const& t : model_tensors(config_)) {
-      known.insert(t.name);
-      auto const at = sources_.find(t.name);
-      expects<file_error>(at != sources_.end(), "{}: the tensor {} is missing", path_.string(), t.name);
-      expects<file_error>(at->second.shape == t.shape, "{}: {} has shape [{}] but the config asks for [{}]",
-                          at->second.file, t.name, fmt::join(at->second.shape, ", "), fmt::join(t.shape, ", "));
-    }
-    // A tensor that nobody reads, a bias for instance, would silently make another model of it.
-    for (auto const& [name, s] : sources_) {
-      expects<file_error>(known.contains(name), "{}: the tensor {} does not belong to the config's architecture",
-                          s.file, detail::printable(name));
-    }
-  }
+  void check_complete() const;
 
   std::filesystem::path path_;
   model_config config_;
   std::map<std::string, source, std::less<>> sources_;
   std::vector<std::shared_ptr<mapped_file const>> storage_;
 };
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE model_file model_file::open(std::filesystem::path const& path) {
+  model_file m;
+  m.path_ = path;
+  std::error_code ignored;
+  auto const status = std::filesystem::status(path, ignored);
+  expects<file_error>(std::filesystem::exists(status), "{}: there is no such file or folder", path.string());
+  if (std::filesystem::is_directory(status)) {
+    m.open_hugging_face();
+  } else if (path.extension() == ".gguf") {
+    m.open_gguf();
+  } else if (path.extension() == ".bin") {
+    m.open_llama2c();
+  } else {
+    fail<file_error>("{}: is no model: a Hugging Face folder, a .gguf file or a llama2.c .bin file is needed",
+                     path.string());
+  }
+  m.check_complete();
+  return m;
+}
+
+ATMANRL_INLINE void model_file::read_rows(std::string_view hf_name, index_t first, index_t count,
+                                          std::span<float> out) const {
+  source const& s = source_of(hf_name);
+  bool const vector = s.shape.size() == 1;
+  index_t const rows = s.shape.front(), columns = vector ? 1 : s.shape.back();
+  expects<shape_error>(first >= 0 && count >= 0 && first <= rows && count <= rows - first,
+                       "rows {} to {} of {}, which has {}", first, first + count, hf_name, rows);
+  expects<shape_error>(index_t(out.size()) == count * columns, "{} rows of {} are {} floats but there is room for {}",
+                       count, hf_name, count * columns, out.size());
+  if (count == 0) return;
+  if (s.interleaved_heads > 0) {
+    // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the
+    // second.
+    index_t const dim = rows / s.interleaved_heads;
+    for (index_t r = 0; r < count; ++r) {
+      index_t const head = (first + r) / dim, j = (first + r) % dim;
+      index_t const row = head * dim + (j < dim / 2 ? 2 * j : 2 * j - dim + 1);
+      s.decode(s.bytes.data() + row * s.row_bytes, columns, out.data() + r * columns);
+    }
+  } else if (vector && s.block > 1) {
+    auto all = std::vector<float>(std::size_t(rows));
+    s.decode(s.bytes.data(), rows, all.data());
+    std::copy_n(all.begin() + first, count, out.begin());
+  } else if (vector) {
+    s.decode(s.bytes.data() + first * (s.row_bytes / rows), count, out.data());
+  } else {
+    s.decode(s.bytes.data() + first * s.row_bytes, count * columns, out.data());
+  }
+}
+
+ATMANRL_INLINE model_file::source model_file::from_safetensors(tensor_entry const& t, std::string const& file) {
+  expects<file_error>(is_floating(t.type), "{}: {} is of type {}, not floating point", file, t.name,
+                      dtype_name(t.type));
+  dtype const type = t.type;
+  return {.shape = t.shape,
+          .bytes = t.bytes,
+          .type_name = dtype_name(type),
+          .decode = [type](std::byte const* from, index_t n, float* to) { detail::widen(type, from, n, to); },
+          .file = file};
+}
+
+ATMANRL_INLINE void model_file::add_safetensors(std::filesystem::path const& path,
+                                                std::map<std::string, std::string> const* weight_map) {
+  safetensors_file const file(path);
+  storage_.push_back(file.storage());
+  for (tensor_entry const& t : file.tensors()) {
+    if (weight_map) {
+      auto const at = weight_map->find(t.name);
+      if (at == weight_map->end() || at->second != path.filename()) continue;
+    }
+    if (t.name.ends_with("rotary_emb.inv_freq")) continue;  // old checkpoints store what follows from rope_theta
+    add(t.name, from_safetensors(t, path.string()));
+  }
+}
+
+ATMANRL_INLINE void model_file::open_hugging_face() {
+  std::filesystem::path const config_path = path_ / "config.json";
+  json const config = read_json_file(config_path);
+  std::optional<json> generation;
+  if (std::filesystem::exists(path_ / "generation_config.json")) {
+    generation = read_json_file(path_ / "generation_config.json");
+  }
+  config_ = parse_hugging_face_config(config, generation ? &*generation : nullptr, config_path.string());
+
+  if (std::filesystem::exists(path_ / "model.safetensors")) {
+    add_safetensors(path_ / "model.safetensors", nullptr);
+  } else {
+    open_shards();
+  }
+  settle_head();
+}
+
+ATMANRL_INLINE void model_file::open_shards() {
+  std::filesystem::path const index_path = path_ / "model.safetensors.index.json";
+  expects<file_error>(std::filesystem::exists(index_path),
+                      "{}: holds neither model.safetensors nor model.safetensors.index.json", path_.string());
+  json const index = read_json_file(index_path);
+  std::string const name = index_path.string();
+  expects<file_error>(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
+                      "{}: weight_map is missing", name);
+  std::map<std::string, std::string> weight_map;
+  std::set<std::string> shards;
+  for (auto const& [tensor, shard] : index["weight_map"].items()) {
+    expects<file_error>(shard.is_string(), "{}: weight_map.{} is not a file's name", name, detail::printable(tensor));
+    auto const file = shard.template get<std::string>();
+    // A name with folders in it could leave the model's folder.
+    expects<file_error>(!file.empty() && file.find_first_of("/\\") == std::string::npos && file[0] != '.' &&
+                            file.find('\0') == std::string::npos,
+                        "{}: weight_map.{} is \"{}\", not a plain file name", name, detail::printable(tensor),
+                        detail::printable(file));
+    weight_map.emplace(tensor, file);
+    shards.insert(file);
+  }
+  for (std::string const& shard : shards) add_safetensors(path_ / shard, &weight_map);
+  for (auto const& [tensor, shard] : weight_map) {
+    expects<file_error>(has(tensor) || tensor.ends_with("rotary_emb.inv_freq"),
+                        "{}: weight_map promises {} in {}, which does not hold it", name, detail::printable(tensor),
+                        shard);
+  }
+}
+
+ATMANRL_INLINE void model_file::settle_head() {
+  if (!config_.tied_head) return;
+  auto const head = sources_.find("lm_head.weight"), embedding = sources_.find("model.embed_tokens.weight");
+  if (head == sources_.end() || embedding == sources_.end()) return;
+  auto const a = head->second.bytes, b = embedding->second.bytes;
+  bool const same = head->second.type_name == embedding->second.type_name && a.size() == b.size() &&
+                    std::memcmp(a.data(), b.data(), a.size()) == 0;
+  if (same) {
+    sources_.erase(head);
+  } else {
+    config_.tied_head = false;
+  }
+}
+
+ATMANRL_INLINE void model_file::open_gguf() {
+  gguf_file const file(path_);
+  storage_.push_back(file.storage());
+  config_ = parse_gguf_config(file);
+  for (gguf_tensor const& t : file.tensors()) {
+    if (t.name == "rope_freqs.weight") continue;
+    auto const name = hugging_face_name(t.name);
+    expects<file_error>(name.has_value(), "{}: the tensor {} is not known in this architecture", path_.string(),
+                        detail::printable(t.name));
+    gguf_type const type = t.type;
+    auto const* const info = find_gguf_type(std::uint32_t(type));
+    source s{.shape = t.shape,
+             .bytes = t.bytes,
+             .type_name = info->name,
+             .block = info->block_elements,
+             .decode = [type](std::byte const* from, index_t n, float* to) { detail::dequantize(type, from, n, to); },
+             .file = path_.string()};
+    // Only llama's converter interleaves; qwen2's rows are stored for the half-split rotation.
+    if (config_.architecture == "llama") s.interleaved_heads = interleaved_heads(*name);
+    add(*name, std::move(s));
+  }
+}
+
+ATMANRL_INLINE void model_file::open_llama2c() {
+  llama2c_file const file(path_);
+  storage_.push_back(file.storage());
+  config_ = file.config();
+  for (auto const& [name, t] : file.tensors()) {
+    add(name, {.shape = t.shape,
+               .bytes = t.bytes,
+               .type_name = "F32",
+               .interleaved_heads = interleaved_heads(name),
+               .decode = [](std::byte const* from, index_t n, float* to) { detail::widen(dtype::f32, from, n, to); },
+               .file = path_.string()});
+  }
+}
+
+ATMANRL_INLINE index_t model_file::interleaved_heads(std::string_view name) const {
+  if (name.ends_with("self_attn.q_proj.weight")) return config_.heads;
+  if (name.ends_with("self_attn.k_proj.weight")) return config_.kv_heads;
+  return 0;
+}
+
+ATMANRL_INLINE void model_file::check_complete() const {
+  std::set<std::string, std::less<>> known;
+  for (tensor_shape const& t : model_tensors(config_)) {
+    known.insert(t.name);
+    auto const at = sources_.find(t.name);
+    expects<file_error>(at != sources_.end(), "{}: the tensor {} is missing", path_.string(), t.name);
+    expects<file_error>(at->second.shape == t.shape, "{}: {} has shape [{}] but the config asks for [{}]",
+                        at->second.file, t.name, fmt::join(at->second.shape, ", "), fmt::join(t.shape, ", "));
+  }
+  // A tensor that nobody reads, a bias for instance, would silently make another model of it.
+  for (auto const& [name, s] : sources_) {
+    expects<file_error>(known.contains(name), "{}: the tensor {} does not belong to the config's architecture", s.file,
+                        detail::printable(name));
+  }
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// Adapters as a folder of the PEFT library (github.com/huggingface/peft): adapter_config.json and
 /// adapter_model.safetensors, in and out. What is not plain LoRA is refused by the name of its field.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/hugging_face.hpp>
@@ -23,7 +24,42 @@ namespace atmanrl {
 
 /// Reads adapter_config.json.
 /// \throws file_error that names the file and the field for everything that would change what the adapters compute
-inline lora_config lora_config_from_peft(json const& in, std::string const& file) {
+lora_config lora_config_from_peft(json const& in, std::string const& file);
+
+/// adapter_config.json for plain LoRA.
+/// \param base_model  what PEFT loads the adapters onto when it is not told; may be empty
+ordered_json lora_config_to_peft(lora_config const& l, std::string const& base_model);
+
+/// The configuration alone, for what must be known before a model is there.
+lora_config read_peft_config(std::filesystem::path const& folder);
+
+/// An open adapter folder whose tensors are known to fit a model.
+class peft_adapter {
+ public:
+  /// \throws file_error when a file is missing or damaged, or a tensor is missing, superfluous or of another shape
+  peft_adapter(std::filesystem::path const& folder, model_config const& model);
+
+  lora_config const& config() const { return config_; }
+  /// All values of one tensor.
+  void read(std::string_view name, std::span<float> out) const { to_float(*tensors_.find(name), 0, out); }
+
+ private:
+  lora_config config_;
+  safetensors_file tensors_;
+};
+
+/// Gives all values of a tensor of `lora_tensors`.
+using lora_source = std::function<void(std::string_view name, std::span<float> out)>;
+
+/// Writes adapters as a folder that PEFT loads, in float32 as PEFT keeps them. It is there completely or not at all; an
+/// older adapter folder is replaced.
+/// \throws file_error when something cannot be written, or the folder holds other things than adapters
+void save_peft_folder(std::filesystem::path const& folder, model_config const& model, lora_config const& l,
+                      lora_source const& values, std::string const& base_model = "");
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string const& file) {
   expects<file_error>(in.is_object(), "{}: its content is not a JSON object", file);
   auto const field = [&](char const* name) -> json const& {
     auto const at = in.find(name);
@@ -84,9 +120,7 @@ inline lora_config lora_config_from_peft(json const& in, std::string const& file
   return l;
 }
 
-/// adapter_config.json for plain LoRA.
-/// \param base_model  what PEFT loads the adapters onto when it is not told; may be empty
-inline ordered_json lora_config_to_peft(lora_config const& l, std::string const& base_model) {
+ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::string const& base_model) {
   ordered_json out;
   out["peft_type"] = "LORA";
   out["task_type"] = "CAUSAL_LM";
@@ -107,52 +141,33 @@ inline ordered_json lora_config_to_peft(lora_config const& l, std::string const&
   return out;
 }
 
-/// The configuration alone, for what must be known before a model is there.
-inline lora_config read_peft_config(std::filesystem::path const& folder) {
+ATMANRL_INLINE lora_config read_peft_config(std::filesystem::path const& folder) {
   auto const path = folder / "adapter_config.json";
   return lora_config_from_peft(read_json_file(path), path.string());
 }
 
-/// An open adapter folder whose tensors are known to fit a model.
-class peft_adapter {
- public:
-  /// \throws file_error when a file is missing or damaged, or a tensor is missing, superfluous or of another shape
-  peft_adapter(std::filesystem::path const& folder, model_config const& model)
-      : config_(read_peft_config(folder)), tensors_(folder / "adapter_model.safetensors") {
-    std::string const file = tensors_.path().string();
-    auto const expected = lora_tensors(model, config_);
-    for (lora_tensor const& t : expected) {
-      tensor_entry const* const found = tensors_.find(t.name);
-      expects<file_error>(found != nullptr, "{}: {} is missing", file, t.name);
-      expects<file_error>(found->shape == std::vector<index_t>{t.rows, t.columns},
-                          "{}: {} is ({}) but the model and the rank ask for ({}, {})", file, t.name,
-                          fmt::join(found->shape, ", "), t.rows, t.columns);
-      expects<file_error>(found->type == dtype::f32 || found->type == dtype::bf16 || found->type == dtype::f16,
-                          "{}: {} is stored as {}", file, t.name, dtype_name(found->type));
-    }
-    for (tensor_entry const& t : tensors_.tensors()) {
-      bool const known = std::any_of(expected.begin(), expected.end(), [&](lora_tensor const& e) { return e.name == t.name; });
-      expects<file_error>(known, "{}: {} belongs to none of the adapted matrices", file, detail::printable(t.name));
-    }
+ATMANRL_INLINE peft_adapter::peft_adapter(std::filesystem::path const& folder, model_config const& model)
+    : config_(read_peft_config(folder)), tensors_(folder / "adapter_model.safetensors") {
+  std::string const file = tensors_.path().string();
+  auto const expected = lora_tensors(model, config_);
+  for (lora_tensor const& t : expected) {
+    tensor_entry const* const found = tensors_.find(t.name);
+    expects<file_error>(found != nullptr, "{}: {} is missing", file, t.name);
+    expects<file_error>(found->shape == std::vector<index_t>{t.rows, t.columns},
+                        "{}: {} is ({}) but the model and the rank ask for ({}, {})", file, t.name,
+                        fmt::join(found->shape, ", "), t.rows, t.columns);
+    expects<file_error>(found->type == dtype::f32 || found->type == dtype::bf16 || found->type == dtype::f16,
+                        "{}: {} is stored as {}", file, t.name, dtype_name(found->type));
   }
+  for (tensor_entry const& t : tensors_.tensors()) {
+    bool const known =
+        std::any_of(expected.begin(), expected.end(), [&](lora_tensor const& e) { return e.name == t.name; });
+    expects<file_error>(known, "{}: {} belongs to none of the adapted matrices", file, detail::printable(t.name));
+  }
+}
 
-  lora_config const& config() const { return config_; }
-  /// All values of one tensor.
-  void read(std::string_view name, std::span<float> out) const { to_float(*tensors_.find(name), 0, out); }
-
- private:
-  lora_config config_;
-  safetensors_file tensors_;
-};
-
-/// Gives all values of a tensor of `lora_tensors`.
-using lora_source = std::function<void(std::string_view name, std::span<float> out)>;
-
-/// Writes adapters as a folder that PEFT loads, in float32 as PEFT keeps them. It is there completely or not at all; an
-/// older adapter folder is replaced.
-/// \throws file_error when something cannot be written, or the folder holds other things than adapters
-inline void save_peft_folder(std::filesystem::path const& folder, model_config const& model, lora_config const& l,
-                             lora_source const& values, std::string const& base_model = "") {
+ATMANRL_INLINE void save_peft_folder(std::filesystem::path const& folder, model_config const& model,
+                                     lora_config const& l, lora_source const& values, std::string const& base_model) {
   validate(l, folder.string());
   detail::check_replaceable(folder, "adapters", [](std::string const& name) {
     return name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "README.md";
@@ -172,5 +187,7 @@ inline void save_peft_folder(std::filesystem::path const& folder, model_config c
   writer.finish();
   out.commit();
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// All parameters of a Llama model, or of its adapters, in one flat array: gradients, moments and master weights share the
 /// layout, an all-reduce or a checkpoint is one copy. Names and row order are Hugging Face's.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/lora_config.hpp>
@@ -38,35 +39,9 @@ struct parameter_info {
 /// is one contiguous matrix.
 class parameter_layout {
  public:
-  explicit parameter_layout(model_config const& c) {
-    using enum parameter_kind;
-    add("model.embed_tokens.weight", embedding, -1, c.vocab, c.hidden);
-    for (index_t l = 0; l < c.layers; ++l) {
-      auto const name = [&](char const* part) { return fmt::format("model.layers.{}.{}", l, part); };
-      add(name("input_layernorm.weight"), attention_gain, l, 1, c.hidden);
-      add(name("self_attn.q_proj.weight"), q, l, c.heads * c.head_dim, c.hidden);
-      add(name("self_attn.k_proj.weight"), k, l, c.kv_heads * c.head_dim, c.hidden);
-      add(name("self_attn.v_proj.weight"), v, l, c.kv_heads * c.head_dim, c.hidden);
-      if (c.qkv_bias) {
-        add(name("self_attn.q_proj.bias"), q_bias, l, 1, c.heads * c.head_dim);
-        add(name("self_attn.k_proj.bias"), k_bias, l, 1, c.kv_heads * c.head_dim);
-        add(name("self_attn.v_proj.bias"), v_bias, l, 1, c.kv_heads * c.head_dim);
-      }
-      add(name("self_attn.o_proj.weight"), o, l, c.hidden, c.heads * c.head_dim);
-      add(name("post_attention_layernorm.weight"), ffn_gain, l, 1, c.hidden);
-      add(name("mlp.gate_proj.weight"), gate, l, c.ffn, c.hidden);
-      add(name("mlp.up_proj.weight"), up, l, c.ffn, c.hidden);
-      add(name("mlp.down_proj.weight"), down, l, c.hidden, c.ffn);
-    }
-    add("model.norm.weight", final_gain, -1, 1, c.hidden);
-    if (!c.tied_head) add("lm_head.weight", head, -1, c.vocab, c.hidden);
-    per_layer_ = c.layers == 0 ? 0 : index_t(c.qkv_bias ? 12 : 9);
-  }
+  explicit parameter_layout(model_config const& c);
   /// The parameters of a model's adapters alone.
-  parameter_layout(model_config const& c, lora_config const& l) {
-    for (lora_tensor& t : lora_tensors(c, l))
-      add(std::move(t.name), t.is_b ? parameter_kind::lora_b : parameter_kind::lora_a, t.layer, t.rows, t.columns);
-  }
+  parameter_layout(model_config const& c, lora_config const& l);
 
   std::span<parameter_info const> all() const { return parameters_; }
   index_t size() const { return size_; }
@@ -94,13 +69,50 @@ class parameter_layout {
   }
 
  private:
-  void add(std::string name, parameter_kind kind, index_t layer, index_t rows, index_t columns) {
-    parameters_.push_back({std::move(name), kind, layer, rows, columns, size_});
-    size_ += rows * columns;
-  }
+  void add(std::string name, parameter_kind kind, index_t layer, index_t rows, index_t columns);
 
   std::vector<parameter_info> parameters_;
   index_t size_ = 0, per_layer_ = 0;
 };
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE parameter_layout::parameter_layout(model_config const& c) {
+  using enum parameter_kind;
+  add("model.embed_tokens.weight", embedding, -1, c.vocab, c.hidden);
+  for (index_t l = 0; l < c.layers; ++l) {
+    auto const name = [&](char const* part) { return fmt::format("model.layers.{}.{}", l, part); };
+    add(name("input_layernorm.weight"), attention_gain, l, 1, c.hidden);
+    add(name("self_attn.q_proj.weight"), q, l, c.heads * c.head_dim, c.hidden);
+    add(name("self_attn.k_proj.weight"), k, l, c.kv_heads * c.head_dim, c.hidden);
+    add(name("self_attn.v_proj.weight"), v, l, c.kv_heads * c.head_dim, c.hidden);
+    if (c.qkv_bias) {
+      add(name("self_attn.q_proj.bias"), q_bias, l, 1, c.heads * c.head_dim);
+      add(name("self_attn.k_proj.bias"), k_bias, l, 1, c.kv_heads * c.head_dim);
+      add(name("self_attn.v_proj.bias"), v_bias, l, 1, c.kv_heads * c.head_dim);
+    }
+    add(name("self_attn.o_proj.weight"), o, l, c.hidden, c.heads * c.head_dim);
+    add(name("post_attention_layernorm.weight"), ffn_gain, l, 1, c.hidden);
+    add(name("mlp.gate_proj.weight"), gate, l, c.ffn, c.hidden);
+    add(name("mlp.up_proj.weight"), up, l, c.ffn, c.hidden);
+    add(name("mlp.down_proj.weight"), down, l, c.hidden, c.ffn);
+  }
+  add("model.norm.weight", final_gain, -1, 1, c.hidden);
+  if (!c.tied_head) add("lm_head.weight", head, -1, c.vocab, c.hidden);
+  per_layer_ = c.layers == 0 ? 0 : index_t(c.qkv_bias ? 12 : 9);
+}
+
+ATMANRL_INLINE parameter_layout::parameter_layout(model_config const& c, lora_config const& l) {
+  for (lora_tensor& t : lora_tensors(c, l))
+    add(std::move(t.name), t.is_b ? parameter_kind::lora_b : parameter_kind::lora_a, t.layer, t.rows, t.columns);
+}
+
+ATMANRL_INLINE void parameter_layout::add(std::string name, parameter_kind kind, index_t layer, index_t rows,
+                                          index_t columns) {
+  parameters_.push_back({std::move(name), kind, layer, rows, columns, size_});
+  size_ += rows * columns;
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -5,6 +5,7 @@
 /// 3.3 and 3.4): sample groups, reward them, centre the rewards, a few clipped policy-gradient passes. Every part is a
 /// template argument.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/nn/llama.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
@@ -45,17 +46,7 @@ struct grpo_options {
   std::uint64_t seed = 0;
 };
 
-inline void validate(grpo_options const& o) {
-  expects<usage_error>(o.prompts_per_step > 0, "prompts per step is {}, it must be above 0", o.prompts_per_step);
-  expects<usage_error>(o.group_size >= 2, "group size is {}: a group of one has no advantage", o.group_size);
-  expects<usage_error>(o.max_new_tokens > 0, "max new tokens is {}, it must be above 0", o.max_new_tokens);
-  expects<usage_error>(o.temperature > 0, "temperature is {}: training needs one above 0", o.temperature);
-  expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
-  expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit", o.micro_batch);
-  expects<usage_error>(o.optimizer.learning_rate >= 0, "learning rate is {}", o.optimizer.learning_rate);
-  expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
-  expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative", o.dynamic_sampling_rounds);
-}
+void validate(grpo_options const& o);
 
 /// Seconds spent in the phases of a step.
 struct phase_seconds {
@@ -261,5 +252,23 @@ class grpo {
   trainable_policy<Model> policy_;
   std::uint64_t steps_ = 0;
 };
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void validate(grpo_options const& o) {
+  expects<usage_error>(o.prompts_per_step > 0, "prompts per step is {}, it must be above 0", o.prompts_per_step);
+  expects<usage_error>(o.group_size >= 2, "group size is {}: a group of one has no advantage", o.group_size);
+  expects<usage_error>(o.max_new_tokens > 0, "max new tokens is {}, it must be above 0", o.max_new_tokens);
+  expects<usage_error>(o.temperature > 0, "temperature is {}: training needs one above 0", o.temperature);
+  expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
+  expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit",
+                       o.micro_batch);
+  expects<usage_error>(o.optimizer.learning_rate >= 0, "learning rate is {}", o.optimizer.learning_rate);
+  expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
+  expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative",
+                       o.dynamic_sampling_rounds);
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// Settings of mask training (arXiv:2604.16158, section 3.2 and 3.4); the defaults are the printed ones.
 
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/ops/adamw.hpp>
 #include <atmanrl/saliency/reduce.hpp>
@@ -73,7 +74,11 @@ struct mask_options {
   }
 };
 
-inline void validate(mask_options const& o) {
+void validate(mask_options const& o);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void validate(mask_options const& o) {
   expects<usage_error>(o.init < 0, "mask init is {}, but a mask that starts at 0 or above suppresses nothing", o.init);
   expects<usage_error>(o.scale >= 0, "mask scale is {}, but it must be above 0 (or 0 to have it chosen)", o.scale);
   expects<usage_error>(o.steps >= 0, "mask steps is {}", o.steps);
@@ -83,5 +88,7 @@ inline void validate(mask_options const& o) {
                        o.init);
   expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "mask stop tolerance is {}", o.stop_tolerance.value_or(0));
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -5,6 +5,7 @@
 /// thought hold sentences that do not matter, at random places and also behind the last step, so that it is known which
 /// tokens the answer depends on (planted_truth.hpp reads them off).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/tasks/arithmetic_text.hpp>
 #include <atmanrl/tasks/planted_truth.hpp>
@@ -57,9 +58,7 @@ class arithmetic {
     return reference_completion(tokenizer, style(), item.solution);
   }
 
-  graded_answer grade(task_item const& item, std::string_view completion_text) const {
-    return grade_number(item.answer, completion_text);
-  }
+  graded_answer grade(task_item const& item, std::string_view completion_text) const;
   std::string answer_text(task_item const& item) const { return item.answer; }
   /// Sentences of a chain of thought that are neither a step nor the start (planted_truth.hpp).
   template <Tokenizer K>
@@ -80,11 +79,7 @@ class arithmetic {
   };
 
   /// A small model that knows nothing but this task needs no instructions.
-  static prompt_style style() {
-    prompt_style s = reasoning_prompt();
-    s.plain_head.clear();
-    return s;
-  }
+  static prompt_style style();
 
   /// The values of the placeholders of arithmetic_text.hpp.
   struct words {
@@ -92,47 +87,18 @@ class arithmetic {
     std::string_view other, objects;
   };
 
-  static problem draw_problem(random_stream& draw, arithmetic_options const& options) {
-    problem p{draw.between(2, 40), {}};
-    int value = p.start;
-    int const count = draw.between(options.min_steps, options.max_steps);
-    while (int(p.steps.size()) < count) {
-      int const kind = draw.between(0, 4);
-      step s{};
-      s.sign = kind < 2 ? '+' : kind < 4 ? '-' : '*';
-      s.operand = s.sign == '*' ? draw.between(2, 3) : draw.between(2, 19);
-      s.result = s.sign == '+' ? value + s.operand : s.sign == '-' ? value - s.operand : value * s.operand;
-      if (s.result < 1 || s.result > 99) continue;
-      p.steps.push_back(s);
-      value = s.result;
-    }
-    return p;
-  }
+  static problem draw_problem(random_stream& draw, arithmetic_options const& options);
 
   /// The numbers of a problem decide on which side it lies, whatever the wording: one in eight is held out. So no seed
   /// can put an evaluation question, or its calculation, into training.
-  static bool is_held_out(problem const& p) {
-    std::uint64_t hash = 0;
-    auto const add = [&](int x) {
-      auto const bits = random_bits({hash, std::uint32_t(x), 0, 0, 0});
-      hash = std::uint64_t{bits[0]} << 32 | bits[1];
-    };
-    add(p.start);
-    for (step const& s : p.steps) {
-      add(s.sign);
-      add(s.operand);
-    }
-    return hash % 8 == 0;
-  }
+  static bool is_held_out(problem const& p);
 
   template <std::size_t N>
   static std::string_view choose(random_stream& draw, std::array<std::string_view, N> const& list) {
     return list[std::size_t(draw.between(0, int(N) - 1))];
   }
 
-  static std::string equation(int left, step const& s) {
-    return fmt::format("{}{}{}={}", left, s.sign, s.operand, s.result);
-  }
+  static std::string equation(int left, step const& s);
 
   static std::string fill(std::string_view sentence, words const& w, random_stream& draw, int number,
                           std::string_view equation = {}) {
@@ -181,59 +147,112 @@ class arithmetic {
     return out;
   }
 
-  task_item generate(random_key key, bool held_out, std::string id) const {
-    random_stream draw(key);
-    problem p = draw_problem(draw, options_);
-    while (is_held_out(p) != held_out) p = draw_problem(draw, options_);
-
-    int const people = int(arithmetic_text::people.size());
-    int const who = draw.between(0, people - 1);
-    int const other = (who + draw.between(1, people - 1)) % people;
-    words const w{&arithmetic_text::people[std::size_t(who)], arithmetic_text::people[std::size_t(other)].name,
-                  choose(draw, arithmetic_text::objects)};
-
-    std::string question = fill(arithmetic_text::question_start, w, draw, p.start);
-    std::vector<std::string> chain;
-    int value = p.start;
-    for (step const& s : p.steps) {
-      std::string_view const told = s.sign == '+'    ? choose(draw, arithmetic_text::question_plus)
-                                    : s.sign == '-'  ? choose(draw, arithmetic_text::question_minus)
-                                    : s.operand == 2 ? choose(draw, arithmetic_text::question_double)
-                                                     : choose(draw, arithmetic_text::question_triple);
-      question += ' ' + fill(told, w, draw, s.operand);
-      chain.push_back(fill(choose(draw, arithmetic_text::chain_steps), w, draw, 0, equation(value, s)));
-      value = s.result;
-    }
-    question += ' ' + fill(choose(draw, arithmetic_text::question_end), w, draw, 0);
-    if (draw.uniform() < 0.6) chain.insert(chain.begin(), fill(arithmetic_text::chain_start, w, draw, p.start));
-
-    int const fillers = draw.between(0, options_.max_filler_sentences);
-    for (int f = 0; f < fillers; ++f) {
-      std::string sentence = filler(w, draw);
-      chain.insert(chain.begin() + draw.between(0, int(chain.size())), std::move(sentence));
-    }
-    std::string const answer = fmt::format("{}", value);
-    return {std::move(id), std::move(question), answer, fmt::format("{}\n#### {}", fmt::join(chain, " "), answer)};
-  }
+  task_item generate(random_key key, bool held_out, std::string id) const;
 
   /// 50 % plain, 30 % with an irrelevant number, 20 % an irrelevant equation.
-  static std::string filler(words const& w, random_stream& draw) {
-    double const kind = draw.uniform();
-    if (kind < 0.5) return fill(choose(draw, arithmetic_text::filler_plain), w, draw, 0);
-    if (kind < 0.8) {
-      std::string_view const sentence = choose(draw, arithmetic_text::filler_number);
-      return fill(sentence, w, draw, draw.between(2, 60));
-    }
-    step s{draw.uniform() < 0.5 ? '+' : '-', draw.between(2, 19), 0};
-    int const left = s.sign == '+' ? draw.between(2, 40) : s.operand + draw.between(1, 40);
-    s.result = s.sign == '+' ? left + s.operand : left - s.operand;
-    std::string_view const sentence = choose(draw, arithmetic_text::filler_equation);
-    return fill(sentence, w, draw, 0, equation(left, s));
-  }
+  static std::string filler(words const& w, random_stream& draw);
 
   arithmetic_options options_;
 };
 
 static_assert(detail::explain_task<arithmetic>());
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE task_item arithmetic::generate(random_key key, bool held_out, std::string id) const {
+  random_stream draw(key);
+  problem p = draw_problem(draw, options_);
+  while (is_held_out(p) != held_out) p = draw_problem(draw, options_);
+
+  int const people = int(arithmetic_text::people.size());
+  int const who = draw.between(0, people - 1);
+  int const other = (who + draw.between(1, people - 1)) % people;
+  words const w{&arithmetic_text::people[std::size_t(who)], arithmetic_text::people[std::size_t(other)].name,
+                choose(draw, arithmetic_text::objects)};
+
+  std::string question = fill(arithmetic_text::question_start, w, draw, p.start);
+  std::vector<std::string> chain;
+  int value = p.start;
+  for (step const& s : p.steps) {
+    std::string_view const told = s.sign == '+'    ? choose(draw, arithmetic_text::question_plus)
+                                  : s.sign == '-'  ? choose(draw, arithmetic_text::question_minus)
+                                  : s.operand == 2 ? choose(draw, arithmetic_text::question_double)
+                                                   : choose(draw, arithmetic_text::question_triple);
+    question += ' ' + fill(told, w, draw, s.operand);
+    chain.push_back(fill(choose(draw, arithmetic_text::chain_steps), w, draw, 0, equation(value, s)));
+    value = s.result;
+  }
+  question += ' ' + fill(choose(draw, arithmetic_text::question_end), w, draw, 0);
+  if (draw.uniform() < 0.6) chain.insert(chain.begin(), fill(arithmetic_text::chain_start, w, draw, p.start));
+
+  int const fillers = draw.between(0, options_.max_filler_sentences);
+  for (int f = 0; f < fillers; ++f) {
+    std::string sentence = filler(w, draw);
+    chain.insert(chain.begin() + draw.between(0, int(chain.size())), std::move(sentence));
+  }
+  std::string const answer = fmt::format("{}", value);
+  return {std::move(id), std::move(question), answer, fmt::format("{}\n#### {}", fmt::join(chain, " "), answer)};
+}
+
+ATMANRL_INLINE arithmetic::problem arithmetic::draw_problem(random_stream& draw, arithmetic_options const& options) {
+  problem p{draw.between(2, 40), {}};
+  int value = p.start;
+  int const count = draw.between(options.min_steps, options.max_steps);
+  while (int(p.steps.size()) < count) {
+    int const kind = draw.between(0, 4);
+    step s{};
+    s.sign = kind < 2 ? '+' : kind < 4 ? '-' : '*';
+    s.operand = s.sign == '*' ? draw.between(2, 3) : draw.between(2, 19);
+    s.result = s.sign == '+' ? value + s.operand : s.sign == '-' ? value - s.operand : value * s.operand;
+    if (s.result < 1 || s.result > 99) continue;
+    p.steps.push_back(s);
+    value = s.result;
+  }
+  return p;
+}
+
+ATMANRL_INLINE bool arithmetic::is_held_out(problem const& p) {
+  std::uint64_t hash = 0;
+  auto const add = [&](int x) {
+    auto const bits = random_bits({hash, std::uint32_t(x), 0, 0, 0});
+    hash = std::uint64_t{bits[0]} << 32 | bits[1];
+  };
+  add(p.start);
+  for (step const& s : p.steps) {
+    add(s.sign);
+    add(s.operand);
+  }
+  return hash % 8 == 0;
+}
+
+ATMANRL_INLINE std::string arithmetic::filler(words const& w, random_stream& draw) {
+  double const kind = draw.uniform();
+  if (kind < 0.5) return fill(choose(draw, arithmetic_text::filler_plain), w, draw, 0);
+  if (kind < 0.8) {
+    std::string_view const sentence = choose(draw, arithmetic_text::filler_number);
+    return fill(sentence, w, draw, draw.between(2, 60));
+  }
+  step s{draw.uniform() < 0.5 ? '+' : '-', draw.between(2, 19), 0};
+  int const left = s.sign == '+' ? draw.between(2, 40) : s.operand + draw.between(1, 40);
+  s.result = s.sign == '+' ? left + s.operand : left - s.operand;
+  std::string_view const sentence = choose(draw, arithmetic_text::filler_equation);
+  return fill(sentence, w, draw, 0, equation(left, s));
+}
+
+ATMANRL_INLINE graded_answer arithmetic::grade(task_item const& item, std::string_view completion_text) const {
+  return grade_number(item.answer, completion_text);
+}
+
+ATMANRL_INLINE std::string arithmetic::equation(int left, step const& s) {
+  return fmt::format("{}{}{}={}", left, s.sign, s.operand, s.result);
+}
+
+ATMANRL_INLINE prompt_style arithmetic::style() {
+  prompt_style s = reasoning_prompt();
+  s.plain_head.clear();
+  return s;
+}
+
+#endif
 
 }  // namespace atmanrl

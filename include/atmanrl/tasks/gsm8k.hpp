@@ -3,6 +3,7 @@
 /// \file
 /// GSM8K, grade-school word problems (Cobbe et al. 2021, arXiv:2110.14168), from its authors' two files.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/io/jsonl.hpp>
 #include <atmanrl/tasks/gsm8k_examples.hpp>
 #include <atmanrl/tasks/prompting.hpp>
@@ -34,7 +35,71 @@ struct gsm8k_options {
 };
 
 /// The wording around a question of GSM8K.
-inline prompt_style gsm8k_prompt(gsm8k_wording wording, bool chat = true) {
+prompt_style gsm8k_prompt(gsm8k_wording wording, bool chat = true);
+
+/// A value; copies share the questions.
+class gsm8k {
+ public:
+  /// \param folder  with train.jsonl and test.jsonl
+  /// \throws file_error "FILE:LINE: ..." for a line that is no item, usage_error when there are fewer examples than
+  ///         `few_shot` asks for
+  explicit gsm8k(std::filesystem::path const& folder, gsm8k_options options = {});
+
+  std::string_view name() const { return "gsm8k"; }
+  std::string_view delimiter() const { return files_->style.delimiter; }
+  std::string_view delimiter_text() const { return files_->style.delimiter_text; }
+  gsm8k_options const& options() const { return options_; }
+  std::span<worked_example const> shots() const { return files_->shots; }
+
+  /// Items of train.jsonl that are not worked examples; each once per epoch.
+  index_t training_size() const { return index_t(files_->train.size()); }
+  task_item training_item(std::uint64_t seed, std::uint64_t index) const {
+    return files_->train[std::size_t(shuffled_epochs(training_size(), seed, index))];
+  }
+  /// All items of test.jsonl, in the order that the evaluation seed draws.
+  index_t evaluation_size() const { return index_t(files_->test.size()); }
+  task_item evaluation_item(index_t index) const {
+    return files_->test[std::size_t(shuffled(evaluation_size(), options_.evaluation_seed, 0, index))];
+  }
+
+  template <Tokenizer K>
+  std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
+    return question_prompt(tokenizer, files_->style, item.question, files_->shots);
+  }
+  /// The reference completion behind that prompt, up to and without the stop token.
+  template <Tokenizer K>
+  std::vector<int> completion(task_item const& item, K const& tokenizer) const {
+    return reference_completion(tokenizer, files_->style, item.solution);
+  }
+
+  graded_answer grade(task_item const& item, std::string_view completion_text) const;
+  std::string answer_text(task_item const& item) const { return item.answer; }
+
+ private:
+  struct contents {
+    std::vector<task_item> train, test;
+    std::vector<worked_example> shots;
+    prompt_style style;
+  };
+
+  static std::vector<task_item> read(std::filesystem::path const& path, std::string_view prefix,
+                                     prompt_style const& style);
+
+  /// Drops the files' calculator annotations "<<48/2=24>>", which nobody asks a model for.
+  static std::string without_calculator(std::string_view text);
+
+  /// Fit for a worked example: at least two steps and short, since every prompt carries it.
+  static bool is_short(task_item const& item);
+
+  gsm8k_options options_;
+  std::shared_ptr<contents const> files_;
+};
+
+static_assert(detail::explain_task<gsm8k>());
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE prompt_style gsm8k_prompt(gsm8k_wording wording, bool chat) {
   switch (wording) {
     case gsm8k_wording::delimiter:
       break;
@@ -66,130 +131,82 @@ inline prompt_style gsm8k_prompt(gsm8k_wording wording, bool chat = true) {
   return reasoning_prompt(chat);
 }
 
-/// A value; copies share the questions.
-class gsm8k {
- public:
-  /// \param folder  with train.jsonl and test.jsonl
-  /// \throws file_error "FILE:LINE: ..." for a line that is no item, usage_error when there are fewer examples than
-  ///         `few_shot` asks for
-  explicit gsm8k(std::filesystem::path const& folder, gsm8k_options options = {}) : options_(options) {
-    bool const own_examples = options.wording == gsm8k_wording::delimiter;
-    int const few_shot = options.few_shot.value_or(own_examples ? 0 : 8);
-    int const most = own_examples ? 64 : int(gsm8k_examples::all.size());
-    expects<usage_error>(few_shot >= 0 && few_shot <= most, "gsm8k: {} worked examples; 0 to {} are possible", few_shot,
-                         most);
-    options_.few_shot = few_shot;
-    auto files = std::make_shared<contents>();
-    files->style = gsm8k_prompt(options.wording, options.chat);
-    std::vector<task_item> train = read(folder / "train.jsonl", "gsm8k-train", files->style);
-    files->test = read(folder / "test.jsonl", "gsm8k-test", files->style);
-    if (!own_examples)
-      for (auto const& e : std::span(gsm8k_examples::all).first(std::size_t(few_shot)))
-        files->shots.push_back(
-            {std::string(e.question),
-             fmt::format("{}{}{}{}", e.reasoning, files->style.delimiter_text, e.answer, files->style.solution_end)});
-    for (task_item& item : train) {
-      bool const example = int(files->shots.size()) < few_shot && is_short(item);
-      if (example)
-        files->shots.push_back({std::move(item.question), std::move(item.solution)});
-      else
-        files->train.push_back(std::move(item));
-    }
-    expects<usage_error>(
-        int(files->shots.size()) == few_shot && !files->train.empty(),
-        "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items", few_shot,
-        (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
-    files_ = std::move(files);
+ATMANRL_INLINE gsm8k::gsm8k(std::filesystem::path const& folder, gsm8k_options options) : options_(options) {
+  bool const own_examples = options.wording == gsm8k_wording::delimiter;
+  int const few_shot = options.few_shot.value_or(own_examples ? 0 : 8);
+  int const most = own_examples ? 64 : int(gsm8k_examples::all.size());
+  expects<usage_error>(few_shot >= 0 && few_shot <= most, "gsm8k: {} worked examples; 0 to {} are possible", few_shot,
+                       most);
+  options_.few_shot = few_shot;
+  auto files = std::make_shared<contents>();
+  files->style = gsm8k_prompt(options.wording, options.chat);
+  std::vector<task_item> train = read(folder / "train.jsonl", "gsm8k-train", files->style);
+  files->test = read(folder / "test.jsonl", "gsm8k-test", files->style);
+  if (!own_examples)
+    for (auto const& e : std::span(gsm8k_examples::all).first(std::size_t(few_shot)))
+      files->shots.push_back({std::string(e.question), fmt::format("{}{}{}{}", e.reasoning, files->style.delimiter_text,
+                                                                   e.answer, files->style.solution_end)});
+  for (task_item& item : train) {
+    bool const example = int(files->shots.size()) < few_shot && is_short(item);
+    if (example)
+      files->shots.push_back({std::move(item.question), std::move(item.solution)});
+    else
+      files->train.push_back(std::move(item));
   }
+  expects<usage_error>(
+      int(files->shots.size()) == few_shot && !files->train.empty(),
+      "gsm8k: {} worked examples were asked for, but {} has {} that are short enough and {} other items", few_shot,
+      (folder / "train.jsonl").string(), files->shots.size(), files->train.size());
+  files_ = std::move(files);
+}
 
-  std::string_view name() const { return "gsm8k"; }
-  std::string_view delimiter() const { return files_->style.delimiter; }
-  std::string_view delimiter_text() const { return files_->style.delimiter_text; }
-  gsm8k_options const& options() const { return options_; }
-  std::span<worked_example const> shots() const { return files_->shots; }
+ATMANRL_INLINE std::vector<task_item> gsm8k::read(std::filesystem::path const& path, std::string_view prefix,
+                                                  prompt_style const& style) {
+  std::vector<task_item> all;
+  for_each_json_line(path, [&](json const& line, index_t number) {
+    auto const text = [&](char const* field) -> std::string const& {
+      bool const there = line.is_object() && line.contains(field) && line[field].is_string();
+      expects<file_error>(there, "{}:{}: the item has no text \"{}\"", path.string(), number, field);
+      return line[field].get_ref<std::string const&>();
+    };
+    std::string const& answer = text("answer");
+    std::size_t const mark = answer.find("####");
+    expects<file_error>(mark != std::string::npos, "{}:{}: the answer has no ####", path.string(), number);
+    auto truth = to_canonical_number(std::string_view(answer).substr(mark + 4));
+    expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(),
+                        number, answer.substr(mark + 4, 40));
+    task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
+    std::string reasoning = without_calculator(std::string_view(answer).substr(0, mark));
+    while (reasoning.ends_with('\n') || reasoning.ends_with(' ')) reasoning.pop_back();
+    item.solution = fmt::format("{}{}{}{}", reasoning, style.delimiter_text, item.answer, style.solution_end);
+    all.push_back(std::move(item));
+  });
+  expects<file_error>(!all.empty(), "{}: holds no items", path.string());
+  return all;
+}
 
-  /// Items of train.jsonl that are not worked examples; each once per epoch.
-  index_t training_size() const { return index_t(files_->train.size()); }
-  task_item training_item(std::uint64_t seed, std::uint64_t index) const {
-    return files_->train[std::size_t(shuffled_epochs(training_size(), seed, index))];
+ATMANRL_INLINE std::string gsm8k::without_calculator(std::string_view text) {
+  std::string out;
+  while (true) {
+    std::size_t const open = text.find("<<"), close = text.find(">>", std::min(open, text.size()));
+    if (open == std::string_view::npos || close == std::string_view::npos) return out.append(text);
+    out.append(text.substr(0, open));
+    text.remove_prefix(close + 2);
   }
-  /// All items of test.jsonl, in the order that the evaluation seed draws.
-  index_t evaluation_size() const { return index_t(files_->test.size()); }
-  task_item evaluation_item(index_t index) const {
-    return files_->test[std::size_t(shuffled(evaluation_size(), options_.evaluation_seed, 0, index))];
-  }
+}
 
-  template <Tokenizer K>
-  std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
-    return question_prompt(tokenizer, files_->style, item.question, files_->shots);
-  }
-  /// The reference completion behind that prompt, up to and without the stop token.
-  template <Tokenizer K>
-  std::vector<int> completion(task_item const& item, K const& tokenizer) const {
-    return reference_completion(tokenizer, files_->style, item.solution);
-  }
+ATMANRL_INLINE bool gsm8k::is_short(task_item const& item) {
+  auto const lines = std::ranges::count(item.solution, '\n');
+  return item.question.size() <= 180 && item.solution.size() <= 200 && lines >= 2 && lines <= 4;
+}
 
-  graded_answer grade(task_item const& item, std::string_view completion_text) const {
-    // A base model goes on with the next question of its own; what follows is not an answer to this one.
-    if (options_.wording == gsm8k_wording::chain_of_thought)
-      completion_text = completion_text.substr(0, completion_text.find("\nQ:"));
-    return grade_number(item.answer, completion_text, files_->style.mark());
-  }
-  std::string answer_text(task_item const& item) const { return item.answer; }
+ATMANRL_INLINE graded_answer gsm8k::grade(task_item const& item, std::string_view completion_text) const {
+  // A base model goes on with the next question of its own; what follows is not an answer to this one.
+  if (options_.wording == gsm8k_wording::chain_of_thought)
+    completion_text = completion_text.substr(0, completion_text.find("\nQ:"));
+  return grade_number(item.answer, completion_text, files_->style.mark());
+}
 
- private:
-  struct contents {
-    std::vector<task_item> train, test;
-    std::vector<worked_example> shots;
-    prompt_style style;
-  };
-
-  static std::vector<task_item> read(std::filesystem::path const& path, std::string_view prefix,
-                                     prompt_style const& style) {
-    std::vector<task_item> all;
-    for_each_json_line(path, [&](json const& line, index_t number) {
-      auto const text = [&](char const* field) -> std::string const& {
-        bool const there = line.is_object() && line.contains(field) && line[field].is_string();
-        expects<file_error>(there, "{}:{}: the item has no text \"{}\"", path.string(), number, field);
-        return line[field].get_ref<std::string const&>();
-      };
-      std::string const& answer = text("answer");
-      std::size_t const mark = answer.find("####");
-      expects<file_error>(mark != std::string::npos, "{}:{}: the answer has no ####", path.string(), number);
-      auto truth = to_canonical_number(std::string_view(answer).substr(mark + 4));
-      expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(),
-                          number, answer.substr(mark + 4, 40));
-      task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
-      std::string reasoning = without_calculator(std::string_view(answer).substr(0, mark));
-      while (reasoning.ends_with('\n') || reasoning.ends_with(' ')) reasoning.pop_back();
-      item.solution = fmt::format("{}{}{}{}", reasoning, style.delimiter_text, item.answer, style.solution_end);
-      all.push_back(std::move(item));
-    });
-    expects<file_error>(!all.empty(), "{}: holds no items", path.string());
-    return all;
-  }
-
-  /// Drops the files' calculator annotations "<<48/2=24>>", which nobody asks a model for.
-  static std::string without_calculator(std::string_view text) {
-    std::string out;
-    while (true) {
-      std::size_t const open = text.find("<<"), close = text.find(">>", std::min(open, text.size()));
-      if (open == std::string_view::npos || close == std::string_view::npos) return out.append(text);
-      out.append(text.substr(0, open));
-      text.remove_prefix(close + 2);
-    }
-  }
-
-  /// Fit for a worked example: at least two steps and short, since every prompt carries it.
-  static bool is_short(task_item const& item) {
-    auto const lines = std::ranges::count(item.solution, '\n');
-    return item.question.size() <= 180 && item.solution.size() <= 200 && lines >= 2 && lines <= 4;
-  }
-
-  gsm8k_options options_;
-  std::shared_ptr<contents const> files_;
-};
-
-static_assert(detail::explain_task<gsm8k>());
+#endif
 
 }  // namespace atmanrl

@@ -4,6 +4,7 @@
 /// MMLU, multiple-choice questions from 57 subjects (Hendrycks et al. 2021, arXiv:2009.03300), from CSV files as its
 /// authors publish them (no header, answers A to D) or as exported elsewhere (a header, answers 0 to 3).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/io/csv.hpp>
 #include <atmanrl/tasks/prompting.hpp>
 #include <atmanrl/tasks/shuffle.hpp>
@@ -32,32 +33,7 @@ struct mmlu_options {
 };
 
 /// The wording around a question of MMLU.
-inline prompt_style mmlu_prompt(mmlu_wording wording, bool chat = true) {
-  if (wording == mmlu_wording::delimiter)
-    return {
-        .user_suffix = "\nThink step by step. Then write #### and the letter of the final answer.",
-        .plain_head = "Each question is answered step by step; the letter of the final answer stands after ####.\n\n",
-        .chat = chat};
-  std::string const prefix =
-      "Given the following question and four candidate answers (A, B, C and D), choose the best answer.\n\nQuestion: ";
-  std::string const suffix =
-      "\n\n- For simple problems:\nDirectly provide the answer with minimal explanation.\n\n- For complex "
-      "problems:\nUse this step-by-step "
-      "format:\n## Step 1: [Concise description]\n[Brief explanation]\n## Step 2: [Concise description]\n[Brief "
-      "explanation]\n\nRegardless of the "
-      "approach, always conclude with:\nThe best answer is [the_answer_letter].\nwhere the [the_answer_letter] is one "
-      "of A, B, C or D.\n\nLet's "
-      "think step by step.";
-  return {.user_prefix = prefix,
-          .user_suffix = suffix,
-          .plain_prefix = prefix,
-          .plain_suffix = suffix,
-          .delimiter = "best answer is",
-          .delimiter_text = "\nThe best answer is ",
-          .solution_end = ".",
-          .last_delimiter = true,
-          .chat = chat};
-}
+prompt_style mmlu_prompt(mmlu_wording wording, bool chat = true);
 
 /// A value; copies share the questions. An item's question holds its four choices as lines "A. ..", its subject is the
 /// file's name without "_test.csv".
@@ -67,37 +43,7 @@ class mmlu {
 
   /// \param folder  with dev/, val/ and test/, each with a SUBJECT_dev.csv (val, test) for every subject
   /// \throws file_error "FILE:LINE: ..." for a line that is no item, or when a subject lacks one of its three files
-  explicit mmlu(std::filesystem::path const& folder, mmlu_options options = {}) : options_(std::move(options)) {
-    expects<usage_error>(options_.evaluation_questions >= 0, "mmlu: {} evaluation questions",
-                         options_.evaluation_questions);
-    auto files = std::make_shared<contents>();
-    files->style = mmlu_prompt(options_.wording, options_.chat);
-    std::vector<task_item> train;
-    std::set<std::string> held_out;
-    for (std::string const& subject : subjects_of(folder / "test")) {
-      for (task_item& item : read(folder / "test" / (subject + "_test.csv"), subject, "test")) {
-        held_out.insert(item.question);
-        files->test.push_back(std::move(item));
-      }
-      std::vector<task_item> dev = read(folder / "dev" / (subject + "_dev.csv"), subject, "dev");
-      if (options_.auxiliary_train.empty()) {
-        for (task_item& item : read(folder / "val" / (subject + "_val.csv"), subject, "val"))
-          train.push_back(std::move(item));
-        train.insert(train.end(), dev.begin(), dev.end());
-      }
-      files->dev.emplace(subject, std::move(dev));
-    }
-    if (!options_.auxiliary_train.empty())
-      for (auto const& path : csv_files(options_.auxiliary_train)) {
-        std::string const name = path.stem().string();
-        for (task_item& item : read(path, name, "auxiliary_train")) train.push_back(std::move(item));
-      }
-    // A few questions stand in several files; what is asked in the test is not trained on.
-    for (task_item& item : train)
-      if (!held_out.contains(item.question)) files->train.push_back(std::move(item));
-    expects<file_error>(!files->train.empty(), "{}: holds no questions to train on", folder.string());
-    files_ = std::move(files);
-  }
+  explicit mmlu(std::filesystem::path const& folder, mmlu_options options = {});
 
   std::string_view name() const { return "mmlu"; }
   std::string_view delimiter() const { return files_->style.delimiter; }
@@ -120,11 +66,7 @@ class mmlu {
   index_t test_size() const { return index_t(files_->test.size()); }
   /// Subject by subject in alphabetic order, each in its file's order.
   task_item const& test_item(index_t index) const { return files_->test.at(std::size_t(index)); }
-  std::vector<std::string> subjects() const {
-    std::vector<std::string> out;
-    for (auto const& [subject, items] : files_->dev) out.push_back(subject);
-    return out;
-  }
+  std::vector<std::string> subjects() const;
 
   template <Tokenizer K>
   std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
@@ -161,26 +103,9 @@ class mmlu {
     prompt_style style;
   };
 
-  static std::vector<std::filesystem::path> csv_files(std::filesystem::path const& folder) {
-    expects<file_error>(std::filesystem::is_directory(folder), "{}: there is no such folder of MMLU questions",
-                        folder.string());
-    std::vector<std::filesystem::path> out;
-    for (auto const& entry : std::filesystem::directory_iterator(folder))
-      if (entry.path().extension() == ".csv") out.push_back(entry.path());
-    std::ranges::sort(out);
-    expects<file_error>(!out.empty(), "{}: holds no .csv files", folder.string());
-    return out;
-  }
+  static std::vector<std::filesystem::path> csv_files(std::filesystem::path const& folder);
 
-  static std::vector<std::string> subjects_of(std::filesystem::path const& folder) {
-    std::vector<std::string> out;
-    for (auto const& path : csv_files(folder)) {
-      std::string name = path.stem().string();
-      expects<file_error>(name.ends_with("_test"), "{}: the name of a test file is SUBJECT_test.csv", path.string());
-      out.push_back(name.substr(0, name.size() - 5));
-    }
-    return out;
-  }
+  static std::vector<std::string> subjects_of(std::filesystem::path const& folder);
 
   static std::vector<task_item> read(std::filesystem::path const& path, std::string const& subject,
                                      std::string_view split) {
@@ -208,5 +133,95 @@ class mmlu {
 };
 
 static_assert(detail::explain_task<mmlu>());
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE prompt_style mmlu_prompt(mmlu_wording wording, bool chat) {
+  if (wording == mmlu_wording::delimiter)
+    return {
+        .user_suffix = "\nThink step by step. Then write #### and the letter of the final answer.",
+        .plain_head = "Each question is answered step by step; the letter of the final answer stands after ####.\n\n",
+        .chat = chat};
+  std::string const prefix =
+      "Given the following question and four candidate answers (A, B, C and D), choose the best answer.\n\nQuestion: ";
+  std::string const suffix =
+      "\n\n- For simple problems:\nDirectly provide the answer with minimal explanation.\n\n- For complex "
+      "problems:\nUse this step-by-step "
+      "format:\n## Step 1: [Concise description]\n[Brief explanation]\n## Step 2: [Concise description]\n[Brief "
+      "explanation]\n\nRegardless of the "
+      "approach, always conclude with:\nThe best answer is [the_answer_letter].\nwhere the [the_answer_letter] is one "
+      "of A, B, C or D.\n\nLet's "
+      "think step by step.";
+  return {.user_prefix = prefix,
+          .user_suffix = suffix,
+          .plain_prefix = prefix,
+          .plain_suffix = suffix,
+          .delimiter = "best answer is",
+          .delimiter_text = "\nThe best answer is ",
+          .solution_end = ".",
+          .last_delimiter = true,
+          .chat = chat};
+}
+
+ATMANRL_INLINE mmlu::mmlu(std::filesystem::path const& folder, mmlu_options options) : options_(std::move(options)) {
+  expects<usage_error>(options_.evaluation_questions >= 0, "mmlu: {} evaluation questions",
+                       options_.evaluation_questions);
+  auto files = std::make_shared<contents>();
+  files->style = mmlu_prompt(options_.wording, options_.chat);
+  std::vector<task_item> train;
+  std::set<std::string> held_out;
+  for (std::string const& subject : subjects_of(folder / "test")) {
+    for (task_item& item : read(folder / "test" / (subject + "_test.csv"), subject, "test")) {
+      held_out.insert(item.question);
+      files->test.push_back(std::move(item));
+    }
+    std::vector<task_item> dev = read(folder / "dev" / (subject + "_dev.csv"), subject, "dev");
+    if (options_.auxiliary_train.empty()) {
+      for (task_item& item : read(folder / "val" / (subject + "_val.csv"), subject, "val"))
+        train.push_back(std::move(item));
+      train.insert(train.end(), dev.begin(), dev.end());
+    }
+    files->dev.emplace(subject, std::move(dev));
+  }
+  if (!options_.auxiliary_train.empty())
+    for (auto const& path : csv_files(options_.auxiliary_train)) {
+      std::string const name = path.stem().string();
+      for (task_item& item : read(path, name, "auxiliary_train")) train.push_back(std::move(item));
+    }
+  // A few questions stand in several files; what is asked in the test is not trained on.
+  for (task_item& item : train)
+    if (!held_out.contains(item.question)) files->train.push_back(std::move(item));
+  expects<file_error>(!files->train.empty(), "{}: holds no questions to train on", folder.string());
+  files_ = std::move(files);
+}
+
+ATMANRL_INLINE std::vector<std::filesystem::path> mmlu::csv_files(std::filesystem::path const& folder) {
+  expects<file_error>(std::filesystem::is_directory(folder), "{}: there is no such folder of MMLU questions",
+                      folder.string());
+  std::vector<std::filesystem::path> out;
+  for (auto const& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".csv") out.push_back(entry.path());
+  std::ranges::sort(out);
+  expects<file_error>(!out.empty(), "{}: holds no .csv files", folder.string());
+  return out;
+}
+
+ATMANRL_INLINE std::vector<std::string> mmlu::subjects_of(std::filesystem::path const& folder) {
+  std::vector<std::string> out;
+  for (auto const& path : csv_files(folder)) {
+    std::string name = path.stem().string();
+    expects<file_error>(name.ends_with("_test"), "{}: the name of a test file is SUBJECT_test.csv", path.string());
+    out.push_back(name.substr(0, name.size() - 5));
+  }
+  return out;
+}
+
+ATMANRL_INLINE std::vector<std::string> mmlu::subjects() const {
+  std::vector<std::string> out;
+  for (auto const& [subject, items] : files_->dev) out.push_back(subject);
+  return out;
+}
+
+#endif
 
 }  // namespace atmanrl

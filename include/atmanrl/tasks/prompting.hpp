@@ -4,6 +4,7 @@
 /// How a question is put to a model, how the model would answer it, and how a numeric answer is graded. Instruct models
 /// get their chat template; base models get the "Question: ... Answer:" form.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/answer.hpp>
 #include <atmanrl/text/chat.hpp>
@@ -38,11 +39,7 @@ struct prompt_style {
 };
 
 /// Asks for reasoning and for the final answer behind the delimiter (docs/method.md).
-inline prompt_style reasoning_prompt(bool chat = true) {
-  return {.user_suffix = "\nThink step by step. Then write #### and the final answer as a number.",
-          .plain_head = "Each question is answered step by step; the final answer stands after ####.\n\n",
-          .chat = chat};
-}
+prompt_style reasoning_prompt(bool chat = true);
 
 namespace detail {
 /// What parts a completion from plain text in front of it: nothing when that ends with a blank.
@@ -88,7 +85,21 @@ std::vector<int> reference_completion(K const& tokenizer, prompt_style const& st
 }
 
 /// Numbers are compared as numbers: "31,800" is "31800.00".
-inline graded_answer grade_number(std::string_view truth, std::string_view completion_text, answer_mark mark = {}) {
+graded_answer grade_number(std::string_view truth, std::string_view completion_text, answer_mark mark = {});
+
+/// Letters of a multiple-choice question, from A on.
+graded_answer grade_letter(std::string_view truth, std::string_view completion_text, int choices = 4,
+                           answer_mark mark = {});
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE prompt_style reasoning_prompt(bool chat) {
+  return {.user_suffix = "\nThink step by step. Then write #### and the final answer as a number.",
+          .plain_head = "Each question is answered step by step; the final answer stands after ####.\n\n",
+          .chat = chat};
+}
+
+ATMANRL_INLINE graded_answer grade_number(std::string_view truth, std::string_view completion_text, answer_mark mark) {
   extracted_answer found = extract_number(completion_text, mark);
   graded_answer out;
   out.correct_strict = found.strict && numbers_equal(*found.strict, truth);
@@ -98,9 +109,8 @@ inline graded_answer grade_number(std::string_view truth, std::string_view compl
   return out;
 }
 
-/// Letters of a multiple-choice question, from A on.
-inline graded_answer grade_letter(std::string_view truth, std::string_view completion_text, int choices = 4,
-                                  answer_mark mark = {}) {
+ATMANRL_INLINE graded_answer grade_letter(std::string_view truth, std::string_view completion_text, int choices,
+                                          answer_mark mark) {
   extracted_answer found = extract_letter(completion_text, choices, mark);
   graded_answer out;
   out.correct_strict = found.strict == truth;
@@ -109,5 +119,7 @@ inline graded_answer grade_letter(std::string_view truth, std::string_view compl
   out.extracted_flexible = std::move(found.flexible);
   return out;
 }
+
+#endif
 
 }  // namespace atmanrl

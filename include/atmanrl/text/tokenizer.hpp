@@ -5,6 +5,7 @@
 /// argument
 /// (`text/tokenizer_concept.hpp`) and leave this header, which brings the file readers with it, to the program.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
 #include <atmanrl/text/gguf_vocab.hpp>
 #include <atmanrl/text/llama2c_vocab.hpp>
@@ -37,26 +38,11 @@ class tokenizer {
   ///  where
   ///    N is the vocabulary's size (tokenizer.bin for the usual 32000).
   /// \throws file_error that names the file and what is wrong
-  static tokenizer load(std::filesystem::path const& path) {
-    if (std::filesystem::is_directory(path)) {
-      expects<file_error>(std::filesystem::exists(path / "tokenizer.json"),
-                          "{}: there is no tokenizer.json in this folder", path.string());
-      return byte_bpe(read_tokenizer_json(path / "tokenizer.json"));
-    }
-    expects<file_error>(std::filesystem::exists(path), "{}: there is no such file", path.string());
-    if (path.extension() == ".json") return byte_bpe(read_tokenizer_json(path));
-    if (path.extension() == ".gguf") return byte_bpe(read_gguf_vocab(gguf_file(path)));
-    if (path.extension() == ".bin") return load_llama2c(path);
-    fail<file_error>("{}: a tokenizer is a folder, a .json, a .gguf or a .bin file", path.string());
-  }
+  static tokenizer load(std::filesystem::path const& path);
 
   /// Writes what `load` reads from a Hugging Face folder: tokenizer.json and tokenizer_config.json.
   /// \throws usage_error for llama2.c vocabularies, which are not byte-level; file_error when a file cannot be written
-  void save(std::filesystem::path const& folder) const {
-    auto const* const bpe = get_if<byte_bpe>();
-    expects<usage_error>(bpe != nullptr, "a llama2.c vocabulary cannot be written as tokenizer.json");
-    write_tokenizer_json(bpe->spec(), folder);
-  }
+  void save(std::filesystem::path const& folder) const;
 
   index_t vocab_size() const {
     return visit([](auto const& t) { return t.vocab_size(); });
@@ -95,35 +81,60 @@ class tokenizer {
   }
 
  private:
-  static tokenizer load_llama2c(std::filesystem::path const& path) {
-    mapped_file const file(path);
-    std::string_view const bytes(reinterpret_cast<char const*>(file.bytes().data()), file.bytes().size());
-    auto read = llama2c_vocab::read_pieces(bytes);
-    if (read.mistake.empty()) return llama2c_vocab(std::move(read.pieces), path.string());
-
-    // A checkpoint begins with dim, hidden, layers, heads, kv heads, vocab (negative: own head) and length.
-    std::array<std::int32_t, 7> header{};
-    bool plausible = bytes.size() >= sizeof header;
-    if (plausible) {
-      std::memcpy(header.data(), bytes.data(), sizeof header);
-      header[5] = header[5] == std::numeric_limits<std::int32_t>::min() ? 0 : std::abs(header[5]);
-      plausible = std::ranges::all_of(header, [](std::int32_t n) { return n > 0; }) && header[0] % header[3] == 0 &&
-                  header[3] % header[4] == 0;
-    }
-    if (!plausible)
-      fail<file_error>("{}: neither a llama2.c checkpoint nor a llama2.c vocabulary ({})", path.string(), read.mistake);
-    auto const name = header[5] == 32000 ? std::string("tokenizer.bin") : fmt::format("tok{}.bin", header[5]);
-    auto const beside = path.parent_path() / name;
-    expects<file_error>(std::filesystem::exists(beside), "{}: its vocabulary {} is not beside it", path.string(), name);
-    auto vocabulary = llama2c_vocab::load(beside);
-    expects<file_error>(vocabulary.vocab_size() == header[5], "{}: has {} pieces but {} was made for {}",
-                        beside.string(), vocabulary.vocab_size(), path.string(), header[5]);
-    return vocabulary;
-  }
+  static tokenizer load_llama2c(std::filesystem::path const& path);
 
   std::shared_ptr<kinds const> kind_;
 };
 
 static_assert(Tokenizer<tokenizer>);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE tokenizer tokenizer::load(std::filesystem::path const& path) {
+  if (std::filesystem::is_directory(path)) {
+    expects<file_error>(std::filesystem::exists(path / "tokenizer.json"),
+                        "{}: there is no tokenizer.json in this folder", path.string());
+    return byte_bpe(read_tokenizer_json(path / "tokenizer.json"));
+  }
+  expects<file_error>(std::filesystem::exists(path), "{}: there is no such file", path.string());
+  if (path.extension() == ".json") return byte_bpe(read_tokenizer_json(path));
+  if (path.extension() == ".gguf") return byte_bpe(read_gguf_vocab(gguf_file(path)));
+  if (path.extension() == ".bin") return load_llama2c(path);
+  fail<file_error>("{}: a tokenizer is a folder, a .json, a .gguf or a .bin file", path.string());
+}
+
+ATMANRL_INLINE void tokenizer::save(std::filesystem::path const& folder) const {
+  auto const* const bpe = get_if<byte_bpe>();
+  expects<usage_error>(bpe != nullptr, "a llama2.c vocabulary cannot be written as tokenizer.json");
+  write_tokenizer_json(bpe->spec(), folder);
+}
+
+ATMANRL_INLINE tokenizer tokenizer::load_llama2c(std::filesystem::path const& path) {
+  mapped_file const file(path);
+  std::string_view const bytes(reinterpret_cast<char const*>(file.bytes().data()), file.bytes().size());
+  auto read = llama2c_vocab::read_pieces(bytes);
+  if (read.mistake.empty()) return llama2c_vocab(std::move(read.pieces), path.string());
+
+  // A checkpoint begins with dim, hidden, layers, heads, kv heads, vocab (negative: own head) and length.
+  std::array<std::int32_t, 7> header{};
+  bool plausible = bytes.size() >= sizeof header;
+  if (plausible) {
+    std::memcpy(header.data(), bytes.data(), sizeof header);
+    header[5] = header[5] == std::numeric_limits<std::int32_t>::min() ? 0 : std::abs(header[5]);
+    plausible = std::ranges::all_of(header, [](std::int32_t n) { return n > 0; }) && header[0] % header[3] == 0 &&
+                header[3] % header[4] == 0;
+  }
+  if (!plausible)
+    fail<file_error>("{}: neither a llama2.c checkpoint nor a llama2.c vocabulary ({})", path.string(), read.mistake);
+  auto const name = header[5] == 32000 ? std::string("tokenizer.bin") : fmt::format("tok{}.bin", header[5]);
+  auto const beside = path.parent_path() / name;
+  expects<file_error>(std::filesystem::exists(beside), "{}: its vocabulary {} is not beside it", path.string(), name);
+  auto vocabulary = llama2c_vocab::load(beside);
+  expects<file_error>(vocabulary.vocab_size() == header[5], "{}: has {} pieces but {} was made for {}", beside.string(),
+                      vocabulary.vocab_size(), path.string(), header[5]);
+  return vocabulary;
+}
+
+#endif
 
 }  // namespace atmanrl

@@ -4,11 +4,15 @@
 /// The page of a run: report.html in its folder, made from the run's files alone, so that it can be made again at any time
 /// (examples/report.cpp). docs/report.md says what stands on it.
 
-#include <atmanrl/experiment/report/completions.hpp>
-#include <atmanrl/experiment/report/page.hpp>
-#include <atmanrl/experiment/report/run_charts.hpp>
-#include <atmanrl/experiment/report/run_data.hpp>
-#include <atmanrl/experiment/statistics.hpp>
+#include <atmanrl/core/config.hpp>
+#if ATMANRL_BODIES
+#  include <atmanrl/experiment/report/completions.hpp>
+#  include <atmanrl/experiment/report/page.hpp>
+#  include <atmanrl/experiment/report/run_charts.hpp>
+#  include <atmanrl/experiment/report/run_data.hpp>
+#  include <atmanrl/experiment/statistics.hpp>
+#  include <atmanrl/io/file.hpp>
+#endif
 
 #include <algorithm>
 #include <cstdint>
@@ -17,6 +21,16 @@
 #include <vector>
 
 namespace atmanrl {
+
+/// The page as text, from the files of a run folder.
+/// \throws file_error when there is no such folder; what cannot be read inside it is left out with a note on the page
+std::string run_page(std::filesystem::path const& run_folder);
+
+/// Writes report.html into the folder of a run; an older one is replaced when the new one is complete.
+/// \throws file_error when there is no such folder or it cannot be written
+void write_run_page(std::filesystem::path const& run_folder);
+
+#if ATMANRL_BODIES
 
 namespace html::detail {
 
@@ -249,14 +263,14 @@ inline std::string run_page_text(std::filesystem::path const& run_folder) {
 
 }  // namespace html::detail
 
-/// The page as text, from the files of a run folder.
-/// \throws file_error when there is no such folder; what cannot be read inside it is left out with a note on the page
-inline std::string run_page(std::filesystem::path const& run_folder) { return html::detail::run_page_text(run_folder); }
+ATMANRL_INLINE std::string run_page(std::filesystem::path const& run_folder) {
+  return html::detail::run_page_text(run_folder);
+}
 
-/// Writes report.html into the folder of a run; an older one is replaced when the new one is complete.
-/// \throws file_error when there is no such folder or it cannot be written
-inline void write_run_page(std::filesystem::path const& run_folder) {
+ATMANRL_INLINE void write_run_page(std::filesystem::path const& run_folder) {
   write_file_atomically(run_folder / "report.html", run_page(run_folder));
 }
+
+#endif
 
 }  // namespace atmanrl

@@ -3,6 +3,7 @@
 /// \file
 /// An advantage that is chosen while the program runs, and the built-in ones by their names.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/rl/advantages/batch_normalized.hpp>
 #include <atmanrl/rl/advantages/gdpo.hpp>
 #include <atmanrl/rl/advantages/group_normalized.hpp>
@@ -41,7 +42,11 @@ inline constexpr std::array<std::string_view, 5> names{"mean_centered", "group_n
 inline bool looks_beyond_group(std::string_view name) { return name == "batch_normalized" || name == "gdpo"; }
 
 /// \throws usage_error that lists the names
-inline any by_name(std::string_view name) {
+any by_name(std::string_view name);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE any by_name(std::string_view name) {
   if (name == "mean_centered") return mean_centered{};
   if (name == "group_normalized") return group_normalized{};
   if (name == "batch_normalized") return batch_normalized{};
@@ -49,5 +54,7 @@ inline any by_name(std::string_view name) {
   if (name == "gdpo") return gdpo{};
   fail<usage_error>("there is no advantage \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
+
+#endif
 
 }  // namespace atmanrl::advantages

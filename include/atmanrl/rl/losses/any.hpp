@@ -3,6 +3,7 @@
 /// \file
 /// A policy loss that is chosen while the program runs, and the built-in ones by their names.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/rl/losses/bnpo.hpp>
 #include <atmanrl/rl/losses/cispo.hpp>
 #include <atmanrl/rl/losses/dapo.hpp>
@@ -85,7 +86,15 @@ struct settings {
 };
 
 /// \throws usage_error that lists the names, or names a setting that the loss does not have or cannot use
-inline any by_name(std::string_view name, settings const& s = {}) {
+any by_name(std::string_view name, settings const& s = {});
+
+/// The loss with a KL term; with a coefficient of 0 the loss as it is.
+/// \throws usage_error that lists the estimators
+any add_kl(any loss, std::string_view estimator, double coefficient);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE any by_name(std::string_view name, settings const& s) {
   auto const number = [](char const* what, double x) { expects<usage_error>(x >= 0, "{} is {}, but it must not be negative", what, x); };
   number("clip_low", s.clip_low.value_or(0));
   number("clip_high", s.clip_high.value_or(0));
@@ -118,9 +127,7 @@ inline any by_name(std::string_view name, settings const& s = {}) {
   fail<usage_error>("there is no loss \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
 
-/// The loss with a KL term; with a coefficient of 0 the loss as it is.
-/// \throws usage_error that lists the estimators
-inline any add_kl(any loss, std::string_view estimator, double coefficient) {
+ATMANRL_INLINE any add_kl(any loss, std::string_view estimator, double coefficient) {
   expects<usage_error>(std::find(kl_names.begin(), kl_names.end(), estimator) != kl_names.end(), "there is no KL estimator \"{}\"; there are {}",
                        estimator, fmt::join(kl_names, ", "));
   if (coefficient == 0) return loss;
@@ -128,5 +135,7 @@ inline any add_kl(any loss, std::string_view estimator, double coefficient) {
   if (estimator == "k2") return with_kl{std::move(loss), kl::k2{}, coefficient};
   return with_kl{std::move(loss), kl::k3{}, coefficient};
 }
+
+#endif
 
 }  // namespace atmanrl::losses

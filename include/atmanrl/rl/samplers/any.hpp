@@ -3,6 +3,7 @@
 /// \file
 /// A sampler that is chosen while the program runs, and the built-in ones by their names.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/rl/samplers/greedy.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 
@@ -37,7 +38,11 @@ inline constexpr std::array<std::string_view, 2> names{"multinomial", "greedy"};
 
 /// \param cuts  top-k, top-p and min-p of multinomial
 /// \throws usage_error that lists the names, or names a cut that leaves nothing
-inline any by_name(std::string_view name, multinomial const& cuts = {}) {
+any by_name(std::string_view name, multinomial const& cuts = {});
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE any by_name(std::string_view name, multinomial const& cuts) {
   expects<usage_error>(cuts.top_k >= 0, "top-k is {}, but it must be above 0, or 0 for all", cuts.top_k);
   expects<usage_error>(cuts.top_p > 0 && cuts.top_p <= 1, "top-p is {}, but it must be above 0 and at most 1", cuts.top_p);
   expects<usage_error>(cuts.min_p >= 0 && cuts.min_p <= 1, "min-p is {}, but it must be from 0 to 1", cuts.min_p);
@@ -45,5 +50,7 @@ inline any by_name(std::string_view name, multinomial const& cuts = {}) {
   if (name == "greedy") return greedy{};
   fail<usage_error>("there is no sampler \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
+
+#endif
 
 }  // namespace atmanrl::samplers

@@ -4,6 +4,7 @@
 /// A saliency estimator that is chosen while the program runs: the built-in ones by their names. An estimator is a template
 /// over models, so one of a program's own is a template argument of whatever takes it (`rewards::saliency<mine>`).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/gradient.hpp>
 #include <atmanrl/saliency/estimators/gradient_x_input.hpp>
@@ -55,7 +56,11 @@ class any {
 /// The estimator of that name. All take their row budget from the options, those that edit attention their rows; the gradient
 /// is taken at the start value, with its own scale where the options leave the scale to be chosen.
 /// \throws usage_error that lists the names
-inline any by_name(std::string_view name, mask_options const& o = mask_options::recommended()) {
+any by_name(std::string_view name, mask_options const& o = mask_options::recommended());
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE any by_name(std::string_view name, mask_options const& o) {
   variant_options const variants{.rows = o.rows, .row_budget = o.row_budget};
   if (name == learned_mask::name) return any(o);
   if (name == leave_one_out::name) return {leave_one_out{.options = variants}, o};
@@ -71,5 +76,7 @@ inline any by_name(std::string_view name, mask_options const& o = mask_options::
   if (name == attention_rollout::name) return {attention_rollout{.row_budget = o.row_budget}, o};
   fail<usage_error>("there is no saliency estimator \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
+
+#endif
 
 }  // namespace atmanrl::estimators
