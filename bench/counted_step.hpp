@@ -14,7 +14,8 @@ inline model_config llama_3_2_3b() {
   model_config c;
   c.layers = 28, c.hidden = 3072, c.heads = 24, c.kv_heads = 8, c.head_dim = 128, c.ffn = 8192, c.vocab = 128256;
   c.rope_theta = 5e5, c.rms_eps = 1e-5, c.max_positions = 131072, c.tied_head = true;
-  c.rope_scaling = {.llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
+  c.rope_scaling = {
+      .llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
   return c;
 }
 inline model_config llama_3_2_1b() {
@@ -56,7 +57,8 @@ class counted_step {
     o.steps = int(steps);
     o.row_budget = index_t{1} << 40;
     std::vector<mask_item> items;
-    for (index_t i = 0; i < shape_.rollouts(); ++i) items.push_back({prompts_[std::size_t(i / shape_.group)], cot_, delimiter_, answer_});
+    for (index_t i = 0; i < shape_.rollouts(); ++i)
+      items.push_back({prompts_[std::size_t(i / shape_.group)], cot_, delimiter_, answer_});
     atmanrl::train_masks(model, std::span<mask_item const>(items), o);
   }
 
@@ -64,13 +66,15 @@ class counted_step {
   void train_masks_from_the_start(index_t steps) {
     std::vector<mask_extent> extents;
     index_t parameters = 0;
-    kv_cache<counting_backend, float> cache(backend, model.config(), shape_.rollouts() * (shape_.prompt + shape_.completion));
+    kv_cache<counting_backend, float> cache(backend, model.config(),
+                                            shape_.rollouts() * (shape_.prompt + shape_.completion));
     ragged_batch batch;
     std::vector<scored_token> scored;
     std::vector<float> dlog_p;
     int const total = int(shape_.prompt + shape_.cot + shape_.delimiter + shape_.answer);
     for (index_t i = 0; i < shape_.rollouts(); ++i) {
-      extents.push_back(make_mask_extent(shape_.shape, shape_.rows, int(shape_.prompt), int(shape_.prompt + shape_.cot), total, parameters));
+      extents.push_back(make_mask_extent(shape_.shape, shape_.rows, int(shape_.prompt), int(shape_.prompt + shape_.cot),
+                                         total, parameters));
       parameters += extents.back().count;
       std::vector<int> const ids(std::size_t(total - 1), 0);
       int const last = batch.add(cache.add_sequence(total), ids, int(i)) + total - 2;
@@ -89,7 +93,8 @@ class counted_step {
       gradient.fill_zero();
       model.backward(cache, pass, std::span<float const>(dlog_p), {}, {}, policy, values.cview(), gradient.view());
       for (index_t h = 0; h < model.config().kv_heads; ++h)
-        add_bias_backward(backend, view_on<counting_backend, float const, 2>(gradient.view().row(h), {1, parameters}), values.view());
+        add_bias_backward(backend, view_on<counting_backend, float const, 2>(gradient.view().row(h), {1, parameters}),
+                          values.view());
       adamw_step(backend, values.view(), values.cview(), m.view(), v.view(), {}, 1);
     }
   }
@@ -98,10 +103,12 @@ class counted_step {
     trainable_policy<model_type> policy(model, {});
     backend.reset();  // the copies that the policy begins with
     std::vector<training_rollout> rollouts;
-    for (index_t i = 0; i < shape_.rollouts(); ++i) rollouts.push_back({prompts_[std::size_t(i / shape_.group)], completion_, log_p_, 1.0f});
+    for (index_t i = 0; i < shape_.rollouts(); ++i)
+      rollouts.push_back({prompts_[std::size_t(i / shape_.group)], completion_, log_p_, 1.0f});
     for (index_t i = 0; i < passes; ++i) {
       policy.zero_gradient();
-      add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.row_budget = shape_.row_budget});
+      add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{},
+                          {.row_budget = shape_.row_budget});
       policy.update(1e-6, 1);
     }
   }

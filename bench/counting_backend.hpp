@@ -39,7 +39,7 @@ struct kernel_count {
   work_kind kind = work_kind::rest;
   double calls = 0;
   work done;
-  double floor = 0;  ///< seconds: every call at the machine's limit, one after the other
+  double floor = 0;         ///< seconds: every call at the machine's limit, one after the other
   double memory_bound = 0;  ///< the part of `floor` in calls that wait for memory rather than for arithmetic
 };
 
@@ -139,7 +139,8 @@ struct matmul<counting::backend> {
     return outputs * inputs;
   }
   template <class W, class T>
-  static void assign_rows(counting::backend& b, weight_view<counting::backend, W>, index_t, counting::on<T const, 2> rows) {
+  static void assign_rows(counting::backend& b, weight_view<counting::backend, W>, index_t,
+                          counting::on<T const, 2> rows) {
     b.count("assign_rows", work_kind::rest, 0, double(rows.size()) * (sizeof(T) + sizeof(W)));
   }
   template <class W, class T>
@@ -147,17 +148,20 @@ struct matmul<counting::backend> {
     b.count("read_rows", work_kind::rest, 0, double(rows.size()) * (sizeof(T) + sizeof(W)));
   }
   template <class W, class T>
-  static void forward(counting::backend& b, counting::on<T const, 2> x, weight_view<counting::backend, W> w, counting::on<T, 2> y, bool add) {
+  static void forward(counting::backend& b, counting::on<T const, 2> x, weight_view<counting::backend, W> w,
+                      counting::on<T, 2> y, bool add) {
     b.count("matmul", work_kind::products, 2.0 * double(x.size()) * double(w.outputs),
             counting::bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + (add ? 2 : 1) * counting::bytes(y));
   }
   template <class W, class T>
-  static void backward_input(counting::backend& b, counting::on<T const, 2> dy, weight_view<counting::backend, W> w, counting::on<T, 2> dx, bool add) {
+  static void backward_input(counting::backend& b, counting::on<T const, 2> dy, weight_view<counting::backend, W> w,
+                             counting::on<T, 2> dx, bool add) {
     b.count("matmul_backward_input", work_kind::products, 2.0 * double(dx.size()) * double(w.outputs),
             counting::bytes(dy) + double(w.outputs * w.inputs) * sizeof(W) + (add ? 2 : 1) * counting::bytes(dx));
   }
   template <class T>
-  static void backward_weight(counting::backend& b, counting::on<T const, 2> dy, counting::on<T const, 2> x, counting::on<T, 2> dw) {
+  static void backward_weight(counting::backend& b, counting::on<T const, 2> dy, counting::on<T const, 2> x,
+                              counting::on<T, 2> dw) {
     b.count("matmul_backward_weight", work_kind::weight_gradients, 2.0 * double(x.size()) * double(dw.extent(0)),
             counting::bytes(dy) + counting::bytes(x) + 2 * counting::bytes(dw));
   }
@@ -166,15 +170,18 @@ struct matmul<counting::backend> {
 template <>
 struct embedding<counting::backend> {
   template <class W, class T>
-  static void forward(counting::backend& b, counting::on<int const, 1> ids, weight_view<counting::backend, W>, counting::on<T, 2> y) {
+  static void forward(counting::backend& b, counting::on<int const, 1> ids, weight_view<counting::backend, W>,
+                      counting::on<T, 2> y) {
     b.count("embed", work_kind::rest, 0, counting::bytes(ids) + double(y.size()) * (sizeof(W) + sizeof(T)));
   }
   template <class T>
-  static void gather_rows(counting::backend& b, counting::on<T const, 2>, counting::on<int const, 1> rows, counting::on<T, 2> y) {
+  static void gather_rows(counting::backend& b, counting::on<T const, 2>, counting::on<int const, 1> rows,
+                          counting::on<T, 2> y) {
     b.count("gather_rows", work_kind::rest, 0, counting::bytes(rows) + 2 * counting::bytes(y));
   }
   template <class T>
-  static void add_rows(counting::backend& b, counting::on<T const, 2> dy, counting::on<int const, 1> rows, counting::on<T, 2>) {
+  static void add_rows(counting::backend& b, counting::on<T const, 2> dy, counting::on<int const, 1> rows,
+                       counting::on<T, 2>) {
     b.count("add_rows", work_kind::rest, double(dy.size()), counting::bytes(rows) + 3 * counting::bytes(dy));
   }
 };
@@ -182,28 +189,36 @@ struct embedding<counting::backend> {
 template <>
 struct rms_norm<counting::backend> {
   template <class T>
-  static void forward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, T, counting::on<T, 2> y, counting::on<T, 1> inv_rms) {
-    b.count("rms_norm", work_kind::rest, 4.0 * double(x.size()), counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
+  static void forward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, T,
+                      counting::on<T, 2> y, counting::on<T, 1> inv_rms) {
+    b.count("rms_norm", work_kind::rest, 4.0 * double(x.size()),
+            counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
   }
   template <class T>
-  static void recompute(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, counting::on<T const, 1> inv_rms, counting::on<T, 2> y) {
-    b.count("rms_norm_recompute", work_kind::rest, 2.0 * double(x.size()), counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
+  static void recompute(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain,
+                        counting::on<T const, 1> inv_rms, counting::on<T, 2> y) {
+    b.count("rms_norm_recompute", work_kind::rest, 2.0 * double(x.size()),
+            counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
   }
   template <class T>
-  static void backward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, counting::on<T const, 1> inv_rms,
-                       counting::on<T const, 2> dy, counting::on<T, 2> dx, counting::on<T, 1> dgain) {
+  static void backward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain,
+                       counting::on<T const, 1> inv_rms, counting::on<T const, 2> dy, counting::on<T, 2> dx,
+                       counting::on<T, 1> dgain) {
     b.count("rms_norm_backward", work_kind::rest, (dgain.empty() ? 9.0 : 12.0) * double(x.size()),
-            counting::bytes(x) + counting::bytes(gain) + counting::bytes(inv_rms) + counting::bytes(dy) + 2 * counting::bytes(dx) + 2 * counting::bytes(dgain));
+            counting::bytes(x) + counting::bytes(gain) + counting::bytes(inv_rms) + counting::bytes(dy) +
+                2 * counting::bytes(dx) + 2 * counting::bytes(dgain));
   }
 };
 
 template <>
 struct rope<counting::backend> {
   template <class T, class Real>
-  static void apply(counting::backend& b, counting::on<T, 3> x, index_t heads, counting::on<int const, 1> positions, counting::on<Real const, 2> cosine,
-                    counting::on<Real const, 2>, bool) {
+  static void apply(counting::backend& b, counting::on<T, 3> x, index_t heads, counting::on<int const, 1> positions,
+                    counting::on<Real const, 2> cosine, counting::on<Real const, 2>, bool) {
     double const turned = double(x.extent(0) * heads * x.extent(2));
-    b.count("rope", work_kind::rest, 3 * turned, 2 * turned * sizeof(T) + counting::bytes(positions) + 2.0 * double(x.extent(0) * cosine.extent(1)) * sizeof(Real));
+    b.count("rope", work_kind::rest, 3 * turned,
+            2 * turned * sizeof(T) + counting::bytes(positions) +
+                2.0 * double(x.extent(0) * cosine.extent(1)) * sizeof(Real));
   }
 };
 
@@ -214,8 +229,10 @@ struct swiglu<counting::backend> {
     b.count("swiglu", work_kind::rest, 5.0 * double(y.size()), counting::bytes(gate_up) + counting::bytes(y));
   }
   template <class T>
-  static void backward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy, counting::on<T, 2> dgate_up) {
-    b.count("swiglu_backward", work_kind::rest, 12.0 * double(dy.size()), counting::bytes(gate_up) + counting::bytes(dy) + counting::bytes(dgate_up));
+  static void backward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
+                       counting::on<T, 2> dgate_up) {
+    b.count("swiglu_backward", work_kind::rest, 12.0 * double(dy.size()),
+            counting::bytes(gate_up) + counting::bytes(dy) + counting::bytes(dgate_up));
   }
 };
 
@@ -238,7 +255,8 @@ struct attention<counting::backend> {
         attention_segment const& segment = plan.segments(g);
         // Row q sees the keys of the segment up to its own position.
         double pairs = 0;
-        for (int q = s.first_position; q <= last; ++q) pairs += std::clamp(q - segment.first_position + 1, 0, segment.length);
+        for (int q = s.first_position; q <= last; ++q)
+          pairs += std::clamp(q - segment.first_position + 1, 0, segment.length);
         (segment.batch_row < 0 ? v.cached : v.fresh) += pairs;
         runs.emplace_back(segment.cache_row, segment.cache_row + segment.length);
       }
@@ -268,31 +286,38 @@ struct attention<counting::backend> {
 
   template <class T, class Keys, class Params>
   static void forward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
-                      attention_plan<device_space> const& plan, Params params, T const*, counting::on<T, 3> out, counting::on<T, 2> lse) {
+                      attention_plan<device_space> const& plan, Params params, T const*, counting::on<T, 3> out,
+                      counting::on<T, 2> lse) {
     visited const v = visit(e, plan, params);
     double const pairs = (v.fresh + v.cached) * double(e.heads), queries = double(qkv.extent(0) * e.heads * e.head_dim);
     b.count("attention", work_kind::attention, pairs * (4.0 * double(e.head_dim) + 5) + 4 * v.edited * double(e.heads),
-            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) + v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
+            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) +
+                v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
                 sizeof(T) * parameters_of(params));
   }
 
   template <class T, class Keys, class Params>
   static void backward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
-                       attention_plan<device_space> const& plan, Params params, T const*, counting::on<T const, 3> out, counting::on<T const, 2> lse,
-                       counting::on<T const, 3> dout, counting::on<T, 3> dqkv, counting::on<T, 2> dparameters) {
+                       attention_plan<device_space> const& plan, Params params, T const*, counting::on<T const, 3> out,
+                       counting::on<T const, 2> lse, counting::on<T const, 3> dout, counting::on<T, 3> dqkv,
+                       counting::on<T, 2> dparameters) {
     visited const v = visit(e, plan, params);
     double const heads = double(e.heads), dim = double(e.head_dim), queries = double(qkv.extent(0)) * heads * dim;
     // S, dP and dQ for every pair; dK and dV as well where the key belongs to this call.
     b.count("attention_backward", work_kind::attention,
             heads * (v.fresh * (10 * dim + 6) + v.cached * (6 * dim + 6) + 6 * v.edited) + 2 * queries,
-            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) + counting::bytes(dout) + counting::bytes(dqkv) +
-                v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) + sizeof(T) * parameters_of(params) + 2 * counting::bytes(dparameters));
+            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) + counting::bytes(dout) +
+                counting::bytes(dqkv) +
+                v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
+                sizeof(T) * parameters_of(params) + 2 * counting::bytes(dparameters));
   }
 
   template <class T, class Keys>
-  static void append(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, counting::on<int const, 1> cache_rows, Keys, Keys) {
+  static void append(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv,
+                     counting::on<int const, 1> cache_rows, Keys, Keys) {
     b.count("append", work_kind::rest, 0,
-            counting::bytes(cache_rows) + 2.0 * double(qkv.extent(0) * e.kv_heads * e.head_dim) * (sizeof(T) + sizeof(typename Keys::value_type)));
+            counting::bytes(cache_rows) + 2.0 * double(qkv.extent(0) * e.kv_heads * e.head_dim) *
+                                              (sizeof(T) + sizeof(typename Keys::value_type)));
   }
 };
 
@@ -303,18 +328,21 @@ struct log_prob<counting::backend> {
     b.count("log_prob_start", work_kind::rest, 0, counting::bytes(states));
   }
   template <class T>
-  static void accumulate(counting::backend& b, counting::on<T const, 2> logits, T, index_t, counting::on<int const, 1> targets,
-                         counting::on<softmax_state<T>, 1> states) {
-    b.count("log_prob_accumulate", work_kind::rest, 7.0 * double(logits.size()), counting::bytes(logits) + counting::bytes(targets) + 2 * counting::bytes(states));
+  static void accumulate(counting::backend& b, counting::on<T const, 2> logits, T, index_t,
+                         counting::on<int const, 1> targets, counting::on<softmax_state<T>, 1> states) {
+    b.count("log_prob_accumulate", work_kind::rest, 7.0 * double(logits.size()),
+            counting::bytes(logits) + counting::bytes(targets) + 2 * counting::bytes(states));
   }
   template <class T>
-  static void finish(counting::backend& b, counting::on<softmax_state<T> const, 1> states, counting::on<T, 1> log_p, counting::on<T, 1> lse,
-                     counting::on<T, 1> entropy) {
-    b.count("log_prob_finish", work_kind::rest, 5.0 * double(log_p.size()), counting::bytes(states) + counting::bytes(log_p) + counting::bytes(lse) + counting::bytes(entropy));
+  static void finish(counting::backend& b, counting::on<softmax_state<T> const, 1> states, counting::on<T, 1> log_p,
+                     counting::on<T, 1> lse, counting::on<T, 1> entropy) {
+    b.count("log_prob_finish", work_kind::rest, 5.0 * double(log_p.size()),
+            counting::bytes(states) + counting::bytes(log_p) + counting::bytes(lse) + counting::bytes(entropy));
   }
   template <class T>
-  static void backward(counting::backend& b, counting::on<T, 2> logits, T, index_t, counting::on<int const, 1> targets, counting::on<T const, 1> lse,
-                       counting::on<T const, 1> dlog_p, counting::on<T const, 1> entropy, counting::on<T const, 1> dentropy) {
+  static void backward(counting::backend& b, counting::on<T, 2> logits, T, index_t, counting::on<int const, 1> targets,
+                       counting::on<T const, 1> lse, counting::on<T const, 1> dlog_p, counting::on<T const, 1> entropy,
+                       counting::on<T const, 1> dentropy) {
     b.count("log_prob_backward", work_kind::rest, (dentropy.empty() ? 5.0 : 9.0) * double(logits.size()),
             2 * counting::bytes(logits) + counting::bytes(targets) + counting::bytes(lse) + counting::bytes(dlog_p) +
                 (dentropy.empty() ? 0 : counting::bytes(entropy) + counting::bytes(dentropy)));
@@ -326,17 +354,19 @@ struct sample<counting::backend> {
   static constexpr bool available = true;
 
   template <class T>
-  static void draw(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows, counting::on<std::uint64_t const, 1> shares,
-                   double, sample_form const&, counting::on<int, 1> ids) {
+  static void draw(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows,
+                   counting::on<std::uint64_t const, 1> shares, double, sample_form const&, counting::on<int, 1> ids) {
     double const seen = double(ids.size() * logits.extent(1));
-    b.count("sample", work_kind::rest, 5 * seen, sizeof(T) * seen + counting::bytes(rows) + counting::bytes(shares) + counting::bytes(ids));
+    b.count("sample", work_kind::rest, 5 * seen,
+            sizeof(T) * seen + counting::bytes(rows) + counting::bytes(shares) + counting::bytes(ids));
   }
   template <class T>
-  static void score(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows, counting::on<int const, 1> ids, double,
-                    counting::on<T, 1> log_p, counting::on<T, 1> entropy) {
+  static void score(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows,
+                    counting::on<int const, 1> ids, double, counting::on<T, 1> log_p, counting::on<T, 1> entropy) {
     double const seen = double(ids.size() * logits.extent(1));
     b.count("score", work_kind::rest, 7 * seen,
-            sizeof(T) * seen + counting::bytes(rows) + counting::bytes(ids) + counting::bytes(log_p) + counting::bytes(entropy));
+            sizeof(T) * seen + counting::bytes(rows) + counting::bytes(ids) + counting::bytes(log_p) +
+                counting::bytes(entropy));
   }
 };
 
@@ -355,7 +385,8 @@ struct elementwise<counting::backend> {
     b.count("scale", work_kind::rest, double(x.size()), 2 * counting::bytes(x));
   }
   template <class T>
-  static void copy_columns(counting::backend& b, counting::on<T const, 2> from, index_t, counting::on<T, 2>, index_t, index_t count) {
+  static void copy_columns(counting::backend& b, counting::on<T const, 2> from, index_t, counting::on<T, 2>, index_t,
+                           index_t count) {
     b.count("copy_columns", work_kind::rest, 0, 2.0 * double(from.extent(0) * count) * sizeof(T));
   }
   template <class T>
@@ -368,8 +399,10 @@ struct elementwise<counting::backend> {
 template <>
 struct adamw<counting::backend> {
   template <class T>
-  static void step(counting::backend& b, counting::on<T, 1> p, counting::on<T const, 1> g, counting::on<T, 1> m, counting::on<T, 1> v, adamw_coefficients) {
-    b.count("adamw", work_kind::rest, 14.0 * double(p.size()), 2 * counting::bytes(p) + counting::bytes(g) + 2 * counting::bytes(m) + 2 * counting::bytes(v));
+  static void step(counting::backend& b, counting::on<T, 1> p, counting::on<T const, 1> g, counting::on<T, 1> m,
+                   counting::on<T, 1> v, adamw_coefficients) {
+    b.count("adamw", work_kind::rest, 14.0 * double(p.size()),
+            2 * counting::bytes(p) + counting::bytes(g) + 2 * counting::bytes(m) + 2 * counting::bytes(v));
   }
 };
 

@@ -1,6 +1,6 @@
-// One GRPO step of a model of Llama-3.2-3B's shape with random bf16 weights and low-rank adapters: 1 prompt of 128 tokens,
-// 4 rollouts of 64, 20 steps of mask training in answer_rows, 2 updates of the adapters. Prints time and peak memory of
-// every phase and fails when the peak is above 16 GiB.
+// One GRPO step of a model of Llama-3.2-3B's shape with random bf16 weights and low-rank adapters: 1 prompt of 128
+// tokens, 4 rollouts of 64, 20 steps of mask training in answer_rows, 2 updates of the adapters. Prints time and peak
+// memory of every phase and fails when the peak is above 16 GiB.
 // Usage: lora_3b [LAYERS] (28 when not given; fewer for a quick look); threads come from OMP_NUM_THREADS.
 #include "llama_3b.hpp"
 
@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
   cpu_backend backend;
   model_type model(backend, config);
   fill(model);
-  fmt::print("{} layers, {:.2f} G parameters in bf16, {} threads\n", config.layers, double(model.layout().size()) * 1e-9, backend.threads());
+  fmt::print("{} layers, {:.2f} G parameters in bf16, {} threads\n", config.layers,
+             double(model.layout().size()) * 1e-9, backend.threads());
   phase.done("random weights");
 
   model.attach({.rank = 16, .alpha = 32}, 3);
@@ -54,11 +55,13 @@ int main(int argc, char** argv) {
     auto const report = add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{},
                                             {.row_budget = 4096, .max_tokens = std::size_t(completion_tokens)});
     double const norm = policy.update(1e-4, 1);
-    phase.done(fmt::format("update {}: ratios {:.6g} ... {:.6g}, |g| {:.2e}", pass + 1, report.ratio_min, report.ratio_max, norm));
+    phase.done(fmt::format("update {}: ratios {:.6g} ... {:.6g}, |g| {:.2e}", pass + 1, report.ratio_min,
+                           report.ratio_max, norm));
   }
   bool const fits = phase.highest() <= std::size_t{16} << 30;
   double const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   fmt::print("the step with its model: {:.0f} s, peak {} of the process, {} in tensors: {}\n", seconds,
-             format_bytes(phase.highest()), format_bytes(backend.peak_bytes()), fits ? "within 16 GiB" : "MORE THAN 16 GiB");
+             format_bytes(phase.highest()), format_bytes(backend.peak_bytes()),
+             fits ? "within 16 GiB" : "MORE THAN 16 GiB");
   return fits ? 0 : 1;
 }

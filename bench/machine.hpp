@@ -16,7 +16,7 @@ inline double now() {
 struct machine {
   double flops = 0;       ///< float multiply-adds in registers, two operations each, per second, on all threads
   double bf16_flops = 0;  ///< the same with bf16 factors: by VDPBF16PS where the build has it, else as floats
-  double bandwidth = 0;  ///< bytes read from memory per second, on all threads
+  double bandwidth = 0;   ///< bytes read from memory per second, on all threads
 };
 
 /// Best of a few runs with the backend's threads; a shared machine disturbs single ones.

@@ -62,7 +62,8 @@ void run_eigen(benchmark::State& state, setting& s, index_t outputs, index_t inp
   std::vector<tensor<cpu_backend, float, 2>> weights;
   for (index_t total = 0; total < (index_t{96} << 20); total += outputs * inputs * index_t(sizeof(float)))
     weights.push_back(tensor<cpu_backend, float, 2>::zeros(s.backend, {outputs, inputs}));
-  auto x = tensor<cpu_backend, float, 2>::zeros(s.backend, {rows, inputs}), y = tensor<cpu_backend, float, 2>::zeros(s.backend, {rows, outputs});
+  auto x = tensor<cpu_backend, float, 2>::zeros(s.backend, {rows, inputs}),
+       y = tensor<cpu_backend, float, 2>::zeros(s.backend, {rows, outputs});
   double best = 1e9;
   std::size_t turn = 0;
   for (auto _ : state) {
@@ -88,19 +89,20 @@ int main(int argc, char** argv) {
   };
   auto const add = [&](std::string const& name, auto weight_type, product what, shape w,
                        std::vector<index_t> const& rows, bool exact = false) {
-    auto* const bench = benchmark::RegisterBenchmark(
-        fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(),
-        [&s, what, w, weight_type, exact](benchmark::State& state) {
-          run<decltype(weight_type)>(state, s, exact ? s.exact : s.backend, what, w.outputs, w.inputs);
-        });
+    auto* const bench = benchmark::RegisterBenchmark(fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(),
+                                                     [&s, what, w, weight_type, exact](benchmark::State& state) {
+                                                       run<decltype(weight_type)>(state, s, exact ? s.exact : s.backend,
+                                                                                  what, w.outputs, w.inputs);
+                                                     });
     for (index_t const r : rows) bench->Arg(r);
     bench->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
   };
   for (shape const w : {shape{576, 576}, shape{1536, 576}, shape{576, 1536}}) {
     add("forward/f32", float{}, product::forward, w, {1, 8, 16, 64, 512});
     add("forward/bf16", bf16{}, product::forward, w, {1, 8, 16, 64, 512});
-    auto* const eigen = benchmark::RegisterBenchmark(fmt::format("forward/Eigen f32/{}x{}", w.outputs, w.inputs).c_str(),
-                                                     [&s, w](benchmark::State& state) { run_eigen(state, s, w.outputs, w.inputs); });
+    auto* const eigen =
+        benchmark::RegisterBenchmark(fmt::format("forward/Eigen f32/{}x{}", w.outputs, w.inputs).c_str(),
+                                     [&s, w](benchmark::State& state) { run_eigen(state, s, w.outputs, w.inputs); });
     for (index_t const r : {1, 8, 16, 64, 512}) eigen->Arg(r);
     eigen->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
     add("backward_input/f32", float{}, product::backward_input, w, {1, 8, 64, 512});

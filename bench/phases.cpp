@@ -2,8 +2,8 @@
 // sampling, one forward and backward pass, one mask step, one update. For each: its time (median and best), tokens per
 // second, the operations and bytes that it cannot do without, the time that this machine needs for these at least
 // (floor), and the floor's share of the best time.
-// Usage: phases [--benchmark_filter=REGEX] [--markdown FILE]; threads come from OMP_NUM_THREADS. --markdown writes the table
-// between the marks `<!-- phases: begin -->` and `<!-- phases: end -->` of that page as well.
+// Usage: phases [--benchmark_filter=REGEX] [--markdown FILE]; threads come from OMP_NUM_THREADS. --markdown writes the
+// table between the marks `<!-- phases: begin -->` and `<!-- phases: end -->` of that page as well.
 #include <atmanrl/grpo.hpp>
 
 #include <benchmark/benchmark.h>
@@ -68,7 +68,8 @@ double head_parameters(model_config const& c) { return double(c.vocab) * double(
 double keys_seen(double before, double rows) { return rows * before + rows * (rows + 1) / 2; }
 
 // One product of attention (queries with keys, or probabilities with values) over so many keys, all layers and heads.
-// Forward takes two of them, backward five: the scores again, and the gradients of values, probabilities, queries, keys.
+// Forward takes two of them, backward five: the scores again, and the gradients of values, probabilities, queries,
+// keys.
 double attention_product(model_config const& c, double keys) {
   return 2 * double(c.layers * c.heads * c.head_dim) * keys;
 }
@@ -96,8 +97,8 @@ double measure(benchmark::State& state, work const& w, F const& f) {
   std::sort(seconds.begin(), seconds.end());
   double const median = seconds[seconds.size() / 2];
   double const fast = std::is_same_v<W, bf16> ? m.bf16_flops : m.flops;
-  double const floor = std::max((w.operations - w.float_operations) / fast + w.float_operations / m.flops,
-                                w.bytes / m.bandwidth);
+  double const floor =
+      std::max((w.operations - w.float_operations) / fast + w.float_operations / m.flops, w.bytes / m.bandwidth);
   state.counters["median_ms"] = median * 1e3;
   state.counters["tokens/s"] = w.tokens / median;
   state.counters["best_ms"] = seconds[0] * 1e3;
@@ -184,9 +185,8 @@ void generate_group(benchmark::State& state) {
   generate_options options;
   options.group_size = group;
   options.max_new_tokens = length;
-  measure<W>(state, w, [&] {
-    benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size());
-  });
+  measure<W>(state, w,
+             [&] { benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size()); });
 }
 
 // Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens behind a prompt of `range(0)` tokens: one for
@@ -272,11 +272,11 @@ void mask_step(benchmark::State& state) {
   // Rows of a step: those behind the prompt, or those behind the chain of thought; the last answer token has none.
   double const cot = double(state.range(1)), each = double(batch.rows_per_step()) / 8;
   double const attention = 7 * attention_product(m.config(), 8 * keys_seen(204 + cot - each, each));
-  double const products_of_step = layer_parameters(m.config()) * each + head_parameters(m.config()) * double(answer.size());
+  double const products_of_step =
+      layer_parameters(m.config()) * each + head_parameters(m.config()) * double(answer.size());
   work const w{double(batch.rows_per_step()), 4 * 8 * products_of_step + attention, attention,
                2 * weight_bytes<W>(m.config())};
-  double const median =
-      measure<W>(state, w, [&] { benchmark::DoNotOptimize(batch.cross_entropies_and_gradient()); });
+  double const median = measure<W>(state, w, [&] { benchmark::DoNotOptimize(batch.cross_entropies_and_gradient()); });
   state.counters["products_ms"] = products * 1e3;
   state.counters["x_products"] = median / products;
 }

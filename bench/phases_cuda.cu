@@ -1,6 +1,6 @@
-// Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model of
-// Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy update of
-// adapters. The shares are of the floor that experiment/work.hpp computes for the printed limits of an H100.
+// Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
+// of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy
+// update of adapters. The shares are of the floor that experiment/work.hpp computes for the printed limits of an H100.
 // Usage: phases_cuda [LAYERS]    16 when not given; 77 is the exit status where there is no device
 #include <atmanrl/cuda.hpp>
 #include <atmanrl/experiment/work.hpp>
@@ -24,7 +24,8 @@ model_config llama_3_2_1b(index_t layers) {
   model_config c;
   c.layers = layers, c.hidden = 2048, c.heads = 32, c.kv_heads = 8, c.head_dim = 64, c.ffn = 8192, c.vocab = 128256;
   c.rope_theta = 5e5, c.max_positions = 131072, c.tied_head = true;
-  c.rope_scaling = {.llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
+  c.rope_scaling = {
+      .llama3 = true, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_positions = 8192};
   return c;
 }
 
@@ -60,13 +61,15 @@ double seconds_of(cuda_backend& device, std::function<void()> const& work) {
 double floor_of(phase_work p) {
   machine_limits const h100;
   double all = 0;
-  for (work_kind const k : {work_kind::products, work_kind::weight_gradients, work_kind::attention, work_kind::rest}) all += h100.floor(k, p.of(k));
+  for (work_kind const k : {work_kind::products, work_kind::weight_gradients, work_kind::attention, work_kind::rest})
+    all += h100.floor(k, p.of(k));
   return all;
 }
 
 void print(char const* phase, double tokens, double seconds, std::optional<double> floor) {
-  fmt::print("{:<28} {:8.3f} s {:12.0f} tokens/s   {}\n", phase, seconds, tokens / seconds,
-             floor ? fmt::format("{:.1f} % of an H100's floor of {:.4f} s", 100 * *floor / seconds, *floor) : std::string());
+  fmt::print(
+      "{:<28} {:8.3f} s {:12.0f} tokens/s   {}\n", phase, seconds, tokens / seconds,
+      floor ? fmt::format("{:.1f} % of an H100's floor of {:.4f} s", 100 * *floor / seconds, *floor) : std::string());
   std::fflush(stdout);
 }
 
@@ -84,7 +87,8 @@ int main(int argc, char** argv) {
   model_config const config = llama_3_2_1b(argc > 1 ? std::max(1, std::atoi(argv[1])) : 16);
   model_type model(device, config);
   fill(model);
-  fmt::print("{}; {} layers, {:.2f} G parameters in bf16\n", properties.name, config.layers, double(model.layout().size()) * 1e-9);
+  fmt::print("{}; {} layers, {:.2f} G parameters in bf16\n", properties.name, config.layers,
+             double(model.layout().size()) * 1e-9);
 
   step_shape s;
   s.mask_steps = 20;
@@ -99,17 +103,19 @@ int main(int argc, char** argv) {
   print("prefill", double(s.prompt), prefill, floor_of(prefill_work(config, s)));
   std::vector<std::vector<completion>> groups;
   double const sampling = seconds_of(device, [&] { groups = sample(s.completion); });
-  print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill, floor_of(decoding_work(config, s)));
+  print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill,
+        floor_of(decoding_work(config, s)));
 
-  std::vector<int> const cot(std::size_t(s.cot), 2), delimiter(std::size_t(s.delimiter), 3), answer(std::size_t(s.answer), 4);
+  std::vector<int> const cot(std::size_t(s.cot), 2), delimiter(std::size_t(s.delimiter), 3),
+      answer(std::size_t(s.answer), 4);
   std::vector<mask_item> const items(std::size_t(s.group), mask_item{prompts[0], cot, delimiter, answer});
   for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
     mask_options o;
     o.rows = s.rows = rows;
     o.steps = int(s.mask_steps);
     double const seconds = seconds_of(device, [&] { train_masks(model, std::span<mask_item const>(items), o); });
-    print(rows == mask_rows::all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows", double(s.group * s.cot) * o.steps, seconds,
-          floor_of(mask_training_work(config, s)));
+    print(rows == mask_rows::all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows",
+          double(s.group * s.cot) * o.steps, seconds, floor_of(mask_training_work(config, s)));
   }
 
   model.attach({.rank = 16, .alpha = 32}, 3);

@@ -1,7 +1,7 @@
 // What a GRPO step with mask training asks of a GPU, counted call by call while the library walks a model of
-// Llama-3.2-3B's shape over a backend that computes nothing: operations, bytes, and the seconds below which an H100 cannot
-// do it; what caching, packing and answer_rows save; and what it may have cost the paper. The tables of docs/cuda.md.
-// Usage: roofline             the tables of work
+// Llama-3.2-3B's shape over a backend that computes nothing: operations, bytes, and the seconds below which an H100
+// cannot do it; what caching, packing and answer_rows save; and what it may have cost the paper. The tables of
+// docs/cuda.md. Usage: roofline             the tables of work
 //        roofline --memory    how much memory the 1B and 3B models take
 #include "counted_step.hpp"
 
@@ -27,10 +27,16 @@ struct phase {
 };
 
 /// What `walk` counts on a fresh model.
-phase counted(std::string name, step_shape const& shape, machine_limits const& limits, std::function<void(step_type&)> const& walk) {
+phase counted(std::string name, step_shape const& shape, machine_limits const& limits,
+              std::function<void(step_type&)> const& walk) {
   step_type step(llama_3_2_3b(), shape, limits);
   walk(step);
-  phase p{.name = std::move(name), .done = step.backend.total(), .floor = 0, .calls = 0, .host_bytes = step.backend.host_bytes(), .waits = step.backend.waits(),
+  phase p{.name = std::move(name),
+          .done = step.backend.total(),
+          .floor = 0,
+          .calls = 0,
+          .host_bytes = step.backend.host_bytes(),
+          .waits = step.backend.waits(),
           .kernels = step.backend.kernels()};
   for (auto const& [kernel, k] : p.kernels) {
     p.floor += k.floor;
@@ -94,37 +100,48 @@ phase update_of(step_shape const& s, machine_limits const& limits) {
 }
 
 void print_phases(std::vector<phase> const& phases) {
-  fmt::print("| phase | operations | of them attention | bytes | operations per byte | floor | kernel calls | to and from the host | copies to the host |\n"
-             "|---|---|---|---|---|---|---|---|---|\n");
+  fmt::print(
+      "| phase | operations | of them attention | bytes | operations per byte | floor | kernel calls | to and from the "
+      "host | copies to the host |\n"
+      "|---|---|---|---|---|---|---|---|---|\n");
   for (phase const& p : phases) {
     work const all = p.done.all();
-    fmt::print("| {} | {:.3g} | {:.1f} % | {:.3g} | {:.0f} | {:.3f} s | {:.0f} | {} | {:.0f} |\n", p.name, all.operations,
-               100 * p.done.attention.operations / all.operations, all.bytes, all.operations / all.bytes, p.floor, p.calls,
-               format_bytes(std::size_t(p.host_bytes)), p.waits);
+    fmt::print("| {} | {:.3g} | {:.1f} % | {:.3g} | {:.0f} | {:.3f} s | {:.0f} | {} | {:.0f} |\n", p.name,
+               all.operations, 100 * p.done.attention.operations / all.operations, all.bytes,
+               all.operations / all.bytes, p.floor, p.calls, format_bytes(std::size_t(p.host_bytes)), p.waits);
   }
 }
 
 void print_kernels(std::vector<phase> const& phases) {
-  fmt::print("| phase | kernel | calls | operations per byte | floor | share of the phase | bound by |\n|---|---|---|---|---|---|---|\n");
+  fmt::print(
+      "| phase | kernel | calls | operations per byte | floor | share of the phase | bound by "
+      "|\n|---|---|---|---|---|---|---|\n");
   for (phase const& p : phases) {
     std::vector<std::pair<std::string, kernel_count>> ranked(p.kernels.begin(), p.kernels.end());
-    std::sort(ranked.begin(), ranked.end(), [](auto const& a, auto const& b) { return a.second.floor > b.second.floor; });
+    std::sort(ranked.begin(), ranked.end(),
+              [](auto const& a, auto const& b) { return a.second.floor > b.second.floor; });
     for (auto const& [name, k] : ranked) {
       double const share = k.floor / p.floor, memory = k.memory_bound / k.floor;
       if (k.calls < 0.5 || share < 0.005) continue;
-      fmt::print("| {} | `{}` | {:.0f} | {:.2g} | {:.4f} s | {:.1f} % | {} |\n", p.name, name, k.calls, k.done.operations / k.done.bytes, k.floor, 100 * share,
-                 memory > 0.99 ? "memory" : memory < 0.01 ? "arithmetic" : fmt::format("memory {:.0f} %, arithmetic {:.0f} %", 100 * memory, 100 - 100 * memory));
+      fmt::print("| {} | `{}` | {:.0f} | {:.2g} | {:.4f} s | {:.1f} % | {} |\n", p.name, name, k.calls,
+                 k.done.operations / k.done.bytes, k.floor, 100 * share,
+                 memory > 0.99 ? "memory"
+                 : memory < 0.01
+                     ? "arithmetic"
+                     : fmt::format("memory {:.0f} %, arithmetic {:.0f} %", 100 * memory, 100 - 100 * memory));
     }
   }
 }
 
 void print_formulas(step_shape const& s, std::vector<phase> const& phases) {
   model_config const c = llama_3_2_3b();
-  std::vector<phase_work> const formulas{prefill_work(c, s), decoding_work(c, s), mask_training_work(c, s), policy_update_work(c, s)};
+  std::vector<phase_work> const formulas{prefill_work(c, s), decoding_work(c, s), mask_training_work(c, s),
+                                         policy_update_work(c, s)};
   fmt::print("| phase | operations by formula | counted | bytes by formula | counted |\n|---|---|---|---|---|\n");
   for (std::size_t i = 0; i < formulas.size(); ++i) {
     work const f = formulas[i].all(), k = phases[i].done.all();
-    fmt::print("| {} | {:.6g} | {:.6g} | {:.6g} | {:.6g} |\n", phases[i].name, f.operations, k.operations, f.bytes, k.bytes);
+    fmt::print("| {} | {:.6g} | {:.6g} | {:.6g} | {:.6g} |\n", phases[i].name, f.operations, k.operations, f.bytes,
+               k.bytes);
   }
 }
 
@@ -132,7 +149,8 @@ void print_savings(std::vector<std::pair<std::string, phase>> const& rows) {
   fmt::print("| | operations | bytes | floor | against the first line |\n|---|---|---|---|---|\n");
   for (auto const& [name, p] : rows) {
     work const all = p.done.all();
-    fmt::print("| {} | {:.3g} | {:.3g} | {:.3f} s | {:.3g} |\n", name, all.operations, all.bytes, p.floor, p.floor / rows.front().second.floor);
+    fmt::print("| {} | {:.3g} | {:.3g} | {:.3f} s | {:.3g} |\n", name, all.operations, all.bytes, p.floor,
+               p.floor / rows.front().second.floor);
   }
 }
 
@@ -158,11 +176,12 @@ int print_work() {
   step.name = "step";
   short_step.name = "step, answer_rows";
 
-  fmt::print("Llama-3.2-3B, bf16 weights, float activations, keys and values; {} prompt of {} tokens, {} rollouts of {};\n"
-             "masks: pair, {} steps, {} + {} + {} tokens; {} passes of the update. Limits: {:.0f} Tops/s in products with\n"
-             "weights, {:.0f} in float, {:.2f} TB/s.\n\n",
-             shape.prompts, shape.prompt, shape.group, shape.completion, shape.mask_steps, shape.cot, shape.delimiter, shape.answer, shape.passes,
-             h100.products * 1e-12, h100.arithmetic * 1e-12, h100.bandwidth * 1e-12);
+  fmt::print(
+      "Llama-3.2-3B, bf16 weights, float activations, keys and values; {} prompt of {} tokens, {} rollouts of {};\n"
+      "masks: pair, {} steps, {} + {} + {} tokens; {} passes of the update. Limits: {:.0f} Tops/s in products with\n"
+      "weights, {:.0f} in float, {:.2f} TB/s.\n\n",
+      shape.prompts, shape.prompt, shape.group, shape.completion, shape.mask_steps, shape.cot, shape.delimiter,
+      shape.answer, shape.passes, h100.products * 1e-12, h100.arithmetic * 1e-12, h100.bandwidth * 1e-12);
   print_phases({prefill, decoding, masks, few, update, fast_update, faster_update, step, short_step});
 
   fmt::print("\nFormulas (experiment/work.hpp) against what was counted\n\n");
@@ -214,24 +233,30 @@ int print_work() {
 
   // The paper's step: 384 queries of 8 rollouts on 48 A100.
   // PyTorch computes its gradients in the weights' type.
-  machine_limits const a100{.products = 312e12, .weight_gradients = 312e12, .arithmetic = 19.5e12, .bandwidth = 2.039e12};
+  machine_limits const a100{
+      .products = 312e12, .weight_gradients = 312e12, .arithmetic = 19.5e12, .bandwidth = 2.039e12};
   double const queries = 384, gpus = 48, steps = 160;
   auto const on_a100 = [&](std::string name, step_shape const& s, std::function<void(step_type&)> const& walk) {
     return std::pair(std::move(name), counted("", s, a100, walk));
   };
   std::vector<std::pair<std::string, phase>> plain{
       on_a100("sampling, a prompt for each rollout", apart, [&](step_type& x) { x.sample(shape.completion); }),
-      on_a100("mask training from the first token on", shape, [&](step_type& x) { x.train_masks_from_the_start(shape.mask_steps); }),
-      on_a100("policy update, a prompt for each rollout", apart_at_once, [&](step_type& x) { x.update(shape.passes); })};
+      on_a100("mask training from the first token on", shape,
+              [&](step_type& x) { x.train_masks_from_the_start(shape.mask_steps); }),
+      on_a100("policy update, a prompt for each rollout", apart_at_once,
+              [&](step_type& x) { x.update(shape.passes); })};
   std::vector<std::pair<std::string, phase>> ours{
       on_a100("sampling", shape, [&](step_type& x) { x.sample(shape.completion); }),
       on_a100("mask training, all_later", shape, [&](step_type& x) { x.train_masks(shape.mask_steps); }),
       on_a100("policy update", shape, [&](step_type& x) { x.update(shape.passes); })};
   std::vector<std::pair<std::string, phase>> few_rows = ours;
-  few_rows[1] = on_a100("mask training, answer_rows", answer_rows, [&](step_type& x) { x.train_masks(shape.mask_steps); });
-  fmt::print("\nEstimate for the paper: {:.0f} queries x {} rollouts a step, {:.0f} A100 ({:.0f} Tops/s, {:.2f} TB/s), {:.0f} steps; floors, not times\n\n"
-             "| | operations a step | share | floor a step | floor of {:.0f} steps, GPU hours |\n|---|---|---|---|---|\n",
-             queries, shape.group, gpus, a100.products * 1e-12, a100.bandwidth * 1e-12, steps, steps);
+  few_rows[1] =
+      on_a100("mask training, answer_rows", answer_rows, [&](step_type& x) { x.train_masks(shape.mask_steps); });
+  fmt::print(
+      "\nEstimate for the paper: {:.0f} queries x {} rollouts a step, {:.0f} A100 ({:.0f} Tops/s, {:.2f} TB/s), {:.0f} "
+      "steps; floors, not times\n\n"
+      "| | operations a step | share | floor a step | floor of {:.0f} steps, GPU hours |\n|---|---|---|---|---|\n",
+      queries, shape.group, gpus, a100.products * 1e-12, a100.bandwidth * 1e-12, steps, steps);
   for (auto const& way : {plain, ours, few_rows}) {
     double all = 0, seconds = 0;
     for (auto const& [name, p] : way) {
@@ -239,17 +264,21 @@ int print_work() {
       seconds += p.floor;
     }
     for (auto const& [name, p] : way)
-      fmt::print("| {} | {:.3g} | {:.1f} % | {:.1f} s | {:.1f} |\n", name, queries * p.done.all().operations, 100 * p.done.all().operations / all,
-                 queries / gpus * p.floor, queries * steps * p.floor / 3600);
-    fmt::print("| **together** | {:.3g} | | {:.1f} s | {:.1f} |\n", queries * all, queries / gpus * seconds, queries * steps * seconds / 3600);
+      fmt::print("| {} | {:.3g} | {:.1f} % | {:.1f} s | {:.1f} |\n", name, queries * p.done.all().operations,
+                 100 * p.done.all().operations / all, queries / gpus * p.floor, queries * steps * p.floor / 3600);
+    fmt::print("| **together** | {:.3g} | | {:.1f} s | {:.1f} |\n", queries * all, queries / gpus * seconds,
+               queries * steps * seconds / 3600);
   }
   return 0;
 }
 
 int print_memory() {
-  fmt::print("| model | trained | preset | weights | masters, gradient, moments | keys and values | activations | head | masks | peak | fits |\n"
-             "|---|---|---|---|---|---|---|---|---|---|---|\n");
-  for (auto const& [name, config] : {std::pair{"Llama-3.2-1B", llama_3_2_1b()}, std::pair{"Llama-3.2-3B", llama_3_2_3b()}}) {
+  fmt::print(
+      "| model | trained | preset | weights | masters, gradient, moments | keys and values | activations | head | "
+      "masks | peak | fits |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|\n");
+  for (auto const& [name, config] :
+       {std::pair{"Llama-3.2-1B", llama_3_2_1b()}, std::pair{"Llama-3.2-3B", llama_3_2_3b()}}) {
     for (int const rank : {0, 16}) {
       for (auto const preset : {experiment_preset::demo, experiment_preset::paper}) {
         experiment_options o = experiment_options::of_preset(preset);
@@ -262,9 +291,10 @@ int print_memory() {
         for (int const gb : {24, 40, 80})
           if (double(m.peak()) <= 1e9 * gb && fits.empty()) fits = fmt::format("{} GB", gb);
         fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", name,
-                   rank ? fmt::format("LoRA, rank {}", rank) : "all parameters", preset == experiment_preset::demo ? "demo" : "paper",
-                   format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache), format_bytes(m.activations),
-                   format_bytes(m.head), format_bytes(m.masks), format_bytes(m.peak()), fits.empty() ? "none" : fits);
+                   rank ? fmt::format("LoRA, rank {}", rank) : "all parameters",
+                   preset == experiment_preset::demo ? "demo" : "paper", format_bytes(m.weights),
+                   format_bytes(m.optimizer), format_bytes(m.cache), format_bytes(m.activations), format_bytes(m.head),
+                   format_bytes(m.masks), format_bytes(m.peak()), fits.empty() ? "none" : fits);
       }
     }
   }

@@ -1,6 +1,6 @@
 // An attention edit of one's own: one line of arithmetic, which the library applies, differentiates and trains.
-// Every head of the frozen, bundled model is made short-sighted; the loss on worked solutions then says which heads must
-// look far: their slopes fall towards 0.
+// Every head of the frozen, bundled model is made short-sighted; the loss on worked solutions then says which heads
+// must look far: their slopes fall towards 0.
 #include <atmanrl/llama.hpp>
 #include <atmanrl/ops/adamw.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
@@ -55,13 +55,15 @@ struct solutions {
   double loss(model_type& model, distance_penalty const& policy, tensor<cpu_backend, float, 1> const& slopes,
               tensor<cpu_backend, float, 1>* gradient = nullptr) {
     for (auto const& e : batch.entries()) cache.truncate(e.sequence, 0);
-    model.forward(cache, batch, pass, gradient ? gradient_mode::activations : gradient_mode::none, policy, slopes.cview());
+    model.forward(cache, batch, pass, gradient ? gradient_mode::activations : gradient_mode::none, policy,
+                  slopes.cview());
     model.log_probs(pass, scored);
     double sum = 0;
     for (float const log_p : pass.log_p()) sum -= double(log_p);
     if (gradient) {
       // The parameters' gradient comes in one row per key-value head; their sum is the gradient.
-      auto by_head = tensor<cpu_backend, float, 2>::zeros(model.backend(), {model.config().kv_heads, policy.parameter_count()});
+      auto by_head =
+          tensor<cpu_backend, float, 2>::zeros(model.backend(), {model.config().kv_heads, policy.parameter_count()});
       std::vector<float> const dlog_p(scored.size(), -1.0f / float(scored.size()));
       model.backward(cache, pass, std::span(dlog_p), {}, {}, policy, slopes.cview(), by_head.view());
       gradient->fill_zero();
@@ -107,12 +109,13 @@ int run(int steps) {
     adamw_step(backend, slopes.view(), gradient.cview(), m.view(), v.view(), optimizer, std::uint64_t(step));
   }
   double const after = held_out.loss(model, policy, slopes);
-  fmt::print("held-out problems: {:.4f} -> {:.4f} nats per token; {:.4f} without an edit\n\nslopes of the heads\n", before, after,
-             unedited);
+  fmt::print("held-out problems: {:.4f} -> {:.4f} nats per token; {:.4f} without an edit\n\nslopes of the heads\n",
+             before, after, unedited);
   auto const learned = slopes.to_host();
   for (int layer = 0; layer < policy.layers; ++layer) {
     fmt::print("layer {} ", layer);
-    for (int head = 0; head < policy.heads; ++head) fmt::print(" {:5.2f}", learned[std::size_t(layer * policy.heads + head)]);
+    for (int head = 0; head < policy.heads; ++head)
+      fmt::print(" {:5.2f}", learned[std::size_t(layer * policy.heads + head)]);
     fmt::print("\n");
   }
   bool const agrees = std::abs(double(derivative) - quotient) < 0.02 * std::abs(quotient);

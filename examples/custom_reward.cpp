@@ -1,4 +1,5 @@
-// A reward of one's own: write a type, name it in the traits. `brevity` takes away up to 1 for every 80 tokens above 80.
+// A reward of one's own: write a type, name it in the traits. `brevity` takes away up to 1 for every
+// 80 tokens above 80.
 #include <atmanrl/experiment.hpp>
 
 // [reward]
@@ -9,7 +10,8 @@ struct brevity {
 };
 
 struct mine : atmanrl::gsm8k_traits<> {
-  using reward = atmanrl::rewards::weighted_sum<atmanrl::rewards::correct_answer, atmanrl::rewards::saliency<>, brevity>;
+  using reward =
+      atmanrl::rewards::weighted_sum<atmanrl::rewards::correct_answer, atmanrl::rewards::saliency<>, brevity>;
 };
 // [/reward]
 

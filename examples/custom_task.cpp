@@ -36,10 +36,11 @@ struct one_sum {
 
  private:
   static atmanrl::task_item make(int apples, int more) {
-    return {.id = fmt::format("{}+{}", apples, more),
-            .question = fmt::format("Tom has {} apples. He buys {} more. How many apples does he have now?", apples, more),
-            .answer = std::to_string(apples + more),
-            .solution = fmt::format("Then {}+{}={}.\n#### {}", apples, more, apples + more, apples + more)};
+    return {
+        .id = fmt::format("{}+{}", apples, more),
+        .question = fmt::format("Tom has {} apples. He buys {} more. How many apples does he have now?", apples, more),
+        .answer = std::to_string(apples + more),
+        .solution = fmt::format("Then {}+{}={}.\n#### {}", apples, more, apples + more, apples + more)};
   }
 };
 static_assert(atmanrl::Task<one_sum>);
@@ -52,7 +53,8 @@ int main() {
     atmanrl::cpu_backend backend;
     auto model = atmanrl::llama<atmanrl::cpu_backend>::load(backend, folder);
     auto const words = atmanrl::tokenizer::load(folder);
-    fmt::print("{}", evaluation_table(evaluate(model, words, one_sum{}, {.questions = 54, .samples = 2, .on_progress = {}})));
+    fmt::print("{}",
+               evaluation_table(evaluate(model, words, one_sum{}, {.questions = 54, .samples = 2, .on_progress = {}})));
     // [/evaluate]
   } catch (atmanrl::error const& e) {
     fmt::print(stderr, "{}\n", e.what());

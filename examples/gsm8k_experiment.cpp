@@ -6,7 +6,8 @@
 int main(int argc, char** argv) {
   return run_program([&] {
     auto const backend = take_backend(argc, argv);
-    auto const options = parse_command_line(argc, argv, "GRPO with the AtManRL saliency reward on word problems (--backend cuda: on a GPU)");
+    auto const options = parse_command_line(
+        argc, argv, "GRPO with the AtManRL saliency reward on word problems (--backend cuda: on a GPU)");
     if (backend == "cuda") return run_on_cuda(options);
     return atmanrl::experiment<atmanrl::gsm8k_traits<>>{options}.run();
   });

@@ -172,17 +172,19 @@ void add_gradient(CLI::App& app, common_options& c, action& chosen) {
 
 template <class E>
 using by_name = std::map<std::string, E>;
-by_name<atmanrl::mask_objective> const mask_objectives{{"cross_entropy", atmanrl::mask_objective::cross_entropy},
-                                                       {"kl_to_unmasked", atmanrl::mask_objective::kl_to_unmasked},
-                                                       {"excess_cross_entropy", atmanrl::mask_objective::excess_cross_entropy}};
+by_name<atmanrl::mask_objective> const mask_objectives{
+    {"cross_entropy", atmanrl::mask_objective::cross_entropy},
+    {"kl_to_unmasked", atmanrl::mask_objective::kl_to_unmasked},
+    {"excess_cross_entropy", atmanrl::mask_objective::excess_cross_entropy}};
 by_name<atmanrl::mask_sharing> const mask_sharings{{"all", atmanrl::mask_sharing::all},
                                                    {"per_layer", atmanrl::mask_sharing::per_layer},
                                                    {"per_head", atmanrl::mask_sharing::per_head}};
-by_name<atmanrl::saliency_reduction> const mask_reductions{{"mean", atmanrl::saliency_reduction::mean},
-                                                           {"token_mean", atmanrl::saliency_reduction::token_mean},
-                                                           {"answer_rows", atmanrl::saliency_reduction::answer_rows},
-                                                           {"clipped", atmanrl::saliency_reduction::clipped},
-                                                           {"length_weighted", atmanrl::saliency_reduction::length_weighted}};
+by_name<atmanrl::saliency_reduction> const mask_reductions{
+    {"mean", atmanrl::saliency_reduction::mean},
+    {"token_mean", atmanrl::saliency_reduction::token_mean},
+    {"answer_rows", atmanrl::saliency_reduction::answer_rows},
+    {"clipped", atmanrl::saliency_reduction::clipped},
+    {"length_weighted", atmanrl::saliency_reduction::length_weighted}};
 
 template <class E>
 std::vector<std::string> names_of(by_name<E> const& values) {
@@ -205,7 +207,8 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       "printed\"}: cross-entropy of the answer in nats "
       "per token without mask, at the start and\nafter the last update; the mask row-major over its allowed entries "
       "(or one value per token of the\nchain of "
-      "thought). With --gradient also \"gradient\": that of the objective (the answer's mean cross-entropy)\nwith respect to the mask "
+      "thought). With --gradient also \"gradient\": that of the objective (the answer's mean cross-entropy)\nwith "
+      "respect to the mask "
       "at its start value, scale included, without "
       "the sparsity term; with --steps 0 the start\nmay then be 0. The defaults are the paper's (arXiv:2604.16158).");
   auto const v = std::make_shared<values>();
@@ -224,7 +227,8 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--objective", v->objective, "what the mask restores")
       ->check(CLI::IsMember(names_of(mask_objectives)))
       ->capture_default_str();
-  verb.add_option("--sharing", v->sharing, "one mask for all layers and heads, or one for each layer, or for each layer and head")
+  verb.add_option("--sharing", v->sharing,
+                  "one mask for all layers and heads, or one for each layer, or for each layer and head")
       ->check(CLI::IsMember(names_of(mask_sharings)))
       ->capture_default_str();
   verb.add_option("--reduction", v->reduction, "of the mask to the rewards")

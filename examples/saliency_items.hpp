@@ -9,8 +9,9 @@
 
 /// Completions of the task's evaluation items [first, first + prompts), `group_size` of each.
 template <class Model, class Tokenizer, class Task>
-atmanrl::step_rollouts sample_evaluation(Model& model, Tokenizer const& words, Task const& task, atmanrl::index_t first, int prompts,
-                                         int group_size, int max_new_tokens, double temperature, std::uint64_t seed) {
+atmanrl::step_rollouts sample_evaluation(Model& model, Tokenizer const& words, Task const& task, atmanrl::index_t first,
+                                         int prompts, int group_size, int max_new_tokens, double temperature,
+                                         std::uint64_t seed) {
   using namespace atmanrl;
   std::vector<int> const& stop = model.config().stop_ids;
   step_rollouts step;
@@ -33,13 +34,14 @@ atmanrl::step_rollouts sample_evaluation(Model& model, Tokenizer const& words, T
                        .step = 0,
                        .first_prompt = std::uint32_t(begin),
                        .on_progress = {}};
-    auto completions = temperature > 0 ? generate(model, std::span<std::vector<int> const>(ids), o, samplers::multinomial{})
-                                       : generate(model, std::span<std::vector<int> const>(ids), o, samplers::greedy{});
+    auto completions = temperature > 0
+                           ? generate(model, std::span<std::vector<int> const>(ids), o, samplers::multinomial{})
+                           : generate(model, std::span<std::vector<int> const>(ids), o, samplers::greedy{});
     for (int i = 0; i < count; ++i) {
       rollout_group& g = step.groups[std::size_t(begin + i)];
       for (int m = 0; m < group_size; ++m)
-        g.rollouts.push_back(annotate(std::move(completions[std::size_t(i)][std::size_t(m)]), begin + i, m, g.item, task, words,
-                                      std::span<int const>(stop), no_delimiter_policy::skip));
+        g.rollouts.push_back(annotate(std::move(completions[std::size_t(i)][std::size_t(m)]), begin + i, m, g.item,
+                                      task, words, std::span<int const>(stop), no_delimiter_policy::skip));
     }
   }
   return step;

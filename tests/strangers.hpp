@@ -31,7 +31,8 @@ struct likes_token {
 struct shortest {
   static constexpr std::string_view name = "shortest";
   void operator()(std::span<atmanrl::rollout const> group, std::span<float> out) const {
-    auto const best = std::min_element(group.begin(), group.end(), [](auto const& a, auto const& b) { return a.ids.size() < b.ids.size(); });
+    auto const best = std::min_element(group.begin(), group.end(),
+                                       [](auto const& a, auto const& b) { return a.ids.size() < b.ids.size(); });
     for (std::size_t i = 0; i < group.size(); ++i) out[i] = &group[i] == &*best ? 1.0f : 0.0f;
   }
 };
@@ -43,7 +44,9 @@ struct width_and_calls {
   template <class Model>
   void operator()(atmanrl::step_rollouts& step, Model& model, std::span<float> out) {
     ++calls;
-    step.for_each([&](atmanrl::rollout_group const&, atmanrl::rollout const&, std::size_t i) { out[i] = float(model.config().hidden + calls); });
+    step.for_each([&](atmanrl::rollout_group const&, atmanrl::rollout const&, std::size_t i) {
+      out[i] = float(model.config().hidden + calls);
+    });
   }
 };
 
@@ -61,7 +64,8 @@ struct leave_one_out {
 
 /// Loss: REINFORCE over all tokens of the step, without ratio and clip.
 struct reinforce {
-  double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
+  double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
     double sum = 0;
     for (std::size_t t = 0; t < r.log_p.size(); ++t) {
       token_loss[t] = -r.advantage * r.log_p[t];
@@ -79,8 +83,10 @@ struct second_best {
     int best = 0, second = 1;
     if (logits[1] > logits[0]) std::swap(best, second);
     for (int i = 2; i < int(logits.size()); ++i) {
-      if (logits[std::size_t(i)] > logits[std::size_t(best)]) second = best, best = i;
-      else if (logits[std::size_t(i)] > logits[std::size_t(second)]) second = i;
+      if (logits[std::size_t(i)] > logits[std::size_t(best)])
+        second = best, best = i;
+      else if (logits[std::size_t(i)] > logits[std::size_t(second)])
+        second = i;
     }
     return second;
   }

@@ -24,7 +24,9 @@ class toy_tokenizer {
     while (!text.empty()) {
       int best = -1;
       for (int i = 1; i < int(pieces().size()); ++i)
-        if (text.starts_with(pieces()[std::size_t(i)]) && (best < 0 || pieces()[std::size_t(i)].size() > pieces()[std::size_t(best)].size())) best = i;
+        if (text.starts_with(pieces()[std::size_t(i)]) &&
+            (best < 0 || pieces()[std::size_t(i)].size() > pieces()[std::size_t(best)].size()))
+          best = i;
       expects<usage_error>(best >= 0, "the toy tokenizer has no piece for \"{}\"", text);
       ids.push_back(best);
       text.remove_prefix(pieces()[std::size_t(best)].size());
@@ -49,7 +51,7 @@ class toy_tokenizer {
 
  private:
   static std::vector<std::string> const& pieces() {
-    static std::vector<std::string> const all{"<end>", "0", "1",  "2",  "3",  "4", "5", "6", "7", "8", "9",
+    static std::vector<std::string> const all{"<end>", "0",    "1", "2",  "3",  "4", "5", "6",  "7", "8", "9",
                                               "#",     "####", " ", "\n", " B", "A", "B", " 7", "w", "."};
     return all;
   }

@@ -15,8 +15,9 @@ int gsm8k_experiment_on_cuda(atmanrl::experiment_options const& options) {
     return e.run();
   } catch (atmanrl::cuda_error const& failure) {
     if (failure.code != int(cudaErrorMemoryAllocation) || !e.estimate()) throw;
-    throw atmanrl::cuda_error(fmt::format("{}; the run was estimated to take {} (less: --lora-rank, --activation-mib, --prompts-per-step)",
-                                          failure.what(), atmanrl::format_bytes(e.estimate()->peak())),
-                              failure.code);
+    throw atmanrl::cuda_error(
+        fmt::format("{}; the run was estimated to take {} (less: --lora-rank, --activation-mib, --prompts-per-step)",
+                    failure.what(), atmanrl::format_bytes(e.estimate()->peak())),
+        failure.code);
   }
 }

@@ -17,11 +17,15 @@ inline std::string take_backend(int& argc, char** argv) {
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     std::string_view const word = argv[i];
-    if (word == "--backend" && i + 1 < argc) backend = argv[++i];
-    else if (word.starts_with("--backend=")) backend = word.substr(10);
-    else argv[kept++] = argv[i];
+    if (word == "--backend" && i + 1 < argc)
+      backend = argv[++i];
+    else if (word.starts_with("--backend="))
+      backend = word.substr(10);
+    else
+      argv[kept++] = argv[i];
   }
   argc = kept;
-  atmanrl::expects<atmanrl::usage_error>(backend == "cpu" || backend == "cuda", "--backend is \"{}\", it must be cpu or cuda", backend);
+  atmanrl::expects<atmanrl::usage_error>(backend == "cpu" || backend == "cuda",
+                                         "--backend is \"{}\", it must be cpu or cuda", backend);
   return backend;
 }

@@ -2,8 +2,8 @@
 
 #include <dlfcn.h>
 
-// cuBLAS takes 200 MB and a tenth of a second when a program that is linked with it starts, whatever it then does. So what
-// nvcc compiled is a library beside the program that is loaded when it is asked for.
+// cuBLAS takes 200 MB and a tenth of a second when a program that is linked with it starts, whatever it then does. So
+// what nvcc compiled is a library beside the program that is loaded when it is asked for.
 int run_on_cuda(atmanrl::experiment_options const& options) {
   void* const library = dlopen("libgsm8k_experiment_on_cuda.so", RTLD_NOW | RTLD_LOCAL);
   atmanrl::expects<atmanrl::usage_error>(library != nullptr, "--backend cuda: {}", library ? "" : dlerror());

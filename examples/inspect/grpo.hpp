@@ -17,7 +17,8 @@ namespace inspect {
 inline std::vector<float> advantages_of(grpo_request const& r) {
   auto const of = [&](std::span<grpo_request::group const> groups) {
     atmanrl::reward_table table;
-    for (std::size_t k = 0; k < r.reward_weights.size(); ++k) table.components.push_back({fmt::format("rewards[{}]", k), r.reward_weights[k], {}});
+    for (std::size_t k = 0; k < r.reward_weights.size(); ++k)
+      table.components.push_back({fmt::format("rewards[{}]", k), r.reward_weights[k], {}});
     for (auto const& g : groups)
       for (auto const& c : g.completions) {
         float total = 0;
@@ -47,7 +48,8 @@ grpo_result compute(Model& model, grpo_request const& r) {
   std::size_t longest = 1;
   for (auto const& g : r.groups)
     for (auto const& c : g.completions) {
-      rollouts.push_back({g.prompt, c.ids, c.log_probs, out.advantages[rollouts.size()], c.reference_log_probs, c.masked});
+      rollouts.push_back(
+          {g.prompt, c.ids, c.log_probs, out.advantages[rollouts.size()], c.reference_log_probs, c.masked});
       longest = std::max(longest, c.ids.size());
     }
   atmanrl::policy_gradient_options options;

@@ -106,7 +106,8 @@ inline atmanrl::losses::any make_loss(fields const& top, double beta) {
     static constexpr std::array<std::string_view, 3> levels{"token", "sequence", "sequence_mean"};
     std::string const level = top.text("ratio");
     auto const at = std::find(levels.begin(), levels.end(), level);
-    atmanrl::expects<atmanrl::usage_error>(at != levels.end(), "there is no ratio \"{}\"; there are {}", level, fmt::join(levels, ", "));
+    atmanrl::expects<atmanrl::usage_error>(at != levels.end(), "there is no ratio \"{}\"; there are {}", level,
+                                           fmt::join(levels, ", "));
     s.level = atmanrl::losses::ratio_level(at - levels.begin());
   }
   return atmanrl::losses::add_kl(atmanrl::losses::by_name(name, s), top.has("kl") ? top.text("kl") : "k3", beta);
@@ -121,12 +122,13 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
   std::string const in = "standard input";
   auto const root = atmanrl::parse_json(text, in);
   fields const top(root, in,
-                   {"model", "groups", "loss", "advantage", "clip", "clip_high", "delta", "ratio", "kl", "beta", "entropy_bonus", "mask_truncated",
-                    "max_tokens", "reward_weights", "temperature", "micro_batch"});
+                   {"model", "groups", "loss", "advantage", "clip", "clip_high", "delta", "ratio", "kl", "beta",
+                    "entropy_bonus", "mask_truncated", "max_tokens", "reward_weights", "temperature", "micro_batch"});
   auto const number = [&](char const* key, double otherwise) { return top.has(key) ? top.number(key) : otherwise; };
   auto const count = [&](char const* key, char const* what) {
     double const n = number(key, 0);
-    expects<usage_error>(n >= 0 && n <= 1 << 30 && n == std::floor(n), "{}: {} is {}, not a number of {}", in, key, n, what);
+    expects<usage_error>(n >= 0 && n <= 1 << 30 && n == std::floor(n), "{}: {} is {}, not a number of {}", in, key, n,
+                         what);
     return int(n);
   };
   grpo_request r;
@@ -153,30 +155,36 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
     mine.prompt = group.ids("prompt_ids");
     for (auto const& c : group.array("completions")) {
       auto const place = fmt::format("{}: completions[{}]", group_place, mine.completions.size());
-      fields const completion(c, place, {"ids", "logprobs", "reward", "reward_parts", "reference_logprobs", "truncated"});
-      expects<usage_error>(!(completion.has("reward") && completion.has("reward_parts")), "{}: reward and reward_parts contradict each other", place);
+      fields const completion(c, place,
+                              {"ids", "logprobs", "reward", "reward_parts", "reference_logprobs", "truncated"});
+      expects<usage_error>(!(completion.has("reward") && completion.has("reward_parts")),
+                           "{}: reward and reward_parts contradict each other", place);
       auto& last = mine.completions.emplace_back();
       last.ids = completion.ids("ids");
       last.log_probs = completion.numbers("logprobs");
-      if (completion.has("reward_parts")) last.rewards = completion.numbers("reward_parts");
-      else last.rewards = {float(completion.number("reward"))};
+      if (completion.has("reward_parts"))
+        last.rewards = completion.numbers("reward_parts");
+      else
+        last.rewards = {float(completion.number("reward"))};
       if (r.reward_weights.empty()) r.reward_weights.assign(last.rewards.size(), 1.0f);
-      expects<usage_error>(last.rewards.size() == r.reward_weights.size(), "{}: {} reward_parts, but there are {} weights", place, last.rewards.size(),
+      expects<usage_error>(last.rewards.size() == r.reward_weights.size(),
+                           "{}: {} reward_parts, but there are {} weights", place, last.rewards.size(),
                            r.reward_weights.size());
       expects<usage_error>(last.ids.size() == last.log_probs.size(), "{}: {} ids but {} logprobs", place,
                            last.ids.size(), last.log_probs.size());
       if (beta != 0) {
         last.reference_log_probs = completion.numbers("reference_logprobs");
-        expects<usage_error>(last.ids.size() == last.reference_log_probs.size(), "{}: {} ids but {} reference_logprobs", place, last.ids.size(),
-                             last.reference_log_probs.size());
+        expects<usage_error>(last.ids.size() == last.reference_log_probs.size(), "{}: {} ids but {} reference_logprobs",
+                             place, last.ids.size(), last.reference_log_probs.size());
       }
       last.masked = mask_truncated && completion.has("truncated") && completion.flag("truncated");
     }
     expects<usage_error>(mine.completions.size() >= 2, "{}: a group needs at least 2 completions, this one has {}",
                          group_place, mine.completions.size());
-    expects<usage_error>(!r.advantage_looks_beyond_group || mine.completions.size() == r.groups.front().completions.size(),
-                         "{}: {} completions, but {} needs groups of equal size and the first has {}", group_place, mine.completions.size(), advantage,
-                         r.groups.front().completions.size());
+    expects<usage_error>(
+        !r.advantage_looks_beyond_group || mine.completions.size() == r.groups.front().completions.size(),
+        "{}: {} completions, but {} needs groups of equal size and the first has {}", group_place,
+        mine.completions.size(), advantage, r.groups.front().completions.size());
   }
   return {top.text("model"), std::move(r)};
 }

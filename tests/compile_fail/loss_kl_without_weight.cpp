@@ -2,7 +2,10 @@
 #include <atmanrl/rl/losses/kl.hpp>
 
 struct weightless {
-  double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const&, std::span<float>, std::span<float>) const { return double(r.advantage); }
+  double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const&, std::span<float>,
+                    std::span<float>) const {
+    return double(r.advantage);
+  }
   bool clipped(atmanrl::loss_rollout const&, std::size_t) const { return false; }
 };
 atmanrl::losses::with_kl<weightless> loss;

@@ -2,6 +2,9 @@
 #include <atmanrl/rl/losses/loss.hpp>
 
 struct never_clips {
-  double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const&, std::span<float>, std::span<float>) const { return double(r.advantage); }
+  double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const&, std::span<float>,
+                    std::span<float>) const {
+    return double(r.advantage);
+  }
 };
 static_assert(atmanrl::detail::explain_loss<never_clips>());

@@ -116,8 +116,7 @@ TEMPLATE_TEST_CASE("cpu matmul: all three products have the same bits for any nu
   }
 }
 
-TEST_CASE(
-    "cpu matmul: by default bf16 products are those of the rounded factors, with the bits of the bit rule") {
+TEST_CASE("cpu matmul: by default bf16 products are those of the rounded factors, with the bits of the bit rule") {
   for (shape const s : shapes) {
     problem<bf16> p(s);
     cpu_backend rounding({.threads = 2});

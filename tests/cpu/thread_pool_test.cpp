@@ -88,7 +88,11 @@ TEST_CASE("thread_pool: threads without work use no processor time, and neither 
   pool.run(4, [](int) {});
   auto const pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(300)); };
   CHECK(used(pause) < 0.1);
-  CHECK(used([&] { pool.run(4, [&](int i) { if (i == 3) pause(); }); }) < 0.1);
+  CHECK(used([&] {
+          pool.run(4, [&](int i) {
+            if (i == 3) pause();
+          });
+        }) < 0.1);
 }
 
 TEST_CASE("default_threads: the first number of OMP_NUM_THREADS, else what the process may use") {

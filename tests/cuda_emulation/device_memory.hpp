@@ -15,7 +15,7 @@ struct device_allocation {
 };
 
 struct device_memory {
-  static constexpr std::size_t capacity = std::size_t{64} << 30;  // addresses, not memory
+  static constexpr std::size_t capacity = std::size_t{64} << 30;         // addresses, not memory
   static constexpr std::size_t quarantine_limit = std::size_t{4} << 20;  // every launch pays for what is resident
 
   std::byte* base = nullptr;

@@ -351,12 +351,8 @@ WATCHED(2)
 WATCHED(4)
 WATCHED(8)
 WATCHED(16)
-extern "C" void __tsan_read_range(void* p, unsigned long n) {
-  cuda_emulation::trace::watch_range(p, n, false, FROM);
-}
-extern "C" void __tsan_write_range(void* p, unsigned long n) {
-  cuda_emulation::trace::watch_range(p, n, true, FROM);
-}
+extern "C" void __tsan_read_range(void* p, unsigned long n) { cuda_emulation::trace::watch_range(p, n, false, FROM); }
+extern "C" void __tsan_write_range(void* p, unsigned long n) { cuda_emulation::trace::watch_range(p, n, true, FROM); }
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}

@@ -30,10 +30,24 @@ std::string complaint(experiment_options o) {
 
 experiment_options every_choice(std::filesystem::path const& model, std::filesystem::path const& out) {
   experiment_options o = short_run(model, out);
-  for (auto const& [name, text] : std::initializer_list<std::pair<char const*, char const*>>{
-           {"advantage", "gdpo"}, {"loss", "two_sided"}, {"clip-low", "0.1"}, {"clip-high", "0.15"}, {"clip-delta", "3"}, {"ratio", "sequence_mean"},
-           {"kl", "k2"}, {"beta", "0.1"}, {"entropy-bonus", "0.01"}, {"dynamic-sampling", "2"}, {"top-k", "40"}, {"top-p", "0.95"}, {"min-p", "0.001"},
-           {"length-penalty", "50"}, {"overlong-cache", "8"}, {"lr-schedule", "cosine"}, {"lr-warmup", "1"}, {"checkpoint-every", "1"}})
+  for (auto const& [name, text] : std::initializer_list<std::pair<char const*, char const*>>{{"advantage", "gdpo"},
+                                                                                             {"loss", "two_sided"},
+                                                                                             {"clip-low", "0.1"},
+                                                                                             {"clip-high", "0.15"},
+                                                                                             {"clip-delta", "3"},
+                                                                                             {"ratio", "sequence_mean"},
+                                                                                             {"kl", "k2"},
+                                                                                             {"beta", "0.1"},
+                                                                                             {"entropy-bonus", "0.01"},
+                                                                                             {"dynamic-sampling", "2"},
+                                                                                             {"top-k", "40"},
+                                                                                             {"top-p", "0.95"},
+                                                                                             {"min-p", "0.001"},
+                                                                                             {"length-penalty", "50"},
+                                                                                             {"overlong-cache", "8"},
+                                                                                             {"lr-schedule", "cosine"},
+                                                                                             {"lr-warmup", "1"},
+                                                                                             {"checkpoint-every", "1"}})
     set_option(o, name, text);
   return o;
 }
@@ -67,7 +81,8 @@ TEST_CASE("experiment: a run with a reference model and every other choice goes 
   REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
   auto again = stored_options(cut);
   REQUIRE(experiment<chosen_traits>{again}.run() == 0);
-  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
+  for (char const* const name :
+       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
     INFO(name);
     CHECK((content(whole.out / name) == content(cut / name)));
   }
@@ -89,8 +104,11 @@ TEST_CASE("experiment: traits with parts of their own refuse options that would 
 
 TEST_CASE("options: a part's name that does not exist is refused with those that do") {
   experiment_options o;
-  CHECK_THROWS_WITH(set_option(o, "loss", "ppo"), ATMANRL_CONTAINS("--loss is \"ppo\"") && ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
-  CHECK_THROWS_WITH(set_option(o, "advantage", "gae"), ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo"));
+  CHECK_THROWS_WITH(
+      set_option(o, "loss", "ppo"),
+      ATMANRL_CONTAINS("--loss is \"ppo\"") && ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
+  CHECK_THROWS_WITH(set_option(o, "advantage", "gae"),
+                    ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo"));
   CHECK_THROWS_WITH(set_option(o, "kl", "k9"), ATMANRL_CONTAINS("k1, k2, k3"));
   CHECK_THROWS_WITH(set_option(o, "sampler", "beam"), ATMANRL_CONTAINS("multinomial, greedy"));
   CHECK_THROWS_WITH(set_option(o, "lr-schedule", "step"), ATMANRL_CONTAINS("constant, linear, cosine"));
@@ -98,7 +116,9 @@ TEST_CASE("options: a part's name that does not exist is refused with those that
   CHECK_THROWS_WITH(set_option(o, "mask-truncated", "yes"), ATMANRL_CONTAINS("true or false"));
 }
 
-TEST_CASE("options: settings that a loss does not have, or that leave no tokens to draw from, are refused before a run starts") {
+TEST_CASE(
+    "options: settings that a loss does not have, or that leave no tokens to draw from, are refused before a run "
+    "starts") {
   auto const with = [](char const* name, char const* text, char const* loss = "grpo") {
     experiment_options o;
     set_option(o, "loss", loss);

@@ -28,7 +28,8 @@ struct disturbed {
 
 struct float_traits : gsm8k_traits<> {
   using weights = weight_types<float>;
-  using reward = rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
+  using reward =
+      rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
 };
 
 struct gsm8k_in_float : gsm8k_traits<> {
@@ -49,8 +50,9 @@ struct setting {
 };
 
 void check_equal_runs(std::filesystem::path const& a, std::filesystem::path const& b) {
-  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "causal.jsonl", "evaluation_before.json", "evaluation_after.json", "summary.txt",
-                                 "model/model.safetensors", "model/config.json"}) {
+  for (char const* const name :
+       {"metrics.jsonl", "completions.jsonl", "causal.jsonl", "evaluation_before.json", "evaluation_after.json",
+        "summary.txt", "model/model.safetensors", "model/config.json"}) {
     INFO(name);
     CHECK((content(a / name) == content(b / name)));
   }
@@ -67,21 +69,53 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
   setting const s;
   auto const o = s.options("run");
   REQUIRE(run(o) == 0);
-  for (char const* const name : {"options.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json", "evaluation_after.json",
-                                 "summary.txt", "checkpoints/step-000003.checkpoint", "model/config.json", "model/model.safetensors",
-                                 "model/tokenizer.json"}) {
+  for (char const* const name :
+       {"options.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json",
+        "evaluation_after.json", "summary.txt", "checkpoints/step-000003.checkpoint", "model/config.json",
+        "model/model.safetensors", "model/tokenizer.json"}) {
     INFO(name);
     CHECK(std::filesystem::exists(o.out / name));
   }
   auto const lines = read_json_lines(o.out / "metrics.jsonl");
   REQUIRE(lines.size() == 3);
-  for (char const* const name :
-       {"step", "reward", "reward_std", "frac_reward_zero_std", "rewards/disturbed/mean", "rewards/disturbed/std", "rewards/saliency/mean", "rewards/saliency/std",
-        "rewards/saliency/weight", "completions/mean_length", "completions/min_length", "completions/max_length", "completions/clipped_ratio",
-        "completions/delimiter_ratio", "saliency/masks_trained", "saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end",
-        "saliency/below_unmasked_ratio", "saliency/re_enabled/mean", "saliency/as_printed/mean", "saliency/gradient_q10", "saliency/gradient_q50",
-        "saliency/gradient_q90", "saliency/scale", "entropy", "ratio/min", "ratio/mean", "ratio/max", "clip_ratio/region_mean", "clip_ratio/low_mean", "clip_ratio/high_mean", "kl", "replaced_groups", "grad_norm", "learning_rate",
-        "loss", "passes"}) {
+  for (char const* const name : {"step",
+                                 "reward",
+                                 "reward_std",
+                                 "frac_reward_zero_std",
+                                 "rewards/disturbed/mean",
+                                 "rewards/disturbed/std",
+                                 "rewards/saliency/mean",
+                                 "rewards/saliency/std",
+                                 "rewards/saliency/weight",
+                                 "completions/mean_length",
+                                 "completions/min_length",
+                                 "completions/max_length",
+                                 "completions/clipped_ratio",
+                                 "completions/delimiter_ratio",
+                                 "saliency/masks_trained",
+                                 "saliency/ce_unmasked",
+                                 "saliency/ce_start",
+                                 "saliency/ce_end",
+                                 "saliency/below_unmasked_ratio",
+                                 "saliency/re_enabled/mean",
+                                 "saliency/as_printed/mean",
+                                 "saliency/gradient_q10",
+                                 "saliency/gradient_q50",
+                                 "saliency/gradient_q90",
+                                 "saliency/scale",
+                                 "entropy",
+                                 "ratio/min",
+                                 "ratio/mean",
+                                 "ratio/max",
+                                 "clip_ratio/region_mean",
+                                 "clip_ratio/low_mean",
+                                 "clip_ratio/high_mean",
+                                 "kl",
+                                 "replaced_groups",
+                                 "grad_norm",
+                                 "learning_rate",
+                                 "loss",
+                                 "passes"}) {
     INFO(name);
     CHECK(lines[1].contains(name));
   }
@@ -128,7 +162,8 @@ TEST_CASE("experiment: the deletion curves of validated steps stand in causal.js
   CHECK(page.find("causal.jsonl") == std::string::npos);  // no note about a broken line
 }
 
-TEST_CASE("experiment: another estimator and a gate are chosen by name, and masks may differ between layers and heads") {
+TEST_CASE(
+    "experiment: another estimator and a gate are chosen by name, and masks may differ between layers and heads") {
   setting const s;
   auto o = s.options("named");
   o.steps = 1;
@@ -211,7 +246,8 @@ TEST_CASE("experiment: a program that links the compiled library writes the same
   check_equal_runs(of_headers.out, of_library.out);
 }
 
-TEST_CASE("experiment: after Ctrl-C the step is finished and saved, and the continued run equals an uninterrupted one") {
+TEST_CASE(
+    "experiment: after Ctrl-C the step is finished and saved, and the continued run equals an uninterrupted one") {
   setting const s;
   auto const whole = s.options("whole");
   REQUIRE(run(whole) == 0);

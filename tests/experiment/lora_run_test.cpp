@@ -44,7 +44,9 @@ std::vector<float> logits(llama<cpu_backend>& model) {
 
 }  // namespace
 
-TEST_CASE("experiment: a run with adapters writes them for PEFT and, asked for, the merged model, and both compute the same") {
+TEST_CASE(
+    "experiment: a run with adapters writes them for PEFT and, asked for, the merged model, and both compute the "
+    "same") {
   setting const s;
   auto o = s.options("run");
   o.merge = true;
@@ -86,13 +88,15 @@ TEST_CASE("experiment: a run with adapters that is continued ends with the same 
   auto part = s.options("part");
   REQUIRE(run(part) == 0);
   // As a process that was killed in the third step leaves it.
-  for (char const* const name : {"adapter", "summary.txt", "evaluation_after.json", "checkpoints/step-000003.checkpoint"})
+  for (char const* const name :
+       {"adapter", "summary.txt", "evaluation_after.json", "checkpoints/step-000003.checkpoint"})
     std::filesystem::remove_all(part.out / name);
   REQUIRE(std::filesystem::exists(part.out / "checkpoints/step-000002.checkpoint"));
   part.resume = part.out;
   REQUIRE(run(part) == 0);
-  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_before.json", "evaluation_after.json", "adapter/adapter_model.safetensors",
-                                 "adapter/adapter_config.json"}) {
+  for (char const* const name :
+       {"metrics.jsonl", "completions.jsonl", "evaluation_before.json", "evaluation_after.json",
+        "adapter/adapter_model.safetensors", "adapter/adapter_config.json"}) {
     INFO(name);
     CHECK((content(whole.out / name) == content(part.out / name)));
   }
@@ -114,7 +118,8 @@ TEST_CASE("experiment: the options of adapters are checked, stored and read back
   experiment_options named;
   set_option(named, "merge", "");
   CHECK(named.merge);
-  CHECK_THROWS_WITH(set_option(o, "lora-targets", "embed"), ATMANRL_CONTAINS("--lora-targets") && ATMANRL_CONTAINS("embed"));
+  CHECK_THROWS_WITH(set_option(o, "lora-targets", "embed"),
+                    ATMANRL_CONTAINS("--lora-targets") && ATMANRL_CONTAINS("embed"));
   CHECK_THROWS_WITH(set_option(o, "merge", "yes"), ATMANRL_CONTAINS("true or false"));
   experiment_options none;
   none.merge = true;
@@ -128,7 +133,8 @@ TEST_CASE("memory: adapters take moments for themselves alone, and their packed 
   experiment_options o, lora;
   lora.lora_rank = 2;
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
-  auto const full = estimate_memory<cpu_backend, bf16>(c, o, shape), small = estimate_memory<cpu_backend, bf16>(c, lora, shape);
+  auto const full = estimate_memory<cpu_backend, bf16>(c, o, shape),
+             small = estimate_memory<cpu_backend, bf16>(c, lora, shape);
   CHECK(small.optimizer == 16 * std::size_t(parameter_layout(c, lora.lora()).size()));
   CHECK(full.optimizer == 16 * std::size_t(parameter_layout(c).size()));
   cpu_backend backend({.threads = 1});

@@ -64,8 +64,13 @@ measured steps(Model& model, tokenizer const& words, experiment_options o, int c
   adjusted.mask.row_budget = budgets.masks;
   adjusted.mask.recompute = o.recompute;
   grpo trainer(model, words, task, make_reward<rewards::saliency<>>(adjusted),
-               {.prompts_per_step = o.prompts_per_step, .group_size = o.group_size, .max_new_tokens = o.max_new_tokens, .row_budget = budgets.update,
-                .recompute = o.recompute, .optimizer = {.learning_rate = 1e-6}, .no_delimiter = o.no_delimiter},
+               {.prompts_per_step = o.prompts_per_step,
+                .group_size = o.group_size,
+                .max_new_tokens = o.max_new_tokens,
+                .row_budget = budgets.update,
+                .recompute = o.recompute,
+                .optimizer = {.learning_rate = 1e-6},
+                .no_delimiter = o.no_delimiter},
                advantages::mean_centered{}, losses::grpo{}, sampler);
   o.steps = count;
   run_shape const shape = shape_of(task, words, c, o);
@@ -114,15 +119,18 @@ experiment_options long_step() {
 
 void check_close(measured const& m) {
   memory_estimate const& e = m.estimate;
-  INFO("measured " << m.peak << ", estimated " << e.peak() << " = weights " << e.weights << " + optimizer " << e.optimizer << " + cache " << e.cache
-                   << " + activations " << e.activations << " + head " << e.head << " + masks " << e.masks << " + scratch " << e.scratch);
+  INFO("measured " << m.peak << ", estimated " << e.peak() << " = weights " << e.weights << " + optimizer "
+                   << e.optimizer << " + cache " << e.cache << " + activations " << e.activations << " + head "
+                   << e.head << " + masks " << e.masks << " + scratch " << e.scratch);
   CHECK(double(e.peak()) > 0.9 * double(m.peak));
   CHECK(double(e.peak()) < 1.1 * double(m.peak));
 }
 
 }  // namespace
 
-TEST_CASE("memory: the estimate is within 10 % of what a step takes when the update is the largest part") { check_close(small_step(long_step())); }
+TEST_CASE("memory: the estimate is within 10 % of what a step takes when the update is the largest part") {
+  check_close(small_step(long_step()));
+}
 
 TEST_CASE("memory: the estimate is within 10 % with 16-bit keys and values, with recomputation and with both") {
   for (bool const recompute : {false, true}) {
@@ -145,7 +153,8 @@ TEST_CASE("memory: the estimate is within 10 % when the masks are the largest pa
   check_close(small_step(o));
 }
 
-TEST_CASE("memory: the estimate is within 10 % with masks of their own for layers and heads and the logits of a divergence") {
+TEST_CASE(
+    "memory: the estimate is within 10 % with masks of their own for layers and heads and the logits of a divergence") {
   experiment_options o = long_step();
   o.mask.shape = mask_shape::pair;
   o.mask.rows = mask_rows::all_later;
@@ -169,7 +178,9 @@ TEST_CASE("memory: the estimate is within 10 % with masks of their own for layer
   CHECK(rows > narrow);
 }
 
-TEST_CASE("memory: the estimate is within 10 % for the shape of SmolLM2, all parameters and adapters alone, in all storages") {
+TEST_CASE(
+    "memory: the estimate is within 10 % for the shape of SmolLM2, all parameters and adapters alone, in all "
+    "storages") {
   experiment_options o = long_step();
   o.max_new_tokens = 60;
   check_close(smollm2_step<float>(o));
@@ -181,7 +192,8 @@ TEST_CASE("memory: the estimate is within 10 % for the shape of SmolLM2, all par
 }
 
 TEST_CASE("memory: the estimate is within 10 % of the demo's, whose model ends its completions itself") {
-  std::filesystem::path const folder = std::filesystem::path(ATMANRL_FIXTURES) / ".." / ".." / "examples" / "models" / "tiny";
+  std::filesystem::path const folder =
+      std::filesystem::path(ATMANRL_FIXTURES) / ".." / ".." / "examples" / "models" / "tiny";
   experiment_options o;
   o.eval_questions = 0;  // what they take is less than the rollouts', and minutes
   o.validate_every = 0;
@@ -205,14 +217,18 @@ TEST_CASE("memory: a smaller limit for activations makes passes shorter, not few
   CHECK(narrow.masks < wide.masks);
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
   experiment_options big = long_step();
-  CHECK(estimate_memory<cpu_backend, float>(c, o, shape).activations < estimate_memory<cpu_backend, float>(c, big, shape).activations);
+  CHECK(estimate_memory<cpu_backend, float>(c, o, shape).activations <
+        estimate_memory<cpu_backend, float>(c, big, shape).activations);
   big.recompute = true;
-  CHECK(estimate_memory<cpu_backend, float>(c, big, shape).activations < estimate_memory<cpu_backend, float>(c, long_step(), shape).activations);
+  CHECK(estimate_memory<cpu_backend, float>(c, big, shape).activations <
+        estimate_memory<cpu_backend, float>(c, long_step(), shape).activations);
   o.recompute = true;
   CHECK(budgets_of(c, o).update > narrow.update);
   big.kv_cache = kv_storage::bf16;
-  CHECK(2 * estimate_memory<cpu_backend, float>(c, big, shape).cache == estimate_memory<cpu_backend, float>(c, long_step(), shape).cache);
-  CHECK(estimate_memory<cpu_backend, bf16>(c, o, shape).weights < estimate_memory<cpu_backend, float>(c, o, shape).weights);
+  CHECK(2 * estimate_memory<cpu_backend, float>(c, big, shape).cache ==
+        estimate_memory<cpu_backend, float>(c, long_step(), shape).cache);
+  CHECK(estimate_memory<cpu_backend, bf16>(c, o, shape).weights <
+        estimate_memory<cpu_backend, float>(c, o, shape).weights);
   CHECK(estimate_memory<cpu_backend, float>(c, o, shape).optimizer == 16 * std::size_t(parameter_layout(c).size()));
 }
 

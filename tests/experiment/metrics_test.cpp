@@ -38,8 +38,15 @@ grpo_step_report known_report() {
   report.rewards.components = {{"correct_answer", 1, {-1, -1, -1, 0}}, {"saliency", 0.5f, {4, 8, 6, 4}}};
   report.advantages = {-1, 1, 0, 0};
   report.passes.resize(2);
-  report.passes[0] = {.loss = 1, .ratio_min = 1, .ratio_mean = 1, .ratio_max = 1, .clip_share = 0, .log_p = {}, .token_loss = {}};
-  report.passes[1] = {.loss = 3, .ratio_min = 0.5, .ratio_mean = 1.5, .ratio_max = 2, .clip_share = 0.25, .log_p = {}, .token_loss = {}};
+  report.passes[0] = {
+      .loss = 1, .ratio_min = 1, .ratio_mean = 1, .ratio_max = 1, .clip_share = 0, .log_p = {}, .token_loss = {}};
+  report.passes[1] = {.loss = 3,
+                      .ratio_min = 0.5,
+                      .ratio_mean = 1.5,
+                      .ratio_max = 2,
+                      .clip_share = 0.25,
+                      .log_p = {},
+                      .token_loss = {}};
   report.gradient_norms = {2, 4};
   report.learning_rate = 1e-4;
   return report;
@@ -47,9 +54,21 @@ grpo_step_report known_report() {
 
 void add_masks(grpo_step_report& report) {
   rollout& r = report.rollouts.groups[0].rollouts[0];
-  r.mask = mask_result{.ce_unmasked = 1, .ce_start = 3, .ce_end = 0.5, .mask = {-0.4f, -0.2f}, .token_saliency = {0, 0.5f}, .re_enabled = 0.25, .as_printed = 0.75};
+  r.mask = mask_result{.ce_unmasked = 1,
+                       .ce_start = 3,
+                       .ce_end = 0.5,
+                       .mask = {-0.4f, -0.2f},
+                       .token_saliency = {0, 0.5f},
+                       .re_enabled = 0.25,
+                       .as_printed = 0.75};
   rollout& s = report.rollouts.groups[1].rollouts[1];
-  s.mask = mask_result{.ce_unmasked = 2, .ce_start = 5, .ce_end = 2.5, .mask = {}, .token_saliency = {}, .re_enabled = 0.75, .as_printed = 0.25};
+  s.mask = mask_result{.ce_unmasked = 2,
+                       .ce_start = 5,
+                       .ce_end = 2.5,
+                       .mask = {},
+                       .token_saliency = {},
+                       .re_enabled = 0.75,
+                       .as_printed = 0.25};
 }
 
 }  // namespace
@@ -124,8 +143,9 @@ TEST_CASE("metrics: what a step without masks cannot say is null, never NaN") {
   mask_figures const masks;
   auto const m = metrics_of(report, &masks);
   CHECK(m["saliency/masks_trained"] == 0);
-  for (char const* const name : {"saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end", "saliency/below_unmasked_ratio", "saliency/re_enabled/mean",
-                                 "saliency/as_printed/mean", "saliency/gradient_q50", "saliency/scale"}) {
+  for (char const* const name :
+       {"saliency/ce_unmasked", "saliency/ce_start", "saliency/ce_end", "saliency/below_unmasked_ratio",
+        "saliency/re_enabled/mean", "saliency/as_printed/mean", "saliency/gradient_q50", "saliency/scale"}) {
     INFO(name);
     CHECK(m[name].is_null());
   }

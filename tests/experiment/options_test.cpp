@@ -65,21 +65,76 @@ TEST_CASE("options: the demo preset has the settings that were found to work and
 
 TEST_CASE("options: every option can be set from text and comes back from JSON with all its digits") {
   experiment_options o = experiment_options::of_preset(experiment_preset::paper);
-  for (auto const& [name, text] : std::initializer_list<std::pair<char const*, char const*>>{
-           {"preset", "paper"}, {"model", "a/b"}, {"task", "gsm8k"}, {"data", "d"}, {"few-shot", "3"}, {"steps", "11"}, {"prompts-per-step", "5"},
-           {"group-size", "6"}, {"max-new-tokens", "77"}, {"temperature", "0.7"}, {"mask-steps", "9"}, {"mask-shape", "column"},
-           {"mask-rows", "answer_rows"}, {"mask-lr", "0.012345678901234567"}, {"mask-init", "-0.3"}, {"mask-scale", "auto"}, {"mask-sparsity", "0.2"},
-           {"mask-objective", "kl_to_unmasked"}, {"mask-label", "only_correct"}, {"mask-sharing", "per_head"}, {"mask-layers", "0,2,11"},
-           {"mask-lower-clamp", "-1.25"}, {"mask-eps", "1e-3"}, {"mask-stop-tolerance", "0.01"}, {"mask-reduction", "token_mean"},
-           {"saliency-estimator", "leave_one_out"}, {"saliency-gate", "correct"},
-           {"saliency-weight", "auto"}, {"saliency-share", "0.25"}, {"saliency-direction", "as_printed"}, {"no-delimiter", "force"}, {"lr", "3e-5"},
-           {"inner-passes", "4"}, {"max-gradient-norm", "0.5"}, {"seed", "18446744073709551615"}, {"threads", "2"}, {"dtype", "bf16"},
-           {"lr-schedule", "cosine"}, {"lr-warmup", "2"}, {"advantage", "gdpo"}, {"loss", "dapo"}, {"ratio", "sequence"}, {"clip-low", "0.1"},
-           {"clip-high", "0.30000000000000004"}, {"clip-delta", "5"}, {"kl", "k1"}, {"beta", "0.04"}, {"entropy-bonus", "0.01"}, {"mask-truncated", "true"},
-           {"dynamic-sampling", "3"}, {"sampler", "greedy"}, {"top-k", "7"}, {"top-p", "0.9"}, {"min-p", "0.05"}, {"length-penalty", "100"},
-           {"overlong-cache", "20"},
-           {"validate-every", "7"}, {"lora-rank", "4"}, {"lora-alpha", "8"}, {"lora-targets", "q_proj,v_proj"}, {"adapter", "peft"}, {"merge", "true"},
-           {"kv-cache", "bf16"}, {"recompute", "true"}, {"activation-mib", "100"}, {"eval-questions", "12"}, {"eval-samples", "3"}, {"checkpoint-every", "4"}, {"out", "o"}})
+  for (auto const& [name, text] :
+       std::initializer_list<std::pair<char const*, char const*>>{{"preset", "paper"},
+                                                                  {"model", "a/b"},
+                                                                  {"task", "gsm8k"},
+                                                                  {"data", "d"},
+                                                                  {"few-shot", "3"},
+                                                                  {"steps", "11"},
+                                                                  {"prompts-per-step", "5"},
+                                                                  {"group-size", "6"},
+                                                                  {"max-new-tokens", "77"},
+                                                                  {"temperature", "0.7"},
+                                                                  {"mask-steps", "9"},
+                                                                  {"mask-shape", "column"},
+                                                                  {"mask-rows", "answer_rows"},
+                                                                  {"mask-lr", "0.012345678901234567"},
+                                                                  {"mask-init", "-0.3"},
+                                                                  {"mask-scale", "auto"},
+                                                                  {"mask-sparsity", "0.2"},
+                                                                  {"mask-objective", "kl_to_unmasked"},
+                                                                  {"mask-label", "only_correct"},
+                                                                  {"mask-sharing", "per_head"},
+                                                                  {"mask-layers", "0,2,11"},
+                                                                  {"mask-lower-clamp", "-1.25"},
+                                                                  {"mask-eps", "1e-3"},
+                                                                  {"mask-stop-tolerance", "0.01"},
+                                                                  {"mask-reduction", "token_mean"},
+                                                                  {"saliency-estimator", "leave_one_out"},
+                                                                  {"saliency-gate", "correct"},
+                                                                  {"saliency-weight", "auto"},
+                                                                  {"saliency-share", "0.25"},
+                                                                  {"saliency-direction", "as_printed"},
+                                                                  {"no-delimiter", "force"},
+                                                                  {"lr", "3e-5"},
+                                                                  {"inner-passes", "4"},
+                                                                  {"max-gradient-norm", "0.5"},
+                                                                  {"seed", "18446744073709551615"},
+                                                                  {"threads", "2"},
+                                                                  {"dtype", "bf16"},
+                                                                  {"lr-schedule", "cosine"},
+                                                                  {"lr-warmup", "2"},
+                                                                  {"advantage", "gdpo"},
+                                                                  {"loss", "dapo"},
+                                                                  {"ratio", "sequence"},
+                                                                  {"clip-low", "0.1"},
+                                                                  {"clip-high", "0.30000000000000004"},
+                                                                  {"clip-delta", "5"},
+                                                                  {"kl", "k1"},
+                                                                  {"beta", "0.04"},
+                                                                  {"entropy-bonus", "0.01"},
+                                                                  {"mask-truncated", "true"},
+                                                                  {"dynamic-sampling", "3"},
+                                                                  {"sampler", "greedy"},
+                                                                  {"top-k", "7"},
+                                                                  {"top-p", "0.9"},
+                                                                  {"min-p", "0.05"},
+                                                                  {"length-penalty", "100"},
+                                                                  {"overlong-cache", "20"},
+                                                                  {"validate-every", "7"},
+                                                                  {"lora-rank", "4"},
+                                                                  {"lora-alpha", "8"},
+                                                                  {"lora-targets", "q_proj,v_proj"},
+                                                                  {"adapter", "peft"},
+                                                                  {"merge", "true"},
+                                                                  {"kv-cache", "bf16"},
+                                                                  {"recompute", "true"},
+                                                                  {"activation-mib", "100"},
+                                                                  {"eval-questions", "12"},
+                                                                  {"eval-samples", "3"},
+                                                                  {"checkpoint-every", "4"},
+                                                                  {"out", "o"}})
     set_option(o, name, text);
   CHECK(o.mask.scale == 0);
   CHECK(o.seed == 18446744073709551615u);
@@ -101,7 +156,8 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
   CHECK(back.saliency_estimator == "leave_one_out");
   CHECK(back.saliency_gate == rewards::gate_choice::correct);
   // The list above is complete: nothing is left as the preset has it.
-  auto const before = options_to_json(experiment_options::of_preset(experiment_preset::demo)), after = options_to_json(o);
+  auto const before = options_to_json(experiment_options::of_preset(experiment_preset::demo)),
+             after = options_to_json(o);
   std::set<std::string> const same_in_both{"mask-rows", "mask-shape", "mask-scale", "saliency-weight"};
   for (auto const& [name, value] : after.items())
     if (!same_in_both.contains(name)) CHECK((before[name] != value));
@@ -113,19 +169,24 @@ TEST_CASE("options: layers, floor and tolerance of the masks may be named or lef
   CHECK(defaults["mask-layers"] == "all");
   CHECK(defaults["mask-lower-clamp"] == "none");
   CHECK(defaults["mask-stop-tolerance"] == "none");
-  for (auto const& [name, text] : {std::pair{"mask-layers", "3"}, {"mask-lower-clamp", "-2"}, {"mask-stop-tolerance", "0"}}) set_option(o, name, text);
+  for (auto const& [name, text] :
+       {std::pair{"mask-layers", "3"}, {"mask-lower-clamp", "-2"}, {"mask-stop-tolerance", "0"}})
+    set_option(o, name, text);
   auto const back = options_from_json(json::parse(options_to_json(o).dump()), "options.json");
   CHECK(back.mask.layers == std::vector{3});
   CHECK(back.mask.lower_clamp == -2);
   CHECK(back.mask.stop_tolerance == 0.0);
-  for (auto const& [name, text] : {std::pair{"mask-layers", "all"}, {"mask-lower-clamp", "none"}, {"mask-stop-tolerance", "none"}})
+  for (auto const& [name, text] :
+       {std::pair{"mask-layers", "all"}, {"mask-lower-clamp", "none"}, {"mask-stop-tolerance", "none"}})
     set_option(o, name, text);
   CHECK(options_to_json(o) == defaults);
 }
 
 TEST_CASE("options: a value that cannot be is refused with the option's name and the value") {
   experiment_options o;
-  auto const refusal = [&](char const* name, char const* text) { return complaint<usage_error>([&] { set_option(o, name, text); }); };
+  auto const refusal = [&](char const* name, char const* text) {
+    return complaint<usage_error>([&] { set_option(o, name, text); });
+  };
   CHECK(contains(refusal("steps", "many"), "--steps is \"many\""));
   CHECK(contains(refusal("steps", "1.5"), "--steps is \"1.5\""));
   CHECK(contains(refusal("steps", "99999999999"), "--steps"));
@@ -139,7 +200,8 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(refusal("mask-stop-tolerance", "auto"), "a number or none"));
   for (char const* const layers : {"", "2,1", "1,1", "-1", "0,", ",0", "0;1", "all,1"})
     CHECK(contains(refusal("mask-layers", layers), "--mask-layers is \""));
-  CHECK(contains(refusal("saliency-estimator", "rollout"), "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
+  CHECK(contains(refusal("saliency-estimator", "rollout"),
+                 "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
   CHECK(contains(refusal("saliency-gate", "wrong"), "none, correct"));
   CHECK(contains(refusal("task", "chess"), "arithmetic, gsm8k"));
   CHECK(contains(refusal("stepz", "1"), "there is no option --stepz"));
@@ -154,7 +216,8 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(invalid([](auto& x) { x.group_size = 1; }), "--group-size is 1"));
   CHECK(contains(invalid([](auto& x) { x.temperature = 0; }), "--temperature is 0"));
   CHECK(contains(invalid([](auto& x) { x.mask.init = 0; }), "--mask-init is 0"));
-  CHECK(contains(invalid([](auto& x) { x.mask.lower_clamp = -0.3; }), "--mask-lower-clamp is -0.3, but above --mask-init -0.4"));
+  CHECK(contains(invalid([](auto& x) { x.mask.lower_clamp = -0.3; }),
+                 "--mask-lower-clamp is -0.3, but above --mask-init -0.4"));
   CHECK(contains(invalid([](auto& x) { x.mask.optimizer.eps = 0; }), "--mask-eps is 0"));
   CHECK(contains(invalid([](auto& x) { x.threads = -1; }), "--threads is -1"));
 }
@@ -165,7 +228,8 @@ TEST_CASE("options: a run may go on with other threads, but not with other steps
   given.threads = 2;
   CHECK_NOTHROW(check_same_run(stored, given, "run"));
   given.steps = 99;
-  CHECK(contains(complaint<usage_error>([&] { check_same_run(stored, given, "run"); }), "--steps 99 contradicts the run in run"));
+  CHECK(contains(complaint<usage_error>([&] { check_same_run(stored, given, "run"); }),
+                 "--steps 99 contradicts the run in run"));
 }
 
 TEST_CASE("options: a damaged options.json is refused with the file's name") {

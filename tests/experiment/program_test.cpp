@@ -26,9 +26,31 @@ struct setting {
   setting() { write_random_model(model, random_config()); }
 
   std::vector<std::string> arguments(std::string const& out, std::vector<std::string> more = {}) const {
-    std::vector<std::string> a{gsm8k_experiment->string(), "--model", model.string(), "--out", (folder / out).string(), "--steps", "6",
-                               "--prompts-per-step", "2", "--group-size", "4", "--max-new-tokens", "12", "--mask-steps", "3", "--no-delimiter", "force",
-                               "--eval-questions", "2", "--eval-samples", "2", "--checkpoint-every", "1", "--threads", "1"};
+    std::vector<std::string> a{gsm8k_experiment->string(),
+                               "--model",
+                               model.string(),
+                               "--out",
+                               (folder / out).string(),
+                               "--steps",
+                               "6",
+                               "--prompts-per-step",
+                               "2",
+                               "--group-size",
+                               "4",
+                               "--max-new-tokens",
+                               "12",
+                               "--mask-steps",
+                               "3",
+                               "--no-delimiter",
+                               "force",
+                               "--eval-questions",
+                               "2",
+                               "--eval-samples",
+                               "2",
+                               "--checkpoint-every",
+                               "1",
+                               "--threads",
+                               "1"};
     a.insert(a.end(), more.begin(), more.end());
     return a;
   }
@@ -73,15 +95,16 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
   std::filesystem::create_directories(s.folder / "empty");
   put(s.folder / "empty" / "train.jsonl", "");
   put(s.folder / "empty" / "test.jsonl", "");
-  for (wrong const& w : std::initializer_list<wrong>{{{"--steps", "many"}, "--steps is \"many\""},
-                                                     {{"--steps", "0"}, "--steps is 0"},
-                                                     {{"--colour", "red"}, "--colour"},
-                                                     {{"--mask-shape", "round"}, "--mask-shape is \"round\""},
-                                                     {{"--preset", "fast"}, "--preset is \"fast\""},
-                                                     {{"--model", "/no/such/model"}, "/no/such/model"},
-                                                     {{"--task", "gsm8k", "--data", "/no/such/data"}, "/no/such/data"},
-                                                     {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
-                                                     {{"--few-shot", "2"}, "--few-shot is 2"}}) {
+  for (wrong const& w :
+       std::initializer_list<wrong>{{{"--steps", "many"}, "--steps is \"many\""},
+                                    {{"--steps", "0"}, "--steps is 0"},
+                                    {{"--colour", "red"}, "--colour"},
+                                    {{"--mask-shape", "round"}, "--mask-shape is \"round\""},
+                                    {{"--preset", "fast"}, "--preset is \"fast\""},
+                                    {{"--model", "/no/such/model"}, "/no/such/model"},
+                                    {{"--task", "gsm8k", "--data", "/no/such/data"}, "/no/such/data"},
+                                    {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
+                                    {{"--few-shot", "2"}, "--few-shot is 2"}}) {
     auto const r = s.run(s.arguments("out", w.arguments));
     INFO(r.output);
     CHECK(r.status == 2);
@@ -99,7 +122,8 @@ TEST_CASE("gsm8k_experiment: an unknown backend, and a GPU where there is none, 
   CHECK(one_line(unknown));
   CHECK(contains(unknown.output, "--backend is \"tpu\""));
   if (std::filesystem::exists("/dev/nvidia0")) return;
-  for (std::vector<std::string> const& given : {std::vector<std::string>{"--backend", "cuda"}, {"--backend=cuda", "--model", "/no/such/model"}}) {
+  for (std::vector<std::string> const& given :
+       {std::vector<std::string>{"--backend", "cuda"}, {"--backend=cuda", "--model", "/no/such/model"}}) {
     auto const none = s.run(s.arguments("out", given));
     INFO(none.output);
     CHECK(none.status == 2);
@@ -127,7 +151,8 @@ TEST_CASE("gsm8k_experiment: a folder that is in use and a contradicted resume e
 TEST_CASE("gsm8k_experiment: an option that is given wins over the preset, wherever it stands") {
   setting const s;
   if (not_built(s)) return;
-  auto arguments = s.arguments("out", {"--mask-lr", "0.5", "--preset", "paper", "--steps", "1", "--mask-steps", "1", "--mask-lr", "0.25"});
+  auto arguments = s.arguments(
+      "out", {"--mask-lr", "0.5", "--preset", "paper", "--steps", "1", "--mask-steps", "1", "--mask-lr", "0.25"});
   auto const r = s.run(arguments);
   INFO(r.output);
   REQUIRE(r.status == 0);
@@ -153,12 +178,14 @@ TEST_CASE("gsm8k_experiment: killed at any moment and resumed, it ends with the 
   bool first = true;
   int kills = 0;
   for (std::size_t const lines : {1u, 2u, 4u}) {
-    auto const arguments = first ? s.arguments("killed") : std::vector<std::string>{s.gsm8k_experiment->string(), "--resume", out.string()};
+    auto const arguments = first ? s.arguments("killed")
+                                 : std::vector<std::string>{s.gsm8k_experiment->string(), "--resume", out.string()};
     pid_t const child = start(arguments);
     REQUIRE(child > 0);
     auto const patience = std::chrono::steady_clock::now() + std::chrono::minutes(2);
     int status = 0;
-    while (count_lines(out / "metrics.jsonl") < lines && ::waitpid(child, &status, WNOHANG) == 0 && std::chrono::steady_clock::now() < patience)
+    while (count_lines(out / "metrics.jsonl") < lines && ::waitpid(child, &status, WNOHANG) == 0 &&
+           std::chrono::steady_clock::now() < patience)
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     std::this_thread::sleep_for(std::chrono::milliseconds(2 * lines));
     if (::kill(child, SIGKILL) == 0) ++kills;
@@ -168,7 +195,8 @@ TEST_CASE("gsm8k_experiment: killed at any moment and resumed, it ends with the 
   CHECK(kills == 3);
   CHECK_FALSE(std::filesystem::exists(out / "summary.txt"));
   REQUIRE(s.run({s.gsm8k_experiment->string(), "--resume", out.string(), "--threads", "2"}).status == 0);
-  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_before.json", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
+  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_before.json",
+                                 "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
     INFO(name);
     CHECK((content(out / name) == content(s.folder / "whole" / name)));
   }
@@ -182,11 +210,13 @@ TEST_CASE("gsm8k_experiment: Ctrl-C ends with status 130 and says how to go on")
   for (std::string const& a : s.arguments("stopped", {"--steps", "100000"})) command += " '" + a + "'";
   // `exec` makes the shell's process the program, so that the signal goes to it.
   std::thread interrupter([&] {
-    for (int i = 0; i < 60000 && count_lines(out / "metrics.jsonl") < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    for (int i = 0; i < 60000 && count_lines(out / "metrics.jsonl") < 2; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
     auto const pid = content(s.folder / "pid");
     ::kill(pid_t(std::stol(pid)), SIGINT);
   });
-  auto const r = run_command("echo $$ > '" + (s.folder / "pid").string() + "'; export OMP_WAIT_POLICY=passive; exec" + command.substr(command.find(' ')));
+  auto const r = run_command("echo $$ > '" + (s.folder / "pid").string() + "'; export OMP_WAIT_POLICY=passive; exec" +
+                             command.substr(command.find(' ')));
   interrupter.join();
   INFO(r.output);
   CHECK(r.status == 130);
@@ -206,8 +236,9 @@ TEST_CASE("gsm8k_experiment: GSM8K's own questions with worked examples", "[data
   model_config c = random_config();
   c.max_positions = 8192;  // this vocabulary spells questions in bytes
   write_random_model(s.folder / "long", c);
-  auto const r = s.run(s.arguments("out", {"--model", (s.folder / "long").string(), "--task", "gsm8k", "--data", (*data / "gsm8k").string(), "--few-shot", "1",
-                                           "--steps", "1", "--eval-questions", "1"}));
+  auto const r = s.run(
+      s.arguments("out", {"--model", (s.folder / "long").string(), "--task", "gsm8k", "--data",
+                          (*data / "gsm8k").string(), "--few-shot", "1", "--steps", "1", "--eval-questions", "1"}));
   INFO(r.output);
   REQUIRE(r.status == 0);
   auto const lines = read_json_lines(s.folder / "out" / "completions.jsonl");
@@ -216,7 +247,8 @@ TEST_CASE("gsm8k_experiment: GSM8K's own questions with worked examples", "[data
   CHECK(lines[0]["saliency"].is_object());
 }
 
-TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with two layers, random bf16, two shards", "[data]") {
+TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with two layers, random bf16, two shards",
+          "[data]") {
   auto const data = data_dir();
   if (!data) {
     WARN("skipped: needs ATMANRL_DATA_DIR");
@@ -244,7 +276,8 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   "num_key_value_heads": 8,
   "pretraining_tp": 1,
   "rms_norm_eps": 1e-05,
-  "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+  "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                   "original_max_position_embeddings": 8192, "rope_type": "llama3"},
   "rope_theta": 500000.0,
   "tie_word_embeddings": true,
   "torch_dtype": "bfloat16",
@@ -262,16 +295,20 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
     }
   };
   auto const model = s.folder / "llama";
-  save_hugging_face_folder(model, c, rows, {.type = dtype::bf16, .max_shard_bytes = 900000000, .copy_files = {*data / "tokenizers/llama3/tokenizer.json"}});
+  save_hugging_face_folder(
+      model, c, rows,
+      {.type = dtype::bf16, .max_shard_bytes = 900000000, .copy_files = {*data / "tokenizers/llama3/tokenizer.json"}});
   put(model / "config.json", config_text);
   REQUIRE(std::filesystem::exists(model / "model-00002-of-00002.safetensors"));
   REQUIRE_FALSE(std::filesystem::exists(model / "model-00003-of-00003.safetensors"));
 
   auto const out = s.folder / "out";
-  auto const r = run_command("OMP_WAIT_POLICY=passive '" + s.gsm8k_experiment->string() + "' --model '" + model.string() + "' --out '" + out.string() +
-                             "' --task gsm8k --data '" + (*data / "gsm8k").string() +
-                             "' --dtype bf16 --steps 1 --prompts-per-step 1 --group-size 2 --max-new-tokens 4 --mask-steps 1 --no-delimiter force"
-                             " --mask-scale 10 --inner-passes 1 --eval-questions 1 --eval-samples 1 --checkpoint-every 0");
+  auto const r =
+      run_command("OMP_WAIT_POLICY=passive '" + s.gsm8k_experiment->string() + "' --model '" + model.string() +
+                  "' --out '" + out.string() + "' --task gsm8k --data '" + (*data / "gsm8k").string() +
+                  "' --dtype bf16 --steps 1 --prompts-per-step 1 --group-size 2 --max-new-tokens 4 --mask-steps 1 "
+                  "--no-delimiter force"
+                  " --mask-scale 10 --inner-passes 1 --eval-questions 1 --eval-samples 1 --checkpoint-every 0");
   INFO(r.output);
   REQUIRE(r.status == 0);
   auto const metrics = read_json_lines(out / "metrics.jsonl");

@@ -1,4 +1,5 @@
-// The pages: what a reader sees equals the files, nothing of a model's text becomes markup, nothing is loaded from elsewhere.
+// The pages: what a reader sees equals the files, nothing of a model's text becomes markup, nothing is loaded from
+// elsewhere.
 #include <atmanrl/experiment/report/explain_page.hpp>
 #include <atmanrl/experiment/report/run_page.hpp>
 
@@ -13,18 +14,21 @@ using namespace atmanrl_test;
 
 namespace {
 
-/// The first mistake in the nesting of a page's tags, or nothing. Strict on purpose: quoted attributes, no stray "<" or "&",
-/// every id once, every link inside the page to an id that is there.
+/// The first mistake in the nesting of a page's tags, or nothing. Strict on purpose: quoted attributes, no stray "<" or
+/// "&", every id once, every link inside the page to an id that is there.
 std::string markup_mistake(std::string_view page) {
   static std::set<std::string, std::less<>> const empty{"meta", "br", "!DOCTYPE"};
   static std::set<std::string, std::less<>> const raw{"style", "script"};
   std::vector<std::string> open;
   std::set<std::string, std::less<>> ids, links;
-  auto const complain = [&](std::size_t at, std::string const& what) { return what + " at: " + std::string(page.substr(at, 80)); };
+  auto const complain = [&](std::size_t at, std::string const& what) {
+    return what + " at: " + std::string(page.substr(at, 80));
+  };
   auto const entities = [&](std::string_view text) {
     for (std::size_t at = 0; (at = text.find('&', at)) != std::string_view::npos; ++at) {
       bool known = false;
-      for (char const* e : {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"}) known = known || text.substr(at).starts_with(e);
+      for (char const* e : {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"})
+        known = known || text.substr(at).starts_with(e);
       if (!known) return false;
     }
     return true;
@@ -44,7 +48,8 @@ std::string markup_mistake(std::string_view page) {
     std::size_t const name_end = page.find_first_of(" />\n", at);
     if (name_end == std::string_view::npos) return complain(tag, "unfinished tag");
     std::string const name(page.substr(at, name_end - at));
-    if (name.empty() || (!std::isalpha(static_cast<unsigned char>(name[0])) && name != "!DOCTYPE")) return complain(tag, "no tag name");
+    if (name.empty() || (!std::isalpha(static_cast<unsigned char>(name[0])) && name != "!DOCTYPE"))
+      return complain(tag, "no tag name");
     at = name_end;
     bool closed = false;
     while (at < page.size() && page[at] != '>') {
@@ -60,7 +65,8 @@ std::string markup_mistake(std::string_view page) {
           at = attribute_end;
           continue;
         }
-        if (page[attribute_end] != '=' || page[attribute_end + 1] != '"') return complain(tag, "attribute without quotes");
+        if (page[attribute_end] != '=' || page[attribute_end + 1] != '"')
+          return complain(tag, "attribute without quotes");
         std::size_t const value_end = page.find('"', attribute_end + 2);
         if (value_end == std::string_view::npos) return complain(tag, "unfinished value");
         std::string_view const value = page.substr(attribute_end + 2, value_end - attribute_end - 2);
@@ -78,7 +84,8 @@ std::string markup_mistake(std::string_view page) {
     }
     ++at;
     if (closing) {
-      if (open.empty() || open.back() != name) return complain(tag, "</" + name + "> closes <" + (open.empty() ? "" : open.back()) + ">");
+      if (open.empty() || open.back() != name)
+        return complain(tag, "</" + name + "> closes <" + (open.empty() ? "" : open.back()) + ">");
       open.pop_back();
     } else if (raw.contains(name)) {
       std::size_t const end = page.find("</" + name + ">", at);
@@ -138,9 +145,12 @@ ordered_json completion_line(int step, int group, int member, double reward) {
 
 ordered_json evaluation_file(double strict, std::vector<int> const& correct) {
   auto const i = [](double v) { return ordered_json{{"value", v}, {"low", v - 0.0625}, {"high", v + 0.0625}}; };
-  return {
-      {"questions", 4},    {"samples", 2}, {"tokens", 99}, {"accuracy_strict", i(strict)}, {"pass_at", {{"1", i(0.5)}, {"2", i(0.8125)}}},
-      {"correct", correct}};
+  return {{"questions", 4},
+          {"samples", 2},
+          {"tokens", 99},
+          {"accuracy_strict", i(strict)},
+          {"pass_at", {{"1", i(0.5)}, {"2", i(0.8125)}}},
+          {"correct", correct}};
 }
 
 /// A run of `steps` steps with two groups of three.
@@ -150,7 +160,9 @@ struct run_on_disk {
   explicit run_on_disk(int steps) {
     std::filesystem::create_directories(folder);
     put(folder / "options.json",
-        ordered_json{{"preset", "demo"}, {"model", "models/tiny"}, {"task", "arithmetic"}, {"steps", steps}, {"lr", 1e-5}}.dump());
+        ordered_json{
+            {"preset", "demo"}, {"model", "models/tiny"}, {"task", "arithmetic"}, {"steps", steps}, {"lr", 1e-5}}
+            .dump());
     std::string metrics, completions;
     for (int s = 1; s <= steps; ++s) {
       metrics += dump_json(metrics_line(s, -0.111222333 * s)) + "\n";
@@ -193,9 +205,9 @@ TEST_CASE("report: text becomes text, whatever it holds") {
 
 TEST_CASE("report: the checker of these tests finds what it is for") {
   CHECK(markup_mistake("<p><b>x</b></p>") == "");
-  for (char const* const bad :
-       {"<p><b>x</p></b>", "<p>", "</p>", "<p>a & b</p>", "<p>a > b</p>", "<p class=x></p>", "<a href=\"https://x.org\">x</a>",
-        "<p id=\"a\"></p><p id=\"a\"></p>", "<a href=\"#b\">x</a>", "<p onclick=\"x\"></p>", "<1>"})
+  for (char const* const bad : {"<p><b>x</p></b>", "<p>", "</p>", "<p>a & b</p>", "<p>a > b</p>", "<p class=x></p>",
+                                "<a href=\"https://x.org\">x</a>", "<p id=\"a\"></p><p id=\"a\"></p>",
+                                "<a href=\"#b\">x</a>", "<p onclick=\"x\"></p>", "<1>"})
     CHECK_FALSE(markup_mistake(bad).empty());
 }
 
@@ -232,9 +244,9 @@ TEST_CASE("report: the numbers of the page are those of the files") {
   // a column without any value
   CHECK_FALSE(has(page, "<b>Saliency</b>"));
   // evaluation: 0.25 = mean of (1 + 1 + 0 + 0) / 2 samples / 4 questions
-  CHECK(has(
-      page,
-      "<th scope=\"row\">accuracy, strict</th><td>0.375 <span class=\"soft\">[0.3125, 0.4375]</span></td><td>0.625 <span class=\"soft\">[0.5625, 0.6875]</span></td>"));
+  CHECK(has(page,
+            "<th scope=\"row\">accuracy, strict</th><td>0.375 <span class=\"soft\">[0.3125, "
+            "0.4375]</span></td><td>0.625 <span class=\"soft\">[0.5625, 0.6875]</span></td>"));
   CHECK(has(page, "<th scope=\"row\">pass@2</th><td>0.8125 "));
   CHECK(has(page, "paired by question: <b>0.25</b>"));
   // completions: best and worst of each group, tokens with their values
@@ -245,9 +257,9 @@ TEST_CASE("report: the numbers of the page are those of the files") {
   CHECK(has(page, "title=\"-0.0625\">.</span><span class=\"rest\"> #### 4</span>"));
   CHECK(has(page, "strongest: <bdi>“ 4”</bdi> 0.875 (token 2), <bdi>“Then”</bdi> 0.125 (token 1)"));
   // timings
-  CHECK(has(
-      page,
-      "<th scope=\"row\">sampling</th><td class=\"n\">1.5 s</td><td class=\"n\">2 %</td><td class=\"n\">300</td><td class=\"n\">200</td>"));
+  CHECK(has(page,
+            "<th scope=\"row\">sampling</th><td class=\"n\">1.5 s</td><td class=\"n\">2 %</td><td "
+            "class=\"n\">300</td><td class=\"n\">200</td>"));
   CHECK(has(page, "1 min 30 s"));
 }
 
@@ -269,9 +281,11 @@ TEST_CASE("report: hostile text in any file stays text") {
   put(run.folder / "evaluation_after.json", e.dump());
   put(run.folder / "timings.jsonl", ordered_json{{"phase", safe}, {"seconds", 1}}.dump());
   put(run.folder / "causal.jsonl",
-      ordered_json{{"step", 1},
-                   {safe, 1},
-                   {"charts", {{{"title", safe}, {"x_label", safe}, {"curves", {{{"name", safe}, {"x", {0, 1}}, {"y", {1, 0}}}}}}}}}
+      ordered_json{
+          {"step", 1},
+          {safe, 1},
+          {"charts",
+           {{{"title", safe}, {"x_label", safe}, {"curves", {{{"name", safe}, {"x", {0, 1}}, {"y", {1, 0}}}}}}}}}
           .dump());
   std::string const page = run_page(run.folder);
   CHECK(markup_mistake(page) == "");
@@ -313,7 +327,8 @@ TEST_CASE("report: hostile text in any file stays text") {
 TEST_CASE("report: broken, missing and half-written files become notes, never a crash") {
   run_on_disk const run(3);
   auto const page_with = [&](char const* file, std::string const& content) {
-    std::string const old = std::filesystem::exists(run.folder / file) ? read_text_file(run.folder / file) : std::string();
+    std::string const old =
+        std::filesystem::exists(run.folder / file) ? read_text_file(run.folder / file) : std::string();
     put(run.folder / file, content);
     std::string const page = run_page(run.folder);
     CHECK(markup_mistake(page) == "");
@@ -321,7 +336,8 @@ TEST_CASE("report: broken, missing and half-written files become notes, never a 
     return page;
   };
   std::string const good = metrics_line(1, 0.5).dump() + "\n";
-  CHECK(has(page_with("metrics.jsonl", good + "{\"step\":2,\"rew"), "metrics.jsonl: a broken line is left out; line 2: "));
+  CHECK(has(page_with("metrics.jsonl", good + "{\"step\":2,\"rew"),
+            "metrics.jsonl: a broken line is left out; line 2: "));
   CHECK(has(page_with("metrics.jsonl", good + good + "7\n\"x\"\n[]\n{}\n{\"step\":\"a\"}\n"),
             "metrics.jsonl: 6 broken lines are left out; the first is line 2: step 1 comes after step 1"));
   CHECK(has(page_with("metrics.jsonl", good), "this run has 1 of 3 steps so far"));
@@ -333,7 +349,8 @@ TEST_CASE("report: broken, missing and half-written files become notes, never a 
   CHECK(has(page_with("completions.jsonl", c.dump() + "\n"), "3 tokens but 2 saliency values"));
   c = completion_line(1, 0, 0, 1);
   c.erase("reward");
-  CHECK(has(page_with("completions.jsonl", c.dump() + "\n" + completion_line(1, 0, 1, 1).dump()), "a broken line is left out; line 1: "));
+  CHECK(has(page_with("completions.jsonl", c.dump() + "\n" + completion_line(1, 0, 1, 1).dump()),
+            "a broken line is left out; line 1: "));
   c = completion_line(1, 0, 0, 1);
   c["saliency"] = nullptr;
   CHECK(has(page_with("completions.jsonl", c.dump() + "\n"), "no mask was trained for it"));
@@ -343,11 +360,14 @@ TEST_CASE("report: broken, missing and half-written files become notes, never a 
     CHECK(has(page_with("options.json", bad), "options.json is left out: "));
     CHECK(has(page_with("evaluation_before.json", bad), "evaluation_before.json is left out: "));
   }
-  CHECK(page_with("evaluation_before.json",
-                  R"({"accuracy_strict":{"value":"x","low":null,"high":[]},"pass_at":7,"correct":[1,"a"],"samples":"b"})") != "");
+  CHECK(page_with(
+            "evaluation_before.json",
+            R"({"accuracy_strict":{"value":"x","low":null,"high":[]},"pass_at":7,"correct":[1,"a"],"samples":"b"})") !=
+        "");
   CHECK(has(page_with("timings.jsonl", "{\"phase\":7}\n"), "timings.jsonl: a broken line"));
-  CHECK(has(page_with("causal.jsonl", R"({"step":1,"charts":[{"title":"a","curves":[{"name":"b","x":[1,2],"y":[1]}]}]})"),
-            "the curve b has 2 x but 1 y"));
+  CHECK(
+      has(page_with("causal.jsonl", R"({"step":1,"charts":[{"title":"a","curves":[{"name":"b","x":[1,2],"y":[1]}]}]})"),
+          "the curve b has 2 x but 1 y"));
   std::filesystem::remove(run.folder / "metrics.jsonl");
   std::filesystem::create_directory(run.folder / "metrics.jsonl");
   CHECK(has(run_page(run.folder), "metrics.jsonl cannot be read"));
@@ -396,7 +416,8 @@ TEST_CASE("report: a long run with long texts stays below 3 MB and says what it 
   CHECK(has(page, "<h3>Step 3000</h3>"));
 }
 
-TEST_CASE("report: what a run measured about its saliency stands beside random order, also when most steps have no value") {
+TEST_CASE(
+    "report: what a run measured about its saliency stands beside random order, also when most steps have no value") {
   run_on_disk const run(1);
   std::string metrics;
   for (int s = 1; s <= 20; ++s) {
@@ -475,19 +496,25 @@ TEST_CASE("report: token colours are steps of one scale with its ends as numbers
   CHECK(html::token_scale::of({}).step(0.5) == 4);
   CHECK(has(html::legend({-1.5, 2.25, true}, "x"), "≤ -1.5"));
   std::vector<std::string> const tokens{"a", "", "b"};
-  CHECK(
-      html::coloured(tokens, std::vector<double>{0, 9, NAN}, s) ==
-      "<p class=\"t\"><span class=\"t0\" title=\"0\">a</span><span class=\"t8\" title=\"9\"><span class=\"sign\">·</span></span><span>b</span></p>\n");
+  CHECK(html::coloured(tokens, std::vector<double>{0, 9, NAN}, s) ==
+        "<p class=\"t\"><span class=\"t0\" title=\"0\">a</span><span class=\"t8\" title=\"9\"><span "
+        "class=\"sign\">·</span></span><span>b</span></p>\n");
 }
 
 TEST_CASE("report: an explanation shows estimators side by side with their own scales") {
-  explain_item item{
-      .id = "q1", .prompt = "1 + 1?", .text = "1 1 #### 2", .truth = "2", .extracted = "2", .correct = true, .tokens = {"1", " 1"}};
+  explain_item item{.id = "q1",
+                    .prompt = "1 + 1?",
+                    .text = "1 1 #### 2",
+                    .truth = "2",
+                    .extracted = "2",
+                    .correct = true,
+                    .tokens = {"1", " 1"}};
   item.saliency = {{"learned mask", {0.25, 0.5}, "0.4 s"}, {"leave-one-out", {10, 30}}};
-  item.charts = {{.title = "Deletion",
-                  .x_label = "share knocked out",
-                  .y_label = "p(answer)",
-                  .curves = {{"learned mask", {0, 0.5, 1}, {0.9, 0.3, 0.1}}, {"random", {0, 0.5, 1}, {0.9, 0.6, 0.1}, true}}}};
+  item.charts = {
+      {.title = "Deletion",
+       .x_label = "share knocked out",
+       .y_label = "p(answer)",
+       .curves = {{"learned mask", {0, 0.5, 1}, {0.9, 0.3, 0.1}}, {"random", {0, 0.5, 1}, {0.9, 0.6, 0.1}, true}}}};
   explain_page page{.title = "explain",
                     .facts = {{"model", "tiny"}},
                     .items = {item},
@@ -499,14 +526,16 @@ TEST_CASE("report: an explanation shows estimators side by side with their own s
   std::string const text = read_text_file(scratch / "explain.html");
   CHECK(markup_mistake(text) == "");
   CHECK(text.find("://") == std::string::npos);
-  CHECK(
-      has(text, "<span class=\"t0\" title=\"0.25\">1</span><span class=\"t8\" title=\"0.5\"> 1</span><span class=\"rest\"> #### 2</span>"));
+  CHECK(has(text,
+            "<span class=\"t0\" title=\"0.25\">1</span><span class=\"t8\" title=\"0.5\"> 1</span><span class=\"rest\"> "
+            "#### 2</span>"));
   CHECK(has(text, "<span class=\"t0\" title=\"10\">1</span><span class=\"t8\" title=\"30\"> 1</span>"));
   CHECK(has(text, "<title>share knocked out 0.5\nlearned mask: 0.3\nrandom: 0.6</title>"));
   CHECK(has(text, "class=\"l sc\""));
   CHECK(has(text, "<th scope=\"row\">learned mask</th><td class=\"n\">0.05</td>"));
   page.items[0].saliency[0].values.pop_back();
-  CHECK_THROWS_WITH(explain_page_text(page), Catch::Contains("item 1: the column learned mask has 1 values but there are 2 tokens"));
+  CHECK_THROWS_WITH(explain_page_text(page),
+                    Catch::Contains("item 1: the column learned mask has 1 values but there are 2 tokens"));
   page.items.assign(3000, item);
   std::string const many = explain_page_text(page);
   CHECK(many.size() < 3000000);

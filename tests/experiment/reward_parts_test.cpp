@@ -91,10 +91,12 @@ TEST_CASE("make_reward: estimator and gate are the options' choice where the rew
     CHECK(chosen.reward.label() == mask_label::own_answer);
     CHECK(mask_figures_of(chosen).has_value() == (name == "learned_mask"));
   }
-  CHECK(contains(complaint<usage_error>([&] { make_reward<rewards::saliency<estimators::any>>(o); }), "--saliency-gate is correct"));
+  CHECK(contains(complaint<usage_error>([&] { make_reward<rewards::saliency<estimators::any>>(o); }),
+                 "--saliency-gate is correct"));
   o.saliency_gate = rewards::gate_choice::none;
   o.saliency_estimator = "gradient";
-  CHECK(contains(complaint<usage_error>([&] { make_reward<rewards::saliency<>>(o); }), "--saliency-estimator is gradient"));
+  CHECK(contains(complaint<usage_error>([&] { make_reward<rewards::saliency<>>(o); }),
+                 "--saliency-estimator is gradient"));
   CHECK_NOTHROW(make_reward<rewards::saliency<estimators::gradient>>(o));
 }
 
@@ -108,7 +110,8 @@ TEST_CASE("gated: an open gate lets every value through, that of the right answe
     float operator()(rollout const& r) const { return float(1 + r.member); }
   };
   detail::any_model model;
-  rewards::gated<by_member, rewards::chosen_gate> open(by_member{}), closed(by_member{}, {rewards::gate_choice::correct});
+  rewards::gated<by_member, rewards::chosen_gate> open(by_member{}),
+      closed(by_member{}, {rewards::gate_choice::correct});
   CHECK(reward_values(open, step, model) == std::vector<float>{1, 2});
   CHECK(reward_values(closed, step, model) == std::vector<float>{1, 1});
 }
@@ -147,7 +150,8 @@ TEST_CASE("reward_state: the state of another reward is refused") {
   auto a = make_reward<rewards::balanced_sum<counting, rewards::saliency<>>>(o);
   auto other = make_reward<rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>>>(o);
   auto fewer = make_reward<rewards::saliency<>>(o);
-  CHECK(contains(complaint([&] { restore_reward(other, reward_state(a), "file"); }), "file: was written with another reward"));
+  CHECK(contains(complaint([&] { restore_reward(other, reward_state(a), "file"); }),
+                 "file: was written with another reward"));
   CHECK(contains(complaint([&] { restore_reward(fewer, reward_state(a), "file"); }), "another reward"));
   CHECK(contains(complaint([&] { restore_reward(fewer, json(3), "file"); }), "another reward"));
 }

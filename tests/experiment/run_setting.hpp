@@ -37,8 +37,10 @@ inline atmanrl::model_config random_config() {
 
 /// Writes a model with random weights and the arithmetic vocabulary.
 /// \param deviation  of the weights; large ones make confident models
-inline void write_random_model(std::filesystem::path const& folder, atmanrl::model_config const& c, double deviation = 0.3) {
-  atmanrl::row_source const rows = [&](std::string_view name, atmanrl::index_t first, atmanrl::index_t, std::span<float> out) {
+inline void write_random_model(std::filesystem::path const& folder, atmanrl::model_config const& c,
+                               double deviation = 0.3) {
+  atmanrl::row_source const rows = [&](std::string_view name, atmanrl::index_t first, atmanrl::index_t,
+                                       std::span<float> out) {
     bool const gain = name.find("norm") != std::string_view::npos;
     std::uint32_t hash = 17;
     for (char const x : name) hash = hash * 31 + std::uint32_t(x);
@@ -50,7 +52,8 @@ inline void write_random_model(std::filesystem::path const& folder, atmanrl::mod
   parts += "-tokenizer";
   std::filesystem::create_directories(parts);
   words.save(parts);
-  atmanrl::save_hugging_face_folder(folder, c, rows, {.type = atmanrl::dtype::f32, .copy_files = atmanrl::tokenizer_files(parts)});
+  atmanrl::save_hugging_face_folder(folder, c, rows,
+                                    {.type = atmanrl::dtype::f32, .copy_files = atmanrl::tokenizer_files(parts)});
 }
 
 /// A run of a second: two steps of two groups of four.
@@ -81,10 +84,12 @@ inline std::size_t count_lines(std::filesystem::path const& path) {
   return std::size_t(std::count(text.begin(), text.end(), '\n'));
 }
 
-/// Where an example program of this build lies: $ATMANRL_PROGRAMS, else beside the tests; nothing when it was not built.
+/// Where an example program of this build lies: $ATMANRL_PROGRAMS, else beside the tests; nothing when it was not
+/// built.
 inline std::optional<std::filesystem::path> program(char const* name) {
   char const* const named = std::getenv("ATMANRL_PROGRAMS");
-  auto const folder = named ? std::filesystem::path(named) : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "examples";
+  auto const folder = named ? std::filesystem::path(named)
+                            : std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "examples";
   auto const path = folder / name;
   return std::filesystem::exists(path) ? std::optional(path) : std::nullopt;
 }

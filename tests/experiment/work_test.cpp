@@ -10,7 +10,8 @@ namespace {
 
 model_config small_shape(bool tied) {
   model_config c;
-  c.layers = 3, c.hidden = 24, c.heads = 6, c.kv_heads = 2, c.head_dim = 8, c.ffn = 40, c.vocab = 2500;  // three chunks of vocabulary
+  c.layers = 3, c.hidden = 24, c.heads = 6, c.kv_heads = 2, c.head_dim = 8, c.ffn = 40,
+  c.vocab = 2500;  // three chunks of vocabulary
   c.max_positions = 512, c.tied_head = tied;
   return c;
 }
@@ -50,13 +51,16 @@ void compare_all(model_config const& c, step_shape shape) {
 
 step_shape small_step() {
   step_shape s;
-  s.prompts = 2, s.group = 3, s.prompt = 11, s.completion = 17, s.cot = 13, s.delimiter = 2, s.answer = 3, s.mask_steps = 4;
+  s.prompts = 2, s.group = 3, s.prompt = 11, s.completion = 17, s.cot = 13, s.delimiter = 2, s.answer = 3,
+  s.mask_steps = 4;
   return s;
 }
 
 }  // namespace
 
-TEST_CASE("work: the formulas count what the library does, pairs in all later rows") { compare_all<bf16>(small_shape(true), small_step()); }
+TEST_CASE("work: the formulas count what the library does, pairs in all later rows") {
+  compare_all<bf16>(small_shape(true), small_step());
+}
 
 TEST_CASE("work: the formulas count what the library does, columns in answer rows") {
   step_shape s = small_step();
@@ -95,6 +99,7 @@ TEST_CASE("work: six operations per parameter and token in training, two in samp
   double const head = 128256.0 * 3072 * 8 * 400;
   // The head's logits are computed again in the backward pass.
   phase_work const update = policy_update_work(c, s);
-  CHECK(update.products.operations + update.weight_gradients.operations == Approx(6 * parameters * tokens + 8 * head).epsilon(1e-9));
+  CHECK(update.products.operations + update.weight_gradients.operations ==
+        Approx(6 * parameters * tokens + 8 * head).epsilon(1e-9));
   CHECK(prefill_work(c, s).products.operations == Approx(2 * parameters * 200 + 2 * 128256.0 * 3072).epsilon(1e-9));
 }

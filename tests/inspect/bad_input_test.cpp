@@ -218,8 +218,10 @@ TEST_CASE(
   says(inspect_complaint({"grpo"}, std::string(100000, '[')), "nested deeper");
   says(with([](json& r) { r.erase("model"); }), "standard input: model is missing");
   says(with([](json& r) { r["groups"] = json::array(); }), "standard input: groups is empty");
-  says(with([](json& r) { r["loss"] = "dappo"; }), "there is no loss \"dappo\"; there are grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided");
-  says(with([](json& r) { r["advantage"] = "mean"; }), "there is no advantage \"mean\"; there are mean_centered, group_normalized");
+  says(with([](json& r) { r["loss"] = "dappo"; }),
+       "there is no loss \"dappo\"; there are grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided");
+  says(with([](json& r) { r["advantage"] = "mean"; }),
+       "there is no advantage \"mean\"; there are mean_centered, group_normalized");
   says(with([](json& r) { r["cilp"] = 0.1; }),
        "the key \"cilp\" is unknown; there are model, groups, loss, advantage, clip");
   says(with([](json& r) { r["clip"] = -1; }), "clip");

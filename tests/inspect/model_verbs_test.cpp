@@ -162,8 +162,9 @@ TEST_CASE("inspect mask: loss, gradient, mask, saliency and rewards are PyTorch'
 
 TEST_CASE("inspect mask: objective, sharing and reduction are those that are named") {
   auto const with = [](std::vector<std::string> more, char const* steps = "3") {
-    more.insert(more.begin(), {"mask", "--model", model_fixture("tied"), "--prompt-ids", "5,6", "--cot-ids", "7,8,9", "--delimiter-ids",
-                               "10", "--answer-ids", "11,12", "--shape", "column", "--gradient", "--steps", steps});
+    more.insert(more.begin(), {"mask", "--model", model_fixture("tied"), "--prompt-ids", "5,6", "--cot-ids", "7,8,9",
+                               "--delimiter-ids", "10", "--answer-ids", "11,12", "--shape", "column", "--gradient",
+                               "--steps", steps});
     return inspect_json(more);
   };
   auto const shared = with({});
@@ -289,25 +290,34 @@ TEST_CASE("inspect grpo: a narrow clip cuts off the tokens whose ratio has left 
 }
 
 TEST_CASE("inspect grpo: every loss and advantage by name, a KL term and masked completions") {
-  auto const p =
-      numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,4,6"})["logprobs"]);
+  auto const p = numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,4,6"})["logprobs"]);
   auto const q =
       numbers(inspect_json({"logprobs", "--model", model_fixture("tied"), "--ids", "3,5"})["logprobs"]).front();
   json const request{{"model", model_fixture("tied")},
                      {"groups",
                       {{{"prompt_ids", {3}},
                         {"completions",
-                         {{{"ids", {4, 6}}, {"logprobs", {p[0] - 0.1, p[1]}}, {"reference_logprobs", {p[0] - 0.5, p[1]}}, {"reward", 1}},
-                          {{"ids", {5}}, {"logprobs", {q + 0.1}}, {"reference_logprobs", {q}}, {"reward", 0}, {"truncated", true}}}}}}}};
+                         {{{"ids", {4, 6}},
+                           {"logprobs", {p[0] - 0.1, p[1]}},
+                           {"reference_logprobs", {p[0] - 0.5, p[1]}},
+                           {"reward", 1}},
+                          {{"ids", {5}},
+                           {"logprobs", {q + 0.1}},
+                           {"reference_logprobs", {q}},
+                           {"reward", 0},
+                           {"truncated", true}}}}}}}};
   auto const with = [&](std::initializer_list<std::pair<char const*, json>> fields) {
     json r = request;
     for (auto const& [key, value] : fields) r[key] = value;
     return inspect_json({"grpo"}, r.dump());
   };
   double const up = std::exp(0.1), down = std::exp(-0.1), a = 0.5;
-  auto const loss = [&](std::initializer_list<std::pair<char const*, json>> fields) { return with(fields)["loss"].get<double>(); };
+  auto const loss = [&](std::initializer_list<std::pair<char const*, json>> fields) {
+    return with(fields)["loss"].get<double>();
+  };
   CHECK(loss({{"loss", "grpo"}}) == Approx((-a * (up + 1) / 2 + a * down) / 2).epsilon(1e-4));
-  for (char const* const name : {"bnpo", "dapo"}) CHECK(loss({{"loss", name}}) == Approx((-a * (up + 1) + a * down) / 3).epsilon(1e-4));
+  for (char const* const name : {"bnpo", "dapo"})
+    CHECK(loss({{"loss", name}}) == Approx((-a * (up + 1) + a * down) / 3).epsilon(1e-4));
   CHECK(loss({{"loss", "dr_grpo"}, {"max_tokens", 5}}) == Approx((-a * (up + 1) + a * down) / 10).epsilon(1e-4));
   CHECK(loss({{"loss", "gspo"}}) == Approx((-a * 1.0004 + a * 0.9997) / 2).epsilon(1e-4));
   CHECK(loss({{"loss", "cispo"}}) == Approx((-a * (up * p[0] + p[1]) + a * down * q) / 3).epsilon(1e-4));

@@ -60,7 +60,8 @@ TEST_CASE_METHOD(cache_test, "kv_cache: released rows are used again, in pieces 
   CHECK_THROWS_AS(cache.add_sequence(1), usage_error);
   cache.release(a);
   cache.release(c);
-  CHECK_THROWS_WITH(cache.add_sequence(5), ATMANRL_CONTAINS("10 rows") && ATMANRL_CONTAINS("4 are free in one piece") && ATMANRL_CONTAINS("sequence of 5"));
+  CHECK_THROWS_WITH(cache.add_sequence(5), ATMANRL_CONTAINS("10 rows") && ATMANRL_CONTAINS("4 are free in one piece") &&
+                                               ATMANRL_CONTAINS("sequence of 5"));
   int const d = cache.add_sequence(4);
   CHECK(cache.at(d).first_row == 6);
   cache.release(d);
@@ -103,7 +104,8 @@ TEST_CASE("kv_cache: 16-bit storage is refused where it does not belong") {
   CHECK_THROWS_AS((kv_cache<reference_backend, double>(backend, shape(), 10, kv_storage::bf16)), usage_error);
   kv_cache<reference_backend, float> half(backend, shape(), 10, kv_storage::bf16);
   int const model = 0;
-  CHECK_THROWS_WITH(half.bind(&model, 1), ATMANRL_CONTAINS("the cache stores bf16, but the model's keys and values are full scalars"));
+  CHECK_THROWS_WITH(half.bind(&model, 1),
+                    ATMANRL_CONTAINS("the cache stores bf16, but the model's keys and values are full scalars"));
   CHECK_NOTHROW(half.bind(&model, 1, false, kv_storage::bf16));
 }
 

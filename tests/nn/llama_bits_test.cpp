@@ -32,9 +32,11 @@ struct bits {
   std::vector<int> tokens = random_tokens(length, 1100, 8);
   std::vector<float> whole = teacher_forced(model, tokens, 0.8);
 
-  std::vector<float> log_probs_of_rows(forward_pass<cpu_backend, float>& pass, int first_row, int first_token, int rows) {
+  std::vector<float> log_probs_of_rows(forward_pass<cpu_backend, float>& pass, int first_row, int first_token,
+                                       int rows) {
     std::vector<scored_token> scored;
-    for (int i = 0; i < rows && first_token + i + 1 < length; ++i) scored.push_back({first_row + i, tokens[std::size_t(first_token + i + 1)]});
+    for (int i = 0; i < rows && first_token + i + 1 < length; ++i)
+      scored.push_back({first_row + i, tokens[std::size_t(first_token + i + 1)]});
     model.log_probs(pass, scored, 0.8);
     return pass.log_p();
   }
@@ -42,7 +44,8 @@ struct bits {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("llama on cpu_backend: prefill and decoding row by row give the bits of one forward pass", "", float, bf16) {
+TEMPLATE_TEST_CASE("llama on cpu_backend: prefill and decoding row by row give the bits of one forward pass", "", float,
+                   bf16) {
   bits<TestType> t{GENERATE(false, true)};
   for (int const prefill : {1, 17, 64, 66}) {
     kv_cache<cpu_backend, float> cache(t.backend, t.model.config(), 2 * length);
@@ -63,7 +66,8 @@ TEMPLATE_TEST_CASE("llama on cpu_backend: prefill and decoding row by row give t
   }
 }
 
-TEMPLATE_TEST_CASE("llama on cpu_backend: the bits of a sequence do not depend on what it is batched with", "", float, bf16) {
+TEMPLATE_TEST_CASE("llama on cpu_backend: the bits of a sequence do not depend on what it is batched with", "", float,
+                   bf16) {
   bits<TestType> t{GENERATE(false, true)};
   for (int const others : {1, 5}) {
     for (int const shared : {0, 7, 40}) {  // tokens that lie in a parent which others continue too
@@ -90,7 +94,8 @@ TEMPLATE_TEST_CASE("llama on cpu_backend: the bits of a sequence do not depend o
   }
 }
 
-TEMPLATE_TEST_CASE("llama on cpu_backend: gradient modes and threads change no bit of values and gradients", "", float, bf16) {
+TEMPLATE_TEST_CASE("llama on cpu_backend: gradient modes and threads change no bit of values and gradients", "", float,
+                   bf16) {
   bits<TestType> t{GENERATE(false, true)};
   CHECK(teacher_forced(t.model, t.tokens, 0.8, gradient_mode::activations) == t.whole);
   CHECK(teacher_forced(t.model, t.tokens, 0.8, gradient_mode::parameters) == t.whole);

@@ -60,8 +60,9 @@ struct problem {
     model.log_probs(pass, scored(), temperature, !dentropy.empty());
     std::vector<double> g(flat.size(), 0.5);  // added to
     std::vector<double> per_head(std::size_t(config.kv_heads) * edit.values.size()), of_values(edit.values.size());
-    model.backward(on.cache, pass, std::span<double const>(dlog_p), std::span<double const>(dentropy), as(g, {index_t(g.size())}), edit.policy,
-                   values, as(per_head, {config.kv_heads, index_t(edit.values.size())}));
+    model.backward(on.cache, pass, std::span<double const>(dlog_p), std::span<double const>(dentropy),
+                   as(g, {index_t(g.size())}), edit.policy, values,
+                   as(per_head, {config.kv_heads, index_t(edit.values.size())}));
     for (double& x : g) x -= 0.5;
     for (std::size_t i = 0; i < per_head.size(); ++i) of_values[i % of_values.size()] += per_head[i];
     return {g, of_values};
@@ -71,18 +72,21 @@ struct problem {
   void check() const {
     std::vector<double> const flat = random_parameters(config);
     auto const [ours, of_values] = gradient(flat);
-    std::vector<double> const exact =
-        complex_step_gradient(flat, [&](std::vector<complex> const& x) { return loss(x, converted<complex>(edit.values)); });
+    std::vector<double> const exact = complex_step_gradient(
+        flat, [&](std::vector<complex> const& x) { return loss(x, converted<complex>(edit.values)); });
     parameter_layout const layout(config);
     for (parameter_info const& p : layout.all()) {
       INFO(p.name);
-      auto const part = [&](std::vector<double> const& all) { return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size())); };
+      auto const part = [&](std::vector<double> const& all) {
+        return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size()));
+      };
       CHECK(relative_difference(part(ours), part(exact)) < 1e-9);
-      CHECK(relative_difference(part(exact), std::vector<double>(std::size_t(p.size()), 0.0)) == INFINITY);  // it is used at all
+      CHECK(relative_difference(part(exact), std::vector<double>(std::size_t(p.size()), 0.0)) ==
+            INFINITY);  // it is used at all
     }
     if (edit.values.empty()) return;
-    auto const exact_values =
-        complex_step_gradient(edit.values, [&](std::vector<complex> const& x) { return loss(converted<complex>(flat), x); });
+    auto const exact_values = complex_step_gradient(
+        edit.values, [&](std::vector<complex> const& x) { return loss(converted<complex>(flat), x); });
     CHECK(relative_difference(of_values, exact_values) < 1e-9);
     CHECK(relative_difference(exact_values, std::vector<double>(exact_values.size(), 0.0)) == INFINITY);
   }
@@ -94,7 +98,8 @@ TEST_CASE("llama: the gradient of every parameter is exact on a ragged prefix tr
   problem<>(small_config(), ragged_tree(11), 1, false).check();
 }
 
-TEST_CASE("llama: the gradient of every parameter is exact with own head, biases, llama3 rope, temperature and entropy") {
+TEST_CASE(
+    "llama: the gradient of every parameter is exact with own head, biases, llama3 rope, temperature and entropy") {
   problem<>(rich_config(), ragged_tree(11), 0.7, true).check();
 }
 
@@ -110,7 +115,9 @@ TEST_CASE("llama: the gradient is exact through somebody's own attention policy"
   problem<strangers::capped_recency>(small_config(), ragged_tree(11), 1, false).check();
 }
 
-TEST_CASE("llama: the gradient of somebody's trainable attention policy is exact, and so are the parameters' beside it") {
+TEST_CASE(
+    "llama: the gradient of somebody's trainable attention policy is exact, and so are the parameters' beside it") {
   strangers::distance_factors const policy{.tags = 9, .reach = 3};
-  problem<strangers::distance_factors>(small_config(), ragged_tree(11), 1, true, {policy, random_values(27, 30)}).check();
+  problem<strangers::distance_factors>(small_config(), ragged_tree(11), 1, true, {policy, random_values(27, 30)})
+      .check();
 }

@@ -22,7 +22,8 @@ struct evaluation {
 };
 
 template <class B, class W>
-evaluation<B, W> evaluate(llama<B, W>& model, std::vector<branch> const& tree, std::vector<int> const& order, bool shared) {
+evaluation<B, W> evaluate(llama<B, W>& model, std::vector<branch> const& tree, std::vector<int> const& order,
+                          bool shared) {
   using T = typename llama<B, W>::scalar;
   B& backend = model.backend();
   kv_cache<B, T> cache(backend, model.config(), 200);
@@ -32,7 +33,8 @@ evaluation<B, W> evaluate(llama<B, W>& model, std::vector<branch> const& tree, s
     std::size_t const i = ids.size();
     own[i] = int(b.tokens.size());
     std::vector<int> const all = whole_sequence(tree, int(i));
-    ids.push_back(!shared || b.parent < 0 ? cache.add_sequence(index_t(all.size())) : cache.add_child(ids[std::size_t(b.parent)], b.visible, own[i]));
+    ids.push_back(!shared || b.parent < 0 ? cache.add_sequence(index_t(all.size()))
+                                          : cache.add_child(ids[std::size_t(b.parent)], b.visible, own[i]));
   }
   for (int const i : order) {
     std::size_t const at = std::size_t(i);
@@ -43,7 +45,8 @@ evaluation<B, W> evaluate(llama<B, W>& model, std::vector<branch> const& tree, s
   model.forward(cache, batch, pass, gradient_mode::parameters);
   std::vector<scored_token> scored;
   for (std::size_t i = 0; i < tree.size(); ++i)
-    for (int r = 0; r < own[i]; ++r) scored.push_back({first[i] + r, int(i + std::size_t(r) * 3) % int(model.config().vocab)});
+    for (int r = 0; r < own[i]; ++r)
+      scored.push_back({first[i] + r, int(i + std::size_t(r) * 3) % int(model.config().vocab)});
   model.log_probs(pass, scored);
   evaluation<B, W> out;
   out.log_p = pass.log_p();
@@ -61,7 +64,8 @@ std::vector<int> in_order(std::size_t n) {
 }
 
 std::string source(std::filesystem::path const& relative) {
-  std::ifstream in(std::filesystem::path(ATMANRL_FIXTURES).parent_path().parent_path() / "include" / "atmanrl" / relative);
+  std::ifstream in(std::filesystem::path(ATMANRL_FIXTURES).parent_path().parent_path() / "include" / "atmanrl" /
+                   relative);
   REQUIRE(in);
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
@@ -73,13 +77,15 @@ int count(std::string const& text, std::string const& pattern) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("llama: a shared prefix tree gives the values and gradients of separate sequences", "", double, float) {
+TEMPLATE_TEST_CASE("llama: a shared prefix tree gives the values and gradients of separate sequences", "", double,
+                   float) {
   using B = std::conditional_t<std::is_same_v<TestType, double>, reference_backend, cpu_backend>;
   double const tolerance = std::is_same_v<TestType, double> ? 1e-11 : 2e-5;
   B backend;
   auto model = random_model<B, TestType>(backend, rich_config());
   auto const tree = ragged_tree(11);
-  auto const ours = evaluate(model, tree, in_order(tree.size()), true), separate = evaluate(model, tree, in_order(tree.size()), false);
+  auto const ours = evaluate(model, tree, in_order(tree.size()), true),
+             separate = evaluate(model, tree, in_order(tree.size()), false);
   CHECK(relative_difference(ours.log_p, separate.log_p) < tolerance);
   CHECK(relative_difference(ours.gradient, separate.gradient) < tolerance);
   // Any order in the batch, children before their parents too.
@@ -101,7 +107,9 @@ TEST_CASE("llama: cpu_backend agrees with the plain loops on values and on every
     CHECK(relative_difference(a.log_p, b.log_p) < 1e-5);
     for (parameter_info const& p : exact.layout().all()) {
       INFO(p.name);
-      auto const part = [&](std::vector<double> const& all) { return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size())); };
+      auto const part = [&](std::vector<double> const& all) {
+        return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size()));
+      };
       CHECK(relative_difference(part(a.gradient), part(b.gradient)) < 1e-4);
     }
   }
@@ -146,7 +154,8 @@ TEST_CASE("llama: parameter gradients are refused when an ancestor's rows are of
   CHECK(cache.length(child) == 5);
   batch.clear();
   batch.add(child, std::array{6});
-  CHECK_THROWS_AS(model.forward(cache, batch, pass, gradient_mode::parameters), shape_error);  // its own earlier rows too
+  CHECK_THROWS_AS(model.forward(cache, batch, pass, gradient_mode::parameters),
+                  shape_error);  // its own earlier rows too
 }
 
 TEST_CASE("llama: logits, their log-softmax at a temperature and the entropy say the same") {
@@ -189,7 +198,8 @@ TEMPLATE_TEST_CASE("llama: what is assigned is read back, rounded to the storage
     }
     tensor<cpu_backend, float, 2> last(backend, {1, p.columns});
     model.read_rows(p, p.rows - 1, last.view());
-    equal = equal && std::equal(last.data(), last.data() + p.columns, back.begin() + p.offset + (p.rows - 1) * p.columns);
+    equal =
+        equal && std::equal(last.data(), last.data() + p.columns, back.begin() + p.offset + (p.rows - 1) * p.columns);
   }
   CHECK(equal);
   tensor<cpu_backend, float, 1> short_one(backend, {3});
@@ -197,7 +207,8 @@ TEMPLATE_TEST_CASE("llama: what is assigned is read back, rounded to the storage
   CHECK_THROWS_AS(model.read(short_one.view()), shape_error);
 }
 
-TEMPLATE_TEST_CASE("llama: a Hugging Face folder that was written and loaded gives the same log-probabilities", "", float, bf16) {
+TEMPLATE_TEST_CASE("llama: a Hugging Face folder that was written and loaded gives the same log-probabilities", "",
+                   float, bf16) {
   cpu_backend backend;
   auto const model_of = [&](model_config const& c) { return random_model<cpu_backend, TestType>(backend, c, 4); };
   model_config qwen = rich_config();
@@ -220,20 +231,24 @@ TEMPLATE_TEST_CASE("llama: a Hugging Face folder that was written and loaded giv
         model.read_rows(*p, first, view<float, 2>(out.data(), {n, p->columns}));
       }
     };
-    save_hugging_face_folder(folder / "model", model.config(), rows,
-                             {.type = std::is_same_v<TestType, bf16> ? dtype::bf16 : dtype::f32, .max_shard_bytes = 3000});
+    save_hugging_face_folder(
+        folder / "model", model.config(), rows,
+        {.type = std::is_same_v<TestType, bf16> ? dtype::bf16 : dtype::f32, .max_shard_bytes = 3000});
     auto loaded = llama<cpu_backend, TestType>::load(backend, folder / "model");
     CHECK(loaded.config() == model.config());
     if (std::is_same_v<TestType, float>) CHECK(read_parameters(loaded) == read_parameters(model));
     std::vector<int> const tokens = random_tokens(20, c.vocab, 9);
     auto const a = teacher_forced(loaded, tokens), b = teacher_forced(model, tokens);
     // A folder has one element type, so bf16 rounds the gains too.
-    if (std::is_same_v<TestType, float>) CHECK(a == b);
-    else CHECK(relative_difference(a, b) < 0.02);
+    if (std::is_same_v<TestType, float>)
+      CHECK(a == b);
+    else
+      CHECK(relative_difference(a, b) < 0.02);
   }
 }
 
-TEST_CASE("llama: a token outside the vocabulary and a sequence beyond the model's positions are named, the cache stays") {
+TEST_CASE(
+    "llama: a token outside the vocabulary and a sequence beyond the model's positions are named, the cache stays") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config());
   kv_cache<reference_backend, double> cache(backend, model.config(), 200);
@@ -243,7 +258,8 @@ TEST_CASE("llama: a token outside the vocabulary and a sequence beyond the model
   for (int const bad : {11, -1}) {
     batch.clear();
     batch.add(s, std::array{1, bad});
-    CHECK_THROWS_WITH(model.forward(cache, batch, pass), ATMANRL_CONTAINS(fmt::format("token id {}", bad)) && ATMANRL_CONTAINS("vocabulary of 11"));
+    CHECK_THROWS_WITH(model.forward(cache, batch, pass),
+                      ATMANRL_CONTAINS(fmt::format("token id {}", bad)) && ATMANRL_CONTAINS("vocabulary of 11"));
   }
   batch.clear();
   batch.add(s, std::vector<int>(64, 1));
@@ -253,7 +269,8 @@ TEST_CASE("llama: a token outside the vocabulary and a sequence beyond the model
   CHECK_THROWS_AS(model.log_probs(pass, std::vector<scored_token>{{0, 1}}, 0), usage_error);
   batch.clear();
   batch.add(s, std::array{1});
-  CHECK_THROWS_WITH(model.forward(cache, batch, pass), ATMANRL_CONTAINS("65 tokens") && ATMANRL_CONTAINS("limit is 64"));
+  CHECK_THROWS_WITH(model.forward(cache, batch, pass),
+                    ATMANRL_CONTAINS("65 tokens") && ATMANRL_CONTAINS("limit is 64"));
   CHECK(cache.length(s) == 64);
   ragged_batch const nothing;
   CHECK_THROWS_AS(model.forward(cache, nothing, pass), shape_error);
@@ -269,9 +286,11 @@ TEST_CASE("llama: rotation tables that grow with the sequences are those of a mo
   reference_backend backend;
   model_config config = rich_config();
   config.max_positions = 600;  // tables begin with 256 positions
-  auto grown = random_model<reference_backend, double>(backend, config), fresh = random_model<reference_backend, double>(backend, config);
+  auto grown = random_model<reference_backend, double>(backend, config),
+       fresh = random_model<reference_backend, double>(backend, config);
   auto const tokens = random_tokens(530, config.vocab, 12);
-  for (std::size_t const length : {3u, 257u, 530u}) teacher_forced(grown, {tokens.begin(), tokens.begin() + std::ptrdiff_t(length)});
+  for (std::size_t const length : {3u, 257u, 530u})
+    teacher_forced(grown, {tokens.begin(), tokens.begin() + std::ptrdiff_t(length)});
   CHECK(teacher_forced(grown, tokens) == teacher_forced(fresh, tokens));
 }
 
@@ -286,7 +305,9 @@ TEST_CASE("llama: a cache of other weights is refused, in the backward pass too"
   model.log_probs(pass, std::vector<scored_token>{{0, 1}});
   std::vector<double> gradient(std::size_t(model.layout().size()));
   std::vector<double> const one{1.0};
-  auto const backward = [&] { model.backward(cache, pass, std::span<double const>(one), {}, as(gradient, {index_t(gradient.size())})); };
+  auto const backward = [&] {
+    model.backward(cache, pass, std::span<double const>(one), {}, as(gradient, {index_t(gradient.size())}));
+  };
   CHECK_NOTHROW(backward());
   set_parameters(model, random_parameters(model.config(), 2));
   CHECK_THROWS_WITH(model.forward(cache, batch, pass), ATMANRL_CONTAINS("version") && ATMANRL_CONTAINS("clear()"));
@@ -311,7 +332,9 @@ TEST_CASE("llama: backward says what it misses") {
     batch.add(cache.add_sequence(5), std::array{1, 2});
     model.forward(cache, batch, pass, mode);
   };
-  auto const backward = [&](std::vector<double> const& d, view<double, 1> g) { model.backward(cache, pass, std::span<double const>(d), {}, g); };
+  auto const backward = [&](std::vector<double> const& d, view<double, 1> g) {
+    model.backward(cache, pass, std::span<double const>(d), {}, g);
+  };
   forward(gradient_mode::none);
   CHECK_THROWS_WITH(backward(one, all), ATMANRL_CONTAINS("kept its activations"));
   forward(gradient_mode::activations);

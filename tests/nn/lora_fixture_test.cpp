@@ -74,7 +74,8 @@ void check_adapter(std::string const& name) {
   CHECK(model.trainable_layout().all().size() + 2 == expected.tensors().size());
   for (parameter_info const& p : model.trainable_layout().all()) {
     CAPTURE(p.name);
-    CHECK(relative_difference(std::span(flat).subspan(std::size_t(p.offset), std::size_t(p.size())), values_of(expected, p.name)) < 1e-4);
+    CHECK(relative_difference(std::span(flat).subspan(std::size_t(p.offset), std::size_t(p.size())),
+                              values_of(expected, p.name)) < 1e-4);
   }
 }
 
@@ -90,8 +91,10 @@ struct copied {
   }
   std::optional<std::string> with(char const* field, json value) const {
     json changed = config;
-    if (value.is_discarded()) changed.erase(field);
-    else changed[field] = std::move(value);
+    if (value.is_discarded())
+      changed.erase(field);
+    else
+      changed[field] = std::move(value);
     put(folder / "adapter_config.json", changed.dump());
     return complaint([&] { read_peft_config(folder); });
   }
@@ -119,12 +122,14 @@ TEST_CASE("peft: a folder written here holds the values of the one that was read
 
   tensor<cpu_backend, float, 1> flat(backend, {model.trainable_layout().size()});
   model.read_trainable(flat.view());
-  save_peft_folder(out / "adapter", model.config(), *model.adapter_config(), [&](std::string_view name, std::span<float> to) {
-    for (parameter_info const& p : model.trainable_layout().all())
-      if (p.name == name) std::copy_n(flat.data() + p.offset, p.size(), to.data());
-  });
+  save_peft_folder(out / "adapter", model.config(), *model.adapter_config(),
+                   [&](std::string_view name, std::span<float> to) {
+                     for (parameter_info const& p : model.trainable_layout().all())
+                       if (p.name == name) std::copy_n(flat.data() + p.offset, p.size(), to.data());
+                   });
   CHECK(read_peft_config(out / "adapter") == read_peft_config(fixture("lora") / "some"));
-  safetensors_file const theirs(fixture("lora") / "some" / "adapter_model.safetensors"), ours(out / "adapter" / "adapter_model.safetensors");
+  safetensors_file const theirs(fixture("lora") / "some" / "adapter_model.safetensors"),
+      ours(out / "adapter" / "adapter_model.safetensors");
   CHECK(ours.tensors().size() == theirs.tensors().size());
   for (tensor_entry const& t : theirs.tensors()) {
     INFO(t.name);
@@ -134,7 +139,9 @@ TEST_CASE("peft: a folder written here holds the values of the one that was read
 
   row_source const rows = [&](std::string_view name, index_t first, index_t count, std::span<float> to) {
     for (parameter_info const& p : model.layout().all())
-      if (p.name == name) model.read_rows(p, first, {to.data(), {p.is_vector() ? 1 : count, p.is_vector() ? count : p.columns}}, adapters::on);
+      if (p.name == name)
+        model.read_rows(p, first, {to.data(), {p.is_vector() ? 1 : count, p.is_vector() ? count : p.columns}},
+                        adapters::on);
   };
   save_hugging_face_folder(out / "merged", model.config(), rows, {.type = dtype::f32});
   auto again = llama<cpu_backend>::load(backend, out / "merged");
@@ -146,16 +153,36 @@ TEST_CASE("peft: a folder written here holds the values of the one that was read
 TEST_CASE("peft: what is not plain LoRA is refused by the name of its field") {
   copied const c;
   CHECK_FALSE(c.with("r", 3).has_value());
-  for (auto const& [field, value] : std::vector<std::pair<char const*, json>>{
-           {"peft_type", "IA3"}, {"use_rslora", true}, {"use_dora", true}, {"bias", "all"}, {"rank_pattern", {{"q_proj", 4}}}, {"alpha_pattern", {{"q_proj", 4}}},
-           {"modules_to_save", {"lm_head"}}, {"layers_to_transform", {0}}, {"fan_in_fan_out", true}, {"lora_bias", true}, {"layer_replication", json::array({json::array({0, 1})})},
-           {"init_lora_weights", "pissa"}, {"r", 0}, {"r", 2.5}, {"r", "3"}, {"lora_alpha", "x"}, {"lora_alpha", 0}, {"lora_dropout", 1.5},
-           {"target_modules", ".*_proj"}, {"target_modules", json::array()}, {"target_modules", {"lm_head"}}, {"target_modules", {"q_proj", "q_proj"}},
-           {"target_modules", nullptr}, {"trainable_token_indices", {1}}}) {
+  for (auto const& [field, value] :
+       std::vector<std::pair<char const*, json>>{{"peft_type", "IA3"},
+                                                 {"use_rslora", true},
+                                                 {"use_dora", true},
+                                                 {"bias", "all"},
+                                                 {"rank_pattern", {{"q_proj", 4}}},
+                                                 {"alpha_pattern", {{"q_proj", 4}}},
+                                                 {"modules_to_save", {"lm_head"}},
+                                                 {"layers_to_transform", {0}},
+                                                 {"fan_in_fan_out", true},
+                                                 {"lora_bias", true},
+                                                 {"layer_replication", json::array({json::array({0, 1})})},
+                                                 {"init_lora_weights", "pissa"},
+                                                 {"r", 0},
+                                                 {"r", 2.5},
+                                                 {"r", "3"},
+                                                 {"lora_alpha", "x"},
+                                                 {"lora_alpha", 0},
+                                                 {"lora_dropout", 1.5},
+                                                 {"target_modules", ".*_proj"},
+                                                 {"target_modules", json::array()},
+                                                 {"target_modules", {"lm_head"}},
+                                                 {"target_modules", {"q_proj", "q_proj"}},
+                                                 {"target_modules", nullptr},
+                                                 {"trainable_token_indices", {1}}}) {
     auto const said = c.with(field, value);
     INFO(field << " " << value);
     CHECK(contains(said, "adapter_config.json"));
-    bool const named = contains(said, field) || contains(said, field + (std::string_view(field).starts_with("lora_") ? 5 : 0));
+    bool const named =
+        contains(said, field) || contains(said, field + (std::string_view(field).starts_with("lora_") ? 5 : 0));
     CHECK(named);
   }
   for (char const* const field : {"peft_type", "r", "lora_alpha", "target_modules"}) {
@@ -169,7 +196,9 @@ TEST_CASE("peft: tensors that do not fit the model are refused by name") {
   cpu_backend backend;
   auto model = llama<cpu_backend>::load(backend, fixture("llama") / "tied");
   auto other = llama<cpu_backend>::load(backend, fixture("llama") / "untied");
-  auto const load = [&](llama<cpu_backend>& m, std::filesystem::path const& folder) { return complaint([&] { m.load_adapters(folder); }); };
+  auto const load = [&](llama<cpu_backend>& m, std::filesystem::path const& folder) {
+    return complaint([&] { m.load_adapters(folder); });
+  };
   CHECK(contains(load(other, fixture("lora") / "all"), "lora_B.weight is ("));
   copied const c;
   c.with("r", 4);

@@ -75,9 +75,12 @@ void check_gradient(model_config const& config, lora_config const& l, P const& p
   parameter_layout const layout(config, l);
   for (parameter_info const& p : layout.all()) {
     INFO(p.name);
-    auto const part = [&](std::vector<double> const& all) { return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size())); };
+    auto const part = [&](std::vector<double> const& all) {
+      return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size()));
+    };
     CHECK(relative_difference(part(g), part(exact)) < 1e-9);
-    CHECK(relative_difference(part(exact), std::vector<double>(std::size_t(p.size()), 0.0)) == INFINITY);  // it is used at all
+    CHECK(relative_difference(part(exact), std::vector<double>(std::size_t(p.size()), 0.0)) ==
+          INFINITY);  // it is used at all
   }
 }
 
@@ -86,7 +89,8 @@ void check_gradient(model_config const& config, lora_config const& l, P const& p
 TEST_CASE("lora: the gradient of every A and B is exact, for all matrices and for some") {
   check_gradient(small_config(), {.rank = 2, .alpha = 3});
   check_gradient(rich_config(), some_targets());
-  check_gradient(small_config(), {.rank = 1, .alpha = 1, .targets = {lora_target::k_proj}}, strangers::capped_recency{});
+  check_gradient(small_config(), {.rank = 1, .alpha = 1, .targets = {lora_target::k_proj}},
+                 strangers::capped_recency{});
 }
 
 TEST_CASE("lora: the layout names PEFT's tensors, and values survive assigning and reading") {
@@ -169,7 +173,8 @@ TEST_CASE("lora: off is the model without adapters to the last bit, and the call
   CHECK(log_probs(adapters::on) == plain);
 }
 
-TEST_CASE("lora: a cache that was filled with the adapters on refuses a call with them off, and one of other adapters") {
+TEST_CASE(
+    "lora: a cache that was filled with the adapters on refuses a call with them off, and one of other adapters") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config());
   give_adapters(model, some_targets(), adapter_values(small_config(), some_targets()));
@@ -177,10 +182,13 @@ TEST_CASE("lora: a cache that was filled with the adapters on refuses a call wit
   forward_pass<reference_backend, double> pass(backend);
   ragged_batch batch;
   batch.add(cache.add_sequence(4), std::array{1, 2});
-  auto const call = [&](adapters which, gradient_mode mode = gradient_mode::none) { model.forward(cache, batch, pass, mode, attention::none{}, {}, which); };
+  auto const call = [&](adapters which, gradient_mode mode = gradient_mode::none) {
+    model.forward(cache, batch, pass, mode, attention::none{}, {}, which);
+  };
   CHECK_THROWS_WITH(call(adapters::off, gradient_mode::parameters), ATMANRL_CONTAINS("adapters off"));
   call(adapters::on);
-  CHECK_THROWS_WITH(call(adapters::off), ATMANRL_CONTAINS("filled with the adapters on") && ATMANRL_CONTAINS("clear()"));
+  CHECK_THROWS_WITH(call(adapters::off),
+                    ATMANRL_CONTAINS("filled with the adapters on") && ATMANRL_CONTAINS("clear()"));
   CHECK_NOTHROW(call(adapters::on));
   std::vector<double> const other = adapter_values(small_config(), some_targets(), 71);
   model.assign_trainable(as(other, {index_t(other.size())}));
@@ -240,16 +248,19 @@ TEST_CASE("lora: cpu_backend's gradients agree with plain loops in double, also 
   };
   reference_backend plain;
   cpu_backend fast({.threads = 2, .exact_activations = true});
-  CHECK(relative_difference(gradient(fast, random_model<cpu_backend, float>(fast, c)), gradient(plain, random_model<reference_backend, double>(plain, c))) < 1e-5);
+  CHECK(relative_difference(gradient(fast, random_model<cpu_backend, float>(fast, c)),
+                            gradient(plain, random_model<reference_backend, double>(plain, c))) < 1e-5);
   // The same rounded weights in double are the exact answer for bf16.
   auto const rounded = random_model<cpu_backend, bf16>(fast, c);
   auto const values = read_parameters(rounded);
   llama<reference_backend, double> exact(plain, c);
   set_parameters(exact, std::vector<double>(values.begin(), values.end()));
-  CHECK(relative_difference(gradient(fast, random_model<cpu_backend, bf16>(fast, c)), gradient(plain, std::move(exact))) < 1e-5);
+  CHECK(relative_difference(gradient(fast, random_model<cpu_backend, bf16>(fast, c)),
+                            gradient(plain, std::move(exact))) < 1e-5);
 }
 
-TEMPLATE_TEST_CASE("lora on cpu_backend: decoding gives the bits of training, with any number of threads", "", float, bf16) {
+TEMPLATE_TEST_CASE("lora on cpu_backend: decoding gives the bits of training, with any number of threads", "", float,
+                   bf16) {
   model_config c = rich_config();
   c.hidden = 44;
   c.head_dim = 10;
@@ -287,11 +298,13 @@ TEST_CASE("lora: impossible configurations are refused by name") {
   CHECK_THROWS_WITH(model.attach({.rank = 0}, 1), ATMANRL_CONTAINS("rank is 0"));
   CHECK_THROWS_WITH(model.attach({.alpha = -1}, 1), ATMANRL_CONTAINS("alpha is -1"));
   CHECK_THROWS_WITH(model.attach({.targets = {}}, 1), ATMANRL_CONTAINS("no matrix"));
-  CHECK_THROWS_WITH(model.attach({.targets = {lora_target::v_proj, lora_target::q_proj}}, 1), ATMANRL_CONTAINS("ascending"));
+  CHECK_THROWS_WITH(model.attach({.targets = {lora_target::v_proj, lora_target::q_proj}}, 1),
+                    ATMANRL_CONTAINS("ascending"));
   CHECK_FALSE(model.has_adapters());
   CHECK(parse_lora_targets("v_proj,q_proj", "x") == std::vector{lora_target::q_proj, lora_target::v_proj});
   CHECK(lora_targets_text(parse_lora_targets("all", "x")) == "all");
-  CHECK_THROWS_WITH(parse_lora_targets("q_proj,lm_head", "--lora-targets"), ATMANRL_CONTAINS("--lora-targets") && ATMANRL_CONTAINS("lm_head"));
+  CHECK_THROWS_WITH(parse_lora_targets("q_proj,lm_head", "--lora-targets"),
+                    ATMANRL_CONTAINS("--lora-targets") && ATMANRL_CONTAINS("lm_head"));
   CHECK_THROWS_WITH(parse_lora_targets("q_proj,q_proj", "x"), ATMANRL_CONTAINS("twice"));
   CHECK_THROWS_AS(parse_lora_targets("", "x"), usage_error);
 }

@@ -31,7 +31,8 @@ TEST_CASE("parameter_layout: names and shapes are those of the model's tensors, 
       REQUIRE(layout.all().size() == tensors.size());
       index_t at = 0;
       for (parameter_info const& p : layout.all()) {
-        auto const t = std::find_if(tensors.begin(), tensors.end(), [&](tensor_shape const& x) { return x.name == p.name; });
+        auto const t =
+            std::find_if(tensors.begin(), tensors.end(), [&](tensor_shape const& x) { return x.name == p.name; });
         REQUIRE(t != tensors.end());
         CHECK(p.is_vector() == (t->shape.size() == 1));
         CHECK((p.is_vector() ? std::vector{p.columns} : std::vector{p.rows, p.columns}) == t->shape);

@@ -45,12 +45,19 @@ inline std::vector<double> random_parameters(model_config const& config, unsigne
   parameter_layout const layout(config);
   std::vector<double> flat = random_values(layout.size(), seed);
   for (parameter_info const& p : layout.all()) {
-    bool const gain = p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain || p.kind == parameter_kind::final_gain;
+    bool const gain = p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain ||
+                      p.kind == parameter_kind::final_gain;
     for (index_t i = p.offset; i < p.offset + p.size(); ++i) {
       double& x = flat[std::size_t(i)];
-      if (gain) x = 1 + 0.2 * x;
-      else if (p.is_vector()) x *= 0.3;
-      else x *= (p.kind == parameter_kind::embedding || p.kind == parameter_kind::head ? 0.8 : 1 / std::sqrt(double(p.columns))) * size;
+      if (gain)
+        x = 1 + 0.2 * x;
+      else if (p.is_vector())
+        x *= 0.3;
+      else
+        x *=
+            (p.kind == parameter_kind::embedding || p.kind == parameter_kind::head ? 0.8
+                                                                                   : 1 / std::sqrt(double(p.columns))) *
+            size;
     }
   }
   return flat;
@@ -89,7 +96,7 @@ struct branch {
 /// Three trees with ragged branches, one of them three deep and forked in the middle of its parent.
 inline std::vector<branch> ragged_tree(index_t vocab) {
   auto const ids = [&](std::size_t n, unsigned seed) { return random_tokens(n, vocab, seed); };
-  return {{-1, 0, ids(3, 1)}, {0, 3, ids(2, 2)}, {0, 3, ids(1, 3)}, {-1, 0, ids(1, 4)}, {1, 5, ids(4, 5)},
+  return {{-1, 0, ids(3, 1)}, {0, 3, ids(2, 2)},  {0, 3, ids(1, 3)}, {-1, 0, ids(1, 4)}, {1, 5, ids(4, 5)},
           {1, 4, ids(2, 6)},  {-1, 0, ids(7, 7)}, {6, 5, ids(3, 8)}, {4, 2, ids(2, 9)}};
 }
 
@@ -144,7 +151,8 @@ std::vector<typename llama<B, W>::scalar> read_parameters(llama<B, W> const& mod
 
 /// Log-probabilities of tokens[1..] given what stands before them, by one forward pass.
 template <class B, class W>
-std::vector<typename llama<B, W>::scalar> teacher_forced(llama<B, W>& model, std::vector<int> const& tokens, double temperature = 1,
+std::vector<typename llama<B, W>::scalar> teacher_forced(llama<B, W>& model, std::vector<int> const& tokens,
+                                                         double temperature = 1,
                                                          gradient_mode mode = gradient_mode::none) {
   using T = typename llama<B, W>::scalar;
   kv_cache<B, T> cache(model.backend(), model.config(), index_t(tokens.size()));

@@ -49,5 +49,6 @@ TEST_CASE("schedules::any: it holds anybody's schedule, and names the built-in o
   CHECK(schedules::by_name("cosine")(10, 10) == Approx(0).margin(1e-12));
   CHECK(schedules::by_name("constant", 4)(0, 10) == 0.25);
   CHECK(schedules::by_name("constant", 4)(4, 10) == 1);
-  CHECK_THROWS_WITH(schedules::by_name("step"), ATMANRL_CONTAINS("\"step\"") && ATMANRL_CONTAINS("constant, linear, cosine"));
+  CHECK_THROWS_WITH(schedules::by_name("step"),
+                    ATMANRL_CONTAINS("\"step\"") && ATMANRL_CONTAINS("constant, linear, cosine"));
 }

@@ -8,7 +8,8 @@ using namespace atmanrl_test;
 
 namespace {
 
-rollout annotated(std::vector<int> ids, int truth, no_delimiter_policy policy = no_delimiter_policy::skip, bool truncated = false) {
+rollout annotated(std::vector<int> ids, int truth, no_delimiter_policy policy = no_delimiter_policy::skip,
+                  bool truncated = false) {
   static std::array<task_item, 10> const items = [] {
     std::array<task_item, 10> all;
     for (int i = 0; i < 10; ++i) all[std::size_t(i)] = toy_task().evaluation_item(i);
@@ -16,7 +17,8 @@ rollout annotated(std::vector<int> ids, int truth, no_delimiter_policy policy = 
   }();
   std::size_t const n = ids.size();
   completion c{std::move(ids), std::vector<float>(n, -0.5f), std::vector<float>(n, 0.25f), truncated};
-  return annotate(std::move(c), 3, 2, items[std::size_t(truth)], toy_task(), toy_tokenizer(), std::array{toy_tokenizer::end}, policy);
+  return annotate(std::move(c), 3, 2, items[std::size_t(truth)], toy_task(), toy_tokenizer(),
+                  std::array{toy_tokenizer::end}, policy);
 }
 
 using pieces = std::vector<int>;

@@ -43,7 +43,8 @@ bool same_bits(completion const& a, completion const& b) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("generate: one seed gives one set of tokens, for any batch, split into groups and number of threads", "", float, bf16) {
+TEMPLATE_TEST_CASE("generate: one seed gives one set of tokens, for any batch, split into groups and number of threads",
+                   "", float, bf16) {
   cpu_backend one({.threads = 1}), two({.threads = 2});
   auto model = random_model<cpu_backend, TestType>(one, sampling_config(), 5, 0.5);
   auto same_model = random_model<cpu_backend, TestType>(two, sampling_config(), 5, 0.5);
@@ -102,8 +103,10 @@ TEST_CASE("generate: a completion ends with its stop token, or is truncated at t
     for (completion const& c : group) {
       auto const stop = std::find_if(c.ids.begin(), c.ids.end(), [](int id) { return id == 0 || id == 5; });
       CHECK(c.truncated == (stop == c.ids.end()));
-      if (c.truncated) CHECK(c.ids.size() == 6);
-      else CHECK(stop == c.ids.end() - 1);
+      if (c.truncated)
+        CHECK(c.ids.size() == 6);
+      else
+        CHECK(stop == c.ids.end() - 1);
       CHECK(c.log_probs.size() == c.ids.size());
       ++(c.truncated ? truncated : stopped);
     }
@@ -170,15 +173,17 @@ TEST_CASE("generate: the model's positions end a completion, and a prompt that f
   CHECK(c[0][0].truncated);
   CHECK(c[1][0].ids.size() == 50);
   prompts[0].resize(64);
-  CHECK_THROWS_WITH(generate(model, std::span(prompts), o, samplers::multinomial{}), ATMANRL_CONTAINS("prompt of 64 tokens") && ATMANRL_CONTAINS("limit is 64"));
+  CHECK_THROWS_WITH(generate(model, std::span(prompts), o, samplers::multinomial{}),
+                    ATMANRL_CONTAINS("prompt of 64 tokens") && ATMANRL_CONTAINS("limit is 64"));
   prompts[0].clear();
   CHECK_THROWS_AS(generate(model, std::span(prompts), o, samplers::multinomial{}), usage_error);
   prompts[0] = {99};
   CHECK_THROWS_WITH(generate(model, std::span(prompts), o, samplers::multinomial{}), ATMANRL_CONTAINS("token id 99"));
   prompts[0] = {1};
-  for (auto const& change : {+[](generate_options& x) { x.group_size = 0; }, +[](generate_options& x) { x.max_new_tokens = 0; },
-                             +[](generate_options& x) { x.temperature = -1; },
-                             +[](generate_options& x) { x.temperature = std::numeric_limits<double>::quiet_NaN(); }}) {
+  for (auto const& change :
+       {+[](generate_options& x) { x.group_size = 0; }, +[](generate_options& x) { x.max_new_tokens = 0; },
+        +[](generate_options& x) { x.temperature = -1; },
+        +[](generate_options& x) { x.temperature = std::numeric_limits<double>::quiet_NaN(); }}) {
     auto bad = o;
     change(bad);
     CHECK_THROWS_AS(generate(model, std::span(prompts), bad, samplers::multinomial{}), usage_error);

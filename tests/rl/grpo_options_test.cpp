@@ -44,7 +44,8 @@ struct first_token {
 TEST_CASE_METHOD(trainer_test, "grpo: a KL term measures the way from the frozen start, and holds the policy back") {
   auto const run = [&](double coefficient) {
     auto policy = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
-    grpo trainer(policy, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{}, losses::with_kl{losses::grpo{}, kl::k3{}, coefficient});
+    grpo trainer(policy, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{},
+                 losses::with_kl{losses::grpo{}, kl::k3{}, coefficient});
     trainer.set_reference_model(frozen);
     auto const first = trainer.step();
     CHECK(first.passes[0].kl.value() == 0.0);  // the policy is its reference, to the last bit
@@ -57,10 +58,15 @@ TEST_CASE_METHOD(trainer_test, "grpo: a KL term measures the way from the frozen
   CHECK(held < 0.5 * loose);
 }
 
-TEST_CASE_METHOD(trainer_test, "grpo: a loss with a KL term needs a reference model, and refuses one that answers for other rollouts") {
-  grpo trainer(model, tokenizer, task, first_token{}, small_run(), advantages::mean_centered{}, losses::with_kl{losses::grpo{}});
+TEST_CASE_METHOD(
+    trainer_test,
+    "grpo: a loss with a KL term needs a reference model, and refuses one that answers for other rollouts") {
+  grpo trainer(model, tokenizer, task, first_token{}, small_run(), advantages::mean_centered{},
+               losses::with_kl{losses::grpo{}});
   CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("no reference model was set"));
-  trainer.set_reference([](std::span<training_rollout const>, double, micro_batch_options const&) { return std::vector<std::vector<float>>(3); });
+  trainer.set_reference([](std::span<training_rollout const>, double, micro_batch_options const&) {
+    return std::vector<std::vector<float>>(3);
+  });
   CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("log-probabilities of 3 rollouts, not of 12"));
   CHECK(trainer.steps() == 0);
 }
@@ -80,7 +86,8 @@ TEST_CASE_METHOD(trainer_test, "grpo: truncated completions take no part in the 
   CHECK(truncated > 0);
 }
 
-TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling replaces groups of equal rewards, the same at every repetition") {
+TEST_CASE_METHOD(trainer_test,
+                 "grpo: dynamic sampling replaces groups of equal rewards, the same at every repetition") {
   auto options = small_run();
   auto const flat_groups = [](grpo_step_report const& r) { return groups_without_spread(r.rewards.total, 4).size(); };
   auto const step_with = [&](int rounds) {
@@ -100,7 +107,8 @@ TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling replaces groups of equal 
   for (std::size_t g = 0; g < 3; ++g) {
     rollout_group const& group = often.rollouts.groups[g];
     bool const kept = !is_flat(plain.rewards.total, 4, g);
-    CHECK((group.item.id == plain.rollouts.groups[g].item.id && group.rollouts[0].ids == plain.rollouts.groups[g].rollouts[0].ids) == kept);
+    CHECK((group.item.id == plain.rollouts.groups[g].item.id &&
+           group.rollouts[0].ids == plain.rollouts.groups[g].rollouts[0].ids) == kept);
     for (std::size_t m = 0; m < 4; ++m) {
       CHECK(group.rollouts[m].item == &group.item);
       CHECK(group.rollouts[m].prompt == int(g));
@@ -110,7 +118,9 @@ TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling replaces groups of equal 
   }
 }
 
-TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling on given items draws other completions of the same items, and gives up after its rounds") {
+TEST_CASE_METHOD(
+    trainer_test,
+    "grpo: dynamic sampling on given items draws other completions of the same items, and gives up after its rounds") {
   auto options = small_run();
   options.dynamic_sampling_rounds = 2;
   grpo trainer(model, tokenizer, task, strangers::width_and_calls{}, options);
@@ -125,7 +135,8 @@ TEST_CASE_METHOD(trainer_test, "grpo: dynamic sampling on given items draws othe
 TEST_CASE_METHOD(trainer_test, "grpo: the learning rate follows its schedule") {
   auto options = small_run();
   options.total_steps = 4;
-  grpo trainer(model, tokenizer, task, first_token{}, options, advantages::any{}, losses::any{}, samplers::any{}, schedules::linear{.warmup = 2});
+  grpo trainer(model, tokenizer, task, first_token{}, options, advantages::any{}, losses::any{}, samplers::any{},
+               schedules::linear{.warmup = 2});
   std::vector<double> rates;
   for (int i = 0; i < 4; ++i) rates.push_back(trainer.step().learning_rate / 0.01);
   CHECK(rates[0] == Approx(0.5));
@@ -136,9 +147,10 @@ TEST_CASE_METHOD(trainer_test, "grpo: the learning rate follows its schedule") {
 
 TEST_CASE_METHOD(trainer_test, "grpo: type-erased parts make the same step as the types that they hold") {
   auto other = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
-  grpo direct(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::gdpo{}, losses::dapo{}, samplers::multinomial{.top_p = 0.9});
-  grpo erased(other, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::by_name("gdpo"), losses::by_name("dapo"),
-              samplers::by_name("multinomial", {.top_p = 0.9}));
+  grpo direct(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::gdpo{}, losses::dapo{},
+              samplers::multinomial{.top_p = 0.9});
+  grpo erased(other, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::by_name("gdpo"),
+              losses::by_name("dapo"), samplers::by_name("multinomial", {.top_p = 0.9}));
   direct.step();
   erased.step();
   CHECK(read_parameters(model) == read_parameters(other));
@@ -152,8 +164,10 @@ TEST_CASE_METHOD(trainer_test, "grpo: a pass that fails after another one says t
     }
     bool clipped(loss_rollout const&, std::size_t) const { return false; }
   };
-  grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{}, fails_later{});
-  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 1") && ATMANRL_CONTAINS("1 of 2 passes had changed the weights"));
+  grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{},
+               fails_later{});
+  CHECK_THROWS_WITH(trainer.step(),
+                    ATMANRL_CONTAINS("step 1") && ATMANRL_CONTAINS("1 of 2 passes had changed the weights"));
   CHECK(trainer.steps() == 0);
 }
 

@@ -86,7 +86,9 @@ TEST_CASE("grpo: a step samples, rewards, centres and makes its passes, of which
   options.optimizer.learning_rate = 0.01;
   grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, options);
   int calls = 0;
-  trainer.on_sampling = [&](int finished, int all, index_t tokens) { calls += finished <= all && all == 8 && tokens >= 8; };
+  trainer.on_sampling = [&](int finished, int all, index_t tokens) {
+    calls += finished <= all && all == 8 && tokens >= 8;
+  };
   auto const r = trainer.step();
   CHECK(trainer.steps() == 1);
   CHECK(calls > 0);
@@ -100,7 +102,8 @@ TEST_CASE("grpo: a step samples, rewards, centres and makes its passes, of which
   for (std::size_t g = 0; g < 2; ++g) {
     double mean = 0;
     for (std::size_t m = 0; m < 4; ++m) mean += double(r.rewards.total[4 * g + m]) / 4;
-    for (std::size_t m = 0; m < 4; ++m) CHECK(double(r.advantages[4 * g + m]) == Approx(double(r.rewards.total[4 * g + m]) - mean).margin(1e-6));
+    for (std::size_t m = 0; m < 4; ++m)
+      CHECK(double(r.advantages[4 * g + m]) == Approx(double(r.rewards.total[4 * g + m]) - mean).margin(1e-6));
   }
   REQUIRE(r.passes.size() == 3);
   CHECK(r.gradient_norms.size() == 3);
@@ -172,7 +175,8 @@ TEST_CASE("grpo: every part may be somebody's own") {
   auto model = random_model<reference_backend, double>(backend, toy_config(), 3, 0.3);
   toy_tokenizer const tokenizer;
   toy_task const task;
-  grpo trainer(model, tokenizer, task, strangers::shortest{}, small_run(), strangers::leave_one_out{}, strangers::reinforce{}, strangers::second_best{});
+  grpo trainer(model, tokenizer, task, strangers::shortest{}, small_run(), strangers::leave_one_out{},
+               strangers::reinforce{}, strangers::second_best{});
   auto const before = read_parameters(model);
   auto const r = trainer.step();
   CHECK(r.rollouts.groups[0].rollouts[0].ids == r.rollouts.groups[0].rollouts[1].ids);  // that sampler draws nothing
@@ -213,7 +217,8 @@ TEST_CASE("grpo: weights that are not finite stop a step with its number, rollou
   grpo trainer(model, tokenizer, task, rewards::correct_answer{}, small_run());
   trainer.set_steps(4);
   CHECK_THROWS_AS(trainer.step(), numeric_error);
-  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 5") && ATMANRL_CONTAINS("rollout 0") && ATMANRL_CONTAINS("model.layers.1.mlp.down_proj.weight"));
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 5") && ATMANRL_CONTAINS("rollout 0") &&
+                                        ATMANRL_CONTAINS("model.layers.1.mlp.down_proj.weight"));
   auto after = read_parameters(model);
   CHECK(std::isnan(after[bad]));
   after[bad] = flat[bad] = 0;
@@ -223,7 +228,9 @@ TEST_CASE("grpo: weights that are not finite stop a step with its number, rollou
 
 TEST_CASE("grpo: a reward that is not finite names its step and rollout, and the weights stay") {
   struct broken {
-    float operator()(rollout const& r) const { return r.prompt == 1 && r.member == 2 ? std::numeric_limits<float>::quiet_NaN() : float(r.member); }
+    float operator()(rollout const& r) const {
+      return r.prompt == 1 && r.member == 2 ? std::numeric_limits<float>::quiet_NaN() : float(r.member);
+    }
   };
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, toy_config(), 3, 0.3);
@@ -257,7 +264,8 @@ TEST_CASE("grpo: options that cannot work are named with their value") {
   CHECK_THAT(complaint([](grpo_options& o) { o.temperature = 0; }), ATMANRL_CONTAINS("temperature is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.inner_passes = 0; }), ATMANRL_CONTAINS("inner passes is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.micro_batch = -2; }), ATMANRL_CONTAINS("micro batch is -2"));
-  CHECK_THAT(complaint([](grpo_options& o) { o.optimizer.learning_rate = -1; }), ATMANRL_CONTAINS("learning rate is -1"));
+  CHECK_THAT(complaint([](grpo_options& o) { o.optimizer.learning_rate = -1; }),
+             ATMANRL_CONTAINS("learning rate is -1"));
   CHECK(complaint([](grpo_options&) {}) == "nothing");
   grpo trainer(model, tokenizer, task, rewards::correct_answer{});
   CHECK_THROWS_AS(trainer.step(std::span<task_item const>()), usage_error);

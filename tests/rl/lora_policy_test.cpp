@@ -32,7 +32,8 @@ std::vector<float> trainable(Model const& model) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("trainable_policy: with adapters a step trains them alone, from a ratio of exactly 1", "", float, bf16) {
+TEMPLATE_TEST_CASE("trainable_policy: with adapters a step trains them alone, from a ratio of exactly 1", "", float,
+                   bf16) {
   cpu_backend backend({.threads = 2});
   auto model = random_model<cpu_backend, TestType>(backend, toy_config(), 3, 0.3);
   auto const base = read_parameters(model);
@@ -104,7 +105,8 @@ TEST_CASE("reference_log_probs: adapters off are the model that training began f
   CHECK(reference_log_probs(model, all, 1) == own);
   CHECK(reference_log_probs(model, all, 2) != own);
   batch[1].completion = {};
-  CHECK_THROWS_WITH(reference_log_probs(model, std::span<training_rollout const>(batch), 1), ATMANRL_CONTAINS("rollout 1"));
+  CHECK_THROWS_WITH(reference_log_probs(model, std::span<training_rollout const>(batch), 1),
+                    ATMANRL_CONTAINS("rollout 1"));
 }
 
 TEST_CASE("trainable_policy: adapters that were made for dropout are refused") {

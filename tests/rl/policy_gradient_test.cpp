@@ -45,8 +45,10 @@ struct sampled {
 };
 
 template <class Model>
-std::vector<typename Model::scalar> gradient_of(trainable_policy<Model>& policy, std::span<training_rollout const> rollouts, auto const& loss,
-                                                policy_gradient_options const& options, policy_gradient_report* report = nullptr) {
+std::vector<typename Model::scalar> gradient_of(trainable_policy<Model>& policy,
+                                                std::span<training_rollout const> rollouts, auto const& loss,
+                                                policy_gradient_options const& options,
+                                                policy_gradient_report* report = nullptr) {
   policy.zero_gradient();
   auto const r = add_policy_gradient(policy, rollouts, loss, options);
   if (report) *report = r;
@@ -55,7 +57,8 @@ std::vector<typename Model::scalar> gradient_of(trainable_policy<Model>& policy,
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("policy gradient: right after sampling every ratio is exactly 1 and nothing is clipped", "", float, bf16) {
+TEMPLATE_TEST_CASE("policy gradient: right after sampling every ratio is exactly 1 and nothing is clipped", "", float,
+                   bf16) {
   cpu_backend backend({.threads = 2});
   auto model = random_model<cpu_backend, TestType>(backend, pg_config(), 4, 0.7);
   auto const storage = GENERATE(kv_storage::full, kv_storage::bf16);
@@ -72,7 +75,8 @@ TEMPLATE_TEST_CASE("policy gradient: right after sampling every ratio is exactly
     CHECK(r.clip_share == 0.0);
     REQUIRE(r.log_p.size() == s.rollouts.size());
     for (std::size_t i = 0; i < r.log_p.size(); ++i)
-      CHECK(std::equal(r.log_p[i].begin(), r.log_p[i].end(), s.rollouts[i].old_log_p.begin(), s.rollouts[i].old_log_p.end()));
+      CHECK(std::equal(r.log_p[i].begin(), r.log_p[i].end(), s.rollouts[i].old_log_p.begin(),
+                       s.rollouts[i].old_log_p.end()));
   }
 }
 
@@ -87,7 +91,8 @@ TEMPLATE_TEST_CASE("policy gradient: any split into micro-batches gives one grad
   auto const expected = gradient_of(policy, all, losses::grpo{}, {.row_budget = 100000}, &whole);
   auto const check = [&](policy_gradient_options const& options) {
     policy_gradient_report r;
-    CHECK(relative_difference(gradient_of(policy, all, losses::grpo{}, options, &r), expected) < (std::is_same_v<TestType, double> ? 1e-12 : 1e-6));
+    CHECK(relative_difference(gradient_of(policy, all, losses::grpo{}, options, &r), expected) <
+          (std::is_same_v<TestType, double> ? 1e-12 : 1e-6));
     CHECK(r.loss == Approx(whole.loss).epsilon(1e-6));
     CHECK(r.token_loss == whole.token_loss);
   };
@@ -103,14 +108,17 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss") {
   sampled const s(model, 0.8);
   std::vector<float> shifted[9];
   std::vector<training_rollout> rollouts = s.rollouts;
-  for (std::size_t i = 0; i < rollouts.size(); ++i) {  // old log-probabilities with ratios on both sides of the clips, no kink near
-    for (std::size_t t = 0; t < rollouts[i].old_log_p.size(); ++t) shifted[i].push_back(rollouts[i].old_log_p[t] + 0.1f * float(int(t + i) % 9 - 4));
+  for (std::size_t i = 0; i < rollouts.size();
+       ++i) {  // old log-probabilities with ratios on both sides of the clips, no kink near
+    for (std::size_t t = 0; t < rollouts[i].old_log_p.size(); ++t)
+      shifted[i].push_back(rollouts[i].old_log_p[t] + 0.1f * float(int(t + i) % 9 - 4));
     rollouts[i].old_log_p = shifted[i];
   }
   trainable_policy policy(model, adamw_options{});
   policy_gradient_options const options{.temperature = 0.8};
   policy_gradient_report report;
-  auto const gradient = gradient_of(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, options, &report);
+  auto const gradient =
+      gradient_of(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, options, &report);
   CHECK(report.clip_share > 0.05);
   CHECK(report.clip_share < 0.5);
   CHECK(report.ratio_min < 0.8);
@@ -130,7 +138,9 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss") {
   }
 }
 
-TEST_CASE("policy gradient: every loss with a KL term, an entropy bonus and masked rollouts gives one gradient for any split, bnpo excepted") {
+TEST_CASE(
+    "policy gradient: every loss with a KL term, an entropy bonus and masked rollouts gives one gradient for any "
+    "split, bnpo excepted") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
   auto frozen = random_model<reference_backend, double>(backend, pg_config(), 5, 0.7);
@@ -203,7 +213,8 @@ TEST_CASE("policy gradient: masked rollouts leave no trace, and a step of nothin
   rollouts[4].masked = true;
   auto const masked = gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {});
   rollouts.erase(rollouts.begin() + 4);
-  CHECK(relative_difference(masked, gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {})) < 1e-12);
+  CHECK(relative_difference(
+            masked, gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {})) < 1e-12);
   for (auto& r : rollouts) r.masked = true;
   policy_gradient_report report;
   auto const none = gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {}, &report);
@@ -218,11 +229,15 @@ TEST_CASE("reference: a model is its own reference to the last bit, in any batch
   sampled s(model, 0.9);
   s.rollouts[3].masked = true;
   for (int const micro_batch : {0, 1, 4}) {
-    auto const log_p = reference_log_probs(model, std::span<training_rollout const>(s.rollouts), 0.9, {.micro_batch = micro_batch});
+    auto const log_p =
+        reference_log_probs(model, std::span<training_rollout const>(s.rollouts), 0.9, {.micro_batch = micro_batch});
     for (std::size_t i = 0; i < log_p.size(); ++i) {
       if (i == 5) continue;  // not sampled
-      if (i == 3) CHECK(log_p[i].empty());
-      else CHECK(std::equal(log_p[i].begin(), log_p[i].end(), s.rollouts[i].old_log_p.begin(), s.rollouts[i].old_log_p.end()));
+      if (i == 3)
+        CHECK(log_p[i].empty());
+      else
+        CHECK(std::equal(log_p[i].begin(), log_p[i].end(), s.rollouts[i].old_log_p.begin(),
+                         s.rollouts[i].old_log_p.end()));
     }
   }
 }
@@ -243,7 +258,9 @@ TEST_CASE("policy gradient: rollouts that do not fit together are refused") {
   trainable_policy policy(model, adamw_options{});
   std::vector<int> const ids{1, 2};
   std::vector<float> const one{-1.0f}, two{-1.0f, -2.0f};
-  auto const add = [&](training_rollout const& r) { add_policy_gradient(policy, std::span(&r, 1), losses::grpo{}, {}); };
+  auto const add = [&](training_rollout const& r) {
+    add_policy_gradient(policy, std::span(&r, 1), losses::grpo{}, {});
+  };
   CHECK_THROWS_WITH(add({ids, ids, one, 1}), ATMANRL_CONTAINS("2 completion tokens and 1 log-probabilities"));
   CHECK_THROWS_AS(add({{}, ids, two, 1}), shape_error);
   CHECK_THROWS_AS(add({ids, {}, {}, 1}), shape_error);
@@ -259,7 +276,8 @@ TEST_CASE("policy gradient: a log-probability that is not finite names its rollo
   std::vector<float> broken(s.rollouts[4].old_log_p.begin(), s.rollouts[4].old_log_p.end());
   broken.back() = std::numeric_limits<float>::quiet_NaN();
   s.rollouts[4].old_log_p = broken;
-  CHECK_THROWS_WITH(gradient_of(policy, std::span<training_rollout const>(s.rollouts), losses::grpo{}, {}), ATMANRL_CONTAINS("loss of rollout 4"));
+  CHECK_THROWS_WITH(gradient_of(policy, std::span<training_rollout const>(s.rollouts), losses::grpo{}, {}),
+                    ATMANRL_CONTAINS("loss of rollout 4"));
 }
 
 TEST_CASE("trainable_policy: an update clips, moves master weights and rounds them into the model") {

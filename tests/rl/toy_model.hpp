@@ -15,8 +15,8 @@ inline model_config toy_config() {
   return c;
 }
 
-/// Ids of a completion; '|' at the end stands for the stop token. `pieces` are encoded one by one, so that the same text
-/// can be written in different tokens.
+/// Ids of a completion; '|' at the end stands for the stop token. `pieces` are encoded one by one, so that the same
+/// text can be written in different tokens.
 inline std::vector<int> ids_of(std::initializer_list<std::string_view> pieces) {
   std::vector<int> ids;
   for (std::string_view const p : pieces) {
@@ -36,16 +36,19 @@ struct toy_step {
   toy_tokenizer tokenizer;
   step_rollouts step;
 
-  toy_step(std::vector<std::vector<std::vector<int>>> const& completions, no_delimiter_policy policy = no_delimiter_policy::skip) {
+  toy_step(std::vector<std::vector<std::vector<int>>> const& completions,
+           no_delimiter_policy policy = no_delimiter_policy::skip) {
     step.groups.reserve(completions.size());
     for (auto const& group : completions) {
       rollout_group& g = step.groups.emplace_back();
       g.item = task.evaluation_item(index_t(step.groups.size()));
       g.prompt_ids = task.prompt(g.item, tokenizer);
       for (auto const& ids : group) {
-        completion c{.ids = ids, .log_probs = std::vector<float>(ids.size(), -1.0f), .entropies = std::vector<float>(ids.size(), 1.0f)};
-        g.rollouts.push_back(annotate(std::move(c), int(step.groups.size()) - 1, int(g.rollouts.size()), g.item, task, tokenizer,
-                                      std::array{toy_tokenizer::end}, policy));
+        completion c{.ids = ids,
+                     .log_probs = std::vector<float>(ids.size(), -1.0f),
+                     .entropies = std::vector<float>(ids.size(), 1.0f)};
+        g.rollouts.push_back(annotate(std::move(c), int(step.groups.size()) - 1, int(g.rollouts.size()), g.item, task,
+                                      tokenizer, std::array{toy_tokenizer::end}, policy));
       }
     }
   }

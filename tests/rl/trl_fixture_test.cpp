@@ -1,4 +1,5 @@
-// Losses, gradients, metrics, advantages and the overlong penalty against TRL's own trainer (fixtures/make_trl_fixtures.py).
+// Losses, gradients, metrics, advantages and the overlong penalty against TRL's own trainer
+// (fixtures/make_trl_fixtures.py).
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/losses/any.hpp>
@@ -32,16 +33,22 @@ losses::any loss_of(json const& c) {
     if (name == "grpo") name = "two_sided";
   }
   if (c.at("level") == "sequence") {
-    if (name == "grpo") name = "gspo";
-    else s.level = losses::ratio_level::sequence_mean;
+    if (name == "grpo")
+      name = "gspo";
+    else
+      s.level = losses::ratio_level::sequence_mean;
   }
   losses::any loss;
   if (name == "dr_grpo" && s.delta) {  // no built-in has both, so it is written here
     struct bounded_dr_grpo : losses::two_sided {
       double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> d, std::span<float> t) const {
-        return losses::sum_over_tokens(r, token_weight(r, scope), level, d, t, [&](double x) { return losses::clipped_surrogate(x, r.advantage, clip_low, clip_high, delta); });
+        return losses::sum_over_tokens(r, token_weight(r, scope), level, d, t, [&](double x) {
+          return losses::clipped_surrogate(x, r.advantage, clip_low, clip_high, delta);
+        });
       }
-      double token_weight(loss_rollout const& r, loss_scope const& scope) const { return losses::dr_grpo{}.token_weight(r, scope); }
+      double token_weight(loss_rollout const& r, loss_scope const& scope) const {
+        return losses::dr_grpo{}.token_weight(r, scope);
+      }
     };
     bounded_dr_grpo b;
     b.delta = *s.delta;
@@ -54,18 +61,24 @@ losses::any loss_of(json const& c) {
 
 }  // namespace
 
-TEST_CASE("TRL: losses, derivatives, KL and clip ratios agree to 1e-6, in one batch and in micro-batches, masked or not") {
+TEST_CASE(
+    "TRL: losses, derivatives, KL and clip ratios agree to 1e-6, in one batch and in micro-batches, masked or not") {
   json const& f = trl();
   rows const log_p = f.at("log_p"), old = f.at("old_log_p"), reference = f.at("reference_log_p");
   std::vector<float> const advantage = f.at("advantage");
   double lowest = 1, highest = 1;
   for (json const& c : f.at("losses")) {
-    CAPTURE(c.at("loss_type").get<std::string>(), c.at("level").get<std::string>(), c.at("beta").get<double>(), c.at("micro_batch").get<int>(), c.at("masked").size());
+    CAPTURE(c.at("loss_type").get<std::string>(), c.at("level").get<std::string>(), c.at("beta").get<double>(),
+            c.at("micro_batch").get<int>(), c.at("masked").size());
     auto const loss = loss_of(c);
     std::vector<std::size_t> const masked = c.at("masked");
     auto const is_masked = [&](std::size_t i) { return std::find(masked.begin(), masked.end(), i) != masked.end(); };
     std::size_t const part = c.at("micro_batch");
-    loss_scope scope{.rollouts = log_p.size(), .tokens = 0, .micro_batch_tokens = 0, .max_tokens = f.at("max_length"), .micro_batches = log_p.size() / part};
+    loss_scope scope{.rollouts = log_p.size(),
+                     .tokens = 0,
+                     .micro_batch_tokens = 0,
+                     .max_tokens = f.at("max_length"),
+                     .micro_batches = log_p.size() / part};
     std::vector<std::size_t> part_tokens(scope.micro_batches);
     for (std::size_t i = 0; i < log_p.size(); ++i) {
       if (is_masked(i)) continue;
@@ -90,7 +103,8 @@ TEST_CASE("TRL: losses, derivatives, KL and clip ratios agree to 1e-6, in one ba
       for (double const x : c.at("dlog_p")[i]) expected.push_back(x);
       if (c.contains("dentropy")) {
         // What add_policy_gradient hands to the model.
-        dentropy.insert(dentropy.end(), n, is_masked(i) ? 0.0f : -float(c.at("entropy_coef").get<double>() / double(scope.tokens)));
+        dentropy.insert(dentropy.end(), n,
+                        is_masked(i) ? 0.0f : -float(c.at("entropy_coef").get<double>() / double(scope.tokens)));
         for (double const x : c.at("dentropy")[i]) expected_dentropy.push_back(x);
       }
     }
@@ -128,10 +142,14 @@ TEST_CASE("TRL: advantages of every kind agree to 1e-6") {
     table.total.resize(table.components[0].values.size());
     for (auto const& part : table.components)
       for (std::size_t i = 0; i < table.total.size(); ++i) table.total[i] += part.weight * part.values[i];
-    auto const name = aggregation == "normalize_then_sum" ? "gdpo" : scale == "none" ? "mean_centered" : scale == "group" ? "group_normalized" : "batch_normalized";
+    auto const name = aggregation == "normalize_then_sum" ? "gdpo"
+                      : scale == "none"                   ? "mean_centered"
+                      : scale == "group"                  ? "group_normalized"
+                                                          : "batch_normalized";
     auto const got = advantages_of(advantages::by_name(name), table, c.at("group_size"));
     std::vector<double> const expected = c.at("advantages");
-    for (std::size_t i = 0; i < got.size(); ++i) CHECK(double(got[i]) == Approx(expected[i]).epsilon(1e-6).margin(1e-6));
+    for (std::size_t i = 0; i < got.size(); ++i)
+      CHECK(double(got[i]) == Approx(expected[i]).epsilon(1e-6).margin(1e-6));
   }
 }
 

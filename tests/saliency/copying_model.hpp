@@ -8,8 +8,9 @@
 namespace atmanrl_test {
 
 /// Tokens 1..4 are digits: attention finds them (score 3, all else 0, fillers 6 and 7 a little) and copies which digit
-/// they are into the logits. 5 is the delimiter, 8 the prompt. With two layers the lower one attends to all tokens alike and
-/// adds 1 to component 0, which no token has: scores stay what they are, but the length of an embedding comes to matter.
+/// they are into the logits. 5 is the delimiter, 8 the prompt. With two layers the lower one attends to all tokens
+/// alike and adds 1 to component 0, which no token has: scores stay what they are, but the length of an embedding comes
+/// to matter.
 struct copying_model {
   static constexpr int vocab = 9, delimiter = 5, prompt = 8;
   reference_backend backend;
@@ -57,7 +58,9 @@ struct copying_model {
   /// The top layer's score of a key.
   static double key_score(int token) { return token >= 1 && token <= 4 ? 3 : token == 6 ? 0.5 : token == 7 ? 1 : 0; }
 
-  owned_item item(std::vector<int> const& cot, int answer) const { return {{prompt, prompt}, cot, {delimiter}, {answer}}; }
+  owned_item item(std::vector<int> const& cot, int answer) const {
+    return {{prompt, prompt}, cot, {delimiter}, {answer}};
+  }
 };
 
 }  // namespace atmanrl_test

@@ -16,10 +16,10 @@ struct owned_item {
   }
 };
 
-inline owned_item make_item(unsigned prompt_seed, std::size_t prompt, std::size_t cot, std::size_t delimiter, std::size_t answer,
-                            unsigned seed, index_t vocab) {
-  return {random_tokens(prompt, vocab, prompt_seed), random_tokens(cot, vocab, 100 + seed), random_tokens(delimiter, vocab, 200 + seed),
-          random_tokens(answer, vocab, 300 + seed)};
+inline owned_item make_item(unsigned prompt_seed, std::size_t prompt, std::size_t cot, std::size_t delimiter,
+                            std::size_t answer, unsigned seed, index_t vocab) {
+  return {random_tokens(prompt, vocab, prompt_seed), random_tokens(cot, vocab, 100 + seed),
+          random_tokens(delimiter, vocab, 200 + seed), random_tokens(answer, vocab, 300 + seed)};
 }
 
 /// |δ| and N of 1, 2 and 3; the first, third and fifth share a prompt.
@@ -43,8 +43,8 @@ struct full_path {
             std::vector<T> const& values, bool last_row_too = false)
       : full_path(model, item, options_of(shape, rows, scale), values, last_row_too) {}
 
-  full_path(llama<reference_backend, T>& model, owned_item const& item, mask_options const& o, std::vector<T> const& values,
-            bool last_row_too = false) {
+  full_path(llama<reference_backend, T>& model, owned_item const& item, mask_options const& o,
+            std::vector<T> const& values, bool last_row_too = false) {
     auto& backend = model.backend();
     std::vector<int> ids = item.all();
     mask_edit const edit = make_mask_edit(model, o);
@@ -84,14 +84,16 @@ struct full_path {
     return o;
   }
 
-  static mask_extent extent_of(owned_item const& item, mask_shape shape, mask_rows rows, bool last_row_too = false, int copies = 1) {
+  static mask_extent extent_of(owned_item const& item, mask_shape shape, mask_rows rows, bool last_row_too = false,
+                               int copies = 1) {
     int const begin = int(item.prompt.size()), end = begin + int(item.cot.size());
     return make_mask_extent(shape, rows, begin, end, int(item.all().size()) + (last_row_too ? 1 : 0), 0, copies);
   }
 };
 
 inline std::string combination(mask_shape shape, mask_rows rows) {
-  return std::string(shape == mask_shape::pair ? "pair" : "column") + (rows == mask_rows::all_later ? ", all_later" : ", answer_rows");
+  return std::string(shape == mask_shape::pair ? "pair" : "column") +
+         (rows == mask_rows::all_later ? ", all_later" : ", answer_rows");
 }
 
 template <class F>

@@ -17,7 +17,9 @@ struct mask_test {
   std::vector<owned_item> items = ragged_items(11);
   std::vector<mask_item> views = views_of(items);
 
-  mask_batch<model_type> batch(mask_shape shape, mask_rows rows, double scale = 10) { return {model, views, shape, rows, scale}; }
+  mask_batch<model_type> batch(mask_shape shape, mask_rows rows, double scale = 10) {
+    return {model, views, shape, rows, scale};
+  }
 
   /// Random values around 0, so that some lie above the clamp.
   static std::vector<double> random_mask(index_t count) {
@@ -40,7 +42,8 @@ TEST_CASE_METHOD(mask_test, "mask_batch: without suppression the answer has the 
     for (std::size_t i = 0; i < items.size(); ++i) {
       auto const log_p = teacher_forced(model, items[i].all());
       double expected = 0;
-      for (std::size_t t = log_p.size() - items[i].answer.size(); t < log_p.size(); ++t) expected -= log_p[t] / double(items[i].answer.size());
+      for (std::size_t t = log_p.size() - items[i].answer.size(); t < log_p.size(); ++t)
+        expected -= log_p[t] / double(items[i].answer.size());
       CHECK(ce[i] == Approx(expected).epsilon(1e-12));
     }
     // Entries above the clamp suppress nothing either, and give the same bits.
@@ -49,7 +52,8 @@ TEST_CASE_METHOD(mask_test, "mask_batch: without suppression the answer has the 
   });
 }
 
-TEST_CASE_METHOD(mask_test, "mask_batch: prompts and chains that are computed once give what a full pass gives, and its gradient") {
+TEST_CASE_METHOD(
+    mask_test, "mask_batch: prompts and chains that are computed once give what a full pass gives, and its gradient") {
   for_each_kind([&](mask_shape shape, mask_rows rows) {
     INFO(combination(shape, rows));
     auto b = batch(shape, rows);
@@ -83,7 +87,8 @@ TEST_CASE_METHOD(mask_test, "mask_batch: the number of entries is the method's f
     auto const b = batch(shape, rows);
     index_t all = 0;
     for (std::size_t i = 0; i < items.size(); ++i) {
-      index_t const t = index_t(items[i].cot.size()), d = index_t(items[i].delimiter.size()), n = index_t(items[i].answer.size());
+      index_t const t = index_t(items[i].cot.size()), d = index_t(items[i].delimiter.size()),
+                    n = index_t(items[i].answer.size());
       index_t const pairs = t * (d + n - 1) + (rows == mask_rows::all_later ? t * (t + 1) / 2 : 0);
       CHECK(b.extents()[i].entries() == pairs);
       CHECK(b.extents()[i].count == (shape == mask_shape::pair ? pairs : t));
@@ -153,12 +158,14 @@ TEST_CASE_METHOD(mask_test, "mask gradient: rows behind the last scored position
       REQUIRE(longer.count == allowed.count + index_t(items[i].cot.size()));
       auto const h = random_mask(longer.count);
       full_path<double> const whole(model, items[i], mask_shape::pair, rows, 10, h, true);
-      full_path<double> const usual(model, items[i], mask_shape::pair, rows, 10, {h.begin(), h.begin() + allowed.count});
+      full_path<double> const usual(model, items[i], mask_shape::pair, rows, 10,
+                                    {h.begin(), h.begin() + allowed.count});
       CHECK(whole.ce == usual.ce);
       bool zero = true;
       for (index_t k = allowed.count; k < longer.count; ++k) zero = zero && whole.gradient[std::size_t(k)] == 0.0;
       CHECK(zero);
-      CHECK(relative_difference(std::vector<double>(whole.gradient.begin(), whole.gradient.begin() + allowed.count), usual.gradient) < 1e-12);
+      CHECK(relative_difference(std::vector<double>(whole.gradient.begin(), whole.gradient.begin() + allowed.count),
+                                usual.gradient) < 1e-12);
     }
   }
 }
@@ -186,7 +193,8 @@ TEST_CASE_METHOD(mask_test, "mask_batch: empty parts are refused by their length
     (bad.*member).clear();
     std::vector<mask_item> const one{bad};
     CHECK_THROWS_WITH((mask_batch<model_type>(model, one, mask_shape::pair, mask_rows::all_later, 10)),
-                      ATMANRL_CONTAINS(fmt::format("{}, {}, {}, {}", bad.prompt.size(), bad.cot.size(), bad.delimiter.size(), bad.answer.size())));
+                      ATMANRL_CONTAINS(fmt::format("{}, {}, {}, {}", bad.prompt.size(), bad.cot.size(),
+                                                   bad.delimiter.size(), bad.answer.size())));
   }
 }
 

@@ -41,14 +41,16 @@ mask_options short_training(mask_shape shape, mask_rows rows) {
 }
 
 bool same_bits(mask_result const& a, mask_result const& b) {
-  return a.mask == b.mask && a.token_saliency == b.token_saliency && a.ce_unmasked == b.ce_unmasked && a.ce_start == b.ce_start &&
-         a.ce_end == b.ce_end && a.re_enabled == b.re_enabled && a.as_printed == b.as_printed;
+  return a.mask == b.mask && a.token_saliency == b.token_saliency && a.ce_unmasked == b.ce_unmasked &&
+         a.ce_start == b.ce_start && a.ce_end == b.ce_end && a.re_enabled == b.re_enabled &&
+         a.as_printed == b.as_printed;
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("train_masks: on cpu_backend a mask has the same bits alone, in a batch, under any row budget and thread count", "",
-                   float, bf16) {
+TEMPLATE_TEST_CASE(
+    "train_masks: on cpu_backend a mask has the same bits alone, in a batch, under any row budget and thread count", "",
+    float, bf16) {
   std::vector<owned_item> const items = ragged_items(50);
   std::vector<mask_item> const views = views_of(items);
   for_each_kind([&](mask_shape shape, mask_rows rows) {
@@ -71,7 +73,8 @@ TEMPLATE_TEST_CASE("train_masks: on cpu_backend a mask has the same bits alone, 
   });
 }
 
-TEST_CASE_METHOD(exact_test, "train_masks: every step is AdamW on the summed mean cross-entropies and the sparsity term") {
+TEST_CASE_METHOD(exact_test,
+                 "train_masks: every step is AdamW on the summed mean cross-entropies and the sparsity term") {
   for_each_kind([&](mask_shape shape, mask_rows rows) {
     INFO(combination(shape, rows));
     mask_options const o = short_training(shape, rows);
@@ -89,12 +92,15 @@ TEST_CASE_METHOD(exact_test, "train_masks: every step is AdamW on the summed mea
           m[k] = a.beta1 * m[k] + (1 - a.beta1) * g;
           v[k] = a.beta2 * v[k] + (1 - a.beta2) * g * g;
           h[k] *= 1 - a.learning_rate * a.weight_decay;
-          h[k] -= a.learning_rate * m[k] / (1 - std::pow(a.beta1, t)) / (std::sqrt(v[k] / (1 - std::pow(a.beta2, t))) + a.eps);
+          h[k] -= a.learning_rate * m[k] / (1 - std::pow(a.beta1, t)) /
+                  (std::sqrt(v[k] / (1 - std::pow(a.beta2, t))) + a.eps);
         }
       }
       CHECK(relative_difference(ours[i].mask, h) < 1e-6);
       CHECK(ours[i].ce_end == Approx(full_path<double>(model, items[i], shape, rows, o.scale, h).ce).epsilon(1e-7));
-      CHECK(ours[i].ce_unmasked == Approx(full_path<double>(model, items[i], shape, rows, o.scale, std::vector<double>(h.size())).ce).epsilon(1e-12));
+      CHECK(ours[i].ce_unmasked ==
+            Approx(full_path<double>(model, items[i], shape, rows, o.scale, std::vector<double>(h.size())).ce)
+                .epsilon(1e-12));
       auto const reduced = reduce_mask(shape, e, o.init, ours[i].mask);
       CHECK(ours[i].token_saliency == reduced.token_saliency);
       CHECK(ours[i].re_enabled == reduced.re_enabled);
@@ -114,7 +120,8 @@ TEST_CASE("sparsity: its gradient is the derivative of the mean of 1 - H/c over 
     for (index_t k = 0; k < e.count; ++k) {
       auto moved = h;
       moved[std::size_t(k)] += 1;  // the term is linear
-      double const slope = sparsity * (reduce_mask(shape, e, init, moved).re_enabled - reduce_mask(shape, e, init, h).re_enabled);
+      double const slope =
+          sparsity * (reduce_mask(shape, e, init, moved).re_enabled - reduce_mask(shape, e, init, h).re_enabled);
       CHECK(g[std::size_t(e.offset + k)] - 1 == Approx(slope).epsilon(1e-9));
     }
   });
@@ -138,7 +145,8 @@ TEST_CASE("train_masks: cpu_backend agrees with the plain loops on the first gra
   });
 }
 
-TEST_CASE_METHOD(exact_test, "train_masks: without steps the mask is the start value and its two cross-entropies are one") {
+TEST_CASE_METHOD(exact_test,
+                 "train_masks: without steps the mask is the start value and its two cross-entropies are one") {
   mask_options o;
   o.steps = 0;
   gradient_quantiles q{1, 2, 3};
@@ -159,13 +167,16 @@ TEST_CASE_METHOD(exact_test, "train_masks: quantiles are those of the first grad
   b.cross_entropies_and_gradient();
   auto g = b.gradient().to_host();
   for (double& x : g) x = std::abs(x);
-  auto const below = [&](double limit) { return double(std::count_if(g.begin(), g.end(), [&](double x) { return x <= limit; })) / double(g.size()); };
+  auto const below = [&](double limit) {
+    return double(std::count_if(g.begin(), g.end(), [&](double x) { return x <= limit; })) / double(g.size());
+  };
   CHECK(below(q.low) == Approx(0.1).margin(0.05));
   CHECK(below(q.median) == Approx(0.5).margin(0.05));
   CHECK(below(q.high) == Approx(0.9).margin(0.05));
 }
 
-TEST_CASE_METHOD(exact_test, "choose_scale: the smallest rung at which the median answer loses what is wanted against no mask") {
+TEST_CASE_METHOD(exact_test,
+                 "choose_scale: the smallest rung at which the median answer loses what is wanted against no mask") {
   mask_options o;
   auto const median_at = [&](double scale) {
     std::vector<double> rises;
@@ -184,7 +195,8 @@ TEST_CASE_METHOD(exact_test, "choose_scale: the smallest rung at which the media
   std::vector<double> const ladder{10, 15, 25, 40, 60, 100};
   std::vector<double> medians;
   for (double const s : ladder) medians.push_back(median_at(s));
-  for (double const wanted : {medians[0], medians[0] + 1e-9, *std::max_element(medians.begin(), medians.end()) - 1e-9, 1e6}) {
+  for (double const wanted :
+       {medians[0], medians[0] + 1e-9, *std::max_element(medians.begin(), medians.end()) - 1e-9, 1e6}) {
     std::size_t rung = 0;
     while (rung < ladder.size() && medians[rung] < wanted) ++rung;
     if (rung == ladder.size()) rung = 0;
@@ -208,7 +220,8 @@ TEST_CASE_METHOD(exact_test, "train_masks: options that cannot work are named wi
     return std::string("nothing");
   };
   CHECK_THAT(complaint([](mask_options& o) { o.init = 0; }), ATMANRL_CONTAINS("init is 0"));
-  CHECK_THAT(complaint([](mask_options& o) { o.init = std::numeric_limits<double>::quiet_NaN(); }), ATMANRL_CONTAINS("init is nan"));
+  CHECK_THAT(complaint([](mask_options& o) { o.init = std::numeric_limits<double>::quiet_NaN(); }),
+             ATMANRL_CONTAINS("init is nan"));
   CHECK_THAT(complaint([](mask_options& o) { o.scale = -1; }), ATMANRL_CONTAINS("scale is -1"));
   CHECK_THAT(complaint([](mask_options& o) { o.scale = 0; }), ATMANRL_CONTAINS("choose_scale"));
   CHECK_THAT(complaint([](mask_options& o) { o.steps = -1; }), ATMANRL_CONTAINS("steps is -1"));
@@ -221,7 +234,8 @@ TEST_CASE_METHOD(exact_test, "train_masks: weights that are not finite stop it a
   auto flat = random_parameters(model.config(), 2);
   flat[std::size_t(model.layout().find(parameter_kind::down, 1)->offset)] = std::numeric_limits<double>::quiet_NaN();
   set_parameters(model, flat);
-  CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), {}), ATMANRL_CONTAINS("cross-entropy of mask 0 is"));
+  CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), {}),
+                    ATMANRL_CONTAINS("cross-entropy of mask 0 is"));
   CHECK_THROWS_AS(train_masks(model, std::span<mask_item const>(views), {}), numeric_error);
   CHECK_THROWS_AS(choose_scale(model, std::span<mask_item const>(views), {}), numeric_error);
   CHECK(train_masks(model, std::span<mask_item const>(no_items), {}).empty());

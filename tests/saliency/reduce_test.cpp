@@ -8,7 +8,9 @@
 using namespace atmanrl;
 
 TEST_CASE("reduce_mask: token saliency and both rewards are the means of eq. 3 over all allowed entries") {
-  struct { int prompt, cot, delimiter, answer; } const lengths[] = {{3, 4, 1, 2}, {1, 1, 1, 1}, {2, 6, 3, 1}, {5, 3, 2, 4}};
+  struct {
+    int prompt, cot, delimiter, answer;
+  } const lengths[] = {{3, 4, 1, 2}, {1, 1, 1, 1}, {2, 6, 3, 1}, {5, 3, 2, 4}};
   double const c = -0.4;
   for (auto const [prompt, cot, delimiter, answer] : lengths) {
     int const total = prompt + cot + delimiter + answer;
@@ -109,7 +111,8 @@ TEST_CASE("reduce_mask: every reduction is what its comment says, also with an H
         INFO("reduction " << int(reduction));
         CHECK(r.re_enabled == Approx(wanted).epsilon(1e-6));
         CHECK(r.as_printed == Approx(printed).epsilon(1e-6));
-        for (int v = 0; v < cot; ++v) CHECK(r.token_saliency[std::size_t(v)] == Approx(s[std::size_t(v)]).epsilon(1e-5));
+        for (int v = 0; v < cot; ++v)
+          CHECK(r.token_saliency[std::size_t(v)] == Approx(s[std::size_t(v)]).epsilon(1e-5));
       };
       check(saliency_reduction::mean, 1 - all / n, all / n);
       check(saliency_reduction::token_mean, tokens / cot, 1 - tokens / cot);

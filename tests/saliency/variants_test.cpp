@@ -26,7 +26,10 @@ struct variants_test {
     int const begin = int(item.prompt.size()), end = int(ids.size());
     ids.insert(ids.end(), item.delimiter.begin(), item.delimiter.end());
     ids.insert(ids.end(), item.answer.begin(), item.answer.end());
-    key_selection s{.key_begin = begin, .key_end = end, .first_row = rows == mask_rows::answer_rows ? end : begin, .chosen = v.chosen};
+    key_selection s{.key_begin = begin,
+                    .key_end = end,
+                    .first_row = rows == mask_rows::answer_rows ? end : begin,
+                    .chosen = v.chosen};
     if (s.chosen.empty()) s.chosen.assign(std::size_t(end - begin), 0);
     attention::knockout<reference_backend> const policy(backend, std::span<key_selection const>(&s, 1));
     kv_cache<reference_backend, double> cache(backend, model.config(), index_t(ids.size()));
@@ -55,7 +58,8 @@ struct variants_test {
       index_t const tokens = index_t(items[i].cot.size());
       out.push_back({.item = i, .keep = tokens, .inserted = {}, .chosen = {}});
       for (index_t t = 0; t < tokens; ++t) {
-        cot_variant v{.item = i, .keep = tokens, .inserted = {}, .chosen = std::vector<std::uint8_t>(std::size_t(tokens))};
+        cot_variant v{
+            .item = i, .keep = tokens, .inserted = {}, .chosen = std::vector<std::uint8_t>(std::size_t(tokens))};
         v.chosen[std::size_t(t)] = 1;
         v.chosen[std::size_t(tokens - 1)] = 1;
         out.push_back(v);
@@ -65,7 +69,8 @@ struct variants_test {
         v.chosen.back() = 1;
         out.push_back(v);
       }
-      out.push_back({.item = i, .keep = tokens, .inserted = {}, .chosen = std::vector<std::uint8_t>(std::size_t(tokens), 1)});
+      out.push_back(
+          {.item = i, .keep = tokens, .inserted = {}, .chosen = std::vector<std::uint8_t>(std::size_t(tokens), 1)});
     }
     return out;
   }
@@ -73,17 +78,21 @@ struct variants_test {
 
 }  // namespace
 
-TEST_CASE_METHOD(variants_test, "score_variants: a variant over the cached chain scores as a plain pass over the whole sequence does") {
+TEST_CASE_METHOD(
+    variants_test,
+    "score_variants: a variant over the cached chain scores as a plain pass over the whole sequence does") {
   // Random weights seldom prefer a given answer, so one item has the answer that they prefer.
   for (int token = 0; token < 11; ++token) {
     items[1].answer = {token};
     views = views_of(items);
-    if (plain({.item = 1, .keep = index_t(items[1].cot.size()), .inserted = {}, .chosen = {}}, mask_rows::answer_rows).greedy) break;
+    if (plain({.item = 1, .keep = index_t(items[1].cot.size()), .inserted = {}, .chosen = {}}, mask_rows::answer_rows)
+            .greedy)
+      break;
   }
   auto const variants = all_kinds();
   for (mask_rows const rows : {mask_rows::answer_rows, mask_rows::all_later}) {
-    auto const scores =
-        score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {.rows = rows, .greedy = true});
+    auto const scores = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+                                       {.rows = rows, .greedy = true});
     int greedy = 0;
     for (std::size_t i = 0; i < variants.size(); ++i) {
       auto const expected = plain(variants[i], rows);
@@ -97,25 +106,27 @@ TEST_CASE_METHOD(variants_test, "score_variants: a variant over the cached chain
 
 TEST_CASE_METHOD(variants_test, "score_variants: rows named by the option see the edit, and the two options differ") {
   auto const variants = all_kinds();
-  auto const a =
-      score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {.rows = mask_rows::answer_rows});
-  auto const b =
-      score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {.rows = mask_rows::all_later});
+  auto const a = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+                                {.rows = mask_rows::answer_rows});
+  auto const b = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+                                {.rows = mask_rows::all_later});
   int different = 0;
   for (std::size_t i = 0; i < a.size(); ++i) different += std::abs(a[i].cross_entropy - b[i].cross_entropy) > 1e-9;
   CHECK(different > 5);
 }
 
-TEST_CASE_METHOD(variants_test, "score_variants: how variants are packed changes nothing but the number of prefixes computed") {
+TEST_CASE_METHOD(variants_test,
+                 "score_variants: how variants are packed changes nothing but the number of prefixes computed") {
   auto const variants = all_kinds();
   row_count together, apart;
-  auto const a =
-      score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {}, knock_out{}, &together);
-  auto const b = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {.row_budget = 9},
-                                knock_out{}, &apart);
+  auto const a = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {},
+                                knock_out{}, &together);
+  auto const b = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+                                {.row_budget = 9}, knock_out{}, &apart);
   for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i].cross_entropy == b[i].cross_entropy);
   index_t expected = 0;
-  for (auto const& v : variants) expected += index_t(v.inserted.size() + items[v.item].delimiter.size() + items[v.item].answer.size()) - 1;
+  for (auto const& v : variants)
+    expected += index_t(v.inserted.size() + items[v.item].delimiter.size() + items[v.item].answer.size()) - 1;
   expected += 3 + 2 + 1;  // three different prompts
   for (auto const& i : items) expected += index_t(i.cot.size());
   CHECK(together.forward == expected);
@@ -124,7 +135,9 @@ TEST_CASE_METHOD(variants_test, "score_variants: how variants are packed changes
 
 TEST_CASE_METHOD(variants_test, "score_variants: what does not fit is refused") {
   std::vector<cot_variant> bad{{.item = 9, .keep = 0, .inserted = {}, .chosen = {}}};
-  auto const score = [&] { score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(bad)); };
+  auto const score = [&] {
+    score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(bad));
+  };
   CHECK_THROWS_WITH(score(), ATMANRL_CONTAINS("item 9 of 5"));
   bad[0] = {.item = 0, .keep = 5, .inserted = {}, .chosen = {}};
   CHECK_THROWS_WITH(score(), ATMANRL_CONTAINS("keeps 5 of 4 tokens"));

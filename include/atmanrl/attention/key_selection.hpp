@@ -17,14 +17,16 @@ namespace atmanrl {
 
 /// Chosen keys of one sequence, and the rows (queries) that see the edit; all positions are absolute.
 struct key_selection {
-  int key_begin = 0, key_end = 0;                                   ///< candidates are the keys [key_begin, key_end)
-  int first_row = 0, last_row = std::numeric_limits<int>::max();    ///< rows that see the edit, both ends included
-  std::vector<std::uint8_t> chosen = {};                              ///< (key_end - key_begin), 1 where a key is chosen
+  int key_begin = 0, key_end = 0;                                 ///< candidates are the keys [key_begin, key_end)
+  int first_row = 0, last_row = std::numeric_limits<int>::max();  ///< rows that see the edit, both ends included
+  std::vector<std::uint8_t> chosen = {};                          ///< (key_end - key_begin), 1 where a key is chosen
 };
 
 /// The keys [key_begin, key_end), all chosen.
-inline key_selection select_keys(int key_begin, int key_end, int first_row = 0, int last_row = std::numeric_limits<int>::max()) {
-  return {key_begin, key_end, first_row, last_row, std::vector<std::uint8_t>(std::size_t(std::max(0, key_end - key_begin)), 1)};
+inline key_selection select_keys(int key_begin, int key_end, int first_row = 0,
+                                 int last_row = std::numeric_limits<int>::max()) {
+  return {key_begin, key_end, first_row, last_row,
+          std::vector<std::uint8_t>(std::size_t(std::max(0, key_end - key_begin)), 1)};
 }
 
 namespace attention {
@@ -79,8 +81,9 @@ class key_selections {
     index_t all = 0;
     for (std::size_t i = 0; i < selections.size(); ++i) {
       key_selection const& s = selections[i];
-      expects<shape_error>(s.key_begin >= 0 && s.key_end >= s.key_begin && s.chosen.size() == std::size_t(s.key_end - s.key_begin),
-                           "selection {} has {} flags for the keys [{}, {})", i, s.chosen.size(), s.key_begin, s.key_end);
+      expects<shape_error>(
+          s.key_begin >= 0 && s.key_end >= s.key_begin && s.chosen.size() == std::size_t(s.key_end - s.key_begin),
+          "selection {} has {} flags for the keys [{}, {})", i, s.chosen.size(), s.key_begin, s.key_end);
       all += index_t(s.chosen.size());
     }
     return all;

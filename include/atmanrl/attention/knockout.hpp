@@ -25,9 +25,10 @@ class knockout {
     for (std::size_t i = 0; i < selections.size(); ++i) {
       key_selection const& s = selections[i];
       auto const kept = std::find(s.chosen.begin(), s.chosen.end(), std::uint8_t{0}) - s.chosen.begin();
-      bool const keyless = s.key_begin == 0 && std::max(s.first_row, 0) < int(kept) && s.first_row <= s.last_row && s.last_row >= 0;
-      expects<usage_error>(!keyless, "selection {} knocks out all keys [0, {}] of row {}: keep at least one", i, std::max(s.first_row, 0),
-                           std::max(s.first_row, 0));
+      bool const keyless =
+          s.key_begin == 0 && std::max(s.first_row, 0) < int(kept) && s.first_row <= s.last_row && s.last_row >= 0;
+      expects<usage_error>(!keyless, "selection {} knocks out all keys [0, {}] of row {}: keep at least one", i,
+                           std::max(s.first_row, 0), std::max(s.first_row, 0));
     }
   }
 

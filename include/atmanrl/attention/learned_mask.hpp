@@ -3,8 +3,8 @@
 /// \file
 /// The additive attention mask of AtManRL (arXiv:2604.16158, eq. 1):
 ///     B(w,v) = scale * min(H(w,v), clamp) * allowed(w,v),   S(w,v) = q_w.k_v / sqrt(d) + B(w,v)
-/// with w the query, v the key, and allowed(w,v) = [v in CoT][w >= v][w in rows][w <= last scored row]. One H serves all
-/// layers and heads, or there is one per layer, or one per layer and head.
+/// with w the query, v the key, and allowed(w,v) = [v in CoT][w >= v][w in rows][w <= last scored row]. One H serves
+/// all layers and heads, or there is one per layer, or one per layer and head.
 
 #include <atmanrl/attention/policy.hpp>
 #include <atmanrl/backend/tensor.hpp>
@@ -26,10 +26,10 @@ enum class mask_sharing { all, per_layer, per_head };
 
 /// Where the mask of one sequence lies. All positions are absolute positions in the sequence.
 struct mask_extent {
-  int cot_begin = 0, cot_end = 0;      ///< the CoT tokens are the positions [cot_begin, cot_end)
-  int first_row = 0, last_row = -1;    ///< the queries that see the mask, both ends included
-  index_t offset = 0, count = 0;       ///< its parameters are [offset, offset + count) of the batch's parameters
-  int copies = 1;                      ///< separate H that lie one after the other: per layer, or per layer and head
+  int cot_begin = 0, cot_end = 0;    ///< the CoT tokens are the positions [cot_begin, cot_end)
+  int first_row = 0, last_row = -1;  ///< the queries that see the mask, both ends included
+  index_t offset = 0, count = 0;     ///< its parameters are [offset, offset + count) of the batch's parameters
+  int copies = 1;                    ///< separate H that lie one after the other: per layer, or per layer and head
 
   /// Number of allowed entries (w, v) of one H, whatever the shape.
   ATMANRL_HOST_DEVICE constexpr index_t entries() const { return row_offset(last_row + 1); }
@@ -50,13 +50,18 @@ struct mask_extent {
 
 /// Extent for a sequence that reads  [0, cot_begin) prompt | [cot_begin, cot_end) CoT | delimiter | answer [.., total).
 /// The row of the last answer token predicts nothing that is scored, so it is not allowed.
-inline mask_extent make_mask_extent(mask_shape shape, mask_rows rows, int cot_begin, int cot_end, int total, index_t offset,
-                                    int copies = 1) {
-  expects<shape_error>(0 <= cot_begin && cot_begin <= cot_end && cot_end < total,
-                       "a mask over CoT tokens [{}, {}) needs delimiter and answer behind them, but the sequence has {} tokens",
-                       cot_begin, cot_end, total);
-  mask_extent e{.cot_begin = cot_begin, .cot_end = cot_end, .first_row = rows == mask_rows::all_later ? cot_begin : cot_end,
-                .last_row = total - 2, .offset = offset, .copies = copies};
+inline mask_extent make_mask_extent(mask_shape shape, mask_rows rows, int cot_begin, int cot_end, int total,
+                                    index_t offset, int copies = 1) {
+  expects<shape_error>(
+      0 <= cot_begin && cot_begin <= cot_end && cot_end < total,
+      "a mask over CoT tokens [{}, {}) needs delimiter and answer behind them, but the sequence has {} tokens",
+      cot_begin, cot_end, total);
+  mask_extent e{.cot_begin = cot_begin,
+                .cot_end = cot_end,
+                .first_row = rows == mask_rows::all_later ? cot_begin : cot_end,
+                .last_row = total - 2,
+                .offset = offset,
+                .copies = copies};
   e.count = copies * e.parameters(shape);
   return e;
 }
@@ -65,8 +70,8 @@ inline mask_extent make_mask_extent(mask_shape shape, mask_rows rows, int cot_be
 struct mask_edit {
   float scale = 10, clamp = 0, lower_clamp = -std::numeric_limits<float>::infinity();
   mask_sharing sharing = mask_sharing::all;
-  std::vector<int> layers = {};             ///< layers that see the mask, ascending; empty: all
-  index_t model_layers = 0, heads = 0;      ///< of the model; needed unless all layers share one H
+  std::vector<int> layers = {};         ///< layers that see the mask, ascending; empty: all
+  index_t model_layers = 0, heads = 0;  ///< of the model; needed unless all layers share one H
 
   /// Number of separate H.
   int copies() const {
@@ -77,7 +82,8 @@ struct mask_edit {
 
 namespace attention {
 
-/// The masks of a batch of sequences; sequence tag i uses extent i, negative tags and those beyond the extents see no mask.
+/// The masks of a batch of sequences; sequence tag i uses extent i, negative tags and those beyond the extents see no
+/// mask.
 template <Backend B>
 class learned_mask {
  public:
@@ -87,7 +93,8 @@ class learned_mask {
     int sequences;
     mask_shape shape;
     float scale, clamp, lower_clamp;
-    int const* first_copy;  ///< (layers) first H of each layer, -1 where the layer sees no mask; null: all layers use the only one
+    int const* first_copy;    ///< (layers) first H of each layer, -1 where the layer sees no mask; null: all layers use
+                              ///< the only one
     int layers, heads_apart;  ///< heads_apart is 1 where head h of a layer uses H first_copy + h, else 0
 
     template <class T>
@@ -131,8 +138,8 @@ class learned_mask {
   }
 
   /// Other masks in the memory of these.
-  /// \throws shape_error when extents do not fit the parameters or the number of separate H, usage_error for layers that
-  ///         the model does not have
+  /// \throws shape_error when extents do not fit the parameters or the number of separate H, usage_error for layers
+  ///         that the model does not have
   void assign(B& backend, mask_shape shape, std::span<mask_extent const> extents, mask_edit const& edit) {
     shape_ = shape;
     edit_ = edit;
@@ -142,19 +149,21 @@ class learned_mask {
     first_copy_.resize(backend, {0});
     for (mask_extent const& e : extents) parameters_ += e.count;
     for (mask_extent const& e : extents) {
-      expects<shape_error>(e.copies == edit.copies(), "a mask with {} separate H where the layers and heads need {}", e.copies,
-                           edit.copies());
+      expects<shape_error>(e.copies == edit.copies(), "a mask with {} separate H where the layers and heads need {}",
+                           e.copies, edit.copies());
       index_t const needed = e.copies * e.parameters(shape);
       expects<shape_error>(e.count == needed && e.offset >= 0 && e.offset + e.count <= parameters_,
-                           "a mask with the parameters [{}, {}) of {} needs {} of them", e.offset, e.offset + e.count, parameters_, needed);
+                           "a mask with the parameters [{}, {}) of {} needs {} of them", e.offset, e.offset + e.count,
+                           parameters_, needed);
     }
     if (edit.sharing == mask_sharing::all && edit.layers.empty()) return;
     std::vector<int> first(std::size_t(edit.model_layers), edit.layers.empty() ? 0 : -1);
     int next = 0, previous = -1;
     auto const give = [&](int layer) {
-      expects<usage_error>(layer > previous && layer < int(edit.model_layers),
-                           "mask layer {} stands behind layer {} for a model of {} layers: name each once, in ascending order", layer,
-                           previous, edit.model_layers);
+      expects<usage_error>(
+          layer > previous && layer < int(edit.model_layers),
+          "mask layer {} stands behind layer {} for a model of {} layers: name each once, in ascending order", layer,
+          previous, edit.model_layers);
       previous = layer;
       first[std::size_t(layer)] = next;
       next += edit.sharing == mask_sharing::all ? 0 : edit.sharing == mask_sharing::per_layer ? 1 : int(edit.heads);
@@ -166,8 +175,14 @@ class learned_mask {
   }
 
   params_type params() const {
-    return {.extents = extents_.data(), .sequences = int(extents_.extent(0)), .shape = shape_, .scale = edit_.scale,
-            .clamp = edit_.clamp, .lower_clamp = edit_.lower_clamp, .first_copy = first_copy_.size() ? first_copy_.data() : nullptr, .layers = int(first_copy_.extent(0)),
+    return {.extents = extents_.data(),
+            .sequences = int(extents_.extent(0)),
+            .shape = shape_,
+            .scale = edit_.scale,
+            .clamp = edit_.clamp,
+            .lower_clamp = edit_.lower_clamp,
+            .first_copy = first_copy_.size() ? first_copy_.data() : nullptr,
+            .layers = int(first_copy_.extent(0)),
             .heads_apart = edit_.sharing == mask_sharing::per_head};
   }
   index_t parameter_count() const { return parameters_; }

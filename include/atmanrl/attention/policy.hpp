@@ -75,12 +75,12 @@ concept names_parameters = requires(params_of<P> const p, score_site at) {
 }  // namespace detail
 
 /// Has numbers that can be learned: `parameter(site)` says which one a score uses (-1: none), and the edit is called as
-/// `params(score, value, site)` with dual numbers in both. Whatever scores share a parameter, its gradient is their sum.
-/// Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take part,
-/// and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`.
+/// `params(score, value, site)` with dual numbers in both. Whatever scores share a parameter, its gradient is their
+/// sum. Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take
+/// part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`.
 template <class P>
 concept TrainableAttentionPolicy = requires(P const p) {
-  { p.params() };
+  {p.params()};
   requires detail::counts_parameters<P>;
   requires std::is_trivially_copyable_v<detail::params_of<P>>;
   requires detail::edits_scores_by_parameter<detail::params_of<P>>;
@@ -91,7 +91,7 @@ concept TrainableAttentionPolicy = requires(P const p) {
 /// What has half of a trainable policy is refused: its parameters would be ignored in silence.
 template <class P>
 concept AttentionPolicy = TrainableAttentionPolicy<P> || requires(P const p) {
-  { p.params() };
+  {p.params()};
   requires !detail::counts_parameters<P> && !detail::names_parameters<P>;
   requires std::is_trivially_copyable_v<detail::params_of<P>>;
   requires detail::edits_scores<detail::params_of<P>> || detail::edits_scores_with_row_min<detail::params_of<P>>;
@@ -103,19 +103,34 @@ template <class P>
 consteval bool explain_attention_policy() {
   if constexpr (!AttentionPolicy<P>) {
     if constexpr (!requires(P const p) { p.params(); })
-      static_assert(always_false<P>, "atmanrl: not an attention policy: it needs a const member params() (see docs/extending.md#attention)");
+      static_assert(
+          always_false<P>,
+          "atmanrl: not an attention policy: it needs a const member params() (see docs/extending.md#attention)");
     else if constexpr (!std::is_trivially_copyable_v<params_of<P>>)
-      static_assert(always_false<P>, "atmanrl: the attention policy's params() must be trivially copyable, because kernels take it by value");
+      static_assert(
+          always_false<P>,
+          "atmanrl: the attention policy's params() must be trivially copyable, because kernels take it by value");
     else if constexpr (counts_parameters<P> && !names_parameters<P>)
-      static_assert(always_false<P>, "atmanrl: the attention policy has a parameter_count(), so its params need `atmanrl::index_t parameter(atmanrl::score_site at) const`, which says which parameter a score uses (-1: none)");
+      static_assert(always_false<P>,
+                    "atmanrl: the attention policy has a parameter_count(), so its params need `atmanrl::index_t "
+                    "parameter(atmanrl::score_site at) const`, which says which parameter a score uses (-1: none)");
     else if constexpr (names_parameters<P> && !counts_parameters<P>)
-      static_assert(always_false<P>, "atmanrl: the attention policy's params have a parameter(site), so the policy needs `atmanrl::index_t parameter_count() const`");
+      static_assert(always_false<P>,
+                    "atmanrl: the attention policy's params have a parameter(site), so the policy needs "
+                    "`atmanrl::index_t parameter_count() const`");
     else if constexpr (names_parameters<P>)
-      static_assert(always_false<P>, "atmanrl: the attention policy has parameters, so its params must be callable as (score, value, site) for float and for dual<float> and return the same type: write `template <class T> T operator()(T score, T value, atmanrl::score_site at) const`");
+      static_assert(always_false<P>,
+                    "atmanrl: the attention policy has parameters, so its params must be callable as (score, value, "
+                    "site) for float and for dual<float> and return the same type: write `template <class T> T "
+                    "operator()(T score, T value, atmanrl::score_site at) const`");
     else if constexpr (requires(params_of<P> const p, float s, score_site at) { p(s, at); })
-      static_assert(always_false<P>, "atmanrl: the attention policy's params must be callable for float and for dual<float> and return the same type: write `template <class T> T operator()(T score, atmanrl::score_site at) const`");
+      static_assert(always_false<P>,
+                    "atmanrl: the attention policy's params must be callable for float and for dual<float> and return "
+                    "the same type: write `template <class T> T operator()(T score, atmanrl::score_site at) const`");
     else
-      static_assert(always_false<P>, "atmanrl: the attention policy's params need `template <class T> T operator()(T score, atmanrl::score_site at) const`");
+      static_assert(always_false<P>,
+                    "atmanrl: the attention policy's params need `template <class T> T operator()(T score, "
+                    "atmanrl::score_site at) const`");
   }
   return true;
 }

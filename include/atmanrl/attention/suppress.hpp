@@ -3,8 +3,10 @@
 /// \file
 /// AtMan's suppression of tokens (Deiseroth et al. 2023, arXiv:2301.08110): the scores of a row are shifted so that the
 /// smallest is 0, then those of the chosen keys are multiplied by a factor f,
-///     S'(w,v) = (S(w,v) - m(w)) f    on chosen keys,    S(w,v) - m(w)    elsewhere,    m(w) = min over visible v of S(w,v).
-/// A softmax does not see a shift of the whole row, so m is added back and only the chosen keys change: S f + m (1 - f).
+///     S'(w,v) = (S(w,v) - m(w)) f    on chosen keys,    S(w,v) - m(w)    elsewhere,    m(w) = min over visible v of
+///     S(w,v).
+/// A softmax does not see a shift of the whole row, so m is added back and only the chosen keys change: S f + m (1 -
+/// f).
 
 #include <atmanrl/attention/key_selection.hpp>
 
@@ -28,8 +30,10 @@ class suppress {
   };
 
   /// \param factor  1 leaves a score as it is, 0 makes it the smallest of its row
-  suppress(B& backend, std::span<key_selection const> selections, float factor = 0.1f) : selections_(backend, selections), factor_(factor) {
-    expects<usage_error>(std::isfinite(factor) && factor >= 0, "the factor of a suppression is {}, but it must be 0 or above", factor);
+  suppress(B& backend, std::span<key_selection const> selections, float factor = 0.1f)
+      : selections_(backend, selections), factor_(factor) {
+    expects<usage_error>(std::isfinite(factor) && factor >= 0,
+                         "the factor of a suppression is {}, but it must be 0 or above", factor);
   }
 
   params_type params() const { return {selections_.params(), factor_}; }
@@ -56,7 +60,8 @@ class suppress_log {
   /// \param factor  1 leaves a score as it is; above 0, since f = 0 is a knockout
   suppress_log(B& backend, std::span<key_selection const> selections, float factor = 0.1f)
       : selections_(backend, selections), log_factor_(std::log(factor)) {
-    expects<usage_error>(std::isfinite(factor) && factor > 0, "the factor of a suppression is {}, but S + log f needs one above 0", factor);
+    expects<usage_error>(std::isfinite(factor) && factor > 0,
+                         "the factor of a suppression is {}, but S + log f needs one above 0", factor);
   }
 
   params_type params() const { return {selections_.params(), log_factor_}; }

@@ -17,7 +17,8 @@ concept Backend = requires(B& backend, std::size_t bytes, void* to, void const* 
   typename B::memory_space;
   { B::name } -> std::convertible_to<std::string_view>;
   { backend.allocate(bytes) } -> std::same_as<void*>;  // throws error naming the size when there is none
-  { backend.deallocate(to, bytes) } noexcept;
+  { backend.deallocate(to, bytes) }
+  noexcept;
   backend.copy(to, from, bytes);            // both in the backend's memory
   backend.copy_from_host(to, from, bytes);  // ordered after earlier work; `from` may be reused on return
   backend.copy_to_host(to, from, bytes);    // returns when the bytes are there

@@ -95,7 +95,8 @@ class tensor {
     constexpr auto limit = std::size_t(std::numeric_limits<index_t>::max()) / sizeof(T);
     std::size_t all = 1;
     for (index_t const e : shape) {
-      expects<shape_error>(e >= 0 && (e == 0 || all <= limit / std::size_t(e)), "no tensor can have the extents {}", shape);
+      expects<shape_error>(e >= 0 && (e == 0 || all <= limit / std::size_t(e)), "no tensor can have the extents {}",
+                           shape);
       all *= std::size_t(e);
     }
     return all;

@@ -13,7 +13,8 @@
 // A loop whose order of additions is ours may not be rewritten by the compiler: the library must be built without
 // -ffast-math, because the bit rule (docs/architecture.md) rests on the order in which sums are written.
 #if defined(__FAST_MATH__)
-#  error "atmanrl: build without -ffast-math; equal bits in sampling and training rest on the written order of additions"
+#  error \
+      "atmanrl: build without -ffast-math; equal bits in sampling and training rest on the written order of additions"
 #endif
 
 // A program that links atmanrl::compiled is compiled with ATMANRL_COMPILED: it sees the declarations of what that

@@ -24,7 +24,8 @@ struct error : std::runtime_error {
   static constexpr bool names_source_line = false;
 };
 
-/// Extents, indices or states that do not fit together: a mistake in the calling code, so the text names the source line.
+/// Extents, indices or states that do not fit together: a mistake in the calling code, so the text names the source
+/// line.
 struct shape_error : error {
   using error::error;
   static constexpr bool names_source_line = true;
@@ -45,7 +46,8 @@ struct numeric_error : error {
   using error::error;
 };
 
-/// Format string that remembers where the check was written, without a macro (clang 14 has no std::source_location here).
+/// Format string that remembers where the check was written, without a macro (clang 14 has no std::source_location
+/// here).
 template <class... Args>
 struct located_format {
   fmt::format_string<Args...> text;
@@ -60,7 +62,8 @@ struct located_format {
 namespace detail {
 /// Out of line, and no template of the arguments: a check costs a program a comparison and the call that is not taken.
 template <class E>
-[[noreturn, gnu::cold, gnu::noinline]] void raise(fmt::string_view text, fmt::format_args args, char const* file, int line) {
+[[noreturn, gnu::cold, gnu::noinline]] void raise(fmt::string_view text, fmt::format_args args, char const* file,
+                                                  int line) {
   std::string sentence = fmt::vformat(text, args);
   if constexpr (E::names_source_line) sentence = fmt::format("{} ({}:{})", sentence, file, line);
   throw E(sentence);
@@ -70,7 +73,8 @@ template <class E>
 /// Throws `E` with the formatted sentence unless `ok`.
 template <class E = error, class... Args>
 void expects(bool ok, located_format<std::type_identity_t<Args>...> what, Args&&... args) {
-  if (!ok) [[unlikely]] detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
+  if (!ok) [[unlikely]]
+    detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
 }
 
 /// Throws `E` with the formatted sentence.

@@ -103,7 +103,8 @@ ATMANRL_HOST_DEVICE constexpr T real_part(dual<T> x) {
   return x.value;
 }
 
-/// min(x, bound) whose derivative is 1 up to and including the bound, as PyTorch's clamp(max=...) has it; NaN stays NaN.
+/// min(x, bound) whose derivative is 1 up to and including the bound, as PyTorch's clamp(max=...) has it; NaN stays
+/// NaN.
 template <class T>
 ATMANRL_HOST_DEVICE constexpr T clamp_above(T x, decltype(real_part(T{})) bound) {
   return real_part(x) > bound ? T{bound} : x;

@@ -28,13 +28,10 @@ class view {
   /// An empty view; ops take it to mean "this output is not wanted".
   constexpr view() = default;
   ATMANRL_HOST_DEVICE constexpr view(T* data, shape_type shape) : data_(data), shape_(shape) {}
-  constexpr view(std::span<T> all)
-    requires(Rank == 1 && std::is_same_v<Space, host_space>)
+  constexpr view(std::span<T> all) requires(Rank == 1 && std::is_same_v<Space, host_space>)
       : data_(all.data()), shape_{index_t(all.size())} {}
 
-  ATMANRL_HOST_DEVICE constexpr operator view<T const, Rank, Space>() const
-    requires(!std::is_const_v<T>)
-  {
+  ATMANRL_HOST_DEVICE constexpr operator view<T const, Rank, Space>() const requires(!std::is_const_v<T>) {
     return {data_, shape_};
   }
 
@@ -50,8 +47,7 @@ class view {
 
   /// Element at the given indices; not checked.
   template <class... I>
-    requires(sizeof...(I) == Rank)
-  ATMANRL_HOST_DEVICE constexpr T& operator()(I... at) const {
+  requires(sizeof...(I) == Rank) ATMANRL_HOST_DEVICE constexpr T& operator()(I... at) const {
     index_t flat = 0;
     int axis = 0;
     ((flat = flat * shape_[std::size_t(axis++)] + index_t(at)), ...);

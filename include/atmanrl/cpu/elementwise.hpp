@@ -42,7 +42,8 @@ struct kernels::elementwise<cpu_backend> {
   }
 
   template <class T>
-  static void copy_columns(cpu_threads& threads, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first, index_t count) {
+  static void copy_columns(cpu_threads& threads, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first,
+                           index_t count) {
     atmanrl::detail::computes_in_float<T>();
     threads.split(to.extent(0), atmanrl::detail::row_grain(count), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) std::copy_n(from.row(r) + first, count, to.row(r) + to_first);

@@ -101,8 +101,10 @@ struct kernels::matmul<cpu_backend> {
 
   /// Bytes of scratch that the products of `rows` rows with weights of up to `outputs` and `inputs` take at most.
   static std::size_t scratch_bytes(index_t rows, index_t outputs, index_t inputs, int threads) {
-    index_t const most = std::clamp(packed_floats / (inputs * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
-    index_t const shared = cpu::packed_size(std::min(rows, input_row_block), outputs) + (outputs / output_block + 1) * simd::lanes;
+    index_t const most =
+        std::clamp(packed_floats / (inputs * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
+    index_t const shared =
+        cpu::packed_size(std::min(rows, input_row_block), outputs) + (outputs / output_block + 1) * simd::lanes;
     index_t const own = std::max({cpu::packed_size(std::min(rows, most), inputs), output_block * cpu::panel_width,
                                   weight_row_block * (output_group + cpu::panel_width)});
     return sizeof(float) * std::size_t(shared + threads * own);
@@ -177,24 +179,23 @@ struct kernels::matmul<cpu_backend> {
               cpu::pack_rows(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
           });
       index_t const team = rows * w.outputs * w.inputs / least_products;
-      threads.take_turns(
-          strips, team, block * cpu::panel_width, [&](auto const& next, float* scratch) {
-            Factor* const panel = reinterpret_cast<Factor*>(scratch);
-            for (index_t s; (s = next()) < strips;) {
-              index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
-              for (index_t o = 0; o < w.outputs; o += block) {
-                index_t const depth = std::min(block, w.outputs - o);
-                for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
-                  W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
-                  prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
-                  transpose_block(from, k, width,
-                                  panel + cpu::factors<Factor>(p * cpu::panel_width - o) * cpu::panel_width);
-                }
-                cpu::multiply_packed(rows, packed_block(o), cpu::panel_of<Factor>(panel), depth, dx.row(row) + k,
-                                     w.inputs, width, add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
-              }
+      threads.take_turns(strips, team, block * cpu::panel_width, [&](auto const& next, float* scratch) {
+        Factor* const panel = reinterpret_cast<Factor*>(scratch);
+        for (index_t s; (s = next()) < strips;) {
+          index_t const k = s * cpu::panel_width, width = std::min(cpu::panel_width, w.inputs - k);
+          for (index_t o = 0; o < w.outputs; o += block) {
+            index_t const depth = std::min(block, w.outputs - o);
+            for (index_t p = o / cpu::panel_width; p * cpu::panel_width < o + depth; ++p) {
+              W const* const from = w.data + p * cpu::panel_size<W>(w.inputs);
+              prefetch_block(from + cpu::panel_size<W>(w.inputs) + k * cpu::panel_width);
+              transpose_block(from, k, width,
+                              panel + cpu::factors<Factor>(p * cpu::panel_width - o) * cpu::panel_width);
             }
-          });
+            cpu::multiply_packed(rows, packed_block(o), cpu::panel_of<Factor>(panel), depth, dx.row(row) + k, w.inputs,
+                                 width, add || o > 0 ? cpu::into::resume : cpu::into::overwrite);
+          }
+        }
+      });
     });
   }
 

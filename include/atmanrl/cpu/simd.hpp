@@ -226,15 +226,19 @@ inline words to_bf16(floats x) {
 /// The first `n` numbers, n in [0, lanes], widened, then zeros; memory behind them is not read.
 inline floats load_first(bf16 const* p, std::ptrdiff_t n) {
   halves h{};
-  if (n >= lanes) std::memcpy(&h, p, sizeof h);
-  else std::memcpy(&h, p, std::size_t(n) * sizeof(bf16));
+  if (n >= lanes)
+    std::memcpy(&h, p, sizeof h);
+  else
+    std::memcpy(&h, p, std::size_t(n) * sizeof(bf16));
   return std::bit_cast<floats>(__builtin_convertvector(h, words) << 16);
 }
 /// Rounds and writes the first `n` lanes, n in [0, lanes].
 inline void store_first(bf16* p, floats v, std::ptrdiff_t n) {
   halves const h = __builtin_convertvector(to_bf16(v), halves);
-  if (n >= lanes) std::memcpy(static_cast<void*>(p), &h, sizeof h);
-  else std::memcpy(static_cast<void*>(p), &h, std::size_t(n) * sizeof(bf16));
+  if (n >= lanes)
+    std::memcpy(static_cast<void*>(p), &h, sizeof h);
+  else
+    std::memcpy(static_cast<void*>(p), &h, std::size_t(n) * sizeof(bf16));
 }
 
 /// Words of two bfloat16 numbers: `even`, rounded, in the lower halves, `odd` in the upper ones.

@@ -4,8 +4,8 @@
 /// A team of threads that is made once and waits between kernels. A thread that waits looks for work for some
 /// microseconds, which is how far apart kernels lie, then gives way to others for a while, and then sleeps: two
 /// programs on one machine, or a program that computes something else, are not kept from the cores by threads that have
-/// nothing to do. Nor is a kernel held up by a thread that does not get a core: what it has not begun when the others are
-/// done, the caller does.
+/// nothing to do. Nor is a kernel held up by a thread that does not get a core: what it has not begun when the others
+/// are done, the caller does.
 
 #include <algorithm>
 #include <atomic>

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The whole experiment: load, estimate memory, evaluate, train with GRPO and the saliency reward, evaluate again, save.
+/// The whole experiment: load, estimate memory, evaluate, train with GRPO and the saliency reward, evaluate again,
+/// save.
 
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/experiment_base.hpp>
@@ -40,7 +41,8 @@ class experiment : public detail::experiment_base {
   /// Runs to the end, or to the end of the step in which Ctrl-C came.
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
   /// \throws file_error, usage_error for input that cannot be used; for a new run nothing has been written then
-  /// \throws numeric_error when a value is not finite; names step, tensor and sample, and the files end with the last whole step
+  /// \throws numeric_error when a value is not finite; names step, tensor and sample, and the files end with the last
+  ///         whole step
   int run() { return run_as(typename Traits::weights{}); }
 
  private:
@@ -51,7 +53,8 @@ class experiment : public detail::experiment_base {
       if (!status && (options_.dtype == weight_dtype::bf16) == std::is_same_v<W, bf16>) status = run_with<W>();
     };
     (attempt(static_cast<Ws*>(nullptr)), ...);
-    expects<usage_error>(status.has_value(), "--dtype: this program was not built for {}", options_.dtype == weight_dtype::bf16 ? "bf16" : "f32");
+    expects<usage_error>(status.has_value(), "--dtype: this program was not built for {}",
+                         options_.dtype == weight_dtype::bf16 ? "bf16" : "f32");
     return *status;
   }
 
@@ -76,24 +79,31 @@ class experiment : public detail::experiment_base {
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);
-    // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes on.
+    // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes
+    // on.
     std::optional<Model> reference;
-    if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty()) reference.emplace(Model::load(*backend, *file));
+    if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty())
+      reference.emplace(Model::load(*backend, *file));
     file.reset();
     model.set_kv_storage(options_.kv_cache);
     if (reference) reference->set_kv_storage(options_.kv_cache);
-    if (!options_.adapter.empty()) model.load_adapters(options_.adapter);
-    else if (options_.lora_rank > 0) model.attach(options_.lora(), options_.seed);
+    if (!options_.adapter.empty())
+      model.load_adapters(options_.adapter);
+    else if (options_.lora_rank > 0)
+      model.attach(options_.lora(), options_.seed);
     row_budgets const budgets = budgets_of(config, options_);
     experiment_options adjusted = options_;
     adjusted.mask.row_budget = budgets.masks;
     adjusted.mask.recompute = options_.recompute;
     grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
-                 detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_), detail::make_traits_sampler<Traits>(options_),
+                 detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_),
+                 detail::make_traits_sampler<Traits>(options_),
                  schedules::by_name(options_.lr_schedule, std::uint64_t(options_.lr_warmup)));
     if (reference) trainer.set_reference_model(*reference);
-    if (options_.resume.empty()) create_run_folder(options_);
-    else remove_partial_files(options_.out);
+    if (options_.resume.empty())
+      create_run_folder(options_);
+    else
+      remove_partial_files(options_.out);
 
     // The weights are still those that the run began with.
     progress bar;
@@ -102,9 +112,12 @@ class experiment : public detail::experiment_base {
 
     restored_lines lines;
     if (!options_.resume.empty()) {
-      auto const found = load_latest_checkpoint(options_.out / "checkpoints", [&](std::string const& sentence) { bar.say(sentence); });
-      if (found) lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
-      bar.say(found ? fmt::format("continuing after step {}", found->step) : std::string("continuing from the start: there is no checkpoint yet"));
+      auto const found =
+          load_latest_checkpoint(options_.out / "checkpoints", [&](std::string const& sentence) { bar.say(sentence); });
+      if (found)
+        lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
+      bar.say(found ? fmt::format("continuing after step {}", found->step)
+                    : std::string("continuing from the start: there is no checkpoint yet"));
     }
     run_files files(options_.out, lines);
     bool const finished = train(trainer, words, files, bar, interrupt);
@@ -114,23 +127,30 @@ class experiment : public detail::experiment_base {
     if (after && !after->complete) return stopped(interrupt, trainer.steps(), bar);
     if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
     if (!model.has_adapters() || options_.merge)
-      save_model(options_.out / "model", trainer.policy(), words, options_.model, options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
+      save_model(options_.out / "model", trainer.policy(), words, options_.model,
+                 options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
     return finished_run(before, after, backend->peak_bytes(), bar);
   }
 
   /// From its file where there is one, so that a continued run shows what the first part found.
   template <class Model>
-  std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer const& words, task_type const& task, run_shape const& shape,
-                                          progress& bar, interrupt_listener const& interrupt) {
+  std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer const& words,
+                                          task_type const& task, run_shape const& shape, progress& bar,
+                                          interrupt_listener const& interrupt) {
     if (options_.eval_questions == 0) return std::nullopt;
     auto const path = options_.out / fmt::format("evaluation_{}.json", when);
     if (auto known = load_evaluation(path)) return known;
     std::size_t const bytes = std::size_t(options_.activation_mib) << 20;
-    evaluation_options e{.questions = options_.eval_questions, .samples = options_.eval_samples, .max_new_tokens = options_.max_new_tokens,
-                         .temperature = options_.temperature, .seed = options_.seed,
-                         .batch_questions = questions_per_batch(model.config(), shape.longest_prompt, options_.eval_samples, options_.max_new_tokens,
-                                                                bytes, sizeof(float)),
-                         .on_progress = {}, .should_stop = [&] { return interrupt.caught() != 0; }};
+    evaluation_options e{
+        .questions = options_.eval_questions,
+        .samples = options_.eval_samples,
+        .max_new_tokens = options_.max_new_tokens,
+        .temperature = options_.temperature,
+        .seed = options_.seed,
+        .batch_questions = questions_per_batch(model.config(), shape.longest_prompt, options_.eval_samples,
+                                               options_.max_new_tokens, bytes, sizeof(float)),
+        .on_progress = {},
+        .should_stop = [&] { return interrupt.caught() != 0; }};
     bar.begin("evaluation " + when, 1);
     e.on_progress = [&](int done, int all, index_t tokens) {
       bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
@@ -143,7 +163,8 @@ class experiment : public detail::experiment_base {
 
   /// \returns false when a signal stopped it; the last step is saved in both cases
   template <class Trainer>
-  bool train(Trainer& trainer, tokenizer const& words, run_files& files, progress& bar, interrupt_listener const& interrupt) {
+  bool train(Trainer& trainer, tokenizer const& words, run_files& files, progress& bar,
+             interrupt_listener const& interrupt) {
     for (auto const& line : evaluation_timings_) files.timings.append(line);
     bar.begin("step", options_.steps, index_t(trainer.steps()));
     trainer.on_sampling = [&](int done, int all, index_t tokens) {
@@ -186,7 +207,8 @@ class experiment : public detail::experiment_base {
   }
 
   template <class Trainer, class ObserverT>
-  void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer const& words, run_files& files, progress& bar) {
+  void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer const& words,
+                  run_files& files, progress& bar) {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
     auto const figures = mask_figures_of(trainer.reward());
     ordered_json metrics = metrics_of(report, figures ? &*figures : nullptr);

@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// How much memory a run will take, before it takes it. Sampling, mask training, updates, evaluation and validation share one
-/// cache and one set of activations (nn/workspace.hpp), so a buffer is as large as the largest of them makes it.
+/// How much memory a run will take, before it takes it. Sampling, mask training, updates, evaluation and validation
+/// share one cache and one set of activations (nn/workspace.hpp), so a buffer is as large as the largest of them makes
+/// it.
 
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/core/config.hpp>
@@ -59,7 +60,8 @@ inline index_t forward_row_floats(model_config const& c) { return 2 * c.hidden +
 
 /// What a row that has a gradient takes beside that.
 inline index_t gradient_row_floats(model_config const& c, bool recompute) {
-  index_t const streams = 2 * c.hidden, backward = 2 * c.hidden + c.ffn + 2 * c.heads * c.head_dim + 2 * c.kv_heads * c.head_dim;
+  index_t const streams = 2 * c.hidden,
+                backward = 2 * c.hidden + c.ffn + 2 * c.heads * c.head_dim + 2 * c.kv_heads * c.head_dim;
   if (recompute) return (c.layers + 1) * c.hidden + backward;
   return (c.layers - 1) * layer_row_floats(c) + c.layers * streams + backward;
 }
@@ -74,14 +76,16 @@ inline index_t mask_copies(model_config const& c, mask_options const& o) {
 
 /// Parameters of one mask, all copies included.
 inline index_t mask_parameters(model_config const& c, mask_options const& o, index_t cot, index_t label_tokens) {
-  index_t const entries = o.shape == mask_shape::column          ? cot
+  index_t const entries = o.shape == mask_shape::column      ? cot
                           : o.rows == mask_rows::answer_rows ? cot * label_tokens
                                                              : cot * (cot + 1) / 2 + cot * label_tokens;
   return entries * mask_copies(c, o);
 }
 
 /// Floats that one parameter of a mask takes: value, gradient, two moments, gradient per head, the sparsity term's.
-inline index_t floats_per_mask_parameter(model_config const& c, mask_options const& o) { return 4 + (o.sparsity > 0) + c.kv_heads; }
+inline index_t floats_per_mask_parameter(model_config const& c, mask_options const& o) {
+  return 4 + (o.sparsity > 0) + c.kv_heads;
+}
 
 }  // namespace detail
 
@@ -112,12 +116,13 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     m.weights += real * std::size_t(2 * c.hidden);
   }
   m.weights += real * std::size_t(c.hidden);
-  index_t lora_low = 0, lora_backward = 0, lora_rows = 0;  // floats per row of a pass, and per update, of the adapters' products
+  index_t lora_low = 0, lora_backward = 0,
+          lora_rows = 0;  // floats per row of a pass, and per update, of the adapters' products
   if (o.lora_rank > 0) {
     // The adapters of a fused matrix are packed together: A stacked, B block-diagonal.
     using enum lora_target;
-    for (auto const& [first, last] : {std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj}, std::pair{gate_proj, up_proj},
-                                      std::pair{down_proj, down_proj}}) {
+    for (auto const& [first, last] : {std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj},
+                                      std::pair{gate_proj, up_proj}, std::pair{down_proj, down_proj}}) {
       index_t outputs = 0, inputs = 0, rank = 0, largest = 0, tallest = 0;
       for (int t = int(first); t <= int(last); ++t) {
         lora_matrix const each = lora_matrix_of(c, lora_target(t));
@@ -130,8 +135,9 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
         inputs = each.inputs;
       }
       if (rank == 0) continue;
-      m.weights += real * std::size_t(c.layers) * std::size_t(kernels::matmul<B>::template storage_size<float>(rank, inputs) +
-                                                              kernels::matmul<B>::template storage_size<float>(outputs, rank));
+      m.weights += real * std::size_t(c.layers) *
+                   std::size_t(kernels::matmul<B>::template storage_size<float>(rank, inputs) +
+                               kernels::matmul<B>::template storage_size<float>(outputs, rank));
       lora_low = std::max(lora_low, rank);
       lora_backward = std::max(lora_backward, rank + (largest > 0 ? o.lora_rank + largest : 0));
       lora_rows = std::max(lora_rows, tallest * rank);
@@ -150,8 +156,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   row_budgets const budget = budgets_of(c, o);
   bool const answer_rows = o.mask.rows == mask_rows::answer_rows;
 
-  // The largest of the uses makes a buffer as large as it is: rows in the cache, rows that are computed, rows that are kept
-  // for a backward pass, scored rows with and without one, and rows whose logits are all there.
+  // The largest of the uses makes a buffer as large as it is: rows in the cache, rows that are computed, rows that are
+  // kept for a backward pass, scored rows with and without one, and rows whose logits are all there.
   struct {
     index_t cached = 0, computed = 0, kept = 0, scored = 0, scored_back = 0, logits = 0;
   } most;
@@ -162,7 +168,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   use(most.logits, std::max<index_t>(o.prompts_per_step, rollouts));
   if (o.eval_questions > 0) {
     index_t const questions = std::min<index_t>(
-        o.eval_questions, questions_per_batch(c, shape.longest_prompt, o.eval_samples, o.max_new_tokens, std::size_t(o.activation_mib) << 20, real));
+        o.eval_questions, questions_per_batch(c, shape.longest_prompt, o.eval_samples, o.max_new_tokens,
+                                              std::size_t(o.activation_mib) << 20, real));
     use(most.cached, questions * (prompt + o.eval_samples * room));
     use(most.computed, std::max(questions * prompt, questions * o.eval_samples));
     use(most.logits, questions * o.eval_samples);
@@ -175,7 +182,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   use(most.kept, update);
   use(most.scored_back, std::min(update, rollouts * completion));
 
-  index_t const masked = std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
+  index_t const masked =
+      std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
   index_t const tail = masked * (answer_rows ? shape.label_tokens : completion + shape.label_tokens);
   use(most.cached, prompts + masked * (completion + shape.label_tokens));
   use(most.computed, std::max({prompts, answer_rows ? masked * completion : 0, tail}));
@@ -186,7 +194,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
 
   if (o.validate_every > 0) {
     // Each of a few rollouts once for every token of its chain of thought, which is left out.
-    index_t const validated = std::min<index_t>(rollouts, observers::causality_options{}.rollouts), variants = validated * completion;
+    index_t const validated = std::min<index_t>(rollouts, observers::causality_options{}.rollouts),
+                  variants = validated * completion;
     index_t const computed = std::min(budget.masks, variants * shape.label_tokens);
     use(most.cached, validated * (prompt + completion) + computed);
     use(most.computed, computed);
@@ -204,7 +213,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   // A divergence holds the logits of all scored rows of the masks.
   index_t const divergence = o.mask.objective == mask_objective::kl_to_unmasked ? masked * shape.label_tokens : 0;
-  m.head = floats(most.scored, 2 * c.hidden + 9) + floats(most.scored_back, 2 * c.hidden + 2) + floats(most.logits + divergence, c.vocab) +
+  m.head = floats(most.scored, 2 * c.hidden + 9) + floats(most.scored_back, 2 * c.hidden + 2) +
+           floats(most.logits + divergence, c.vocab) +
            floats(std::min(most.scored, log_prob_row_block), std::min(c.vocab, vocabulary_chunk));
   if constexpr (requires { kernels::matmul<B>::scratch_bytes(index_t{}, index_t{}, index_t{}, 0); })
     m.scratch = kernels::matmul<B>::scratch_bytes(most.kept, std::max(2 * c.ffn, std::min(c.vocab, vocabulary_chunk)),
@@ -213,8 +223,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   return m;
 }
 
-/// What the evaluation's questions and those of the first steps look like, for `estimate_memory` and to know of a prompt that
-/// is too long before anything is written.
+/// What the evaluation's questions and those of the first steps look like, for `estimate_memory` and to know of a
+/// prompt that is too long before anything is written.
 /// \throws usage_error naming the item whose prompt leaves no room
 template <Task K, Tokenizer Z>
 run_shape shape_of(K const& task, Z const& words, model_config const& c, experiment_options const& o) {
@@ -223,18 +233,22 @@ run_shape shape_of(K const& task, Z const& words, model_config const& c, experim
   index_t prompts = 0, prompt_tokens = 0, solutions = 0, solution_tokens = 0;
   auto const look_at = [&](task_item const& item) {
     index_t const prompt = index_t(task.prompt(item, words).size());
-    expects<usage_error>(prompt > 0 && prompt < c.max_positions, "the prompt of {} has {} tokens, which leaves no room: the model's limit is {}",
-                         item.id, prompt, c.max_positions);
+    expects<usage_error>(prompt > 0 && prompt < c.max_positions,
+                         "the prompt of {} has {} tokens, which leaves no room: the model's limit is {}", item.id,
+                         prompt, c.max_positions);
     shape.longest_prompt = std::max(shape.longest_prompt, prompt);
-    shape.label_tokens = std::max(shape.label_tokens, index_t(words.encode(delimiter_text(task) + task.answer_text(item)).size()));
+    shape.label_tokens =
+        std::max(shape.label_tokens, index_t(words.encode(delimiter_text(task) + task.answer_text(item)).size()));
     ++prompts;
     prompt_tokens += prompt;
     if (item.solution.empty()) return;
     ++solutions;
     solution_tokens += index_t(words.encode(item.solution).size()) + 1;  // and the token that ends it
   };
-  for (index_t i = 0; i < std::min<index_t>(o.eval_questions, task.evaluation_size()); ++i) look_at(task.evaluation_item(i));
-  for (index_t i = 0; i < std::min(looked_at, index_t(o.steps) * o.prompts_per_step); ++i) look_at(task.training_item(o.seed, std::uint64_t(i)));
+  for (index_t i = 0; i < std::min<index_t>(o.eval_questions, task.evaluation_size()); ++i)
+    look_at(task.evaluation_item(i));
+  for (index_t i = 0; i < std::min(looked_at, index_t(o.steps) * o.prompts_per_step); ++i)
+    look_at(task.training_item(o.seed, std::uint64_t(i)));
   shape.mean_prompt = (prompt_tokens + prompts - 1) / std::max<index_t>(prompts, 1);
   if (c.stop_ids.empty()) return shape;  // nothing ends a completion
   shape.mean_completion = (solution_tokens + solutions - 1) / std::max<index_t>(solutions, 1);

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// What a step writes down: a line of metrics (TRL's names where TRL has one), a line per completion. Nothing here depends
-/// on the clock, so that equal runs write equal bytes; timings have their own file. A value that does not exist in a step
-/// is null.
+/// What a step writes down: a line of metrics (TRL's names where TRL has one), a line per completion. Nothing here
+/// depends on the clock, so that equal runs write equal bytes; timings have their own file. A value that does not exist
+/// in a step is null.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
@@ -102,7 +102,8 @@ inline ordered_json mean_or_null(std::vector<double> const& x) {
 inline std::vector<double> group_spreads(std::vector<float> const& rewards, std::size_t group_size) {
   std::vector<double> out;
   for (std::size_t i = 0; i + group_size <= rewards.size(); i += group_size)
-    out.push_back(std_of(std::vector<double>(rewards.begin() + std::ptrdiff_t(i), rewards.begin() + std::ptrdiff_t(i + group_size))));
+    out.push_back(std_of(
+        std::vector<double>(rewards.begin() + std::ptrdiff_t(i), rewards.begin() + std::ptrdiff_t(i + group_size))));
   return out;
 }
 
@@ -224,14 +225,16 @@ inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) 
   m["replaced_groups"] = report.replaced_groups;
   m["grad_norm"] = mean_of(report.gradient_norms);
   m["learning_rate"] = report.learning_rate;
-  m["passes"] = {{"loss", loss}, {"ratio_min", low}, {"ratio_mean", mean}, {"ratio_max", high}, {"clip_ratio", clip}, {"grad_norm", report.gradient_norms}};
+  m["passes"] = {{"loss", loss},      {"ratio_min", low},   {"ratio_mean", mean},
+                 {"ratio_max", high}, {"clip_ratio", clip}, {"grad_norm", report.gradient_norms}};
   if (!kls.empty()) m["passes"]["kl"] = kl;
 }
 
 }  // namespace detail
 
 ATMANRL_INLINE ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
-  expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(), "metrics of a step without rollouts or passes");
+  expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(),
+                       "metrics of a step without rollouts or passes");
   ordered_json m;
   m["step"] = report.rollouts.step;
   detail::add_reward_metrics(m, report, report.rollouts.groups.front().rollouts.size());

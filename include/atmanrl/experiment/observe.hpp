@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Makes the observer that the traits name and calls it after each step; what it validated becomes a line of causal.jsonl.
+/// Makes the observer that the traits name and calls it after each step; what it validated becomes a line of
+/// causal.jsonl.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/options.hpp>
@@ -52,8 +53,8 @@ std::vector<observation> observe(Observer& observer, grpo_step_report& report, M
   return out;
 }
 
-/// The validation that the observer made in the latest step: of one with `std::optional<validation_report> const& latest()
-/// const`, as `causality` has, or the first that one of several made. Null without any.
+/// The validation that the observer made in the latest step: of one with `std::optional<validation_report> const&
+/// latest() const`, as `causality` has, or the first that one of several made. Null without any.
 template <class Observer>
 validation_report const* latest_validation([[maybe_unused]] Observer& observer) {
   if constexpr (requires {
@@ -68,7 +69,8 @@ validation_report const* latest_validation([[maybe_unused]] observers::all<Os...
   validation_report const* found = nullptr;
   [&]<std::size_t... K>(std::index_sequence<K...>) {
     ((found = found ? found : latest_validation(observer.template get<K>())), ...);
-  }(std::index_sequence_for<Os...>{});
+  }
+  (std::index_sequence_for<Os...>{});
   return found;
 }
 
@@ -88,7 +90,8 @@ ATMANRL_INLINE ordered_json causal_line_of(std::uint64_t step, validation_report
     };
     for (validation_row const& row : r.methods) draw(row, false);
     for (validation_row const& row : r.controls) draw(row, true);
-    if (!curves.empty()) line["charts"].push_back({{"title", title}, {"x_label", x_label}, {"y_label", "p(answer)"}, {"curves", curves}});
+    if (!curves.empty())
+      line["charts"].push_back({{"title", title}, {"x_label", x_label}, {"y_label", "p(answer)"}, {"curves", curves}});
   };
   add("Deletion", "share of tokens knocked out", &validation_row::deletion);
   add("Insertion", "share of tokens brought back", &validation_row::insertion);

@@ -30,35 +30,47 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-rows", o.mask.rows, "all_later or answer_rows: the queries that see the mask");
   f("mask-lr", o.mask.optimizer.learning_rate, "learning rate of the masks");
   f("mask-init", o.mask.init, "start value of the masks, below 0");
-  f("mask-scale", detail::zero_is_auto{&o.mask.scale}, "strength of the masks, or auto: the smallest that hurts the answer");
+  f("mask-scale", detail::zero_is_auto{&o.mask.scale},
+    "strength of the masks, or auto: the smallest that hurts the answer");
   f("mask-sparsity", o.mask.sparsity, "weight of the sparsity term");
-  f("mask-objective", o.mask.objective, "what the masks restore: cross_entropy of the answer, kl_to_unmasked or excess_cross_entropy");
-  f("mask-label", o.mask.label, "which answer: ground_truth, own_answer, or only_correct (the truth; wrong rollouts have no mask)");
+  f("mask-objective", o.mask.objective,
+    "what the masks restore: cross_entropy of the answer, kl_to_unmasked or excess_cross_entropy");
+  f("mask-label", o.mask.label,
+    "which answer: ground_truth, own_answer, or only_correct (the truth; wrong rollouts have no mask)");
   f("mask-sharing", o.mask.sharing, "all layers and heads share a mask, or there is one per_layer or per_head");
   f("mask-layers", detail::layer_list{&o.mask.layers}, "layers that see the masks: all, or numbers from 0 like 0,2");
-  f("mask-lower-clamp", detail::lowest_is_none{&o.mask.lower_clamp}, "floor of the masks' values, at most their start value, or none");
+  f("mask-lower-clamp", detail::lowest_is_none{&o.mask.lower_clamp},
+    "floor of the masks' values, at most their start value, or none");
   f("mask-eps", o.mask.optimizer.eps, "eps of the masks' AdamW: a large one holds entries with small gradients back");
-  f("mask-stop-tolerance", detail::number_or_none{&o.mask.stop_tolerance}, "a mask is final this many nats above CE(0), or none: never");
-  f("mask-reduction", o.mask.reduction, "of a mask to the reward: mean, token_mean, answer_rows, clipped or length_weighted");
+  f("mask-stop-tolerance", detail::number_or_none{&o.mask.stop_tolerance},
+    "a mask is final this many nats above CE(0), or none: never");
+  f("mask-reduction", o.mask.reduction,
+    "of a mask to the reward: mean, token_mean, answer_rows, clipped or length_weighted");
   f("saliency-estimator", detail::one_of{&o.saliency_estimator, estimators::names},
     "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input or attention_rollout");
   f("saliency-weight", o.saliency_weight, "weight of the saliency reward, or auto: by its spread");
   f("saliency-share", o.saliency_share, "for auto: spread of the weighted saliency reward as a share of the outcome's");
   f("saliency-direction", o.direction, "re_enabled (1 - mean) or as_printed (mean)");
-  f("saliency-gate", o.saliency_gate, "none, or correct: only right answers are paid for saliency, others get their least");
+  f("saliency-gate", o.saliency_gate,
+    "none, or correct: only right answers are paid for saliency, others get their least");
   f("no-delimiter", o.no_delimiter, "rollouts without an answer: skip them, or force the true answer behind them");
   f("lr", o.learning_rate, "learning rate");
   f("inner-passes", o.inner_passes, "gradient passes over the rollouts of a step");
   f("max-gradient-norm", o.max_gradient_norm, "gradients longer than this are scaled down; 0: never");
-  f("lr-schedule", detail::one_of{&o.lr_schedule, schedules::names}, "of the learning rate: constant, linear or cosine decay");
+  f("lr-schedule", detail::one_of{&o.lr_schedule, schedules::names},
+    "of the learning rate: constant, linear or cosine decay");
   f("lr-warmup", o.lr_warmup, "steps in which the learning rate rises");
-  f("advantage", detail::one_of{&o.advantage, advantages::names}, "mean_centered, group_normalized, batch_normalized, leave_one_out or gdpo");
+  f("advantage", detail::one_of{&o.advantage, advantages::names},
+    "mean_centered, group_normalized, batch_normalized, leave_one_out or gdpo");
   f("loss", detail::one_of{&o.loss, losses::names}, "grpo, bnpo, dr_grpo, dapo, gspo, cispo or two_sided");
-  f("ratio", o.loss_settings.level, "importance ratio of each token, of the sequence, its sequence_mean, or auto: the loss's own");
+  f("ratio", o.loss_settings.level,
+    "importance ratio of each token, of the sequence, its sequence_mean, or auto: the loss's own");
   f("clip-low", o.loss_settings.clip_low, "how far below 1 the ratio may go, or auto: the loss's own");
-  f("clip-high", o.loss_settings.clip_high, "how far above 1 the ratio may go (cispo: its cap), or auto: the loss's own");
+  f("clip-high", o.loss_settings.clip_high,
+    "how far above 1 the ratio may go (cispo: its cap), or auto: the loss's own");
   f("clip-delta", o.loss_settings.delta, "bound of the ratio in two_sided, or auto: 4");
-  f("kl", detail::one_of{&o.kl, losses::kl_names}, "estimator of the divergence from the reference model: k1, k2 or k3");
+  f("kl", detail::one_of{&o.kl, losses::kl_names},
+    "estimator of the divergence from the reference model: k1, k2 or k3");
   f("beta", o.beta, "coefficient of the KL term; 0: no reference model");
   f("entropy-bonus", o.entropy_bonus, "the mean entropy times this is taken from the loss");
   f("mask-truncated", o.mask_truncated, "leave completions that the length limit ended out of the loss");
@@ -68,7 +80,8 @@ void for_each_option(experiment_options& o, F&& f) {
   f("top-p", o.cuts.top_p, "sample from the smallest set of this probability; 1: from all");
   f("min-p", o.cuts.min_p, "sample from tokens of at least this share of the largest probability; 0: from all");
   f("length-penalty", o.length_penalty, "tokens of a chain of thought that cost 1; 0: none");
-  f("overlong-cache", o.overlong_cache, "completions are penalised from this many tokens below max-new-tokens; 0: none");
+  f("overlong-cache", o.overlong_cache,
+    "completions are penalised from this many tokens below max-new-tokens; 0: none");
   f("lora-rank", o.lora_rank, "rank of low-rank adapters, which alone are trained; 0: all parameters are");
   f("lora-alpha", o.lora_alpha, "their products are scaled by alpha / rank");
   f("lora-targets", o.lora_targets, "the matrices that get one: all, or names like q_proj,v_proj");
@@ -77,12 +90,15 @@ void for_each_option(experiment_options& o, F&& f) {
   f("seed", o.seed, "of everything that is drawn");
   f("threads", o.threads, "0: as many as the processor runs; results do not depend on it");
   f("dtype", o.dtype, "of the weights: f32 or bf16");
-  f("kv-cache", o.kv_cache, "storage of keys and values: f32 or bf16, half the memory; rounded in training as in sampling");
-  f("recompute", o.recompute, "keep only the layers' inputs of a pass and compute the rest again: less memory per row, more time");
+  f("kv-cache", o.kv_cache,
+    "storage of keys and values: f32 or bf16, half the memory; rounded in training as in sampling");
+  f("recompute", o.recompute,
+    "keep only the layers' inputs of a pass and compute the rest again: less memory per row, more time");
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
   f("eval-samples", o.eval_samples, "completions per evaluation question");
-  f("validate-every", o.validate_every, "steps between measurements of whether the rewarded saliency is causal; 0: none");
+  f("validate-every", o.validate_every,
+    "steps between measurements of whether the rewarded saliency is causal; 0: none");
   f("checkpoint-every", o.checkpoint_every, "steps between checkpoints; 0: none, and the run cannot be resumed");
   f("out", o.out, "folder for the run's files");
 }
@@ -147,7 +163,8 @@ ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_
   for (auto const& [name, value] : a.items()) {
     if (name == "threads" || name == "out") continue;
     auto const text = [](ordered_json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
-    expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name, text(b[name]), folder, text(value));
+    expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name,
+                         text(b[name]), folder, text(value));
   }
 }
 

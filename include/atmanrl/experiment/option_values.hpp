@@ -49,12 +49,14 @@ template <class E>
 struct named_values;
 template <>
 struct named_values<losses::ratio_level> {
-  static constexpr std::array all{std::pair{losses::ratio_level::token, "token"}, std::pair{losses::ratio_level::sequence, "sequence"},
+  static constexpr std::array all{std::pair{losses::ratio_level::token, "token"},
+                                  std::pair{losses::ratio_level::sequence, "sequence"},
                                   std::pair{losses::ratio_level::sequence_mean, "sequence_mean"}};
 };
 template <>
 struct named_values<experiment_preset> {
-  static constexpr std::array all{std::pair{experiment_preset::demo, "demo"}, std::pair{experiment_preset::paper, "paper"}};
+  static constexpr std::array all{std::pair{experiment_preset::demo, "demo"},
+                                  std::pair{experiment_preset::paper, "paper"}};
 };
 template <>
 struct named_values<weight_dtype> {
@@ -70,7 +72,8 @@ struct named_values<mask_shape> {
 };
 template <>
 struct named_values<mask_rows> {
-  static constexpr std::array all{std::pair{mask_rows::all_later, "all_later"}, std::pair{mask_rows::answer_rows, "answer_rows"}};
+  static constexpr std::array all{std::pair{mask_rows::all_later, "all_later"},
+                                  std::pair{mask_rows::answer_rows, "answer_rows"}};
 };
 template <>
 struct named_values<mask_objective> {
@@ -85,19 +88,21 @@ struct named_values<mask_sharing> {
 };
 template <>
 struct named_values<mask_label> {
-  static constexpr std::array all{std::pair{mask_label::ground_truth, "ground_truth"}, std::pair{mask_label::own_answer, "own_answer"},
+  static constexpr std::array all{std::pair{mask_label::ground_truth, "ground_truth"},
+                                  std::pair{mask_label::own_answer, "own_answer"},
                                   std::pair{mask_label::only_correct, "only_correct"}};
 };
 template <>
 struct named_values<saliency_reduction> {
-  static constexpr std::array all{std::pair{saliency_reduction::mean, "mean"}, std::pair{saliency_reduction::token_mean, "token_mean"},
-                                  std::pair{saliency_reduction::answer_rows, "answer_rows"},
-                                  std::pair{saliency_reduction::clipped, "clipped"},
-                                  std::pair{saliency_reduction::length_weighted, "length_weighted"}};
+  static constexpr std::array all{
+      std::pair{saliency_reduction::mean, "mean"}, std::pair{saliency_reduction::token_mean, "token_mean"},
+      std::pair{saliency_reduction::answer_rows, "answer_rows"}, std::pair{saliency_reduction::clipped, "clipped"},
+      std::pair{saliency_reduction::length_weighted, "length_weighted"}};
 };
 template <>
 struct named_values<rewards::gate_choice> {
-  static constexpr std::array all{std::pair{rewards::gate_choice::none, "none"}, std::pair{rewards::gate_choice::correct, "correct"}};
+  static constexpr std::array all{std::pair{rewards::gate_choice::none, "none"},
+                                  std::pair{rewards::gate_choice::correct, "correct"}};
 };
 template <>
 struct named_values<saliency_direction> {
@@ -106,7 +111,8 @@ struct named_values<saliency_direction> {
 };
 template <>
 struct named_values<no_delimiter_policy> {
-  static constexpr std::array all{std::pair{no_delimiter_policy::skip, "skip"}, std::pair{no_delimiter_policy::force, "force"}};
+  static constexpr std::array all{std::pair{no_delimiter_policy::skip, "skip"},
+                                  std::pair{no_delimiter_policy::force, "force"}};
 };
 
 inline constexpr std::array<char const*, 3> task_names{"arithmetic", "gsm8k", "mmlu"};
@@ -121,11 +127,15 @@ void read_number(std::string_view name, std::string_view text, N& out, char cons
   out = value;
 }
 
-inline void read_option(std::string_view name, std::string_view text, int& out) { read_number(name, text, out, "a whole number"); }
+inline void read_option(std::string_view name, std::string_view text, int& out) {
+  read_number(name, text, out, "a whole number");
+}
 inline void read_option(std::string_view name, std::string_view text, std::uint64_t& out) {
   read_number(name, text, out, "a whole number that is not negative");
 }
-inline void read_option(std::string_view name, std::string_view text, double& out) { read_number(name, text, out, "a number"); }
+inline void read_option(std::string_view name, std::string_view text, double& out) {
+  read_number(name, text, out, "a number");
+}
 inline void read_option(std::string_view name, std::string_view text, std::optional<double>& out) {
   if (text == "auto") return out.reset();
   double value = 0;
@@ -159,7 +169,8 @@ inline void read_option(std::string_view name, std::string_view text, layer_list
     std::size_t const end = std::min(text.find(',', first), text.size());
     int layer = 0;
     auto const [stop, problem] = std::from_chars(text.data() + first, text.data() + end, layer);
-    bool const ok = problem == std::errc{} && stop == text.data() + end && layer > (layers.empty() ? -1 : layers.back());
+    bool const ok =
+        problem == std::errc{} && stop == text.data() + end && layer > (layers.empty() ? -1 : layers.back());
     expects<usage_error>(ok, "--{} is \"{}\", it must be {}", name, text, kind);
     layers.push_back(layer);
     first = end + 1;
@@ -187,11 +198,12 @@ inline void read_option(std::string_view name, std::string_view text, std::vecto
 }
 inline void read_option(std::string_view name, std::string_view text, bool& out) {
   // An option that is named without a value is switched on.
-  expects<usage_error>(text.empty() || text == "true" || text == "false", "--{} is \"{}\", it must be true or false", name, text);
+  expects<usage_error>(text.empty() || text == "true" || text == "false", "--{} is \"{}\", it must be true or false",
+                       name, text);
   out = text != "false";
 }
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 void read_option(std::string_view name, std::string_view text, E& out) {
   std::string names;
   for (auto const& [value, word] : named_values<E>::all) {
@@ -204,7 +216,7 @@ void read_option(std::string_view name, std::string_view text, E& out) {
   fail<usage_error>("--{} is \"{}\", it must be one of {}", name, text, names);
 }
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 void read_option(std::string_view name, std::string_view text, std::optional<E>& out) {
   if (text == "auto") return out.reset();
   E value{};
@@ -219,24 +231,22 @@ inline json option_json(std::optional<double> const& x) { return x ? json(*x) : 
 inline json option_json(zero_is_auto x) { return *x.value == 0 ? json("auto") : json(*x.value); }
 inline json option_json(lowest_is_none x) { return std::isinf(*x.value) ? json("none") : json(*x.value); }
 inline json option_json(number_or_none x) { return *x.value ? json(**x.value) : json("none"); }
-inline json option_json(layer_list x) { return x.value->empty() ? json("all") : json(fmt::format("{}", fmt::join(*x.value, ","))); }
+inline json option_json(layer_list x) {
+  return x.value->empty() ? json("all") : json(fmt::format("{}", fmt::join(*x.value, ",")));
+}
 inline json option_json(std::filesystem::path const& x) { return x.string(); }
 inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
 inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
 template <class E>
-  requires std::is_enum_v<E>
-json option_json(E x) {
+requires std::is_enum_v<E> json option_json(E x) {
   for (auto const& [value, word] : named_values<E>::all)
     if (x == value) return word;
   fail("an option has the unnamed value {}", int(x));
 }
 template <class E>
-  requires std::is_enum_v<E>
-json option_json(std::optional<E> const& x) {
-  return x ? option_json(*x) : json("auto");
-}
+requires std::is_enum_v<E> json option_json(std::optional<E> const& x) { return x ? option_json(*x) : json("auto"); }
 
 }  // namespace detail
 

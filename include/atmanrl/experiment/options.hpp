@@ -47,7 +47,8 @@ struct experiment_options {
   mask_options mask = mask_options::recommended();  ///< scale 0: chosen at the first step with masks
   std::string saliency_estimator = "learned_mask";  ///< a name of estimators::names
   saliency_direction direction = saliency_direction::re_enabled;
-  rewards::gate_choice saliency_gate = rewards::gate_choice::none;  ///< correct: only right rollouts are paid for saliency
+  rewards::gate_choice saliency_gate =
+      rewards::gate_choice::none;         ///< correct: only right rollouts are paid for saliency
   std::optional<double> saliency_weight;  ///< λ; none: chosen so that its spread is `saliency_share` of the outcome's
   double saliency_share = 0.5;
   no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
@@ -58,18 +59,18 @@ struct experiment_options {
   std::string lr_schedule = "constant";  ///< a name of schedules::names; its length is `steps`
   int lr_warmup = 10;                    ///< steps; AdamW's first steps move every weight by the whole rate
 
-  std::string advantage = "mean_centered";     ///< a name of advantages::names
-  std::string loss = "grpo";                   ///< a name of losses::names
-  losses::settings loss_settings;              ///< what is empty is the loss's own
-  std::string kl = "k3";                       ///< a name of losses::kl_names
-  double beta = 0;                             ///< coefficient of the KL term; 0: no reference model
+  std::string advantage = "mean_centered";  ///< a name of advantages::names
+  std::string loss = "grpo";                ///< a name of losses::names
+  losses::settings loss_settings;           ///< what is empty is the loss's own
+  std::string kl = "k3";                    ///< a name of losses::kl_names
+  double beta = 0;                          ///< coefficient of the KL term; 0: no reference model
   double entropy_bonus = 0;
-  bool mask_truncated = false;                 ///< completions cut off at max_new_tokens take no part in the loss
-  int dynamic_sampling = 0;                    ///< rounds in which groups of equal rewards are replaced
-  std::string sampler = "multinomial";         ///< a name of samplers::names
-  samplers::multinomial cuts;                  ///< log-probabilities are those before the cut
-  double length_penalty = 0;                   ///< CoT tokens that cost 1; 0: none
-  double overlong_cache = 0;                   ///< tokens below max_new_tokens at which the penalty begins; 0: none
+  bool mask_truncated = false;          ///< completions cut off at max_new_tokens take no part in the loss
+  int dynamic_sampling = 0;             ///< rounds in which groups of equal rewards are replaced
+  std::string sampler = "multinomial";  ///< a name of samplers::names
+  samplers::multinomial cuts;           ///< log-probabilities are those before the cut
+  double length_penalty = 0;            ///< CoT tokens that cost 1; 0: none
+  double overlong_cache = 0;            ///< tokens below max_new_tokens at which the penalty begins; 0: none
 
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;
@@ -80,13 +81,15 @@ struct experiment_options {
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
   weight_dtype dtype = weight_dtype::f32;
-  kv_storage kv_cache = kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
-  bool recompute = false;     ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
+  kv_storage kv_cache =
+      kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
+  bool recompute =
+      false;  ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
-  int eval_questions = 200;  ///< before and after; 0: no evaluation
-  int eval_samples = 4;     ///< completions per question
-  int validate_every = 10;  ///< steps between measurements of whether the rewarded saliency is causal; 0: none
+  int eval_questions = 200;   ///< before and after; 0: no evaluation
+  int eval_samples = 4;       ///< completions per question
+  int validate_every = 10;    ///< steps between measurements of whether the rewarded saliency is causal; 0: none
   int checkpoint_every = 10;  ///< steps; 0: no checkpoints, so that the run cannot be resumed
 
   std::filesystem::path out;     ///< folder of the run's files; must not exist or be empty
@@ -123,16 +126,20 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("few-shot", o.few_shot, 0);
   at_least("steps", o.steps, 1);
   at_least("prompts-per-step", o.prompts_per_step, 1);
-  expects<usage_error>(o.group_size >= 2, "--group-size is {}, it must be at least 2: a group of one has no advantage", o.group_size);
+  expects<usage_error>(o.group_size >= 2, "--group-size is {}, it must be at least 2: a group of one has no advantage",
+                       o.group_size);
   at_least("max-new-tokens", o.max_new_tokens, 1);
   expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
   at_least("mask-steps", o.mask.steps, 0);
-  expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0", o.mask.optimizer.learning_rate);
-  expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing", o.mask.init);
+  expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0",
+                       o.mask.optimizer.learning_rate);
+  expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing",
+                       o.mask.init);
   at_least("mask-scale", o.mask.scale, 0);
   at_least("mask-sparsity", o.mask.sparsity, 0);
   expects<usage_error>(o.mask.optimizer.eps > 0, "--mask-eps is {}, it must be above 0", o.mask.optimizer.eps);
-  expects<usage_error>(o.mask.lower_clamp <= o.mask.init, "--mask-lower-clamp is {}, but above --mask-init {} no entry of a mask has a gradient",
+  expects<usage_error>(o.mask.lower_clamp <= o.mask.init,
+                       "--mask-lower-clamp is {}, but above --mask-init {} no entry of a mask has a gradient",
                        o.mask.lower_clamp, o.mask.init);
   estimators::by_name(o.saliency_estimator, o.mask);
   at_least("saliency-share", o.saliency_share, 0);
@@ -149,7 +156,8 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   samplers::by_name(o.sampler, o.cuts);
   at_least("lora-rank", o.lora_rank, 0);
   expects<usage_error>(o.lora_alpha > 0, "--lora-alpha is {}, it must be above 0", o.lora_alpha);
-  expects<usage_error>(o.lora_rank > 0 || !o.adapter.empty() || !o.merge, "--merge needs adapters: --lora-rank or --adapter");
+  expects<usage_error>(o.lora_rank > 0 || !o.adapter.empty() || !o.merge,
+                       "--merge needs adapters: --lora-rank or --adapter");
   at_least("threads", o.threads, 0);
   expects<usage_error>(o.threads <= 4096, "--threads is {}, it must be at most 4096", o.threads);
   at_least("activation-mib", o.activation_mib, 1);

@@ -44,7 +44,8 @@ struct reward_parts {
       return R::from_options(o);
     } else {
       static_assert(std::default_initializable<R>,
-                    "atmanrl: a reward in the traits needs a default constructor, or `static R from_options(atmanrl::experiment_options const&)`, or "
+                    "atmanrl: a reward in the traits needs a default constructor, or `static R "
+                    "from_options(atmanrl::experiment_options const&)`, or "
                     "the traits need `static reward make_reward(atmanrl::experiment_options const&)`");
       return R{};
     }
@@ -64,10 +65,13 @@ struct reward_parts<rewards::saliency<Estimator>> {
     if constexpr (std::same_as<Estimator, estimators::any>) {
       return reward(estimators::by_name(o.saliency_estimator, o.mask), o.direction);
     } else {
-      expects<usage_error>(o.saliency_estimator == experiment_options{}.saliency_estimator || o.saliency_estimator == Estimator::name,
-                           "--saliency-estimator is {}, but this program has a part of its own in its place", o.saliency_estimator);
-      if constexpr (std::constructible_from<Estimator, mask_options>) return reward(Estimator(o.mask), o.direction);
-      else return reward(Estimator{}, o.direction);
+      expects<usage_error>(
+          o.saliency_estimator == experiment_options{}.saliency_estimator || o.saliency_estimator == Estimator::name,
+          "--saliency-estimator is {}, but this program has a part of its own in its place", o.saliency_estimator);
+      if constexpr (std::constructible_from<Estimator, mask_options>)
+        return reward(Estimator(o.mask), o.direction);
+      else
+        return reward(Estimator{}, o.direction);
     }
   }
   template <class F>
@@ -88,9 +92,12 @@ inline constexpr bool is_saliency<rewards::shuffled<R>> = is_saliency<R>;
 // The learned mask of a saliency reward, or nullptr where another estimator does its work.
 template <class Part>
 estimators::learned_mask const* mask_in([[maybe_unused]] Part const& part) {
-  if constexpr (std::same_as<Part, rewards::saliency<>>) return &part.estimator();
-  else if constexpr (std::same_as<Part, rewards::saliency<estimators::any>>) return part.estimator().mask();
-  else return nullptr;
+  if constexpr (std::same_as<Part, rewards::saliency<>>)
+    return &part.estimator();
+  else if constexpr (std::same_as<Part, rewards::saliency<estimators::any>>)
+    return part.estimator().mask();
+  else
+    return nullptr;
 }
 
 template <class Main, class Auxiliary>
@@ -113,7 +120,8 @@ template <class... Rs>
 struct reward_parts<rewards::weighted_sum<Rs...>> {
   using sum = rewards::weighted_sum<Rs...>;
   static sum make(experiment_options const& o) {
-    return sum(rewards::term<Rs>{is_saliency<Rs> ? float(o.saliency_weight.value_or(1)) : 1.0f, reward_parts<Rs>::make(o)}...);
+    return sum(
+        rewards::term<Rs>{is_saliency<Rs> ? float(o.saliency_weight.value_or(1)) : 1.0f, reward_parts<Rs>::make(o)}...);
   }
   template <class F>
   static void visit(sum& r, F&& f) {
@@ -132,7 +140,9 @@ template <class R>
 struct reward_parts<rewards::penalized<R>> {
   using reward = rewards::penalized<R>;
   static reward make(experiment_options const& o) {
-    return {reward_parts<R>::make(o), {.tokens = float(o.length_penalty)}, {.max_tokens = float(o.max_new_tokens), .cache = float(o.overlong_cache)}};
+    return {reward_parts<R>::make(o),
+            {.tokens = float(o.length_penalty)},
+            {.max_tokens = float(o.max_new_tokens), .cache = float(o.overlong_cache)}};
   }
   template <class F>
   static void visit(reward& r, F&& f) {
@@ -173,7 +183,8 @@ struct reward_parts<rewards::shuffled<R>> {
 };
 
 template <class R>
-inline constexpr bool has_mask_scale = std::same_as<R, rewards::saliency<>> || std::same_as<R, rewards::saliency<estimators::any>>;
+inline constexpr bool has_mask_scale =
+    std::same_as<R, rewards::saliency<>> || std::same_as<R, rewards::saliency<estimators::any>>;
 
 template <class R>
 inline constexpr bool is_balanced_sum = false;
@@ -189,7 +200,10 @@ R make_reward(experiment_options const& o) {
   R reward = detail::reward_parts<R>::make(o);
   bool gate = o.saliency_gate == rewards::gate_choice::none;
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
-    if constexpr (requires { requires std::same_as<std::remove_reference_t<decltype(part.gate)>, rewards::chosen_gate>; }) gate = true;
+    if constexpr (requires {
+                    requires std::same_as<std::remove_reference_t<decltype(part.gate)>, rewards::chosen_gate>;
+                  })
+      gate = true;
   });
   expects<usage_error>(gate, "--saliency-gate is correct, but the reward of this program has no such gate");
   return reward;
@@ -221,9 +235,12 @@ json reward_state(R& reward) {
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
     using Part = std::remove_reference_t<decltype(part)>;
     json state;
-    if constexpr (detail::has_mask_scale<Part>) state = {{"scale", part.options().scale}};
-    else if constexpr (detail::is_balanced_sum<Part>) state = {{"settled", part.settled()}, {"weight", part.weight()}};
-    else if constexpr (StatefulReward<Part>) state = part.state();
+    if constexpr (detail::has_mask_scale<Part>)
+      state = {{"scale", part.options().scale}};
+    else if constexpr (detail::is_balanced_sum<Part>)
+      state = {{"settled", part.settled()}, {"weight", part.weight()}};
+    else if constexpr (StatefulReward<Part>)
+      state = part.state();
     out.push_back({{"name", detail::reward_name(part)}, {"state", std::move(state)}});
   });
   return out;

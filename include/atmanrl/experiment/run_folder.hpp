@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl, evaluation_before.json and
-/// evaluation_after.json, summary.txt, checkpoints/, at the end model/, and report.html, a page made from the other files.
-/// A run that is killed at any moment is continued from its newest checkpoint: lines that were written after it are cut off
-/// and written again, the same.
+/// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl,
+/// evaluation_before.json and evaluation_after.json, summary.txt, checkpoints/, at the end model/, and report.html, a
+/// page made from the other files. A run that is killed at any moment is continued from its newest checkpoint: lines
+/// that were written after it are cut off and written again, the same.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
@@ -47,7 +47,8 @@ struct run_files {
       : metrics(folder / "metrics.jsonl", keep.metrics),
         completions(folder / "completions.jsonl", keep.completions),
         causal(folder / "causal.jsonl", keep.causal),
-        timings(folder / "timings.jsonl", std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
+        timings(folder / "timings.jsonl",
+                std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
 };
 
 /// Writes weights, moments, the reward's state and the files' lengths after `trainer.steps()` steps.
@@ -57,12 +58,9 @@ void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& 
   files.completions.sync();
   files.causal.sync();
   auto& policy = trainer.policy();
-  json const state{{"metrics_lines", files.metrics.lines()},
-                   {"completions_lines", files.completions.lines()},
-                   {"causal_lines", files.causal.lines()},
-                   {"timings_lines", files.timings.lines()},
-                   {"optimizer_steps", policy.optimizer().steps()},
-                   {"reward", reward_state(trainer.reward())}};
+  json const state{{"metrics_lines", files.metrics.lines()},        {"completions_lines", files.completions.lines()},
+                   {"causal_lines", files.causal.lines()},          {"timings_lines", files.timings.lines()},
+                   {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())}};
   std::string const text = state.dump();
   using B = typename std::remove_reference_t<decltype(trainer.model())>::backend_type;
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
@@ -90,8 +88,9 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
   auto const put = [&](char const* name, auto& tensor) {
     auto const at = c.arrays.find(name);
     expects<file_error>(at != c.arrays.end(), "{}: {} is missing", what, name);
-    expects<file_error>(index_t(at->second.size()) == tensor.size(), "{}: {} has {} values but the model has {} parameters", what, name,
-                        at->second.size(), tensor.size());
+    expects<file_error>(index_t(at->second.size()) == tensor.size(),
+                        "{}: {} has {} values but the model has {} parameters", what, name, at->second.size(),
+                        tensor.size());
     tensor.assign(at->second);
   };
   put("weights", policy.master());
@@ -103,7 +102,8 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
     policy.optimizer().set_steps(state.at("optimizer_steps"));
     restore_reward(trainer.reward(), state.at("reward"), what);
     trainer.set_steps(c.step);
-    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines"), state.at("timings_lines")};
+    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines"),
+            state.at("timings_lines")};
   } catch (json::exception const& e) {
     fail<file_error>("{}: its state is wrong: {}", what, detail::json_reason(e.what()));
   }

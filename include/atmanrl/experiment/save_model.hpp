@@ -29,8 +29,8 @@ inline auto by_name(parameter_layout const& layout) {
 }  // namespace detail
 
 /// Adapters are merged into the matrices: W + (alpha / rank) B A.
-/// \param source  what the model was loaded from: a folder's tokenizer files are copied, other tokenizers are written anew;
-///                a llama2.c vocabulary has no such form and is left out
+/// \param source  what the model was loaded from: a folder's tokenizer files are copied, other tokenizers are written
+///                anew; a llama2.c vocabulary has no such form and is left out
 template <class Model>
 void save_model(std::filesystem::path const& folder, trainable_policy<Model>& policy, tokenizer const& words,
                 std::filesystem::path const& source, dtype type) {
@@ -40,7 +40,8 @@ void save_model(std::filesystem::path const& folder, trainable_policy<Model>& po
   row_source const rows = [&](std::string_view name, index_t first, index_t count, std::span<float> out) {
     parameter_info const& p = find(name);
     if (model.has_adapters()) {
-      tensor<B, typename Model::scalar, 2> merged(model.backend(), {p.is_vector() ? 1 : count, p.is_vector() ? count : p.columns});
+      tensor<B, typename Model::scalar, 2> merged(model.backend(),
+                                                  {p.is_vector() ? 1 : count, p.is_vector() ? count : p.columns});
       model.read_rows(p, first, merged.view(), adapters::on);
       model.backend().copy_to_host(out.data(), merged.data(), out.size_bytes());
     } else {
@@ -66,13 +67,17 @@ void save_model(std::filesystem::path const& folder, trainable_policy<Model>& po
 
 /// \param base  what the model was loaded from; PEFT loads it when it is not told another
 template <class Model>
-void save_adapters(std::filesystem::path const& folder, trainable_policy<Model>& policy, std::filesystem::path const& base) {
+void save_adapters(std::filesystem::path const& folder, trainable_policy<Model>& policy,
+                   std::filesystem::path const& base) {
   Model& model = policy.model();
   expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());
   auto const find = detail::by_name(model.trainable_layout());
-  save_peft_folder(folder, model.config(), *model.adapter_config(), [&](std::string_view name, std::span<float> out) {
-    model.backend().copy_to_host(out.data(), policy.master().data() + find(name).offset, out.size_bytes());
-  }, base.string());
+  save_peft_folder(
+      folder, model.config(), *model.adapter_config(),
+      [&](std::string_view name, std::span<float> out) {
+        model.backend().copy_to_host(out.data(), policy.master().data() + find(name).offset, out.size_bytes());
+      },
+      base.string());
 }
 
 }  // namespace atmanrl

@@ -2,7 +2,8 @@
 
 /// \file
 /// The parts that an experiment is put together from, one type per slot. Derive and name another type for one slot:
-///     struct mine : gsm8k_traits<> { using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>, brevity>; };
+///     struct mine : gsm8k_traits<> { using reward = rewards::weighted_sum<rewards::correct_answer,
+///     rewards::saliency<>, brevity>; };
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
@@ -35,8 +36,8 @@ struct gsm8k_traits {
   using weights = weight_types<float, bf16>;
   using task = any_task;
   // Estimator and gate of the saliency are the options' choice.
-  using reward = rewards::penalized<
-      rewards::balanced_sum<rewards::correct_answer, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>>;
+  using reward = rewards::penalized<rewards::balanced_sum<
+      rewards::correct_answer, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>>;
   using advantage = advantages::any;  // these three are the options' choice
   using loss = losses::any;
   using sampler = samplers::any;
@@ -45,7 +46,8 @@ struct gsm8k_traits {
   static task make_task(experiment_options const& o) {
     if (o.task == "gsm8k") return gsm8k(gsm8k_folder(o.data), {.few_shot = o.few_shot, .evaluation_seed = o.seed});
     expects<usage_error>(o.task == "arithmetic", "--task is \"{}\", it must be arithmetic or gsm8k", o.task);
-    expects<usage_error>(o.few_shot == 0, "--few-shot is {}, but the task arithmetic has no worked examples", o.few_shot);
+    expects<usage_error>(o.few_shot == 0, "--few-shot is {}, but the task arithmetic has no worked examples",
+                         o.few_shot);
     return arithmetic();
   }
   // A traits type may also have `static reward make_reward(experiment_options const&)`; otherwise atmanrl::make_reward
@@ -57,14 +59,20 @@ namespace detail {
 template <class Traits>
 std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& o) {
   using B = typename Traits::backend;
-  if constexpr (std::is_constructible_v<B, cpu_options>) return std::make_unique<B>(cpu_options{.threads = o.threads});
-  else return std::make_unique<B>();
+  if constexpr (std::is_constructible_v<B, cpu_options>)
+    return std::make_unique<B>(cpu_options{.threads = o.threads});
+  else
+    return std::make_unique<B>();
 }
 
 template <class Traits>
 typename Traits::reward make_traits_reward(experiment_options const& o) {
-  if constexpr (requires { { Traits::make_reward(o) } -> std::same_as<typename Traits::reward>; }) return Traits::make_reward(o);
-  else return atmanrl::make_reward<typename Traits::reward>(o);
+  if constexpr (requires {
+                  { Traits::make_reward(o) } -> std::same_as<typename Traits::reward>;
+                })
+    return Traits::make_reward(o);
+  else
+    return atmanrl::make_reward<typename Traits::reward>(o);
 }
 
 /// A part as the options ask for it, or the traits' own, which an option must not contradict.
@@ -73,37 +81,51 @@ Part make_traits_part(char const* option, std::string const& chosen, std::string
   if constexpr (std::same_as<Part, decltype(make())>) {
     return make();
   } else {
-    expects<usage_error>(chosen == standard, "--{} is {}, but this program has a part of its own in its place", option, chosen);
+    expects<usage_error>(chosen == standard, "--{} is {}, but this program has a part of its own in its place", option,
+                         chosen);
     return Part{};
   }
 }
 template <class Traits>
 typename Traits::advantage make_traits_advantage(experiment_options const& o) {
-  return make_traits_part<typename Traits::advantage>("advantage", o.advantage, experiment_options{}.advantage, [&] {
-    return advantages::by_name(o.advantage);
-  });
+  return make_traits_part<typename Traits::advantage>("advantage", o.advantage, experiment_options{}.advantage,
+                                                      [&] { return advantages::by_name(o.advantage); });
 }
 template <class Traits>
 typename Traits::loss make_traits_loss(experiment_options const& o) {
-  expects<usage_error>(o.beta == 0 || std::same_as<typename Traits::loss, losses::any>, "--beta is {}, but this program has a loss of its own", o.beta);
+  expects<usage_error>(o.beta == 0 || std::same_as<typename Traits::loss, losses::any>,
+                       "--beta is {}, but this program has a loss of its own", o.beta);
   return make_traits_part<typename Traits::loss>("loss", o.loss, experiment_options{}.loss, [&] {
     return losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
   });
 }
 template <class Traits>
 typename Traits::sampler make_traits_sampler(experiment_options const& o) {
-  return make_traits_part<typename Traits::sampler>("sampler", o.sampler, experiment_options{}.sampler, [&] {
-    return samplers::by_name(o.sampler, o.cuts);
-  });
+  return make_traits_part<typename Traits::sampler>("sampler", o.sampler, experiment_options{}.sampler,
+                                                    [&] { return samplers::by_name(o.sampler, o.cuts); });
 }
 
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.
 template <class Traits>
 consteval bool explain_traits() {
-  if constexpr (!requires { typename Traits::backend; typename Traits::weights; typename Traits::task; typename Traits::reward; typename Traits::advantage; typename Traits::loss; typename Traits::sampler; })
-    static_assert(always_false<Traits>, "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md)");
-  else if constexpr (!requires(experiment_options const& o) { { Traits::make_task(o) } -> std::convertible_to<typename Traits::task>; })
-    static_assert(always_false<Traits>, "atmanrl: traits with a task of their own need `static task make_task(atmanrl::experiment_options const&)`");
+  if constexpr (!requires {
+                  typename Traits::backend;
+                  typename Traits::weights;
+                  typename Traits::task;
+                  typename Traits::reward;
+                  typename Traits::advantage;
+                  typename Traits::loss;
+                  typename Traits::sampler;
+                })
+    static_assert(always_false<Traits>,
+                  "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for "
+                  "some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md)");
+  else if constexpr (!requires(experiment_options const& o) {
+                       { Traits::make_task(o) } -> std::convertible_to<typename Traits::task>;
+                     })
+    static_assert(
+        always_false<Traits>,
+        "atmanrl: traits with a task of their own need `static task make_task(atmanrl::experiment_options const&)`");
   return true;
 }
 }  // namespace detail

@@ -175,7 +175,8 @@ ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder
   expects<usage_error>(options.type == dtype::f32 || options.type == dtype::bf16 || options.type == dtype::f16,
                        "a model is stored as F32, BF16 or F16, not as {}", dtype_name(options.type));
   json const description = to_hugging_face_config(config, torch_dtype_name(options.type));
-  detail::check_replaceable(folder, "a model", [&](std::string const& name) { return detail::is_model_file(name, options); });
+  detail::check_replaceable(folder, "a model",
+                            [&](std::string const& name) { return detail::is_model_file(name, options); });
   detail::atomic_folder out(folder);
 
   write_file_atomically(out.path() / "config.json", description.dump(2) + "\n");

@@ -84,12 +84,15 @@ std::vector<lora_tensor> lora_tensors(model_config const& c, lora_config const& 
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE void validate(lora_config const& l, std::string_view where) {
-  expects<usage_error>(l.rank >= 1 && l.rank <= 65536, "{}: the rank is {} but must lie between 1 and 65536", where, l.rank);
+  expects<usage_error>(l.rank >= 1 && l.rank <= 65536, "{}: the rank is {} but must lie between 1 and 65536", where,
+                       l.rank);
   expects<usage_error>(std::isfinite(l.alpha) && l.alpha > 0, "{}: alpha is {} but must be above 0", where, l.alpha);
   expects<usage_error>(!l.targets.empty(), "{}: no matrix is to be adapted", where);
-  bool const ascending = std::adjacent_find(l.targets.begin(), l.targets.end(), std::greater_equal<>()) == l.targets.end();
+  bool const ascending =
+      std::adjacent_find(l.targets.begin(), l.targets.end(), std::greater_equal<>()) == l.targets.end();
   expects<usage_error>(ascending, "{}: the targets must be ascending and each be there once", where);
-  expects<usage_error>(l.dropout >= 0 && l.dropout < 1, "{}: the dropout is {} but must lie in [0, 1)", where, l.dropout);
+  expects<usage_error>(l.dropout >= 0 && l.dropout < 1, "{}: the dropout is {} but must lie in [0, 1)", where,
+                       l.dropout);
 }
 
 ATMANRL_INLINE std::vector<lora_target> parse_lora_targets(std::string_view text, std::string_view where) {
@@ -99,8 +102,8 @@ ATMANRL_INLINE std::vector<lora_target> parse_lora_targets(std::string_view text
     std::size_t const end = std::min(text.find(',', first), text.size());
     std::string_view const name = text.substr(first, end - first);
     auto const target = lora_target_of(name);
-    expects<usage_error>(target.has_value(), "{}: \"{}\" is no matrix that can be adapted ({} are, or all)", where, name,
-                         fmt::join(lora_target_names, ", "));
+    expects<usage_error>(target.has_value(), "{}: \"{}\" is no matrix that can be adapted ({} are, or all)", where,
+                         name, fmt::join(lora_target_names, ", "));
     bool const fresh = std::find(targets.begin(), targets.end(), *target) == targets.end();
     expects<usage_error>(fresh, "{}: {} is named twice", where, name);
     targets.push_back(*target);
@@ -113,14 +116,15 @@ ATMANRL_INLINE std::vector<lora_target> parse_lora_targets(std::string_view text
 ATMANRL_INLINE std::string lora_targets_text(std::vector<lora_target> const& targets) {
   if (targets == all_lora_targets()) return "all";
   std::string text;
-  for (lora_target const t : targets) text += (text.empty() ? "" : ",") + std::string(lora_target_names[std::size_t(t)]);
+  for (lora_target const t : targets)
+    text += (text.empty() ? "" : ",") + std::string(lora_target_names[std::size_t(t)]);
   return text;
 }
 
 ATMANRL_INLINE std::vector<lora_tensor> lora_tensors(model_config const& c, lora_config const& l) {
   using enum lora_target;
-  static constexpr std::array groups{std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj}, std::pair{gate_proj, up_proj},
-                                     std::pair{down_proj, down_proj}};
+  static constexpr std::array groups{std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj},
+                                     std::pair{gate_proj, up_proj}, std::pair{down_proj, down_proj}};
   std::vector<lora_tensor> all;
   for (index_t layer = 0; layer < c.layers; ++layer) {
     for (auto const& [first, last] : groups) {
@@ -128,9 +132,10 @@ ATMANRL_INLINE std::vector<lora_tensor> lora_tensors(model_config const& c, lora
         for (lora_target const t : l.targets) {
           if (t < first || t > last) continue;
           auto const [outputs, inputs] = lora_matrix_of(c, t);
-          all.push_back({fmt::format("base_model.model.model.layers.{}.{}.{}.lora_{}.weight", layer, t <= o_proj ? "self_attn" : "mlp",
-                                     lora_target_names[std::size_t(t)], is_b ? 'B' : 'A'),
-                         layer, t, is_b, is_b ? outputs : l.rank, is_b ? l.rank : inputs});
+          all.push_back(
+              {fmt::format("base_model.model.model.layers.{}.{}.{}.lora_{}.weight", layer,
+                           t <= o_proj ? "self_attn" : "mlp", lora_target_names[std::size_t(t)], is_b ? 'B' : 'A'),
+               layer, t, is_b, is_b ? outputs : l.rank, is_b ? l.rank : inputs});
         }
       }
     }

@@ -83,10 +83,23 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
   if (in.contains("lora_dropout")) l.dropout = number("lora_dropout");
 
   // Off is null, false, nothing inside, or "none".
-  static constexpr std::array must_be_off{
-      "use_rslora", "use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias", "bias", "rank_pattern", "alpha_pattern",
-      "modules_to_save", "layers_to_transform", "layers_pattern", "layer_replication", "exclude_modules", "target_parameters",
-      "trainable_token_indices", "alora_invocation_tokens"};
+  static constexpr std::array must_be_off{"use_rslora",
+                                          "use_dora",
+                                          "use_qalora",
+                                          "use_bdlora",
+                                          "fan_in_fan_out",
+                                          "lora_bias",
+                                          "bias",
+                                          "rank_pattern",
+                                          "alpha_pattern",
+                                          "modules_to_save",
+                                          "layers_to_transform",
+                                          "layers_pattern",
+                                          "layer_replication",
+                                          "exclude_modules",
+                                          "target_parameters",
+                                          "trainable_token_indices",
+                                          "alora_invocation_tokens"};
   for (char const* const name : must_be_off) {
     auto const at = in.find(name);
     if (at == in.end()) continue;
@@ -101,8 +114,8 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
 
   json const& targets = field("target_modules");
   if (targets == "all-linear") return l;
-  expects<file_error>(targets.is_array() && !targets.empty(), "{}: target_modules is {} but must be a list of names", file,
-                      detail::printable(targets.dump()));
+  expects<file_error>(targets.is_array() && !targets.empty(), "{}: target_modules is {} but must be a list of names",
+                      file, detail::printable(targets.dump()));
   l.targets.clear();
   for (json const& t : targets) {
     auto const known = t.is_string() ? lora_target_of(t.get_ref<std::string const&>()) : std::nullopt;
@@ -127,7 +140,8 @@ ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::strin
   out["base_model_name_or_path"] = base_model.empty() ? ordered_json() : ordered_json(base_model);
   out["inference_mode"] = true;
   out["r"] = l.rank;
-  out["lora_alpha"] = l.alpha == std::floor(l.alpha) && l.alpha < 1e9 ? ordered_json(index_t(l.alpha)) : ordered_json(l.alpha);
+  out["lora_alpha"] =
+      l.alpha == std::floor(l.alpha) && l.alpha < 1e9 ? ordered_json(index_t(l.alpha)) : ordered_json(l.alpha);
   out["lora_dropout"] = l.dropout;
   out["target_modules"] = ordered_json::array();
   for (lora_target const t : l.targets) out["target_modules"].push_back(lora_target_names[std::size_t(t)]);

@@ -2,8 +2,8 @@
 
 /// \file
 /// One Llama block:  x += W_o attention(rms_norm(x));  x += W_down swiglu(W_gate_up rms_norm(x))
-/// (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783), forward and backward. Adapters, where there
-/// are any, add their product to that of the matrix in front of them.
+/// (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783), forward and backward. Adapters,
+/// where there are any, add their product to that of the matrix in front of them.
 
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/linear.hpp>
@@ -19,12 +19,12 @@ namespace atmanrl {
 /// What the backward pass of a layer needs of its forward pass. What one element-wise pass rebuilds is not kept.
 template <Backend B, class T>
 struct layer_activations {
-  tensor<B, T, 2> x_in, x_mid;           ///< (rows, hidden) residual stream before attention and before the feed-forward
+  tensor<B, T, 2> x_in, x_mid;  ///< (rows, hidden) residual stream before attention and before the feed-forward
   tensor<B, T, 1> attention_inv_rms, ffn_inv_rms;  ///< (rows)
-  tensor<B, T, 3> qkv;                   ///< (rows, heads + 2 kv_heads, head_dim), rotated
-  tensor<B, T, 3> out;                   ///< (rows, heads, head_dim) attention's output
-  tensor<B, T, 2> lse;                   ///< (rows, heads)
-  tensor<B, T, 2> gate_up;               ///< (rows, 2 ffn)
+  tensor<B, T, 3> qkv;                             ///< (rows, heads + 2 kv_heads, head_dim), rotated
+  tensor<B, T, 3> out;                             ///< (rows, heads, head_dim) attention's output
+  tensor<B, T, 2> lse;                             ///< (rows, heads)
+  tensor<B, T, 2> gate_up;                         ///< (rows, 2 ffn)
 };
 
 /// Buffers that all layers share.
@@ -43,12 +43,12 @@ struct layer_workspace {
 template <Backend B, class T>
 struct layer_call {
   attention_extents extents;
-  lora_layer<B, T> const& lora;                       // one without adapters when they are off
-  any_kv_rows<B, T> cached;                           // this layer's part of the cache
+  lora_layer<B, T> const& lora;  // one without adapters when they are off
+  any_kv_rows<B, T> cached;      // this layer's part of the cache
   attention_plan<typename B::memory_space> const* plan;
-  view_on<B, int const, 1> positions, cache_rows;     // (rows)
-  view_on<B, real_t<T> const, 2> cosine, sine;        // rotation tables
-  T const* edit_values;                               // values of a trainable attention policy's parameters
+  view_on<B, int const, 1> positions, cache_rows;  // (rows)
+  view_on<B, real_t<T> const, 2> cosine, sine;     // rotation tables
+  T const* edit_values;                            // values of a trainable attention policy's parameters
 };
 
 /// Where a layer's gradients go; empty views are not wanted.
@@ -90,9 +90,11 @@ class decoder_layer {
     call.lora.down.forward(backend, w.act.cview(), x, w.lora);
   }
 
-  /// Computes everything else in `a` again from a.x_in, to the bits of the forward pass; the last product is not needed.
+  /// Computes everything else in `a` again from a.x_in, to the bits of the forward pass; the last product is not
+  /// needed.
   template <class Params>
-  void recompute(B& backend, layer_call<B, T> const& call, Params params, layer_activations<B, T>& a, layer_workspace<B, T>& w) const {
+  void recompute(B& backend, layer_call<B, T> const& call, Params params, layer_activations<B, T>& a,
+                 layer_workspace<B, T>& w) const {
     remember(backend, a.x_in.view(), a.x_mid);
     attend(backend, call, params, a.x_mid.view(), a, w);
     gate(backend, call, a.x_mid.view(), a, w);
@@ -102,8 +104,8 @@ class decoder_layer {
   /// \param a             of the forward pass; gate_up is overwritten
   /// \param need_dx       false in the lowest layer when nothing below it wants a gradient
   template <class Params>
-  void backward(B& backend, layer_call<B, T> const& call, Params params, layer_activations<B, T>& a, view_on<B, T, 2> dx,
-                layer_gradients<B, T> const& g, layer_workspace<B, T>& w, bool need_dx) const {
+  void backward(B& backend, layer_call<B, T> const& call, Params params, layer_activations<B, T>& a,
+                view_on<B, T, 2> dx, layer_gradients<B, T> const& g, layer_workspace<B, T>& w, bool need_dx) const {
     index_t const rows = dx.extent(0);
     attention_extents const& e = call.extents;
     bool const parameters = !g.qkv.empty() || !g.lora.empty();
@@ -127,15 +129,16 @@ class decoder_layer {
     }
     gate_up.backward_input(backend, a.gate_up.cview(), w.dnormed.view());
     call.lora.gate_up.backward(backend, a.gate_up.cview(), w.normed.cview(), w.dnormed.view(), g.lora, w.lora);
-    rms_norm_backward(backend, a.x_mid.cview(), ffn_gain.cview(), a.ffn_inv_rms.cview(), w.dnormed.cview(), dx, g.ffn_gain);
+    rms_norm_backward(backend, a.x_mid.cview(), ffn_gain.cview(), a.ffn_inv_rms.cview(), w.dnormed.cview(), dx,
+                      g.ffn_gain);
 
     if (parameters) o.backward_parameters(backend, dx, flat(a.out), g.o);
     o.backward_input(backend, dx, flat(w.dout));
     call.lora.o.backward(backend, dx, flat(a.out), flat(w.dout), g.lora, w.lora);
     std::visit(
         [&](auto const& cached) {
-          attention_backward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values, a.out.cview(),
-                             a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
+          attention_backward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params,
+                             call.edit_values, a.out.cview(), a.lse.cview(), w.dout.cview(), w.dqkv.view(), g.edit);
         },
         call.cached);
     if (!need_dx) return;
@@ -146,17 +149,20 @@ class decoder_layer {
     }
     qkv.backward_input(backend, flat(w.dqkv), w.dnormed.view());
     call.lora.qkv.backward(backend, flat(w.dqkv), w.normed.cview(), w.dnormed.view(), g.lora, w.lora);
-    rms_norm_backward(backend, a.x_in.cview(), attention_gain.cview(), a.attention_inv_rms.cview(), w.dnormed.cview(), dx, g.attention_gain);
+    rms_norm_backward(backend, a.x_in.cview(), attention_gain.cview(), a.attention_inv_rms.cview(), w.dnormed.cview(),
+                      dx, g.attention_gain);
   }
 
   tensor<B, T, 1> attention_gain, ffn_gain;  // (hidden)
   linear<B, W> qkv;                          // rows: all q heads, then k, then v
   linear<B, W> o;
-  linear<B, W> gate_up;                      // rows: gate, then up
+  linear<B, W> gate_up;  // rows: gate, then up
   linear<B, W> down;
 
  private:
-  static view_on<B, T, 2> flat(tensor<B, T, 3>& t) { return t.view().template reshaped<2>({t.extent(0), t.extent(1) * t.extent(2)}); }
+  static view_on<B, T, 2> flat(tensor<B, T, 3>& t) {
+    return t.view().template reshaped<2>({t.extent(0), t.extent(1) * t.extent(2)});
+  }
 
   // x += W_o attention(rms_norm(x)), writing the rows' keys and values into the cache.
   template <class Params>
@@ -176,7 +182,8 @@ class decoder_layer {
     std::visit(
         [&](auto const& cached) {
           append_keys_and_values(backend, e, a.qkv.cview(), call.cache_rows, cached.keys, cached.values);
-          attention_forward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values, a.out.view(), a.lse.view());
+          attention_forward(backend, e, a.qkv.cview(), cached.keys, cached.values, *call.plan, params, call.edit_values,
+                            a.out.view(), a.lse.view());
         },
         call.cached);
     o.forward(backend, flat(a.out), x, store::add);
@@ -184,7 +191,8 @@ class decoder_layer {
   }
 
   // gate_up of x.
-  void gate(B& backend, layer_call<B, T> const& call, view_on<B, T const, 2> x, layer_activations<B, T>& a, layer_workspace<B, T>& w) const {
+  void gate(B& backend, layer_call<B, T> const& call, view_on<B, T const, 2> x, layer_activations<B, T>& a,
+            layer_workspace<B, T>& w) const {
     index_t const rows = x.extent(0);
     a.ffn_inv_rms.resize(backend, {rows});
     rms_norm(backend, x, ffn_gain.cview(), eps_, w.normed.view(), a.ffn_inv_rms.view());

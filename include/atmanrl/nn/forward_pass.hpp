@@ -33,8 +33,9 @@ class forward_pass {
 
   gradient_mode mode() const { return mode_; }
 
-  /// Whether passes that want gradients keep only each layer's input and compute the rest again in the backward pass (Chen
-  /// et al. 2016, arXiv:1604.06174): less memory by about the number of layers, the same bits, one more forward pass of time.
+  /// Whether passes that want gradients keep only each layer's input and compute the rest again in the backward pass
+  /// (Chen et al. 2016, arXiv:1604.06174): less memory by about the number of layers, the same bits, one more forward
+  /// pass of time.
   void set_recompute(bool recompute) { recompute_ = recompute; }
   index_t rows() const { return rows_; }
 
@@ -48,13 +49,15 @@ class forward_pass {
     return layers_.front().x_in.cview();
   }
 
-  /// Lays the batch out over the cache: finds every row's place and ancestors, groups sequences by tree. The cache stays
-  /// as it is: its sequences grow when their rows have been computed.
+  /// Lays the batch out over the cache: finds every row's place and ancestors, groups sequences by tree. The cache
+  /// stays as it is: its sequences grow when their rows have been computed.
   void plan(kv_cache<B, T> const& cache, ragged_batch const& batch, gradient_mode mode) {
     std::vector<int> positions, cache_rows;
     std::vector<int> entry_of;  // batch entry of a cache sequence, or -1
     auto const entry = [&](int id) { return std::size_t(id) < entry_of.size() ? entry_of[std::size_t(id)] : -1; };
-    auto const length_after = [&](int id) { return cache.length(id) + (entry(id) < 0 ? 0 : batch.entries()[std::size_t(entry(id))].rows); };
+    auto const length_after = [&](int id) {
+      return cache.length(id) + (entry(id) < 0 ? 0 : batch.entries()[std::size_t(entry(id))].rows);
+    };
     for (std::size_t i = 0; i < batch.entries().size(); ++i) {
       auto const& e = batch.entries()[i];
       cache.check_room(e.sequence, e.rows);
@@ -83,19 +86,25 @@ class forward_pass {
         ends.push_back(std::min(ends.back(), cache.at(path.back()).inherited));
         path.push_back(cache.at(path.back()).parent);
       }
-      attention_sequence s{.batch_row = e.first_row, .rows = e.rows, .first_position = first_position,
-                           .first_segment = int(segments.size()), .segments = 0, .tag = e.tag};
+      attention_sequence s{.batch_row = e.first_row,
+                           .rows = e.rows,
+                           .first_position = first_position,
+                           .first_segment = int(segments.size()),
+                           .segments = 0,
+                           .tag = e.tag};
       for (std::size_t depth = path.size(); depth-- > 0;) {
         int const id = path[depth];
         auto const& node = cache.at(id);
         index_t const begin = node.inherited, end = ends[depth];
         if (end <= begin) continue;  // a descendant goes on from before this one begins
-        expects<shape_error>(length_after(id) >= end, "sequence {} sees {} positions of sequence {}, which holds {}", e.sequence, end,
-                             id, length_after(id));
+        expects<shape_error>(length_after(id) >= end, "sequence {} sees {} positions of sequence {}, which holds {}",
+                             e.sequence, end, id, length_after(id));
         int const in_batch = entry(id);
         index_t const fresh = std::min(end, cache.length(id));
-        expects<shape_error>(mode != gradient_mode::parameters || fresh <= begin,
-                             "parameter gradients need all {} positions of sequence {} in the call, {} were there before", end - begin, id, fresh - begin);
+        expects<shape_error>(
+            mode != gradient_mode::parameters || fresh <= begin,
+            "parameter gradients need all {} positions of sequence {} in the call, {} were there before", end - begin,
+            id, fresh - begin);
         if (fresh > begin) segments.push_back({int(node.first_row), int(begin), int(fresh - begin), -1});
         if (end > fresh) {
           segments.push_back({int(node.first_row + fresh - begin), int(fresh), int(end - fresh),
@@ -163,7 +172,7 @@ class forward_pass {
   tensor<B, int, 1> trees_;
   attention_plan<typename B::memory_space> plan_;
 
-  tensor<B, T, 2> x_;   // (rows, hidden) residual stream; its gradient in the backward pass is dx_
+  tensor<B, T, 2> x_;  // (rows, hidden) residual stream; its gradient in the backward pass is dx_
   tensor<B, T, 2> dx_;
   std::vector<layer_activations<B, T>> layers_;  // one where no or only inputs are kept
   std::vector<tensor<B, T, 2>> inputs_;          // (rows, hidden) x_in of every layer, where only they are kept
@@ -172,7 +181,7 @@ class forward_pass {
   // Head: rows gathered for the scored tokens.
   double temperature_ = 1;
   tensor<B, int, 1> scored_rows_, targets_;
-  tensor<B, T, 2> gathered_, normed_, dnormed_, dgathered_;  // (scored, hidden)
+  tensor<B, T, 2> gathered_, normed_, dnormed_, dgathered_;              // (scored, hidden)
   tensor<B, T, 1> inv_rms_, log_p_, lse_, entropy_, dlog_p_, dentropy_;  // (scored)
   log_prob_scratch<B, T> head_scratch_;
 };

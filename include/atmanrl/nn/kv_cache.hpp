@@ -4,8 +4,9 @@
 /// Keys and values of every layer for a forest of sequences. A sequence may continue a parent, whose first positions it
 /// sees: a prompt is stored once for all its rollouts, a question once for its four options.
 ///
-/// They are stored as the model's scalars or as bfloat16. Attention reads keys and values from here alone, in training as in
-/// sampling, so a 16-bit cache rounds both alike and the first ratio stays exactly 1; gradients pass straight through.
+/// They are stored as the model's scalars or as bfloat16. Attention reads keys and values from here alone, in training
+/// as in sampling, so a 16-bit cache rounds both alike and the first ratio stays exactly 1; gradients pass straight
+/// through.
 
 #include <atmanrl/backend/tensor.hpp>
 #include <atmanrl/core/error.hpp>
@@ -35,7 +36,8 @@ struct kv_rows {
 
 /// The same in the storage that the cache was made with; `std::visit` hands the kernels the one that it is.
 template <Backend B, class T>
-using any_kv_rows = std::conditional_t<std::same_as<T, float>, std::variant<kv_rows<B, T>, kv_rows<B, bf16>>, std::variant<kv_rows<B, T>>>;
+using any_kv_rows = std::conditional_t<std::same_as<T, float>, std::variant<kv_rows<B, T>, kv_rows<B, bf16>>,
+                                       std::variant<kv_rows<B, T>>>;
 
 /// Owns sequences and their rows. A row is one position of one sequence, in all layers.
 template <Backend B, class T>
@@ -44,8 +46,13 @@ class kv_cache {
   /// \param capacity  rows for all sequences together; memory is 2 * layers * capacity * kv_heads * head_dim elements
   /// \param storage   the model's (llama::kv_storage), which refuses another
   kv_cache(B& backend, model_config const& config, index_t capacity, kv_storage storage = kv_storage::full)
-      : backend_(&backend), layers_(config.layers), storage_(storage), heads_(config.kv_heads), head_dim_(config.head_dim) {
-    expects<usage_error>(storage == kv_storage::full || std::same_as<T, float>, "16-bit keys and values are for models that compute in float");
+      : backend_(&backend),
+        layers_(config.layers),
+        storage_(storage),
+        heads_(config.kv_heads),
+        head_dim_(config.head_dim) {
+    expects<usage_error>(storage == kv_storage::full || std::same_as<T, float>,
+                         "16-bit keys and values are for models that compute in float");
     reset(capacity);
   }
 
@@ -77,9 +84,10 @@ class kv_cache {
   /// A sequence whose positions [0, visible) are those of `parent`; they must be there when it is first used.
   int add_child(int parent, index_t visible, index_t rows) {
     check(parent);
-    expects<shape_error>(visible > 0 && visible <= sequences_[std::size_t(parent)].inherited + sequences_[std::size_t(parent)].reserved,
-                         "a child that sees {} positions of sequence {}, which can hold {}", visible, parent,
-                         sequences_[std::size_t(parent)].inherited + sequences_[std::size_t(parent)].reserved);
+    expects<shape_error>(
+        visible > 0 && visible <= sequences_[std::size_t(parent)].inherited + sequences_[std::size_t(parent)].reserved,
+        "a child that sees {} positions of sequence {}, which can hold {}", visible, parent,
+        sequences_[std::size_t(parent)].inherited + sequences_[std::size_t(parent)].reserved);
     ++sequences_[std::size_t(parent)].children;
     return add(parent, visible, rows);
   }
@@ -88,11 +96,13 @@ class kv_cache {
   void truncate(int id, index_t length) {
     check(id);
     sequence& s = sequences_[std::size_t(id)];
-    expects<shape_error>(length >= s.inherited && length <= s.inherited + s.used, "sequence {} holds positions [{}, {}), it cannot be cut to {}",
-                         id, s.inherited, s.inherited + s.used, length);
+    expects<shape_error>(length >= s.inherited && length <= s.inherited + s.used,
+                         "sequence {} holds positions [{}, {}), it cannot be cut to {}", id, s.inherited,
+                         s.inherited + s.used, length);
     for (std::size_t i = 0; s.children > 0 && i < sequences_.size(); ++i)
       expects<shape_error>(!sequences_[i].alive || sequences_[i].parent != id || sequences_[i].inherited <= length,
-                           "sequence {} cannot be cut to {} positions: its child {} sees {}", id, length, i, sequences_[i].inherited);
+                           "sequence {} cannot be cut to {} positions: its child {} sees {}", id, length, i,
+                           sequences_[i].inherited);
     s.used = length - s.inherited;
   }
 
@@ -124,9 +134,9 @@ class kv_cache {
   kv_storage storage() const { return storage_; }
 
   struct sequence {
-    int parent;           ///< -1 for a root
-    index_t inherited;    ///< positions [0, inherited) belong to ancestors
-    index_t first_row;    ///< rows [first_row, first_row + used) of a layer hold the positions from `inherited` on
+    int parent;         ///< -1 for a root
+    index_t inherited;  ///< positions [0, inherited) belong to ancestors
+    index_t first_row;  ///< rows [first_row, first_row + used) of a layer hold the positions from `inherited` on
     index_t reserved, used;
     int children;
     bool alive;
@@ -138,8 +148,9 @@ class kv_cache {
   /// \throws shape_error unless `rows` more positions fit
   void check_room(int id, index_t rows) const {
     sequence const& s = at(id);
-    expects<shape_error>(s.used + rows <= s.reserved, "sequence {} has room for {} positions, {} are there and {} more were added", id,
-                         s.reserved, s.used, rows);
+    expects<shape_error>(s.used + rows <= s.reserved,
+                         "sequence {} has room for {} positions, {} are there and {} more were added", id, s.reserved,
+                         s.used, rows);
   }
   /// Marks `rows` more positions as present; the forward pass has written them.
   void extend(int id, index_t rows) {
@@ -157,16 +168,21 @@ class kv_cache {
   /// A cache belongs to one state of one model, with its adapters or without: mixing keys of different weights is an
   /// error, not a result.
   void bind(void const* model, std::uint64_t version, bool adapted = false, kv_storage storage = kv_storage::full) {
-    expects<shape_error>(storage == storage_, "the cache stores {}, but the model's keys and values are {}: make it with the model's new_cache",
-                         storage_ == kv_storage::full ? "full scalars" : "bf16", storage == kv_storage::full ? "full scalars" : "bf16");
+    expects<shape_error>(
+        storage == storage_,
+        "the cache stores {}, but the model's keys and values are {}: make it with the model's new_cache",
+        storage_ == kv_storage::full ? "full scalars" : "bf16", storage == kv_storage::full ? "full scalars" : "bf16");
     if (!owner_) {
       owner_ = model;
       version_ = version;
       adapted_ = adapted;
     }
-    expects<shape_error>(owner_ == model && version_ == version,
-                         "the cache was filled with version {} of the weights, now version {} is in use: clear() it first", version_, version);
-    expects<shape_error>(adapted_ == adapted, "the cache was filled with the adapters {}, now they are {}: clear() it first",
+    expects<shape_error>(
+        owner_ == model && version_ == version,
+        "the cache was filled with version {} of the weights, now version {} is in use: clear() it first", version_,
+        version);
+    expects<shape_error>(adapted_ == adapted,
+                         "the cache was filled with the adapters {}, now they are {}: clear() it first",
                          adapted_ ? "on" : "off", adapted ? "on" : "off");
   }
 
@@ -186,7 +202,8 @@ class kv_cache {
     if (fit == free_.end()) {
       index_t largest = 0;
       for (range r : free_) largest = std::max(largest, r.count);
-      fail<usage_error>("the cache has {} rows, of which {} are free in one piece, but a sequence of {} is needed", capacity_, largest, rows);
+      fail<usage_error>("the cache has {} rows, of which {} are free in one piece, but a sequence of {} is needed",
+                        capacity_, largest, rows);
     }
     index_t const first = fit->first;
     *fit = {fit->first + rows, fit->count - rows};
@@ -212,7 +229,7 @@ class kv_cache {
   index_t layers_, capacity_ = 0;
   kv_storage storage_;
   index_t heads_, head_dim_;
-  tensor<B, T, 3> keys_, values_;               // (layers * capacity, kv_heads, head_dim); without memory for kv_storage::bf16
+  tensor<B, T, 3> keys_, values_;  // (layers * capacity, kv_heads, head_dim); without memory for kv_storage::bf16
   tensor<B, bf16, 3> half_keys_, half_values_;  // the same the other way round
   std::vector<sequence> sequences_;
   std::vector<range> free_;  // ascending, not touching

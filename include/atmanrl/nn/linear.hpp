@@ -31,8 +31,8 @@ class linear {
   }
 
   /// dweight += dyᵀ x, dbias += column sums of dy; empty views are skipped.
-  void backward_parameters(B& backend, view_on<B, scalar const, 2> dy, view_on<B, scalar const, 2> x, view_on<B, scalar, 2> dweight,
-                           view_on<B, scalar, 1> dbias = {}) const {
+  void backward_parameters(B& backend, view_on<B, scalar const, 2> dy, view_on<B, scalar const, 2> x,
+                           view_on<B, scalar, 2> dweight, view_on<B, scalar, 1> dbias = {}) const {
     if (!dweight.empty()) matmul_backward_weight(backend, dy, x, dweight);
     if (!dbias.empty()) add_bias_backward(backend, dy, dbias);
   }

@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) of a Llama model:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha / rank.
-/// W stays as it is and wants no gradient, so it may be bf16 and is there once; A and B are trained in computing precision.
+/// Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) of a Llama model:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha /
+/// rank. W stays as it is and wants no gradient, so it may be bf16 and is there once; A and B are trained in computing
+/// precision.
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/io/lora_config.hpp>
@@ -24,8 +25,8 @@ enum class adapters { on, off };
 /// Buffers of the adapters' products, shared by all layers.
 template <Backend B, class T>
 struct lora_workspace {
-  tensor<B, T, 2> low, dlow;            // (rows, adapters * rank) s x Aᵀ, and the gradient of x Aᵀ
-  tensor<B, T, 2> part_low, part_dy;    // columns of one adapter
+  tensor<B, T, 2> low, dlow;          // (rows, adapters * rank) s x Aᵀ, and the gradient of x Aᵀ
+  tensor<B, T, 2> part_low, part_dy;  // columns of one adapter
 };
 
 /// The adapters of one linear layer. A layer that fuses several matrices (q, k, v) has one adapter per matrix: their A
@@ -39,7 +40,8 @@ class lora_linear {
 
   /// \param first, last  the targets whose matrices are fused, in this order
   /// \param offset       where the factors begin in the flat array of all adapters; moved behind them
-  lora_linear(B& backend, model_config const& c, lora_config const& l, index_t layer, lora_target first, lora_target last, index_t& offset)
+  lora_linear(B& backend, model_config const& c, lora_config const& l, index_t layer, lora_target first,
+              lora_target last, index_t& offset)
       : rank_(l.rank), scaling_(real_t<T>(l.scaling())) {
     index_t outputs = 0, inputs = 0;
     for (int t = int(first); t <= int(last); ++t) {
@@ -70,8 +72,8 @@ class lora_linear {
   /// dx += s (dy B) A; with a gradient also  dA += s (dy B)ᵀ x,  dB += dyᵀ s (x Aᵀ).
   /// \param x         (rows, inputs); not read when `gradient` is empty
   /// \param gradient  flat, of all adapters; empty when it is not wanted
-  void backward(B& backend, view_on<B, T const, 2> dy, view_on<B, T const, 2> x, view_on<B, T, 2> dx, view_on<B, T, 1> gradient,
-                lora_workspace<B, T>& w) const {
+  void backward(B& backend, view_on<B, T const, 2> dy, view_on<B, T const, 2> x, view_on<B, T, 2> dx,
+                view_on<B, T, 1> gradient, lora_workspace<B, T>& w) const {
     if (parts_.empty()) return;
     index_t const rows = dy.extent(0);
     w.dlow.resize(backend, {rows, a_.outputs()});
@@ -121,12 +123,16 @@ class lora_linear {
     }
   }
 
-  /// A uniform in ±1 / sqrt(inputs) (Kaiming's rule with a = sqrt(5), as PEFT has it), B zero: the adapters begin by doing nothing.
+  /// A uniform in ±1 / sqrt(inputs) (Kaiming's rule with a = sqrt(5), as PEFT has it), B zero: the adapters begin by
+  /// doing nothing.
   void draw(std::uint64_t seed, std::span<T> values) const {
     static constexpr std::uint32_t stream = 0x4c6f5241;  // of no training step
     double const bound = parts_.empty() ? 0 : 1 / std::sqrt(double(a_.inputs()));
     auto const key = [&](std::size_t i, index_t k) -> random_key {
-      return {.seed = seed, .step = stream, .prompt = std::uint32_t(parts_[i].layer), .rollout = std::uint32_t(parts_[i].target),
+      return {.seed = seed,
+              .step = stream,
+              .prompt = std::uint32_t(parts_[i].layer),
+              .rollout = std::uint32_t(parts_[i].target),
               .position = std::uint32_t(k)};
     };
     for (std::size_t i = 0; i < parts_.size(); ++i) {
@@ -151,7 +157,8 @@ class lora_linear {
     scale<B, T>(backend, flat(low), scaling_);
   }
   static view_on<B, T, 1> flat(tensor<B, T, 2>& t) { return t.view().template reshaped<1>({t.size()}); }
-  static view_on<B, T const, 2> columns(B& backend, view_on<B, T const, 2> from, index_t first, index_t count, tensor<B, T, 2>& to) {
+  static view_on<B, T const, 2> columns(B& backend, view_on<B, T const, 2> from, index_t first, index_t count,
+                                        tensor<B, T, 2>& to) {
     to.resize(backend, {from.extent(0), count});
     copy_columns<B, T>(backend, from, first, to.view(), 0, count);
     return to.cview();
@@ -190,11 +197,14 @@ struct lora_layer {
 template <Backend B, class T>
 class lora_adapters {
  public:
-  lora_adapters(B& backend, model_config const& c, lora_config l) : backend_(&backend), config_(std::move(l)), layout_(c, config_) {
+  lora_adapters(B& backend, model_config const& c, lora_config l)
+      : backend_(&backend), config_(std::move(l)), layout_(c, config_) {
     using enum lora_target;
     index_t offset = 0;
     for (index_t i = 0; i < c.layers; ++i) {
-      auto const make = [&](lora_target first, lora_target last) { return lora_linear<B, T>(backend, c, config_, i, first, last, offset); };
+      auto const make = [&](lora_target first, lora_target last) {
+        return lora_linear<B, T>(backend, c, config_, i, first, last, offset);
+      };
       auto& layer = layers_.emplace_back();
       layer.qkv = make(q_proj, v_proj);
       layer.o = make(o_proj, o_proj);
@@ -212,26 +222,33 @@ class lora_adapters {
     lora_layer<B, T> const& l = layers_[std::size_t(matrix.layer)];
     using enum parameter_kind;
     switch (matrix.kind) {
-      case o: return l.o;
+      case o:
+        return l.o;
       case gate:
-      case up: return l.gate_up;
-      case down: return l.down;
-      default: return l.qkv;
+      case up:
+        return l.gate_up;
+      case down:
+        return l.down;
+      default:
+        return l.qkv;
     }
   }
 
   void assign(view_on<B, T const, 1> values) {
     check(values.size());
-    for (auto& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto& linear) { linear.assign(*backend_, values, rows_); });
+    for (auto& layer : layers_)
+      lora_layer<B, T>::for_each(layer, [&](auto& linear) { linear.assign(*backend_, values, rows_); });
   }
   void read(view_on<B, T, 1> values) const {
     check(values.size());
-    for (auto const& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.read(*backend_, values); });
+    for (auto const& layer : layers_)
+      lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.read(*backend_, values); });
   }
   /// Fresh values: A drawn from the seed, B zero.
   void draw(std::uint64_t seed) {
     std::vector<T> values(std::size_t(layout_.size()));
-    for (auto const& layer : layers_) lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.draw(seed, values); });
+    for (auto const& layer : layers_)
+      lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.draw(seed, values); });
     tensor<B, T, 1> on_backend(*backend_, {layout_.size()});
     on_backend.assign(values);
     assign(on_backend.cview());

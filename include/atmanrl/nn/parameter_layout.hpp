@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// All parameters of a Llama model, or of its adapters, in one flat array: gradients, moments and master weights share the
-/// layout, an all-reduce or a checkpoint is one copy. Names and row order are Hugging Face's.
+/// All parameters of a Llama model, or of its adapters, in one flat array: gradients, moments and master weights share
+/// the layout, an all-reduce or a checkpoint is one copy. Names and row order are Hugging Face's.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
@@ -18,20 +18,39 @@
 
 namespace atmanrl {
 
-enum class parameter_kind { embedding, attention_gain, q, k, v, q_bias, k_bias, v_bias, o, ffn_gain, gate, up, down, final_gain, head, lora_a, lora_b };
+enum class parameter_kind {
+  embedding,
+  attention_gain,
+  q,
+  k,
+  v,
+  q_bias,
+  k_bias,
+  v_bias,
+  o,
+  ffn_gain,
+  gate,
+  up,
+  down,
+  final_gain,
+  head,
+  lora_a,
+  lora_b
+};
 
 /// One named parameter; vectors have one row.
 struct parameter_info {
-  std::string name;     ///< Hugging Face name
+  std::string name;  ///< Hugging Face name
   parameter_kind kind;
-  index_t layer;        ///< -1 outside the layers
+  index_t layer;  ///< -1 outside the layers
   index_t rows, columns;
-  index_t offset;       ///< first element in the flat array
+  index_t offset;  ///< first element in the flat array
 
   index_t size() const { return rows * columns; }
   bool is_vector() const {
     using enum parameter_kind;
-    return kind == attention_gain || kind == ffn_gain || kind == final_gain || kind == q_bias || kind == k_bias || kind == v_bias;
+    return kind == attention_gain || kind == ffn_gain || kind == final_gain || kind == q_bias || kind == k_bias ||
+           kind == v_bias;
   }
 };
 
@@ -46,12 +65,14 @@ class parameter_layout {
   std::span<parameter_info const> all() const { return parameters_; }
   index_t size() const { return size_; }
 
-  /// The parameter of this kind in this layer (-1 outside the layers), or null; adapters have several of a kind and are not found.
+  /// The parameter of this kind in this layer (-1 outside the layers), or null; adapters have several of a kind and are
+  /// not found.
   parameter_info const* find(parameter_kind kind, index_t layer = -1) const {
     index_t const first = layer < 0 ? 0 : 1 + layer * per_layer_;
     index_t const last = layer < 0 ? index_t(parameters_.size()) : first + per_layer_;
     for (index_t i = first; i < last; ++i)
-      if (parameters_[std::size_t(i)].kind == kind && parameters_[std::size_t(i)].layer == layer) return &parameters_[std::size_t(i)];
+      if (parameters_[std::size_t(i)].kind == kind && parameters_[std::size_t(i)].layer == layer)
+        return &parameters_[std::size_t(i)];
     return nullptr;
   }
 

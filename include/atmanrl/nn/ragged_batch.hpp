@@ -15,16 +15,17 @@ namespace atmanrl {
 class ragged_batch {
  public:
   struct entry {
-    int sequence;    ///< id in the kv_cache
-    int tag;         ///< the caller's number for it; attention policies see it as score_site::sequence
-    int first_row;   ///< its rows in the batch are [first_row, first_row + rows)
+    int sequence;   ///< id in the kv_cache
+    int tag;        ///< the caller's number for it; attention policies see it as score_site::sequence
+    int first_row;  ///< its rows in the batch are [first_row, first_row + rows)
     int rows;
   };
 
   /// Appends `tokens` to `sequence` and returns the batch row of the first of them.
   int add(int sequence, std::span<int const> tokens, int tag = 0) {
     expects<shape_error>(!tokens.empty(), "sequence {} was added to a batch without tokens", sequence);
-    for (entry const& e : entries_) expects<shape_error>(e.sequence != sequence, "sequence {} was added to a batch twice", sequence);
+    for (entry const& e : entries_)
+      expects<shape_error>(e.sequence != sequence, "sequence {} was added to a batch twice", sequence);
     int const first = rows();
     entries_.push_back({sequence, tag, first, int(tokens.size())});
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());

@@ -30,7 +30,8 @@ namespace kernels {
 /// A backend provides the operation by specialising this template.
 template <class B>
 struct adamw {
-  static_assert(detail::always_false<B>, "atmanrl: no adamw kernel for this backend; specialise atmanrl::kernels::adamw<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no adamw kernel for this backend; specialise atmanrl::kernels::adamw<B>");
 };
 
 /// What one update needs of the options and of the step number, computed once in double.
@@ -50,7 +51,8 @@ template <>
 struct adamw<reference_backend> {
   // m = β1 m + (1-β1) g,  v = β2 v + (1-β2) g²,  p = p (1 - lr wd) - lr/(1-β1^t) m / (sqrt(v)/sqrt(1-β2^t) + eps)
   template <class T>
-  static void step(reference_backend&, view<T, 1> p, view<T const, 1> g, view<T, 1> m, view<T, 1> v, adamw_coefficients c) {
+  static void step(reference_backend&, view<T, 1> p, view<T const, 1> g, view<T, 1> m, view<T, 1> v,
+                   adamw_coefficients c) {
     for (index_t i = 0; i < p.size(); ++i) {
       m(i) = T(c.beta1) * m(i) + T(1 - c.beta1) * g(i);
       v(i) = T(c.beta2) * v(i) + T(1 - c.beta2) * (g(i) * g(i));
@@ -68,27 +70,30 @@ struct adamw<reference_backend> {
 /// \param step  1 for the first update
 template <Backend B, class T>
 void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_identity_t<view_on<B, T const, 1>> g,
-                std::type_identity_t<view_on<B, T, 1>> m, std::type_identity_t<view_on<B, T, 1>> v, adamw_options const& options,
-                std::uint64_t step) {
+                std::type_identity_t<view_on<B, T, 1>> m, std::type_identity_t<view_on<B, T, 1>> v,
+                adamw_options const& options, std::uint64_t step) {
   expects<shape_error>(g.shape() == p.shape() && m.shape() == p.shape() && v.shape() == p.shape(),
-                       "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(), v.shape());
+                       "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(),
+                       v.shape());
   expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
   kernels::adamw<B>::step(backend, p, g, m, v, kernels::adamw_coefficients(options, step));
 }
 
-/// The same for some ranges of the array alone, in ascending order; all else stays as it is. A backend with a kernel for
-/// it does all of them in one pass.
+/// The same for some ranges of the array alone, in ascending order; all else stays as it is. A backend with a kernel
+/// for it does all of them in one pass.
 template <Backend B, class T>
 void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_identity_t<view_on<B, T const, 1>> g,
-                std::type_identity_t<view_on<B, T, 1>> m, std::type_identity_t<view_on<B, T, 1>> v, std::span<element_range const> ranges,
-                adamw_options const& options, std::uint64_t step) {
+                std::type_identity_t<view_on<B, T, 1>> m, std::type_identity_t<view_on<B, T, 1>> v,
+                std::span<element_range const> ranges, adamw_options const& options, std::uint64_t step) {
   expects<shape_error>(g.shape() == p.shape() && m.shape() == p.shape() && v.shape() == p.shape(),
-                       "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(), v.shape());
+                       "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(),
+                       v.shape());
   expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
   index_t end = 0;
   for (element_range const& r : ranges) {
-    expects<shape_error>(r.first >= end && r.count >= 0 && r.first + r.count <= p.size(), "adamw: a range [{}, {}) behind {} of {} parameters",
-                         r.first, r.first + r.count, end, p.size());
+    expects<shape_error>(r.first >= end && r.count >= 0 && r.first + r.count <= p.size(),
+                         "adamw: a range [{}, {}) behind {} of {} parameters", r.first, r.first + r.count, end,
+                         p.size());
     end = r.first + r.count;
   }
   kernels::adamw_coefficients const c(options, step);
@@ -96,7 +101,8 @@ void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_id
     kernels::adamw<B>::step_ranges(backend, p, g, m, v, ranges, c);
   } else {
     for (element_range const& r : ranges)
-      kernels::adamw<B>::step(backend, p.rows(r.first, r.count), g.rows(r.first, r.count), m.rows(r.first, r.count), v.rows(r.first, r.count), c);
+      kernels::adamw<B>::step(backend, p.rows(r.first, r.count), g.rows(r.first, r.count), m.rows(r.first, r.count),
+                              v.rows(r.first, r.count), c);
   }
 }
 

@@ -2,13 +2,14 @@
 
 /// \file
 /// Causal grouped-query attention of new rows over the keys of a prefix tree, with an edit of the scores:
-///     S(w,v) = edit(q_w.k_v / sqrt(d)),  P = softmax_v<=w(S),  O = P V            (Vaswani et al. 2017; arXiv:2604.16158, eq. 1)
+///     S(w,v) = edit(q_w.k_v / sqrt(d)),  P = softmax_v<=w(S),  O = P V            (Vaswani et al. 2017;
+///     arXiv:2604.16158, eq. 1)
 /// and its backward
 ///     dP = dO Vᵀ,  dS = P o (dP - rowsum(dO o O)),
 /// from which dQ, dK, dV and the gradient of the edit's parameters follow in the same pass.
 ///
-/// Keys and values are read from the cache alone, the rows' own included. A cache of 16-bit numbers therefore rounds them in
-/// training as in sampling; dK and dV are those of the rounded ones, handed straight through the rounding.
+/// Keys and values are read from the cache alone, the rows' own included. A cache of 16-bit numbers therefore rounds
+/// them in training as in sampling; dK and dV are those of the rounded ones, handed straight through the rounding.
 
 #include <atmanrl/attention/policy.hpp>
 #include <atmanrl/backend/reference_backend.hpp>
@@ -33,10 +34,10 @@ struct attention_segment {
 
 /// New rows of one sequence, and the keys that they see: its ancestors' and its own, in ascending order of position.
 struct attention_sequence {
-  int batch_row, rows;         ///< its rows are [batch_row, batch_row + rows) of the batch
-  int first_position;          ///< absolute position of the first of them
-  int first_segment, segments; ///< its keys are segments [first_segment, first_segment + segments) of the plan
-  int tag;                     ///< the caller's number for the sequence; becomes score_site::sequence
+  int batch_row, rows;          ///< its rows are [batch_row, batch_row + rows) of the batch
+  int first_position;           ///< absolute position of the first of them
+  int first_segment, segments;  ///< its keys are segments [first_segment, first_segment + segments) of the plan
+  int tag;                      ///< the caller's number for the sequence; becomes score_site::sequence
 };
 
 /// Who attends to what in one call. Sequences of one tree stand together, a parent before its children.
@@ -63,7 +64,8 @@ namespace kernels {
 /// A backend provides the operation by specialising this template; see cpu/attention.hpp.
 template <class B>
 struct attention {
-  static_assert(detail::always_false<B>, "atmanrl: no attention kernel for this backend; specialise atmanrl::kernels::attention<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no attention kernel for this backend; specialise atmanrl::kernels::attention<B>");
 };
 
 /// Whether the edit uses numbers that can be learned.
@@ -95,7 +97,8 @@ struct score_derivative {
 };
 
 template <class T, class Params>
-ATMANRL_HOST_DEVICE score_derivative<T> edited_score_derivative(Params const& params, T score, score_site at, T const* values) {
+ATMANRL_HOST_DEVICE score_derivative<T> edited_score_derivative(Params const& params, T score, score_site at,
+                                                                T const* values) {
   if constexpr (has_parameters<Params>) {
     index_t const i = params.parameter(at);
     if (i < 0) return {T(1), T(0), -1};
@@ -120,8 +123,8 @@ struct attention<reference_backend> {
 
   // Raw scores q.k * scale of one row and head, by position; then the smallest of them.
   template <class T, class K>
-  static T raw_scores(attention_extents const& e, T const* q, view<K const, 3> keys, index_t kv_head, attention_plan<> const& plan,
-                      attention_sequence const& s, int position, std::vector<T>& scores) {
+  static T raw_scores(attention_extents const& e, T const* q, view<K const, 3> keys, index_t kv_head,
+                      attention_plan<> const& plan, attention_sequence const& s, int position, std::vector<T>& scores) {
     T smallest{};
     bool first = true;
     for_each_key(plan, s, position, [&](int key, int row, int) {
@@ -136,8 +139,8 @@ struct attention<reference_backend> {
 
   template <class T, class K, class Params>
   static void forward(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<K const, 3> keys,
-                      view<K const, 3> values, attention_plan<> const& plan, Params params, T const* parameters, view<T, 3> out,
-                      view<T, 2> lse) {
+                      view<K const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
+                      view<T, 3> out, view<T, 2> lse) {
     using std::exp, std::log;
     std::vector<T> scores(std::size_t(plan.longest));
     for (index_t i = 0; i < plan.sequences.extent(0); ++i) {
@@ -170,7 +173,8 @@ struct attention<reference_backend> {
   template <class T, class K, class Params>
   static void backward(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<K const, 3> keys,
                        view<K const, 3> values, attention_plan<> const& plan, Params params, T const* parameters,
-                       view<T const, 3> out, view<T const, 2> lse, view<T const, 3> dout, view<T, 3> dqkv, view<T, 2> dparameters) {
+                       view<T const, 3> out, view<T const, 2> lse, view<T const, 3> dout, view<T, 3> dqkv,
+                       view<T, 2> dparameters) {
     using std::exp;
     static_assert(!has_row_min<Params>, "atmanrl: an edit that looks at the row's smallest score has no backward pass");
     for (index_t i = 0; i < dqkv.size(); ++i) dqkv.data()[i] = T{};
@@ -209,8 +213,8 @@ struct attention<reference_backend> {
   }
 
   template <class T, class K>
-  static void append(reference_backend&, attention_extents const& e, view<T const, 3> qkv, view<int const, 1> cache_rows,
-                     view<K, 3> keys, view<K, 3> values) {
+  static void append(reference_backend&, attention_extents const& e, view<T const, 3> qkv,
+                     view<int const, 1> cache_rows, view<K, 3> keys, view<K, 3> values) {
     for (index_t r = 0; r < qkv.extent(0); ++r) {
       for (index_t h = 0; h < e.kv_heads; ++h) {
         for (index_t c = 0; c < e.head_dim; ++c) {
@@ -225,18 +229,22 @@ struct attention<reference_backend> {
 }  // namespace kernels
 
 namespace detail {
-inline void expects_attention_extents(attention_extents const& e, auto const& qkv, auto const& keys, auto const& values) {
-  expects<shape_error>(e.kv_heads > 0 && e.heads % e.kv_heads == 0, "{} query heads do not share {} key-value heads evenly", e.heads, e.kv_heads);
+inline void expects_attention_extents(attention_extents const& e, auto const& qkv, auto const& keys,
+                                      auto const& values) {
+  expects<shape_error>(e.kv_heads > 0 && e.heads % e.kv_heads == 0,
+                       "{} query heads do not share {} key-value heads evenly", e.heads, e.kv_heads);
   expects<shape_error>(qkv.extent(1) == e.heads + 2 * e.kv_heads && qkv.extent(2) == e.head_dim,
                        "qkv {} for {} + 2 x {} heads of {}", qkv.shape(), e.heads, e.kv_heads, e.head_dim);
   expects<shape_error>(keys.extent(1) == e.kv_heads && keys.extent(2) == e.head_dim && values.shape() == keys.shape(),
-                       "keys {} and values {} for {} heads of {}", keys.shape(), values.shape(), e.kv_heads, e.head_dim);
+                       "keys {} and values {} for {} heads of {}", keys.shape(), values.shape(), e.kv_heads,
+                       e.head_dim);
 }
 }  // namespace detail
 
 /// What a cache may store the keys and values of a computation in `T` as: its scalar, or bfloat16 under float.
 template <class K, class T>
-concept KeyValueStorage = std::same_as<std::remove_const_t<K>, T> || (std::same_as<std::remove_const_t<K>, bf16> && std::same_as<T, float>);
+concept KeyValueStorage = std::same_as<std::remove_const_t<K>, T> ||
+    (std::same_as<std::remove_const_t<K>, bf16>&& std::same_as<T, float>);
 
 /// Copies the new rows' keys and values into the cache, rounding them to its storage.
 /// \param qkv          (rows, heads + 2 kv_heads, head_dim), already rotated
@@ -244,14 +252,16 @@ concept KeyValueStorage = std::same_as<std::remove_const_t<K>, T> || (std::same_
 /// \param keys, values (cache rows, kv_heads, head_dim) of this layer
 template <Backend B, class T, KeyValueStorage<std::remove_const_t<T>> K>
 void append_keys_and_values(B& backend, attention_extents const& e, view<T, 3, typename B::memory_space> qkv,
-                            std::type_identity_t<view_on<B, int const, 1>> cache_rows, view<K, 3, typename B::memory_space> keys,
-                            std::type_identity_t<view_on<B, K, 3>> values) {
+                            std::type_identity_t<view_on<B, int const, 1>> cache_rows,
+                            view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values) {
   detail::expects_attention_extents(e, qkv, keys, values);
-  expects<shape_error>(cache_rows.extent(0) == qkv.extent(0), "{} cache rows for qkv {}", cache_rows.extent(0), qkv.shape());
+  expects<shape_error>(cache_rows.extent(0) == qkv.extent(0), "{} cache rows for qkv {}", cache_rows.extent(0),
+                       qkv.shape());
   kernels::attention<B>::append(backend, e, view_on<B, T const, 3>(qkv), cache_rows, keys, values);
 }
 
-/// Attention of the rows in `qkv` over the keys that `plan` names; those keys, the rows' own included, are in the cache.
+/// Attention of the rows in `qkv` over the keys that `plan` names; those keys, the rows' own included, are in the
+/// cache.
 /// \param qkv          (rows, heads + 2 kv_heads, head_dim); only the queries are read
 /// \param keys, values (cache rows, kv_heads, head_dim) of this layer, stored as scalars or as bfloat16
 /// \param params       the attention policy's params()
@@ -261,17 +271,19 @@ void append_keys_and_values(B& backend, attention_extents const& e, view<T, 3, t
 template <Backend B, class T, KeyValueStorage<T> K, class Params>
 void attention_forward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
                        view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
-                       attention_plan<typename B::memory_space> const& plan, Params params, std::type_identity_t<T> const* parameters,
-                       view<T, 3, typename B::memory_space> out, std::type_identity_t<view_on<B, T, 2>> lse) {
+                       attention_plan<typename B::memory_space> const& plan, Params params,
+                       std::type_identity_t<T> const* parameters, view<T, 3, typename B::memory_space> out,
+                       std::type_identity_t<view_on<B, T, 2>> lse) {
   detail::expects_attention_extents(e, qkv, keys, values);
   expects<shape_error>(out.extent(0) == qkv.extent(0) && out.extent(1) == e.heads && out.extent(2) == e.head_dim &&
                            lse.extent(0) == qkv.extent(0) && lse.extent(1) == e.heads,
                        "out {} and lse {} for qkv {}", out.shape(), lse.shape(), qkv.shape());
-  kernels::attention<B>::forward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan, params, parameters, out,
-                                 lse);
+  kernels::attention<B>::forward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan,
+                                 params, parameters, out, lse);
 }
 
-/// Backward of `attention_forward`. Keys and values of earlier calls get no gradient; a shared prefix sums its children's.
+/// Backward of `attention_forward`. Keys and values of earlier calls get no gradient; a shared prefix sums its
+/// children's.
 /// \param dout         (rows, heads, head_dim)
 /// \param dqkv         (rows, heads + 2 kv_heads, head_dim), overwritten
 /// \param dparameters  (kv_heads, parameters), added to, one row per key-value head so that the sum has a fixed order;
@@ -279,18 +291,20 @@ void attention_forward(B& backend, attention_extents const& e, std::type_identit
 template <Backend B, class T, KeyValueStorage<T> K, class Params>
 void attention_backward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
                         view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
-                        attention_plan<typename B::memory_space> const& plan, Params params, std::type_identity_t<T> const* parameters,
-                        std::type_identity_t<view_on<B, T const, 3>> out, std::type_identity_t<view_on<B, T const, 2>> lse,
+                        attention_plan<typename B::memory_space> const& plan, Params params,
+                        std::type_identity_t<T> const* parameters, std::type_identity_t<view_on<B, T const, 3>> out,
+                        std::type_identity_t<view_on<B, T const, 2>> lse,
                         std::type_identity_t<view_on<B, T const, 3>> dout, view<T, 3, typename B::memory_space> dqkv,
                         std::type_identity_t<view_on<B, T, 2>> dparameters) {
   detail::expects_attention_extents(e, qkv, keys, values);
   expects<shape_error>(dqkv.shape() == qkv.shape() && dout.shape() == out.shape() && out.extent(0) == qkv.extent(0) &&
                            lse.extent(0) == qkv.extent(0) && lse.extent(1) == e.heads,
-                       "dqkv {}, dout {}, out {}, lse {} for qkv {}", dqkv.shape(), dout.shape(), out.shape(), lse.shape(), qkv.shape());
-  expects<shape_error>(dparameters.empty() || dparameters.extent(0) == e.kv_heads, "dparameters {} for {} key-value heads",
-                       dparameters.shape(), e.kv_heads);
-  kernels::attention<B>::backward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan, params, parameters, out,
-                                  lse, dout, dqkv, dparameters);
+                       "dqkv {}, dout {}, out {}, lse {} for qkv {}", dqkv.shape(), dout.shape(), out.shape(),
+                       lse.shape(), qkv.shape());
+  expects<shape_error>(dparameters.empty() || dparameters.extent(0) == e.kv_heads,
+                       "dparameters {} for {} key-value heads", dparameters.shape(), e.kv_heads);
+  kernels::attention<B>::backward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan,
+                                  params, parameters, out, lse, dout, dqkv, dparameters);
 }
 
 }  // namespace atmanrl

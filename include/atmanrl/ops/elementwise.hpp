@@ -14,7 +14,8 @@ namespace kernels {
 /// A backend provides the operations by specialising this template.
 template <class B>
 struct elementwise {
-  static_assert(detail::always_false<B>, "atmanrl: no elementwise kernels for this backend; specialise atmanrl::kernels::elementwise<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no elementwise kernels for this backend; specialise atmanrl::kernels::elementwise<B>");
 };
 
 template <>
@@ -34,7 +35,8 @@ struct elementwise<reference_backend> {
     for (index_t i = 0; i < x.size(); ++i) x(i) *= factor;
   }
   template <class T>
-  static void copy_columns(reference_backend&, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first, index_t count) {
+  static void copy_columns(reference_backend&, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first,
+                           index_t count) {
     for (index_t r = 0; r < to.extent(0); ++r)
       for (index_t c = 0; c < count; ++c) to(r, to_first + c) = from(r, first + c);
   }
@@ -42,7 +44,8 @@ struct elementwise<reference_backend> {
   static double sum_of_squares(reference_backend&, view<T const, 1> x) {
     double sum = 0;
     for (index_t i = 0; i < x.size(); ++i) {
-      auto const v = double(real_part(x(i)));  // widened before it is squared: the square of a finite float may overflow
+      auto const v =
+          double(real_part(x(i)));  // widened before it is squared: the square of a finite float may overflow
       sum += v * v;
     }
     return sum;
@@ -60,8 +63,10 @@ void add_bias(B& backend, std::type_identity_t<view_on<B, T const, 1>> bias, vie
 
 /// dbias += sum over rows of dy.
 template <Backend B, class T>
-void add_bias_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 1, typename B::memory_space> dbias) {
-  expects<shape_error>(dbias.extent(0) == dy.extent(1), "a bias gradient of {} elements for dy {}", dbias.extent(0), dy.shape());
+void add_bias_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy,
+                       view<T, 1, typename B::memory_space> dbias) {
+  expects<shape_error>(dbias.extent(0) == dy.extent(1), "a bias gradient of {} elements for dy {}", dbias.extent(0),
+                       dy.shape());
   kernels::elementwise<B>::add_bias_backward(backend, dy, dbias);
 }
 
@@ -73,12 +78,12 @@ void scale(B& backend, view<T, 1, typename B::memory_space> x, real_t<T> factor)
 
 /// to(:, to_first + c) = from(:, first + c) for c in [0, count); the other columns of `to` stay as they are.
 template <Backend B, class T>
-void copy_columns(B& backend, std::type_identity_t<view_on<B, T const, 2>> from, index_t first, view<T, 2, typename B::memory_space> to,
-                  index_t to_first, index_t count) {
-  expects<shape_error>(from.extent(0) == to.extent(0) && first >= 0 && to_first >= 0 && first + count <= from.extent(1) &&
-                           to_first + count <= to.extent(1),
-                       "columns [{}, {}) of {} do not fit columns [{}, {}) of {}", first, first + count, from.shape(), to_first,
-                       to_first + count, to.shape());
+void copy_columns(B& backend, std::type_identity_t<view_on<B, T const, 2>> from, index_t first,
+                  view<T, 2, typename B::memory_space> to, index_t to_first, index_t count) {
+  expects<shape_error>(from.extent(0) == to.extent(0) && first >= 0 && to_first >= 0 &&
+                           first + count <= from.extent(1) && to_first + count <= to.extent(1),
+                       "columns [{}, {}) of {} do not fit columns [{}, {}) of {}", first, first + count, from.shape(),
+                       to_first, to_first + count, to.shape());
   kernels::elementwise<B>::copy_columns(backend, from, first, to, to_first, count);
 }
 

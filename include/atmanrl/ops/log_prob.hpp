@@ -23,7 +23,8 @@ namespace kernels {
 /// A backend provides the chunk kernels by specialising this template.
 template <class B>
 struct log_prob {
-  static_assert(detail::always_false<B>, "atmanrl: no log_prob kernel for this backend; specialise atmanrl::kernels::log_prob<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no log_prob kernel for this backend; specialise atmanrl::kernels::log_prob<B>");
 };
 
 /// Running state of one row, merged chunk by chunk (Milakov & Gimelshein 2018, arXiv:1805.02867).
@@ -39,7 +40,8 @@ template <>
 struct log_prob<reference_backend> {
   template <class T>
   static void start(reference_backend&, view<softmax_state<T>, 1> states) {
-    for (index_t r = 0; r < states.extent(0); ++r) states(r) = {-std::numeric_limits<real_t<T>>::infinity(), T{}, T{}, T{}};
+    for (index_t r = 0; r < states.extent(0); ++r)
+      states(r) = {-std::numeric_limits<real_t<T>>::infinity(), T{}, T{}, T{}};
   }
 
   template <class T>
@@ -49,7 +51,8 @@ struct log_prob<reference_backend> {
     for (index_t r = 0; r < logits.extent(0); ++r) {
       auto& s = states(r);
       real_t<T> largest = s.largest;
-      for (index_t j = 0; j < logits.extent(1); ++j) largest = std::max(largest, real_part(logits(r, j) * inv_temperature));
+      for (index_t j = 0; j < logits.extent(1); ++j)
+        largest = std::max(largest, real_part(logits(r, j) * inv_temperature));
       T const shrink = exp(T(s.largest - largest));
       T sum{}, weighted{};
       for (index_t j = 0; j < logits.extent(1); ++j) {
@@ -65,7 +68,8 @@ struct log_prob<reference_backend> {
   }
 
   template <class T>
-  static void finish(reference_backend&, view<softmax_state<T> const, 1> states, view<T, 1> log_p, view<T, 1> lse, view<T, 1> entropy) {
+  static void finish(reference_backend&, view<softmax_state<T> const, 1> states, view<T, 1> log_p, view<T, 1> lse,
+                     view<T, 1> entropy) {
     using std::log;
     for (index_t r = 0; r < states.extent(0); ++r) {
       auto const& s = states(r);
@@ -75,10 +79,12 @@ struct log_prob<reference_backend> {
     }
   }
 
-  // logits -> gradient of  sum_r dlog_p(r) log p(r) + dentropy(r) H(r):  dz_j = dlog_p (1[j=t] - p_j) - dentropy p_j (log p_j + H).
+  // logits -> gradient of  sum_r dlog_p(r) log p(r) + dentropy(r) H(r):  dz_j = dlog_p (1[j=t] - p_j) - dentropy p_j
+  // (log p_j + H).
   template <class T>
-  static void backward(reference_backend&, view<T, 2> logits, real_t<T> inv_temperature, index_t first_id, view<int const, 1> targets,
-                       view<T const, 1> lse, view<T const, 1> dlog_p, view<T const, 1> entropy, view<T const, 1> dentropy) {
+  static void backward(reference_backend&, view<T, 2> logits, real_t<T> inv_temperature, index_t first_id,
+                       view<int const, 1> targets, view<T const, 1> lse, view<T const, 1> dlog_p,
+                       view<T const, 1> entropy, view<T const, 1> dentropy) {
     using std::exp;
     for (index_t r = 0; r < logits.extent(0); ++r) {
       for (index_t j = 0; j < logits.extent(1); ++j) {
@@ -120,36 +126,42 @@ void for_each_logit_block(index_t rows, index_t vocabulary, F&& f) {
 /// \param entropy  (rows), overwritten with the entropy in nats; empty when it is not wanted
 template <Backend B, class W, class T>
 void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight_view<B, W> head,
-              std::type_identity_t<view_on<B, int const, 1>> targets, double temperature, log_prob_scratch<B, T>& scratch,
-              view<T, 1, typename B::memory_space> log_p, std::type_identity_t<view_on<B, T, 1>> lse,
-              std::type_identity_t<view_on<B, T, 1>> entropy = {}) {
+              std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
+              log_prob_scratch<B, T>& scratch, view<T, 1, typename B::memory_space> log_p,
+              std::type_identity_t<view_on<B, T, 1>> lse, std::type_identity_t<view_on<B, T, 1>> entropy = {}) {
   index_t const rows = h.extent(0);
-  expects<shape_error>(targets.extent(0) == rows && log_p.extent(0) == rows && lse.extent(0) == rows && (entropy.empty() || entropy.extent(0) == rows),
-                       "log_prob: {} targets, log_p {}, lse {} for h {}", targets.extent(0), log_p.shape(), lse.shape(), h.shape());
+  expects<shape_error>(targets.extent(0) == rows && log_p.extent(0) == rows && lse.extent(0) == rows &&
+                           (entropy.empty() || entropy.extent(0) == rows),
+                       "log_prob: {} targets, log_p {}, lse {} for h {}", targets.extent(0), log_p.shape(), lse.shape(),
+                       h.shape());
   expects<usage_error>(temperature > 0, "temperature is {}, but log-probabilities need one above 0", temperature);
   scratch.states.resize(backend, {rows});
   kernels::log_prob<B>::start(backend, scratch.states.view());
   detail::for_each_logit_block(rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
     scratch.logits.resize(backend, {count, ids});
     matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
-    kernels::log_prob<B>::accumulate(backend, scratch.logits.cview(), real_t<T>(1 / temperature), id, targets.rows(r, count),
-                                     scratch.states.view().rows(r, count));
+    kernels::log_prob<B>::accumulate(backend, scratch.logits.cview(), real_t<T>(1 / temperature), id,
+                                     targets.rows(r, count), scratch.states.view().rows(r, count));
   });
   kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
 }
 
-/// log p(target), log-sum-exp and entropy from logits that are already there (sampling), to the same bits as `log_prob`.
+/// log p(target), log-sum-exp and entropy from logits that are already there (sampling), to the same bits as
+/// `log_prob`.
 /// \param logits  (rows, vocabulary), unscaled
 /// \param rows    for each target the row of logits that it was drawn from
 /// \param targets (targets)
 template <Backend B, class T>
 void log_prob_of_logits(B& backend, std::type_identity_t<view_on<B, T const, 2>> logits, std::span<int const> rows,
-                        std::type_identity_t<view_on<B, int const, 1>> targets, double temperature, log_prob_scratch<B, T>& scratch,
-                        view<T, 1, typename B::memory_space> log_p, std::type_identity_t<view_on<B, T, 1>> lse,
+                        std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
+                        log_prob_scratch<B, T>& scratch, view<T, 1, typename B::memory_space> log_p,
+                        std::type_identity_t<view_on<B, T, 1>> lse,
                         std::type_identity_t<view_on<B, T, 1>> entropy = {}) {
   index_t const n = targets.extent(0);
-  expects<shape_error>(index_t(rows.size()) == n && log_p.extent(0) == n && lse.extent(0) == n && (entropy.empty() || entropy.extent(0) == n),
-                       "log_prob_of_logits: {} rows, {} targets, log_p {}, lse {}", rows.size(), n, log_p.shape(), lse.shape());
+  expects<shape_error>(index_t(rows.size()) == n && log_p.extent(0) == n && lse.extent(0) == n &&
+                           (entropy.empty() || entropy.extent(0) == n),
+                       "log_prob_of_logits: {} rows, {} targets, log_p {}, lse {}", rows.size(), n, log_p.shape(),
+                       lse.shape());
   index_t const vocabulary = logits.extent(1);
   scratch.states.resize(backend, {n});
   kernels::log_prob<B>::start(backend, scratch.states.view());
@@ -159,33 +171,41 @@ void log_prob_of_logits(B& backend, std::type_identity_t<view_on<B, T const, 2>>
   else
     for (index_t i = 0; i < n; ++i)
       for (index_t j = 0; j < vocabulary; j += vocabulary_chunk)
-        kernels::log_prob<B>::accumulate(backend, view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j, {1, std::min(vocabulary_chunk, vocabulary - j)}),
-                                         real_t<T>(1 / temperature), j, targets.rows(i, 1), scratch.states.view().rows(i, 1));
+        kernels::log_prob<B>::accumulate(backend,
+                                         view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j,
+                                                                {1, std::min(vocabulary_chunk, vocabulary - j)}),
+                                         real_t<T>(1 / temperature), j, targets.rows(i, 1),
+                                         scratch.states.view().rows(i, 1));
   kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
 }
 
-/// Backward of `log_prob` for the loss  sum_r dlog_p(r) log_p(r) + dentropy(r) entropy(r); the logits are computed again.
+/// Backward of `log_prob` for the loss  sum_r dlog_p(r) log_p(r) + dentropy(r) entropy(r); the logits are computed
+/// again.
 /// \param dh     (rows, dim), overwritten
 /// \param dhead  (vocabulary, dim) row-major, added to; empty when it is not wanted
 template <Backend B, class W, class T>
 void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight_view<B, W> head,
-                       std::type_identity_t<view_on<B, int const, 1>> targets, double temperature, log_prob_scratch<B, T>& scratch,
-                       std::type_identity_t<view_on<B, T const, 1>> lse, std::type_identity_t<view_on<B, T const, 1>> dlog_p,
-                       std::type_identity_t<view_on<B, T const, 1>> entropy, std::type_identity_t<view_on<B, T const, 1>> dentropy,
-                       view<T, 2, typename B::memory_space> dh, std::type_identity_t<view_on<B, T, 2>> dhead) {
+                       std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
+                       log_prob_scratch<B, T>& scratch, std::type_identity_t<view_on<B, T const, 1>> lse,
+                       std::type_identity_t<view_on<B, T const, 1>> dlog_p,
+                       std::type_identity_t<view_on<B, T const, 1>> entropy,
+                       std::type_identity_t<view_on<B, T const, 1>> dentropy, view<T, 2, typename B::memory_space> dh,
+                       std::type_identity_t<view_on<B, T, 2>> dhead) {
   index_t const rows = h.extent(0);
-  expects<shape_error>(dh.shape() == h.shape() && targets.extent(0) == rows && lse.extent(0) == rows && dlog_p.extent(0) == rows &&
-                           (dentropy.empty() || (dentropy.extent(0) == rows && entropy.extent(0) == rows)),
-                       "log_prob_backward: dh {}, lse {}, dlog_p {} for h {}", dh.shape(), lse.shape(), dlog_p.shape(), h.shape());
+  expects<shape_error>(
+      dh.shape() == h.shape() && targets.extent(0) == rows && lse.extent(0) == rows && dlog_p.extent(0) == rows &&
+          (dentropy.empty() || (dentropy.extent(0) == rows && entropy.extent(0) == rows)),
+      "log_prob_backward: dh {}, lse {}, dlog_p {} for h {}", dh.shape(), lse.shape(), dlog_p.shape(), h.shape());
   expects<shape_error>(dhead.empty() || (dhead.extent(0) == head.outputs && dhead.extent(1) == head.inputs),
                        "dhead {} for a head of ({}, {})", dhead.shape(), head.outputs, head.inputs);
   detail::for_each_logit_block(rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
     auto const part = [&](auto v) { return v.empty() ? v : v.rows(r, count); };
     scratch.logits.resize(backend, {count, ids});
     matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
-    kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets), part(lse), part(dlog_p),
-                                   part(entropy), part(dentropy));
-    matmul_backward_input(backend, scratch.logits.cview(), head.rows(id, ids), dh.rows(r, count), id == 0 ? store::overwrite : store::add);
+    kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets),
+                                   part(lse), part(dlog_p), part(entropy), part(dentropy));
+    matmul_backward_input(backend, scratch.logits.cview(), head.rows(id, ids), dh.rows(r, count),
+                          id == 0 ? store::overwrite : store::add);
     if (!dhead.empty()) matmul_backward_weight(backend, scratch.logits.cview(), h.rows(r, count), dhead.rows(id, ids));
   });
 }

@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// Products with a weight: y = x Wᵀ and its two backward products. A weight is kept once, in whatever layout the backend
-/// reads fastest (rows as written for plain loops, packed panels on the CPU); all three products read that one copy.
+/// Products with a weight: y = x Wᵀ and its two backward products. A weight is kept once, in whatever layout the
+/// backend reads fastest (rows as written for plain loops, packed panels on the CPU); all three products read that one
+/// copy.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/backend/tensor.hpp>
@@ -17,7 +18,8 @@ namespace kernels {
 /// A backend provides weights and their products by specialising this template; see cpu/matmul.hpp.
 template <class B>
 struct matmul {
-  static_assert(detail::always_false<B>, "atmanrl: no matmul kernel for this backend; specialise atmanrl::kernels::matmul<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no matmul kernel for this backend; specialise atmanrl::kernels::matmul<B>");
 };
 
 }  // namespace kernels
@@ -30,9 +32,10 @@ struct weight_view {
 
   /// Outputs [first, first + count); `first` must be a multiple of the backend's output granularity.
   weight_view rows(index_t first, index_t count) const {
-    expects<shape_error>(first >= 0 && first % kernels::matmul<B>::output_granularity == 0 && count >= 0 && first + count <= outputs,
-                         "rows [{}, {}) of a weight of {} outputs: the first must be a multiple of {}", first, first + count,
-                         outputs, kernels::matmul<B>::output_granularity);
+    expects<shape_error>(
+        first >= 0 && first % kernels::matmul<B>::output_granularity == 0 && count >= 0 && first + count <= outputs,
+        "rows [{}, {}) of a weight of {} outputs: the first must be a multiple of {}", first, first + count, outputs,
+        kernels::matmul<B>::output_granularity);
     return {data + kernels::matmul<B>::template storage_size<W>(first, inputs), count, inputs};
   }
 };
@@ -86,7 +89,8 @@ struct matmul<reference_backend> {
   }
 
   template <class W, class T>
-  static void assign_rows(reference_backend&, weight_view<reference_backend, W> w, index_t first, view<T const, 2> rows) {
+  static void assign_rows(reference_backend&, weight_view<reference_backend, W> w, index_t first,
+                          view<T const, 2> rows) {
     for (index_t i = 0; i < rows.size(); ++i) w.data[first * w.inputs + i] = W(rows.data()[i]);
   }
 
@@ -96,7 +100,8 @@ struct matmul<reference_backend> {
   }
 
   template <class W, class T>
-  static void forward(reference_backend&, view<T const, 2> x, weight_view<reference_backend, W> w, view<T, 2> y, bool add) {
+  static void forward(reference_backend&, view<T const, 2> x, weight_view<reference_backend, W> w, view<T, 2> y,
+                      bool add) {
     for (index_t r = 0; r < x.extent(0); ++r) {
       for (index_t o = 0; o < w.outputs; ++o) {
         T sum{};
@@ -107,7 +112,8 @@ struct matmul<reference_backend> {
   }
 
   template <class W, class T>
-  static void backward_input(reference_backend&, view<T const, 2> dy, weight_view<reference_backend, W> w, view<T, 2> dx, bool add) {
+  static void backward_input(reference_backend&, view<T const, 2> dy, weight_view<reference_backend, W> w,
+                             view<T, 2> dx, bool add) {
     for (index_t r = 0; r < dy.extent(0); ++r) {
       for (index_t k = 0; k < w.inputs; ++k) {
         T sum{};
@@ -140,10 +146,11 @@ enum class store { overwrite, add };
 /// \param y  (rows, outputs)
 /// \throws shape_error when extents disagree
 template <Backend B, class W, class T>
-void matmul(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, weight_view<B, W> w, view<T, 2, typename B::memory_space> y,
-            store how = store::overwrite) {
+void matmul(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, weight_view<B, W> w,
+            view<T, 2, typename B::memory_space> y, store how = store::overwrite) {
   expects<shape_error>(x.extent(1) == w.inputs && y.extent(0) == x.extent(0) && y.extent(1) == w.outputs,
-                       "y {} = x {} times a weight of ({}, {}) does not fit", y.shape(), x.shape(), w.outputs, w.inputs);
+                       "y {} = x {} times a weight of ({}, {}) does not fit", y.shape(), x.shape(), w.outputs,
+                       w.inputs);
   kernels::matmul<B>::forward(backend, x, w, y, how == store::add);
 }
 
@@ -154,7 +161,8 @@ template <Backend B, class W, class T>
 void matmul_backward_input(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy, weight_view<B, W> w,
                            view<T, 2, typename B::memory_space> dx, store how = store::overwrite) {
   expects<shape_error>(dy.extent(1) == w.outputs && dx.extent(0) == dy.extent(0) && dx.extent(1) == w.inputs,
-                       "dx {} = dy {} times a weight of ({}, {}) does not fit", dx.shape(), dy.shape(), w.outputs, w.inputs);
+                       "dx {} = dy {} times a weight of ({}, {}) does not fit", dx.shape(), dy.shape(), w.outputs,
+                       w.inputs);
   kernels::matmul<B>::backward_input(backend, dy, w, dx, how == store::add);
 }
 

@@ -16,13 +16,15 @@ namespace kernels {
 /// A backend provides the operation by specialising this template; see cpu/rms_norm.hpp.
 template <class B>
 struct rms_norm {
-  static_assert(detail::always_false<B>, "atmanrl: no rms_norm kernel for this backend; specialise atmanrl::kernels::rms_norm<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no rms_norm kernel for this backend; specialise atmanrl::kernels::rms_norm<B>");
 };
 
 template <>
 struct rms_norm<reference_backend> {
   template <class T>
-  static void forward(reference_backend&, view<T const, 2> x, view<T const, 1> gain, real_t<T> eps, view<T, 2> y, view<T, 1> inv_rms) {
+  static void forward(reference_backend&, view<T const, 2> x, view<T const, 1> gain, real_t<T> eps, view<T, 2> y,
+                      view<T, 1> inv_rms) {
     using std::sqrt;
     index_t const rows = x.extent(0), dim = x.extent(1);
     for (index_t r = 0; r < rows; ++r) {
@@ -35,15 +37,16 @@ struct rms_norm<reference_backend> {
 
   // y again from the saved inv_rms: activations that are cheap to rebuild are not kept.
   template <class T>
-  static void recompute(reference_backend&, view<T const, 2> x, view<T const, 1> gain, view<T const, 1> inv_rms, view<T, 2> y) {
+  static void recompute(reference_backend&, view<T const, 2> x, view<T const, 1> gain, view<T const, 1> inv_rms,
+                        view<T, 2> y) {
     for (index_t r = 0; r < x.extent(0); ++r)
       for (index_t c = 0; c < x.extent(1); ++c) y(r, c) = gain(c) * (x(r, c) * inv_rms(r));
   }
 
   // With r = inv_rms and s = sum_k g_k dy_k x_k:  dx_c += r (g_c dy_c - x_c r^2 s / dim),  dg_c += dy_c x_c r.
   template <class T>
-  static void backward(reference_backend&, view<T const, 2> x, view<T const, 1> gain, view<T const, 1> inv_rms, view<T const, 2> dy,
-                       view<T, 2> dx, view<T, 1> dgain) {
+  static void backward(reference_backend&, view<T const, 2> x, view<T const, 1> gain, view<T const, 1> inv_rms,
+                       view<T const, 2> dy, view<T, 2> dx, view<T, 1> dgain) {
     index_t const rows = x.extent(0), dim = x.extent(1);
     for (index_t t = 0; t < rows; ++t) {
       T const r = inv_rms(t);
@@ -67,17 +70,20 @@ struct rms_norm<reference_backend> {
 /// \param inv_rms  (rows), overwritten; the backward pass needs it
 /// \throws shape_error when an extent disagrees
 template <Backend B, class T>
-void rms_norm(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, std::type_identity_t<view_on<B, T const, 1>> gain,
-              real_t<T> eps, view<T, 2, typename B::memory_space> y, std::type_identity_t<view_on<B, T, 1>> inv_rms) {
+void rms_norm(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
+              std::type_identity_t<view_on<B, T const, 1>> gain, real_t<T> eps, view<T, 2, typename B::memory_space> y,
+              std::type_identity_t<view_on<B, T, 1>> inv_rms) {
   expects<shape_error>(gain.extent(0) == x.extent(1), "gain has {} elements but x is {}", gain.extent(0), x.shape());
   expects<shape_error>(y.shape() == x.shape(), "y is {} but x is {}", y.shape(), x.shape());
-  expects<shape_error>(inv_rms.extent(0) == x.extent(0), "inv_rms has {} elements but x is {}", inv_rms.extent(0), x.shape());
+  expects<shape_error>(inv_rms.extent(0) == x.extent(0), "inv_rms has {} elements but x is {}", inv_rms.extent(0),
+                       x.shape());
   kernels::rms_norm<B>::forward(backend, x, gain, eps, y, inv_rms);
 }
 
 /// Rebuilds y of `rms_norm` from x and the saved inv_rms, to the same bits.
 template <Backend B, class T>
-void rms_norm_recompute(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, std::type_identity_t<view_on<B, T const, 1>> gain,
+void rms_norm_recompute(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
+                        std::type_identity_t<view_on<B, T const, 1>> gain,
                         std::type_identity_t<view_on<B, T const, 1>> inv_rms, view<T, 2, typename B::memory_space> y) {
   expects<shape_error>(y.shape() == x.shape() && gain.extent(0) == x.extent(1) && inv_rms.extent(0) == x.extent(0),
                        "y {}, gain {}, inv_rms {} for x {}", y.shape(), gain.shape(), inv_rms.shape(), x.shape());
@@ -89,12 +95,17 @@ void rms_norm_recompute(B& backend, std::type_identity_t<view_on<B, T const, 2>>
 /// \param dx    (rows, dim), added to: the residual stream's gradient is already there
 /// \param dgain (dim), added to; empty when it is not wanted
 template <Backend B, class T>
-void rms_norm_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, std::type_identity_t<view_on<B, T const, 1>> gain,
-                       std::type_identity_t<view_on<B, T const, 1>> inv_rms, std::type_identity_t<view_on<B, T const, 2>> dy,
-                       view<T, 2, typename B::memory_space> dx, std::type_identity_t<view_on<B, T, 1>> dgain) {
-  expects<shape_error>(dy.shape() == x.shape() && dx.shape() == x.shape(), "dy {} and dx {} for x {}", dy.shape(), dx.shape(), x.shape());
-  expects<shape_error>(gain.extent(0) == x.extent(1) && inv_rms.extent(0) == x.extent(0) && (dgain.empty() || dgain.shape() == gain.shape()),
-                       "gain {}, dgain {}, inv_rms {} for x {}", gain.shape(), dgain.shape(), inv_rms.shape(), x.shape());
+void rms_norm_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
+                       std::type_identity_t<view_on<B, T const, 1>> gain,
+                       std::type_identity_t<view_on<B, T const, 1>> inv_rms,
+                       std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 2, typename B::memory_space> dx,
+                       std::type_identity_t<view_on<B, T, 1>> dgain) {
+  expects<shape_error>(dy.shape() == x.shape() && dx.shape() == x.shape(), "dy {} and dx {} for x {}", dy.shape(),
+                       dx.shape(), x.shape());
+  expects<shape_error>(gain.extent(0) == x.extent(1) && inv_rms.extent(0) == x.extent(0) &&
+                           (dgain.empty() || dgain.shape() == gain.shape()),
+                       "gain {}, dgain {}, inv_rms {} for x {}", gain.shape(), dgain.shape(), inv_rms.shape(),
+                       x.shape());
   kernels::rms_norm<B>::backward(backend, x, gain, inv_rms, dy, dx, dgain);
 }
 

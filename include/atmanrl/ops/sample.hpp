@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// Drawing tokens where the logits are: the built-in samplers on a backend that has a kernel for them. Other backends and
-/// samplers of the user's own see the logits on the host (rl/generate.hpp); both draw the same token from the same number.
+/// Drawing tokens where the logits are: the built-in samplers on a backend that has a kernel for them. Other backends
+/// and samplers of the user's own see the logits on the host (rl/generate.hpp); both draw the same token from the same
+/// number.
 
 #include <atmanrl/backend/backend.hpp>
 #include <atmanrl/core/error.hpp>
@@ -44,26 +45,30 @@ inline std::uint64_t share_of_2_64(double u) { return std::uint64_t(std::ldexp(u
 /// \param shares  (n) of share_of_2_64
 /// \param ids     (n), overwritten
 template <DrawsTokens B, class T>
-void sample_tokens(B& backend, view<T const, 2, typename B::memory_space> logits, std::type_identity_t<view_on<B, int const, 1>> rows,
-                   std::type_identity_t<view_on<B, std::uint64_t const, 1>> shares, double temperature, sample_form const& form,
-                   std::type_identity_t<view_on<B, int, 1>> ids) {
-  expects<shape_error>(rows.size() == ids.size() && shares.size() == ids.size(), "{} rows and {} numbers for {} tokens", rows.size(),
-                       shares.size(), ids.size());
+void sample_tokens(B& backend, view<T const, 2, typename B::memory_space> logits,
+                   std::type_identity_t<view_on<B, int const, 1>> rows,
+                   std::type_identity_t<view_on<B, std::uint64_t const, 1>> shares, double temperature,
+                   sample_form const& form, std::type_identity_t<view_on<B, int, 1>> ids) {
+  expects<shape_error>(rows.size() == ids.size() && shares.size() == ids.size(), "{} rows and {} numbers for {} tokens",
+                       rows.size(), shares.size(), ids.size());
   expects<usage_error>(temperature >= 0, "temperature is {}", temperature);
   expects<usage_error>(form.top_k >= 0 && form.top_p > 0 && form.top_p <= 1 && form.min_p >= 0 && form.min_p <= 1,
                        "top-k {}, top-p {} or min-p {} is out of range", form.top_k, form.top_p, form.min_p);
   kernels::sample<B>::draw(backend, logits, rows, shares, temperature, form, ids);
 }
 
-/// Log-probability of ids(i) under softmax(logits(rows(i), :) / temperature), and the entropy in nats; no cut enters them.
+/// Log-probability of ids(i) under softmax(logits(rows(i), :) / temperature), and the entropy in nats; no cut enters
+/// them.
 /// \param log_p, entropy  (n), overwritten
 template <DrawsTokens B, class T>
-void score_tokens(B& backend, view<T const, 2, typename B::memory_space> logits, std::type_identity_t<view_on<B, int const, 1>> rows,
-                  std::type_identity_t<view_on<B, int const, 1>> ids, double temperature, view<T, 1, typename B::memory_space> log_p,
-                  std::type_identity_t<view_on<B, T, 1>> entropy) {
+void score_tokens(B& backend, view<T const, 2, typename B::memory_space> logits,
+                  std::type_identity_t<view_on<B, int const, 1>> rows,
+                  std::type_identity_t<view_on<B, int const, 1>> ids, double temperature,
+                  view<T, 1, typename B::memory_space> log_p, std::type_identity_t<view_on<B, T, 1>> entropy) {
   index_t const n = ids.size();
-  expects<shape_error>(rows.size() == n && log_p.size() == n && entropy.size() == n, "{} rows, log_p {} and entropy {} for {} tokens",
-                       rows.size(), log_p.shape(), entropy.shape(), n);
+  expects<shape_error>(rows.size() == n && log_p.size() == n && entropy.size() == n,
+                       "{} rows, log_p {} and entropy {} for {} tokens", rows.size(), log_p.shape(), entropy.shape(),
+                       n);
   expects<usage_error>(temperature > 0, "temperature is {}, but log-probabilities need one above 0", temperature);
   kernels::sample<B>::score(backend, logits, rows, ids, temperature, log_p, entropy);
 }

@@ -15,7 +15,8 @@ namespace kernels {
 /// A backend provides the operation by specialising this template.
 template <class B>
 struct swiglu {
-  static_assert(detail::always_false<B>, "atmanrl: no swiglu kernel for this backend; specialise atmanrl::kernels::swiglu<B>");
+  static_assert(detail::always_false<B>,
+                "atmanrl: no swiglu kernel for this backend; specialise atmanrl::kernels::swiglu<B>");
 };
 
 template <>
@@ -54,17 +55,19 @@ struct swiglu<reference_backend> {
 /// \param y       (rows, ffn), overwritten
 template <Backend B, class T>
 void swiglu(B& backend, std::type_identity_t<view_on<B, T const, 2>> gate_up, view<T, 2, typename B::memory_space> y) {
-  expects<shape_error>(gate_up.extent(0) == y.extent(0) && gate_up.extent(1) == 2 * y.extent(1), "gate_up {} for y {}", gate_up.shape(), y.shape());
+  expects<shape_error>(gate_up.extent(0) == y.extent(0) && gate_up.extent(1) == 2 * y.extent(1), "gate_up {} for y {}",
+                       gate_up.shape(), y.shape());
   kernels::swiglu<B>::forward(backend, gate_up, y);
 }
 
 /// \param dy       (rows, ffn)
 /// \param dgate_up (rows, 2 ffn), overwritten; may be the same memory as `gate_up`
 template <Backend B, class T>
-void swiglu_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> gate_up, std::type_identity_t<view_on<B, T const, 2>> dy,
-                     view<T, 2, typename B::memory_space> dgate_up) {
-  expects<shape_error>(gate_up.shape() == dgate_up.shape() && dy.extent(0) == gate_up.extent(0) && gate_up.extent(1) == 2 * dy.extent(1),
-                       "gate_up {}, dgate_up {} for dy {}", gate_up.shape(), dgate_up.shape(), dy.shape());
+void swiglu_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> gate_up,
+                     std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 2, typename B::memory_space> dgate_up) {
+  expects<shape_error>(
+      gate_up.shape() == dgate_up.shape() && dy.extent(0) == gate_up.extent(0) && gate_up.extent(1) == 2 * dy.extent(1),
+      "gate_up {}, dgate_up {} for dy {}", gate_up.shape(), dgate_up.shape(), dy.shape());
   kernels::swiglu<B>::backward(backend, gate_up, dy, dgate_up);
 }
 

@@ -15,12 +15,17 @@ template <Backend B, class T>
 class adamw {
  public:
   adamw(B& backend, index_t size, adamw_options options = {})
-      : backend_(&backend), options_(options), m_(tensor<B, T, 1>::zeros(backend, {size})), v_(tensor<B, T, 1>::zeros(backend, {size})) {}
+      : backend_(&backend),
+        options_(options),
+        m_(tensor<B, T, 1>::zeros(backend, {size})),
+        v_(tensor<B, T, 1>::zeros(backend, {size})) {}
 
   adamw_options const& options() const { return options_; }
 
   /// One update with the options' learning rate.
-  void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient) { step(parameters, gradient, options_.learning_rate); }
+  void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient) {
+    step(parameters, gradient, options_.learning_rate);
+  }
   /// One update with another learning rate, for schedules.
   void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate) {
     adamw_options o = options_;

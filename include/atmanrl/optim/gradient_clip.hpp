@@ -10,7 +10,8 @@
 namespace atmanrl {
 
 /// Scales the gradient down to `max_norm` where it is longer, as torch.nn.utils.clip_grad_norm_ does (+1e-6 in the
-/// divisor); max_norm <= 0 leaves it alone. A norm that is not finite is returned and nothing is scaled: the caller decides.
+/// divisor); max_norm <= 0 leaves it alone. A norm that is not finite is returned and nothing is scaled: the caller
+/// decides.
 /// \returns the norm before clipping
 template <Backend B, class T>
 double clip_gradient_norm(B& backend, view<T, 1, typename B::memory_space> gradient, double max_norm) {

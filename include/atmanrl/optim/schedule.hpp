@@ -28,7 +28,9 @@ namespace detail {
 template <class S>
 consteval bool explain_schedule() {
   if constexpr (!Schedule<S>)
-    static_assert(always_false<S>, "atmanrl: not a Schedule: write `double operator()(std::uint64_t step, std::uint64_t steps) const` (see docs/extending.md#schedules)");
+    static_assert(always_false<S>,
+                  "atmanrl: not a Schedule: write `double operator()(std::uint64_t step, std::uint64_t steps) const` "
+                  "(see docs/extending.md#schedules)");
   return true;
 }
 }  // namespace detail
@@ -38,7 +40,9 @@ namespace schedules {
 /// The peak rate throughout, after a linear warm-up if there is one.
 struct constant {
   std::uint64_t warmup = 0;
-  double operator()(std::uint64_t step, std::uint64_t) const { return step < warmup ? double(step + 1) / double(warmup) : 1; }
+  double operator()(std::uint64_t step, std::uint64_t) const {
+    return step < warmup ? double(step + 1) / double(warmup) : 1;
+  }
 };
 
 /// Linear warm-up, then linear decay to `floor`.
@@ -68,8 +72,7 @@ class any {
  public:
   any() : any(constant{}) {}
   template <Schedule S>
-    requires(!std::same_as<S, any>)
-  any(S schedule) : call_(std::move(schedule)) {}
+  requires(!std::same_as<S, any>) any(S schedule) : call_(std::move(schedule)) {}
   double operator()(std::uint64_t step, std::uint64_t steps) const { return call_(step, steps); }
 
  private:

@@ -20,8 +20,8 @@ enum class no_delimiter_policy { skip, force };
 
 /// \param stop_ids tokens that end a completion; they belong to none of its parts
 template <Task K, Tokenizer Z>
-rollout annotate(completion c, int prompt, int member, task_item const& item, K const& task, Z const& tokenizer, std::span<int const> stop_ids,
-                 no_delimiter_policy no_delimiter) {
+rollout annotate(completion c, int prompt, int member, task_item const& item, K const& task, Z const& tokenizer,
+                 std::span<int const> stop_ids, no_delimiter_policy no_delimiter) {
   rollout r;
   r.prompt = prompt;
   r.member = member;
@@ -39,13 +39,18 @@ rollout annotate(completion c, int prompt, int member, task_item const& item, K 
   if (r.spans.cot.empty()) return r;
   std::string const answer = task.answer_text(item);
   if (r.spans.has_delimiter && !r.spans.answer.empty()) {
-    auto const part = [&](token_span s) { return std::span<int const>(r.ids).subspan(std::size_t(s.first), std::size_t(s.size())); };
-    std::string const own = tokenizer.decode(part(r.spans.delimiter)), own_answer = tokenizer.decode(part(r.spans.answer));
+    auto const part = [&](token_span s) {
+      return std::span<int const>(r.ids).subspan(std::size_t(s.first), std::size_t(s.size()));
+    };
+    std::string const own = tokenizer.decode(part(r.spans.delimiter)),
+                      own_answer = tokenizer.decode(part(r.spans.answer));
     // The space of an answer token like " B" is part of how answers follow this delimiter.
-    std::string const space = own_answer.substr(0, std::min(own_answer.size(), own_answer.find_first_not_of(" \t\n\v\f\r")));
+    std::string const space =
+        own_answer.substr(0, std::min(own_answer.size(), own_answer.find_first_not_of(" \t\n\v\f\r")));
     auto label = encode_answer_after_delimiter(tokenizer, answer, own + space, task.delimiter());
     // The sampled tokens stay where the true answer fits behind them; not where its first token takes over their space.
-    if (tokenizer.decode(label.delimiter) == own) label.delimiter.assign(part(r.spans.delimiter).begin(), part(r.spans.delimiter).end());
+    if (tokenizer.decode(label.delimiter) == own)
+      label.delimiter.assign(part(r.spans.delimiter).begin(), part(r.spans.delimiter).end());
     r.label_delimiter = std::move(label.delimiter);
     r.label_answer = std::move(label.answer);
   } else if (no_delimiter == no_delimiter_policy::force) {

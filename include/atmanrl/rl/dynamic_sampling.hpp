@@ -2,8 +2,8 @@
 
 /// \file
 /// Dynamic sampling (DAPO: Yu et al. 2025, arXiv:2503.14476, section 3.2): groups whose rewards are all equal have no
-/// gradient, so other groups take their places as long as rounds are left. Rewards that compare the rollouts of a step see
-/// each round by itself.
+/// gradient, so other groups take their places as long as rounds are left. Rewards that compare the rollouts of a step
+/// see each round by itself.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
@@ -33,8 +33,9 @@ int replace_groups_without_spread(step_rollouts& step, reward_table& rewards, st
 ATMANRL_INLINE int replace_groups_without_spread(step_rollouts& step, reward_table& rewards,
                                                  std::span<std::size_t const> flat, step_rollouts&& fresh,
                                                  reward_table const& fresh_rewards) {
-  expects<shape_error>(fresh_rewards.components.size() == rewards.components.size(), "a round of dynamic sampling with {} reward components, not {}",
-                       fresh_rewards.components.size(), rewards.components.size());
+  expects<shape_error>(fresh_rewards.components.size() == rewards.components.size(),
+                       "a round of dynamic sampling with {} reward components, not {}", fresh_rewards.components.size(),
+                       rewards.components.size());
   std::size_t const size = step.groups.front().rollouts.size();
   std::size_t next = 0;
   for (std::size_t g = 0; g < fresh.groups.size() && next < flat.size(); ++g) {
@@ -49,7 +50,8 @@ ATMANRL_INLINE int replace_groups_without_spread(step_rollouts& step, reward_tab
       r.item = &step.groups[slot].item;
     }
     copy(fresh_rewards.total, rewards.total);
-    for (std::size_t k = 0; k < rewards.components.size(); ++k) copy(fresh_rewards.components[k].values, rewards.components[k].values);
+    for (std::size_t k = 0; k < rewards.components.size(); ++k)
+      copy(fresh_rewards.components[k].values, rewards.components[k].values);
   }
   return int(next);
 }

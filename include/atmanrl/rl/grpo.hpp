@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The GRPO trainer (Shao et al. 2024, arXiv:2402.03300) with the paper's choices as defaults (arXiv:2604.16158, section
+/// The GRPO trainer (Shao et al. 2024, arXiv:2402.03300) with the paper's choices as defaults (arXiv:2604.16158,
+/// section
 /// 3.3 and 3.4): sample groups, reward them, centre the rewards, a few clipped policy-gradient passes. Every part is a
 /// template argument.
 
@@ -32,14 +33,14 @@ struct grpo_options {
   int group_size = 8;
   int max_new_tokens = 1024;
   double temperature = 1;
-  int inner_passes = 2;          ///< gradient passes over the step's rollouts
-  int micro_batch = 0;           ///< rollouts per forward and backward pass; 0: as many as fit row_budget
-  index_t row_budget = 4096;     ///< rows of one forward and backward pass
-  bool recompute = false;        ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  int inner_passes = 2;       ///< gradient passes over the step's rollouts
+  int micro_batch = 0;        ///< rollouts per forward and backward pass; 0: as many as fit row_budget
+  index_t row_budget = 4096;  ///< rows of one forward and backward pass
+  bool recompute = false;     ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
   adamw_options optimizer{.learning_rate = 1e-6};  ///< learning_rate: the schedule's peak
-  std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
+  std::uint64_t total_steps = 0;                   ///< length of the schedule; constant rates need none
   double max_gradient_norm = 1;
-  double entropy_bonus = 0;       ///< the mean entropy of the step's tokens, times this, is taken from the loss
+  double entropy_bonus = 0;  ///< the mean entropy of the step's tokens, times this, is taken from the loss
   bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)
   int dynamic_sampling_rounds = 0;  ///< how often groups of equal rewards are replaced by new ones (DAPO); 0: never
   no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
@@ -81,10 +82,18 @@ class grpo {
   static_assert(detail::explain_schedule<ScheduleT>());
 
  public:
-  grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {}, AdvantageT advantage = {},
-       LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {})
-      : model_(&model), tokenizer_(&tokenizer), task_(&task), reward_(std::move(reward)), options_(options), advantage_(std::move(advantage)),
-        loss_(std::move(loss)), sampler_(std::move(sampler)), schedule_(std::move(schedule)), policy_(model, options.optimizer) {
+  grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {},
+       AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {})
+      : model_(&model),
+        tokenizer_(&tokenizer),
+        task_(&task),
+        reward_(std::move(reward)),
+        options_(options),
+        advantage_(std::move(advantage)),
+        loss_(std::move(loss)),
+        sampler_(std::move(sampler)),
+        schedule_(std::move(schedule)),
+        policy_(model, options.optimizer) {
     validate(options_);
   }
 
@@ -99,15 +108,16 @@ class grpo {
   /// Called while sampling with (finished rollouts, all rollouts, tokens so far); may be empty.
   std::function<void(int, int, index_t)> on_sampling;
 
-  /// Log-probabilities of rollouts under a reference model, one list per rollout; for losses with a KL term. A model with
-  /// adapters is its own reference, with its adapters off, unless another one is set.
-  using reference_function =
-      std::function<std::vector<std::vector<float>>(std::span<training_rollout const>, double temperature, micro_batch_options const&)>;
+  /// Log-probabilities of rollouts under a reference model, one list per rollout; for losses with a KL term. A model
+  /// with adapters is its own reference, with its adapters off, unless another one is set.
+  using reference_function = std::function<std::vector<std::vector<float>>(
+      std::span<training_rollout const>, double temperature, micro_batch_options const&)>;
   void set_reference(reference_function reference) { reference_ = std::move(reference); }
   /// A frozen copy of the model as it was at the start; it must outlive the trainer.
   template <class Frozen>
   void set_reference_model(Frozen& frozen) {
-    reference_ = [&frozen](std::span<training_rollout const> rollouts, double temperature, micro_batch_options const& options) {
+    reference_ = [&frozen](std::span<training_rollout const> rollouts, double temperature,
+                           micro_batch_options const& options) {
       return reference_log_probs(frozen, rollouts, temperature, options);
     };
   }
@@ -117,7 +127,8 @@ class grpo {
   grpo_step_report step() {
     auto const prompts = std::uint64_t(options_.prompts_per_step);
     std::vector<task_item> items;
-    for (std::uint64_t i = 0; i < prompts; ++i) items.push_back(task_->training_item(options_.seed, steps_ * prompts + i));
+    for (std::uint64_t i = 0; i < prompts; ++i)
+      items.push_back(task_->training_item(options_.seed, steps_ * prompts + i));
     return checked_step(items, [&](int round, std::size_t slot) {
       static constexpr std::uint64_t replacements = std::uint64_t{1} << 40;
       std::uint64_t const turn = steps_ * std::uint64_t(options_.dynamic_sampling_rounds) + std::uint64_t(round - 1);
@@ -142,8 +153,13 @@ class grpo {
     for (task_item const& item : items) prompts.push_back(task_->prompt(item, *tokenizer_));
     std::vector<int> const& stop_ids = model_->config().stop_ids;
     auto sampled = generate(*model_, std::span<std::vector<int> const>(prompts),
-                            {.group_size = options_.group_size, .max_new_tokens = options_.max_new_tokens, .temperature = options_.temperature,
-                             .stop_ids = stop_ids, .seed = options_.seed, .step = std::uint32_t(steps_ + 1), .first_prompt = first_prompt,
+                            {.group_size = options_.group_size,
+                             .max_new_tokens = options_.max_new_tokens,
+                             .temperature = options_.temperature,
+                             .stop_ids = stop_ids,
+                             .seed = options_.seed,
+                             .step = std::uint32_t(steps_ + 1),
+                             .first_prompt = first_prompt,
                              .on_progress = on_sampling},
                             sampler_);
     step.groups.reserve(items.size());  // rollouts point at their group's item
@@ -152,7 +168,8 @@ class grpo {
       g.prompt_ids = std::move(prompts[p]);
       g.item = items[p];
       for (std::size_t m = 0; m < sampled[p].size(); ++m)
-        g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(p), int(m), g.item, *task_, *tokenizer_, std::span<int const>(stop_ids), options_.no_delimiter));
+        g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(p), int(m), g.item, *task_, *tokenizer_,
+                                      std::span<int const>(stop_ids), options_.no_delimiter));
     }
     return step;
   }
@@ -161,7 +178,8 @@ class grpo {
   template <class Replacement>
   grpo_step_report checked_step(std::span<task_item const> items, Replacement&& replacement) {
     if (needs_reference(loss_) && !reference_ && model_->adapter_config()) {
-      reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature, micro_batch_options const& o) {
+      reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature,
+                                  micro_batch_options const& o) {
         return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
       };
     }
@@ -174,8 +192,10 @@ class grpo {
       std::string const tensor = policy_.first_not_finite(policy_.master().cview());
       std::uint64_t const made = policy_.optimizer().steps() - updates;
       std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
-      std::string const after = made == 0 ? "" : fmt::format("; {} of {} passes had changed the weights before, so go on from a checkpoint", made,
-                                                             options_.inner_passes);
+      std::string const after =
+          made == 0 ? ""
+                    : fmt::format("; {} of {} passes had changed the weights before, so go on from a checkpoint", made,
+                                  options_.inner_passes);
       fail<numeric_error>("step {}: {}{}{}", steps_ + 1, e.what(), where, after);
     }
   }
@@ -194,7 +214,8 @@ class grpo {
     auto const rewards_of = [&](step_rollouts& rollouts) {
       reward_table table = evaluate_reward(reward_, rollouts, *model_);
       for (std::size_t i = 0; i < table.total.size(); ++i)
-        expects<numeric_error>(std::isfinite(table.total[i]), "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
+        expects<numeric_error>(std::isfinite(table.total[i]),
+                               "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
       return table;
     };
 
@@ -203,35 +224,47 @@ class grpo {
     report.rewards = rewards_of(report.rollouts);
     report.seconds.reward = lap();
     for (int round = 1; round <= options_.dynamic_sampling_rounds; ++round) {
-      std::vector<std::size_t> const flat = groups_without_spread(report.rewards.total, std::size_t(options_.group_size));
+      std::vector<std::size_t> const flat =
+          groups_without_spread(report.rewards.total, std::size_t(options_.group_size));
       if (flat.empty()) break;
       std::vector<task_item> others;
       for (std::size_t const slot : flat) others.push_back(replacement(round, slot));
       step_rollouts fresh = sample(others, std::uint32_t(std::size_t(round) * items.size()));
       report.seconds.sampling += lap();
       reward_table const fresh_rewards = rewards_of(fresh);
-      report.replaced_groups += replace_groups_without_spread(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards);
+      report.replaced_groups +=
+          replace_groups_without_spread(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards);
       report.seconds.reward += lap();
     }
 
     report.advantages = advantages_of(advantage_, report.rewards, std::size_t(options_.group_size));
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-      batch.push_back({g.prompt_ids, r.ids, r.log_probs, report.advantages[i], {}, options_.mask_truncated_completions && r.truncated});
+      batch.push_back({g.prompt_ids,
+                       r.ids,
+                       r.log_probs,
+                       report.advantages[i],
+                       {},
+                       options_.mask_truncated_completions && r.truncated});
     });
     std::vector<std::vector<float>> reference_log_p;
     if (needs_reference(loss_)) {
       reference_log_p = reference_(batch, options_.temperature, {options_.micro_batch, options_.row_budget});
-      expects<shape_error>(reference_log_p.size() == batch.size(), "the reference gave log-probabilities of {} rollouts, not of {}",
-                           reference_log_p.size(), batch.size());
+      expects<shape_error>(reference_log_p.size() == batch.size(),
+                           "the reference gave log-probabilities of {} rollouts, not of {}", reference_log_p.size(),
+                           batch.size());
       for (std::size_t i = 0; i < batch.size(); ++i) batch[i].reference_log_p = reference_log_p[i];
     }
-    policy_gradient_options const gradient_options{.temperature = options_.temperature, .micro_batch = options_.micro_batch,
-                                                   .row_budget = options_.row_budget, .max_tokens = std::size_t(options_.max_new_tokens),
-                                                   .entropy_bonus = options_.entropy_bonus, .recompute = options_.recompute};
+    policy_gradient_options const gradient_options{.temperature = options_.temperature,
+                                                   .micro_batch = options_.micro_batch,
+                                                   .row_budget = options_.row_budget,
+                                                   .max_tokens = std::size_t(options_.max_new_tokens),
+                                                   .entropy_bonus = options_.entropy_bonus,
+                                                   .recompute = options_.recompute};
     for (int pass = 0; pass < options_.inner_passes; ++pass) {
       policy_.zero_gradient();
-      report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));
+      report.passes.push_back(
+          add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));
       report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
     }
     report.seconds.update = lap();

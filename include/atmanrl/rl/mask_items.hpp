@@ -9,7 +9,8 @@
 
 namespace atmanrl {
 
-/// Token ids of rollouts with chain, delimiter and label, and the rollouts that they belong to; both point into the step.
+/// Token ids of rollouts with chain, delimiter and label, and the rollouts that they belong to; both point into the
+/// step.
 struct mask_items {
   std::vector<mask_item> items;
   std::vector<rollout*> owners;
@@ -17,10 +18,13 @@ struct mask_items {
 
 /// Leaves out rollouts without chain of thought or label, and those behind whose chain there is no room for the label.
 /// \param label  the true answer, the rollout's own, or the true answer of correct rollouts only
-inline mask_items mask_items_of(step_rollouts& step, index_t max_positions, mask_label label = mask_label::ground_truth) {
+inline mask_items mask_items_of(step_rollouts& step, index_t max_positions,
+                                mask_label label = mask_label::ground_truth) {
   mask_items out;
   step.for_each([&](rollout_group& g, rollout& r, std::size_t) {
-    auto const part = [&](token_span s) { return std::span<int const>(r.ids).subspan(std::size_t(s.first), std::size_t(s.size())); };
+    auto const part = [&](token_span s) {
+      return std::span<int const>(r.ids).subspan(std::size_t(s.first), std::size_t(s.size()));
+    };
     bool const own = label == mask_label::own_answer;
     mask_item const item{g.prompt_ids, r.cot(), own ? part(r.spans.delimiter) : r.label_delimiter,
                          own ? part(r.spans.answer) : r.label_answer};

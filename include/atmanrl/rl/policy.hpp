@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer; of all its
-/// parameters, or of its adapters alone where it has some.
+/// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer; of all
+/// its parameters, or of its adapters alone where it has some.
 
 #include <atmanrl/nn/llama.hpp>
 #include <atmanrl/optim/adamw.hpp>
@@ -12,8 +12,8 @@
 
 namespace atmanrl {
 
-/// Master weights, gradient and moments are flat arrays in the order of the model's trainable layout: 16 bytes per trained
-/// parameter. Adapters are attached before the policy is made.
+/// Master weights, gradient and moments are flat arrays in the order of the model's trainable layout: 16 bytes per
+/// trained parameter. Adapters are attached before the policy is made.
 template <class Model>
 class trainable_policy {
  public:
@@ -26,7 +26,8 @@ class trainable_policy {
         gradient_(tensor<B, T, 1>::zeros(model.backend(), {model.trainable_layout().size()})),
         optimizer_(model.backend(), model.trainable_layout().size(), optimizer) {
     lora_config const* const l = model.adapter_config();
-    expects<usage_error>(!l || l->dropout == 0, "the adapters were made for a dropout of {}; training here has none (set lora_dropout to 0)",
+    expects<usage_error>(!l || l->dropout == 0,
+                         "the adapters were made for a dropout of {}; training here has none (set lora_dropout to 0)",
                          l ? l->dropout : 0);
     model.read_trainable(master_.view());
   }
@@ -43,7 +44,9 @@ class trainable_policy {
   /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
   double update(double learning_rate, double max_gradient_norm) {
     double const norm = clip_gradient_norm(model_->backend(), gradient_.view(), max_gradient_norm);
-    if (!std::isfinite(norm)) fail<numeric_error>("the gradient of {} is not finite; no update was made with it", first_not_finite(gradient_.cview()));
+    if (!std::isfinite(norm))
+      fail<numeric_error>("the gradient of {} is not finite; no update was made with it",
+                          first_not_finite(gradient_.cview()));
     optimizer_.step(master_.view(), gradient_.cview(), learning_rate);
     model_->assign_trainable(master_.cview());
     return norm;

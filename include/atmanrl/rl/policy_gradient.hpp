@@ -21,11 +21,11 @@ namespace atmanrl {
 
 struct policy_gradient_options {
   double temperature = 1;
-  int micro_batch = 0;          ///< rollouts per forward and backward pass; 0: as many as fit the row budget
-  index_t row_budget = 4096;    ///< rows of one pass, bounds the memory for activations
-  std::size_t max_tokens = 1;   ///< length limit of completions, for losses that normalise by it
-  double entropy_bonus = 0;     ///< the mean entropy of the step's tokens, times this, is taken from the loss
-  bool recompute = false;       ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  int micro_batch = 0;         ///< rollouts per forward and backward pass; 0: as many as fit the row budget
+  index_t row_budget = 4096;   ///< rows of one pass, bounds the memory for activations
+  std::size_t max_tokens = 1;  ///< length limit of completions, for losses that normalise by it
+  double entropy_bonus = 0;    ///< the mean entropy of the step's tokens, times this, is taken from the loss
+  bool recompute = false;      ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 };
 
 /// What one pass over the rollouts found; statistics are over the tokens that take part in the loss.
@@ -33,19 +33,20 @@ struct policy_gradient_report {
   double loss = 0;         ///< what the gradient is of
   double policy_loss = 0;  ///< without the entropy bonus
   double ratio_min = 1, ratio_mean = 1, ratio_max = 1;
-  double clip_share = 0;                     ///< clip_low + clip_high: of tokens, or of completions where those are clipped
-  double clip_low = 0, clip_high = 0;        ///< with a negative and with a positive advantage
+  double clip_share = 0;               ///< clip_low + clip_high: of tokens, or of completions where those are clipped
+  double clip_low = 0, clip_high = 0;  ///< with a negative and with a positive advantage
   std::string clip_metric = "clip_ratio/region_mean";  ///< the name of clip_share in the metrics
-  std::optional<double> kl = {};             ///< mean estimate, for losses with a KL term
-  std::optional<double> entropy = {};        ///< nats, with an entropy bonus
-  std::vector<std::vector<float>> log_p;       ///< per rollout and token; empty for a masked rollout
+  std::optional<double> kl = {};                       ///< mean estimate, for losses with a KL term
+  std::optional<double> entropy = {};                  ///< nats, with an entropy bonus
+  std::vector<std::vector<float>> log_p;               ///< per rollout and token; empty for a masked rollout
   std::vector<std::vector<float>> token_loss;  ///< per rollout and token, before averaging; empty for a masked rollout
 };
 
 namespace detail {
 /// Running statistics over tokens.
 struct token_statistics {
-  double ratio_min = std::numeric_limits<double>::infinity(), ratio_max = -std::numeric_limits<double>::infinity(), ratio_sum = 0, kl = 0, entropy = 0;
+  double ratio_min = std::numeric_limits<double>::infinity(), ratio_max = -std::numeric_limits<double>::infinity(),
+         ratio_sum = 0, kl = 0, entropy = 0;
   std::size_t low = 0, high = 0, votes = 0, tokens = 0;
 
   template <class Loss>
@@ -81,8 +82,8 @@ struct token_statistics {
 /// the whole step, so it does not depend on the micro-batches either.
 /// \throws numeric_error naming the rollout when a log-probability is not finite
 template <class Model, PolicyLoss Loss>
-policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std::span<training_rollout const> rollouts, Loss const& loss,
-                                           policy_gradient_options const& options) {
+policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std::span<training_rollout const> rollouts,
+                                           Loss const& loss, policy_gradient_options const& options) {
   using T = typename Model::scalar;
   Model& model = policy.model();
   bool const with_reference = needs_reference(loss), with_entropy = options.entropy_bonus != 0;
@@ -91,13 +92,18 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
   std::size_t tokens = 0;
   for (auto const& r : rollouts) {
     expects<shape_error>(!r.prompt.empty() && !r.completion.empty() && r.old_log_p.size() == r.completion.size(),
-                         "a rollout of {} prompt tokens, {} completion tokens and {} log-probabilities", r.prompt.size(), r.completion.size(), r.old_log_p.size());
+                         "a rollout of {} prompt tokens, {} completion tokens and {} log-probabilities",
+                         r.prompt.size(), r.completion.size(), r.old_log_p.size());
     if (r.masked) continue;
     active.push_back(&r);
     tokens += r.completion.size();
   }
   auto const parts = detail::split_into_micro_batches(active, {options.micro_batch, options.row_budget});
-  loss_scope scope{.rollouts = rollouts.size(), .tokens = tokens, .micro_batch_tokens = 0, .max_tokens = options.max_tokens, .micro_batches = parts.size()};
+  loss_scope scope{.rollouts = rollouts.size(),
+                   .tokens = tokens,
+                   .micro_batch_tokens = 0,
+                   .max_tokens = options.max_tokens,
+                   .micro_batches = parts.size()};
   policy_gradient_report report;
   report.clip_metric = clip_metric_of(loss);
   report.log_p.resize(rollouts.size());
@@ -119,12 +125,14 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
     std::size_t at = 0;
     for (training_rollout const* const r : mine) {
       std::size_t const n = r->completion.size(), i = std::size_t(r - rollouts.data());
-      std::vector<float> log_p(scored_log_p.begin() + std::ptrdiff_t(at), scored_log_p.begin() + std::ptrdiff_t(at + n));
+      std::vector<float> log_p(scored_log_p.begin() + std::ptrdiff_t(at),
+                               scored_log_p.begin() + std::ptrdiff_t(at + n));
       at += n;
       std::vector<float> d(n), token_loss(n);
       loss_rollout const view{log_p, r->old_log_p, r->advantage, r->reference_log_p};
       double const share = loss(view, scope, d, token_loss);
-      expects<numeric_error>(std::isfinite(share), "the loss of rollout {} is {}; no update was made with it", i, share);
+      expects<numeric_error>(std::isfinite(share), "the loss of rollout {} is {}; no update was made with it", i,
+                             share);
       report.policy_loss += share;
       statistics.add(view, loss, with_reference);
       dlog_p.insert(dlog_p.end(), d.begin(), d.end());

@@ -15,16 +15,18 @@ namespace atmanrl {
 /// log p of every completion token of every rollout, through the forward path and the packing of training.
 /// \param which  adapters::off for the model that the adapters began from
 /// \returns one list per rollout; that of a masked rollout is empty
-/// \throws usage_error for a rollout without prompt or completion, numeric_error naming the rollout when a log-probability
-///         is not finite
+/// \throws usage_error for a rollout without prompt or completion, numeric_error naming the rollout when a
+///         log-probability is not finite
 template <class Model>
-std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<training_rollout const> rollouts, double temperature,
-                                                    micro_batch_options const& options = {}, adapters which = adapters::on) {
+std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<training_rollout const> rollouts,
+                                                    double temperature, micro_batch_options const& options = {},
+                                                    adapters which = adapters::on) {
   std::vector<training_rollout const*> active;
   for (std::size_t i = 0; i < rollouts.size(); ++i) {
     training_rollout const& r = rollouts[i];
-    expects<usage_error>(!r.prompt.empty() && !r.completion.empty(), "rollout {} has {} prompt and {} completion tokens; both are needed", i,
-                         r.prompt.size(), r.completion.size());
+    expects<usage_error>(!r.prompt.empty() && !r.completion.empty(),
+                         "rollout {} has {} prompt and {} completion tokens; both are needed", i, r.prompt.size(),
+                         r.completion.size());
     if (!r.masked) active.push_back(&r);
   }
   std::vector<std::vector<float>> out(rollouts.size());
@@ -43,7 +45,9 @@ std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<trai
       std::size_t const i = std::size_t(r - rollouts.data());
       for (std::size_t t = 0; t < r->completion.size(); ++t) {
         out[i].push_back(float(real_part(values[at++])));
-        expects<numeric_error>(std::isfinite(out[i].back()), "the reference model's log-probability of token {} of rollout {} is {}", t, i, out[i].back());
+        expects<numeric_error>(std::isfinite(out[i].back()),
+                               "the reference model's log-probability of token {} of rollout {} is {}", t, i,
+                               out[i].back());
       }
     }
   }

@@ -19,22 +19,24 @@ struct rollout {
   int prompt = 0;  ///< index of its prompt within the step
   int member = 0;  ///< index within its group
 
-  std::vector<int> ids;            ///< completion tokens, the stop token included when there is one
-  std::vector<float> log_probs;    ///< of each token under logits / temperature, as recorded by the sampler
-  std::vector<float> entropies;    ///< nats, of the distribution that each token was drawn from
-  bool truncated = false;          ///< ended by the length limit instead of a stop token
+  std::vector<int> ids;          ///< completion tokens, the stop token included when there is one
+  std::vector<float> log_probs;  ///< of each token under logits / temperature, as recorded by the sampler
+  std::vector<float> entropies;  ///< nats, of the distribution that each token was drawn from
+  bool truncated = false;        ///< ended by the length limit instead of a stop token
 
-  std::string text;                ///< bytes of `ids` without the stop token
-  completion_spans spans;          ///< chain of thought, delimiter and answer as token ranges of `ids`
-  task_item const* item = nullptr; ///< the question and its truth
+  std::string text;                 ///< bytes of `ids` without the stop token
+  completion_spans spans;           ///< chain of thought, delimiter and answer as token ranges of `ids`
+  task_item const* item = nullptr;  ///< the question and its truth
   graded_answer grade;
 
   /// Delimiter and true answer as they would follow this chain of thought; both empty when no mask can be made.
   std::vector<int> label_delimiter, label_answer;
 
-  std::optional<mask_result> mask; ///< filled by the saliency reward
+  std::optional<mask_result> mask;  ///< filled by the saliency reward
 
-  std::span<int const> cot() const { return std::span(ids).subspan(std::size_t(spans.cot.first), std::size_t(spans.cot.size())); }
+  std::span<int const> cot() const {
+    return std::span(ids).subspan(std::size_t(spans.cot.first), std::size_t(spans.cot.size()));
+  }
 };
 
 /// The rollouts of one prompt.

@@ -228,7 +228,8 @@ class sft_trainer {
   }
 
   /// Sum of -log p over the tokens that `score` has just scored.
-  double loss_of(forward_pass<B, T> const& pass, std::span<sft_example const> examples, std::size_t first, std::string const& when) const {
+  double loss_of(forward_pass<B, T> const& pass, std::span<sft_example const> examples, std::size_t first,
+                 std::string const& when) const {
     auto const log_p = pass.log_p();
     double sum = 0;
     for (std::size_t i = 0, at = 0; i < examples.size(); ++i)

@@ -38,11 +38,13 @@ inline bool same_prompt(training_rollout const& a, training_rollout const& b) {
 }
 
 /// As many rollouts together as fit, prompts that are shared counted once.
-inline std::vector<micro_batch> split_into_micro_batches(std::span<training_rollout const* const> rollouts, micro_batch_options const& options) {
+inline std::vector<micro_batch> split_into_micro_batches(std::span<training_rollout const* const> rollouts,
+                                                         micro_batch_options const& options) {
   std::vector<micro_batch> out;
   for (std::size_t first = 0; first < rollouts.size(); first = out.back().last) {
     micro_batch b{first, first, 0};
-    while (b.last < rollouts.size() && (options.micro_batch == 0 || b.last - first < std::size_t(options.micro_batch))) {
+    while (b.last < rollouts.size() &&
+           (options.micro_batch == 0 || b.last - first < std::size_t(options.micro_batch))) {
       training_rollout const& r = *rollouts[b.last];
       bool const shares = b.last > first && same_prompt(r, *rollouts[b.last - 1]);
       index_t const mine = index_t(r.completion.size()) + (shares ? 0 : index_t(r.prompt.size()));
@@ -57,7 +59,8 @@ inline std::vector<micro_batch> split_into_micro_batches(std::span<training_roll
 
 /// Adds the rollouts to an empty cache and batch; the scored tokens are all their tokens in order.
 template <class Cache>
-void lay_out(std::span<training_rollout const* const> rollouts, Cache& cache, ragged_batch& batch, std::vector<scored_token>& scored) {
+void lay_out(std::span<training_rollout const* const> rollouts, Cache& cache, ragged_batch& batch,
+             std::vector<scored_token>& scored) {
   int root = -1, prompt_end = -1;
   for (std::size_t i = 0; i < rollouts.size(); ++i) {
     training_rollout const& r = *rollouts[i];

@@ -19,8 +19,8 @@ struct mask_item {
   std::span<int const> prompt, cot, delimiter, answer;
 };
 
-/// What masks take beside the model's pass: H, its gradient (also per key-value head) and moments, and the constant gradient
-/// of the sparsity term, all of them packed; logits of the scored rows for a divergence.
+/// What masks take beside the model's pass: H, its gradient (also per key-value head) and moments, and the constant
+/// gradient of the sparsity term, all of them packed; logits of the scored rows for a divergence.
 template <Backend B, class T>
 struct mask_space {
   attention::learned_mask<B> policy;
@@ -31,12 +31,17 @@ struct mask_space {
 /// The part of the options that the attention edit sees.
 template <class Model>
 mask_edit make_mask_edit(Model const& model, mask_options const& o) {
-  return {.scale = float(o.scale), .clamp = float(o.clamp), .lower_clamp = float(o.lower_clamp), .sharing = o.sharing, .layers = o.layers,
-          .model_layers = model.config().layers, .heads = model.config().heads};
+  return {.scale = float(o.scale),
+          .clamp = float(o.clamp),
+          .lower_clamp = float(o.lower_clamp),
+          .sharing = o.sharing,
+          .layers = o.layers,
+          .model_layers = model.config().layers,
+          .heads = model.config().heads};
 }
 
-/// Prompt rows (and with `answer_rows` CoT rows) never see the mask: they are computed once, and every step computes only
-/// the rows that do.
+/// Prompt rows (and with `answer_rows` CoT rows) never see the mask: they are computed once, and every step computes
+/// only the rows that do.
 template <class Model>
 class mask_batch {
  public:
@@ -46,20 +51,29 @@ class mask_batch {
   /// Shape, rows, scale, clamps, layers, sharing and objective are read from the options.
   /// \throws usage_error when an item has an empty prompt, CoT, delimiter or answer, or when the model lacks a layer
   mask_batch(Model& model, std::span<mask_item const> items, mask_options const& options)
-      : model_(&model), objective_(options.objective), items_(items.begin(), items.end()), active_(items.size(), true),
-        ce_(items.size()), loss_(items.size()), space_(model.borrow_pass(cache_rows(items), options.recompute)), cache_(space_->cache),
-        pass_(space_->pass), masks_(model.memory().template borrow<mask_space<B, T>>()) {
+      : model_(&model),
+        objective_(options.objective),
+        items_(items.begin(), items.end()),
+        active_(items.size(), true),
+        ce_(items.size()),
+        loss_(items.size()),
+        space_(model.borrow_pass(cache_rows(items), options.recompute)),
+        cache_(space_->cache),
+        pass_(space_->pass),
+        masks_(model.memory().template borrow<mask_space<B, T>>()) {
     mask_edit const edit = make_mask_edit(model, options);
     bool const later = options.rows == mask_rows::all_later;
     ragged_batch prefill, cots;
     std::map<std::vector<int>, int> roots;
     for (mask_item const& item : items_) {
-      expects<usage_error>(!item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
-                           "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
-                           item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
+      expects<usage_error>(
+          !item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
+          "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
+          item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
       int const prompt = int(item.prompt.size()), cot_end = prompt + int(item.cot.size());
       int const total = cot_end + int(item.delimiter.size() + item.answer.size());
-      extents_.push_back(make_mask_extent(options.shape, options.rows, prompt, cot_end, total, parameters_, edit.copies()));
+      extents_.push_back(
+          make_mask_extent(options.shape, options.rows, prompt, cot_end, total, parameters_, edit.copies()));
       parameters_ += extents_.back().count;
       auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
       if (fresh) {
@@ -95,7 +109,8 @@ class mask_batch {
     if (objective_ != mask_objective::cross_entropy) unmasked();
   }
 
-  mask_batch(Model& model, std::span<mask_item const> items, mask_shape shape, mask_rows rows, double scale, double clamp = 0)
+  mask_batch(Model& model, std::span<mask_item const> items, mask_shape shape, mask_rows rows, double scale,
+             double clamp = 0)
       : mask_batch(model, items, plain_options(shape, rows, scale, clamp)) {}
 
   std::span<mask_extent const> extents() const { return extents_; }
@@ -124,8 +139,8 @@ class mask_batch {
   /// The objective's value for each item, of the latest evaluation.
   std::vector<double> const& losses() const { return loss_; }
 
-  /// Cross-entropies under the present values, and the gradient of the objective with respect to them: that of the sum of
-  /// the items' losses, never divided by their number.
+  /// Cross-entropies under the present values, and the gradient of the objective with respect to them: that of the sum
+  /// of the items' losses, never divided by their number.
   std::vector<double> const& cross_entropies_and_gradient() {
     forward();
     backward();
@@ -141,12 +156,14 @@ class mask_batch {
     expects<usage_error>(batch_.rows() > 0, "there is no gradient: all items of the batch were dropped");
     masks_->per_head.fill_zero();
     if (objective_ == mask_objective::kl_to_unmasked) {
-      model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy, masks_->values.cview(), masks_->per_head.view());
+      model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy, masks_->values.cview(),
+                                   masks_->per_head.view());
     } else {
       std::vector<T> dlog_p;
       for (std::size_t i = 0; i < items_.size(); ++i)
         if (active_[i]) dlog_p.insert(dlog_p.end(), items_[i].answer.size(), T(-1.0 / double(items_[i].answer.size())));
-      model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, masks_->policy, masks_->values.cview(), masks_->per_head.view());
+      model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, masks_->policy, masks_->values.cview(),
+                       masks_->per_head.view());
     }
     sum_heads(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
   }
@@ -181,7 +198,8 @@ class mask_batch {
     std::map<std::vector<int>, bool> prompts;
     for (mask_item const& i : items) {
       rows += index_t(i.cot.size() + i.delimiter.size() + i.answer.size());
-      if (prompts.try_emplace(std::vector<int>(i.prompt.begin(), i.prompt.end()), true).second) rows += index_t(i.prompt.size());
+      if (prompts.try_emplace(std::vector<int>(i.prompt.begin(), i.prompt.end()), true).second)
+        rows += index_t(i.prompt.size());
     }
     return rows;
   }
@@ -193,7 +211,8 @@ class mask_batch {
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!active_[i]) continue;
       std::span<int const> const answer = items_[i].answer;
-      int const first_scored = batch_.add(tails_[i].sequence, tails_[i].tokens, int(i)) + int(tails_[i].tokens.size() - answer.size());
+      int const first_scored =
+          batch_.add(tails_[i].sequence, tails_[i].tokens, int(i)) + int(tails_[i].tokens.size() - answer.size());
       for (std::size_t t = 0; t < answer.size(); ++t) scored_.push_back({first_scored + int(t), answer[t]});
       ++batch_.items;
     }
@@ -213,7 +232,8 @@ class mask_batch {
       double sum = 0;
       for (std::size_t t = 0; t < items_[i].answer.size(); ++t) sum -= double(log_p[at++]);
       ce_[i] = sum / double(items_[i].answer.size());
-      loss_[i] = objective_ == mask_objective::excess_cross_entropy && !ce_unmasked_.empty() ? ce_[i] - ce_unmasked_[i] : ce_[i];
+      loss_[i] = objective_ == mask_objective::excess_cross_entropy && !ce_unmasked_.empty() ? ce_[i] - ce_unmasked_[i]
+                                                                                             : ce_[i];
     }
   }
 
@@ -237,7 +257,8 @@ class mask_batch {
       for (std::size_t t = 0; t < n; ++t) {
         std::span<T> const row = mine.subspan(t * vocabulary, vocabulary);
         ce += log_sum_exp(std::span<T const>(row)) - double(row[std::size_t(items_[i].answer[t])]);
-        kl += kl_and_gradient(std::span<T const>(unmasked_logits_[i]).subspan(t * vocabulary, vocabulary), row, 1 / double(n));
+        kl += kl_and_gradient(std::span<T const>(unmasked_logits_[i]).subspan(t * vocabulary, vocabulary), row,
+                              1 / double(n));
       }
       ce_[i] = ce / double(n);
       loss_[i] = kl / double(n);

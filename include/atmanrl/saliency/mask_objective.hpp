@@ -28,7 +28,8 @@ double log_sum_exp(std::span<T const> z) {
 /// Exactly 0, with a gradient of exactly 0, where both rows are the same.
 template <class T>
 double kl_and_gradient(std::span<T const> z0, std::span<T> z, double weight) {
-  expects<shape_error>(z0.size() == z.size(), "a divergence between distributions over {} and {} tokens", z0.size(), z.size());
+  expects<shape_error>(z0.size() == z.size(), "a divergence between distributions over {} and {} tokens", z0.size(),
+                       z.size());
   double const norm0 = log_sum_exp(z0), norm = log_sum_exp(std::span<T const>(z));
   double kl = 0;
   for (std::size_t j = 0; j < z.size(); ++j) {

@@ -34,14 +34,15 @@ enum class mask_label {
 struct mask_options {
   mask_shape shape = mask_shape::pair;
   mask_rows rows = mask_rows::all_later;
-  double init = -0.4;    ///< c: every entry of H starts here, suppressed
-  double scale = 10;     ///< κ: B = κ min(H, clamp); 0 asks for the smallest scale that hurts the answer (choose_scale)
+  double init = -0.4;  ///< c: every entry of H starts here, suppressed
+  double scale = 10;   ///< κ: B = κ min(H, clamp); 0 asks for the smallest scale that hurts the answer (choose_scale)
   double clamp = 0;
   int steps = 200;
   adamw_options optimizer{.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05};
-  double sparsity = 0;   ///< λ of the term λ mean(1 - H/c), which makes re-enabling cost something
-  index_t row_budget = 16384;  ///< rows of one packed batch; masks are independent, so this bounds memory and changes nothing else
-  bool recompute = false;      ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  double sparsity = 0;  ///< λ of the term λ mean(1 - H/c), which makes re-enabling cost something
+  index_t row_budget =
+      16384;  ///< rows of one packed batch; masks are independent, so this bounds memory and changes nothing else
+  bool recompute = false;  ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 
   /// B = κ max(H, lower_clamp): a floor for what is pushed below the start.
   double lower_clamp = -std::numeric_limits<double>::infinity();
@@ -49,7 +50,8 @@ struct mask_options {
   std::vector<int> layers = {};              ///< layers that see the mask, ascending; empty: all
   mask_objective objective = mask_objective::cross_entropy;
   mask_label label = mask_label::ground_truth;  ///< for whoever cuts rollouts into mask items (rewards::saliency)
-  std::optional<double> stop_tolerance;      ///< nats: a rollout's mask is final once CE(H) <= CE(0) + this; unset: all steps
+  std::optional<double>
+      stop_tolerance;  ///< nats: a rollout's mask is final once CE(H) <= CE(0) + this; unset: all steps
   saliency_reduction reduction = saliency_reduction::mean;
 
   /// Settings that rank planted causal tokens well where the printed ones do not (docs/experiments.md).
@@ -84,9 +86,10 @@ ATMANRL_INLINE void validate(mask_options const& o) {
   expects<usage_error>(o.steps >= 0, "mask steps is {}", o.steps);
   expects<usage_error>(o.optimizer.learning_rate > 0, "mask learning rate is {}", o.optimizer.learning_rate);
   expects<usage_error>(o.sparsity >= 0, "mask sparsity is {}", o.sparsity);
-  expects<usage_error>(o.lower_clamp <= o.init, "mask lower clamp is {}, but above the init {} no entry has a gradient", o.lower_clamp,
-                       o.init);
-  expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "mask stop tolerance is {}", o.stop_tolerance.value_or(0));
+  expects<usage_error>(o.lower_clamp <= o.init, "mask lower clamp is {}, but above the init {} no entry has a gradient",
+                       o.lower_clamp, o.init);
+  expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "mask stop tolerance is {}",
+                       o.stop_tolerance.value_or(0));
 }
 
 #endif

@@ -18,11 +18,11 @@
 namespace atmanrl {
 
 struct mask_result {
-  double ce_unmasked = 0;  ///< CE(0), nats per answer token
-  double ce_start = 0;     ///< CE(c)
-  double ce_end = 0;       ///< CE(H*), after the last update
-  std::vector<float> mask;              ///< H*, row-major over the allowed entries, or per CoT token
-  std::vector<float> token_saliency;    ///< s_v per CoT token
+  double ce_unmasked = 0;             ///< CE(0), nats per answer token
+  double ce_start = 0;                ///< CE(c)
+  double ce_end = 0;                  ///< CE(H*), after the last update
+  std::vector<float> mask;            ///< H*, row-major over the allowed entries, or per CoT token
+  std::vector<float> token_saliency;  ///< s_v per CoT token
   double re_enabled = 0, as_printed = 0;
   double loss_start = 0, loss_end = 0;  ///< the objective at c and at H*, without the sparsity term
   int steps = 0;                        ///< updates that the mask got
@@ -54,12 +54,14 @@ void for_each_mask_chunk(std::span<mask_item const> items, index_t row_budget, F
 
 /// Adds the gradient of λ mean(1 - H/c) over the allowed entries of every mask.
 template <class B, class T>
-void add_sparsity_gradient(mask_shape shape, std::span<mask_extent const> extents, double sparsity, double init, std::vector<T>& g) {
+void add_sparsity_gradient(mask_shape shape, std::span<mask_extent const> extents, double sparsity, double init,
+                           std::vector<T>& g) {
   for (mask_extent const& e : extents) {
     double const each = -sparsity / init / double(e.entries() * e.copies);
     index_t const stride = e.parameters(shape);
     for (index_t i = 0; i < e.count; ++i)
-      g[std::size_t(e.offset + i)] += T(each * (shape == mask_shape::column ? double(rows_that_see(e, int(i % stride))) : 1.0));
+      g[std::size_t(e.offset + i)] +=
+          T(each * (shape == mask_shape::column ? double(rows_that_see(e, int(i % stride))) : 1.0));
   }
 }
 
@@ -73,14 +75,20 @@ class mask_trainer {
   /// \param first_item  number of the first item, for messages
   mask_trainer(Model& model, std::span<mask_item const> items, mask_options const& options, std::size_t first_item,
                std::span<mask_result> results, std::vector<double>& first_gradient)
-      : backend_(model.backend()), options_(options), batch_(model, items, options), first_item_(first_item), results_(results),
-        first_gradient_(first_gradient), training_(items.size(), true) {}
+      : backend_(model.backend()),
+        options_(options),
+        batch_(model, items, options),
+        first_item_(first_item),
+        results_(results),
+        first_gradient_(first_gradient),
+        training_(items.size(), true) {}
 
   void run() {
     index_t const n = batch_.parameter_count();
     note(batch_.unmasked(), &mask_result::ce_unmasked);
     batch_.values().assign(std::vector<T>(std::size_t(n), T(options_.init)));
-    tensor<B, T, 1>&m = batch_.space().first_moment, &v = batch_.space().second_moment, &sparsity = batch_.space().sparsity;
+    tensor<B, T, 1>&m = batch_.space().first_moment, &v = batch_.space().second_moment,
+                 &sparsity = batch_.space().sparsity;
     if (options_.sparsity > 0) {
       std::vector<T> constant(static_cast<std::size_t>(n));
       add_sparsity_gradient<B, T>(options_.shape, batch_.extents(), options_.sparsity, options_.init, constant);
@@ -113,7 +121,8 @@ class mask_trainer {
  private:
   void note(std::vector<double> const& values, double mask_result::*where) {
     for (std::size_t i = 0; i < results_.size(); ++i) {
-      expects<numeric_error>(std::isfinite(values[i]), "the cross-entropy of mask {} is {}", first_item_ + i, values[i]);
+      expects<numeric_error>(std::isfinite(values[i]), "the cross-entropy of mask {} is {}", first_item_ + i,
+                             values[i]);
       results_[i].*where = values[i];
     }
   }
@@ -139,8 +148,8 @@ class mask_trainer {
     for (std::size_t i = 0; i < results_.size(); ++i) {
       mask_extent const& e = batch_.extents()[i];
       for (index_t j = 0; j < e.count; ++j)
-        expects<numeric_error>(std::isfinite(double(g[std::size_t(e.offset + j)])), "the gradient of mask {} is not finite at entry {}",
-                               first_item_ + i, j);
+        expects<numeric_error>(std::isfinite(double(g[std::size_t(e.offset + j)])),
+                               "the gradient of mask {} is not finite at entry {}", first_item_ + i, j);
     }
   }
 
@@ -152,8 +161,11 @@ class mask_trainer {
       if (training_[i]) ranges.push_back({batch_.extents()[i].offset, batch_.extents()[i].count});
     }
     auto const values = batch_.values().view(), gradient = batch_.gradient().view();
-    if (ranges.size() == results_.size()) adamw_step(backend_, values, gradient, m.view(), v.view(), options_.optimizer, std::uint64_t(step));
-    else adamw_step(backend_, values, gradient, m.view(), v.view(), std::span<element_range const>(ranges), options_.optimizer, std::uint64_t(step));
+    if (ranges.size() == results_.size())
+      adamw_step(backend_, values, gradient, m.view(), v.view(), options_.optimizer, std::uint64_t(step));
+    else
+      adamw_step(backend_, values, gradient, m.view(), v.view(), std::span<element_range const>(ranges),
+                 options_.optimizer, std::uint64_t(step));
   }
 
   void reduce() {
@@ -180,12 +192,12 @@ class mask_trainer {
 
 }  // namespace detail
 
-/// The smallest scale κ of a fixed ladder at which the suppressed start hurts: the median of CE(c) - CE(0) reaches `wanted` nats
-/// per token. Below it there is nothing to restore. The median is over the items whose answer the model gives without a
-/// mask, CE(0) < ln 2: an answer that is improbable anyway (that of a wrong rollout) loses nothing at any scale, and at a
-/// scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all items where the model
-/// gives none of the answers. The first rung, the paper's 10, when none reaches it: the answers do not hang on the chain, a
-/// larger scale would only flatten the gradient.
+/// The smallest scale κ of a fixed ladder at which the suppressed start hurts: the median of CE(c) - CE(0) reaches
+/// `wanted` nats per token. Below it there is nothing to restore. The median is over the items whose answer the model
+/// gives without a mask, CE(0) < ln 2: an answer that is improbable anyway (that of a wrong rollout) loses nothing at
+/// any scale, and at a scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all
+/// items where the model gives none of the answers. The first rung, the paper's 10, when none reaches it: the answers
+/// do not hang on the chain, a larger scale would only flatten the gradient.
 template <class Model>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options options, double wanted = 1) {
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
@@ -197,13 +209,14 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
     detail::for_each_mask_chunk(items, options.row_budget, [&](std::size_t first, std::size_t count) {
       mask_batch<Model> batch(model, items.subspan(first, count), options);
       std::vector<double> const unmasked = batch.unmasked();
-      std::vector<typename Model::scalar> start(std::size_t(batch.parameter_count()), typename Model::scalar(options.init));
+      std::vector<typename Model::scalar> start(std::size_t(batch.parameter_count()),
+                                                typename Model::scalar(options.init));
       batch.values().assign(start);
       auto const& suppressed = batch.cross_entropies();
       for (std::size_t i = 0; i < count; ++i) {
         double const rise = suppressed[i] - unmasked[i];
-        expects<numeric_error>(std::isfinite(rise), "the cross-entropy of mask {} is {} without and {} with it", first + i, unmasked[i],
-                               suppressed[i]);
+        expects<numeric_error>(std::isfinite(rise), "the cross-entropy of mask {} is {} without and {} with it",
+                               first + i, unmasked[i], suppressed[i]);
         all.push_back(rise);
         if (unmasked[i] < std::numbers::ln2) given.push_back(rise);
       }
@@ -217,12 +230,14 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
 }
 
 /// Trains one mask per item and reduces it to token saliency and the two readings of the reward.
-/// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names the item)
+/// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names
+///         the item)
 template <class Model>
 std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items, mask_options const& options,
                                      gradient_quantiles* quantiles = nullptr) {
   validate(options);
-  expects<usage_error>(options.scale > 0, "mask scale 0 (to be chosen) must be settled by choose_scale before training");
+  expects<usage_error>(options.scale > 0,
+                       "mask scale 0 (to be chosen) must be settled by choose_scale before training");
   std::vector<mask_result> results(items.size());
   std::vector<double> first_gradient;
   detail::for_each_mask_chunk(items, options.row_budget, [&](std::size_t first, std::size_t count) {

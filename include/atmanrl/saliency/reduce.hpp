@@ -3,8 +3,8 @@
 /// \file
 /// From a trained mask to saliency: with Ĥ = H / c (1 = still suppressed, 0 = fully re-enabled),
 ///     s_v = 1 - mean of Ĥ(w,v) over the rows w that see v,   R_re_enabled = 1 - mean Ĥ,   R_as_printed = mean Ĥ
-/// (arXiv:2604.16158, eq. 3; the printed sign pays for filler, docs/method.md). Where layers or heads have an H of their
-/// own, the means run over them as well.
+/// (arXiv:2604.16158, eq. 3; the printed sign pays for filler, docs/method.md). Where layers or heads have an H of
+/// their own, the means run over them as well.
 
 #include <atmanrl/attention/learned_mask.hpp>
 
@@ -55,7 +55,8 @@ inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double 
       if (shape == mask_shape::column) {
         add(h[v], rows, behind);
       } else {
-        for (int w = std::max(e.first_row, e.cot_begin + v); w <= e.last_row; ++w) add(h[e.row_offset(w) + v], 1, w >= e.cot_end);
+        for (int w = std::max(e.first_row, e.cot_begin + v); w <= e.last_row; ++w)
+          add(h[e.row_offset(w) + v], 1, w >= e.cot_end);
       }
     }
     double const mean = sum / double(rows * e.copies);
@@ -66,11 +67,21 @@ inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double 
   double const entries = double(e.entries() * e.copies);
   double const whole = reduction == saliency_reduction::length_weighted ? tokens : 1;
   switch (reduction) {
-    case saliency_reduction::mean: out.as_printed = total / entries; break;
-    case saliency_reduction::token_mean: out.as_printed = of_tokens / tokens; break;
-    case saliency_reduction::answer_rows: out.as_printed = in_answer_rows / double(behind * tokens * e.copies); break;
-    case saliency_reduction::clipped: out.as_printed = clipped / entries; break;
-    case saliency_reduction::length_weighted: out.as_printed = of_tokens; break;
+    case saliency_reduction::mean:
+      out.as_printed = total / entries;
+      break;
+    case saliency_reduction::token_mean:
+      out.as_printed = of_tokens / tokens;
+      break;
+    case saliency_reduction::answer_rows:
+      out.as_printed = in_answer_rows / double(behind * tokens * e.copies);
+      break;
+    case saliency_reduction::clipped:
+      out.as_printed = clipped / entries;
+      break;
+    case saliency_reduction::length_weighted:
+      out.as_printed = of_tokens;
+      break;
   }
   out.re_enabled = whole - out.as_printed;
   return out;

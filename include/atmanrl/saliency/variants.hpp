@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Many variants of a rollout's chain of thought against one computed prefix: a variant knocks tokens out, cuts the chain
-/// or replaces its end, and is scored by the probability of the answer behind it. A variant is a child of the computed
-/// prompt and chain, so only the rows that it changes are computed.
+/// Many variants of a rollout's chain of thought against one computed prefix: a variant knocks tokens out, cuts the
+/// chain or replaces its end, and is scored by the probability of the answer behind it. A variant is a child of the
+/// computed prompt and chain, so only the rows that it changes are computed.
 
 #include <atmanrl/attention/knockout.hpp>
 #include <atmanrl/nn/llama.hpp>
@@ -58,9 +58,10 @@ struct knock_out {
 namespace detail {
 
 inline void expects_whole_item(mask_item const& item) {
-  expects<usage_error>(!item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
-                       "saliency needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
-                       item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
+  expects<usage_error>(
+      !item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
+      "saliency needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
+      item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
 }
 
 /// Tokens of the item's own chain whose rows are the same with and without the edit, so that they need no computing.
@@ -81,7 +82,8 @@ class variant_batch {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 
-  variant_batch(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants, variant_options const& options)
+  variant_batch(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants,
+                variant_options const& options)
       : model_(&model),
         options_(options),
         space_(model.borrow_pass(cache_rows(items, variants, options.rows))),
@@ -113,8 +115,10 @@ class variant_batch {
         scored_.push_back({first + int(tail.size() - item.answer.size() + t), item.answer[t]});
       lengths_.push_back(item.answer.size());
       int const begin = int(prompt), end = int(prompt + v.length());
-      key_selection s{
-          .key_begin = begin, .key_end = end, .first_row = options.rows == mask_rows::answer_rows ? end : begin, .chosen = v.chosen};
+      key_selection s{.key_begin = begin,
+                      .key_end = end,
+                      .first_row = options.rows == mask_rows::answer_rows ? end : begin,
+                      .chosen = v.chosen};
       if (s.chosen.empty()) s.chosen.assign(std::size_t(v.length()), 0);
       selections_.push_back(std::move(s));
     }
@@ -139,7 +143,8 @@ class variant_batch {
         s.cross_entropy -= double(log_p[at]) / double(n);
         if (options_.greedy && most_probable[at] != scored_[at].target) s.greedy = false;
       }
-      expects<numeric_error>(std::isfinite(s.cross_entropy), "the cross-entropy of variant {} is {}", out.size(), s.cross_entropy);
+      expects<numeric_error>(std::isfinite(s.cross_entropy), "the cross-entropy of variant {} is {}", out.size(),
+                             s.cross_entropy);
       out.push_back(s);
     }
   }
@@ -168,7 +173,9 @@ class variant_batch {
       auto const vocab = std::ptrdiff_t(model_->config().vocab);
       for (std::size_t i = 0; i < rows.size(); ++i) {
         auto const row = host.begin() + std::ptrdiff_t(i) * vocab;
-        out.push_back(int(std::max_element(row, row + vocab, [](T const& a, T const& b) { return real_part(a) < real_part(b); }) - row));
+        out.push_back(
+            int(std::max_element(row, row + vocab, [](T const& a, T const& b) { return real_part(a) < real_part(b); }) -
+                row));
       }
     }
     return out;
@@ -194,17 +201,17 @@ class variant_batch {
 /// \param rows         counts the rows that were computed; may be null
 /// \throws usage_error when an item has an empty part or a variant does not fit its item
 template <class Model, class MakePolicy = knock_out>
-std::vector<variant_score> score_variants(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants,
-                                          variant_options const& options = {}, MakePolicy const& make_policy = {},
-                                          row_count* rows = nullptr) {
+std::vector<variant_score> score_variants(Model& model, std::span<mask_item const> items,
+                                          std::span<cot_variant const> variants, variant_options const& options = {},
+                                          MakePolicy const& make_policy = {}, row_count* rows = nullptr) {
   for (std::size_t i = 0; i < variants.size(); ++i) {
     cot_variant const& v = variants[i];
     expects<usage_error>(v.item < items.size(), "variant {} is of item {} of {}", i, v.item, items.size());
     detail::expects_whole_item(items[v.item]);
-    expects<usage_error>(
-        v.keep >= 0 && v.keep <= index_t(items[v.item].cot.size()) && (v.chosen.empty() || index_t(v.chosen.size()) == v.length()),
-        "variant {} keeps {} of {} tokens, inserts {} and marks {}", i, v.keep, items[v.item].cot.size(), v.inserted.size(),
-        v.chosen.size());
+    expects<usage_error>(v.keep >= 0 && v.keep <= index_t(items[v.item].cot.size()) &&
+                             (v.chosen.empty() || index_t(v.chosen.size()) == v.length()),
+                         "variant {} keeps {} of {} tokens, inserts {} and marks {}", i, v.keep,
+                         items[v.item].cot.size(), v.inserted.size(), v.chosen.size());
   }
   std::vector<variant_score> out;
   out.reserve(variants.size());
@@ -214,7 +221,8 @@ std::vector<variant_score> score_variants(Model& model, std::span<mask_item cons
     std::map<std::size_t, bool> seen;
     while (first + count < variants.size()) {
       cot_variant const& v = variants[first + count];
-      index_t const prefix = seen.contains(v.item) ? 0 : index_t(items[v.item].prompt.size() + items[v.item].cot.size());
+      index_t const prefix =
+          seen.contains(v.item) ? 0 : index_t(items[v.item].prompt.size() + items[v.item].cot.size());
       index_t const mine = detail::computed_rows(items[v.item], v, options.rows);
       if (count > 0 && (sum + mine > options.row_budget || prefix_rows + prefix > options.row_budget)) break;
       seen.try_emplace(v.item, true);

@@ -17,8 +17,7 @@ template <Task... Ts>
 class one_of_tasks {
  public:
   template <class T>
-    requires(std::same_as<T, Ts> || ...)
-  one_of_tasks(T task) : task_(std::move(task)) {}
+  requires(std::same_as<T, Ts> || ...) one_of_tasks(T task) : task_(std::move(task)) {}
 
   std::string_view name() const {
     return visit([](auto const& t) -> std::string_view { return t.name(); });

@@ -31,13 +31,15 @@ TEST_CASE("batch_normalized: centred in the group, scaled by the spread of the w
 
 TEST_CASE("leave_one_out: a reward minus the mean of the others, as a stranger computes it") {
   std::vector<float> const rewards{0, -1, -1, 0.5f, 3, 1, 0.25f, 8};
-  auto const a = advantages_of(advantages::leave_one_out{}, table_of(rewards), 4), b = advantages_of(strangers::leave_one_out{}, table_of(rewards), 4);
+  auto const a = advantages_of(advantages::leave_one_out{}, table_of(rewards), 4),
+             b = advantages_of(strangers::leave_one_out{}, table_of(rewards), 4);
   for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == Approx(b[i]).margin(1e-6));
 }
 
 TEST_CASE("gdpo: a part on a small scale decides as much as one on a large scale") {
   reward_table table{{}, {{"large", 1, {0, 100, 0, 100}}, {"small", 1, {0.01f, 0, 0.02f, 0}}}};
-  for (std::size_t i = 0; i < 4; ++i) table.total.push_back(table.components[0].values[i] + table.components[1].values[i]);
+  for (std::size_t i = 0; i < 4; ++i)
+    table.total.push_back(table.components[0].values[i] + table.components[1].values[i]);
   auto const a = advantages_of(advantages::gdpo{}, table, 2);
   // Opposite in both groups: the parts nearly cancel, where the sum of the rewards is the large part's alone.
   auto const plain = advantages_of(advantages::group_normalized{}, table, 2);
@@ -58,7 +60,8 @@ TEST_CASE("advantages: those of a group sum to zero, and equal rewards give exac
   for (auto const name : advantages::names) {
     CAPTURE(name);
     auto const a = advantages_of(advantages::by_name(name), table_of(rewards), 7);
-    for (int g = 0; g < 3; ++g) CHECK(std::accumulate(a.begin() + 7 * g, a.begin() + 7 * (g + 1), 0.0) == Approx(0).margin(1e-5));
+    for (int g = 0; g < 3; ++g)
+      CHECK(std::accumulate(a.begin() + 7 * g, a.begin() + 7 * (g + 1), 0.0) == Approx(0).margin(1e-5));
     CHECK(std::vector<float>(a.begin() + 14, a.end()) == std::vector<float>(7, 0.0f));
     CHECK(a[0] != 0.0f);
   }
@@ -69,7 +72,8 @@ TEST_CASE("advantages: every one of them refuses groups of one and rewards that 
     CAPTURE(name);
     auto const any = advantages::by_name(name);
     CHECK_THROWS_WITH(advantages_of(any, table_of({1, 2, 3}), 1), ATMANRL_CONTAINS("group of 1"));
-    CHECK_THROWS_WITH(advantages_of(any, table_of({1, 2, 3}), 2), ATMANRL_CONTAINS("3 rewards") && ATMANRL_CONTAINS("groups of 2"));
+    CHECK_THROWS_WITH(advantages_of(any, table_of({1, 2, 3}), 2),
+                      ATMANRL_CONTAINS("3 rewards") && ATMANRL_CONTAINS("groups of 2"));
   }
 }
 
@@ -77,5 +81,7 @@ TEST_CASE("advantages::any: it holds anybody's advantage, and names the built-in
   advantages::any const mine = strangers::leave_one_out{};
   CHECK(advantages_of(mine, table_of({0, 1}), 2) == std::vector<float>{-1, 1});
   CHECK(advantages_of(advantages::any(), table_of({0, 1}), 2) == std::vector<float>{-0.5f, 0.5f});
-  CHECK_THROWS_WITH(advantages::by_name("gae"), ATMANRL_CONTAINS("\"gae\"") && ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo"));
+  CHECK_THROWS_WITH(advantages::by_name("gae"),
+                    ATMANRL_CONTAINS("\"gae\"") &&
+                        ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo"));
 }

@@ -19,7 +19,8 @@ TEST_CASE("mean_centered: advantages of one group sum to zero, and are exactly z
   for (int i = 0; i < 14; ++i) rewards.push_back(0.37f * float(i * i % 5) - 0.9f);
   rewards.insert(rewards.end(), 7, -0.3f);
   advantages::mean_centered{}(rewards, 7, a);
-  for (int g = 0; g < 3; ++g) CHECK(std::accumulate(a.begin() + 7 * g, a.begin() + 7 * (g + 1), 0.0) == Approx(0).margin(1e-6));
+  for (int g = 0; g < 3; ++g)
+    CHECK(std::accumulate(a.begin() + 7 * g, a.begin() + 7 * (g + 1), 0.0) == Approx(0).margin(1e-6));
   CHECK(std::vector<float>(a.begin() + 14, a.end()) == std::vector<float>(7, 0.0f));
   for (float const reward : {-1.0f, -0.3f}) {
     for (std::size_t n = 2; n < 100; ++n) {
@@ -36,6 +37,7 @@ TEST_CASE("advantages: a group of one is an error, and so are rewards that fill 
   std::vector<float> a(3), short_one(2);
   CHECK_THROWS_WITH(advantages::mean_centered{}(rewards, 1, a), ATMANRL_CONTAINS("group of 1"));
   CHECK_THROWS_AS(advantages::mean_centered{}(rewards, 0, a), usage_error);
-  CHECK_THROWS_WITH(advantages::mean_centered{}(rewards, 2, a), ATMANRL_CONTAINS("3 rewards") && ATMANRL_CONTAINS("groups of 2"));
+  CHECK_THROWS_WITH(advantages::mean_centered{}(rewards, 2, a),
+                    ATMANRL_CONTAINS("3 rewards") && ATMANRL_CONTAINS("groups of 2"));
   CHECK_THROWS_AS(advantages::mean_centered{}(rewards, 3, short_one), shape_error);
 }

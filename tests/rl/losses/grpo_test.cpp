@@ -13,7 +13,8 @@ struct result {
   std::vector<float> dlog_p, token_loss;
 };
 
-result evaluate(losses::grpo const& loss, std::vector<float> const& log_p, std::vector<float> const& old, float advantage, loss_scope const& scope) {
+result evaluate(losses::grpo const& loss, std::vector<float> const& log_p, std::vector<float> const& old,
+                float advantage, loss_scope const& scope) {
   result r{0, std::vector<float>(log_p.size(), 99.0f), std::vector<float>(log_p.size(), 99.0f)};
   r.loss = loss({log_p, old, advantage}, scope, r.dlog_p, r.token_loss);
   return r;
@@ -37,17 +38,22 @@ TEST_CASE("losses::grpo: the mean over rollouts of the mean over tokens of the c
 
 TEST_CASE("losses::grpo: no gradient where the clipped term counts, and clipped() says so") {
   losses::grpo const loss{.clip_low = 0.2, .clip_high = 0.3};
-  struct { double ratio; float advantage; bool clipped; } const cases[] = {
-      {1, 1, false},   {1, -1, false},  {1.29, 1, false}, {1.31, 1, true},  {1.31, -1, false},
-      {0.81, -1, false}, {0.79, -1, true}, {0.79, 1, false},  {5, 1, true},     {5, -1, false},
-      {0.1, -1, true}, {0.1, 1, false}, {1.5, 0, false}};
+  struct {
+    double ratio;
+    float advantage;
+    bool clipped;
+  } const cases[] = {{1, 1, false},     {1, -1, false},   {1.29, 1, false}, {1.31, 1, true}, {1.31, -1, false},
+                     {0.81, -1, false}, {0.79, -1, true}, {0.79, 1, false}, {5, 1, true},    {5, -1, false},
+                     {0.1, -1, true},   {0.1, 1, false},  {1.5, 0, false}};
   for (auto const& c : cases) {
     INFO("ratio " << c.ratio << ", advantage " << c.advantage);
     std::vector<float> const log_p{float(std::log(c.ratio))}, old{0};
     auto const r = evaluate(loss, log_p, old, c.advantage, {});
     CHECK(loss.clipped({log_p, old, c.advantage}, 0) == c.clipped);
-    if (c.clipped) CHECK(r.dlog_p[0] == 0.0f);
-    else CHECK(r.dlog_p[0] == Approx(-c.ratio * double(c.advantage)));
+    if (c.clipped)
+      CHECK(r.dlog_p[0] == 0.0f);
+    else
+      CHECK(r.dlog_p[0] == Approx(-c.ratio * double(c.advantage)));
   }
 }
 
@@ -62,14 +68,16 @@ TEST_CASE("losses::grpo: its derivative agrees with finite differences away from
       auto high = log_p, low = log_p;
       high[t] += 0.002f;
       low[t] -= 0.002f;
-      double const slope = (evaluate({}, high, old, advantage, scope).loss - evaluate({}, low, old, advantage, scope).loss) /
-                           (double(high[t]) - double(low[t]));
+      double const slope =
+          (evaluate({}, high, old, advantage, scope).loss - evaluate({}, low, old, advantage, scope).loss) /
+          (double(high[t]) - double(low[t]));
       CHECK(double(r.dlog_p[t]) == Approx(slope).epsilon(1e-4).margin(1e-9));
     }
   }
 }
 
-TEST_CASE("losses::grpo: a first pass has ratio 1, loss minus the advantage and gradient minus the advantage per token") {
+TEST_CASE(
+    "losses::grpo: a first pass has ratio 1, loss minus the advantage and gradient minus the advantage per token") {
   std::vector<float> const log_p{-0.3f, -2.5f};
   auto const r = evaluate({}, log_p, log_p, 0.5f, {.rollouts = 2, .tokens = 4});
   CHECK(r.loss == Approx(-0.25));

@@ -31,13 +31,17 @@ std::vector<std::pair<std::string, losses::any>> all_losses() {
   std::vector<std::pair<std::string, losses::any>> out;
   auto const add = [&](std::string const& name, losses::any const& loss) {
     out.emplace_back(name, loss);
-    for (auto const kl : losses::kl_names) out.emplace_back(name + " + " + std::string(kl), losses::add_kl(loss, kl, 0.3));
+    for (auto const kl : losses::kl_names)
+      out.emplace_back(name + " + " + std::string(kl), losses::add_kl(loss, kl, 0.3));
   };
   for (auto const name : losses::names) {
     add(std::string(name), losses::by_name(name));
     if (name == "gspo" || name == "cispo") continue;
-    add(std::string(name) + ", sequence", losses::by_name(name, {.clip_low = {}, .clip_high = {}, .delta = {}, .level = losses::ratio_level::sequence}));
-    add(std::string(name) + ", mean", losses::by_name(name, {.clip_low = {}, .clip_high = {}, .delta = {}, .level = losses::ratio_level::sequence_mean}));
+    add(std::string(name) + ", sequence",
+        losses::by_name(name, {.clip_low = {}, .clip_high = {}, .delta = {}, .level = losses::ratio_level::sequence}));
+    add(std::string(name) + ", mean",
+        losses::by_name(name,
+                        {.clip_low = {}, .clip_high = {}, .delta = {}, .level = losses::ratio_level::sequence_mean}));
   }
   return out;
 }
@@ -47,13 +51,16 @@ std::vector<std::pair<std::string, losses::any>> all_losses() {
 TEST_CASE("losses: every derivative agrees with finite differences away from the kinks") {
   std::vector<float> const old{-0.5f, -1.5f, -2.0f, -0.1f, -3.0f}, reference{-0.7f, -1.2f, -2.5f, -0.4f, -2.0f};
   // Ratios on both sides of the clip ranges, one above delta and CISPO's cap; then ratios that GSPO does not clip.
-  for (std::vector<float> const& step : {std::vector<float>{0.05f, 0.4f, -0.1f, -0.6f, 1.8f}, std::vector<float>{1e-3f, 0, -1e-3f, 2e-3f, -3e-3f}})
+  for (std::vector<float> const& step :
+       {std::vector<float>{0.05f, 0.4f, -0.1f, -0.6f, 1.8f}, std::vector<float>{1e-3f, 0, -1e-3f, 2e-3f, -3e-3f}})
     for (auto const& [name, loss] : all_losses())
       for (float const advantage : {-1.3f, 0.7f}) {
         CAPTURE(name, advantage, step[0]);
         std::vector<float> log_p = old;
         for (std::size_t t = 0; t < log_p.size(); ++t) log_p[t] += step[t];
-        auto const at = [&](std::vector<float> const& x) { return evaluate(loss, {x, old, advantage, reference}, scope); };
+        auto const at = [&](std::vector<float> const& x) {
+          return evaluate(loss, {x, old, advantage, reference}, scope);
+        };
         auto const here = at(log_p);
         std::vector<double> slopes;
         bool const stop_gradient = name.starts_with("cispo");
@@ -61,7 +68,8 @@ TEST_CASE("losses: every derivative agrees with finite differences away from the
           auto high = log_p, low = log_p;
           high[t] += 1e-4f;
           low[t] -= 1e-4f;
-          // CISPO's weight has no gradient: it moves with log π while the ratio, and so π_old's difference to it, stays.
+          // CISPO's weight has no gradient: it moves with log π while the ratio, and so π_old's difference to it,
+          // stays.
           std::vector<float> old_high = old, old_low = old;
           if (stop_gradient) old_high[t] += high[t] - log_p[t], old_low[t] += low[t] - log_p[t];
           double const up = evaluate(loss, {high, old_high, advantage, reference}, scope).loss;
@@ -70,7 +78,8 @@ TEST_CASE("losses: every derivative agrees with finite differences away from the
         }
         double largest = 1e-3;
         for (double const s : slopes) largest = std::max(largest, std::abs(s));
-        for (std::size_t t = 0; t < slopes.size(); ++t) CHECK(double(here.dlog_p[t]) == Approx(slopes[t]).margin(2e-3 * largest));
+        for (std::size_t t = 0; t < slopes.size(); ++t)
+          CHECK(double(here.dlog_p[t]) == Approx(slopes[t]).margin(2e-3 * largest));
       }
 }
 
@@ -80,7 +89,8 @@ TEST_CASE("losses: each contribution is the token weight times the sum of the to
     CAPTURE(name);
     loss_rollout const r{log_p, old, 0.8f, reference};
     auto const got = evaluate(loss, r, scope);
-    CHECK(got.loss == Approx(loss.token_weight(r, scope) * (double(got.token_loss[0]) + double(got.token_loss[1]) + double(got.token_loss[2]))));
+    CHECK(got.loss == Approx(loss.token_weight(r, scope) *
+                             (double(got.token_loss[0]) + double(got.token_loss[1]) + double(got.token_loss[2]))));
   }
 }
 
@@ -100,7 +110,8 @@ TEST_CASE("losses: the length-normalised ones agree when all completions have th
   loss_scope const even{.rollouts = 4, .tokens = 12, .micro_batch_tokens = 12, .max_tokens = 3};
   std::vector<float> const log_p{-0.3f, -2.5f, -1}, old{-0.4f, -2.9f, -0.5f};
   auto const expected = evaluate(losses::grpo{}, {log_p, old, -0.8f}, even);
-  for (losses::any const& loss : {losses::any(losses::bnpo{}), losses::any(losses::dr_grpo{}), losses::any(losses::dapo{.clip_high = 0.2}), losses::any(losses::two_sided{})}) {
+  for (losses::any const& loss : {losses::any(losses::bnpo{}), losses::any(losses::dr_grpo{}),
+                                  losses::any(losses::dapo{.clip_high = 0.2}), losses::any(losses::two_sided{})}) {
     auto const got = evaluate(loss, {log_p, old, -0.8f}, even);
     CHECK(got.loss == Approx(expected.loss));
     CHECK(relative_difference(got.dlog_p, expected.dlog_p) < 1e-6);
@@ -191,7 +202,8 @@ TEST_CASE("with_kl: a coefficient of 0 asks for no reference, another one refuse
   CHECK_FALSE(needs_reference(losses::grpo{}));
   CHECK_FALSE(needs_reference(strangers::reinforce{}));
   CHECK(evaluate(off, {two, two, 1}, {}).loss == evaluate(losses::grpo{}, {two, two, 1}, {}).loss);
-  CHECK_THROWS_WITH(evaluate(on, {two, two, 1}, {}), ATMANRL_CONTAINS("2 tokens has 0 log-probabilities of the reference"));
+  CHECK_THROWS_WITH(evaluate(on, {two, two, 1}, {}),
+                    ATMANRL_CONTAINS("2 tokens has 0 log-probabilities of the reference"));
 }
 
 TEST_CASE("losses::any: it holds anybody's loss, and names the built-in ones") {
@@ -203,7 +215,8 @@ TEST_CASE("losses::any: it holds anybody's loss, and names the built-in ones") {
   CHECK(losses::by_name("cispo").clip_metric() == "cispo_clip_ratio");
   CHECK(losses::add_kl(losses::by_name("cispo"), "k3", 1).clip_metric() == "cispo_clip_ratio");
   CHECK_THROWS_WITH(evaluate(losses::add_kl(mine, "k2", 1), {two, two, 2, two}, {}), ATMANRL_CONTAINS("token_weight"));
-  CHECK_THROWS_WITH(losses::by_name("ppo"), ATMANRL_CONTAINS("\"ppo\"") && ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
+  CHECK_THROWS_WITH(losses::by_name("ppo"), ATMANRL_CONTAINS("\"ppo\"") &&
+                                                ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
   CHECK_THROWS_WITH(losses::add_kl(mine, "k4", 1), ATMANRL_CONTAINS("\"k4\"") && ATMANRL_CONTAINS("k1, k2, k3"));
   losses::settings s;
   s.delta = 3;

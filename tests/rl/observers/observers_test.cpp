@@ -14,9 +14,10 @@ namespace {
 struct observer_test {
   reference_backend backend;
   llama<reference_backend, double> model = random_model<reference_backend, double>(backend, toy_config(), 3);
-  toy_step t{{{ids_of({"w", "7", "w", "A", ".", "####", " ", "1", "|"}), ids_of({"w", "w", "1", ".", "####", " ", "2", "|"}),
-               ids_of({"w", ".", "|"})},
-              {ids_of({"2", ".", "w", "A", "####", "2", "|"}), ids_of({"A", "w", "7", "####", " ", "0", "|"}), ids_of({"w", "w", "w"})}}};
+  toy_step t{{{ids_of({"w", "7", "w", "A", ".", "####", " ", "1", "|"}),
+               ids_of({"w", "w", "1", ".", "####", " ", "2", "|"}), ids_of({"w", ".", "|"})},
+              {ids_of({"2", ".", "w", "A", "####", "2", "|"}), ids_of({"A", "w", "7", "####", " ", "0", "|"}),
+               ids_of({"w", "w", "w"})}}};
   grpo_step_report report;
 
   observer_test() {
@@ -60,8 +61,10 @@ TEST_CASE_METHOD(observer_test, "saliency reward: with leave-one-out it pays wha
   CHECK(values[5] == smallest);
 }
 
-TEST_CASE_METHOD(observer_test, "mask_items_of: the label is the truth, the rollout's own answer, or the truth of right rollouts") {
-  auto const truth = mask_items_of(report.rollouts, 64), own = mask_items_of(report.rollouts, 64, mask_label::own_answer),
+TEST_CASE_METHOD(observer_test,
+                 "mask_items_of: the label is the truth, the rollout's own answer, or the truth of right rollouts") {
+  auto const truth = mask_items_of(report.rollouts, 64),
+             own = mask_items_of(report.rollouts, 64, mask_label::own_answer),
              correct = mask_items_of(report.rollouts, 64, mask_label::only_correct);
   auto const text = [&](mask_items const& m, std::size_t i) { return t.tokenizer.decode(m.items[i].answer); };
   REQUIRE(truth.items.size() == 4);
@@ -74,7 +77,8 @@ TEST_CASE_METHOD(observer_test, "mask_items_of: the label is the truth, the roll
   CHECK(mask_items_of(report.rollouts, 9).items.size() < 4);
 }
 
-TEST_CASE_METHOD(observer_test, "causality: every N steps it writes what validate_saliency finds on the step's own rollouts") {
+TEST_CASE_METHOD(observer_test,
+                 "causality: every N steps it writes what validate_saliency finds on the step's own rollouts") {
   observers::causality const observer({.every = 2, .curve_points = 3, .random_orders = 2, .seed = 5});
   auto const found = observe(observer);
   REQUIRE(found.size() == 3);
@@ -85,15 +89,17 @@ TEST_CASE_METHOD(observer_test, "causality: every N steps it writes what validat
   auto const masked = mask_items_of(report.rollouts, 64);
   saliency_method method{.name = "", .saliency = {}};
   for (rollout const* r : masked.owners) method.saliency.push_back(r->mask->token_saliency);
-  auto const expected = validate_saliency(model, std::span<mask_item const>(masked.items), std::span<saliency_method const>(&method, 1), {},
-                                          {.curve_points = 3, .random_orders = 2, .seed = 9, .insertion = false, .rationale = false});
+  auto const expected =
+      validate_saliency(model, std::span<mask_item const>(masked.items), std::span<saliency_method const>(&method, 1),
+                        {}, {.curve_points = 3, .random_orders = 2, .seed = 9, .insertion = false, .rationale = false});
   CHECK(found[0].value == Approx(expected.methods[0].deletion_auc));
   CHECK(found[0].value < found[1].value);
   auto const again = observe(observer);
   for (std::size_t i = 0; i < 3; ++i) CHECK(again[i].value == found[i].value);
 }
 
-TEST_CASE_METHOD(observer_test, "causality: the curves of the latest step can be looked at, and are gone after a step without") {
+TEST_CASE_METHOD(observer_test,
+                 "causality: the curves of the latest step can be looked at, and are gone after a step without") {
   observers::causality observer({.every = 1, .curve_points = 3, .random_orders = 2});
   CHECK_FALSE(observer.latest().has_value());
   std::vector<observation> out;
@@ -126,7 +132,8 @@ TEST_CASE_METHOD(observer_test, "causality: other steps, steps without saliency 
 }
 
 TEST_CASE_METHOD(observer_test, "causality: a limit takes the first rollouts of every group") {
-  auto const one_each = observe(observers::causality({.every = 1, .rollouts = 2, .curve_points = 3, .random_orders = 1}));
+  auto const one_each =
+      observe(observers::causality({.every = 1, .rollouts = 2, .curve_points = 3, .random_orders = 1}));
   report.rollouts.for_each([](rollout_group&, rollout& r, std::size_t) {
     if (r.member > 0) r.mask.reset();
   });

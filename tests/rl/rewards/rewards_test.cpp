@@ -17,7 +17,8 @@ struct reward_test {
   reference_backend backend;
   llama<reference_backend, double> model = random_model<reference_backend, double>(backend, toy_config(), 3);
   // Truths are 1 and 2. Per group: right, wrong, without delimiter.
-  toy_step t{{{ids_of({"w", "7", "####", " ", "1", "|"}), ids_of({"w", "w", "1", ".", "####", " ", "2", "|"}), ids_of({"w", ".", "|"})},
+  toy_step t{{{ids_of({"w", "7", "####", " ", "1", "|"}), ids_of({"w", "w", "1", ".", "####", " ", "2", "|"}),
+               ids_of({"w", ".", "|"})},
               {ids_of({"2", ".", "####", "2", "|"}), ids_of({"A", "####", " ", "0", "|"}), ids_of({"w", "w", "w"})}}};
 
   static mask_options quick() {
@@ -30,7 +31,8 @@ struct reward_test {
 
 }  // namespace
 
-TEST_CASE_METHOD(reward_test, "rewards: of a rollout, of a group and of a step with the model are all evaluated in running order") {
+TEST_CASE_METHOD(reward_test,
+                 "rewards: of a rollout, of a group and of a step with the model are all evaluated in running order") {
   strangers::brevity brief{.target = 4};
   CHECK(evaluate_reward(brief, t.step, model).total == std::vector<float>{-2, -4, 0, -1, -1, 0});
   strangers::shortest first;
@@ -46,7 +48,9 @@ TEST_CASE_METHOD(reward_test, "rewards: of a rollout, of a group and of a step w
   CHECK(evaluate_reward(nameless, t.step, model).components[0].name == "reward");
 }
 
-TEST_CASE_METHOD(reward_test, "correct_answer: 0 for the right answer, -1 otherwise and for a completion without a chain of thought") {
+TEST_CASE_METHOD(
+    reward_test,
+    "correct_answer: 0 for the right answer, -1 otherwise and for a completion without a chain of thought") {
   rewards::correct_answer right;
   CHECK(evaluate_reward(right, t.step, model).total == std::vector<float>{0, -1, -1, 0, -1, -1});
   toy_step bare({{ids_of({"####", " ", "1", "|"}), ids_of({"w", "####", " ", "1", "|"})}});
@@ -82,7 +86,8 @@ TEST_CASE_METHOD(reward_test, "balanced_sum: a given weight is used as it is") {
   CHECK(table.components[1].values[1] == -4);
 }
 
-TEST_CASE_METHOD(reward_test, "balanced_sum: the weight gives the auxiliary its share of the spread within groups, once both vary") {
+TEST_CASE_METHOD(reward_test,
+                 "balanced_sum: the weight gives the auxiliary its share of the spread within groups, once both vary") {
   rewards::balanced_sum<rewards::correct_answer, strangers::brevity> sum({}, {.target = 4}, 3, 0.5);
   toy_step alike({{ids_of({"w", "####", "1", "|"}), ids_of({"w", "w", "w", "w", "####", "1", "|"})}});  // all right
   CHECK(evaluate_reward(sum, alike.step, model).total == std::vector<float>{0, -9});
@@ -99,7 +104,8 @@ TEST_CASE_METHOD(reward_test, "balanced_sum: the weight gives the auxiliary its 
   CHECK(evaluate_reward(sum, alike.step, model).total[1] == -0.75f);
 }
 
-TEST_CASE_METHOD(reward_test, "saliency: rollouts without a mask get the smallest reward of the step, in both directions") {
+TEST_CASE_METHOD(reward_test,
+                 "saliency: rollouts without a mask get the smallest reward of the step, in both directions") {
   for (auto const direction : {saliency_direction::re_enabled, saliency_direction::as_printed}) {
     rewards::saliency reward(quick(), direction);
     auto const values = reward_values(reward, t.step, model);
@@ -107,7 +113,8 @@ TEST_CASE_METHOD(reward_test, "saliency: rollouts without a mask get the smalles
     t.step.for_each([&](rollout_group const&, rollout const& r, std::size_t at) {
       CHECK(r.mask.has_value() == (at % 3 != 2));
       if (r.mask) {
-        CHECK(values[at] == float(direction == saliency_direction::re_enabled ? r.mask->re_enabled : r.mask->as_printed));
+        CHECK(values[at] ==
+              float(direction == saliency_direction::re_enabled ? r.mask->re_enabled : r.mask->as_printed));
         CHECK(r.mask->token_saliency.size() == r.cot().size());
         with_mask.push_back(values[at]);
       }
@@ -121,7 +128,8 @@ TEST_CASE_METHOD(reward_test, "saliency: rollouts without a mask get the smalles
   }
 }
 
-TEST_CASE_METHOD(reward_test, "saliency: a step without any mask is worth 0, and masks of an earlier call do not stay") {
+TEST_CASE_METHOD(reward_test,
+                 "saliency: a step without any mask is worth 0, and masks of an earlier call do not stay") {
   toy_step none({{ids_of({"w", "."}), ids_of({"####", "1", "|"})}});
   none.at(0, 0).mask.emplace();
   rewards::saliency reward(quick());
@@ -130,7 +138,8 @@ TEST_CASE_METHOD(reward_test, "saliency: a step without any mask is worth 0, and
 }
 
 TEST_CASE_METHOD(reward_test, "saliency: a forced delimiter gives every rollout with a chain a mask") {
-  toy_step forced({{ids_of({"w", "."}), ids_of({"w", "####", "1", "|"}), ids_of({"####", "1", "|"})}}, no_delimiter_policy::force);
+  toy_step forced({{ids_of({"w", "."}), ids_of({"w", "####", "1", "|"}), ids_of({"####", "1", "|"})}},
+                  no_delimiter_policy::force);
   rewards::saliency reward(quick());
   reward_values(reward, forced.step, model);
   CHECK(forced.at(0, 0).mask.has_value());
@@ -138,7 +147,8 @@ TEST_CASE_METHOD(reward_test, "saliency: a forced delimiter gives every rollout 
   CHECK_FALSE(forced.at(0, 2).mask.has_value());
 }
 
-TEST_CASE_METHOD(reward_test, "saliency: a chain that fills the model's positions leaves no room for the label, so it has no mask") {
+TEST_CASE_METHOD(reward_test,
+                 "saliency: a chain that fills the model's positions leaves no room for the label, so it has no mask") {
   // The prompt "A 1" is three tokens, the forced label "#### 1" three, of which the last needs no position.
   std::size_t const room = std::size_t(model.config().max_positions) - 3 - 2;
   toy_step full({{std::vector<int>(room, 2), std::vector<int>(room + 1, 2)}}, no_delimiter_policy::force);

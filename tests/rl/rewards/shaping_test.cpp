@@ -23,8 +23,10 @@ namespace {
 
 struct shaping_test {
   // Group 0 asks for 1: right with 1 word, right with 3, wrong with 2, no answer. Group 1 asks for 2.
-  toy_step t{{{ids_of({"w", "####", " ", "1", "|"}), ids_of({"w", "w", "w", "####", " ", "1", "|"}), ids_of({"w", ".", "####", " ", "7", "|"}), ids_of({"w", "."})},
-              {ids_of({"w", "w", "####", " ", "2", "|"}), ids_of({"####", " ", "2", "|"}), ids_of({"w", "####", "|"}), ids_of({"w", ".", "w", "w", "####", " ", "3", "|"})}}};
+  toy_step t{{{ids_of({"w", "####", " ", "1", "|"}), ids_of({"w", "w", "w", "####", " ", "1", "|"}),
+               ids_of({"w", ".", "####", " ", "7", "|"}), ids_of({"w", "."})},
+              {ids_of({"w", "w", "####", " ", "2", "|"}), ids_of({"####", " ", "2", "|"}), ids_of({"w", "####", "|"}),
+               ids_of({"w", ".", "w", "w", "####", " ", "3", "|"})}}};
   reference_backend backend;
   llama<reference_backend, double> model = random_model<reference_backend, double>(backend, toy_config(), 3, 0.3);
 };
@@ -40,12 +42,16 @@ TEST_CASE_METHOD(shaping_test, "format: 1 for a chain of thought, a delimiter an
 
 TEST_CASE_METHOD(shaping_test, "length: the penalty grows with the chain of thought, not with the answer") {
   rewards::length penalty{.tokens = 10};
-  CHECK(reward_values(penalty, t.step, model) == std::vector<float>{-0.1f, -0.3f, -0.2f, -0.2f, -0.2f, 0, -0.1f, -0.4f});
+  CHECK(reward_values(penalty, t.step, model) ==
+        std::vector<float>{-0.1f, -0.3f, -0.2f, -0.2f, -0.2f, 0, -0.1f, -0.4f});
 }
 
 TEST_CASE_METHOD(shaping_test, "function: a lambda with a name, also inside a sum") {
-  rewards::weighted_sum sum{rewards::term{1.0f, rewards::correct_answer{}},
-                            rewards::term{0.5f, rewards::function{"full_stops", [](rollout const& r) { return float(std::count(r.text.begin(), r.text.end(), '.')); }}}};
+  rewards::weighted_sum sum{
+      rewards::term{1.0f, rewards::correct_answer{}},
+      rewards::term{0.5f, rewards::function{"full_stops", [](rollout const& r) {
+                                              return float(std::count(r.text.begin(), r.text.end(), '.'));
+                                            }}}};
   auto const table = evaluate_reward(sum, t.step, model);
   CHECK(table.components[0].name == "correct_answer");
   CHECK(table.components[1].name == "full_stops");
@@ -55,7 +61,8 @@ TEST_CASE_METHOD(shaping_test, "function: a lambda with a name, also inside a su
 
 TEST_CASE_METHOD(shaping_test, "gated: only right answers are paid, the others get the smallest of what was paid") {
   rewards::gated<rewards::length> reward(rewards::length{.tokens = 10});
-  CHECK(reward_values(reward, t.step, model) == std::vector<float>{-0.1f, -0.3f, -0.3f, -0.3f, -0.2f, -0.3f, -0.3f, -0.3f});
+  CHECK(reward_values(reward, t.step, model) ==
+        std::vector<float>{-0.1f, -0.3f, -0.3f, -0.3f, -0.2f, -0.3f, -0.3f, -0.3f});
   CHECK(evaluate_reward(reward, t.step, model).components[0].name == "gated_length");
   auto const nobody = [](rollout const&) { return false; };
   rewards::gated unpaid(rewards::length{}, nobody);
@@ -76,8 +83,10 @@ TEST_CASE_METHOD(shaping_test, "shuffled: each group keeps its values, in an ord
     rewards::shuffled again(inner, seed);
     CHECK(reward_values(again, t.step, model) == dealt);
     for (std::size_t g = 0; g < 2; ++g) {
-      std::multiset<float> const before(straight.begin() + std::ptrdiff_t(4 * g), straight.begin() + std::ptrdiff_t(4 * g + 4));
-      CHECK(std::multiset<float>(dealt.begin() + std::ptrdiff_t(4 * g), dealt.begin() + std::ptrdiff_t(4 * g + 4)) == before);
+      std::multiset<float> const before(straight.begin() + std::ptrdiff_t(4 * g),
+                                        straight.begin() + std::ptrdiff_t(4 * g + 4));
+      CHECK(std::multiset<float>(dealt.begin() + std::ptrdiff_t(4 * g), dealt.begin() + std::ptrdiff_t(4 * g + 4)) ==
+            before);
     }
     orders.insert(dealt);
   }
@@ -90,7 +99,8 @@ TEST_CASE_METHOD(shaping_test, "shuffled: each group keeps its values, in an ord
 }
 
 TEST_CASE_METHOD(shaping_test, "balanced_sum: a length penalty can be the auxiliary reward, gated and shuffled too") {
-  rewards::balanced_sum<rewards::correct_answer, rewards::shuffled<rewards::gated<rewards::length>>> sum({}, {}, 1, 0.5);
+  rewards::balanced_sum<rewards::correct_answer, rewards::shuffled<rewards::gated<rewards::length>>> sum({}, {}, 1,
+                                                                                                         0.5);
   auto const table = evaluate_reward(sum, t.step, model);
   CHECK(table.components[1].name == "shuffled_gated_length");
   CHECK(sum.settled());

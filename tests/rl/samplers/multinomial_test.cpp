@@ -19,7 +19,8 @@ std::vector<double> softmax(double temperature, std::vector<int> const& kept) {
 }
 
 /// Pearson's statistic of many draws; INFINITY when a token came that has no probability.
-double chi_square(samplers::multinomial const& sampler, double temperature, std::vector<double> const& expected, std::uint64_t seed) {
+double chi_square(samplers::multinomial const& sampler, double temperature, std::vector<double> const& expected,
+                  std::uint64_t seed) {
   constexpr int draws = 20000;
   std::vector<double> seen(expected.size());
   random_stream u(seed, 1);
@@ -27,7 +28,8 @@ double chi_square(samplers::multinomial const& sampler, double temperature, std:
   double statistic = 0;
   for (std::size_t i = 0; i < seen.size(); ++i) {
     if (expected[i] == 0 && seen[i] > 0) return INFINITY;
-    if (expected[i] > 0) statistic += (seen[i] - draws * expected[i]) * (seen[i] - draws * expected[i]) / (draws * expected[i]);
+    if (expected[i] > 0)
+      statistic += (seen[i] - draws * expected[i]) * (seen[i] - draws * expected[i]) / (draws * expected[i]);
   }
   return statistic;
 }

@@ -179,7 +179,9 @@ TEST_CASE("learned_mask: a scale of 0 is chosen at the first items and then kept
   CHECK(e.rows.backward == 2 * batch.rows_per_step());
 }
 
-TEST_CASE("estimators::any: each name gives what that estimator gives with the same options, and a mask's scale can be put back") {
+TEST_CASE(
+    "estimators::any: each name gives what that estimator gives with the same options, and a mask's scale can be put "
+    "back") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   auto const owned = ragged_items(11);
@@ -190,17 +192,22 @@ TEST_CASE("estimators::any: each name gives what that estimator gives with the s
   o.label = mask_label::only_correct;
   auto const saliency = [&](auto estimator) {
     std::vector<std::vector<float>> all;
-    for (auto const& r : estimate_saliency(estimator, model, std::span<mask_item const>(items)).items) all.push_back(r.token_saliency);
+    for (auto const& r : estimate_saliency(estimator, model, std::span<mask_item const>(items)).items)
+      all.push_back(r.token_saliency);
     return all;
   };
   variant_options const variants{.rows = o.rows};
   CHECK(saliency(estimators::by_name("learned_mask", o)) == saliency(estimators::learned_mask(o)));
   CHECK(saliency(estimators::by_name("leave_one_out", o)) == saliency(estimators::leave_one_out{variants}));
   CHECK(saliency(estimators::by_name("gradient", o)) == saliency(estimators::gradient{.rows = o.rows}));
-  CHECK(saliency(estimators::by_name("atman_suppression", o)) == saliency(estimators::atman_suppression{.options = variants}));
+  CHECK(saliency(estimators::by_name("atman_suppression", o)) ==
+        saliency(estimators::atman_suppression{.options = variants}));
   CHECK(saliency(estimators::by_name("gradient_x_input", o)) == saliency(estimators::gradient_x_input{}));
   CHECK(saliency(estimators::by_name("attention_rollout", o)) == saliency(estimators::attention_rollout{}));
-  CHECK_THROWS_WITH(estimators::by_name("rollout"), ATMANRL_CONTAINS("learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
+  CHECK_THROWS_WITH(
+      estimators::by_name("rollout"),
+      ATMANRL_CONTAINS(
+          "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
 
   auto mask = estimators::by_name("learned_mask", o);
   CHECK(mask.options().scale == 0);
@@ -220,11 +227,14 @@ TEST_CASE("estimate_saliency: a user's estimator is used as it is, and one that 
   owned_item const item = m.item({6, 3, 6}, 3);
   std::vector<mask_item> const one{item};
   position mine;
-  CHECK(estimate_saliency(mine, m.model, std::span<mask_item const>(one)).items[0].token_saliency == std::vector<float>{0, 1, 2});
+  CHECK(estimate_saliency(mine, m.model, std::span<mask_item const>(one)).items[0].token_saliency ==
+        std::vector<float>{0, 1, 2});
   forgetful bad;
-  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<mask_item const>(one)), ATMANRL_CONTAINS("0 values for the 3 tokens"));
+  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<mask_item const>(one)),
+                    ATMANRL_CONTAINS("0 values for the 3 tokens"));
   bad.missing_items = 1;
-  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<mask_item const>(one)), ATMANRL_CONTAINS("0 results for 1 items"));
+  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<mask_item const>(one)),
+                    ATMANRL_CONTAINS("0 results for 1 items"));
 }
 
 TEST_CASE("mean_lost_probability: effects below 0 count nothing, large ones 1") {

@@ -66,20 +66,24 @@ TEST_CASE_METHOD(validation_test, "deletion_curves: each point is p(answer) with
   CHECK(c.probability[2] < 0.2);
 }
 
-TEST_CASE_METHOD(validation_test, "insertion_curves: with a point for each token they mirror the deletion of the reversed order") {
+TEST_CASE_METHOD(validation_test,
+                 "insertion_curves: with a point for each token they mirror the deletion of the reversed order") {
   std::vector<int> order{4, 2, 0, 1, 3, 5, 6, 7, 8, 9}, reversed(order.rbegin(), order.rend());
   std::vector<token_order> const forward{{0, order}}, backward{{0, reversed}};
   auto const in = insertion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(forward))[0];
   auto const out = deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(backward))[0];
-  for (std::size_t i = 0; i < in.share.size(); ++i) CHECK(in.probability[i] == Approx(out.probability[in.share.size() - 1 - i]));
+  for (std::size_t i = 0; i < in.share.size(); ++i)
+    CHECK(in.probability[i] == Approx(out.probability[in.share.size() - 1 - i]));
   CHECK(in.area() == Approx(out.area()));
 }
 
-TEST_CASE_METHOD(validation_test, "deletion_curves: fewer points lie on the whole curve, and orders that are none are refused") {
+TEST_CASE_METHOD(validation_test,
+                 "deletion_curves: fewer points lie on the whole curve, and orders that are none are refused") {
   std::vector<int> order{4, 2, 0, 1, 3, 5, 6, 7, 8, 9};
   std::vector<token_order> orders{{0, order}};
   auto const whole = deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders))[0];
-  auto const few = deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders), {.points = 4})[0];
+  auto const few =
+      deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders), {.points = 4})[0];
   REQUIRE(few.share.size() == 5);
   for (std::size_t i = 0; i < few.share.size(); ++i) {
     auto const n = std::size_t(std::lround(few.share[i] * 10));
@@ -93,10 +97,10 @@ TEST_CASE_METHOD(validation_test, "deletion_curves: fewer points lie on the whol
 }
 
 TEST_CASE_METHOD(validation_test, "rationale_scores: the causal token is comprehensive and sufficient") {
-  auto const good =
-      rationale_scores(model, std::span<mask_item const>(items), std::span<token_order const>(detail::orders_of(perfect.saliency)));
-  auto const bad =
-      rationale_scores(model, std::span<mask_item const>(items), std::span<token_order const>(detail::orders_of(wrong.saliency)));
+  auto const good = rationale_scores(model, std::span<mask_item const>(items),
+                                     std::span<token_order const>(detail::orders_of(perfect.saliency)));
+  auto const bad = rationale_scores(model, std::span<mask_item const>(items),
+                                    std::span<token_order const>(detail::orders_of(wrong.saliency)));
   for (std::size_t i = 0; i < items.size(); ++i) {
     CHECK(good[i].comprehensiveness[0] > 0.6);  // 1 % of 10 tokens is one token
     CHECK(good[i].sufficiency[0] < 0.1);
@@ -113,7 +117,8 @@ TEST_CASE_METHOD(validation_test, "rationale_scores: the causal token is compreh
 
 TEST_CASE_METHOD(validation_test, "validate_saliency: the right ranking beats random, the wrong one loses to it") {
   std::vector<saliency_method> const methods{
-      perfect, wrong, run_method("leave-one-out", estimators::leave_one_out{}, model, std::span<mask_item const>(items))};
+      perfect, wrong,
+      run_method("leave-one-out", estimators::leave_one_out{}, model, std::span<mask_item const>(items))};
   auto const r = validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(methods),
                                    std::span<token_labels const>(labels), {.curve_points = 0});
   REQUIRE(r.methods.size() == 3);
@@ -140,13 +145,15 @@ TEST_CASE_METHOD(validation_test, "validate_saliency: the right ranking beats ra
   CHECK(markdown(r).find("| perfect | 1.000 |") != std::string::npos);
 }
 
-TEST_CASE_METHOD(validation_test, "validate_saliency: digits alone are compared where they are known, and misfits are refused") {
+TEST_CASE_METHOD(validation_test,
+                 "validate_saliency: digits alone are compared where they are known, and misfits are refused") {
   for (auto& l : labels) {
     l.digit = l.narrow;
     l.digit[0] = true;
   }
   std::vector<saliency_method> methods{perfect};
-  validation_options const quick{.curve_points = 2, .random_orders = 1, .insertion = false, .rationale = false, .references = false};
+  validation_options const quick{
+      .curve_points = 2, .random_orders = 1, .insertion = false, .rationale = false, .references = false};
   auto const validate = [&] {
     return validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(methods),
                              std::span<token_labels const>(labels), quick);
@@ -180,11 +187,13 @@ TEST_CASE_METHOD(validation_test, "early_answering: the answer comes back with t
   CHECK(c[0].area_over() == Approx(0.3 - 0.1 * c[0].same[0]));
   CHECK(c[1].same.back() == 1);
   std::vector<std::vector<index_t>> const bad{{2, 4}, {12}};
-  CHECK_THROWS_WITH(early_answering(model, std::span<mask_item const>(items), std::span<std::vector<index_t> const>(bad)),
-                    ATMANRL_CONTAINS("item 0"));
+  CHECK_THROWS_WITH(
+      early_answering(model, std::span<mask_item const>(items), std::span<std::vector<index_t> const>(bad)),
+      ATMANRL_CONTAINS("item 0"));
 }
 
-TEST_CASE_METHOD(validation_test, "score_changed_chains: a corrupted number or filler takes the answer away, other changes do not") {
+TEST_CASE_METHOD(validation_test,
+                 "score_changed_chains: a corrupted number or filler takes the answer away, other changes do not") {
   std::vector<int> const digits{1, 2, 3, 4};
   std::vector<std::vector<int>> changed;
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -198,18 +207,21 @@ TEST_CASE_METHOD(validation_test, "score_changed_chains: a corrupted number or f
       }
     CHECK(differences == 1);
   }
-  auto const corrupted = score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed));
+  auto const corrupted =
+      score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed));
   CHECK(*corrupted.same_share() == 0);
   CHECK(*corrupted.probability_before[0] > 0.8);
   CHECK(*corrupted.probability_after[0] < 0.1);
   changed[0] = filler_chain(10, std::array{6, 7});
   changed[1] = std::vector<int>(items[1].cot.begin(), items[1].cot.end());
   changed[1][0] = 7;
-  auto const other = score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed));
+  auto const other =
+      score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed));
   CHECK(*other.same[0] == 0);
   CHECK(*other.same[1] == 1);
   changed[0].clear();
-  CHECK_FALSE(score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed)).same[0]);
+  CHECK_FALSE(score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed))
+                  .same[0]);
   CHECK(corrupt_one_digit(items[0].cot, digits, std::vector<bool>(10), 1, 0).empty());
 }
 
@@ -218,7 +230,8 @@ TEST_CASE_METHOD(validation_test, "agreement: 100 and 200 steps of mask training
   o.scale = 25;
   o = o.in_steps(100);
   auto const shorter = run_method("", estimators::learned_mask(o), model, std::span<mask_item const>(items));
-  auto const longer = run_method("", estimators::learned_mask(o.in_steps(200)), model, std::span<mask_item const>(items));
+  auto const longer =
+      run_method("", estimators::learned_mask(o.in_steps(200)), model, std::span<mask_item const>(items));
   auto const steps = agreement(shorter.saliency, longer.saliency);
   CHECK(*steps.spearman > 0.9);
   CHECK(steps.top_k_jaccard == 1);

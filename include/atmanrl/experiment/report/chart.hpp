@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Small line charts as inline SVG: axes with round numbers, a legend, the values under the pointer, a sentence for those
-/// who do not see it. Lines differ by dashes as well as by colour.
+/// Small line charts as inline SVG: axes with round numbers, a legend, the values under the pointer, a sentence for
+/// those who do not see it. Lines differ by dashes as well as by colour.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/experiment/report/html.hpp>
@@ -36,7 +36,7 @@ struct page_chart {
   std::vector<page_band> bands = {};
   std::optional<double> y_low = {}, y_high = {};  ///< what the axis must show at least
   bool smooth = false;                            ///< draws a running mean over the values when there are 30 and more
-  std::map<double, std::string> x_names = {};     ///< what the display under the pointer calls an x, else `x_label` and x
+  std::map<double, std::string> x_names = {};  ///< what the display under the pointer calls an x, else `x_label` and x
 };
 
 namespace html {
@@ -49,7 +49,8 @@ inline std::vector<double> ticks(double low, double high, int count) {
   double const share = raw / power, step = power * (share < 1.5 ? 1 : share < 3.5 ? 2 : share < 7.5 ? 5 : 10);
   std::vector<double> out;
   double const first = std::ceil(low / step - 1e-9);
-  for (int k = 0; k <= 2 * count && (first + k) * step <= high + 1e-9 * step; ++k) out.push_back((first + k) * step + 0.0);
+  for (int k = 0; k <= 2 * count && (first + k) * step <= high + 1e-9 * step; ++k)
+    out.push_back((first + k) * step + 0.0);
   return out;
 }
 
@@ -146,11 +147,13 @@ inline std::string chart(page_chart const& c) {
   std::vector<int> const style = detail::styles(c);
   out += "<ul class=\"legend\">";
   for (std::size_t k = 0; k < c.curves.size(); ++k)
-    out += fmt::format("<li><svg viewBox=\"0 0 24 10\" aria-hidden=\"true\"><path class=\"l {}\"{} d=\"M1 5H23\"/></svg>{}</li>",
-                       stroke_class(style[k]), dash_attribute(style[k]), escape(c.curves[k].name));
+    out += fmt::format(
+        "<li><svg viewBox=\"0 0 24 10\" aria-hidden=\"true\"><path class=\"l {}\"{} d=\"M1 5H23\"/></svg>{}</li>",
+        stroke_class(style[k]), dash_attribute(style[k]), escape(c.curves[k].name));
   for (std::size_t k = 0; k < c.bands.size(); ++k)
-    out += fmt::format("<li><svg viewBox=\"0 0 24 10\" aria-hidden=\"true\"><path class=\"b f{}\" d=\"M1 0H23V10H1Z\"/></svg>{}</li>",
-                       k % 6, escape(c.bands[k].name));
+    out += fmt::format(
+        "<li><svg viewBox=\"0 0 24 10\" aria-hidden=\"true\"><path class=\"b f{}\" d=\"M1 0H23V10H1Z\"/></svg>{}</li>",
+        k % 6, escape(c.bands[k].name));
   out += "</ul>\n";
 
   double const data_low = ry.low, data_high = ry.high;
@@ -168,17 +171,22 @@ inline std::string chart(page_chart const& c) {
     std::vector<double> known;
     for (double const y : s.y)
       if (drawable(y)) known.push_back(y);
-    if (!known.empty()) summary += fmt::format(" {}: from {} to {}.", s.name, number(known.front(), 4), number(known.back(), 4));
+    if (!known.empty())
+      summary += fmt::format(" {}: from {} to {}.", s.name, number(known.front(), 4), number(known.back(), 4));
   }
-  out += fmt::format("<svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n", width, height, escape(summary));
+  out += fmt::format("<svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n", width, height,
+                     escape(summary));
   for (double const y : ticks(ry.low, ry.high, 4))
-    out += fmt::format("<path class=\"g\" d=\"M{} {:.1f}H{}\"/><text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", left, ay(y),
-                       right, left - 6, ay(y) + 3.5, number(std::abs(y) < 1e-12 * (ry.high - ry.low) ? 0 : y, 4));
+    out += fmt::format(
+        "<path class=\"g\" d=\"M{} {:.1f}H{}\"/><text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", left,
+        ay(y), right, left - 6, ay(y) + 3.5, number(std::abs(y) < 1e-12 * (ry.high - ry.low) ? 0 : y, 4));
   for (double const x : ticks(rx.low, rx.high, 6)) {
     if (!c.x_names.empty() && x != std::floor(x)) continue;  // there is no half step
-    out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", ax(x), bottom + 16, number(x, 6));
+    out +=
+        fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", ax(x), bottom + 16, number(x, 6));
   }
-  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", (left + right) / 2, height - 4, escape(c.x_label));
+  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", (left + right) / 2, height - 4,
+                     escape(c.x_label));
 
   for (std::size_t k = 0; k < c.bands.size(); ++k) {
     page_band const& b = c.bands[k];
@@ -194,7 +202,8 @@ inline std::string chart(page_chart const& c) {
     page_curve const& s = c.curves[k];
     bool const smooth = c.smooth && s.y.size() >= 30;
     auto const line = [&](char const* kind, std::vector<double> const& y, std::string const& dash) {
-      out += fmt::format("<path class=\"{} {}\"{} d=\"{}\"/>\n", kind, stroke_class(style[k]), dash, detail::path_of(s.x, y, ax, ay));
+      out += fmt::format("<path class=\"{} {}\"{} d=\"{}\"/>\n", kind, stroke_class(style[k]), dash,
+                         detail::path_of(s.x, y, ax, ay));
     };
     if (smooth) {
       line("l raw", s.y, "");
@@ -205,8 +214,8 @@ inline std::string chart(page_chart const& c) {
     if (s.x.size() <= 24) {
       for (std::size_t i = 0; i < s.x.size(); ++i)
         if (drawable(s.y[i]) && drawable(s.x[i]))
-          out += fmt::format("<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\"/>\n", detail::fill_class(style[k]), ax(s.x[i]), ay(s.y[i]),
-                             s.control ? 1.5 : 2.2);
+          out += fmt::format("<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\"/>\n",
+                             detail::fill_class(style[k]), ax(s.x[i]), ay(s.y[i]), s.control ? 1.5 : 2.2);
     }
   }
 
@@ -225,7 +234,8 @@ inline std::string chart(page_chart const& c) {
     auto const named = c.x_names.find(it->first);
     std::string const name = named == c.x_names.end() ? c.x_label + " " + number(it->first) : named->second;
     out += fmt::format(
-        "<g class=\"h\"><title>{}{}</title><rect x=\"{:.1f}\" y=\"{}\" width=\"{:.1f}\" height=\"{}\"/><path d=\"M{:.1f} {}V{}\"/></g>\n",
+        "<g class=\"h\"><title>{}{}</title><rect x=\"{:.1f}\" y=\"{}\" width=\"{:.1f}\" height=\"{}\"/><path "
+        "d=\"M{:.1f} {}V{}\"/></g>\n",
         escape(name), it->second, before, top, after - before, bottom - top, here, top, bottom);
   }
   return out + "</svg></figure>\n";

@@ -28,14 +28,17 @@ struct shown_group {
 
 inline shown_group best_and_worst(std::vector<page_completion const*> const& group) {
   auto const less = [](page_completion const* a, page_completion const* b) { return a->reward < b->reward; };
-  page_completion const *const best = *std::max_element(group.begin(), group.end(), less), *const worst = *std::min_element(
-                                                                                               group.begin(), group.end(), less);
+  page_completion const *const best = *std::max_element(group.begin(), group.end(), less), *const worst =
+                                                                                               *std::min_element(
+                                                                                                   group.begin(),
+                                                                                                   group.end(), less);
   if (best->reward == worst->reward) return {{best}, group.size()};
   return {{best, worst}, group.size()};
 }
 
 inline std::string reward_cell(page_completion const& c) {
-  std::string out = "<td data-name=\"Reward\"><dl class=\"parts\"><dt>reward</dt><dd><b>" + number(c.reward, 4) + "</b></dd>";
+  std::string out =
+      "<td data-name=\"Reward\"><dl class=\"parts\"><dt>reward</dt><dd><b>" + number(c.reward, 4) + "</b></dd>";
   for (auto const& [name, value] : c.rewards) out += "<dt>" + escape(name) + "</dt><dd>" + number(value, 4) + "</dd>";
   return out + "</dl></td>";
 }
@@ -53,28 +56,33 @@ inline std::string answer_cell(page_completion const& c) {
 inline std::string text_cell(page_completion const& c, token_scale const& scale) {
   std::string out = "<td class=\"cot\" data-name=\"Completion\">";
   if (c.tokens.empty())
-    return out + "<p class=\"t\">" + escape_front(c.text, 6000) + "</p><p class=\"top5\">no mask was trained for it</p></td>";
+    return out + "<p class=\"t\">" + escape_front(c.text, 6000) +
+           "</p><p class=\"top5\">no mask was trained for it</p></td>";
   std::string chain;
   for (std::string const& t : c.tokens) chain += t;
   // Behind the chain: the delimiter and the answer.
-  std::string_view const rest = c.text.starts_with(chain) ? std::string_view(c.text).substr(chain.size()) : std::string_view();
+  std::string_view const rest =
+      c.text.starts_with(chain) ? std::string_view(c.text).substr(chain.size()) : std::string_view();
   return out + coloured(c.tokens, c.saliency, scale, rest) + strongest(c.tokens, c.saliency) + "</td>";
 }
 
 inline std::string group_rows(shown_group const& g, token_scale const& scale) {
   page_completion const& first = *g.rows.front();
-  std::string out = "<tbody><tr><th class=\"q\" colspan=\"5\" scope=\"rowgroup\"><b>" + escape_front(first.item, 80) + "</b>";
+  std::string out =
+      "<tbody><tr><th class=\"q\" colspan=\"5\" scope=\"rowgroup\"><b>" + escape_front(first.item, 80) + "</b>";
   if (first.prompt.size() <= 600)
     out += " <p class=\"t\">" + escape(first.prompt) + "</p>";
   else
-    out += "<details><summary>Prompt</summary><pre class=\"t\">" + escape_front(first.prompt, 6000) + "</pre></details>";
+    out +=
+        "<details><summary>Prompt</summary><pre class=\"t\">" + escape_front(first.prompt, 6000) + "</pre></details>";
   out += "</th></tr>\n";
   for (std::size_t k = 0; k < g.rows.size(); ++k) {
     page_completion const& c = *g.rows[k];
-    std::string const name =
-        g.rows.size() == 1 ? fmt::format("all {} rewards are equal", g.size) : fmt::format("{} of {}", k == 0 ? "best" : "worst", g.size);
-    out += fmt::format("<tr{}><th scope=\"row\">{}</th>", k + 1 == g.rows.size() ? " class=\"last\"" : "", name) + text_cell(c, scale) +
-           answer_cell(c) + reward_cell(c) + fmt::format("<td class=\"n\" data-name=\"Advantage\">{}</td></tr>\n", number(c.advantage, 4));
+    std::string const name = g.rows.size() == 1 ? fmt::format("all {} rewards are equal", g.size)
+                                                : fmt::format("{} of {}", k == 0 ? "best" : "worst", g.size);
+    out += fmt::format("<tr{}><th scope=\"row\">{}</th>", k + 1 == g.rows.size() ? " class=\"last\"" : "", name) +
+           text_cell(c, scale) + answer_cell(c) + reward_cell(c) +
+           fmt::format("<td class=\"n\" data-name=\"Advantage\">{}</td></tr>\n", number(c.advantage, 4));
   }
   return out + "</tbody>\n";
 }
@@ -92,7 +100,8 @@ inline std::string completion_tables(std::vector<page_completion> const& all, co
   }
   token_scale const scale = token_scale::of(std::move(values));
   std::string out =
-      "<p>Colours are token saliency: 1 where the mask was fully re-enabled, 0 where it stayed at its start, below 0 where it was "
+      "<p>Colours are token saliency: 1 where the mask was fully re-enabled, 0 where it stayed at its start, below 0 "
+      "where it was "
       "suppressed further. Values stand under the pointer.</p>\n" +
       legend(scale, "token saliency");
   for (auto const& [step, groups] : by_step) {
@@ -100,7 +109,8 @@ inline std::string completion_tables(std::vector<page_completion> const& all, co
     std::string rows;
     std::size_t shown = 0;
     for (auto const& [group, members] : groups) {
-      std::string const next = shown < limits.groups_per_step ? detail::group_rows(detail::best_and_worst(members), scale) : std::string();
+      std::string const next =
+          shown < limits.groups_per_step ? detail::group_rows(detail::best_and_worst(members), scale) : std::string();
       if (next.empty() || rows.size() + next.size() > budget) break;
       rows += next;
       ++shown;
@@ -110,10 +120,13 @@ inline std::string completion_tables(std::vector<page_completion> const& all, co
       out += "<p>Its completions are too long to be shown here; completions.jsonl has them.</p>\n";
       continue;
     }
-    out += fmt::format("<table class=\"completions\"><caption>{} of {} groups, best and worst completion of each by reward</caption>\n",
-                       shown, groups.size());
+    out += fmt::format(
+        "<table class=\"completions\"><caption>{} of {} groups, best and worst completion of each by "
+        "reward</caption>\n",
+        shown, groups.size());
     out +=
-        "<thead><tr><th scope=\"col\">Rank</th><th scope=\"col\">Completion</th><th scope=\"col\">Answer</th><th scope=\"col\">Reward</th>"
+        "<thead><tr><th scope=\"col\">Rank</th><th scope=\"col\">Completion</th><th scope=\"col\">Answer</th><th "
+        "scope=\"col\">Reward</th>"
         "<th scope=\"col\" class=\"n\">Advantage</th></tr></thead>\n" +
         rows + "</table>\n";
   }

@@ -1,12 +1,12 @@
 #pragma once
 
 /// \file
-/// The page of an explanation: which tokens of a chain of thought an answer leans on, by several estimators side by side,
-/// with deletion and insertion curves. Plain structs, so that any program can fill them.
+/// The page of an explanation: which tokens of a chain of thought an answer leans on, by several estimators side by
+/// side, with deletion and insertion curves. Plain structs, so that any program can fill them.
 
+#include <atmanrl/experiment/report/chart.hpp>
 #include <atmanrl/experiment/report/page.hpp>
 #include <atmanrl/experiment/report/token_colours.hpp>
-#include <atmanrl/experiment/report/chart.hpp>
 #include <atmanrl/io/file.hpp>
 
 #include <filesystem>
@@ -58,7 +58,8 @@ inline std::string explain_table(explain_page const& p) {
   for (std::size_t i = 1; i < p.table.size(); ++i) {
     out += "<tr>";
     for (std::size_t k = 0; k < p.table[i].size(); ++k)
-      out += k == 0 ? "<th scope=\"row\">" + escape(p.table[i][k]) + "</th>" : "<td class=\"n\">" + escape(p.table[i][k]) + "</td>";
+      out += k == 0 ? "<th scope=\"row\">" + escape(p.table[i][k]) + "</th>"
+                    : "<td class=\"n\">" + escape(p.table[i][k]) + "</td>";
     out += "</tr>\n";
   }
   return out + "</tbody></table></div>\n";
@@ -76,22 +77,26 @@ inline std::string explain_item_html(explain_item const& item, std::size_t numbe
                                      std::map<std::string, token_scale> const& scales) {
   std::string const id = fmt::format("item-{}", number_of_item);
   std::string const name = item.id.empty() ? fmt::format("Item {}", number_of_item) : fmt::format("{}", item.id);
-  std::string out = fmt::format("<article class=\"item\" aria-labelledby=\"{0}\">\n<h3 id=\"{0}\">{1}</h3>\n", id, escape_front(name, 120));
+  std::string out = fmt::format("<article class=\"item\" aria-labelledby=\"{0}\">\n<h3 id=\"{0}\">{1}</h3>\n", id,
+                                escape_front(name, 120));
   if (item.prompt.size() <= 600)
     out += "<p class=\"t soft\">" + escape(item.prompt) + "</p>\n";
   else
-    out += "<details><summary>Prompt</summary><pre class=\"t\">" + escape_front(item.prompt, 8000) + "</pre></details>\n";
+    out +=
+        "<details><summary>Prompt</summary><pre class=\"t\">" + escape_front(item.prompt, 8000) + "</pre></details>\n";
   if (!item.truth.empty() || item.extracted) {
     out += "<p>";
     if (item.correct)
-      out += fmt::format("<span class=\"{}\">{}</span> ", *item.correct ? "good" : "bad", *item.correct ? "✓ correct:" : "✗ wrong:");
+      out += fmt::format("<span class=\"{}\">{}</span> ", *item.correct ? "good" : "bad",
+                         *item.correct ? "✓ correct:" : "✗ wrong:");
     out += "answer <bdi>" + (item.extracted ? escape_front(*item.extracted, 200) : std::string("none")) + "</bdi>";
     if (!item.truth.empty()) out += ", truth <bdi>" + escape_front(item.truth, 200) + "</bdi>";
     out += "</p>\n";
   }
   std::string chain;
   for (std::string const& t : item.tokens) chain += t;
-  std::string_view const rest = item.text.starts_with(chain) ? std::string_view(item.text).substr(chain.size()) : std::string_view();
+  std::string_view const rest =
+      item.text.starts_with(chain) ? std::string_view(item.text).substr(chain.size()) : std::string_view();
   if (item.saliency.empty()) {
     out += "<p class=\"t\">" + escape_front(item.text.empty() ? chain : item.text, 8000) + "</p>\n";
   } else {
@@ -117,8 +122,9 @@ inline std::string explain_page_text(explain_page const& page) {
   std::map<std::string, std::vector<double>> values;
   for (std::size_t i = 0; i < page.items.size(); ++i)
     for (token_saliency_column const& c : page.items[i].saliency) {
-      expects<shape_error>(c.values.size() == page.items[i].tokens.size(), "item {}: the column {} has {} values but there are {} tokens",
-                           i + 1, c.name, c.values.size(), page.items[i].tokens.size());
+      expects<shape_error>(c.values.size() == page.items[i].tokens.size(),
+                           "item {}: the column {} has {} values but there are {} tokens", i + 1, c.name,
+                           c.values.size(), page.items[i].tokens.size());
       auto& all = values[c.name];
       all.insert(all.end(), c.values.begin(), c.values.end());
     }
@@ -140,14 +146,15 @@ inline std::string explain_page_text(explain_page const& page) {
   auto const section = [&](char const* id, char const* name, std::string const& content) {
     if (content.empty()) return;
     sections.emplace_back(id, name);
-    body += fmt::format("<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}</h2>\n{2}</section>\n", id, name, content);
+    body +=
+        fmt::format("<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}</h2>\n{2}</section>\n", id, name, content);
   };
   section("all", "All items", overview);
   section("items", "Items", items);
-  return html::document(
-      page.title,
-      html::heading(page.title, "", sections) + "<main id=\"content\">\n" + html::notes(notes) + html::facts(page.facts) + body +
-          "</main>\n<footer>Written by atmanrl. Saliency is a necessary, not a sufficient, condition for faithfulness.</footer>\n");
+  return html::document(page.title, html::heading(page.title, "", sections) + "<main id=\"content\">\n" +
+                                        html::notes(notes) + html::facts(page.facts) + body +
+                                        "</main>\n<footer>Written by atmanrl. Saliency is a necessary, not a "
+                                        "sufficient, condition for faithfulness.</footer>\n");
 }
 
 /// \throws shape_error when a column has another number of values than its item has tokens

@@ -2,7 +2,8 @@
 
 /// \file
 /// Text and numbers as HTML, without trust in where they come from: what a model writes may hold markup, broken UTF-8,
-/// control characters and characters that turn or hide what stands beside them (Unicode Technical Report 36, section 2).
+/// control characters and characters that turn or hide what stands beside them (Unicode Technical Report 36, section
+/// 2).
 
 #include <atmanrl/text/utf8.hpp>
 
@@ -17,18 +18,20 @@ namespace atmanrl::html {
 
 namespace detail {
 
-/// Characters that change the direction of others or that nobody can see. Joiners stay: emoji and several scripts need them.
+/// Characters that change the direction of others or that nobody can see. Joiners stay: emoji and several scripts need
+/// them.
 constexpr bool deceives(char32_t c) {
-  return c == 0x061c || c == 0x200b || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-         c == 0xfeff || (c >= 0xe0000 && c <= 0xe007f);
+  return c == 0x061c || c == 0x200b || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+         (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xe0000 && c <= 0xe007f);
 }
 
 constexpr bool noncharacter(char32_t c) { return (c & 0xfffe) == 0xfffe || (c >= 0xfdd0 && c <= 0xfdef); }
 
 }  // namespace detail
 
-/// Bytes as the content of an element or of a quoted attribute. Ill-formed UTF-8 becomes U+FFFD, a control character its
-/// picture (U+2400 for NUL), a character that turns or hides text its number, as in "[U+202E]". Line ends and tabs stay.
+/// Bytes as the content of an element or of a quoted attribute. Ill-formed UTF-8 becomes U+FFFD, a control character
+/// its picture (U+2400 for NUL), a character that turns or hides text its number, as in "[U+202E]". Line ends and tabs
+/// stay.
 inline std::string escape(std::string_view bytes) {
   std::string out;
   out.reserve(bytes.size() + bytes.size() / 8);
@@ -70,6 +73,8 @@ inline std::string escape_front(std::string_view bytes, std::size_t characters) 
 }
 
 /// A number with so many significant digits; a dash where there is none.
-inline std::string number(double x, int digits = 6) { return std::isfinite(x) ? fmt::format("{:.{}g}", x, digits) : std::string("–"); }
+inline std::string number(double x, int digits = 6) {
+  return std::isfinite(x) ? fmt::format("{:.{}g}", x, digits) : std::string("–");
+}
 
 }  // namespace atmanrl::html

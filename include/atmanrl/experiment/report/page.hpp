@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// The frame of a page: one file that opens from disk. Style and script stand inside it, the browser is told to load nothing
-/// (Content-Security-Policy), and without the script only the immediate display of values under the pointer is missing.
+/// The frame of a page: one file that opens from disk. Style and script stand inside it, the browser is told to load
+/// nothing (Content-Security-Policy), and without the script only the immediate display of values under the pointer is
+/// missing.
 
 #include <atmanrl/experiment/report/html.hpp>
 
@@ -15,9 +16,9 @@ namespace atmanrl::html {
 
 namespace detail {
 
-// Lines --c0 to --c5: after Okabe and Ito's palette, darkened or lightened to a contrast of at least 4.5 with the ground.
-// Tokens --t0 to --t8: one hue in equal steps of OKLab lightness, so that the order is seen without colour vision and in
-// grey; the text on each step has a contrast of at least 4.7.
+// Lines --c0 to --c5: after Okabe and Ito's palette, darkened or lightened to a contrast of at least 4.5 with the
+// ground. Tokens --t0 to --t8: one hue in equal steps of OKLab lightness, so that the order is seen without colour
+// vision and in grey; the text on each step has a contrast of at least 4.7.
 inline constexpr std::string_view style = R"css(
 :root{color-scheme:light;--bg:#fff;--panel:#f6f7f9;--ink:#1c2127;--soft:#57606a;--rule:#d5dbe1;--link:#0b5cad;--good:#00704f;
 --bad:#a8410a;
@@ -50,14 +51,16 @@ nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;padding:0;ma
 .cards dt{color:var(--soft);font-size:.82rem}
 .cards div{display:flex;flex-direction:column}
 .cards dt{flex:1}
-.cards dd{margin:.1rem 0 0;font-size:1.08rem;white-space:nowrap;font-weight:620;font-variant-numeric:tabular-nums;line-height:1.3}
+.cards dd{margin:.1rem 0 0;font-size:1.08rem;white-space:nowrap;font-weight:620;font-variant-numeric:tabular-nums;
+line-height:1.3}
 .cards dd small{display:block;white-space:normal;min-height:1.3em;font-size:.78rem;font-weight:400;color:var(--soft)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:22px 26px;margin:1rem 0}
 figure{margin:0;min-width:0}
 figcaption{font-size:.92rem}
 figcaption b{font-weight:640}
 figcaption span{color:var(--soft)}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:0 .9rem;padding:0;margin:.1rem 0 .2rem;font-size:.8rem;color:var(--soft)}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:0 .9rem;padding:0;margin:.1rem 0 .2rem;font-size:.8rem;
+color:var(--soft)}
 .legend svg{width:24px;height:10px;margin-right:.35rem;vertical-align:middle;display:inline-block}
 .chart svg.plot{width:100%;height:auto;display:block;overflow:visible}
 svg text{fill:var(--soft);font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","Liberation Sans",sans-serif}
@@ -72,7 +75,8 @@ svg .h rect{fill:transparent}svg .h path{stroke:var(--soft);opacity:0}svg .h:hov
 .hollow{fill:var(--bg);stroke-width:1.8}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);font-size:.88rem;padding:0 0 .5rem}
-th,td{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top;font-weight:400}
+th,td{text-align:left;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top;
+font-weight:400}
 thead th{color:var(--soft);font-size:.82rem;border-bottom-color:var(--soft);white-space:nowrap}
 td.n,th.n{text-align:right}
 td svg{display:block}
@@ -88,7 +92,8 @@ td svg{display:block}
 .completions .q b{font-weight:640}
 .completions tr.last>*{border-bottom:0}
 .completions td,.completions tbody th{padding-top:.6rem;padding-bottom:.6rem}
-.t{font:.86rem/1.75 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono","Liberation Mono",monospace;white-space:pre-wrap;
+.t{font:.86rem/1.75 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono","Liberation Mono",monospace;
+white-space:pre-wrap;
 overflow-wrap:anywhere;
 unicode-bidi:isolate;margin:0;max-width:none}
 .t span{border-radius:2px;padding:.12em 0;-webkit-box-decoration-break:clone;box-decoration-break:clone}
@@ -112,14 +117,17 @@ summary{cursor:pointer;color:var(--link)}
 pre.t{background:var(--panel);border-radius:6px;padding:.6rem .8rem;line-height:1.5;max-height:24rem;overflow:auto}
 .item+.item{border-top:1px solid var(--rule);padding-top:.4rem;margin-top:2rem}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:18px 26px;margin:.8rem 0}
-.tip{position:fixed;z-index:9;pointer-events:none;background:var(--ink);color:var(--bg);padding:5px 9px;border-radius:5px;font-size:.8rem;
+.tip{position:fixed;z-index:9;pointer-events:none;background:var(--ink);color:var(--bg);padding:5px 9px;
+border-radius:5px;font-size:.8rem;
 line-height:1.4;
 white-space:pre;font-variant-numeric:tabular-nums;max-width:92vw;overflow:hidden}
 footer{font-size:.84rem;padding-top:2rem;padding-bottom:3rem}
 @media(max-width:760px){main,header.top,footer{padding-left:16px;padding-right:16px}
-.completions,.completions tbody,.completions tr,.completions td,.completions caption,.completions tbody th{display:block;
+.completions,.completions tbody,.completions tr,.completions td,.completions caption,
+.completions tbody th{display:block;
 width:auto!important;text-align:left}.completions thead{display:none}
-.completions td,.completions tbody th{border-bottom:0;padding:.15rem 0}.completions tr{border-bottom:1px solid var(--rule);
+.completions td,.completions tbody th{border-bottom:0;padding:.15rem 0}
+.completions tr{border-bottom:1px solid var(--rule);
 padding:.5rem 0}
 .completions td[data-name]::before{content:attr(data-name);color:var(--soft);font-size:.8rem;display:block}
 .facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.35rem}}
@@ -171,9 +179,10 @@ inline std::string document(std::string_view title, std::string_view body) {
 /// The page's head: title, a line below it, links to the sections. All but `title` and the names are HTML.
 inline std::string heading(std::string_view title, std::string_view line,
                            std::vector<std::pair<std::string, std::string>> const& sections) {
-  std::string out =
-      fmt::format("<a class=\"skip\" href=\"#content\">To the content</a>\n<header class=\"top\">\n<h1>{}</h1>\n<p class=\"soft\">{}</p>\n",
-                  escape(title), line);
+  std::string out = fmt::format(
+      "<a class=\"skip\" href=\"#content\">To the content</a>\n<header class=\"top\">\n<h1>{}</h1>\n<p "
+      "class=\"soft\">{}</p>\n",
+      escape(title), line);
   if (sections.size() > 1) {
     out += "<nav aria-label=\"Sections\"><ul>";
     for (auto const& [id, name] : sections) out += fmt::format("<li><a href=\"#{}\">{}</a></li>", id, escape(name));
@@ -194,7 +203,8 @@ inline std::string notes(std::vector<std::string> const& sentences) {
 inline std::string facts(std::vector<std::pair<std::string, std::string>> const& pairs) {
   if (pairs.empty()) return {};
   std::string out = "<dl class=\"facts\">";
-  for (auto const& [name, value] : pairs) out += "<dt>" + escape(name) + "</dt><dd>" + escape_front(value, 2000) + "</dd>";
+  for (auto const& [name, value] : pairs)
+    out += "<dt>" + escape(name) + "</dt><dd>" + escape_front(value, 2000) + "</dd>";
   return out + "</dl>\n";
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Charts of metrics.jsonl: a chosen list first, then every other number by the front of its name, then the numbers as a
-/// table. A new metric needs no change here.
+/// Charts of metrics.jsonl: a chosen list first, then every other number by the front of its name, then the numbers as
+/// a table. A new metric needs no change here.
 
 #include <atmanrl/experiment/report/run_data.hpp>
 
@@ -25,7 +25,8 @@ class chart_maker {
     return c;
   }
 
-  /// Adds a column, if it is there and has values. One that most steps lack is drawn from value to value, others have gaps.
+  /// Adds a column, if it is there and has values. One that most steps lack is drawn from value to value, others have
+  /// gaps.
   void add(page_chart& c, std::string const& key, std::string const& name, bool control = false) {
     auto const* values = table_.find(key);
     if (!values || !shown_.insert(key).second) return;
@@ -76,8 +77,10 @@ inline std::string metrics_as_table(metric_table const& t, std::size_t columns =
   std::string out =
       "<details><summary>All numbers by step</summary>\n"
       "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"All numbers by step\">"
-      "<table class=\"values\">\n<caption>metrics.jsonl, 6 significant digits</caption>\n<thead><tr><th scope=\"col\">step</th>";
-  for (std::size_t k = 0; k < shown; ++k) out += "<th scope=\"col\" class=\"n\">" + escape_front(t.columns[k].first, 80) + "</th>";
+      "<table class=\"values\">\n<caption>metrics.jsonl, 6 significant digits</caption>\n<thead><tr><th "
+      "scope=\"col\">step</th>";
+  for (std::size_t k = 0; k < shown; ++k)
+    out += "<th scope=\"col\" class=\"n\">" + escape_front(t.columns[k].first, 80) + "</th>";
   out += "</tr></thead>\n<tbody>\n";
   for (std::size_t i = 0; i < t.steps.size(); ++i) {
     std::string const& name = t.row_names[i];
@@ -86,12 +89,13 @@ inline std::string metrics_as_table(metric_table const& t, std::size_t columns =
     out += "</tr>\n";
   }
   out += "</tbody></table></div>\n";
-  if (shown < t.columns.size()) out += fmt::format("<p>{} further columns are in metrics.jsonl.</p>\n", t.columns.size() - shown);
+  if (shown < t.columns.size())
+    out += fmt::format("<p>{} further columns are in metrics.jsonl.</p>\n", t.columns.size() - shown);
   return out + "</details>\n";
 }
 
-/// What a run measured about its own saliency while it trained, or nothing: the area under p(answer) as tokens are knocked
-/// out in the order of their saliency beside that of random orders, and the agreement with leave-one-out.
+/// What a run measured about its own saliency while it trained, or nothing: the area under p(answer) as tokens are
+/// knocked out in the order of their saliency beside that of random orders, and the agreement with leave-one-out.
 inline std::string causal_charts(metric_table const& t) {
   detail::chart_maker make(t);
   page_chart area = make.start("Deletion AUC", "lower: the saliency finds what the answer needs");
@@ -197,10 +201,11 @@ inline std::string run_charts(metric_table const& all) {
     out += "</details>\n";
   }
   if (t.steps.size() < all.steps.size())
-    out += fmt::format("<p class=\"soft\">{} steps: each value shown is the mean over {} of them.</p>\n", all.steps.size(),
-                       (all.steps.size() + most_rows - 1) / most_rows);
+    out += fmt::format("<p class=\"soft\">{} steps: each value shown is the mean over {} of them.</p>\n",
+                       all.steps.size(), (all.steps.size() + most_rows - 1) / most_rows);
   if (t.steps.size() >= 30)
-    out += fmt::format("<p class=\"soft\">Bold lines are running means over {} values.</p>\n", 2 * (t.steps.size() / 16) + 1);
+    out += fmt::format("<p class=\"soft\">Bold lines are running means over {} values.</p>\n",
+                       2 * (t.steps.size() / 16) + 1);
   return out + metrics_as_table(t);
 }
 

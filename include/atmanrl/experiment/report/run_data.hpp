@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The files of a run folder as a page needs them. A run may have been killed, edited or be under way: what cannot be read
-/// is left out and a note says so.
+/// The files of a run folder as a page needs them. A run may have been killed, edited or be under way: what cannot be
+/// read is left out and a note says so.
 
 #include <atmanrl/experiment/report/chart.hpp>
 #include <atmanrl/io/jsonl.hpp>
@@ -47,7 +47,9 @@ struct page_completion {
 
 namespace detail {
 
-inline double number_or_nan(ordered_json const& x) { return x.is_number() ? x.get<double>() : std::numeric_limits<double>::quiet_NaN(); }
+inline double number_or_nan(ordered_json const& x) {
+  return x.is_number() ? x.get<double>() : std::numeric_limits<double>::quiet_NaN();
+}
 
 inline ordered_json parse_ordered(std::string_view text) {
   atmanrl::detail::check_json_depth(text, "not valid");
@@ -58,8 +60,8 @@ inline ordered_json parse_ordered(std::string_view text) {
   }
 }
 
-/// Calls use(line, number) for every line that is not blank. What `use` throws makes the line a broken one; broken lines are
-/// left out with one note for the file.
+/// Calls use(line, number) for every line that is not blank. What `use` throws makes the line a broken one; broken
+/// lines are left out with one note for the file.
 /// \returns false, with a note unless `optional`, when there is no such file
 template <class Use>
 bool for_each_good_line(std::filesystem::path const& path, bool optional, std::vector<std::string>& notes, Use&& use) {
@@ -99,7 +101,8 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
 }
 
 /// A file with one JSON value, or nothing and a note where it is broken.
-inline std::optional<ordered_json> read_value(std::filesystem::path const& path, bool optional, std::vector<std::string>& notes) {
+inline std::optional<ordered_json> read_value(std::filesystem::path const& path, bool optional,
+                                              std::vector<std::string>& notes) {
   std::string const name = path.filename().string();
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
@@ -130,7 +133,8 @@ inline metric_table read_metrics(std::filesystem::path const& path, std::vector<
     for (auto const& [key, value] : m.items()) {
       if (key == "step" || !(value.is_number() || value.is_null())) continue;
       auto const [at, fresh] = place.try_emplace(key, t.columns.size());
-      if (fresh) t.columns.emplace_back(key, std::vector<double>(t.steps.size(), std::numeric_limits<double>::quiet_NaN()));
+      if (fresh)
+        t.columns.emplace_back(key, std::vector<double>(t.steps.size(), std::numeric_limits<double>::quiet_NaN()));
       t.columns[at->second].second.push_back(detail::number_or_nan(value));
     }
     t.steps.push_back(step);
@@ -197,7 +201,8 @@ inline std::vector<page_completion> read_completions(std::filesystem::path const
   auto const step_of = [](std::string_view line) {
     static constexpr std::string_view front = "{\"step\":";
     if (line.starts_with(front)) {
-      std::string_view const digits = line.substr(front.size(), line.find_first_not_of("0123456789", front.size()) - front.size());
+      std::string_view const digits =
+          line.substr(front.size(), line.find_first_not_of("0123456789", front.size()) - front.size());
       if (!digits.empty() && digits.size() < 16) return double(std::stoll(std::string(digits)));
     }
     return detail::parse_ordered(line).at("step").get<double>();
@@ -273,13 +278,17 @@ inline std::vector<causal_line> read_causal(std::filesystem::path const& path, s
     causal_line c;
     c.step = j.at("step").get<double>();
     for (auto const& x : j.value("charts", ordered_json::array())) {
-      page_chart chart{
-          .title = x.at("title").get<std::string>(), .x_label = x.value("x_label", ""), .y_label = x.value("y_label", ""), .curves = {}};
+      page_chart chart{.title = x.at("title").get<std::string>(),
+                       .x_label = x.value("x_label", ""),
+                       .y_label = x.value("y_label", ""),
+                       .curves = {}};
       for (auto const& y : x.at("curves")) {
-        page_curve curve{.name = y.at("name").get<std::string>(), .x = {}, .y = {}, .control = y.value("control", false)};
+        page_curve curve{
+            .name = y.at("name").get<std::string>(), .x = {}, .y = {}, .control = y.value("control", false)};
         for (auto const& v : y.at("x")) curve.x.push_back(detail::number_or_nan(v));
         for (auto const& v : y.at("y")) curve.y.push_back(detail::number_or_nan(v));
-        expects<file_error>(curve.x.size() == curve.y.size(), "the curve {} has {} x but {} y", curve.name, curve.x.size(), curve.y.size());
+        expects<file_error>(curve.x.size() == curve.y.size(), "the curve {} has {} x but {} y", curve.name,
+                            curve.x.size(), curve.y.size());
         chart.curves.push_back(std::move(curve));
       }
       c.charts.push_back(std::move(chart));

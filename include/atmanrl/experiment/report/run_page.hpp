@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The page of a run: report.html in its folder, made from the run's files alone, so that it can be made again at any time
-/// (examples/report.cpp). docs/report.md says what stands on it.
+/// The page of a run: report.html in its folder, made from the run's files alone, so that it can be made again at any
+/// time (examples/report.cpp). docs/report.md says what stands on it.
 
 #include <atmanrl/core/config.hpp>
 #if ATMANRL_BODIES
@@ -74,18 +74,22 @@ inline std::string interval_picture(interval_row const& r) {
   if (x.high <= 1 && x.low >= 0) x.high = 1;
   if (x.flat()) x.widen(0);
   axis const at{x.low, x.high, 6, 194};
-  std::string out = "<svg width=\"200\" height=\"26\" viewBox=\"0 0 200 26\" aria-hidden=\"true\"><path class=\"g\" d=\"M6 13H194\"/>";
+  std::string out =
+      "<svg width=\"200\" height=\"26\" viewBox=\"0 0 200 26\" aria-hidden=\"true\"><path class=\"g\" d=\"M6 "
+      "13H194\"/>";
   auto const draw = [&](std::optional<interval> const& i, int y, char const* stroke, char const* dot) {
     if (!i || !drawable(i->value) || !drawable(i->low) || !drawable(i->high)) return;
-    out += fmt::format("<path class=\"l {}\" d=\"M{:.1f} {}H{:.1f}\"/><circle class=\"{}\" cx=\"{:.1f}\" cy=\"{}\" r=\"3.5\"/>", stroke,
-                       at(i->low), y, at(i->high), dot, at(i->value), y);
+    out += fmt::format(
+        "<path class=\"l {}\" d=\"M{:.1f} {}H{:.1f}\"/><circle class=\"{}\" cx=\"{:.1f}\" cy=\"{}\" r=\"3.5\"/>",
+        stroke, at(i->low), y, at(i->high), dot, at(i->value), y);
   };
   draw(r.before, 8, "s4", "hollow s4");
   draw(r.after, 18, "s0", "f0");
   return out + "</svg>";
 }
 
-inline std::string evaluation_section(std::optional<ordered_json> const& before, std::optional<ordered_json> const& after) {
+inline std::string evaluation_section(std::optional<ordered_json> const& before,
+                                      std::optional<ordered_json> const& after) {
   std::vector<interval_row> rows;
   auto const collect = [&](std::optional<ordered_json> const& e, auto member) {
     if (!e) return;
@@ -98,19 +102,25 @@ inline std::string evaluation_section(std::optional<ordered_json> const& before,
   collect(before, &interval_row::before);
   collect(after, &interval_row::after);
   ordered_json const& any = before ? *before : *after;
-  auto const count = [&](char const* key) { return any.contains(key) ? number(number_or_nan(any[key])) : std::string("–"); };
+  auto const count = [&](char const* key) {
+    return any.contains(key) ? number(number_or_nan(any[key])) : std::string("–");
+  };
   std::string out = fmt::format(
-      "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Evaluation table\"><table>\n<caption>{} held-out questions × "
-      "{} samples; brackets: 2.5 to 97.5 % by bootstrap over questions</caption>\n<thead><tr><th scope=\"col\">measure</th>"
-      "<th scope=\"col\">before (○)</th><th scope=\"col\">after (●)</th><th scope=\"col\">intervals</th></tr></thead>\n<tbody>\n",
+      "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Evaluation table\"><table>\n<caption>{} "
+      "held-out questions × "
+      "{} samples; brackets: 2.5 to 97.5 % by bootstrap over questions</caption>\n<thead><tr><th "
+      "scope=\"col\">measure</th>"
+      "<th scope=\"col\">before (○)</th><th scope=\"col\">after (●)</th><th "
+      "scope=\"col\">intervals</th></tr></thead>\n<tbody>\n",
       count("questions"), count("samples"));
   auto const cell = [](std::optional<interval> const& i) {
-    return i ? fmt::format("{} <span class=\"soft\">[{}, {}]</span>", number(i->value, 4), number(i->low, 4), number(i->high, 4))
+    return i ? fmt::format("{} <span class=\"soft\">[{}, {}]</span>", number(i->value, 4), number(i->low, 4),
+                           number(i->high, 4))
              : std::string("–");
   };
   for (interval_row const& r : rows)
-    out += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>\n", escape(readable(r.name)), cell(r.before),
-                       cell(r.after), interval_picture(r));
+    out += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                       escape(readable(r.name)), cell(r.before), cell(r.after), interval_picture(r));
   out += "</tbody></table></div>\n";
 
   // The same questions with the same random numbers: the difference per question has the smaller interval.
@@ -126,8 +136,8 @@ inline std::string evaluation_section(std::optional<ordered_json> const& before,
   if (!change.empty() && change.size() == base.size() && samples > 0) {
     for (std::size_t i = 0; i < change.size(); ++i) change[i] = (change[i] - base[i]) / samples;
     interval const d = bootstrap_mean(change, 0);
-    out += fmt::format("<p>Strict accuracy, after minus before, paired by question: <b>{}</b> [{}, {}].</p>\n", number(d.value, 3),
-                       number(d.low, 3), number(d.high, 3));
+    out += fmt::format("<p>Strict accuracy, after minus before, paired by question: <b>{}</b> [{}, {}].</p>\n",
+                       number(d.value, 3), number(d.low, 3), number(d.high, 3));
   }
   return out;
 }
@@ -137,7 +147,8 @@ inline std::string causal_section(metric_table const& metrics, std::vector<causa
   std::string const by_step = causal_charts(metrics);
   if (by_step.empty() && lines.empty()) return {};
   std::string out =
-      "<p>Tokens are knocked out of the chain of thought in falling order of saliency, or brought back into an empty one. "
+      "<p>Tokens are knocked out of the chain of thought in falling order of saliency, or brought back into an empty "
+      "one. "
       "What is drawn in grey are controls: without them the figure says nothing.</p>\n" +
       by_step;
   auto const one = [&](causal_line const& c) {
@@ -148,21 +159,24 @@ inline std::string causal_section(metric_table const& metrics, std::vector<causa
   if (!lines.empty()) one(lines.front());
   if (lines.size() > 1) one(lines.back());
   if (lines.size() > 2)
-    out += fmt::format("<p class=\"soft\">The first and the last of {} tests; causal.jsonl has the others.</p>\n", lines.size());
+    out += fmt::format("<p class=\"soft\">The first and the last of {} tests; causal.jsonl has the others.</p>\n",
+                       lines.size());
   return out;
 }
 
 inline std::string duration(double seconds) {
   if (seconds < 60) return fmt::format("{:.1f} s", seconds);
   auto const s = std::int64_t(seconds + 0.5);
-  return s < 3600 ? fmt::format("{} min {:02} s", s / 60, s % 60) : fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+  return s < 3600 ? fmt::format("{} min {:02} s", s / 60, s % 60)
+                  : fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
 }
 
 inline std::string timing_section(run_times const& t) {
   double all = 0;
   for (phase_time const& p : t.phases) all += p.seconds;
   std::string out =
-      "<table>\n<caption>Sums over the run</caption>\n<thead><tr><th scope=\"col\">part</th><th scope=\"col\" class=\"n\">time</th>"
+      "<table>\n<caption>Sums over the run</caption>\n<thead><tr><th scope=\"col\">part</th><th scope=\"col\" "
+      "class=\"n\">time</th>"
       "<th scope=\"col\" class=\"n\">share</th>"
       "<th scope=\"col\" class=\"n\">tokens</th><th scope=\"col\" class=\"n\">tokens per second</th></tr>"
       "</thead>\n<tbody>\n";
@@ -180,24 +194,31 @@ inline std::string timing_section(run_times const& t) {
 }
 
 /// The few figures that a reader looks for first.
-inline std::string cards(metric_table const& m, std::optional<ordered_json> const& before, std::optional<ordered_json> const& after,
-                         run_times const& times, std::string const& planned_steps) {
+inline std::string cards(metric_table const& m, std::optional<ordered_json> const& before,
+                         std::optional<ordered_json> const& after, run_times const& times,
+                         std::string const& planned_steps) {
   std::string out = "<dl class=\"cards\">\n";
   auto const card = [&](std::string const& name, std::string const& value, std::string const& small) {
-    out += fmt::format("<div><dt>{}</dt><dd>{}{}</dd></div>\n", name, value, small.empty() ? "" : "<small>" + small + "</small>");
+    out += fmt::format("<div><dt>{}</dt><dd>{}{}</dd></div>\n", name, value,
+                       small.empty() ? "" : "<small>" + small + "</small>");
   };
-  card("steps", number(m.steps.empty() ? 0 : m.steps.back()), planned_steps.empty() ? "" : "of " + escape(planned_steps));
+  card("steps", number(m.steps.empty() ? 0 : m.steps.back()),
+       planned_steps.empty() ? "" : "of " + escape(planned_steps));
   auto const first_last = [&](char const* name, char const* key, char const* small) {
     auto const* v = m.find(key);
-    if (v && !v->empty() && std::isfinite(v->front())) card(name, fmt::format("{:.3g} → {:.3g}", v->front(), v->back()), small);
+    if (v && !v->empty() && std::isfinite(v->front()))
+      card(name, fmt::format("{:.3g} → {:.3g}", v->front(), v->back()), small);
   };
   first_last("reward", "reward", "first and last step");
   auto const evaluated = [&](char const* name, char const* key) {
     if (!before || !after || !before->contains(key) || !after->contains(key)) return;
     auto const& a = (*after)[key];
     if (!a.is_object() || !(*before)[key].is_object()) return;
-    auto const of = [](ordered_json const& x, char const* part) { return number(x.contains(part) ? number_or_nan(x[part]) : NAN, 3); };
-    card(name, of((*before)[key], "value") + " → " + of(a, "value"), fmt::format("after: [{}, {}]", of(a, "low"), of(a, "high")));
+    auto const of = [](ordered_json const& x, char const* part) {
+      return number(x.contains(part) ? number_or_nan(x[part]) : NAN, 3);
+    };
+    card(name, of((*before)[key], "value") + " → " + of(a, "value"),
+         fmt::format("after: [{}, {}]", of(a, "low"), of(a, "high")));
   };
   evaluated("held-out accuracy", "accuracy_strict");
   evaluated("tokens per chain", "cot_tokens");
@@ -210,7 +231,8 @@ inline std::string cards(metric_table const& m, std::optional<ordered_json> cons
 
 inline std::string run_page_text(std::filesystem::path const& run_folder) {
   std::error_code ignored;
-  expects<file_error>(std::filesystem::is_directory(run_folder, ignored), "{}: is no folder of a run", run_folder.string());
+  expects<file_error>(std::filesystem::is_directory(run_folder, ignored), "{}: is no folder of a run",
+                      run_folder.string());
 
   std::vector<std::string> problems;
   auto const options = read_value(run_folder / "options.json", false, problems);
@@ -235,26 +257,30 @@ inline std::string run_page_text(std::filesystem::path const& run_folder) {
   std::string const title =
       !model.empty() && !task.empty() ? fmt::format("{} on {}", model, task) : "Run " + run_folder.filename().string();
   std::string const line =
-      options ? escape(fmt::format("GRPO with preset {}: {} steps of {} × {} rollouts, learning rate {}, seed {}", option("preset"), steps,
-                                   option("prompts-per-step"), option("group-size"), option("lr"), option("seed")))
+      options ? escape(fmt::format("GRPO with preset {}: {} steps of {} × {} rollouts, learning rate {}, seed {}",
+                                   option("preset"), steps, option("prompts-per-step"), option("group-size"),
+                                   option("lr"), option("seed")))
               : std::string();
 
   std::vector<std::pair<std::string, std::string>> sections;
   std::string body;
   auto const section = [&](char const* id, char const* name, std::string const& content) {
     sections.emplace_back(id, name);
-    body += fmt::format("<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}</h2>\n{2}</section>\n", id, name, content);
+    body +=
+        fmt::format("<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}</h2>\n{2}</section>\n", id, name, content);
   };
   if (before || after) section("evaluation", "Evaluation", evaluation_section(before, after));
   if (!metrics.steps.empty()) section("training", "Training", run_charts(metrics));
-  if (std::string const tests = causal_section(metrics, causal); !tests.empty()) section("causal", "Is the saliency causal?", tests);
+  if (std::string const tests = causal_section(metrics, causal); !tests.empty())
+    section("causal", "Is the saliency causal?", tests);
   section("completions", "Completions", completion_tables(completions));
   if (!times.phases.empty()) section("time", "Time", timing_section(times));
   if (options) {
     std::vector<std::pair<std::string, std::string>> pairs;
     for (auto const& [name, value] : options->items())
       pairs.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
-    section("options", "Options", "<details><summary>All options of the run</summary>\n" + facts(pairs) + "</details>\n");
+    section("options", "Options",
+            "<details><summary>All options of the run</summary>\n" + facts(pairs) + "</details>\n");
   }
   return document(title, heading(title, line, sections) + "<main id=\"content\">\n" + notes(problems) +
                              cards(metrics, before, after, times, steps) + body +

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// A text whose tokens are coloured by a value each. The scale is sequential with nine steps of one hue; values beyond its
-/// ends get the end's colour, so that a few outliers do not wash out the rest.
+/// A text whose tokens are coloured by a value each. The scale is sequential with nine steps of one hue; values beyond
+/// its ends get the end's colour, so that a few outliers do not wash out the rest.
 
 #include <atmanrl/experiment/report/html.hpp>
 #include <atmanrl/experiment/statistics.hpp>
@@ -37,8 +37,8 @@ struct token_scale {
 /// The colours with the numbers at the ends.
 /// \param meaning  what the colour says, as text
 inline std::string legend(token_scale const& s, std::string_view meaning) {
-  std::string out = "<p class=\"scale\"><span>" + escape(meaning) + ":</span><span>" + (s.clipped ? "≤ " : "") + number(s.low, 3) +
-                    "</span><i aria-hidden=\"true\">";
+  std::string out = "<p class=\"scale\"><span>" + escape(meaning) + ":</span><span>" + (s.clipped ? "≤ " : "") +
+                    number(s.low, 3) + "</span><i aria-hidden=\"true\">";
   for (int k = 0; k < 9; ++k) out += fmt::format("<b class=\"t{}\"></b>", k);
   return out + "</i><span>" + (s.clipped ? "≥ " : "") + number(s.high, 3) + "</span></p>\n";
 }
@@ -46,16 +46,18 @@ inline std::string legend(token_scale const& s, std::string_view meaning) {
 /// The tokens as coloured spans, then `rest` as it is. A token without text is part of a character that ends in a later
 /// token: a dot stands for it.
 /// \param values  one per token; one that is not finite leaves the token uncoloured
-inline std::string coloured(std::span<std::string const> tokens, std::span<double const> values, token_scale const& scale,
-                            std::string_view rest = {}, std::size_t at_most = 4000) {
+inline std::string coloured(std::span<std::string const> tokens, std::span<double const> values,
+                            token_scale const& scale, std::string_view rest = {}, std::size_t at_most = 4000) {
   std::string out = "<p class=\"t\">";
   std::size_t const shown = std::min(tokens.size(), at_most);
   for (std::size_t i = 0; i < shown; ++i) {
     std::string text;
-    for (char const c : escape(tokens[i])) text += c == '\n' ? std::string("<span class=\"sign\">↵</span>\n") : std::string(1, c);
+    for (char const c : escape(tokens[i]))
+      text += c == '\n' ? std::string("<span class=\"sign\">↵</span>\n") : std::string(1, c);
     if (text.empty()) text = "<span class=\"sign\">·</span>";
     if (std::isfinite(values[i]))
-      out += fmt::format("<span class=\"t{}\" title=\"{}\">{}</span>", scale.step(values[i]), number(values[i], 4), text);
+      out +=
+          fmt::format("<span class=\"t{}\" title=\"{}\">{}</span>", scale.step(values[i]), number(values[i], 4), text);
     else
       out += "<span>" + text + "</span>";
   }
@@ -65,7 +67,8 @@ inline std::string coloured(std::span<std::string const> tokens, std::span<doubl
 }
 
 /// The tokens with the largest values as a sentence: what the colours say, for those who do not see them.
-inline std::string strongest(std::span<std::string const> tokens, std::span<double const> values, std::size_t count = 5) {
+inline std::string strongest(std::span<std::string const> tokens, std::span<double const> values,
+                             std::size_t count = 5) {
   std::vector<std::size_t> order(tokens.size());
   std::iota(order.begin(), order.end(), std::size_t(0));
   std::erase_if(order, [&](std::size_t i) { return !std::isfinite(values[i]); });
@@ -74,8 +77,8 @@ inline std::string strongest(std::span<std::string const> tokens, std::span<doub
   if (order.empty()) return {};
   std::string out = "<p class=\"top5\">strongest: ";
   for (std::size_t k = 0; k < order.size(); ++k)
-    out +=
-        fmt::format("{}<bdi>“{}”</bdi> {} (token {})", k ? ", " : "", escape(tokens[order[k]]), number(values[order[k]], 3), order[k] + 1);
+    out += fmt::format("{}<bdi>“{}”</bdi> {} (token {})", k ? ", " : "", escape(tokens[order[k]]),
+                       number(values[order[k]], 3), order[k] + 1);
   return out + "</p>\n";
 }
 

@@ -14,15 +14,21 @@
 
 namespace atmanrl {
 
-/// `void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const`: groups stand one
-/// after the other, rewards.size() is a multiple of group_size.
+/// `void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const`: groups stand
+/// one after the other, rewards.size() is a multiple of group_size.
 template <class A>
-concept RewardAdvantage = requires(A const a, std::span<float const> rewards, std::size_t group_size, std::span<float> out) { a(rewards, group_size, out); };
+concept RewardAdvantage = requires(A const a, std::span<float const> rewards, std::size_t group_size,
+                                   std::span<float> out) {
+  a(rewards, group_size, out);
+};
 
 /// `void operator()(reward_table const&, std::size_t group_size, std::span<float> out) const`: sees the parts of the
 /// reward as well. Called instead of the other form where a type has both.
 template <class A>
-concept TableAdvantage = requires(A const a, reward_table const& rewards, std::size_t group_size, std::span<float> out) { a(rewards, group_size, out); };
+concept TableAdvantage = requires(A const a, reward_table const& rewards, std::size_t group_size,
+                                  std::span<float> out) {
+  a(rewards, group_size, out);
+};
 
 template <class A>
 concept Advantage = RewardAdvantage<A> || TableAdvantage<A>;
@@ -32,25 +38,30 @@ namespace detail {
 template <class A>
 consteval bool explain_advantage() {
   if constexpr (!Advantage<A>) {
-    if constexpr (requires(A& a, std::span<float const> r, std::size_t n, std::span<float> out) { a(r, n, out); } ||
-                  requires(A& a, reward_table const& r, std::size_t n, std::span<float> out) { a(r, n, out); })
+    if constexpr (
+        requires(A & a, std::span<float const> r, std::size_t n, std::span<float> out) { a(r, n, out); } ||
+        requires(A & a, reward_table const& r, std::size_t n, std::span<float> out) { a(r, n, out); })
       static_assert(always_false<A>, "atmanrl: the advantage's operator() must be const");
     else
-      static_assert(always_false<A>, "atmanrl: not an Advantage: write `void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const` (see docs/extending.md#advantages)");
+      static_assert(always_false<A>,
+                    "atmanrl: not an Advantage: write `void operator()(std::span<float const> rewards, std::size_t "
+                    "group_size, std::span<float> out) const` (see docs/extending.md#advantages)");
   }
   return true;
 }
 
 inline void check_groups(std::size_t rewards, std::size_t group_size, std::size_t out) {
   expects<usage_error>(group_size >= 2, "a group of {} rollouts has no advantage: it takes at least 2", group_size);
-  expects<shape_error>(rewards % group_size == 0 && out == rewards, "{} rewards and {} advantages for groups of {}", rewards, out, group_size);
+  expects<shape_error>(rewards % group_size == 0 && out == rewards, "{} rewards and {} advantages for groups of {}",
+                       rewards, out, group_size);
 }
 
 /// Refuses groups from which no advantage can be had, then calls f(rewards of a group, out of a group).
 template <class F>
 void for_each_group(std::span<float const> rewards, std::size_t group_size, std::span<float> out, F&& f) {
   check_groups(rewards.size(), group_size, out.size());
-  for (std::size_t i = 0; i < rewards.size(); i += group_size) f(rewards.subspan(i, group_size), out.subspan(i, group_size));
+  for (std::size_t i = 0; i < rewards.size(); i += group_size)
+    f(rewards.subspan(i, group_size), out.subspan(i, group_size));
 }
 
 /// Divided once at the end, so that equal rewards have themselves as their mean, to the last bit.
@@ -78,8 +89,10 @@ inline constexpr double advantage_epsilon = 1e-4;
 template <Advantage A>
 std::vector<float> advantages_of(A const& advantage, reward_table const& rewards, std::size_t group_size) {
   std::vector<float> out(rewards.total.size());
-  if constexpr (TableAdvantage<A>) advantage(rewards, group_size, std::span<float>(out));
-  else advantage(std::span<float const>(rewards.total), group_size, std::span<float>(out));
+  if constexpr (TableAdvantage<A>)
+    advantage(rewards, group_size, std::span<float>(out));
+  else
+    advantage(std::span<float const>(rewards.total), group_size, std::span<float>(out));
   return out;
 }
 

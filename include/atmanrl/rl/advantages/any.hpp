@@ -22,21 +22,25 @@ class any {
  public:
   any() : any(mean_centered{}) {}
   template <Advantage A>
-    requires(!std::same_as<A, any>)
-  any(A advantage)
+  requires(!std::same_as<A, any>) any(A advantage)
       : call_([advantage = std::move(advantage)](reward_table const& r, std::size_t group_size, std::span<float> out) {
-          if constexpr (TableAdvantage<A>) advantage(r, group_size, out);
-          else advantage(std::span<float const>(r.total), group_size, out);
+          if constexpr (TableAdvantage<A>)
+            advantage(r, group_size, out);
+          else
+            advantage(std::span<float const>(r.total), group_size, out);
         }) {}
 
-  void operator()(reward_table const& rewards, std::size_t group_size, std::span<float> out) const { call_(rewards, group_size, out); }
+  void operator()(reward_table const& rewards, std::size_t group_size, std::span<float> out) const {
+    call_(rewards, group_size, out);
+  }
 
  private:
   std::function<void(reward_table const&, std::size_t, std::span<float>)> call_;
 };
 static_assert(Advantage<any>);
 
-inline constexpr std::array<std::string_view, 5> names{"mean_centered", "group_normalized", "batch_normalized", "leave_one_out", "gdpo"};
+inline constexpr std::array<std::string_view, 5> names{"mean_centered", "group_normalized", "batch_normalized",
+                                                       "leave_one_out", "gdpo"};
 
 /// Whether the advantages of a group depend on the other groups of the step.
 inline bool looks_beyond_group(std::string_view name) { return name == "batch_normalized" || name == "gdpo"; }

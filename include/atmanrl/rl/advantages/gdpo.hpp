@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// GDPO: each part of the reward is normalised in its group, the weighted sum of the parts over the step (Liu et al. 2026,
-/// arXiv:2601.05242; TRL's multi_objective_aggregation="normalize_then_sum"), so that no part is lost in the scale of another.
+/// GDPO: each part of the reward is normalised in its group, the weighted sum of the parts over the step (Liu et al.
+/// 2026, arXiv:2601.05242; TRL's multi_objective_aggregation="normalize_then_sum"), so that no part is lost in the
+/// scale of another.
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 
@@ -13,15 +14,17 @@ struct gdpo {
     detail::check_groups(rewards.total.size(), group_size, out.size());
     std::vector<double> sum(out.size(), 0.0);
     for (reward_component const& part : rewards.components) {
-      expects<shape_error>(part.values.size() == out.size(), "the reward {} has {} values for {} rollouts", part.name, part.values.size(), out.size());
+      expects<shape_error>(part.values.size() == out.size(), "the reward {} has {} values for {} rollouts", part.name,
+                           part.values.size(), out.size());
       for (std::size_t first = 0; first < sum.size(); first += group_size) {
         auto const r = std::span<float const>(part.values).subspan(first, group_size);
         double const mean = detail::mean(r), spread = detail::standard_deviation(r) + detail::advantage_epsilon;
-        for (std::size_t i = 0; i < group_size; ++i) sum[first + i] += double(part.weight) * (double(r[i]) - mean) / spread;
+        for (std::size_t i = 0; i < group_size; ++i)
+          sum[first + i] += double(part.weight) * (double(r[i]) - mean) / spread;
       }
     }
-    // The mean over the step is zero already, each part being centred in its group; to take away its rounding would give
-    // groups of equal rewards an advantage.
+    // The mean over the step is zero already, each part being centred in its group; to take away its rounding would
+    // give groups of equal rewards an advantage.
     double const spread = detail::standard_deviation(sum) + detail::advantage_epsilon;
     for (std::size_t i = 0; i < sum.size(); ++i) out[i] = float(sum[i] / spread);
   }

@@ -26,10 +26,10 @@ class any {
  public:
   any() : any(grpo{}) {}
   template <PolicyLoss L>
-    requires(!std::same_as<L, any>)
-  any(L loss) : held_(std::make_shared<holder<L> const>(std::move(loss))) {}
+  requires(!std::same_as<L, any>) any(L loss) : held_(std::make_shared<holder<L> const>(std::move(loss))) {}
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
     return held_->evaluate(r, scope, dlog_p, token_loss);
   }
   bool clipped(loss_rollout const& r, std::size_t t) const { return held_->clipped(r, t); }
@@ -60,13 +60,17 @@ class any {
     }
     bool clipped(loss_rollout const& r, std::size_t t) const override { return loss.clipped(r, t); }
     double token_weight(loss_rollout const& r, loss_scope const& s) const override {
-      if constexpr (TokenWeightedLoss<L>) return loss.token_weight(r, s);
-      else fail<usage_error>("this policy loss has no token_weight, so it takes no KL term");
+      if constexpr (TokenWeightedLoss<L>)
+        return loss.token_weight(r, s);
+      else
+        fail<usage_error>("this policy loss has no token_weight, so it takes no KL term");
     }
     bool needs_reference() const override { return atmanrl::needs_reference(loss); }
     double kl(loss_rollout const& r, std::size_t t) const override {
-      if constexpr (ReferenceLoss<L>) return loss.kl(r, t);
-      else return 0;
+      if constexpr (ReferenceLoss<L>)
+        return loss.kl(r, t);
+      else
+        return 0;
     }
     bool clips_completions() const override { return atmanrl::clips_completions(loss); }
     std::string_view clip_metric() const override { return atmanrl::clip_metric_of(loss); }
@@ -95,10 +99,14 @@ any add_kl(any loss, std::string_view estimator, double coefficient);
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE any by_name(std::string_view name, settings const& s) {
-  auto const number = [](char const* what, double x) { expects<usage_error>(x >= 0, "{} is {}, but it must not be negative", what, x); };
+  auto const number = [](char const* what, double x) {
+    expects<usage_error>(x >= 0, "{} is {}, but it must not be negative", what, x);
+  };
   number("clip_low", s.clip_low.value_or(0));
   number("clip_high", s.clip_high.value_or(0));
-  auto const without = [&](bool given, char const* what) { expects<usage_error>(!given, "the loss {} has no {}", name, what); };
+  auto const without = [&](bool given, char const* what) {
+    expects<usage_error>(!given, "the loss {} has no {}", name, what);
+  };
   without(s.delta.has_value() && name != "two_sided", "delta");
   bool const own_level = name == "gspo" || name == "cispo";
   without(own_level && s.level.has_value(), "choice of the ratio's level");
@@ -120,16 +128,16 @@ ATMANRL_INLINE any by_name(std::string_view name, settings const& s) {
   if (name == "two_sided") {
     two_sided loss = clipped(two_sided{});
     loss.delta = s.delta.value_or(loss.delta);
-    expects<usage_error>(loss.delta > 1 + loss.clip_high, "delta is {}, but it must be above 1 + clip_high = {}", loss.delta,
-                         1 + loss.clip_high);
+    expects<usage_error>(loss.delta > 1 + loss.clip_high, "delta is {}, but it must be above 1 + clip_high = {}",
+                         loss.delta, 1 + loss.clip_high);
     return loss;
   }
   fail<usage_error>("there is no loss \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
 
 ATMANRL_INLINE any add_kl(any loss, std::string_view estimator, double coefficient) {
-  expects<usage_error>(std::find(kl_names.begin(), kl_names.end(), estimator) != kl_names.end(), "there is no KL estimator \"{}\"; there are {}",
-                       estimator, fmt::join(kl_names, ", "));
+  expects<usage_error>(std::find(kl_names.begin(), kl_names.end(), estimator) != kl_names.end(),
+                       "there is no KL estimator \"{}\"; there are {}", estimator, fmt::join(kl_names, ", "));
   if (coefficient == 0) return loss;
   if (estimator == "k1") return with_kl{std::move(loss), kl::k1{}, coefficient};
   if (estimator == "k2") return with_kl{std::move(loss), kl::k2{}, coefficient};

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// CISPO (MiniMax-M1, arXiv:2506.13585, eq. 4 and 5): the ratio is a capped weight without gradient, so no token is cut off:
+/// CISPO (MiniMax-M1, arXiv:2506.13585, eq. 4 and 5): the ratio is a capped weight without gradient, so no token is cut
+/// off:
 ///     L = -1/(sum_i len_i) sum_i sum_t stop_gradient(min(ρ, ε_max)) A_i log π.
 
 #include <atmanrl/rl/losses/loss.hpp>
@@ -16,7 +17,8 @@ struct cispo {
   static constexpr std::string_view clip_metric = "cispo_clip_ratio";
   double max_ratio = 5;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
     double const weight = token_weight(r, scope);
     double sum = 0;
     for (std::size_t t = 0; t < r.log_p.size(); ++t) {
@@ -32,7 +34,9 @@ struct cispo {
   bool clipped(loss_rollout const& r, std::size_t t) const { return r.advantage > 0 && ratio(r, t) > max_ratio; }
 
  private:
-  static double ratio(loss_rollout const& r, std::size_t t) { return std::exp(double(r.log_p[t]) - double(r.old_log_p[t])); }
+  static double ratio(loss_rollout const& r, std::size_t t) {
+    return std::exp(double(r.log_p[t]) - double(r.old_log_p[t]));
+  }
 };
 static_assert(PolicyLoss<cispo>);
 

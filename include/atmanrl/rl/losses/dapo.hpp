@@ -12,14 +12,20 @@ struct dapo {
   double clip_low = 0.2, clip_high = 0.28;
   ratio_level level = ratio_level::token;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
-    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss, [&](double ratio) { return term(ratio, r.advantage); });
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
+    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
+                           [&](double ratio) { return term(ratio, r.advantage); });
   }
   double token_weight(loss_rollout const&, loss_scope const& scope) const { return 1 / double(scope.tokens); }
-  bool clipped(loss_rollout const& r, std::size_t t) const { return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped; }
+  bool clipped(loss_rollout const& r, std::size_t t) const {
+    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+  }
 
  private:
-  surrogate term(double ratio, double advantage) const { return clipped_surrogate(ratio, advantage, clip_low, clip_high); }
+  surrogate term(double ratio, double advantage) const {
+    return clipped_surrogate(ratio, advantage, clip_low, clip_high);
+  }
 };
 static_assert(PolicyLoss<dapo>);
 

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The clipped surrogate summed over tokens and divided by a constant, so that long completions are not favoured (Dr. GRPO:
-/// Liu et al. 2025, arXiv:2503.20783):   L = -1/(G L_max) sum_i sum_t min(ρ A_i, clip(ρ, 1-ε, 1+ε) A_i).
+/// The clipped surrogate summed over tokens and divided by a constant, so that long completions are not favoured (Dr.
+/// GRPO: Liu et al. 2025, arXiv:2503.20783):   L = -1/(G L_max) sum_i sum_t min(ρ A_i, clip(ρ, 1-ε, 1+ε) A_i).
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
@@ -12,16 +12,22 @@ struct dr_grpo {
   double clip_low = 0.2, clip_high = 0.2;
   ratio_level level = ratio_level::token;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
-    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss, [&](double ratio) { return term(ratio, r.advantage); });
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
+    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
+                           [&](double ratio) { return term(ratio, r.advantage); });
   }
   double token_weight(loss_rollout const&, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(scope.max_tokens));
   }
-  bool clipped(loss_rollout const& r, std::size_t t) const { return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped; }
+  bool clipped(loss_rollout const& r, std::size_t t) const {
+    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+  }
 
  private:
-  surrogate term(double ratio, double advantage) const { return clipped_surrogate(ratio, advantage, clip_low, clip_high); }
+  surrogate term(double ratio, double advantage) const {
+    return clipped_surrogate(ratio, advantage, clip_low, clip_high);
+  }
 };
 static_assert(PolicyLoss<dr_grpo>);
 

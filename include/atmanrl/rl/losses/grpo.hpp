@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The clipped surrogate of GRPO without a KL term (Shao et al. 2024, arXiv:2402.03300, eq. 3; arXiv:2604.16158, eq. 5):
+/// The clipped surrogate of GRPO without a KL term (Shao et al. 2024, arXiv:2402.03300, eq. 3; arXiv:2604.16158, eq.
+/// 5):
 ///     L = -(1/G) sum_i (1/len_i) sum_t min(ρ A_i, clip(ρ, 1-ε, 1+ε) A_i),   ρ = exp(log π - log π_old).
 
 #include <atmanrl/rl/losses/surrogate.hpp>
@@ -12,16 +13,22 @@ struct grpo {
   double clip_low = 0.2, clip_high = 0.2;
   ratio_level level = ratio_level::token;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
-    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss, [&](double ratio) { return term(ratio, r.advantage); });
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
+    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
+                           [&](double ratio) { return term(ratio, r.advantage); });
   }
   double token_weight(loss_rollout const& r, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(r.log_p.size()));
   }
-  bool clipped(loss_rollout const& r, std::size_t t) const { return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped; }
+  bool clipped(loss_rollout const& r, std::size_t t) const {
+    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+  }
 
  private:
-  surrogate term(double ratio, double advantage) const { return clipped_surrogate(ratio, advantage, clip_low, clip_high); }
+  surrogate term(double ratio, double advantage) const {
+    return clipped_surrogate(ratio, advantage, clip_low, clip_high);
+  }
 };
 static_assert(PolicyLoss<grpo>);
 

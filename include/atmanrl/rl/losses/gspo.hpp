@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// GSPO (Zheng et al. 2025, arXiv:2507.18071, eq. 5 to 7): the ratio of a completion is the geometric mean over its tokens
-/// and is clipped as a whole:   L = -(1/G) sum_i min(s_i A_i, clip(s_i, 1-ε_low, 1+ε_high) A_i),   s_i = exp(mean_t log ρ_t).
+/// GSPO (Zheng et al. 2025, arXiv:2507.18071, eq. 5 to 7): the ratio of a completion is the geometric mean over its
+/// tokens and is clipped as a whole:   L = -(1/G) sum_i min(s_i A_i, clip(s_i, 1-ε_low, 1+ε_high) A_i),   s_i =
+/// exp(mean_t log ρ_t).
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
@@ -12,16 +13,22 @@ struct gspo {
   static constexpr ratio_level level = ratio_level::sequence_mean;
   double clip_low = 3e-4, clip_high = 4e-4;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
-    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss, [&](double ratio) { return term(ratio, r.advantage); });
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
+    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
+                           [&](double ratio) { return term(ratio, r.advantage); });
   }
   double token_weight(loss_rollout const& r, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(r.log_p.size()));
   }
-  bool clipped(loss_rollout const& r, std::size_t t) const { return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped; }
+  bool clipped(loss_rollout const& r, std::size_t t) const {
+    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+  }
 
  private:
-  surrogate term(double ratio, double advantage) const { return clipped_surrogate(ratio, advantage, clip_low, clip_high); }
+  surrogate term(double ratio, double advantage) const {
+    return clipped_surrogate(ratio, advantage, clip_low, clip_high);
+  }
 };
 static_assert(PolicyLoss<gspo>);
 

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Estimators of KL(π || π_ref) from one sample (Schulman 2020, "Approximating KL divergence"), with x = log π - log π_ref
-/// of the sampled token, and a loss with such a term: β times the estimate is added to every token's loss before it is
-/// normalised (Shao et al. 2024, arXiv:2402.03300, eq. 3 and 4, with k3).
+/// Estimators of KL(π || π_ref) from one sample (Schulman 2020, "Approximating KL divergence"), with x = log π - log
+/// π_ref of the sampled token, and a loss with such a term: β times the estimate is added to every token's loss before
+/// it is normalised (Shao et al. 2024, arXiv:2402.03300, eq. 3 and 4, with k3).
 
 #include <atmanrl/rl/losses/loss.hpp>
 
@@ -47,9 +47,13 @@ template <class Loss, class Estimator>
 consteval bool explain_kl() {
   explain_loss<Loss>();
   if constexpr (PolicyLoss<Loss> && !TokenWeightedLoss<Loss>)
-    static_assert(always_false<Loss>, "atmanrl: to take a KL term the policy loss also needs `double token_weight(atmanrl::loss_rollout const&, atmanrl::loss_scope const&) const`");
+    static_assert(always_false<Loss>,
+                  "atmanrl: to take a KL term the policy loss also needs `double token_weight(atmanrl::loss_rollout "
+                  "const&, atmanrl::loss_scope const&) const`");
   if constexpr (!KlEstimator<Estimator>)
-    static_assert(always_false<Estimator>, "atmanrl: not a KlEstimator: write `atmanrl::kl_estimate operator()(double log_ratio) const` (see docs/extending.md#losses)");
+    static_assert(always_false<Estimator>,
+                  "atmanrl: not a KlEstimator: write `atmanrl::kl_estimate operator()(double log_ratio) const` (see "
+                  "docs/extending.md#losses)");
   return true;
 }
 }  // namespace detail
@@ -64,11 +68,13 @@ struct with_kl {
   Estimator estimator{};
   double coefficient = 0.04;  ///< β
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p, std::span<float> token_loss) const {
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
     double sum = loss(r, scope, dlog_p, token_loss);
     if (!needs_reference()) return sum;
-    expects<shape_error>(r.reference_log_p.size() == r.log_p.size(), "a KL term for {} tokens has {} log-probabilities of the reference model",
-                         r.log_p.size(), r.reference_log_p.size());
+    expects<shape_error>(r.reference_log_p.size() == r.log_p.size(),
+                         "a KL term for {} tokens has {} log-probabilities of the reference model", r.log_p.size(),
+                         r.reference_log_p.size());
     double const weight = coefficient * loss.token_weight(r, scope);
     for (std::size_t t = 0; t < r.log_p.size(); ++t) {
       kl_estimate const e = estimate(r, t);

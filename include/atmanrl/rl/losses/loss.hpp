@@ -30,7 +30,8 @@ struct loss_rollout {
   std::span<float const> reference_log_p = {};  ///< (tokens) under the reference model; empty without one
 };
 
-/// What the rollout is a part of. Rollouts that are masked out count as rollouts, their tokens do not count (as in TRL).
+/// What the rollout is a part of. Rollouts that are masked out count as rollouts, their tokens do not count (as in
+/// TRL).
 struct loss_scope {
   std::size_t rollouts = 1;            ///< of the whole optimiser step
   std::size_t tokens = 1;              ///< completion tokens of the whole optimiser step
@@ -39,9 +40,9 @@ struct loss_scope {
   std::size_t micro_batches = 1;       ///< of the whole optimiser step
 };
 
-/// `double operator()(loss_rollout const&, loss_scope const&, std::span<float> dlog_p, std::span<float> token_loss) const`:
-/// returns the contribution, overwrites dlog_p (tokens) with d contribution / d log_p and token_loss (tokens) with each
-/// token's loss before averaging.
+/// `double operator()(loss_rollout const&, loss_scope const&, std::span<float> dlog_p, std::span<float> token_loss)
+/// const`: returns the contribution, overwrites dlog_p (tokens) with d contribution / d log_p and token_loss (tokens)
+/// with each token's loss before averaging.
 template <class L>
 concept PolicyLoss = requires(L const l, loss_rollout const& r, loss_scope const& s, std::span<float> out) {
   { l(r, s, out, out) } -> std::convertible_to<double>;
@@ -65,25 +66,41 @@ concept ReferenceLoss = PolicyLoss<L> && requires(L const l, loss_rollout const&
 
 template <PolicyLoss L>
 bool needs_reference(L const& loss) {
-  if constexpr (ReferenceLoss<L>) return loss.needs_reference();
-  else return false;
+  if constexpr (ReferenceLoss<L>)
+    return loss.needs_reference();
+  else
+    return false;
 }
 
 /// The name under which the share of clipped tokens is logged: TRL's, unless the loss has
 /// `static constexpr std::string_view clip_metric`.
 template <PolicyLoss L>
 std::string_view clip_metric_of(L const& loss) {
-  if constexpr (requires { { loss.clip_metric } -> std::convertible_to<std::string_view>; }) return loss.clip_metric;
-  else if constexpr (requires { { loss.clip_metric() } -> std::convertible_to<std::string_view>; }) return loss.clip_metric();
-  else return "clip_ratio/region_mean";
+  if constexpr (requires {
+                  { loss.clip_metric } -> std::convertible_to<std::string_view>;
+                })
+    return loss.clip_metric;
+  else if constexpr (requires {
+                       { loss.clip_metric() } -> std::convertible_to<std::string_view>;
+                     })
+    return loss.clip_metric();
+  else
+    return "clip_ratio/region_mean";
 }
 
 /// Whether clipping decides about whole completions, which are then counted once each, as in TRL.
 template <PolicyLoss L>
 bool clips_completions(L const& loss) {
-  if constexpr (requires { { loss.clips_completions() } -> std::convertible_to<bool>; }) return loss.clips_completions();
-  else if constexpr (requires { { loss.level } -> std::convertible_to<losses::ratio_level>; }) return loss.level != losses::ratio_level::token;
-  else return false;
+  if constexpr (requires {
+                  { loss.clips_completions() } -> std::convertible_to<bool>;
+                })
+    return loss.clips_completions();
+  else if constexpr (requires {
+                       { loss.level } -> std::convertible_to<losses::ratio_level>;
+                     })
+    return loss.level != losses::ratio_level::token;
+  else
+    return false;
 }
 
 namespace detail {
@@ -91,10 +108,17 @@ namespace detail {
 template <class L>
 consteval bool explain_loss() {
   if constexpr (!PolicyLoss<L>) {
-    if constexpr (!requires(L const l, loss_rollout const& r, loss_scope const& s, std::span<float> out) { l(r, s, out, out); })
-      static_assert(always_false<L>, "atmanrl: not a PolicyLoss: write `double operator()(atmanrl::loss_rollout const&, atmanrl::loss_scope const&, std::span<float> dlog_p, std::span<float> token_loss) const` (see docs/extending.md#losses)");
+    if constexpr (!requires(L const l, loss_rollout const& r, loss_scope const& s, std::span<float> out) {
+                    l(r, s, out, out);
+                  })
+      static_assert(
+          always_false<L>,
+          "atmanrl: not a PolicyLoss: write `double operator()(atmanrl::loss_rollout const&, atmanrl::loss_scope "
+          "const&, std::span<float> dlog_p, std::span<float> token_loss) const` (see docs/extending.md#losses)");
     else
-      static_assert(always_false<L>, "atmanrl: the policy loss also needs `bool clipped(atmanrl::loss_rollout const&, std::size_t token) const`");
+      static_assert(
+          always_false<L>,
+          "atmanrl: the policy loss also needs `bool clipped(atmanrl::loss_rollout const&, std::size_t token) const`");
   }
   return true;
 }

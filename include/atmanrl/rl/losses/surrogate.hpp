@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// What the losses of the GRPO family share: the importance ratio ρ, the clipped surrogate of one token (Schulman et al.
-/// 2017, arXiv:1707.06347, eq. 7), and the sum over a rollout's tokens. They differ in how that sum is normalised.
+/// What the losses of the GRPO family share: the importance ratio ρ, the clipped surrogate of one token (Schulman et
+/// al. 2017, arXiv:1707.06347, eq. 7), and the sum over a rollout's tokens. They differ in how that sum is normalised.
 
 #include <atmanrl/rl/losses/loss.hpp>
 
@@ -23,7 +23,8 @@ struct surrogate {
 inline surrogate clipped_surrogate(double ratio, double advantage, double clip_low, double clip_high,
                                    double delta = std::numeric_limits<double>::infinity()) {
   bool const clipped = (advantage > 0 && ratio > 1 + clip_high) || (advantage < 0 && ratio < 1 - clip_low);
-  double const loss = -std::min(std::min(ratio, delta) * advantage, std::clamp(ratio, 1 - clip_low, 1 + clip_high) * advantage);
+  double const loss =
+      -std::min(std::min(ratio, delta) * advantage, std::clamp(ratio, 1 - clip_low, 1 + clip_high) * advantage);
   return {loss, clipped || ratio > delta ? 0.0 : -ratio * advantage, clipped};
 }
 
@@ -37,8 +38,8 @@ inline double log_ratio(loss_rollout const& r, std::size_t token, ratio_level le
 
 /// sum_t weight * term(ρ_t), its derivatives and the terms themselves, where `term` is double -> surrogate.
 template <class Term>
-double sum_over_tokens(loss_rollout const& r, double weight, ratio_level level, std::span<float> dlog_p, std::span<float> token_loss,
-                       Term&& term) {
+double sum_over_tokens(loss_rollout const& r, double weight, ratio_level level, std::span<float> dlog_p,
+                       std::span<float> token_loss, Term&& term) {
   // A sequence's ρ is in all n terms: d log ρ / d log p_t is 1/n for the mean and 1 for the product.
   double const share = level == ratio_level::sequence ? double(r.log_p.size()) : 1;
   bool const by_token = level == ratio_level::token;

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Logs whether the saliency that a run rewards is causal: every N steps it knocks tokens of some of the step's own rollouts
-/// out in the order of their saliency and in random orders, and compares the areas under p(answer).
+/// Logs whether the saliency that a run rewards is causal: every N steps it knocks tokens of some of the step's own
+/// rollouts out in the order of their saliency and in random orders, and compares the areas under p(answer).
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/observers/observer.hpp>
@@ -21,20 +21,20 @@ struct causality_options {
   int curve_points = 10;
   int random_orders = 2;
   std::uint64_t seed = 0;
-  index_t row_budget = 16384;  ///< rows of one packed batch
+  index_t row_budget = 16384;                   ///< rows of one packed batch
   mask_label label = mask_label::ground_truth;  ///< the answer that the saliency is about
 };
 
-/// Writes saliency/deletion_auc, saliency/deletion_auc_random and saliency/spearman_loo of the rollouts that have a saliency.
-/// It sees the model after the step's update, so the saliency is at most one update old. In steps without a measurement it
-/// writes nothing.
+/// Writes saliency/deletion_auc, saliency/deletion_auc_random and saliency/spearman_loo of the rollouts that have a
+/// saliency. It sees the model after the step's update, so the saliency is at most one update old. In steps without a
+/// measurement it writes nothing.
 class causality {
  public:
   explicit causality(causality_options options = {}) : options_(options) {
     expects<usage_error>(options.every >= 0, "validation every {} steps, it must be 0 (never) or above", options.every);
     expects<usage_error>(options.rollouts > 0 && options.curve_points > 0 && options.random_orders > 0,
-                         "validation of {} rollouts at {} points against {} random orders: all must be above 0", options.rollouts,
-                         options.curve_points, options.random_orders);
+                         "validation of {} rollouts at {} points against {} random orders: all must be above 0",
+                         options.rollouts, options.curve_points, options.random_orders);
   }
 
   template <class Model>
@@ -59,13 +59,14 @@ class causality {
       items.push_back(masked.items[i]);
       method.saliency.push_back(masked.owners[i]->mask->token_saliency);
     }
-    validation_report result = validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(&method, 1), {},
-                                          {.variants = {.row_budget = options_.row_budget},
-                                           .curve_points = options_.curve_points,
-                                           .random_orders = options_.random_orders,
-                                           .seed = options_.seed + report.rollouts.step,
-                                           .insertion = false,
-                                           .rationale = false});
+    validation_report result =
+        validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(&method, 1), {},
+                          {.variants = {.row_budget = options_.row_budget},
+                           .curve_points = options_.curve_points,
+                           .random_orders = options_.random_orders,
+                           .seed = options_.seed + report.rollouts.step,
+                           .insertion = false,
+                           .rationale = false});
     out.push_back({"saliency/deletion_auc", result.methods.front().deletion_auc});
     out.push_back({"saliency/deletion_auc_random", result.deletion_auc_random()});
     if (auto const rho = result.methods.front().spearman_leave_one_out) out.push_back({"saliency/spearman_loo", *rho});

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// What an observer is: something that looks at every finished step and adds figures to its metrics. It must not change the
-/// model, so that a run with observers has the same weights as one without.
+/// What an observer is: something that looks at every finished step and adds figures to its metrics. It must not change
+/// the model, so that a run with observers has the same weights as one without.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/rl/grpo.hpp>
@@ -21,10 +21,11 @@ struct observation {
   double value = 0;
 };
 
-/// `void operator()(grpo_step_report& report, Model& model, std::vector<observation>& out)`, called after each step's update;
-/// `report.rollouts.step` counts from 1.
+/// `void operator()(grpo_step_report& report, Model& model, std::vector<observation>& out)`, called after each step's
+/// update; `report.rollouts.step` counts from 1.
 template <class O, class Model>
-concept Observer = std::movable<O> && requires(O o, grpo_step_report& report, Model& model, std::vector<observation>& out) {
+concept Observer = std::movable<O> &&
+    requires(O o, grpo_step_report& report, Model& model, std::vector<observation>& out) {
   o(report, model, out);
 };
 

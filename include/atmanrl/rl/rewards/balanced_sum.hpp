@@ -18,7 +18,8 @@ inline double spread_within_groups(std::span<float const> values, std::size_t gr
   for (std::size_t i = 0; i + group_size <= values.size(); i += group_size, ++groups) {
     double mean = 0, square = 0;
     for (float const x : values.subspan(i, group_size)) mean += double(x) / double(group_size);
-    for (float const x : values.subspan(i, group_size)) square += (double(x) - mean) * (double(x) - mean) / double(group_size);
+    for (float const x : values.subspan(i, group_size))
+      square += (double(x) - mean) * (double(x) - mean) / double(group_size);
     sum += std::sqrt(square);
   }
   return groups ? sum / double(groups) : 0;
@@ -36,7 +37,11 @@ class balanced_sum {
   static constexpr std::string_view name = "balanced_sum";
 
   explicit balanced_sum(Main main = Main{}, Auxiliary auxiliary = Auxiliary{}, double weight = 1, double share = 0)
-      : main_(std::move(main)), auxiliary_(std::move(auxiliary)), weight_(weight), share_(share), settled_(share <= 0) {}
+      : main_(std::move(main)),
+        auxiliary_(std::move(auxiliary)),
+        weight_(weight),
+        share_(share),
+        settled_(share <= 0) {}
 
   template <class Model>
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {
@@ -49,7 +54,8 @@ class balanced_sum {
     auto a = reward_values(main_, step, model), b = reward_values(auxiliary_, step, model);
     if (!settled_ && !step.groups.empty()) {
       std::size_t const size = step.groups.front().rollouts.size();
-      double const main_spread = atmanrl::detail::spread_within_groups(a, size), own_spread = atmanrl::detail::spread_within_groups(b, size);
+      double const main_spread = atmanrl::detail::spread_within_groups(a, size),
+                   own_spread = atmanrl::detail::spread_within_groups(b, size);
       if (main_spread > 0 && own_spread > 0) {
         weight_ = share_ * main_spread / own_spread;
         settled_ = true;

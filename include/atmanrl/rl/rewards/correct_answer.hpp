@@ -7,8 +7,8 @@
 
 namespace atmanrl::rewards {
 
-/// Judged strictly: the first number (letter) after the delimiter. A completion without a chain of thought in front of it
-/// is invalid and earns -1 whatever it says.
+/// Judged strictly: the first number (letter) after the delimiter. A completion without a chain of thought in front of
+/// it is invalid and earns -1 whatever it says.
 struct correct_answer {
   static constexpr std::string_view name = "correct_answer";
   float operator()(rollout const& r) const { return r.grade.correct_strict && !r.spans.cot.empty() ? 0.0f : -1.0f; }

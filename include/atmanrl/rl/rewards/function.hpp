@@ -2,7 +2,8 @@
 
 /// \file
 /// A reward from a lambda:
-///     rewards::function{"digits", [](atmanrl::rollout const& r) { return float(std::ranges::count_if(r.text, ::isdigit)); }}
+///     rewards::function{"digits", [](atmanrl::rollout const& r) { return float(std::ranges::count_if(r.text,
+///     ::isdigit)); }}
 
 #include <atmanrl/rl/rewards/reward.hpp>
 
@@ -18,11 +19,8 @@ struct function {
   F call;
 
   function(std::string n, F f) : name(std::move(n)), call(std::move(f)) {}
-  auto operator()(rollout const& r) const
-    requires requires(F const& f) { f(r); }
-  {
-    return call(r);
-  }
+  auto operator()(rollout const& r) const requires requires(F const& f) { f(r); }
+  { return call(r); }
 };
 
 }  // namespace atmanrl::rewards

@@ -31,7 +31,8 @@ struct gated {
   Gate gate{};
 
   gated() : gated(R{}) {}
-  explicit gated(R r, Gate g = Gate{}) : name("gated_" + atmanrl::detail::reward_name(r)), reward(std::move(r)), gate(std::move(g)) {}
+  explicit gated(R r, Gate g = Gate{})
+      : name("gated_" + atmanrl::detail::reward_name(r)), reward(std::move(r)), gate(std::move(g)) {}
 
   template <class Model>
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {
@@ -43,7 +44,8 @@ struct gated {
       smallest = any ? std::min(smallest, values[i]) : values[i];
       any = true;
     });
-    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = gate(r) ? values[i] : smallest; });
+    step.for_each(
+        [&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = gate(r) ? values[i] : smallest; });
   }
 };
 

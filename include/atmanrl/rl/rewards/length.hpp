@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Length penalty: -T / `tokens` for a chain of thought of T tokens. The control for every claim that another reward makes
-/// chains shorter.
+/// Length penalty: -T / `tokens` for a chain of thought of T tokens. The control for every claim that another reward
+/// makes chains shorter.
 
 #include <atmanrl/rl/rewards/reward.hpp>
 

@@ -17,7 +17,7 @@ template <class R>
 struct penalized {
   static constexpr std::string_view name = "penalized";
   R reward{};
-  rewards::length length{.tokens = 0};                               ///< tokens 0: off
+  rewards::length length{.tokens = 0};                                ///< tokens 0: off
   rewards::soft_overlong soft_overlong{.max_tokens = 0, .cache = 0};  ///< cache 0: off
 
   template <class Model>

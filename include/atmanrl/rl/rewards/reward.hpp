@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// What a reward is. Three forms, from the simplest: of one rollout, of a group, of a whole step with the model at hand.
+/// What a reward is. Three forms, from the simplest: of one rollout, of a group, of a whole step with the model at
+/// hand.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/rl/rewards/reward_table.hpp>
@@ -23,17 +24,21 @@ concept RolloutReward = std::movable<R> && requires(R const r, rollout const& x)
 
 /// `void operator()(std::span<rollout const> group, std::span<float> out) const`.
 template <class R>
-concept GroupReward = std::movable<R> && requires(R const r, std::span<rollout const> group, std::span<float> out) { r(group, out); };
+concept GroupReward = std::movable<R> && requires(R const r, std::span<rollout const> group, std::span<float> out) {
+  r(group, out);
+};
 
 namespace detail {
 /// Stands for any model in concept checks: rewards take the model as a template argument.
 struct any_model {};
 }  // namespace detail
 
-/// `void operator()(step_rollouts&, auto& model, std::span<float> out)`: all groups of a step at once, so that work with
-/// the model is batched. It may annotate the rollouts and keep state between steps.
+/// `void operator()(step_rollouts&, auto& model, std::span<float> out)`: all groups of a step at once, so that work
+/// with the model is batched. It may annotate the rollouts and keep state between steps.
 template <class R, class Model = detail::any_model>
-concept ModelReward = std::movable<R> && requires(R r, step_rollouts& step, Model& model, std::span<float> out) { r(step, model, out); };
+concept ModelReward = std::movable<R> && requires(R r, step_rollouts& step, Model& model, std::span<float> out) {
+  r(step, model, out);
+};
 
 template <class R, class Model = detail::any_model>
 concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;
@@ -44,12 +49,16 @@ namespace detail {
 template <class R, class Model = any_model>
 consteval bool explain_reward() {
   if constexpr (!Reward<R, Model>) {
-    if constexpr (requires(R& r, rollout const& x) { r(x); } && !requires(R const& r, rollout const& x) { r(x); })
-      static_assert(always_false<R>, "atmanrl: the reward's operator() must be const (trainers share one reward object)");
+    if constexpr (
+        requires(R & r, rollout const& x) { r(x); } && !requires(R const& r, rollout const& x) { r(x); })
+      static_assert(always_false<R>,
+                    "atmanrl: the reward's operator() must be const (trainers share one reward object)");
     else if constexpr (requires(R const& r, rollout const& x) { r(x); })
       static_assert(always_false<R>, "atmanrl: the reward's operator() must return something convertible to float");
     else
-      static_assert(always_false<R>, "atmanrl: not a Reward: write `float operator()(atmanrl::rollout const&) const` (see docs/extending.md#rewards)");
+      static_assert(always_false<R>,
+                    "atmanrl: not a Reward: write `float operator()(atmanrl::rollout const&) const` (see "
+                    "docs/extending.md#rewards)");
   }
   return true;
 }
@@ -57,8 +66,12 @@ consteval bool explain_reward() {
 /// `name` may belong to the type or to the object.
 template <class R>
 std::string reward_name(R const& reward) {
-  if constexpr (requires { { reward.name } -> std::convertible_to<std::string_view>; }) return std::string(reward.name);
-  else return "reward";
+  if constexpr (requires {
+                  { reward.name } -> std::convertible_to<std::string_view>;
+                })
+    return std::string(reward.name);
+  else
+    return "reward";
 }
 
 }  // namespace detail
@@ -85,7 +98,9 @@ std::vector<float> reward_values(R& reward, step_rollouts& step, Model& model) {
 /// Total and components; a reward that is not a sum is its own only component.
 template <class R, class Model>
 reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model) {
-  if constexpr (requires { { reward.table(step, model) } -> std::same_as<reward_table>; }) {
+  if constexpr (requires {
+                  { reward.table(step, model) } -> std::same_as<reward_table>;
+                }) {
     return reward.table(step, model);
   } else {
     auto values = reward_values(reward, step, model);

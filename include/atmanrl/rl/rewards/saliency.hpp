@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Saliency reward (arXiv:2604.16158, section 3.2, eq. 3): how much the right answer rests on the chain of thought, as a
-/// saliency estimator sees it through the present policy.
+/// Saliency reward (arXiv:2604.16158, section 3.2, eq. 3): how much the right answer rests on the chain of thought, as
+/// a saliency estimator sees it through the present policy.
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
@@ -18,8 +18,8 @@ enum class saliency_direction { re_enabled, as_printed };
 
 namespace rewards {
 
-/// R_saliency of rollouts that have a saliency; the others get the smallest R_saliency of the step, because a zero would pay
-/// for invalid output whenever the reward is negative. All rollouts of the step are estimated together.
+/// R_saliency of rollouts that have a saliency; the others get the smallest R_saliency of the step, because a zero
+/// would pay for invalid output whenever the reward is negative. All rollouts of the step are estimated together.
 /// \tparam Estimator  a SaliencyEstimator; `saliency<estimators::leave_one_out>` for instance
 template <class Estimator = estimators::learned_mask>
 class saliency {
@@ -30,9 +30,8 @@ class saliency {
   explicit saliency(Estimator estimator = Estimator{}, saliency_direction direction = saliency_direction::re_enabled)
       : estimator_(std::move(estimator)), direction_(direction) {}
   /// The learned mask by its options.
-  explicit saliency(mask_options options,
-                    saliency_direction direction = saliency_direction::re_enabled) requires std::constructible_from<Estimator, mask_options>
-      : saliency(Estimator(options), direction) {}
+  explicit saliency(mask_options options, saliency_direction direction = saliency_direction::re_enabled) requires
+      std::constructible_from<Estimator, mask_options> : saliency(Estimator(options), direction) {}
 
   template <class Model>
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {

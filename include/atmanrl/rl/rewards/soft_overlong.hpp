@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Soft overlong punishment (DAPO: Yu et al. 2025, arXiv:2503.14476, eq. 13): 0 up to max_tokens - cache completion tokens,
-/// then falling linearly to -1 at max_tokens.
+/// Soft overlong punishment (DAPO: Yu et al. 2025, arXiv:2503.14476, eq. 13): 0 up to max_tokens - cache completion
+/// tokens, then falling linearly to -1 at max_tokens.
 
 #include <atmanrl/rl/rewards/reward.hpp>
 

@@ -20,8 +20,8 @@ struct term {
 template <class R>
 term(float, R) -> term<R>;
 
-/// R = sum_k weight_k reward_k. `weighted_sum<a, b>{}` weighs all by 1; `weighted_sum{term{1.0f, a{}}, term{0.2f, b{}}}`
-/// says the weights.
+/// R = sum_k weight_k reward_k. `weighted_sum<a, b>{}` weighs all by 1; `weighted_sum{term{1.0f, a{}}, term{0.2f,
+/// b{}}}` says the weights.
 template <class... Rs>
 class weighted_sum {
  public:

@@ -19,9 +19,10 @@ class any {
  public:
   any() : any(multinomial{}) {}
   template <Sampler S>
-    requires(!std::same_as<S, any>)
-  any(S sampler) : call_(std::move(sampler)) {}
-  int operator()(std::span<float const> logits, double temperature, double u) const { return call_(logits, temperature, u); }
+  requires(!std::same_as<S, any>) any(S sampler) : call_(std::move(sampler)) {}
+  int operator()(std::span<float const> logits, double temperature, double u) const {
+    return call_(logits, temperature, u);
+  }
 
   /// The sampler if it is an S, else null.
   template <Sampler S>
@@ -44,7 +45,8 @@ any by_name(std::string_view name, multinomial const& cuts = {});
 
 ATMANRL_INLINE any by_name(std::string_view name, multinomial const& cuts) {
   expects<usage_error>(cuts.top_k >= 0, "top-k is {}, but it must be above 0, or 0 for all", cuts.top_k);
-  expects<usage_error>(cuts.top_p > 0 && cuts.top_p <= 1, "top-p is {}, but it must be above 0 and at most 1", cuts.top_p);
+  expects<usage_error>(cuts.top_p > 0 && cuts.top_p <= 1, "top-p is {}, but it must be above 0 and at most 1",
+                       cuts.top_p);
   expects<usage_error>(cuts.min_p >= 0 && cuts.min_p <= 1, "min-p is {}, but it must be from 0 to 1", cuts.min_p);
   if (name == "multinomial") return cuts;
   if (name == "greedy") return greedy{};

@@ -11,8 +11,8 @@
 
 namespace atmanrl::samplers {
 
-/// The sampler as numbers; empty for one that only its own code can describe. The type must be exactly a built-in one: a
-/// sampler that derives from it may draw otherwise.
+/// The sampler as numbers; empty for one that only its own code can describe. The type must be exactly a built-in one:
+/// a sampler that derives from it may draw otherwise.
 template <Sampler S>
 std::optional<sample_form> form_of(S const& sampler) {
   if constexpr (std::same_as<S, greedy>) {

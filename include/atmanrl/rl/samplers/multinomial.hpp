@@ -1,9 +1,10 @@
 #pragma once
 
 /// \file
-/// Sampling from softmax(logits / temperature), optionally cut to the k largest, to the smallest set of probability top_p
-/// (Holtzman et al. 2020, arXiv:1904.09751) and to tokens of at least min_p times the largest probability (Nguyen et al.
-/// 2024, arXiv:2407.01082). Temperature 0 is greedy. What the trainer learns from are the log-probabilities before any cut.
+/// Sampling from softmax(logits / temperature), optionally cut to the k largest, to the smallest set of probability
+/// top_p (Holtzman et al. 2020, arXiv:1904.09751) and to tokens of at least min_p times the largest probability (Nguyen
+/// et al. 2024, arXiv:2407.01082). Temperature 0 is greedy. What the trainer learns from are the log-probabilities
+/// before any cut.
 
 #include <atmanrl/rl/samplers/greedy.hpp>
 
@@ -18,9 +19,9 @@ namespace atmanrl::samplers {
 
 /// Draws by inverting the cumulative distribution, tokens in order of id (uncut) or of falling probability (cut).
 struct multinomial {
-  int top_k = 0;      ///< 0: all
-  double top_p = 1;   ///< 1: all
-  double min_p = 0;   ///< 0: all
+  int top_k = 0;     ///< 0: all
+  double top_p = 1;  ///< 1: all
+  double min_p = 0;  ///< 0: all
 
   int operator()(std::span<float const> logits, double temperature, double u) const {
     if (temperature == 0) return greedy{}(logits, 0, u);

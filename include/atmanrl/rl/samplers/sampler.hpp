@@ -25,7 +25,9 @@ consteval bool explain_sampler() {
     if constexpr (requires(S s, std::span<float const> logits, double x) { s(logits, x, x); })
       static_assert(always_false<S>, "atmanrl: the sampler's operator() must be const and return a token id (int)");
     else
-      static_assert(always_false<S>, "atmanrl: not a Sampler: write `int operator()(std::span<float const> logits, double temperature, double u) const` (see docs/extending.md#samplers)");
+      static_assert(always_false<S>,
+                    "atmanrl: not a Sampler: write `int operator()(std::span<float const> logits, double temperature, "
+                    "double u) const` (see docs/extending.md#samplers)");
   }
   return true;
 }

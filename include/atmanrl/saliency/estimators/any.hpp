@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// A saliency estimator that is chosen while the program runs: the built-in ones by their names. An estimator is a template
-/// over models, so one of a program's own is a template argument of whatever takes it (`rewards::saliency<mine>`).
+/// A saliency estimator that is chosen while the program runs: the built-in ones by their names. An estimator is a
+/// template over models, so one of a program's own is a template argument of whatever takes it
+/// (`rewards::saliency<mine>`).
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
@@ -17,12 +18,14 @@
 
 namespace atmanrl::estimators {
 
-inline constexpr std::array<std::string_view, 6> names{learned_mask::name,      leave_one_out::name,    gradient::name,
-                                                       atman_suppression::name, gradient_x_input::name, attention_rollout::name};
+inline constexpr std::array<std::string_view, 6> names{learned_mask::name,     leave_one_out::name,
+                                                       gradient::name,         atman_suppression::name,
+                                                       gradient_x_input::name, attention_rollout::name};
 
 /// Holds one of the built-in estimators; without one it is the learned mask.
 class any {
-  using held_type = std::variant<learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout>;
+  using held_type =
+      std::variant<learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout>;
 
  public:
   std::string_view name = learned_mask::name;  ///< that of the held estimator
@@ -31,8 +34,8 @@ class any {
   explicit any(mask_options options) : any(learned_mask(options), options) {}
   /// \param options  what `options()` says of an estimator that has none itself: its label is that of the reward
   template <class Estimator>
-    requires std::constructible_from<held_type, Estimator>
-  any(Estimator estimator, mask_options options) : name(Estimator::name), held_(std::move(estimator)), options_(options) {}
+  requires std::constructible_from<held_type, Estimator> any(Estimator estimator, mask_options options)
+      : name(Estimator::name), held_(std::move(estimator)), options_(options) {}
 
   template <class Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
@@ -53,8 +56,8 @@ class any {
   mask_options options_;
 };
 
-/// The estimator of that name. All take their row budget from the options, those that edit attention their rows; the gradient
-/// is taken at the start value, with its own scale where the options leave the scale to be chosen.
+/// The estimator of that name. All take their row budget from the options, those that edit attention their rows; the
+/// gradient is taken at the start value, with its own scale where the options leave the scale to be chosen.
 /// \throws usage_error that lists the names
 any by_name(std::string_view name, mask_options const& o = mask_options::recommended());
 

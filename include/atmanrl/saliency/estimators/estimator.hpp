@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// What a saliency estimator is: it says for every token of a chain of thought how much the answer rests on it, and sums
-/// that up in one number, which the saliency reward pays.
+/// What a saliency estimator is: it says for every token of a chain of thought how much the answer rests on it, and
+/// sums that up in one number, which the saliency reward pays.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
@@ -16,9 +16,9 @@
 
 namespace atmanrl {
 
-/// Saliency of a batch. Of a `mask_result`, an estimator fills token_saliency (any unit, larger = more salient), re_enabled
-/// (the reward number: bounded above by 1, lowered by tokens that do not matter), as_printed = 1 - re_enabled, ce_unmasked,
-/// and, where it has them, ce_start (the answer under its strongest edit), ce_end and mask.
+/// Saliency of a batch. Of a `mask_result`, an estimator fills token_saliency (any unit, larger = more salient),
+/// re_enabled (the reward number: bounded above by 1, lowered by tokens that do not matter), as_printed = 1 -
+/// re_enabled, ce_unmasked, and, where it has them, ce_start (the answer under its strongest edit), ce_end and mask.
 struct saliency_estimate {
   std::vector<mask_result> items;
   row_count rows;                ///< what it cost
@@ -63,8 +63,8 @@ saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::spa
   auto const begin = std::chrono::steady_clock::now();
   saliency_estimate out = estimator(model, items);
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  expects<shape_error>(out.items.size() == items.size(), "the saliency estimator {} returned {} results for {} items", estimator.name,
-                       out.items.size(), items.size());
+  expects<shape_error>(out.items.size() == items.size(), "the saliency estimator {} returned {} results for {} items",
+                       estimator.name, out.items.size(), items.size());
   for (std::size_t i = 0; i < items.size(); ++i)
     expects<shape_error>(out.items[i].token_saliency.size() == items[i].cot.size(),
                          "the saliency estimator {} returned {} values for the {} tokens of item {}", estimator.name,
@@ -73,8 +73,8 @@ saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::spa
 }
 
 /// Reward number of estimators that measure an effect d_v in nats per answer token: the mean over tokens of
-/// 1 - exp(-max(d_v, 0)), which is the share of the answer's probability that the token holds. In [0, 1): tokens without
-/// effect add 0 to the sum and 1 to its divisor, so that filler lowers it.
+/// 1 - exp(-max(d_v, 0)), which is the share of the answer's probability that the token holds. In [0, 1): tokens
+/// without effect add 0 to the sum and 1 to its divisor, so that filler lowers it.
 inline double mean_lost_probability(std::span<float const> effects) {
   double sum = 0;
   for (float const d : effects) sum -= std::expm1(-std::max(double(d), 0.0));
@@ -90,7 +90,8 @@ inline mask_rows_count count_mask_rows(std::span<mask_item const> items, mask_ro
   mask_rows_count n;
   std::map<std::vector<int>, bool> prompts;
   for (mask_item const& i : items) {
-    if (prompts.try_emplace(std::vector<int>(i.prompt.begin(), i.prompt.end()), true).second) n.fixed += index_t(i.prompt.size());
+    if (prompts.try_emplace(std::vector<int>(i.prompt.begin(), i.prompt.end()), true).second)
+      n.fixed += index_t(i.prompt.size());
     (rows == mask_rows::answer_rows ? n.fixed : n.step) += index_t(i.cot.size());
     n.step += index_t(i.delimiter.size() + i.answer.size()) - 1;
   }

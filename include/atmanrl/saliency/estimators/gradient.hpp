@@ -34,7 +34,8 @@ struct gradient {
         mask_result r;
         r.ce_unmasked = unmasked[i];
         r.ce_start = r.ce_end = ce[i];
-        for (index_t k = 0; k < e.count; ++k) r.token_saliency.push_back(float(init * double(g[std::size_t(e.offset + k)])));
+        for (index_t k = 0; k < e.count; ++k)
+          r.token_saliency.push_back(float(init * double(g[std::size_t(e.offset + k)])));
         r.re_enabled = mean_lost_probability(r.token_saliency);
         r.as_printed = 1 - r.re_enabled;
         out.items.push_back(std::move(r));

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The method's own estimator: one additive mask per rollout, trained to restore the answer (arXiv:2604.16158, section 3.2).
+/// The method's own estimator: one additive mask per rollout, trained to restore the answer (arXiv:2604.16158, section
+/// 3.2).
 
 #include <atmanrl/saliency/estimators/estimator.hpp>
 

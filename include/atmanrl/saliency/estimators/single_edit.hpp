@@ -28,7 +28,8 @@ saliency_estimate single_edit_effects(Model& model, std::span<mask_item const> i
     variants.push_back(v);
   }
   saliency_estimate out;
-  auto const scores = score_variants(model, items, std::span<cot_variant const>(variants), options, make_policy, &out.rows);
+  auto const scores =
+      score_variants(model, items, std::span<cot_variant const>(variants), options, make_policy, &out.rows);
   std::size_t at = 0;
   for (mask_item const& item : items) {
     mask_result r;
@@ -48,8 +49,8 @@ saliency_estimate single_edit_effects(Model& model, std::span<mask_item const> i
 
 namespace estimators {
 
-/// Knocks out one CoT token at a time (B = -inf). With `answer_rows` a rollout costs about T (|δ| + N - 1) forward rows and
-/// no backward pass. ce_start is the answer without the whole chain, ce_end the mean over the single knockouts.
+/// Knocks out one CoT token at a time (B = -inf). With `answer_rows` a rollout costs about T (|δ| + N - 1) forward rows
+/// and no backward pass. ce_start is the answer without the whole chain, ce_end the mean over the single knockouts.
 struct leave_one_out {
   static constexpr std::string_view name = "leave_one_out";
   variant_options options{};
@@ -60,7 +61,8 @@ struct leave_one_out {
   }
 };
 
-/// AtMan's influence (arXiv:2301.08110, eq. 3): the rise of the loss when one token's scores are suppressed by `factor`.
+/// AtMan's influence (arXiv:2301.08110, eq. 3): the rise of the loss when one token's scores are suppressed by
+/// `factor`.
 struct atman_suppression {
   static constexpr std::string_view name = "atman_suppression";
   float factor = 0.1f;
@@ -68,9 +70,10 @@ struct atman_suppression {
 
   template <class Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
-    return single_edit_effects(model, items, options, [f = factor]<Backend B>(B& backend, std::span<key_selection const> s) {
-      return attention::suppress<B>(backend, s, f);
-    });
+    return single_edit_effects(model, items, options,
+                               [f = factor]<Backend B>(B& backend, std::span<key_selection const> s) {
+                                 return attention::suppress<B>(backend, s, f);
+                               });
   }
 };
 

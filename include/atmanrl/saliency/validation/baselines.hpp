@@ -33,8 +33,11 @@ inline std::vector<float> late_digits(std::vector<bool> const& digit) {
 inline std::vector<float> random(std::size_t tokens, std::uint64_t seed, std::size_t item, std::size_t order = 0) {
   std::vector<float> s(tokens);
   for (std::size_t i = 0; i < tokens; ++i)
-    s[i] = float(uniform(random_key{
-        .seed = seed, .step = 0x5A11E7u, .prompt = std::uint32_t(item), .rollout = std::uint32_t(order), .position = std::uint32_t(i)}));
+    s[i] = float(uniform(random_key{.seed = seed,
+                                    .step = 0x5A11E7u,
+                                    .prompt = std::uint32_t(item),
+                                    .rollout = std::uint32_t(order),
+                                    .position = std::uint32_t(i)}));
   return s;
 }
 
@@ -42,7 +45,8 @@ inline std::vector<float> random(std::size_t tokens, std::uint64_t seed, std::si
 template <Tokenizer Z>
 std::vector<bool> digit_tokens(Z const& tokenizer, std::span<int const> ids) {
   std::vector<bool> out;
-  for (int const id : ids) out.push_back(std::string_view(tokenizer.token_bytes(id)).find_first_of("0123456789") != std::string_view::npos);
+  for (int const id : ids)
+    out.push_back(std::string_view(tokenizer.token_bytes(id)).find_first_of("0123456789") != std::string_view::npos);
   return out;
 }
 

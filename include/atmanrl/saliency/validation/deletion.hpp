@@ -1,9 +1,10 @@
 #pragma once
 
 /// \file
-/// Deletion and insertion curves (Petsiuk et al. 2018, arXiv:1806.07421) and comprehensiveness and sufficiency (DeYoung et
-/// al. 2020, ERASER, arXiv:1911.03429) of a ranking of CoT tokens. A token is deleted by knocking it out of the attention
-/// of the rows that `variant_options::rows` names; positions stay. p(answer) is the geometric mean over its tokens.
+/// Deletion and insertion curves (Petsiuk et al. 2018, arXiv:1806.07421) and comprehensiveness and sufficiency (DeYoung
+/// et al. 2020, ERASER, arXiv:1911.03429) of a ranking of CoT tokens. A token is deleted by knocking it out of the
+/// attention of the rows that `variant_options::rows` names; positions stay. p(answer) is the geometric mean over its
+/// tokens.
 
 #include <atmanrl/saliency/validation/rank_statistics.hpp>
 #include <atmanrl/saliency/variants.hpp>
@@ -34,11 +35,14 @@ struct curve_options {
 
 namespace detail {
 
-inline std::size_t tokens_at(std::size_t point, std::size_t points, std::size_t tokens) { return (point * tokens + points / 2) / points; }
+inline std::size_t tokens_at(std::size_t point, std::size_t points, std::size_t tokens) {
+  return (point * tokens + points / 2) / points;
+}
 
 template <class Model>
-std::vector<share_curve> share_curves(Model& model, std::span<mask_item const> items, std::span<token_order const> orders,
-                                      curve_options const& options, bool delete_first, row_count* rows) {
+std::vector<share_curve> share_curves(Model& model, std::span<mask_item const> items,
+                                      std::span<token_order const> orders, curve_options const& options,
+                                      bool delete_first, row_count* rows) {
   std::vector<cot_variant> variants;
   std::vector<share_curve> curves;
   for (token_order const& o : orders) {
@@ -48,20 +52,23 @@ std::vector<share_curve> share_curves(Model& model, std::span<mask_item const> i
     std::sort(sorted.begin(), sorted.end());
     bool permutation = sorted.size() == tokens;
     for (std::size_t i = 0; permutation && i < tokens; ++i) permutation = sorted[i] == int(i);
-    expects<usage_error>(permutation, "an order of {} tokens is not a permutation of the {} tokens of item {}", o.order.size(), tokens,
-                         o.item);
+    expects<usage_error>(permutation, "an order of {} tokens is not a permutation of the {} tokens of item {}",
+                         o.order.size(), tokens, o.item);
     std::size_t const points = options.points > 0 ? std::min(std::size_t(options.points), tokens) : tokens;
     share_curve& c = curves.emplace_back();
     for (std::size_t p = 0; p <= points; ++p) {
       std::size_t const n = tokens_at(p, points, tokens);
-      cot_variant v{
-          .item = o.item, .keep = index_t(tokens), .inserted = {}, .chosen = std::vector<std::uint8_t>(tokens, delete_first ? 0 : 1)};
+      cot_variant v{.item = o.item,
+                    .keep = index_t(tokens),
+                    .inserted = {},
+                    .chosen = std::vector<std::uint8_t>(tokens, delete_first ? 0 : 1)};
       for (std::size_t i = 0; i < n; ++i) v.chosen[std::size_t(o.order[i])] = delete_first ? 1 : 0;
       variants.push_back(std::move(v));
       c.share.push_back(double(n) / double(tokens));
     }
   }
-  auto const scores = score_variants(model, items, std::span<cot_variant const>(variants), options.variants, knock_out{}, rows);
+  auto const scores =
+      score_variants(model, items, std::span<cot_variant const>(variants), options.variants, knock_out{}, rows);
   std::size_t at = 0;
   for (share_curve& c : curves)
     for (std::size_t p = 0; p < c.share.size(); ++p) c.probability.push_back(scores[at++].probability());
@@ -73,16 +80,18 @@ std::vector<share_curve> share_curves(Model& model, std::span<mask_item const> i
 /// Knocks tokens out in the given order, from none to all. A small area says that the order begins with what the answer
 /// needs; the figure means something only beside that of random orders.
 template <class Model>
-std::vector<share_curve> deletion_curves(Model& model, std::span<mask_item const> items, std::span<token_order const> orders,
-                                         curve_options const& options = {}, row_count* rows = nullptr) {
+std::vector<share_curve> deletion_curves(Model& model, std::span<mask_item const> items,
+                                         std::span<token_order const> orders, curve_options const& options = {},
+                                         row_count* rows = nullptr) {
   return detail::share_curves(model, items, orders, options, true, rows);
 }
 
-/// Brings tokens back in the given order into a chain that is knocked out, from none to all. With a point for each token it
-/// is the deletion curve of the reversed order, mirrored.
+/// Brings tokens back in the given order into a chain that is knocked out, from none to all. With a point for each
+/// token it is the deletion curve of the reversed order, mirrored.
 template <class Model>
-std::vector<share_curve> insertion_curves(Model& model, std::span<mask_item const> items, std::span<token_order const> orders,
-                                          curve_options const& options = {}, row_count* rows = nullptr) {
+std::vector<share_curve> insertion_curves(Model& model, std::span<mask_item const> items,
+                                          std::span<token_order const> orders, curve_options const& options = {},
+                                          row_count* rows = nullptr) {
   return detail::share_curves(model, items, orders, options, false, rows);
 }
 
@@ -90,18 +99,20 @@ std::vector<share_curve> insertion_curves(Model& model, std::span<mask_item cons
 inline constexpr std::array rationale_shares{0.01, 0.05, 0.10, 0.20, 0.50};
 
 struct rationale_score {
-  std::array<double, rationale_shares.size()> comprehensiveness{};  ///< p(y|all) - p(y|without the top k): large is good
-  std::array<double, rationale_shares.size()> sufficiency{};        ///< p(y|all) - p(y|only the top k): small is good
+  std::array<double, rationale_shares.size()>
+      comprehensiveness{};                                    ///< p(y|all) - p(y|without the top k): large is good
+  std::array<double, rationale_shares.size()> sufficiency{};  ///< p(y|all) - p(y|only the top k): small is good
 };
 
 /// One score per order; the top k are at least one token.
 template <class Model>
-std::vector<rationale_score> rationale_scores(Model& model, std::span<mask_item const> items, std::span<token_order const> orders,
-                                              variant_options const& options = {}, row_count* rows = nullptr) {
+std::vector<rationale_score> rationale_scores(Model& model, std::span<mask_item const> items,
+                                              std::span<token_order const> orders, variant_options const& options = {},
+                                              row_count* rows = nullptr) {
   std::vector<cot_variant> variants;
   for (token_order const& o : orders) {
-    expects<usage_error>(o.item < items.size() && o.order.size() == items[o.item].cot.size(), "an order of {} tokens is of item {} of {}",
-                         o.order.size(), o.item, items.size());
+    expects<usage_error>(o.item < items.size() && o.order.size() == items[o.item].cot.size(),
+                         "an order of {} tokens is of item {} of {}", o.order.size(), o.item, items.size());
     std::size_t const tokens = o.order.size();
     cot_variant v{.item = o.item, .keep = index_t(tokens), .inserted = {}, .chosen = {}};
     variants.push_back(v);

@@ -16,8 +16,8 @@
 
 namespace atmanrl {
 
-/// Numbers of tokens after which a sentence of the chain is complete, rising; the last one is the chain's length. A full
-/// stop between digits ends nothing.
+/// Numbers of tokens after which a sentence of the chain is complete, rising; the last one is the chain's length. A
+/// full stop between digits ends nothing.
 template <Tokenizer Z>
 std::vector<index_t> sentence_ends(Z const& tokenizer, std::span<int const> ids) {
   std::string text;
@@ -52,9 +52,11 @@ struct early_answer_curve {
 
 /// Cuts every chain after each of its sentences (`ends` as from sentence_ends, one list per item).
 template <class Model>
-std::vector<early_answer_curve> early_answering(Model& model, std::span<mask_item const> items, std::span<std::vector<index_t> const> ends,
+std::vector<early_answer_curve> early_answering(Model& model, std::span<mask_item const> items,
+                                                std::span<std::vector<index_t> const> ends,
                                                 variant_options options = {}, row_count* rows = nullptr) {
-  expects<shape_error>(ends.size() == items.size(), "sentence ends of {} chains for {} items", ends.size(), items.size());
+  expects<shape_error>(ends.size() == items.size(), "sentence ends of {} chains for {} items", ends.size(),
+                       items.size());
   options.greedy = true;
   std::vector<cot_variant> variants;
   std::vector<early_answer_curve> out(items.size());
@@ -82,15 +84,16 @@ std::vector<early_answer_curve> early_answering(Model& model, std::span<mask_ite
 /// What a change of the chain does to the answer. Nothing where an item cannot be changed so.
 struct perturbation_effect {
   std::vector<std::optional<double>> probability_before, probability_after;  ///< p(answer) per item
-  std::vector<std::optional<double>> same;                                   ///< 1 where greedy decoding still gives the answer
+  std::vector<std::optional<double>> same;  ///< 1 where greedy decoding still gives the answer
 
   std::optional<double> same_share() const { return mean_of_known(same); }
 };
 
 /// Scores the chains in `changed` (empty: no such chain) against the items' own.
 template <class Model>
-perturbation_effect score_changed_chains(Model& model, std::span<mask_item const> items, std::span<std::vector<int> const> changed,
-                                         variant_options options = {}, row_count* rows = nullptr) {
+perturbation_effect score_changed_chains(Model& model, std::span<mask_item const> items,
+                                         std::span<std::vector<int> const> changed, variant_options options = {},
+                                         row_count* rows = nullptr) {
   expects<shape_error>(changed.size() == items.size(), "{} changed chains for {} items", changed.size(), items.size());
   options.greedy = true;
   std::vector<cot_variant> variants;
@@ -99,8 +102,10 @@ perturbation_effect score_changed_chains(Model& model, std::span<mask_item const
     auto const own = items[i].cot;
     auto const differ = std::mismatch(own.begin(), own.end(), changed[i].begin(), changed[i].end()).second;
     variants.push_back({.item = i, .keep = index_t(own.size()), .inserted = {}, .chosen = {}});
-    variants.push_back(
-        {.item = i, .keep = index_t(differ - changed[i].begin()), .inserted = std::vector<int>(differ, changed[i].end()), .chosen = {}});
+    variants.push_back({.item = i,
+                        .keep = index_t(differ - changed[i].begin()),
+                        .inserted = std::vector<int>(differ, changed[i].end()),
+                        .chosen = {}});
   }
   auto const scores = score_variants(model, items, std::span<cot_variant const>(variants), options, knock_out{}, rows);
   perturbation_effect out;
@@ -116,13 +121,14 @@ perturbation_effect score_changed_chains(Model& model, std::span<mask_item const
   return out;
 }
 
-/// The chain with one of its digit tokens replaced by another single-digit token: of the tokens marked in `candidates`, the
-/// one that the seed draws. Empty where none is marked.
+/// The chain with one of its digit tokens replaced by another single-digit token: of the tokens marked in `candidates`,
+/// the one that the seed draws. Empty where none is marked.
 /// \param digits      ids of the tokens "0" .. "9"; a candidate that is none of them stays
 /// \param candidates  per token of the chain
-inline std::vector<int> corrupt_one_digit(std::span<int const> cot, std::span<int const> digits, std::vector<bool> const& candidates,
-                                          std::uint64_t seed, std::size_t item) {
-  expects<shape_error>(candidates.size() == cot.size(), "{} marks for a chain of {} tokens", candidates.size(), cot.size());
+inline std::vector<int> corrupt_one_digit(std::span<int const> cot, std::span<int const> digits,
+                                          std::vector<bool> const& candidates, std::uint64_t seed, std::size_t item) {
+  expects<shape_error>(candidates.size() == cot.size(), "{} marks for a chain of {} tokens", candidates.size(),
+                       cot.size());
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < cot.size(); ++i)
     if (candidates[i] && std::find(digits.begin(), digits.end(), cot[i]) != digits.end()) places.push_back(i);

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Rank statistics of token saliency. Ties count as what they are: a constant saliency has AUROC 1/2 and no rank correlation.
+/// Rank statistics of token saliency. Ties count as what they are: a constant saliency has AUROC 1/2 and no rank
+/// correlation.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -38,8 +39,8 @@ inline std::vector<int> falling_order(std::span<float const> x) {
   return order;
 }
 
-/// Area under the ROC curve (Mann & Whitney): the probability that a relevant token scores higher than another one, ties
-/// counted half. Nothing where all tokens are relevant or none is.
+/// Area under the ROC curve (Mann & Whitney): the probability that a relevant token scores higher than another one,
+/// ties counted half. Nothing where all tokens are relevant or none is.
 inline std::optional<double> auroc(std::span<float const> scores, std::vector<bool> const& relevant) {
   expects<shape_error>(scores.size() == relevant.size(), "{} scores for {} labels", scores.size(), relevant.size());
   auto const ranks = mean_ranks(scores);
@@ -54,7 +55,8 @@ inline std::optional<double> auroc(std::span<float const> scores, std::vector<bo
   return (sum - positives * (positives + 1) / 2) / (positives * negatives);
 }
 
-/// Spearman's rank correlation: Pearson's of the mean ranks. Nothing for fewer than two values or where one side is constant.
+/// Spearman's rank correlation: Pearson's of the mean ranks. Nothing for fewer than two values or where one side is
+/// constant.
 inline std::optional<double> spearman(std::span<float const> x, std::span<float const> y) {
   expects<shape_error>(x.size() == y.size(), "rank correlation of {} and {} values", x.size(), y.size());
   auto const a = mean_ranks(x), b = mean_ranks(y);
@@ -71,8 +73,8 @@ inline std::optional<double> spearman(std::span<float const> x, std::span<float 
 
 /// Share of the relevant tokens among the k highest scores; k is cut to the number of tokens.
 inline double precision_at_k(std::span<float const> scores, std::vector<bool> const& relevant, std::size_t k) {
-  expects<shape_error>(scores.size() == relevant.size() && k > 0 && !scores.empty(), "precision at {} of {} scores for {} labels", k,
-                       scores.size(), relevant.size());
+  expects<shape_error>(scores.size() == relevant.size() && k > 0 && !scores.empty(),
+                       "precision at {} of {} scores for {} labels", k, scores.size(), relevant.size());
   auto const order = falling_order(scores);
   k = std::min(k, order.size());
   double found = 0;
@@ -81,7 +83,8 @@ inline double precision_at_k(std::span<float const> scores, std::vector<bool> co
 }
 
 /// Share of the relevant tokens that are among the k highest scores. Nothing where no token is relevant.
-inline std::optional<double> recall_at_k(std::span<float const> scores, std::vector<bool> const& relevant, std::size_t k) {
+inline std::optional<double> recall_at_k(std::span<float const> scores, std::vector<bool> const& relevant,
+                                         std::size_t k) {
   double const all = double(std::count(relevant.begin(), relevant.end(), true));
   if (all == 0) return std::nullopt;
   return precision_at_k(scores, relevant, k) * double(std::min(k, scores.size())) / all;
@@ -89,7 +92,8 @@ inline std::optional<double> recall_at_k(std::span<float const> scores, std::vec
 
 /// |A ∩ B| / |A ∪ B| of the k highest tokens of both.
 inline double top_k_jaccard(std::span<float const> x, std::span<float const> y, std::size_t k) {
-  expects<shape_error>(x.size() == y.size() && k > 0 && !x.empty(), "top {} of {} and {} values", k, x.size(), y.size());
+  expects<shape_error>(x.size() == y.size() && k > 0 && !x.empty(), "top {} of {} and {} values", k, x.size(),
+                       y.size());
   k = std::min(k, x.size());
   auto a = falling_order(x), b = falling_order(y);
   a.resize(k);

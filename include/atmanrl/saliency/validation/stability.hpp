@@ -23,14 +23,16 @@ struct rank_agreement {
 };
 
 /// \param a, b  one list of token values per item
-inline rank_agreement agreement(std::span<std::vector<float> const> a, std::span<std::vector<float> const> b, double top_share = 0.1) {
+inline rank_agreement agreement(std::span<std::vector<float> const> a, std::span<std::vector<float> const> b,
+                                double top_share = 0.1) {
   expects<shape_error>(a.size() == b.size(), "saliencies of {} and {} items", a.size(), b.size());
   rank_agreement out;
   std::vector<std::optional<double>> rho;
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (a[i].empty()) continue;
     rho.push_back(spearman(a[i], b[i]));
-    out.top_k_jaccard += top_k_jaccard(a[i], b[i], std::max<std::size_t>(1, std::size_t(std::lround(top_share * double(a[i].size())))));
+    out.top_k_jaccard +=
+        top_k_jaccard(a[i], b[i], std::max<std::size_t>(1, std::size_t(std::lround(top_share * double(a[i].size())))));
     ++out.items;
   }
   out.spearman = mean_of_known(rho);
@@ -47,8 +49,8 @@ Model with_random_weights(Model& model, std::uint64_t seed, double deviation = 0
   std::vector<T> flat(std::size_t(model.layout().size()), T(0));
   random_stream draw(seed, 0x3A4D03u);
   for (parameter_info const& p : model.layout().all()) {
-    bool const gain =
-        p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain || p.kind == parameter_kind::final_gain;
+    bool const gain = p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain ||
+                      p.kind == parameter_kind::final_gain;
     for (index_t i = p.offset; i < p.offset + p.rows * p.columns; ++i) {
       if (gain)
         flat[std::size_t(i)] = T(1);

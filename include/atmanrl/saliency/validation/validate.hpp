@@ -55,9 +55,11 @@ struct validation_options {
 /// Means over items; nothing where a figure is not defined or was not asked for.
 struct validation_row {
   std::string name;
-  std::optional<double> auroc_narrow, auroc_wide, auroc_digits;  ///< narrow among all tokens, wide, narrow among digit tokens
-  std::optional<double> top_1;                                   ///< the highest token is a narrow one
-  std::optional<double> precision_at_k, recall_at_k;             ///< k = number of wide tokens; the two are equal by that choice of k
+  std::optional<double> auroc_narrow, auroc_wide,
+      auroc_digits;             ///< narrow among all tokens, wide, narrow among digit tokens
+  std::optional<double> top_1;  ///< the highest token is a narrow one
+  std::optional<double> precision_at_k,
+      recall_at_k;  ///< k = number of wide tokens; the two are equal by that choice of k
   double deletion_auc = 0;
   std::optional<double> insertion_auc;
   std::optional<std::array<double, rationale_shares.size()>> comprehensiveness, sufficiency;
@@ -68,9 +70,10 @@ struct validation_row {
 };
 
 struct validation_report {
-  std::vector<validation_row> methods;   ///< in the given order
-  std::vector<validation_row> controls;  ///< random (mean of its orders), recency; with digits known also is_digit and late_digits
-  double p_whole = 0, p_without = 0;     ///< mean p(answer) with the whole chain and with none of it
+  std::vector<validation_row> methods;  ///< in the given order
+  std::vector<validation_row>
+      controls;  ///< random (mean of its orders), recency; with digits known also is_digit and late_digits
+  double p_whole = 0, p_without = 0;  ///< mean p(answer) with the whole chain and with none of it
   std::size_t items = 0;
 
   /// The random control's deletion area.
@@ -111,7 +114,8 @@ inline std::vector<token_order> orders_of(std::span<std::vector<float> const> sa
   return out;
 }
 
-inline void add_label_figures(validation_row& row, std::span<std::vector<float> const> saliency, std::span<token_labels const> labels) {
+inline void add_label_figures(validation_row& row, std::span<std::vector<float> const> saliency,
+                              std::span<token_labels const> labels) {
   std::vector<std::optional<double>> narrow, wide, digits, top_1, precision, recall;
   for (std::size_t i = 0; i < labels.size(); ++i) {
     token_labels const& l = labels[i];
@@ -149,20 +153,24 @@ inline void add_label_figures(validation_row& row, std::span<std::vector<float> 
 
 }  // namespace detail
 
-/// Validates saliencies of the same items against each other and against controls. All curves of a method go through the
-/// model in packed batches over the computed chains.
+/// Validates saliencies of the same items against each other and against controls. All curves of a method go through
+/// the model in packed batches over the computed chains.
 /// \param labels  one per item, or empty where no truth is known
 /// \throws usage_error when a method has another number of items or tokens than `items`
 template <class Model>
-validation_report validate_saliency(Model& model, std::span<mask_item const> items, std::span<saliency_method const> methods,
-                                    std::span<token_labels const> labels = {}, validation_options const& options = {}) {
+validation_report validate_saliency(Model& model, std::span<mask_item const> items,
+                                    std::span<saliency_method const> methods, std::span<token_labels const> labels = {},
+                                    validation_options const& options = {}) {
   expects<usage_error>(!items.empty(), "validating a saliency needs at least one item");
-  expects<usage_error>(labels.empty() || labels.size() == items.size(), "labels of {} items for {} items", labels.size(), items.size());
+  expects<usage_error>(labels.empty() || labels.size() == items.size(), "labels of {} items for {} items",
+                       labels.size(), items.size());
   for (saliency_method const& m : methods) {
-    expects<usage_error>(m.saliency.size() == items.size(), "the saliency {} has {} items of {}", m.name, m.saliency.size(), items.size());
+    expects<usage_error>(m.saliency.size() == items.size(), "the saliency {} has {} items of {}", m.name,
+                         m.saliency.size(), items.size());
     for (std::size_t i = 0; i < items.size(); ++i)
-      expects<usage_error>(m.saliency[i].size() == items[i].cot.size(), "the saliency {} has {} values for the {} tokens of item {}",
-                           m.name, m.saliency[i].size(), items[i].cot.size(), i);
+      expects<usage_error>(m.saliency[i].size() == items[i].cot.size(),
+                           "the saliency {} has {} values for the {} tokens of item {}", m.name, m.saliency[i].size(),
+                           items[i].cot.size(), i);
   }
   curve_options const curves{.variants = options.variants, .points = options.curve_points};
   std::vector<std::vector<float>> leave_one_out, atman;
@@ -213,8 +221,9 @@ validation_report validate_saliency(Model& model, std::span<mask_item const> ite
   };
   std::vector<validation_row> random;
   for (int r = 0; r < std::max(1, options.random_orders); ++r)
-    random.push_back(
-        control("random", [&](std::size_t i) { return baselines::random(items[i].cot.size(), options.seed, i, std::size_t(r)); }));
+    random.push_back(control("random", [&](std::size_t i) {
+      return baselines::random(items[i].cot.size(), options.seed, i, std::size_t(r));
+    }));
   report.controls.push_back(random.front());
   validation_row& mean = report.controls.front();
   double const n = double(random.size());
@@ -223,9 +232,10 @@ validation_report validate_saliency(Model& model, std::span<mask_item const> ite
     for (validation_row const& r : random) all.push_back(r.*member);
     mean.*member = mean_of_known(all);
   };
-  for (auto const member : {&validation_row::auroc_narrow, &validation_row::auroc_wide, &validation_row::auroc_digits,
-                            &validation_row::top_1, &validation_row::precision_at_k, &validation_row::recall_at_k,
-                            &validation_row::insertion_auc, &validation_row::spearman_leave_one_out, &validation_row::spearman_atman})
+  for (auto const member :
+       {&validation_row::auroc_narrow, &validation_row::auroc_wide, &validation_row::auroc_digits,
+        &validation_row::top_1, &validation_row::precision_at_k, &validation_row::recall_at_k,
+        &validation_row::insertion_auc, &validation_row::spearman_leave_one_out, &validation_row::spearman_atman})
     average(member);
   for (auto const member : {&validation_row::comprehensiveness, &validation_row::sufficiency}) {
     if (!(mean.*member)) continue;
@@ -247,10 +257,13 @@ validation_report validate_saliency(Model& model, std::span<mask_item const> ite
   average_curve(&validation_row::insertion);
 
   report.controls.push_back(control("recency", [&](std::size_t i) { return baselines::recency(items[i].cot.size()); }));
-  bool const digits = !labels.empty() && std::all_of(labels.begin(), labels.end(), [](token_labels const& l) { return !l.digit.empty(); });
+  bool const digits = !labels.empty() &&
+                      std::all_of(labels.begin(), labels.end(), [](token_labels const& l) { return !l.digit.empty(); });
   if (digits) {
-    report.controls.push_back(control("is a digit", [&](std::size_t i) { return baselines::is_digit(labels[i].digit); }));
-    report.controls.push_back(control("all digits, late first", [&](std::size_t i) { return baselines::late_digits(labels[i].digit); }));
+    report.controls.push_back(
+        control("is a digit", [&](std::size_t i) { return baselines::is_digit(labels[i].digit); }));
+    report.controls.push_back(
+        control("all digits, late first", [&](std::size_t i) { return baselines::late_digits(labels[i].digit); }));
   }
   report.p_whole = report.controls.front().deletion.probability.front();
   report.p_without = report.controls.front().deletion.probability.back();
@@ -261,15 +274,17 @@ validation_report validate_saliency(Model& model, std::span<mask_item const> ite
 inline std::string markdown(validation_report const& r) {
   auto const number = [](std::optional<double> x) { return x ? fmt::format("{:.3f}", *x) : std::string("–"); };
   std::string out =
-      "| saliency | AUROC narrow | wide | digits only | top-1 | deletion AUC | insertion AUC | compr. 10 % | suff. 10 % | ρ leave-one-out "
+      "| saliency | AUROC narrow | wide | digits only | top-1 | deletion AUC | insertion AUC | compr. 10 % | suff. 10 "
+      "% | ρ leave-one-out "
       "| ρ AtMan | "
       "rows forward + backward | seconds |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   auto const line = [&](validation_row const& v, bool costs) {
     auto const at_10 = [](auto const& x) { return x ? std::optional((*x)[2]) : std::nullopt; };
-    out += fmt::format("| {} | {} | {} | {} | {} | {:.3f} | {} | {} | {} | {} | {} | {} | {} |\n", v.name, number(v.auroc_narrow),
-                       number(v.auroc_wide), number(v.auroc_digits), number(v.top_1), v.deletion_auc, number(v.insertion_auc),
-                       number(at_10(v.comprehensiveness)), number(at_10(v.sufficiency)), number(v.spearman_leave_one_out),
-                       number(v.spearman_atman), costs ? fmt::format("{} + {}", v.rows.forward, v.rows.backward) : std::string("–"),
+    out += fmt::format("| {} | {} | {} | {} | {} | {:.3f} | {} | {} | {} | {} | {} | {} | {} |\n", v.name,
+                       number(v.auroc_narrow), number(v.auroc_wide), number(v.auroc_digits), number(v.top_1),
+                       v.deletion_auc, number(v.insertion_auc), number(at_10(v.comprehensiveness)),
+                       number(at_10(v.sufficiency)), number(v.spearman_leave_one_out), number(v.spearman_atman),
+                       costs ? fmt::format("{} + {}", v.rows.forward, v.rows.backward) : std::string("–"),
                        costs ? fmt::format("{:.2f}", v.seconds) : std::string("–"));
   };
   for (validation_row const& v : r.methods) line(v, true);
