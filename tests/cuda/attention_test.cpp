@@ -114,6 +114,24 @@ TEST_CASE("cuda attention: a split row whose first part is knocked out altogethe
                          attention::knockout(host, selections).params());
 }
 
+TEST_CASE("cuda attention: a split row whose last key outweighs all others by more than a float can hold") {
+  cuda_backend device;
+  index_t const width = 4 * 8;
+  tree_problem p(decoding(300, 1), 2, 1, 8);
+  for (std::size_t i = 0; i < p.qkv.size(); ++i)
+    if (index_t(i) % width < 24) p.qkv[i] = 10;  // queries and keys: a row's score of itself is 283
+  check_on_device<float>(device, p, unedited{}, unedited{});
+}
+
+TEST_CASE("cuda attention: the row's smallest score may be positive, and that of the last key") {
+  cuda_backend device;
+  tree_problem p({{-1, 0, 70, 0}, {-1, 0, 33, 1}}, 2, 1, 8);
+  for (double& x : p.qkv) x = std::abs(x);
+  // The last key of the second sequence is alone in its tile, and its score is 0.
+  for (std::size_t c = 16; c < 24; ++c) p.qkv[102 * 32 + c] = 0;
+  check_on_device<float>(device, p, shifted{}, shifted{});
+}
+
 TEST_CASE("cuda attention: an edit of every score, and one that looks at the row's smallest score") {
   cuda_backend device;
   for (auto const& tree : {ragged_trees(), decoding(300, 2), std::vector<node>{{-1, 0, 70, 0}}})
@@ -135,6 +153,20 @@ TEST_CASE("cuda attention: knockout and both forms of suppression, with rows tha
   check_policy(device, p, [](auto& backend, auto const& selections) {
     return attention::suppress_log(backend, selections, 0.3f);
   });
+}
+
+TEST_CASE("cuda mean attention: the rebuilt probabilities are those of the plain loops, the same bits in any order") {
+  cuda_backend device;
+  for (heads const h : {heads{1, 1, 16}, heads{6, 2, 8}, heads{4, 2, 64}}) {
+    tree_problem const p(ragged_trees(), h.query, h.kv, h.dim, 3);
+    check_on_device<float>(device, p, unedited{}, unedited{}, {}, {.mean = true});
+    check_on_device<float, bf16>(device, p, wavy{}, wavy{}, {}, {.mean = true});
+    check_on_device<double>(device, p, wavy{}, wavy{}, {}, {.mean = true});
+    CHECK(same_in_every_thread_order(
+        [&] { return on_device<float>(device, p, p.qkv, wavy{}, {}, {.backward = false, .mean = true}).mean; }));
+  }
+  tree_problem const cached(decoding(40, 2), 2, 1, 8);
+  check_on_device<float>(device, cached, unedited{}, unedited{}, {}, {.mean = true});
 }
 
 TEST_CASE("cuda attention: keys that lie one by one in the cache give the bits of keys in one run") {
@@ -188,8 +220,8 @@ TEST_CASE("cuda attention: new keys and values go to their rows of the cache, ro
 TEST_CASE("cuda attention: a plan that does not say how many rows a sequence has gives the same bits") {
   cuda_backend device;
   tree_problem const p(three_levels(), 4, 2, 8);
-  auto const known = on_device<float>(device, p, p.qkv, unedited{});
-  CHECK(on_device<float>(device, p, p.qkv, unedited{}, {}, {.says_most_rows = false}).all() == known.all());
+  auto const known = on_device<float>(device, p, p.qkv, unedited{}, {}, {.mean = true});
+  CHECK(on_device<float>(device, p, p.qkv, unedited{}, {}, {.mean = true, .says_most_rows = false}).all() == known.all());
 }
 
 TEST_CASE("cuda attention: head dimensions without a kernel, and memory that begins within 16 bytes, are sentences") {

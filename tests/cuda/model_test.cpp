@@ -13,15 +13,17 @@ struct outcome {
 
 /// One forward and backward pass over a ragged tree.
 template <class W, class B>
-outcome run(B& backend, model_config const& config, lora_config const* adapters = nullptr) {
+outcome run(B& backend, model_config const& config, lora_config const* adapters = nullptr,
+            kv_storage storage = kv_storage::full) {
   using T = compute_t<W>;
   auto model = random_model<B, W>(backend, config);
+  model.set_kv_storage(storage);
   if (adapters) {
     model.attach(*adapters, 1);
     model.assign_trainable(uploaded<B, T>(backend, random_values(model.trainable_layout().size(), 70, 0.4)).cview());
   }
   auto const tree = ragged_tree(config.vocab);
-  laid_out<B, T> on(backend, config, tree);
+  laid_out<B, T> on(backend, config, tree, 0, storage);
   forward_pass<B, T> pass(backend);
   model.forward(on.cache, on.batch, pass, gradient_mode::parameters);
   outcome o;
@@ -54,6 +56,28 @@ void compare(outcome const& got, outcome const& expected, parameter_layout const
   }
 }
 
+/// Log-probabilities of tokens[2..]: the first two rows in one call, each later one by itself over the cache, as in decoding.
+template <class W, class B>
+std::vector<double> decoded(B& backend, model_config const& config, std::vector<int> const& tokens, kv_storage storage) {
+  using T = compute_t<W>;
+  auto model = random_model<B, W>(backend, config);
+  model.set_kv_storage(storage);
+  auto cache = model.new_cache(index_t(tokens.size()));
+  int const sequence = cache.add_sequence(index_t(tokens.size()));
+  std::vector<double> all;
+  for (std::size_t at = 0; at + 1 < tokens.size();) {
+    std::size_t const next = at == 0 ? 2 : at + 1;
+    forward_pass<B, T> pass(backend);
+    ragged_batch batch;
+    batch.add(sequence, std::vector<int>(tokens.begin() + std::ptrdiff_t(at), tokens.begin() + std::ptrdiff_t(next)));
+    model.forward(cache, batch, pass, gradient_mode::none);
+    model.log_probs(pass, std::vector<scored_token>{{batch.rows() - 1, tokens[next]}}, 1);
+    all.push_back(double(pass.log_p()[0]));
+    at = next;
+  }
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("cuda model: logits, losses and every gradient are those of the plain loops") {
@@ -79,6 +103,36 @@ TEST_CASE("cuda model: adapters over frozen weights have the gradients of the pl
     compare(run<float>(device, config, &l), run<double>(plain, config, &l), layout, 3e-5);
     compare(run<bf16>(device, config, &l), run<bf16>(plain, config, &l), layout, 0.06);
   }
+}
+
+TEST_CASE("cuda model: keys and values in bf16 give the results and gradients of the plain loops, in training and decoding") {
+  cuda_backend device;
+  reference_backend plain;
+  model_config const config = rich_device_config();
+  auto const in = [&]<class W>(auto& backend, W, kv_storage storage) { return run<W>(backend, config, nullptr, storage); };
+  auto const rounded = in(plain, float{}, kv_storage::bf16), full = in(plain, float{}, kv_storage::full);
+  parameter_layout const layout(config);
+  compare(in(device, float{}, kv_storage::bf16), rounded, layout, 3e-5);
+  compare(in(device, bf16{}, kv_storage::bf16), in(plain, bf16{}, kv_storage::bf16), layout, 0.06);
+  CHECK(relative_difference(rounded.log_p, full.log_p) > 3e-4);  // so the comparison tells the two storages apart
+
+  auto const tokens = random_tokens(9, config.vocab, 40);
+  auto const expected = decoded<float>(plain, config, tokens, kv_storage::bf16);
+  CHECK(relative_difference(decoded<float>(device, config, tokens, kv_storage::bf16), expected) < 3e-5);
+  CHECK(relative_difference(decoded<float>(plain, config, tokens, kv_storage::full), expected) > 3e-4);
+}
+
+TEST_CASE("cuda model: keys and values in bf16 are refused by a model in double, and a cache of the other storage by any") {
+  cuda_backend device;
+  auto doubles = random_model<cuda_backend, double>(device, device_config());
+  CHECK_THROWS_WITH(doubles.set_kv_storage(kv_storage::bf16), Catch::Contains("16-bit keys and values"));
+  auto model = random_model<cuda_backend, float>(device, device_config());
+  auto cache = model.new_cache(4);
+  model.set_kv_storage(kv_storage::bf16);
+  forward_pass<cuda_backend, float> pass(device);
+  ragged_batch batch;
+  batch.add(cache.add_sequence(4), std::vector<int>{1, 2});
+  CHECK_THROWS_WITH(model.forward(cache, batch, pass, gradient_mode::none), Catch::Contains("the cache stores full scalars"));
 }
 
 TEST_CASE("cuda model: weight gradients in bf16 and products in TF32 are what the options ask for") {

@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
 """Breaks the CUDA kernels one place at a time and looks whether a test notices.
 
-Each mutant is one change in one header of include/atmanrl/cuda: a barrier left out, a bound moved by one, an index that is
-off, a mask that is missing, a sum that is not added to. The tests of that header are compiled over the changed copy with
-the emulation and run; a mutant is killed when one fails, hangs or crashes. A tool, not a test: it takes minutes.
+Each mutant is one change in one line of device code in include/atmanrl/cuda: a barrier left out, a bound moved by one, an
+index that is off, a mask that is missing, a sum that is not added to. All of them are compiled into a copy of the headers
+at once, each behind a number; a run with ATMANRL_MUTANT=17 has mutant 17 and no other. So a test is compiled once, not once
+for every mutant. A mutant is killed when a test of its header fails, hangs or crashes in the emulation under the address
+sanitizer (what lies outside of an allocation is poisoned there); who survives that is tried again with every access
+traced, which finds races. A tool, not a test: it takes minutes.
 
     tests/cuda/mutate.py --list                 what there is to break
     tests/cuda/mutate.py --each 4               at most four mutants of each kind in each header
-    tests/cuda/mutate.py --only sampling.cuh
+    tests/cuda/mutate.py --only sampling.cuh    of some headers
+    tests/cuda/mutate.py --lines sampling.cuh:70 rope.cuh:31
 """
 import argparse
+import collections
 import os
 import pathlib
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -21,53 +27,69 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TESTS = {  # header: the tests that know its kernels
+TESTS = {  # header: the tests that know its kernels, the quickest to notice first
     "adamw.cuh": ["adamw_test", "adamw_ranges_test"],
     "attention_append.cuh": ["attention_test"],
     "attention_backward.cuh": ["attention_test"],
-    "attention_by_keys.cuh": ["attention_gradient_test"],
+    "attention_by_keys.cuh": ["attention_test", "attention_gradient_test"],
     "attention_forward.cuh": ["attention_test"],
     "attention_inputs.cuh": ["attention_test"],
     "attention_parameters.cuh": ["attention_gradient_test"],
-    "attention_tile.cuh": ["attention_test"],
+    "attention_tile.cuh": ["attention_test", "access_test"],
     "elementwise.cuh": ["elementwise_test"],
     "embedding.cuh": ["embedding_test"],
     "gemm.cuh": ["matmul_test"],
     "log_prob.cuh": ["log_prob_test"],
     "matmul.cuh": ["matmul_test"],
+    "mean_attention.cuh": ["attention_test"],
     "reduce.cuh": ["rms_norm_test", "log_prob_test"],
     "rms_norm.cuh": ["rms_norm_test"],
     "rope.cuh": ["rope_test"],
     "sampling.cuh": ["sampling_test"],
     "swiglu.cuh": ["swiglu_test"],
 }
-KINDS = [  # name, what is found in a line of device code, what stands there instead
-    ("barrier left out", r"__syncthreads\(\);", ";"),
-    ("early return left out", r"^(\s*)if \([^;{]*\) return;", r"\1;"),
-    ("last one forgotten", r"(\bfor \([^;]*;[^;]*) < ", r"\1 + 1 < "),
-    ("one too many", r"(\bif \([^;?]*) < ", r"\1 <= "),
-    ("bound moved", r"(\bif \([^;?]*) >= ", r"\1 > "),
-    ("mask missing", r"(\bif \()([^;{]*(?:query|holds|parameter|target|lowest|whole)[^;{]*\) )", r"\1false && \2"),
-    ("written, not added", r" \+= (?!int\(|[\w:]*threads|Tile::|width\)|sample_)", " = "),
-    ("wrong index", r"threadIdx\.x\b(?! [=!]=)", "(threadIdx.x + 1)"),
-    ("wrong stride", r" \* (columns|dim|ids|width|half|heads|size)\b(?!\()", r" * (\1 - 1)"),
-    ("wrong sign", r" - (?=[a-z])", " + "),
+# Name; what is found in a line of device code; what is put before each of the pattern's groups, which are empty. M is 1
+# with this mutant, otherwise 0. Insertions alone, so that a line can hold several mutants.
+KINDS = [
+    ("barrier left out", r"()__syncthreads\(\);", ["if (!M) "]),
+    ("early return left out", r"^\s*if \(()[^;{]*()\) return;", ["!M && (", ")"]),
+    ("last one forgotten", r"\bfor \([^;]*;[^;]*() < ", [" + M"]),
+    ("one too many", r"\bif \([^;?]* < ()", ["M + "]),
+    ("one too few", r"\bif \([^;?]* <= ()", ["-M + "]),
+    ("bound moved", r"\bif \([^;?]* >= ()", ["M + "]),
+    ("bound moved", r"\bif \([^;?]* > ()", ["-M + "]),
+    ("mask missing", r"\bif \(()[^;{]*(?:query|holds|parameter|target|lowest|whole|position|fresh|real)[^;{]*\)(?: |$)", ["!M && "]),
+    ("written, not added", r"(?:^|[ (])(?<!; )()(?P<sum>[a-z_][\w.]*(?:\[[^\]]*\])*) \+= (?!int\(|[\w:]*threads|Tile::|width\)|sample_)",
+     ["(M ? void(SUM = 0) : void()), "]),
+    ("wrong index", r"()threadIdx\.x()\b(?! [=!]=)", ["(", " + unsigned(M))"]),
+    ("wrong stride", r" \* ()(?:columns|dim|ids|width|half|heads|size)()\b(?!\()", ["(", " - M)"]),
+    ("wrong sign", r" - ()(?=[a-z])", ["(1 - 2 * M) * "]),
 ]
-# With the address sanitizer, because what lies outside of an allocation is poisoned: a bound that is off by one shows.
-FLAGS = ("-std=c++20 -O1 -w -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-strict-aliasing -fopenmp -DATMANRL_CUDA_EMULATION "
-         f"-I/usr/include/eigen3 -DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
+FLAGS = ("-std=c++20 -O1 -w -g1 -fno-strict-aliasing -fopenmp -DATMANRL_CUDA_EMULATION -I/usr/include/eigen3 "
+         f"-DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
+LEGS = {  # compiler flags, linker flags
+    "asan": ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", "-fsanitize=address,undefined"),
+    "traced": ("-fno-pie -fsanitize=thread --param tsan-instrument-func-entry-exit=0", "-no-pie"),
+}
+SWITCH = """#pragma once
+#include <cstdlib>
+inline int const atmanrl_mutant = std::getenv("ATMANRL_MUTANT") ? std::atoi(std::getenv("ATMANRL_MUTANT")) : 0;
+#define ATMANRL_MUTANT(n) int(atmanrl_mutant == n)
+"""
+
+Mutant = collections.namedtuple("Mutant", "header row name line insertions")
 
 
-def device_lines(text):
+def device_rows(text):
     """Numbers of the lines that run on the device: from a __global__ or __device__ function's head to its end."""
     inside, depth, found = False, 0, []
-    for number, line in enumerate(text.split("\n")):
+    for row, line in enumerate(text.split("\n")):
         if not inside and re.search(r"__(global|device)__", line) and not line.lstrip().startswith(("//", "#")):
             inside, depth, opened = True, 0, False
         if inside:
             depth += line.count("{") - line.count("}")
             opened = opened or "{" in line
-            found.append(number)
+            found.append(row)
             if opened and depth <= 0:
                 inside = False
     return found
@@ -76,29 +98,82 @@ def device_lines(text):
 def mutants_of(header, each):
     text = (ROOT / "include/atmanrl/cuda" / header).read_text()
     lines = text.split("\n")
-    for name, pattern, instead in KINDS:
-        places = [n for n in device_lines(text) if re.search(pattern, lines[n]) and not lines[n].lstrip().startswith("//")]
-        step = max(1, len(places) // each) if each else 1
-        for n in places[::step][: each or None]:
-            changed = re.sub(pattern, instead, lines[n], count=1)
-            yield header, n, name, lines[n].strip(), "\n".join(lines[:n] + [changed] + lines[n + 1:])
+    of_kind = collections.defaultdict(list)
+    for name, pattern, pieces in KINDS:
+        for row in device_rows(text):
+            code = lines[row].split("//")[0].rstrip()
+            found = re.search(pattern, code)
+            if not found or re.search(r"\bconstexpr\b|static_assert", code.split("=")[0]):
+                continue
+            named = found.groupdict()
+            starts = [found.start(1), *([found.start(2)] if len(pieces) > 1 else [])]
+            insertions = [(at, piece.replace("SUM", named.get("sum") or "")) for at, piece in zip(starts, pieces)]
+            of_kind[name].append(Mutant(header, row, name, lines[row].strip(), insertions))
+    for all_places in of_kind.values():
+        step = max(1, len(all_places) // each) if each else 1
+        yield from all_places[::step][: each or None]
 
 
-def run(command, seconds):
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT,
-                              env=os.environ | {"ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"})
-    except subprocess.TimeoutExpired:
-        return None
+def write_mutated(mutants, include):
+    """Writes all mutants behind their numbers, from 1, into the headers below `include`."""
+    by_line = collections.defaultdict(list)
+    for number, m in enumerate(mutants, 1):
+        by_line[m.header, m.row] += [(at, re.sub(r"\bM\b", f"ATMANRL_MUTANT({number})", piece)) for at, piece in m.insertions]
+    for header in {m.header for m in mutants}:
+        lines = (include / header).read_text().split("\n")
+        for row, line in enumerate(lines):
+            for at, piece in sorted(by_line.get((header, row), []), key=lambda i: i[0], reverse=True):
+                line = line[:at] + piece + line[at:]
+            lines[row] = line
+        (include / header).write_text("\n".join(lines))
 
 
-def compiled(compiler, folder, unit, target):
-    return run([*shlex.split(compiler), *shlex.split(FLAGS), f"-I{folder}/include", f"-I{folder}/tests", "-c",
-                f"{folder}/tests/cuda/{unit}.cpp", "-o", str(target)], 600)
+class Leg:
+    """The tests of one leg, compiled when they are first asked for."""
 
+    def __init__(self, name, compiler, folder):
+        self.compile_flags, self.link_flags = map(shlex.split, LEGS[name])
+        self.name, self.compiler, self.folder, self.programs = name, shlex.split(compiler), folder, {}
 
-def linked(objects, target):
-    return run(["g++", *map(str, objects), "-fopenmp", "-fsanitize=address,undefined", "-lfmt", "-lpcre2-8", "-o", str(target)], 600)
+    def compiled(self, unit):
+        target = self.folder / f"{unit}.{self.name}.o"
+        if not target.exists():
+            flags = self.compile_flags if unit != "trace" else []  # the tracer itself is not traced
+            source = self.folder / ("tests/cuda_emulation" if unit == "trace" else "tests/cuda") / f"{unit}.cpp"
+            made = subprocess.run([*self.compiler, *shlex.split(FLAGS), *flags, "-include", str(self.folder / "switch.hpp"), f"-I{self.folder}/include",
+                                   f"-I{self.folder}/tests", "-c", str(source), "-o", str(target)], capture_output=True, text=True)
+            if made.returncode:
+                sys.exit(f"{source.name} does not compile:\n{made.stderr[:4000]}")
+        return str(target)
+
+    def program(self, test):
+        """(path, seconds of the processor that a mutant's run may take)"""
+        if test not in self.programs:
+            target = str(self.folder / f"{test}.{self.name}")
+            units = [self.compiled(u) for u in ["main", test, *(["trace"] if self.name == "traced" else [])]]
+            subprocess.run(["g++", *units, "-fopenmp", *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
+            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+            result = self.run(target, 0, 1800)
+            if result.returncode:
+                sys.exit(f"{test} ({self.name}) fails without a mutant:\n{result.stdout[-2000:]}")
+            seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+            print(f"{test} ({self.name}): {seconds:.0f} s without a mutant", flush=True)
+            self.programs[test] = target, 5 + 2 * seconds
+        return self.programs[test]
+
+    def run(self, program, number, seconds):
+        environment = {"ATMANRL_MUTANT": str(number), "ATMANRL_EMULATION_ABORT": "1", "OMP_WAIT_POLICY": "passive",
+                       "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"}
+        # A mutant that hangs is stopped by the system.
+        return subprocess.run([program, "--abort"], capture_output=True, text=True, errors="replace", cwd=ROOT, env=os.environ | environment,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1,) * 2))
+
+    def kills(self, number, header):
+        for test in TESTS[header]:
+            program, limit = self.program(test)
+            if self.run(program, number, limit).returncode:
+                return True
+        return False
 
 
 def main():
@@ -106,58 +181,39 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--each", type=int, default=0, help="at most so many of each kind in each header; 0: all")
     parser.add_argument("--only", nargs="+", metavar="HEADER", default=sorted(TESTS))
+    parser.add_argument("--lines", nargs="+", metavar="HEADER:LINE", default=[])
     parser.add_argument("--compiler", default="g++")
+    parser.add_argument("--legs", nargs="+", choices=LEGS, default=list(LEGS), help="in this order")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so many; 0: never")
     options = parser.parse_args()
-    mutants = [m for header in options.only for m in mutants_of(header, options.each)]
+    chosen = options.only if not options.lines else sorted({place.split(":")[0] for place in options.lines})
+    mutants = [m for header in chosen for m in mutants_of(header, options.each)]
+    if options.lines:
+        mutants = [m for m in mutants if f"{m.header}:{m.row + 1}" in options.lines]
     if options.list:
-        for header, n, name, line, _ in mutants:
-            print(f"{header}:{n + 1}: {name}: {line}")
+        for m in mutants:
+            print(f"{m.header}:{m.row + 1}: {m.name}: {m.line}")
         print(f"{len(mutants)} mutants")
         return 0
 
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="mutants"))
-    shutil.copytree(ROOT / "include", folder / "include")  # whoever works on the tree meanwhile does not disturb
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("fixtures"))
-    cuda = folder / "include/atmanrl/cuda"
-    begin, killed, survived, unbuilt = time.time(), 0, [], []
-    main_object = folder / "main.o"
-    if compiled(options.compiler, folder, "main", main_object).returncode:
-        sys.exit("main.cpp does not compile")
-    limits = {}
-    for test in sorted({t for header in options.only for t in TESTS[header]}):  # without a change all pass
-        target = folder / test
-        made = compiled(options.compiler, folder, test, folder / f"{test}.o")
-        if made.returncode or linked([main_object, folder / f"{test}.o"], target).returncode:
-            sys.exit(f"{test}.cpp does not compile:\n{made.stderr[-2000:]}")
-        started = time.time()
-        if run([str(target)], 900).returncode:
-            sys.exit(f"{test} fails without a mutant")
-        limits[test] = 20 + 5 * (time.time() - started)
-    for done, (header, n, name, line, text) in enumerate(mutants):
-        if options.minutes and time.time() - begin > 60 * options.minutes:
-            print(f"{len(mutants) - done} mutants were not tried")
-            break
-        original = (cuda / header).read_text()
-        (cuda / header).write_text(text)
-        verdict = "SURVIVED"
-        for test in TESTS[header]:
-            made = compiled(options.compiler, folder, test, folder / "mutant.o")
-            if made is None or made.returncode or linked([main_object, folder / "mutant.o"], folder / "mutant").returncode:
-                verdict = "does not compile"
+    begin, verdicts = time.time(), collections.defaultdict(collections.Counter)
+    with tempfile.TemporaryDirectory(prefix="mutants") as name:
+        folder = pathlib.Path(name)
+        shutil.copytree(ROOT / "include", folder / "include")  # whoever works on the tree meanwhile does not disturb
+        shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("fixtures"))
+        (folder / "switch.hpp").write_text(SWITCH)
+        write_mutated(mutants, folder / "include/atmanrl/cuda")
+        legs = [Leg(leg, options.compiler, folder) for leg in options.legs]
+        for number, m in enumerate(mutants, 1):
+            if options.minutes and time.time() - begin > 60 * options.minutes:
+                print(f"{len(mutants) - number + 1} mutants were not tried")
                 break
-            result = run([str(folder / "mutant"), "--abort"], limits[test])
-            if result is None or result.returncode:
-                verdict = "killed"
-                break
-        (cuda / header).write_text(original)
-        killed += verdict == "killed"
-        (survived if verdict == "SURVIVED" else unbuilt if verdict != "killed" else []).append(f"{header}:{n + 1}: {name}: {line}")
-        print(f"{verdict}: {header}:{n + 1}: {name}: {line}", flush=True)
-    shutil.rmtree(folder)
-    print(f"{killed} killed, {len(survived)} survived, {len(unbuilt)} do not compile, {time.time() - begin:.0f} s")
-    for sentence in survived:
-        print("survived:", sentence)
+            by = next((leg.name for leg in legs if leg.kills(number, m.header)), None)
+            verdicts[m.header][by] += 1
+            print(f"{f'killed ({by})' if by else 'SURVIVED'}: {m.header}:{m.row + 1}: {m.name}: {m.line}", flush=True)
+    for header, of in [*verdicts.items(), ("all", sum(verdicts.values(), collections.Counter()))]:
+        print(f"{header}: {sum(of.values())} mutants, {of['asan']} killed under asan, {of['traced']} traced, {of[None]} survived")
+    print(f"{time.time() - begin:.0f} s")
     return 0
 
 

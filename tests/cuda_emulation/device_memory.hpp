@@ -115,6 +115,7 @@ inline void release_device_memory(void* p) {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(p, bytes);
 #endif
+  if (state().on_release) state().on_release(p, bytes);
   m.live.erase(it);
   m.live_bytes -= bytes;
   m.quarantine.emplace_back(static_cast<std::byte*>(p), bytes);

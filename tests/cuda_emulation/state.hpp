@@ -110,6 +110,7 @@ struct block_state {
   void (*on_kernel)() = nullptr;
   void (*on_write)(void*, std::size_t) = nullptr;                    // device memory written by a copy or a library
   void (*on_read)(void const*, std::size_t, char const*) = nullptr;  // and read by one
+  void (*on_release)(void const*, std::size_t) = nullptr;            // and freed
 };
 
 /// Never destroyed, so that static destructors may still use it.

@@ -49,7 +49,7 @@ struct request_hash {
 };
 struct request {
   unsigned size = 0;
-  bool shared = false;
+  bool shared = false, atomic = false;
   std::vector<std::uintptr_t> addresses;
 };
 
@@ -159,6 +159,8 @@ void count_requests() {
     line& l = t.lines[{key.from, key.write}];
     l.shared = r.shared;
     l.write = key.write;
+    l.atomic = r.atomic;
+    l.bytes = l.bytes ? std::min(l.bytes, r.size) : r.size;
     ++l.requests;
     r.shared ? count_shared(r, l) : count_device(r, l);
   }
@@ -260,6 +262,7 @@ void watch_kernel(void const* p, unsigned size, bool write, bool atomic, void co
   auto& r = t.requests[{thread.linear / 32, t.times[thread_and_place]++, from, write}];
   r.size = size;
   r.shared = shared;
+  r.atomic = atomic;
   r.addresses.push_back(shared ? offset : reinterpret_cast<std::uintptr_t>(p));
 }
 
@@ -295,6 +298,14 @@ void written(void* p, std::size_t bytes) {
   for (std::size_t b = 0; b < bytes; b += granule)
     traced().device_cell(reinterpret_cast<std::uintptr_t>(p) + b).written = true;
 }
+/// Allocations share no pages and addresses are not given twice, so what is known of freed memory is never asked for.
+void released(void const* p, std::size_t bytes) {
+  auto& t = traced();
+  std::uintptr_t const first = reinterpret_cast<std::uintptr_t>(p) / page_bytes;
+  std::uintptr_t const last = (reinterpret_cast<std::uintptr_t>(p) + bytes + page_bytes - 1) / page_bytes;
+  for (std::uintptr_t page = first; page < last; ++page) t.device.erase(page);
+  t.cached = nullptr;
+}
 void read_by(void const* p, std::size_t bytes, char const* who) {
   for (std::size_t b = 0; b < bytes; b += granule)
     if (!traced().device_cell(reinterpret_cast<std::uintptr_t>(p) + b).written)
@@ -307,6 +318,7 @@ void read_by(void const* p, std::size_t bytes, char const* who) {
   s.on_kernel = &begin_kernel;
   s.on_write = &written;
   s.on_read = &read_by;
+  s.on_release = &released;
   return true;
 }();
 
@@ -324,6 +336,8 @@ std::vector<line> take_lines() {
     sum.place = places[key.first];
     sum.shared = l.shared;
     sum.write = l.write;
+    sum.atomic = l.atomic;
+    sum.bytes = sum.bytes ? std::min(sum.bytes, l.bytes) : l.bytes;
     sum.requests += l.requests;
     sum.transfers += l.transfers;
     sum.ideal += l.ideal;

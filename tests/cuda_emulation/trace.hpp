@@ -9,7 +9,8 @@ namespace cuda_emulation::trace {
 /// Accesses of one line of a kernel, counted by requests of whole warps.
 struct line {
   std::string place;  ///< file:line
-  bool shared = false, write = false;
+  bool shared = false, write = false, atomic = false;
+  unsigned bytes = 0;  ///< of one thread's access, the smallest of the line
   std::uint64_t requests = 0;
   std::uint64_t transfers = 0;  ///< sectors of 32 bytes of device memory, or passes over the banks of shared memory
   std::uint64_t ideal = 0;      ///< the least that so many bytes need

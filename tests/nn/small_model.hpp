@@ -119,8 +119,9 @@ struct laid_out {
   ragged_batch batch;
   std::vector<int> ids, first_row;
 
-  laid_out(B& backend, model_config const& config, std::vector<branch> const& tree, index_t extra_rows = 0)
-      : cache(backend, config, rows(tree) + extra_rows) {
+  laid_out(B& backend, model_config const& config, std::vector<branch> const& tree, index_t extra_rows = 0,
+           kv_storage storage = kv_storage::full)
+      : cache(backend, config, rows(tree) + extra_rows, storage) {
     for (branch const& b : tree) {
       index_t const n = index_t(b.tokens.size());
       ids.push_back(b.parent < 0 ? cache.add_sequence(n) : cache.add_child(ids[std::size_t(b.parent)], b.visible, n));

@@ -63,9 +63,9 @@ struct kernels::attention<cuda_backend> {
                      view<int const, 1, device_space> cache_rows, view<K, 3, device_space> keys,
                      view<K, 3, device_space> values) {
     expects_whole_accesses(qkv.data(), keys.data(), values.data());
-    index_t const width = e.kv_heads * e.head_dim, accesses = qkv.extent(0) * width / cuda::vector_width<K>;
-    expects<usage_error>(e.head_dim % cuda::vector_width<K> == 0, "head dimension {} is not a multiple of {}",
-                         e.head_dim, cuda::vector_width<K>);
+    index_t const width = e.kv_heads * e.head_dim, accesses = qkv.extent(0) * width / cuda::vector_width<T>;
+    expects<usage_error>(e.head_dim % cuda::vector_width<T> == 0, "head dimension {} is not a multiple of {}",
+                         e.head_dim, cuda::vector_width<T>);
     cuda::launch("attention_append", &cuda::attention_append_kernel<T, K>,
                  {cuda::blocks_for(accesses, cuda::append_threads), 2}, cuda::append_threads, 0, runtime.stream(), qkv,
                  e.heads * e.head_dim, width, cache_rows.data(), keys.data(), values.data());

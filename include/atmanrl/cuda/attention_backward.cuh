@@ -93,8 +93,9 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     for (int n = 0; n < share::packs; ++n) {
       if (!real) continue;
       auto const o = load_pack<share::width>(&g.out(place.row, place.head, 0) + share::offset(n));
+      auto const d = load_pack<share::width>(d_out + row * Tile::stride + share::offset(n));
       ATMANRL_UNROLL
-      for (int u = 0; u < share::width; ++u) dot += d_out[row * Tile::stride + share::offset(n) + u] * o.at[u];
+      for (int u = 0; u < share::width; ++u) dot += d.at[u] * o.at[u];
     }
     T const correction = row_sum<Tile>(dot);
     if (Tile::lane() > 0) continue;

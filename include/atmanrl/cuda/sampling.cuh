@@ -76,7 +76,8 @@ __device__ inline void find_bucket(sample_memory& memory, share_t target) {
   __syncthreads();
   if (t < sample_buckets / 32) {
     share_t sum = 0;
-    for (int i = 0; i < 32; ++i) sum += memory.sums[32 * t + i];
+    ATMANRL_UNROLL_BY(4)
+    for (int i = 0; i < 32; ++i) sum += memory.sums[32 * t + (i + t) % 32];  // turned, so that each thread has a bank
     memory.groups[t] = sum;
   }
   __syncthreads();
