@@ -15,8 +15,8 @@ bool const traced = cuda_emulation::trace::take_lines != nullptr;
 
 /// What is not as it should be among the lines that make up `share` or more of what the run moves in their memory, one
 /// sentence each: requests to device memory that move more than 1.25 times what their bytes need, accesses of less than
-/// `bytes` where a request is for more than one sector, conflicts between banks of shared memory. The little that is left
-/// out are rows' sums, plans and parameters.
+/// `bytes` where a request is for more than one sector, conflicts between banks of shared memory. The little that is
+/// left out are rows' sums, plans and parameters.
 std::vector<std::string> wasteful(auto const& run, unsigned bytes = 16, double share = 0.01) {
   (void)cuda_emulation::trace::take_lines();
   run();
@@ -78,9 +78,8 @@ TEST_CASE("cuda accesses: attention of every kind moves whole sectors, without c
   auto const run = [&]<class K>(K, std::vector<node> const& tree, index_t dim, unsigned bytes, auto params,
                                 double share = 0.01, std::vector<double> const& parameters = {}, bool backward = true) {
     tree_problem const p(tree, 6, 2, dim);
-    return wasteful([&] {
-      (void)on_device<float, K>(b, p, p.qkv, params, parameters, {.backward = backward});
-    }, bytes, share);
+    return wasteful([&] { (void)on_device<float, K>(b, p, p.qkv, params, parameters, {.backward = backward}); }, bytes,
+                    share);
   };
   std::vector<node> const rollouts{{-1, 20, 30, 7}, {0, 0, 40, 0}}, decoding{{-1, 290, 0, 0}, {0, 3, 1, 1}};
   CHECK(run(float{}, rollouts, 64, 16, unedited) == nothing);
@@ -120,12 +119,12 @@ TEST_CASE("cuda accesses: new keys and values move whole sectors") {
   auto const cache_rows = in.ids(rows);
   tensor<cuda_backend, float, 3> keys(b, {20, 2, 64}), values(b, {20, 2, 64});
   tensor<cuda_backend, bf16, 3> half_keys(b, {20, 2, 64}), half_values(b, {20, 2, 64});
-  CHECK(wasteful([&] {
-          append_keys_and_values(b, e, qkv.cview(), cache_rows.cview(), keys.view(), values.view());
-        }) == nothing);
-  CHECK(wasteful([&] {
-          append_keys_and_values(b, e, qkv.cview(), cache_rows.cview(), half_keys.view(), half_values.view());
-        }, 8) == nothing);
+  CHECK(wasteful([&] { append_keys_and_values(b, e, qkv.cview(), cache_rows.cview(), keys.view(), values.view()); }) ==
+        nothing);
+  CHECK(
+      wasteful(
+          [&] { append_keys_and_values(b, e, qkv.cview(), cache_rows.cview(), half_keys.view(), half_values.view()); },
+          8) == nothing);
 }
 
 TEST_CASE("cuda accesses: a draw and its log-probability go over their rows of logits in whole sectors") {
@@ -142,9 +141,8 @@ TEST_CASE("cuda accesses: a draw and its log-probability go over their rows of l
   for (sample_form const& form : {sample_form{}, {.greedy = true}, {.top_k = 50, .top_p = 0.9, .min_p = 0.01}})
     CHECK(wasteful([&] { sample_tokens(b, logits.cview(), rows.cview(), shares.cview(), 0.7, form, ids.view()); }, 4) ==
           nothing);
-  CHECK(wasteful([&] {
-          score_tokens(b, logits.cview(), rows.cview(), ids.cview(), 0.7, log_p.view(), entropy.view());
-        }, 4) == nothing);
+  CHECK(wasteful([&] { score_tokens(b, logits.cview(), rows.cview(), ids.cview(), 0.7, log_p.view(), entropy.view()); },
+                 4) == nothing);
 }
 
 TEST_CASE("cuda accesses: flat arrays, weights and logits move whole sectors") {
@@ -182,9 +180,11 @@ TEST_CASE("cuda accesses: flat arrays, weights and logits move whole sectors") {
   CHECK(wasteful([&] {
           log_prob(b, h.cview(), head.view(), ids.cview(), 1, scratch, log_p.view(), lse.view(), entropy.view());
         }) == nothing);
-  CHECK(wasteful([&] {
-          log_prob_backward(b, h.cview(), head.view(), ids.cview(), 1, scratch, lse.cview(), log_p.cview(),
-                            entropy.cview(), log_p.cview(), dh.view(), {});
-        }, 8) == nothing);
+  CHECK(wasteful(
+            [&] {
+              log_prob_backward(b, h.cview(), head.view(), ids.cview(), 1, scratch, lse.cview(), log_p.cview(),
+                                entropy.cview(), log_p.cview(), dh.view(), {});
+            },
+            8) == nothing);
 }
 #endif

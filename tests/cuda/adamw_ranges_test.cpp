@@ -11,7 +11,8 @@ TEMPLATE_TEST_CASE("cuda adamw: some ranges of an array in one launch, everythin
       std::vector<T> squares;
       for (T const x : v.to_host()) squares.push_back(x * x);
       v.assign(squares);
-      adamw_step(backend, p.view(), g.cview(), m.view(), v.view(), std::span<element_range const>(ranges), {.learning_rate = 0.01, .weight_decay = 0.1}, 3);
+      adamw_step(backend, p.view(), g.cview(), m.view(), v.view(), std::span<element_range const>(ranges),
+                 {.learning_rate = 0.01, .weight_decay = 0.1}, 3);
       return {host(p), host(m), host(v)};
     };
   };

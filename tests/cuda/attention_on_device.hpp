@@ -22,7 +22,8 @@ struct attention_results {
 
   std::vector<double> all() const {
     std::vector<double> a;
-    for (auto const* v : {&keys, &values, &out, &lse, &dqkv, &dparameters, &mean}) a.insert(a.end(), v->begin(), v->end());
+    for (auto const* v : {&keys, &values, &out, &lse, &dqkv, &dparameters, &mean})
+      a.insert(a.end(), v->begin(), v->end());
     return a;
   }
 };

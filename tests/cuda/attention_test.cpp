@@ -221,7 +221,8 @@ TEST_CASE("cuda attention: a plan that does not say how many rows a sequence has
   cuda_backend device;
   tree_problem const p(three_levels(), 4, 2, 8);
   auto const known = on_device<float>(device, p, p.qkv, unedited{}, {}, {.mean = true});
-  CHECK(on_device<float>(device, p, p.qkv, unedited{}, {}, {.mean = true, .says_most_rows = false}).all() == known.all());
+  CHECK(on_device<float>(device, p, p.qkv, unedited{}, {}, {.mean = true, .says_most_rows = false}).all() ==
+        known.all());
 }
 
 TEST_CASE("cuda attention: head dimensions without a kernel, and memory that begins within 16 bytes, are sentences") {

@@ -99,10 +99,19 @@ TEST_CASE("cuda failures: calls of a training step that fail surface as cuda_err
     int code;
   };
   int failures = 0;
-  for (way const w : {way{"cudaGetDeviceCount", int(cudaErrorNoDevice)}, {"cudaSetDevice", launch_failure}, {"cudaMemPoolCreate", launch_failure},
-                      {"cudaMemPoolSetAttribute", launch_failure}, {"cudaStreamCreateWithFlags", launch_failure}, {"cudaMallocHost", out_of_memory},
-                      {"cudaEventCreateWithFlags", out_of_memory}, {"cublasCreate", 3}, {"cublasSetStream", 13}, {"cudaMallocFromPoolAsync", out_of_memory},
-                      {"cudaMemcpyAsync", launch_failure}, {"cudaMemsetAsync", launch_failure}, {"cudaLaunchKernelEx", launch_failure},
+  for (way const w : {way{"cudaGetDeviceCount", int(cudaErrorNoDevice)},
+                      {"cudaSetDevice", launch_failure},
+                      {"cudaMemPoolCreate", launch_failure},
+                      {"cudaMemPoolSetAttribute", launch_failure},
+                      {"cudaStreamCreateWithFlags", launch_failure},
+                      {"cudaMallocHost", out_of_memory},
+                      {"cudaEventCreateWithFlags", out_of_memory},
+                      {"cublasCreate", 3},
+                      {"cublasSetStream", 13},
+                      {"cudaMallocFromPoolAsync", out_of_memory},
+                      {"cudaMemcpyAsync", launch_failure},
+                      {"cudaMemsetAsync", launch_failure},
+                      {"cudaLaunchKernelEx", launch_failure},
                       {"cublasGemmStridedBatchedEx", 13}}) {
     std::uint64_t nth = 1;
     while (with_failure(w.call, nth, w.code, [&](std::optional<int> thrown, std::string const& sentence) {
@@ -124,7 +133,8 @@ TEST_CASE("cuda failures: calls of a training step that fail surface as cuda_err
 TEST_CASE("cuda failures: a wait that fails surfaces where its result is wanted") {
   int surfaced = 0;
   std::uint64_t nth = 1;
-  while (with_failure("cudaStreamSynchronize", nth, int(cudaErrorLaunchFailure), [&](std::optional<int> thrown, std::string const&) { surfaced += thrown.has_value(); })) {
+  while (with_failure("cudaStreamSynchronize", nth, int(cudaErrorLaunchFailure),
+                      [&](std::optional<int> thrown, std::string const&) { surfaced += thrown.has_value(); })) {
     nothing_is_left();
     ++nth;
   }
@@ -135,7 +145,8 @@ TEST_CASE("cuda failures: a wait that fails surfaces where its result is wanted"
 
 TEST_CASE("cuda failures: memory that cannot be given back is no exception in a destructor") {
   for (std::uint64_t const nth : {1, 7, 40}) {
-    CHECK(with_failure("cudaFreeAsync", nth, int(cudaErrorLaunchFailure), [&](std::optional<int> thrown, std::string const&) { CHECK_FALSE(thrown.has_value()); }));
+    CHECK(with_failure("cudaFreeAsync", nth, int(cudaErrorLaunchFailure),
+                       [&](std::optional<int> thrown, std::string const&) { CHECK_FALSE(thrown.has_value()); }));
     while (cuda_emulation::live_allocations() > 0)  // what the failed call left, as the end of a process would
       cuda_emulation::release_device_memory(const_cast<std::byte*>(cuda_emulation::memory().live.begin()->first));
   }
@@ -194,7 +205,8 @@ TEST_CASE("cuda memory: mask steps after the first and decoding steps after the 
   auto const views = views_of(items);
   {
     mask_batch<llama<cuda_backend, bf16>> batch(model, views, mask_options{});
-    auto m = tensor<cuda_backend, float, 1>::zeros(device, {batch.parameter_count()}), v = tensor<cuda_backend, float, 1>::zeros(device, {batch.parameter_count()});
+    auto m = tensor<cuda_backend, float, 1>::zeros(device, {batch.parameter_count()}),
+         v = tensor<cuda_backend, float, 1>::zeros(device, {batch.parameter_count()});
     auto const step = [&](std::uint64_t n) {
       batch.cross_entropies_and_gradient();
       adamw_step(device, batch.values().view(), batch.gradient().cview(), m.view(), v.view(), adamw_options{}, n);

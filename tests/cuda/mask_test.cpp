@@ -61,7 +61,9 @@ std::vector<mask_result> trained(B& backend, mask_options const& o) {
 
 }  // namespace
 
-TEST_CASE("cuda masks: cross-entropies and the mask's gradient are those of the plain loops, for every shape and row choice") {
+TEST_CASE(
+    "cuda masks: cross-entropies and the mask's gradient are those of the plain loops, for every shape and row "
+    "choice") {
   cuda_backend device;
   reference_backend plain;
   for_each_option([&](mask_options const& o, std::string const& name) {

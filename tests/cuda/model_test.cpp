@@ -36,8 +36,10 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
   model.log_probs(pass, scored, 0.8, true);
   o.log_p = converted<double>(pass.log_p());
   o.entropy = converted<double>(pass.entropy());
-  auto gradient = uploaded<B, T>(backend, std::vector<double>(std::size_t(model.trainable_layout().size()), 0.25));  // added to
-  auto const dlog_p = converted<T>(random_values(index_t(scored.size()), 21)), dentropy = converted<T>(random_values(index_t(scored.size()), 22));
+  auto gradient =
+      uploaded<B, T>(backend, std::vector<double>(std::size_t(model.trainable_layout().size()), 0.25));  // added to
+  auto const dlog_p = converted<T>(random_values(index_t(scored.size()), 21)),
+             dentropy = converted<T>(random_values(index_t(scored.size()), 22));
   model.backward(on.cache, pass, std::span<T const>(dlog_p), std::span<T const>(dentropy), gradient.view());
   o.gradient = as_doubles(gradient);
   for (double& x : o.gradient) x -= 0.25;
@@ -51,14 +53,18 @@ void compare(outcome const& got, outcome const& expected, parameter_layout const
   CHECK(relative_difference(got.entropy, expected.entropy) < tolerance);
   for (parameter_info const& p : layout.all()) {
     INFO(p.name);
-    auto const part = [&](std::vector<double> const& all) { return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size())); };
+    auto const part = [&](std::vector<double> const& all) {
+      return std::span(all).subspan(std::size_t(p.offset), std::size_t(p.size()));
+    };
     CHECK(relative_difference(part(got.gradient), part(expected.gradient)) < tolerance);
   }
 }
 
-/// Log-probabilities of tokens[2..]: the first two rows in one call, each later one by itself over the cache, as in decoding.
+/// Log-probabilities of tokens[2..]: the first two rows in one call, each later one by itself over the cache, as in
+/// decoding.
 template <class W, class B>
-std::vector<double> decoded(B& backend, model_config const& config, std::vector<int> const& tokens, kv_storage storage) {
+std::vector<double> decoded(B& backend, model_config const& config, std::vector<int> const& tokens,
+                            kv_storage storage) {
   using T = compute_t<W>;
   auto model = random_model<B, W>(backend, config);
   model.set_kv_storage(storage);
@@ -98,18 +104,22 @@ TEST_CASE("cuda model: adapters over frozen weights have the gradients of the pl
   reference_backend plain;
   using enum lora_target;
   model_config const config = device_config();
-  for (lora_config const& l : {lora_config{.rank = 3, .alpha = 5, .targets = {q_proj, v_proj, o_proj, up_proj}}, lora_config{.rank = 4, .alpha = 4}}) {
+  for (lora_config const& l : {lora_config{.rank = 3, .alpha = 5, .targets = {q_proj, v_proj, o_proj, up_proj}},
+                               lora_config{.rank = 4, .alpha = 4}}) {
     parameter_layout const layout(config, l);
     compare(run<float>(device, config, &l), run<double>(plain, config, &l), layout, 3e-5);
     compare(run<bf16>(device, config, &l), run<bf16>(plain, config, &l), layout, 0.06);
   }
 }
 
-TEST_CASE("cuda model: keys and values in bf16 give the results and gradients of the plain loops, in training and decoding") {
+TEST_CASE(
+    "cuda model: keys and values in bf16 give the results and gradients of the plain loops, in training and decoding") {
   cuda_backend device;
   reference_backend plain;
   model_config const config = rich_device_config();
-  auto const in = [&]<class W>(auto& backend, W, kv_storage storage) { return run<W>(backend, config, nullptr, storage); };
+  auto const in = [&]<class W>(auto& backend, W, kv_storage storage) {
+    return run<W>(backend, config, nullptr, storage);
+  };
   auto const rounded = in(plain, float{}, kv_storage::bf16), full = in(plain, float{}, kv_storage::full);
   parameter_layout const layout(config);
   compare(in(device, float{}, kv_storage::bf16), rounded, layout, 3e-5);
@@ -122,7 +132,8 @@ TEST_CASE("cuda model: keys and values in bf16 give the results and gradients of
   CHECK(relative_difference(decoded<float>(plain, config, tokens, kv_storage::full), expected) > 3e-4);
 }
 
-TEST_CASE("cuda model: keys and values in bf16 are refused by a model in double, and a cache of the other storage by any") {
+TEST_CASE(
+    "cuda model: keys and values in bf16 are refused by a model in double, and a cache of the other storage by any") {
   cuda_backend device;
   auto doubles = random_model<cuda_backend, double>(device, device_config());
   CHECK_THROWS_WITH(doubles.set_kv_storage(kv_storage::bf16), Catch::Contains("16-bit keys and values"));
@@ -132,7 +143,8 @@ TEST_CASE("cuda model: keys and values in bf16 are refused by a model in double,
   forward_pass<cuda_backend, float> pass(device);
   ragged_batch batch;
   batch.add(cache.add_sequence(4), std::vector<int>{1, 2});
-  CHECK_THROWS_WITH(model.forward(cache, batch, pass, gradient_mode::none), Catch::Contains("the cache stores full scalars"));
+  CHECK_THROWS_WITH(model.forward(cache, batch, pass, gradient_mode::none),
+                    Catch::Contains("the cache stores full scalars"));
 }
 
 TEST_CASE("cuda model: weight gradients in bf16 and products in TF32 are what the options ask for") {

@@ -26,9 +26,10 @@ std::vector<float> random_logits(int vocabulary, double spread, std::uint32_t st
 }
 
 template <class T>
-std::vector<int> on_device(cuda_backend& backend, std::vector<T> const& logits, std::vector<int> const& rows, std::vector<double> const& u,
-                           double temperature, sample_form const& form) {
-  index_t const n = index_t(rows.size()), vocabulary = index_t(logits.size()) / (*std::max_element(rows.begin(), rows.end()) + 1);
+std::vector<int> on_device(cuda_backend& backend, std::vector<T> const& logits, std::vector<int> const& rows,
+                           std::vector<double> const& u, double temperature, sample_form const& form) {
+  index_t const n = index_t(rows.size()),
+                vocabulary = index_t(logits.size()) / (*std::max_element(rows.begin(), rows.end()) + 1);
   tensor<cuda_backend, T, 2> z(backend, {index_t(logits.size()) / vocabulary, vocabulary});
   z.assign(logits);
   tensor<cuda_backend, int, 1> at(backend, {n}), ids(backend, {n});
@@ -56,7 +57,8 @@ int decided(samplers::multinomial m, std::vector<float> const& z, double tempera
   return token;
 }
 
-void check_like_host(std::vector<float> const& z, samplers::multinomial const& m, double temperature, std::uint32_t stream, int draws = 24) {
+void check_like_host(std::vector<float> const& z, samplers::multinomial const& m, double temperature,
+                     std::uint32_t stream, int draws = 24) {
   cuda_backend backend;
   random_stream random(8, stream);
   std::vector<double> u{0.0, 1 - 0x1p-53};
@@ -77,15 +79,22 @@ void check_like_host(std::vector<float> const& z, samplers::multinomial const& m
 }  // namespace
 
 TEST_CASE("cuda sampling: uncut tokens are those of the host, whatever the size of the vocabulary") {
-  for (int const vocabulary : {1, 2, 31, 32, 33, 257, 1500}) check_like_host(random_logits(vocabulary, 2, 1), {}, 1, std::uint32_t(vocabulary));
+  for (int const vocabulary : {1, 2, 31, 32, 33, 257, 1500})
+    check_like_host(random_logits(vocabulary, 2, 1), {}, 1, std::uint32_t(vocabulary));
   check_like_host(random_logits(33000, 3, 2), {}, 0.7, 5, 8);  // pieces of 64 ids
 }
 
 TEST_CASE("cuda sampling: every cut and their combinations give the host's tokens") {
   auto const z = random_logits(700, 2, 3);
   for (double const temperature : {0.5, 1.0, 2.0}) {
-    for (samplers::multinomial const m : {samplers::multinomial{.top_k = 1}, {.top_k = 40}, {.top_k = 5000}, {.top_p = 0.9}, {.top_p = 1e-9},
-                                          {.min_p = 0.1}, {.min_p = 1}, {.top_k = 50, .top_p = 0.8, .min_p = 0.02}})
+    for (samplers::multinomial const m : {samplers::multinomial{.top_k = 1},
+                                          {.top_k = 40},
+                                          {.top_k = 5000},
+                                          {.top_p = 0.9},
+                                          {.top_p = 1e-9},
+                                          {.min_p = 0.1},
+                                          {.min_p = 1},
+                                          {.top_k = 50, .top_p = 0.8, .min_p = 0.02}})
       check_like_host(z, m, temperature, 11);
   }
 }
@@ -123,7 +132,8 @@ TEST_CASE("cuda sampling: tokens without weight are never drawn, and a row that 
   cuda_backend backend;
   float const low = -std::numeric_limits<float>::infinity(), no = std::numeric_limits<float>::quiet_NaN();
   for (sample_form const& form : {sample_form{}, {.top_k = 3}, {.top_p = 0.9}, {.min_p = 0.5}}) {
-    for (double const u : {0.0, 0.5, 1 - 0x1p-53}) CHECK(on_device<float>(backend, {low, low, 1.0f, low}, {0}, {u}, 1, form)[0] == 2);
+    for (double const u : {0.0, 0.5, 1 - 0x1p-53})
+      CHECK(on_device<float>(backend, {low, low, 1.0f, low}, {0}, {u}, 1, form)[0] == 2);
     int const id = on_device<float>(backend, {no, no, no}, {0}, {0.5}, 1, form)[0];
     CHECK((id >= 0 && id < 3));
     int const other = on_device<float>(backend, {1.0f, no, 2.0f}, {0}, {0.5}, 1, form)[0];
@@ -157,8 +167,9 @@ TEMPLATE_TEST_CASE("cuda sampling: log-probability and entropy are those of the 
 
       std::vector<double> wide(z.begin(), z.end()), lp(4), lse(4), en(4);
       log_prob_scratch<reference_backend, double> scratch;
-      log_prob_of_logits(host, view<double const, 2>(wide.data(), {3, vocabulary}), std::span<int const>(rows), view<int const, 1>(ids.data(), {4}),
-                         temperature, scratch, view<double, 1>(lp.data(), {4}), view<double, 1>(lse.data(), {4}), view<double, 1>(en.data(), {4}));
+      log_prob_of_logits(host, view<double const, 2>(wide.data(), {3, vocabulary}), std::span<int const>(rows),
+                         view<int const, 1>(ids.data(), {4}), temperature, scratch, view<double, 1>(lp.data(), {4}),
+                         view<double, 1>(lse.data(), {4}), view<double, 1>(en.data(), {4}));
       auto const got = log_p.to_host(), got_entropy = entropy.to_host();
       double const eps = sizeof(TestType) == 8 ? 1e-12 : 2e-5;
       for (std::size_t i = 0; i < 4; ++i) {

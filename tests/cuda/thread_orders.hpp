@@ -11,7 +11,8 @@ namespace atmanrl_test {
 template <class F>
 bool same_in_every_thread_order(F const& f) {
 #if defined(ATMANRL_CUDA_TRACED)
-  // The tracer sees a race in whatever order the threads run, and takes twenty times as long; orders are the other leg's.
+  // The tracer sees a race in whatever order the threads run, and takes twenty times as long; orders are the other
+  // leg's.
   f();
   return true;
 #else

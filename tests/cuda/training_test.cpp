@@ -26,7 +26,8 @@ struct fixed_rollouts {
       for (float& x : old.back()) x -= 3.6f;
     }
     for (int i = 0; i < 8; ++i)
-      all.push_back({prompts[std::size_t(i / 4)], completions[std::size_t(i)], old[std::size_t(i)], float(i % 3 - 1) + 0.2f});
+      all.push_back(
+          {prompts[std::size_t(i / 4)], completions[std::size_t(i)], old[std::size_t(i)], float(i % 3 - 1) + 0.2f});
   }
 };
 
@@ -43,7 +44,8 @@ training_outcome ten_steps(B& backend) {
   training_outcome o;
   for (int step = 0; step < 10; ++step) {
     policy.zero_gradient();
-    auto const report = add_policy_gradient(policy, std::span<training_rollout const>(r.all), losses::grpo{}, {.micro_batch = step % 3 * 3, .entropy_bonus = 0.01});
+    auto const report = add_policy_gradient(policy, std::span<training_rollout const>(r.all), losses::grpo{},
+                                            {.micro_batch = step % 3 * 3, .entropy_bonus = 0.01});
     o.losses.push_back(report.loss);
     for (auto const& log_p : report.log_p) o.log_p.insert(o.log_p.end(), log_p.begin(), log_p.end());
     o.norms.push_back(policy.update(1e-3, 1));

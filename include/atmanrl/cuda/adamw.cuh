@@ -55,7 +55,7 @@ struct placed_range {
 template <class T>
 __global__ void __launch_bounds__(256)
     update_ranges(T* __restrict__ p, T const* __restrict__ g, T* __restrict__ m, T* __restrict__ v,
-                      placed_range const* __restrict__ ranges, int count, index_t size, adamw_numbers<T> c) {
+                  placed_range const* __restrict__ ranges, int count, index_t size, adamw_numbers<T> c) {
   index_t const i = index_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= size) return;
   int low = 0, high = count;  // ranges[low].before <= i, and high is behind it
@@ -72,7 +72,8 @@ __global__ void __launch_bounds__(256)
 
 template <class T>
 adamw_numbers<T> numbers_of(kernels::adamw_coefficients const& c) {
-  return {T(c.decay), T(c.beta1), T(1 - c.beta1), T(c.beta2), T(1 - c.beta2), T(c.step_size), T(c.inv_sqrt_correction2), T(c.eps)};
+  return {T(c.decay), T(c.beta1), T(1 - c.beta1), T(c.beta2), T(1 - c.beta2), T(c.step_size), T(c.inv_sqrt_correction2),
+          T(c.eps)};
 }
 
 }  // namespace cuda
@@ -107,8 +108,9 @@ struct kernels::adamw<cuda_backend> {
     if (size == 0) return;
     auto* const on_device = runtime.scratch<cuda::placed_range>(index_t(placed.size()));
     runtime.copy_from_host(on_device, placed.data(), placed.size() * sizeof(cuda::placed_range));
-    cuda::launch("update_ranges", &cuda::update_ranges<T>, dim3(cuda::blocks_for(size, threads)), dim3(threads), 0, runtime.stream(),
-                 p.data(), g.data(), m.data(), v.data(), on_device, int(placed.size()), size, cuda::numbers_of<T>(c));
+    cuda::launch("update_ranges", &cuda::update_ranges<T>, dim3(cuda::blocks_for(size, threads)), dim3(threads), 0,
+                 runtime.stream(), p.data(), g.data(), m.data(), v.data(), on_device, int(placed.size()), size,
+                 cuda::numbers_of<T>(c));
   }
 };
 

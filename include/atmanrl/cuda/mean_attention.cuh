@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Attention probabilities on the GPU, rebuilt from what the forward pass keeps; for estimators, not for training. A warp
-/// takes one key of one row: its lanes share the products, its heads are added up in ascending order.
+/// Attention probabilities on the GPU, rebuilt from what the forward pass keeps; for estimators, not for training. A
+/// warp takes one key of one row: its lanes share the products, its heads are added up in ascending order.
 
 #include <atmanrl/cuda/attention_inputs.cuh>
 #include <atmanrl/cuda/launch.cuh>
@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(mean_attention_threads)
         T dot = 0;
         for (int c = lane; c < head_dim; c += 32) dot += q[c] * T(k[c]);
         T const score = warp_sum(dot) * in.scale;
-        sum += exp(kernels::edited_score(params, score, {in.layer, h, s.tag, position, v}, parameters, T(0)) - lse(row, h));
+        sum += exp(kernels::edited_score(params, score, {in.layer, h, s.tag, position, v}, parameters, T(0)) -
+                   lse(row, h));
       }
     }
     if (lane == 0) out(row, v) = sum / T(in.heads);
@@ -56,8 +57,9 @@ struct kernels::mean_attention<cuda_backend> {
     static_assert(!has_row_min<Params>,
                   "atmanrl: mean_attention on cuda_backend takes no edit that looks at the row's smallest score");
     int const most_rows = plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0));
-    cuda::attention_inputs<T, K> const in{e.layer,        int(e.heads), int(e.kv_heads), int(e.group()), T(e.scale()), qkv,
-                                          keys,           keys,         plan.sequences,  plan.segments,  plan.trees,   most_rows};
+    cuda::attention_inputs<T, K> const in{
+        e.layer, int(e.heads), int(e.kv_heads), int(e.group()), T(e.scale()), qkv,
+        keys,    keys,         plan.sequences,  plan.segments,  plan.trees,   most_rows};
     cuda::launch("mean_attention", &cuda::mean_attention_kernel<T, K, Params>,
                  dim3(unsigned(plan.sequences.extent(0)) * unsigned(most_rows)), dim3(cuda::mean_attention_threads), 0,
                  runtime.stream(), in, int(e.head_dim), params, parameters, lse, out);

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Sampling on the GPU: a block per draw goes over its row of logits a few times. Weights exp((z - largest) / temperature)
-/// become whole numbers, so that every sum of them is exact: the order of additions cannot change a token, and
-/// integer atomics are as repeatable as one thread.
+/// Sampling on the GPU: a block per draw goes over its row of logits a few times. Weights exp((z - largest) /
+/// temperature) become whole numbers, so that every sum of them is exact: the order of additions cannot change a token,
+/// and integer atomics are as repeatable as one thread.
 ///
 /// Uncut, tokens stand in the order of their ids: pieces of the row are summed, and the piece is found in which the sum
 /// passes the share. Cut, they stand in the order of falling weight, equal ones by id; that order is the order of one
@@ -55,7 +55,8 @@ struct weighted_row {
   __device__ float weight(int id) const { return exp((float(logits[id]) - largest) * inv_temperature); }
   /// Not a number counts nothing.
   __device__ share_t mass(float weight) const { return weight > 0.0f ? share_t(weight * unit) : 0; }
-  /// Larger where a token stands earlier: a falling weight, then a rising id. Weights are at most 1, so 30 bits hold one.
+  /// Larger where a token stands earlier: a falling weight, then a rising id. Weights are at most 1, so 30 bits hold
+  /// one.
   __device__ share_t rank(int id, float weight) const {
     unsigned const bits = weight > 0.0f ? std::bit_cast<unsigned>(weight) : 0;
     return share_t(bits) << id_bits | ((1u << id_bits) - 1 - unsigned(id));
@@ -113,8 +114,8 @@ __device__ int find_by_id(weighted_row<T> const& row, sample_memory& memory, sha
   return id;
 }
 
-/// The rank of the first token in falling order at which the running sum reaches `target`; of masses, or of ones. What is
-/// cut stands behind all else, so a target of no more than what is left never gets there.
+/// The rank of the first token in falling order at which the running sum reaches `target`; of masses, or of ones. What
+/// is cut stands behind all else, so a target of no more than what is left never gets there.
 template <class T>
 __device__ share_t find_by_rank(weighted_row<T> const& row, sample_memory& memory, share_t target, bool masses) {
   share_t found = 0;
@@ -152,13 +153,15 @@ __device__ share_t mass_from(weighted_row<T> const& row, share_t lowest) {
 /// Block x draws token x.
 template <class T>
 __global__ void __launch_bounds__(sample_threads)
-    sample_kernel(view<T const, 2, device_space> logits, int const* rows, std::uint64_t const* shares, sample_cuts cuts, int id_bits, int* ids) {
+    sample_kernel(view<T const, 2, device_space> logits, int const* rows, std::uint64_t const* shares, sample_cuts cuts,
+                  int id_bits, int* ids) {
   ATMANRL_SHARED(sample_memory, shared, [1]);
   sample_memory& memory = shared[0];
   T const* const z = logits.row(rows[blockIdx.x]);
   int const size = int(logits.extent(1));
 
-  // The largest logit and the lowest id that has it, as one number: a float's bits, turned so that they order like floats.
+  // The largest logit and the lowest id that has it, as one number: a float's bits, turned so that they order like
+  // floats.
   share_t best = 0;
   for (int id = int(threadIdx.x); id < size; id += sample_threads) {
     unsigned const bits = std::bit_cast<unsigned>(float(z[id]) + 0.0f);  // the two zeros are equal
@@ -191,7 +194,8 @@ __global__ void __launch_bounds__(sample_threads)
 /// log p and entropy of token x, with z = logits / temperature:  log p = z_id - lse,  H = lse - sum_j p_j z_j.
 template <class T>
 __global__ void __launch_bounds__(sample_threads)
-    score_kernel(view<T const, 2, device_space> logits, int const* rows, int const* ids, T inv_temperature, T* log_p, T* entropy) {
+    score_kernel(view<T const, 2, device_space> logits, int const* rows, int const* ids, T inv_temperature, T* log_p,
+                 T* entropy) {
   T const* const z = logits.row(rows[blockIdx.x]);
   int const size = int(logits.extent(1));
   T largest = z[0];
@@ -232,15 +236,16 @@ struct kernels::sample<cuda_backend> {
                                  .top_k = unsigned(form.top_k),
                                  .top_p = form.top_p < 1 ? cuda::share_t(std::ldexp(form.top_p, 64)) : 0,
                                  .min_weight = std::bit_cast<unsigned>(least)};
-    cuda::launch("sample", &cuda::sample_kernel<T>, unsigned(ids.size()), cuda::sample_threads, 0, runtime.stream(), logits, rows.data(),
-                 shares.data(), cuts, id_bits, ids.data());
+    cuda::launch("sample", &cuda::sample_kernel<T>, unsigned(ids.size()), cuda::sample_threads, 0, runtime.stream(),
+                 logits, rows.data(), shares.data(), cuts, id_bits, ids.data());
   }
 
   template <class T>
   static void score(cuda_runtime& runtime, view<T const, 2, device_space> logits, view<int const, 1, device_space> rows,
-                    view<int const, 1, device_space> ids, double temperature, view<T, 1, device_space> log_p, view<T, 1, device_space> entropy) {
-    cuda::launch("score", &cuda::score_kernel<T>, unsigned(ids.size()), cuda::sample_threads, 0, runtime.stream(), logits, rows.data(),
-                 ids.data(), T(1 / temperature), log_p.data(), entropy.data());
+                    view<int const, 1, device_space> ids, double temperature, view<T, 1, device_space> log_p,
+                    view<T, 1, device_space> entropy) {
+    cuda::launch("score", &cuda::score_kernel<T>, unsigned(ids.size()), cuda::sample_threads, 0, runtime.stream(),
+                 logits, rows.data(), ids.data(), T(1 / temperature), log_p.data(), entropy.data());
   }
 };
 

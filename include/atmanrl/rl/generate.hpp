@@ -98,9 +98,9 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
 
   B& backend = model.backend();
   auto const space = model.borrow_pass(rows);
-  auto& [cache, pass] = *space;
+  auto& cache = space->cache;
+  auto& pass = space->pass;
   auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
-  auto& [logits, scratch, targets, log_p, lse, entropy, drawn_rows, shares] = *drawing;
 
   struct active {
     std::size_t prompt;
@@ -111,6 +111,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   int finished = 0;
   index_t tokens = 0;
   auto const draw = [&](std::vector<active>& entries, std::vector<int> const& row_of) {
+    auto& [logits, scratch, targets, log_p, lse, entropy, drawn_rows, shares] = *drawing;
     std::vector<double> u;
     for (active const& a : entries)
       u.push_back(
@@ -184,7 +185,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     }
   }
   model.forward(cache, batch, pass);
-  model.logits(pass, last_rows, logits);
+  model.logits(pass, last_rows, drawing->logits);
   draw(entries, row_of);
   for (active& a : entries) a.sequence = cache.add_child(roots[a.prompt], index_t(prompts[a.prompt].size()), a.limit);
 
@@ -196,7 +197,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
       row_of.push_back(batch.add(a.sequence, {&token, 1}));
     }
     model.forward(cache, batch, pass);
-    model.logits(pass, row_of, logits);
+    model.logits(pass, row_of, drawing->logits);
     draw(entries, row_of);
   }
   return out;
