@@ -359,13 +359,14 @@ TEST_CASE("llama: one function walks the layers") {
   CHECK(count(model, R"([^_ ]\s+walk_layers\(cache, pass)") == 2);  // by forward and by backward
   CHECK(count(model, R"(layer\.forward\()") == 1);
   CHECK(count(model, R"(layer\.backward\()") == 1);
-  // Nobody else has layers at all.
+  // Nobody else has layers at all; the compiled library's list only says which are compiled once.
   auto const top = std::filesystem::path(ATMANRL_FIXTURES).parent_path().parent_path() / "include" / "atmanrl";
   std::vector<std::string> users;
   for (auto const& entry : std::filesystem::recursive_directory_iterator(top)) {
     if (!entry.is_regular_file()) continue;
     std::string const name = entry.path().lexically_relative(top).generic_string();
-    if (count(source(name), R"(decoder_layer<)") > 0) users.push_back(name);
+    if (count(source(name), R"((?:^|\n)(?!ATMANRL_(?:FLOAT|BF16)_TEMPLATE )[^\n]*decoder_layer<)") > 0)
+      users.push_back(name);
   }
   CHECK(users == std::vector<std::string>{"nn/llama.hpp"});
 }
