@@ -10,6 +10,8 @@
 
 #include "machine.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -292,6 +294,8 @@ void adamw_update(benchmark::State& state) {
 // The console's table, and the same numbers kept for the page.
 class keeping_reporter : public benchmark::ConsoleReporter {
  public:
+  keeping_reporter() : ConsoleReporter(isatty(STDOUT_FILENO) ? OO_ColorTabular : OO_Tabular) {}
+
   void ReportRuns(std::vector<Run> const& runs) override {
     ConsoleReporter::ReportRuns(runs);
     for (Run const& run : runs) {
