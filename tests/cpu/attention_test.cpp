@@ -38,6 +38,26 @@ struct shared_factor {
   }
 };
 
+// A parameter for every key below 70 of every other row, one after the other; the edit looks at the site, is linear in
+// nothing and may be asked only about keys that it names.
+template <bool InOrder>
+struct bumpy {
+  static constexpr bool separate_sequences = true, consecutive_parameters = InOrder;
+  static constexpr int named = 70;
+  index_t parameter(score_site at) const {
+    return at.query % 2 == 0 && at.key >= 3 && at.key < named ? named * at.sequence + at.key : -1;
+  }
+  key_range keys(score_site at) const {
+    return at.query % 2 == 0 ? key_range{3, std::min(at.query + 1, named)} : key_range{5, 2};
+  }
+  template <class T>
+  T operator()(T score, T value, score_site at) const {
+    using std::tanh;
+    if (at.key < 3 || at.key > at.query || at.key >= named) throw std::out_of_range("a key that was not named");
+    return score * tanh(value) + tanh(score * value) * (0.25f * float((at.key + at.head) % 3));
+  }
+};
+
 struct heads {
   index_t query, kv, dim;
 };
@@ -140,6 +160,25 @@ TEST_CASE("cpu attention: learned masks of both shapes and rows, forward and bac
   }
 }
 
+TEST_CASE("cpu attention: parameters one after the other give the same numbers as when asked for one by one") {
+  for (auto const& tree : trees()) {
+    CAPTURE(tree.size(), tree.front().rows);
+    int most = 0;
+    for (node const& n : tree) most = std::max(most, n.tag);
+    auto const parameters = random_values(bumpy<true>::named * (most + 1), 29, 0.5);
+    tree_problem const p(tree, 6, 2, 24);
+    if (p.longest < 5) continue;
+    check_against_reference(p, bumpy<true>{}, parameters);
+    cpu_backend backend({.threads = 2});
+    auto const gradient = [&](auto params) {
+      return p.backward(converted<float>(p.qkv), params, converted<float>(parameters), backend);
+    };
+    auto const in_order = gradient(bumpy<true>{}), one_by_one = gradient(bumpy<false>{});
+    CHECK(relative_difference(in_order.dqkv, one_by_one.dqkv) < 1e-6);
+    CHECK(relative_difference(in_order.dparameters, one_by_one.dparameters) < 1e-6);
+  }
+}
+
 TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds the rounded keys and values") {
   for (auto const& tree : trees()) {
     for (heads const h : {heads{3, 1, 64}, heads{4, 2, 33}, heads{10, 2, 32}, heads{8, 1, 8}}) {
@@ -213,7 +252,7 @@ TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however
   }
 }
 
-TEST_CASE("cpu attention: a sequence has the same bits alone and beside its siblings") {
+TEST_CASE("cpu attention: a sequence has the same bits and gradients alone and beside its siblings") {
   index_t const heads = 9, kv = 3, dim = 64, width = (heads + 2 * kv) * dim;
   cpu_backend backend({.threads = 2});
   // A prompt of 50 rows and five rollouts of r rows each.
@@ -223,6 +262,7 @@ TEST_CASE("cpu attention: a sequence has the same bits alone and beside its sibl
     tree_problem const together(tree, heads, kv, dim);
     auto const qkv = converted<float>(together.qkv);
     auto const expected = together.forward(qkv, wavy{}, {}, backend);
+    auto const expected_gradients = together.backward(qkv, wavy{}, {}, backend).dqkv;
     index_t first = 50;
     for (int i = 0; i < 5; ++i) {
       int const rows = r + i / 3;
@@ -231,6 +271,15 @@ TEST_CASE("cpu attention: a sequence has the same bits alone and beside its sibl
       auto const own = rows_of(qkv, first, rows, width);
       x.insert(x.end(), own.begin(), own.end());
       auto const got = alone.forward(x, wavy{}, {}, backend);
+      for (int threads = 1; threads <= 3; threads += 2) {  // one thread has all rows of a sequence, three share them
+        cpu_backend some({.threads = threads});
+        tree_problem own_gradients = alone;
+        own_gradients.dout = rows_of(together.dout, 0, 50, heads * dim);
+        auto const own_dout = rows_of(together.dout, first, rows, heads * dim);
+        own_gradients.dout.insert(own_gradients.dout.end(), own_dout.begin(), own_dout.end());
+        CHECK(same_bits(rows_of(own_gradients.backward(x, wavy{}, {}, some).dqkv, 50, rows, width),
+                        rows_of(expected_gradients, first, rows, width)));
+      }
       CHECK(same_bits(rows_of(got.out, 50, rows, heads * dim), rows_of(expected.out, first, rows, heads * dim)));
       CHECK(same_bits(rows_of(got.lse, 50, rows, heads), rows_of(expected.lse, first, rows, heads)));
       first += rows;

@@ -88,7 +88,7 @@ template <Backend B>
 class learned_mask {
  public:
   struct params_type {
-    static constexpr bool separate_sequences = true, separate_keys = true;
+    static constexpr bool separate_sequences = true, separate_keys = true, consecutive_parameters = true;
     mask_extent const* extents;
     int sequences;
     mask_shape shape;

@@ -62,6 +62,11 @@ template <class Params>
 concept separates_keys = requires {
   requires Params::separate_keys;
 };
+/// Optional: the keys that keys(site) names use parameters one after the other, so that one question serves a row.
+template <class Params>
+concept numbers_keys_in_order = names_its_keys<Params> && requires {
+  requires Params::consecutive_parameters;
+};
 template <class P>
 using params_of = std::remove_cvref_t<decltype(std::declval<P const&>().params())>;
 template <class P>
@@ -77,7 +82,9 @@ concept names_parameters = requires(params_of<P> const p, score_site at) {
 /// Has numbers that can be learned: `parameter(site)` says which one a score uses (-1: none), and the edit is called as
 /// `params(score, value, site)` with dual numbers in both. Whatever scores share a parameter, its gradient is their
 /// sum. Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take
-/// part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`.
+/// part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`. Where key
+/// first + i of the range that keys(site) names always uses parameter p + i, p that of the first, `static constexpr bool
+/// consecutive_parameters = true` lets the CPU compute a vector of scores at a time.
 template <class P>
 concept TrainableAttentionPolicy = requires(P const p) {
   {p.params()};

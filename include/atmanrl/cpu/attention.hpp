@@ -11,6 +11,7 @@
 /// plan's order.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
+#include <atmanrl/cpu/attention_edit.hpp>
 #include <atmanrl/cpu/attention_products.hpp>
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
@@ -27,19 +28,19 @@ struct kernels::attention<cpu_backend> {
                       cpu::cached_rows values, attention_plan<> const& plan, Params params, T const* parameters,
                       view<T, 3> out, view<T, 2> lse) {
     atmanrl::detail::computes_in_float<T>();
-    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
+    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e, plan));
     cpu::attention_sizes const n(e, plan, blocks.most_rows);
     auto const run = [&](index_t task, float* scratch) {
       cpu::row_block const& block = blocks.blocks[std::size_t(task / e.kv_heads)];
       index_t const kv = task % e.kv_heads;
       float* const q = scratch;
-      float* const scores = q + n.queries * n.dim;
+      float* const scores = q + n.queries * n.padded;
       float* const sums = scores + n.queries * n.keys;
       float* const panel = sums + n.queries * n.padded;
 
       index_t queries = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.dim, n.dim);
+        cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.padded, n.dim);
       });
       cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
 
@@ -63,18 +64,18 @@ struct kernels::attention<cpu_backend> {
         float const total = simd::sum(sum);
         lse(row, head) = std::log(total) + largest;
         std::fill(s + seen, s + block.last_position + 1, 0.0f);
-        q[i * n.dim] = total;  // the queries are not needed any more
+        q[i * n.padded] = total;  // the queries are not needed any more
         ++i;
       });
       std::fill_n(sums, queries * n.padded, 0.0f);
       cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, panel);
       i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.dim], &out(row, head, 0), n.dim);
+        cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.padded], &out(row, head, 0), n.dim);
         ++i;
       });
     };
-    index_t const floats = n.queries * (n.dim + n.keys + n.padded) + n.panels();
+    index_t const floats = n.queries * (n.keys + 2 * n.padded) + n.panels();
     threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks), floats, run);
   }
 
@@ -88,8 +89,9 @@ struct kernels::attention<cpu_backend> {
     threads.split(dqkv.extent(0), atmanrl::detail::row_grain(dqkv.row_size()),
                   [&](index_t first, index_t last) { std::fill(dqkv.row(first), dqkv.row(last), 0.0f); });
     float* const corrections = threads.shared_scratch(qkv.extent(0) * e.heads);  // rowsum(dO o O) of every row and head
-    by_queries(threads, e, qkv, keys, values, plan, params, parameters, out, lse, dout, dqkv, dparameters, corrections);
-    by_keys(threads, e, qkv, keys, values, plan, params, parameters, lse, dout, dqkv, corrections);
+    bool const own_keys = by_queries(threads, e, qkv, keys, values, plan, params, parameters, out, lse, dout, dqkv,
+                                     dparameters, corrections);
+    by_keys(threads, e, qkv, keys, values, plan, params, parameters, lse, dout, dqkv, corrections, own_keys);
   }
 
   template <class T, class K>
@@ -107,20 +109,25 @@ struct kernels::attention<cpu_backend> {
 
  private:
   static constexpr index_t width = cpu::panel_width;
+  static constexpr index_t enough_tasks = 4;  // for each thread, so that none waits long for the last one
 
-  // dQ of the block's rows, and the gradient of the edit's parameters.
+  // dQ of the block's rows, the gradient of the edit's parameters, and, where a thread has all rows of a sequence, what
+  // these hand to their own keys and values: returns whether that is so.
   template <class Params>
-  static void by_queries(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
+  static bool by_queries(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
                          cpu::cached_rows const& keys, cpu::cached_rows const& values, attention_plan<> const& plan,
                          Params const& params, float const* parameters, view<float const, 3> out,
                          view<float const, 2> lse, view<float const, 3> dout, view<float, 3> dqkv,
                          view<float, 2> dparameters, float* corrections) {
-    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
+    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e, plan));
     cpu::attention_sizes const n(e, plan, blocks.most_rows);
-    index_t const floats = n.queries * (n.dim + 2 * n.keys + n.padded) + 2 * n.keys + n.panels();
+    index_t const runs = index_t(blocks.runs.size()) - 1;
+    bool const whole_sequences = !dparameters.empty() || runs * e.kv_heads >= enough_tasks * threads.threads();
+    index_t const floats = n.queries * (2 * n.keys + 3 * n.padded) + 2 * n.keys + n.panels();
     auto const run = [&](cpu::row_block const& block, index_t kv, float* scratch) {
-      float* const rows = scratch;
-      float* const scores = rows + n.queries * n.dim;
+      float* const q = scratch;
+      float* const d_out = q + n.queries * n.padded;
+      float* const scores = d_out + n.queries * n.padded;
       float* const dp = scores + n.queries * n.keys;
       float* const sums = dp + n.queries * n.keys;
       float* const slopes = sums + n.queries * n.padded;
@@ -129,42 +136,42 @@ struct kernels::attention<cpu_backend> {
 
       index_t queries = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        cpu::scaled_copy(&qkv(row, head, 0), n.scale, rows + queries++ * n.dim, n.dim);
+        cpu::padded_copy(&qkv(row, head, 0), n.scale, q + queries * n.padded, n);
+        cpu::padded_copy(&dout(row, head, 0), 1, d_out + queries++ * n.padded, n);
       });
-      cpu::products_with_keys(e, plan, blocks, block, keys, kv, rows, scores, n, panel);
-      index_t i = 0;
-      cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-        std::copy_n(&dout(row, head, 0), n.dim, rows + i++ * n.dim);
-      });
-      cpu::products_with_keys(e, plan, blocks, block, values, kv, rows, dp, n, panel);
+      cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
+      cpu::products_with_keys(e, plan, blocks, block, values, kv, d_out, dp, n, panel);
 
-      i = 0;
+      index_t i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
         float *const s = scores + i * n.keys, *const d = dp + i * n.keys;
         index_t const seen = at.query + 1;
         float const correction = corrections[row * e.heads + head] =
             cpu::dot(&dout(row, head, 0), &out(row, head, 0), n.dim);
         key_range const range = cpu::edited_keys(params, at, 0, seen);
-        for (at.key = range.first; at.key < range.last; ++at.key) {
-          auto const slope = edited_score_derivative(params, s[at.key], at, parameters);
-          slopes[at.key] = slope.score;
-          value_slopes[at.key] = slope.value;
-          s[at.key] = edited_score(params, s[at.key], at, parameters, 0.0f);
-        }
+        index_t const edited = range.last - range.first;
+        cpu::edit_scores_with_slopes(params, at, range, s + range.first, slopes, value_slopes, parameters);
         cpu::for_each_vector(seen, [&](index_t k, index_t c) {
           simd::floats const p = simd::exp(simd::load_first(s + k, c) - lse(row, head));
           simd::store_first(s + k, p * (simd::load_first(d + k, c) - correction), c);
+          simd::store_first(d + k, p, c);
         });
-        for (at.key = range.first; at.key < range.last; ++at.key) {
-          if constexpr (has_parameters<Params>) {
-            index_t const parameter = dparameters.empty() ? -1 : params.parameter(at);
-            if (parameter >= 0) dparameters(kv, parameter) += s[at.key] * value_slopes[at.key];
-          }
-          s[at.key] *= slopes[at.key];
-        }
+        if constexpr (has_parameters<Params>)
+          if (!dparameters.empty())
+            cpu::add_parameter_gradient(params, at, range, s + range.first, value_slopes, dparameters.row(kv));
+        cpu::for_each_vector(edited, [&](index_t k, index_t c) {
+          float* const to = s + range.first + k;
+          simd::store_first(to, simd::load_first(to, c) * simd::load_first(slopes + k, c), c);
+        });
         std::fill(s + seen, s + block.last_position + 1, 0.0f);
+        std::fill(d + seen, d + block.last_position + 1, 0.0f);
         ++i;
       });
+      if (whole_sequences) {
+        cpu::add_to_own_keys(e, plan, blocks, block, scores, q, &dqkv(0, e.heads + kv, 0), dqkv.row_size(), n);
+        cpu::add_to_own_keys(e, plan, blocks, block, dp, d_out, &dqkv(0, e.heads + e.kv_heads + kv, 0), dqkv.row_size(),
+                             n);
+      }
       std::fill_n(sums, queries * n.padded, 0.0f);
       cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, panel);
       i = 0;
@@ -172,37 +179,39 @@ struct kernels::attention<cpu_backend> {
         cpu::scaled_copy(sums + i++ * n.padded, n.scale, &dqkv(row, head, 0), n.dim);
       });
     };
-    if (dparameters.empty()) {
-      threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks), floats,
-                        [&](index_t task, float* scratch) {
-                          run(blocks.blocks[std::size_t(task / e.kv_heads)], task % e.kv_heads, scratch);
-                        });
-    } else if constexpr (!atmanrl::detail::separates_sequences<Params>) {
-      // A parameter may collect from every row: all rows are one thread's, in the plan's order.
-      threads.share_out(e.kv_heads, cpu::worth_threads(e, blocks), floats, [&](index_t kv, float* scratch) {
-        for (cpu::row_block const& block : blocks.blocks) run(block, kv, scratch);
+    bool const worth = cpu::worth_threads(e, blocks);
+    if (!whole_sequences) {
+      threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, worth, floats, [&](index_t task, float* scratch) {
+        run(blocks.blocks[std::size_t(task / e.kv_heads)], task % e.kv_heads, scratch);
+      });
+    } else if (dparameters.empty() || atmanrl::detail::separates_sequences<Params>) {
+      // A parameter may collect from all rows of a sequence: they are one thread's, in ascending order.
+      threads.share_out(runs * e.kv_heads, worth, floats, [&](index_t task, float* scratch) {
+        std::size_t const r = std::size_t(task / e.kv_heads);
+        for (int b = blocks.runs[r]; b < blocks.runs[r + 1]; ++b)
+          run(blocks.blocks[std::size_t(b)], task % e.kv_heads, scratch);
       });
     } else {
-      // A parameter may collect from all rows of a sequence: they are one thread's, in ascending order.
-      threads.share_out(index_t(blocks.runs.size() - 1) * e.kv_heads, cpu::worth_threads(e, blocks), floats,
-                        [&](index_t task, float* scratch) {
-                          std::size_t const r = std::size_t(task / e.kv_heads);
-                          for (int b = blocks.runs[r]; b < blocks.runs[r + 1]; ++b)
-                            run(blocks.blocks[std::size_t(b)], task % e.kv_heads, scratch);
-                        });
+      // A parameter may collect from every row: all rows are one thread's, in the plan's order.
+      threads.share_out(e.kv_heads, worth, floats, [&](index_t kv, float* scratch) {
+        for (cpu::row_block const& block : blocks.blocks) run(block, kv, scratch);
+      });
     }
+    return whole_sequences;
   }
 
-  // dK and dV of new rows: each block of keys goes through all queries that see it, sequence by sequence, row by row.
+  // dK and dV of new rows: each block of keys goes through all queries that see it, sequence by sequence, row by row;
+  // its owner's are left out where by_queries has seen to them.
   template <class Params>
   static void by_keys(cpu_threads& threads, attention_extents const& e, view<float const, 3> qkv,
                       cpu::cached_rows const& keys, cpu::cached_rows const& values, attention_plan<> const& plan,
                       Params const& params, float const* parameters, view<float const, 2> lse,
-                      view<float const, 3> dout, view<float, 3> dqkv, float const* corrections) {
-    std::vector<cpu::key_block> const blocks = cpu::key_blocks(plan, int(width));
+                      view<float const, 3> dout, view<float, 3> dqkv, float const* corrections, bool owner_done) {
+    std::vector<cpu::key_block> const blocks = cpu::key_blocks(plan, int(width), owner_done);
+    if (blocks.empty()) return;
     int const rows_at_once = std::max(1, int(2 * cpu::tile_rows / e.group()));
     cpu::attention_sizes const n(e, plan, rows_at_once);
-    index_t const floats = 2 * n.panels() + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + width;
+    index_t const floats = 2 * n.panels() + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + 2 * width;
     auto const run = [&](index_t task, float* scratch) {
       cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
       index_t const kv = task % e.kv_heads;
@@ -216,7 +225,10 @@ struct kernels::attention<cpu_backend> {
 
       auto const key_panel = cpu::transposed(keys, block.cache_row, kv, block.count, n, scratch);
       auto const value_panel = cpu::transposed(values, block.cache_row, kv, block.count, n, scratch + n.panels());
-      std::fill_n(dk, 2 * width * n.padded, 0.0f);
+      for (index_t k = 0; k < block.count; ++k) {
+        cpu::padded_copy(&dqkv(block.batch_row + k, e.heads + kv, 0), 1, dk + k * n.padded, n);
+        cpu::padded_copy(&dqkv(block.batch_row + k, e.heads + e.kv_heads + kv, 0), 1, dv + k * n.padded, n);
+      }
       for_each_viewer(plan, block, [&](attention_sequence const& s, int first_key, int last_key) {
         int const begin = std::max(0, block.position + first_key - s.first_position);
         for (int r = begin; r < s.rows; r += rows_at_once) {
@@ -236,7 +248,8 @@ struct kernels::attention<cpu_backend> {
             for (index_t h = kv * e.group(); h < (kv + 1) * e.group(); ++h, ++i) {
               score_site const at{e.layer, int(h), s.tag, position, 0};
               probabilities(params, at, block, first_key, last, parameters, lse(s.batch_row + w, h),
-                            corrections[(s.batch_row + w) * e.heads + h], scores + i * width, dp + i * width, slopes);
+                            corrections[(s.batch_row + w) * e.heads + h], scores + i * width, dp + i * width, slopes,
+                            slopes + width);
             }
           }
           for (index_t c = 0; c < n.dim; c += width) {
@@ -258,7 +271,7 @@ struct kernels::attention<cpu_backend> {
   /// f(sequence, first, last) for every sequence that sees keys [first, last) of the block.
   template <class F>
   static void for_each_viewer(attention_plan<> const& plan, cpu::key_block const& block, F const& f) {
-    for (int j = block.owner; j < block.last_viewer; ++j) {
+    for (int j = block.first_viewer; j < block.last_viewer; ++j) {
       attention_sequence const& s = plan.sequences(j);
       for (int i = s.first_segment; i < s.first_segment + s.segments; ++i) {
         attention_segment const& g = plan.segments(i);
@@ -275,13 +288,10 @@ struct kernels::attention<cpu_backend> {
   template <class Params>
   static void probabilities(Params const& params, score_site at, cpu::key_block const& block, int first, int last,
                             float const* parameters, float lse, float correction, float* scores, float* dp,
-                            float* slopes) {
-    key_range range = cpu::edited_keys(params, at, block.position + first, block.position + last);
-    for (at.key = range.first; at.key < range.last; ++at.key) {
-      int const k = at.key - block.position;
-      slopes[k] = edited_score_derivative(params, scores[k], at, parameters).score;
-      scores[k] = edited_score(params, scores[k], at, parameters, 0.0f);
-    }
+                            float* slopes, float* value_slopes) {
+    key_range const range = cpu::edited_keys(params, at, block.position + first, block.position + last);
+    index_t const edited = range.first - block.position;  // the first edited key's place in the block
+    cpu::edit_scores_with_slopes(params, at, range, scores + edited, slopes, value_slopes, parameters);
     for (index_t k = 0; k < width; k += simd::lanes) {
       simd::ints const lane = simd::lane_numbers() + std::int32_t(k);
       simd::floats p = simd::exp(simd::load(scores + k) - lse);
@@ -290,7 +300,7 @@ struct kernels::attention<cpu_backend> {
       simd::store(scores + k, p);
       simd::store(dp + k, p * (simd::load(dp + k) - correction));
     }
-    for (int key = range.first; key < range.last; ++key) dp[key - block.position] *= slopes[key - block.position];
+    for (index_t k = 0; k < range.last - range.first; ++k) dp[edited + k] *= slopes[k];
   }
 };
 

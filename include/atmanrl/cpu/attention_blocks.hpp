@@ -80,23 +80,43 @@ struct row_blocks {
   }
 };
 
+/// Whether the keys of the segment are new rows of the sequence.
+inline bool owns(attention_sequence const& s, attention_segment const& g) {
+  return g.batch_row >= s.batch_row && g.batch_row < s.batch_row + s.rows;
+}
+
 /// Up to 32 new rows of one sequence in their role as keys, and the sequences that may see them.
 struct key_block {
-  int owner, last_viewer;  ///< sequences [owner, last_viewer) of the plan
+  int first_viewer, last_viewer;  ///< sequences [first_viewer, last_viewer) of the plan
   int cache_row, batch_row, position, count;
 };
 
-inline std::vector<key_block> key_blocks(attention_plan<> const& plan, int most) {
+/// Whether one of the sequences [first, last) of the plan sees keys of `own`, which are rows of the batch.
+inline bool seen_by(attention_plan<> const& plan, int first, int last, attention_segment const& own) {
+  for (int j = first; j < last; ++j) {
+    attention_sequence const& s = plan.sequences(j);
+    for (int i = s.first_segment; i < s.first_segment + s.segments; ++i) {
+      attention_segment const& g = plan.segments(i);
+      if (s.rows > 0 && g.batch_row < own.batch_row + own.length && own.batch_row < g.batch_row + g.length &&
+          g.batch_row >= 0)
+        return true;
+    }
+  }
+  return false;
+}
+
+/// \param others_only  leave the owner out, and keys that nobody else sees
+inline std::vector<key_block> key_blocks(attention_plan<> const& plan, int most, bool others_only) {
   std::vector<key_block> blocks;
   for (index_t t = 0; t + 1 < plan.trees.extent(0); ++t) {
     for (int i = plan.trees(t); i < plan.trees(t + 1); ++i) {
       attention_sequence const& s = plan.sequences(i);
       for (int g = s.first_segment; g < s.first_segment + s.segments; ++g) {
         attention_segment const& own = plan.segments(g);
-        if (own.batch_row < s.batch_row || own.batch_row >= s.batch_row + s.rows) continue;
+        if (!owns(s, own) || (others_only && !seen_by(plan, i + 1, plan.trees(t + 1), own))) continue;
         for (int k = 0; k < own.length; k += most)
-          blocks.push_back({i, plan.trees(t + 1), own.cache_row + k, own.batch_row + k, own.first_position + k,
-                            std::min(most, own.length - k)});
+          blocks.push_back({i + int(others_only), plan.trees(t + 1), own.cache_row + k, own.batch_row + k,
+                            own.first_position + k, std::min(most, own.length - k)});
       }
     }
   }

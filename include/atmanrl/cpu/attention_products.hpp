@@ -28,8 +28,13 @@ struct attention_sizes {
   index_t panels() const { return panel_width * (dim + padded); }
 };
 
-/// So many that transposing the keys costs little beside their products, and that the scores stay in the cache.
-inline int rows_per_block(attention_extents const& e) { return std::max(4, int(24 / e.group())); }
+/// So many that transposing the keys costs little beside their products, and that scores and their gradients stay in
+/// the second-level cache.
+inline int rows_per_block(attention_extents const& e, attention_plan<> const& plan) {
+  constexpr index_t cached_floats = index_t{1} << 17, least = 2 * tile_rows, most = 6 * tile_rows;
+  index_t const queries = std::clamp(cached_floats / (2 * index_t{plan.longest} + 1), least, most);
+  return int(std::max(index_t{4}, queries / e.group()));
+}
 inline bool worth_threads(attention_extents const& e, row_blocks const& blocks) {
   return blocks.work * double(e.heads * e.head_dim) > 1 << 17;
 }
@@ -89,7 +94,7 @@ void for_each_segment(attention_extents const& e, attention_plan<> const& plan, 
   }
 }
 
-/// scores[query][position] = rows . cached, for all keys that the block sees.
+/// scores[query][position] = rows . cached, for all keys that the block sees; rows are `padded` floats apart.
 inline void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                                row_block const& block, cached_rows const& cached, index_t kv, float const* rows,
                                float* scores, attention_sizes const& n, float* scratch) {
@@ -97,10 +102,36 @@ inline void products_with_keys(attention_extents const& e, attention_plan<> cons
       e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
         for (index_t k = 0; k < seen; k += panel_width) {
           auto const panel = transposed(cached, g.cache_row + k, kv, std::min(panel_width, seen - k), n, scratch);
-          multiply(queries, rows + first * n.dim, n.dim, panel, n.dim, scores + first * n.keys + g.first_position + k,
-                   n.keys, panel_width, into::overwrite);
+          multiply(queries, rows + first * n.padded, n.padded, panel, n.dim,
+                   scores + first * n.keys + g.first_position + k, n.keys, panel_width, into::overwrite);
         }
       });
+}
+
+/// The gradient of the keys or values that the block's sequences own among the batch's rows, continued by
+///     to[key][component] += sum over queries of scores[query][position] rows[query][component]
+/// \param rows  queries x padded
+/// \param to    first row of the batch's gradient, at the head whose gradient it is, `stride` floats from row to row
+inline void add_to_own_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                            row_block const& block, float const* scores, float const* rows, float* to, index_t stride,
+                            attention_sizes const& n) {
+  index_t first = 0;
+  for (int p = block.first_piece; p < block.first_piece + block.pieces; ++p) {
+    row_piece const& piece = blocks.pieces[std::size_t(p)];
+    attention_sequence const& s = plan.sequences(piece.sequence);
+    index_t const queries = piece.rows * e.group();
+    for (int i = s.first_segment; i < s.first_segment + s.segments; ++i) {
+      attention_segment const& own = plan.segments(i);
+      if (!owns(s, own)) continue;
+      index_t const seen = std::min(own.length, s.first_position + piece.first + piece.rows - own.first_position);
+      for (index_t c = 0; seen > 0 && c < n.dim; c += panel_width)
+        multiply<a_layout::columns>(seen, scores + first * n.keys + own.first_position, n.keys,
+                                    float_panel{rows + first * n.padded + c, n.padded}, queries,
+                                    to + own.batch_row * stride + c, stride, std::min(panel_width, n.dim - c),
+                                    into::resume);
+    }
+    first += queries;
+  }
 }
 
 /// sums[query][component] continued by  sum over keys of scores[query][position] cached.
@@ -120,33 +151,6 @@ inline void products_over_keys(attention_extents const& e, attention_plan<> cons
                                   panel_width, into::resume);
                      }
                    });
-}
-
-/// The keys of [first, last) whose scores the edit may change.
-template <class Params>
-key_range edited_keys(Params const& params, score_site at, index_t first, index_t last) {
-  if constexpr (atmanrl::detail::names_its_keys<Params>) {
-    key_range const r = params.keys(at);
-    return {std::max(r.first, int(first)), std::min(r.last, int(last))};
-  } else {
-    return {int(first), int(last)};
-  }
-}
-
-/// Edits one row of scores, the keys [0, seen).
-template <class Params>
-void edit_scores(Params const& params, score_site at, float* scores, index_t seen, float const* parameters) {
-  key_range const range = edited_keys(params, at, 0, seen);
-  float row_min = 0;
-  if constexpr (kernels::has_row_min<Params>) {
-    simd::floats least = simd::broadcast(std::numeric_limits<float>::infinity());
-    for_each_vector(seen, [&](index_t k, index_t c) {
-      least = simd::min(least, simd::first_lanes(simd::load_first(scores + k, c), c, least));
-    });
-    row_min = simd::min_lane(least);
-  }
-  for (at.key = range.first; at.key < range.last; ++at.key)
-    scores[at.key] = kernels::edited_score(params, scores[at.key], at, parameters, row_min);
 }
 
 }  // namespace atmanrl::cpu

@@ -73,29 +73,28 @@ struct kernels::matmul<cpu_backend> {
   static void backward_weight(cpu_threads& threads, view<T const, 2> dy, view<T const, 2> x, view<T, 2> dw) {
     atmanrl::detail::computes_in_float<T>();
     index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1);
-    index_t const groups = (outputs + output_group - 1) / output_group;
-    index_t const depth_block = std::min(rows, weight_row_block);
-    index_t const team = rows * outputs * inputs / least_products;
-    index_t const scratch = depth_block * (output_group + cpu::panel_width);
-    threads.take_turns(groups, team, scratch, [&](auto const& next, float* packed_dy) {
-      float* const packed_x = packed_dy + depth_block * output_group;
-      for (index_t g; (g = next()) < groups;) {
-        index_t const o = g * output_group, count = std::min(output_group, outputs - o);
-        for (index_t r = 0; r < rows; r += weight_row_block) {
-          index_t const depth = std::min(weight_row_block, rows - r);
-          for (index_t i = 0; i < depth; ++i) std::copy_n(dy.row(r + i) + o, count, packed_dy + i * output_group);
-          for (index_t k = 0; k < inputs; k += cpu::panel_width) {
-            index_t const width = std::min(cpu::panel_width, inputs - k);
-            for (index_t i = 0; i < depth; ++i) {
-              float* const to = packed_x + i * cpu::panel_width;
-              std::fill(std::copy_n(x.row(r + i) + k, width, to), to + cpu::panel_width, 0.0f);
-            }
-            cpu::multiply<cpu::a_layout::columns>(count, packed_dy, output_group,
-                                                  cpu::float_panel{packed_x, cpu::panel_width}, depth, dw.row(o) + k,
-                                                  inputs, width, cpu::into::resume);
-          }
+    index_t const worth = std::min(rows, weight_row_block) * outputs * inputs / least_products,
+                  members = std::min(worth, index_t{threads.threads()});
+    index_t const needed = (outputs + output_group - 1) / output_group;
+    index_t const groups = members > 1 ? (needed + members - 1) / members * members : needed;
+    index_t const strips = panels(inputs);
+    float* const packed_x = threads.shared_scratch(std::min(rows, weight_row_block) * strips * cpu::panel_width);
+    cpu::for_each_part(rows, weight_row_block, [&](index_t row, index_t depth) {
+      auto const strip = [&](index_t i) { return packed_x + i * depth * cpu::panel_width; };
+      auto const width = [&](index_t i) { return std::min(cpu::panel_width, inputs - i * cpu::panel_width); };
+      threads.split(strips, atmanrl::detail::row_grain(depth * cpu::panel_width), [&](index_t begin, index_t end) {
+        for (index_t i = begin; i < end; ++i)
+          cpu::copy_to_panel(x.row(row) + i * cpu::panel_width, inputs, depth, width(i), strip(i));
+      });
+      threads.take_turns(groups, worth, cpu::packed_size(output_group, depth), [&](auto const& next, float* packed_dy) {
+        for (index_t g; (g = next()) < groups;) {
+          index_t const o = outputs * g / groups, count = outputs * (g + 1) / groups - o;
+          cpu::pack_columns(dy.row(row) + o, outputs, depth, count, packed_dy);
+          for (index_t i = 0; i < strips; ++i)
+            cpu::multiply_packed(count, packed_dy, cpu::float_panel{strip(i), cpu::panel_width}, depth,
+                                 dw.row(o) + i * cpu::panel_width, inputs, width(i), cpu::into::resume);
         }
-      }
+      });
     });
   }
 
@@ -103,10 +102,11 @@ struct kernels::matmul<cpu_backend> {
   static std::size_t scratch_bytes(index_t rows, index_t outputs, index_t inputs, int threads) {
     index_t const most =
         std::clamp(packed_floats / (inputs * cpu::tile_rows + 1), index_t{3}, index_t{8}) * cpu::tile_rows;
-    index_t const shared =
-        cpu::packed_size(std::min(rows, input_row_block), outputs) + (outputs / output_block + 1) * simd::lanes;
+    index_t const shared = std::max(
+        cpu::packed_size(std::min(rows, input_row_block), outputs) + (outputs / output_block + 1) * simd::lanes,
+        std::min(rows, weight_row_block) * panels(inputs) * cpu::panel_width);
     index_t const own = std::max({cpu::packed_size(std::min(rows, most), inputs), output_block * cpu::panel_width,
-                                  weight_row_block * (output_group + cpu::panel_width)});
+                                  cpu::packed_size(output_group, weight_row_block)});
     return sizeof(float) * std::size_t(shared + threads * own);
   }
 
@@ -115,8 +115,8 @@ struct kernels::matmul<cpu_backend> {
                                            << 17;  // of x that are packed at a time: half of a large second-level cache
   static constexpr index_t output_block = 1024;    // outputs of a transposed panel: 128 KiB
   static constexpr index_t input_row_block = 384;  // rows of dy that share a transposed panel
-  static constexpr index_t output_group = 8 * cpu::tile_rows;  // outputs that share a packed strip of x
-  static constexpr index_t weight_row_block = 256;             // rows of a packed strip of x: 32 KiB
+  static constexpr index_t output_group = 12 * cpu::tile_rows;  // outputs that a thread takes at a time
+  static constexpr index_t weight_row_block = 256;  // rows of a packed strip of x: 32 KiB, as the first-level cache
   static constexpr index_t least_products = index_t{1} << 16;  // multiply-adds that are worth a thread
   static constexpr index_t turns = 4;                          // times that a thread takes a piece of a product
 

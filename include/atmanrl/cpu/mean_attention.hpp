@@ -5,6 +5,7 @@
 /// added up in ascending order.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
+#include <atmanrl/cpu/attention_edit.hpp>
 #include <atmanrl/cpu/attention_products.hpp>
 #include <atmanrl/cpu/cached_rows.hpp>
 #include <atmanrl/cpu/rows.hpp>
@@ -22,17 +23,17 @@ struct kernels::mean_attention<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     threads.split(out.extent(0), atmanrl::detail::row_grain(out.row_size()),
                   [&](index_t first, index_t last) { std::fill(out.row(first), out.row(last), 0.0f); });
-    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e));
+    cpu::row_blocks const blocks(plan, cpu::rows_per_block(e, plan));
     cpu::attention_sizes const n(e, plan, blocks.most_rows);
     auto const run = [&](index_t task, float* scratch) {
       cpu::row_block const& block = blocks.blocks[std::size_t(task)];
       float* const q = scratch;
-      float* const scores = q + n.queries * n.dim;
+      float* const scores = q + n.queries * n.padded;
       float* const panel = scores + n.queries * n.keys;
       for (index_t kv = 0; kv < e.kv_heads; ++kv) {
         index_t queries = 0;
         cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
-          cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.dim, n.dim);
+          cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.padded, n.dim);
         });
         cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
         index_t i = 0;
@@ -49,7 +50,7 @@ struct kernels::mean_attention<cpu_backend> {
       }
     };
     threads.share_out(index_t(blocks.blocks.size()), cpu::worth_threads(e, blocks),
-                      n.queries * (n.dim + n.keys) + n.panels(), run);
+                      n.queries * (n.padded + n.keys) + n.panels(), run);
   }
 };
 

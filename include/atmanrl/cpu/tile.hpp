@@ -256,7 +256,16 @@ void pack_rows(float const* source, index_t stride, index_t rows, index_t depth,
   });
 }
 
-/// C = A B for rows that `pack_rows` wrote.
+/// The same for the columns of `source` (depth, columns) as rows of A.
+inline void pack_columns(float const* source, index_t stride, index_t depth, index_t columns, float* target) {
+  for_each_part(columns, tile_rows, [&](index_t first, index_t count) {
+    float const* from = source + first;
+    float* to = target + first * depth;
+    for (index_t k = 0; k < depth; ++k, from += stride, to += count) simd::store(to, simd::load_first(from, count));
+  });
+}
+
+/// C = A B for rows that `pack_rows` or columns that `pack_columns` wrote.
 template <class Panel>
 void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b, index_t depth, float* c, index_t ldc,
                      index_t width, into how) {
@@ -264,6 +273,16 @@ void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b
     detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](
         packed + first * factors<typename Panel::factor>(depth), count, b, depth, c + first * ldc, ldc, width, how);
   });
+}
+
+/// Writes `source` (rows, width) as (rows, 32), with zeros behind a row of less than 32.
+inline void copy_to_panel(float const* source, index_t stride, index_t rows, index_t width, float* target) {
+  using simd::lanes;
+  for (index_t c = 0; c < panel_width; c += lanes) {
+    index_t const count = std::clamp<index_t>(width - c, 0, lanes);
+    for (index_t r = 0; r < rows; ++r)
+      simd::store(target + r * panel_width + c, simd::load_first(source + r * stride + c, count));
+  }
 }
 
 /// Writes the transpose of `source` (rows, columns) as (columns, 32): target[c * 32 + r]; rows up to 32 are filled with
