@@ -6,9 +6,10 @@
 /// chain over ascending positions: so a row's result does not depend on how its keys are split into segments, on the
 /// other rows or on the threads.
 ///
-/// Backward runs twice over the scores: by query rows for dQ and the edit's parameters, by key rows for dK and dV.
-/// Nothing is summed across threads that way, and keys of a shared prefix collect their viewers' gradients in the
-/// plan's order.
+/// Backward runs over the scores by query rows for dQ and the edit's parameters; where a thread has all rows of a
+/// sequence, these hand their own keys' and values' gradients over in passing. What other sequences hand to the keys of
+/// a shared prefix is collected by key rows, in the plan's order. Nothing is summed across threads that way, and each
+/// element of dK and dV is one chain over ascending queries, whoever computes it.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
 #include <atmanrl/cpu/attention_edit.hpp>
