@@ -65,11 +65,11 @@ class Runner:
     def run(self, name: str, *command: str, out: str = "", quick: tuple[str, ...] = ()) -> Result:
         """Runs the command in the repository's root, unless it has run as `name` already.
         out    option that takes the folder for its files, if it has one
-        quick  further arguments with --quick"""
+        quick  options and their values that --quick puts in the place of others"""
         if name in self.done:
             return self.done[name]
         folder, kept = self.out / name, self.out / f"{name}.json"
-        words = [*command, *(quick if self.quick else ())]
+        words = with_options(command, quick) if self.quick else list(command)
         if out:
             words += [out, os.path.relpath(folder, ROOT)]
         line = shlex.join(words)
@@ -116,6 +116,16 @@ class Runner:
     def offline(self) -> Result:
         """What `bash examples/run.sh` runs."""
         return self.experiment("offline", "--model", "examples/models/tiny")
+
+
+def with_options(command: tuple[str, ...], options: tuple[str, ...]) -> list[str]:
+    """The command with these options; what it says of the same ones is left out, for some programs take them once."""
+    words = list(command)
+    for option in (word for word in options if word.startswith("--")):
+        if option in words:
+            at = words.index(option)
+            del words[at : at + 2]
+    return [*words, *options]
 
 
 def paragraph(text: str) -> str:
@@ -404,7 +414,8 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="writes each table into its page, as soon as it is there")
     parser.add_argument("--stored", action="store_true", help="measures nothing: the tables of the latest results")
     parser.add_argument("--quick", action="store_true", help="smallest settings: does everything work?")
-    parser.add_argument("--build", type=Path, help="folder with built programs (default: build/release, which is built)")
+    parser.add_argument("--build", type=Path, help="a configured build folder (default: build/release, made if need be)")
+    parser.add_argument("--no-build", action="store_true", help="takes the programs as they are there")
     parser.add_argument("--out", type=Path, help="folder of the results (default: runs/experiments)")
     given = parser.parse_args()
     for name in given.names:
@@ -418,16 +429,18 @@ def main() -> None:
         return
     if given.quick and given.markdown:
         parser.error("--quick measures nothing that belongs into a page")
+    if given.no_build and given.markdown and not given.stored:
+        parser.error("--no-build: nobody knows which code the programs are of, so their figures belong into no page")
     for name in names if given.markdown else []:
         if name != "pictures":
             report.replace_block(page_of(name).read_text(), "", *marks(name))  # complains before hours are spent
 
     build = (given.build or ROOT / "build" / "release").resolve()
-    if not given.build and not given.stored:
+    if not given.no_build and not given.stored:
+        if not given.build:
+            subprocess.run(["cmake", "--preset", "release"], cwd=ROOT, check=True, stdout=sys.stderr)
         targets = dict.fromkeys(t for name in names for t in EXPERIMENTS[name][1])
-        subprocess.run(["cmake", "--preset", "release"], cwd=ROOT, check=True, stdout=sys.stderr)
-        command = ["cmake", "--build", "--preset", "release", "--target", *targets]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+        subprocess.run(["cmake", "--build", str(build), "--target", *targets], check=True, stdout=sys.stderr)
     default = ROOT / "runs" / ("experiments-quick" if given.quick else "experiments")
     runner = Runner(build, (given.out or default).resolve(), given.quick, given.stored, given.markdown)
     for name in names:

@@ -76,6 +76,10 @@ class Output(unittest.TestCase):
 
 
 class Running(unittest.TestCase):
+    def test_smaller_settings_take_the_place_of_the_others(self):
+        words = experiments.with_options(("program", "--steps", "650", "--seed", "1"), ("--steps", "2", "--points", "5"))
+        self.assertEqual(words, "program --seed 1 --steps 2 --points 5".split())
+
     def test_a_command_runs_once_in_a_folder_that_is_empty(self):
         with runner() as r:
             (r.out / "name").mkdir()
