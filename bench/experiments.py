@@ -295,7 +295,8 @@ def ablation(runner: Runner, which: str) -> str:
     r = runner.run(f"ablation-{which}", runner.program("examples/ablation"), "--table", which, quick=small)
     rows = [line for line in r.output.splitlines() if line.startswith("|")]
     first = next(line for line in r.output.splitlines() if re.match(r"\d+ (correct )?completions ", line))
-    return "\n\n".join([paragraph(first), "\n".join(rows), measured(r)])
+    counts = first.split(". Spread:")[0] + "."  # the page explains the columns
+    return "\n\n".join([paragraph(counts), "\n".join(rows), measured(r)])
 
 
 def mask_settings(runner: Runner) -> str:
