@@ -32,6 +32,10 @@ import report  # noqa: E402
 CODE = ("include", "examples", "bench/*.cpp", "bench/*.hpp", "cmake")  # what a figure depends on
 
 
+class Failed(Exception):
+    """An experiment that gives no table, with the reason."""
+
+
 @dataclass
 class Result:
     """A command that ran: what it printed, and what it took."""
@@ -75,10 +79,10 @@ class Runner:
         line = shlex.join(words)
         if self.stored:
             if not kept.exists():
-                raise SystemExit(f"experiments: {kept} does not exist: {name} has not been run yet")
+                raise Failed(f"{kept} does not exist: {name} has not been run yet")
             result = Result(**json.loads(kept.read_text()))
             if result.command != line:
-                raise SystemExit(f"experiments: {kept} is of another command: {result.command}")
+                raise Failed(f"{kept} is of another command: {result.command}")
         else:
             kept.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)  # programs that go on where they were must not find anything
@@ -93,7 +97,7 @@ class Runner:
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
             if child.returncode != 0:
-                raise SystemExit(f"experiments: {line} ended with status {child.returncode}")
+                raise Failed(f"{line} ended with status {child.returncode}")
             result = Result(
                 command=line,
                 folder=str(folder),
@@ -176,8 +180,15 @@ def changes(result: Result) -> tuple[str, str, str]:
     )
 
 
+def fetch_smollm2(runner: Runner) -> str:
+    """Sees to it that no clock runs while the model is fetched."""
+    if not runner.stored:
+        subprocess.run(["bash", "cmake/fetch_smollm2.sh"], cwd=ROOT, check=True, stdout=sys.stderr)
+    return "data/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
 def smollm2(runner: Runner) -> str:
-    subprocess.run(["bash", "cmake/fetch_smollm2.sh"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    fetch_smollm2(runner)
     small = ("--steps", "1", "--eval-questions", "2", "--max-new-tokens", "20")
     r = runner.run("smollm2", *"bash examples/run.sh --model smollm2 --task gsm8k".split(), out="--out", quick=small)
     return "\n\n".join(
@@ -279,9 +290,8 @@ def tiny_model(runner: Runner) -> str:
 def mmlu(runner: Runner) -> str:
     data = Path(os.environ.get("ATMANRL_DATA_DIR", "")) / "mmlu"
     if not os.environ.get("ATMANRL_DATA_DIR") or not (data / "test").is_dir():
-        raise SystemExit("experiments: mmlu needs the folder mmlu/ with dev/, val/ and test/ in ATMANRL_DATA_DIR")
-    fetched = subprocess.run(["bash", "cmake/fetch_smollm2.sh"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    model = os.path.relpath(fetched.stdout.strip(), ROOT)
+        raise Failed("mmlu needs the folder mmlu/ with dev/, val/ and test/ in ATMANRL_DATA_DIR")
+    model = fetch_smollm2(runner)
     options = "--steps 1 --prompts-per-step 1 --group-size 2 --no-delimiter force --eval-questions 2 --eval-samples 1"
     small = ("--max-new-tokens", "20")
     command = (runner.program("examples/mmlu_experiment"), "--model", model, "--data", str(data), *options.split())
@@ -357,7 +367,7 @@ def pictures(runner: Runner) -> None:
     """Pictures of the offline run's page, by Chromium without a window."""
     chromium = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
     if not chromium:
-        raise SystemExit("experiments: the pictures are taken by chromium, which is not installed")
+        raise Failed("the pictures are taken by chromium, which is not installed")
     page = runner.offline().file("report.html").read_text()
     first, last = page.index('<section aria-labelledby="completions">'), page.index("<header")
     opening = re.search(r"<main[^>]*>", page)
@@ -412,10 +422,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; all of them when none is named")
     parser.add_argument("--list", action="store_true", help="prints the names, their pages and minutes on two cores")
-    parser.add_argument("--markdown", action="store_true", help="writes each table into its page, as soon as it is there")
+    parser.add_argument("--markdown", action="store_true", help="writes each table into its page when it is there")
     parser.add_argument("--stored", action="store_true", help="measures nothing: the tables of the latest results")
     parser.add_argument("--quick", action="store_true", help="smallest settings: does everything work?")
-    parser.add_argument("--build", type=Path, help="a configured build folder (default: build/release, made if need be)")
+    parser.add_argument("--build", type=Path, help="a configured build folder (default: build/release, which is made)")
     parser.add_argument("--no-build", action="store_true", help="takes the programs as they are there")
     parser.add_argument("--out", type=Path, help="folder of the results (default: runs/experiments)")
     given = parser.parse_args()
@@ -444,14 +454,22 @@ def main() -> None:
         subprocess.run(["cmake", "--build", str(build), "--target", *targets], check=True, stdout=sys.stderr)
     default = ROOT / "runs" / ("experiments-quick" if given.quick else "experiments")
     runner = Runner(build, (given.out or default).resolve(), given.quick, given.stored, given.markdown)
+    failed = []
     for name in names:
-        block = EXPERIMENTS[name][3](runner)
+        try:
+            block = EXPERIMENTS[name][3](runner)
+        except (Failed, OSError, subprocess.SubprocessError) as problem:  # the others need not wait for another day
+            failed.append(f"experiments: {name}: {problem}")
+            print(failed[-1], file=sys.stderr)
+            continue
         if block is None:
             continue
         print(f"\n## {name}\n\n{block}", flush=True)
         if given.markdown:
             page = page_of(name)
             page.write_text(report.replace_block(page.read_text(), block, *marks(name)))
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

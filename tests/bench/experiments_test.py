@@ -8,6 +8,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import experiments  # noqa: E402
@@ -77,8 +78,8 @@ class Output(unittest.TestCase):
 
 class Running(unittest.TestCase):
     def test_smaller_settings_take_the_place_of_the_others(self):
-        words = experiments.with_options(("program", "--steps", "650", "--seed", "1"), ("--steps", "2", "--points", "5"))
-        self.assertEqual(words, "program --seed 1 --steps 2 --points 5".split())
+        words = experiments.with_options(tuple("program --steps 650 --seed 1".split()), ("--steps", "2", "--lr", "1"))
+        self.assertEqual(words, "program --seed 1 --steps 2 --lr 1".split())
 
     def test_a_command_runs_once_in_a_folder_that_is_empty(self):
         with runner() as r:
@@ -94,16 +95,36 @@ class Running(unittest.TestCase):
             again = experiments.Runner(r.build, r.out, quick=False, stored=True, to_page=False)
             self.assertEqual(again.run("name", "echo", "hello").output, "hello\n")
             other = experiments.Runner(r.build, r.out, quick=False, stored=True, to_page=False)
-            with self.assertRaisesRegex(SystemExit, "of another command"):
+            with self.assertRaisesRegex(experiments.Failed, "of another command"):
                 other.run("name", "echo", "bye")
 
     def test_a_command_that_fails_leaves_no_result(self):
         with runner() as r:
             r.run("name", "echo", "hello")
             r.done.clear()
-            with self.assertRaisesRegex(SystemExit, "status 3"):
+            with self.assertRaisesRegex(experiments.Failed, "status 3"):
                 r.run("name", "sh", "-c", "exit 3")
             self.assertFalse((r.out / "name.json").exists())
+
+    def test_an_experiment_that_fails_does_not_keep_the_others_from_their_tables(self):
+        def fails(_):
+            raise experiments.Failed("no data")
+
+        with tempfile.TemporaryDirectory() as folder:
+            page = pathlib.Path(folder) / "page.md"
+            page.write_text("<!-- a: begin -->\n<!-- a: end -->\n<!-- b: begin -->\nold\n<!-- b: end -->\n")
+            made = {"a": ("page.md", [], 1, fails), "b": ("page.md", [], 1, lambda _: "| new |")}
+            with (
+                mock.patch.object(experiments, "EXPERIMENTS", made),
+                mock.patch.object(experiments, "page_of", lambda _: page),
+                mock.patch.object(sys, "argv", ["experiments.py", "--stored", "--markdown"]),
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
+                with self.assertRaisesRegex(SystemExit, "a: no data"):
+                    experiments.main()
+            wanted = "<!-- a: begin -->\n<!-- a: end -->\n<!-- b: begin -->\n| new |\n<!-- b: end -->\n"
+            self.assertEqual(page.read_text(), wanted)
 
 
 if __name__ == "__main__":
