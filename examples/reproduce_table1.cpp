@@ -281,9 +281,10 @@ std::string tables(std::vector<std::pair<std::string, std::vector<arm_result>>> 
       "\n| arm minus outcome only | tokens per CoT | the same in % | mean accuracy, points | pass@4, points | tokens "
       "by seed | accuracy by seed, % |\n|---|---|---|---|---|---|---|\n";
   for (std::size_t i = 0; i < all.size(); ++i) {
-    if (i == 1) continue;  // outcome only itself
     std::string tokens = "–", percent = "–", accuracy = "–", pass = "–", by_seed_tokens, by_seed_accuracy;
-    for (named_difference const& d : differences(evaluations[1], evaluations[i])) {
+    // Outcome only itself has no difference, but its figures by seed are what those of the others stand beside.
+    for (named_difference const& d :
+         i == 1 ? std::vector<named_difference>{} : differences(evaluations[1], evaluations[i])) {
       if (d.name == "cot_tokens") {
         tokens = with_interval(d.difference, 1, 1);
         percent = with_interval(d.difference, 100 / d.from.value, 1);

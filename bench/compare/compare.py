@@ -4,7 +4,6 @@ import argparse
 import json
 import pathlib
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -125,33 +124,14 @@ def run_phase(phase, workers, rounds):
 
 
 def machine():
-    info = pathlib.Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-
-    def field(name):
-        found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
-        return found.group(1) if found else "?"
-
-    flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
-    name = (
-        f"{field('model name')} (family {field('cpu family')}, model {field('model')})"
-        if text
-        else platform.processor()
-    )
-    return f"{name}, {text.count('processor') or '?'} cores, {' '.join(flags)}; {work.THREADS} threads for every tool"
+    return f"{report.machine()}; {work.THREADS} threads for every tool"
 
 
 def versions():
-    def output(*command):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else "?"
-
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("llama-cpp-python", "torch", "transformers"))
-    # Of the code that is measured: a new page or script changes nothing.
-    code = ("--", "include", "bench/compare_atmanrl.cpp")
-    changed = output("git", "status", "--porcelain", *code) != "?"
-    commit = output("git", "log", "-1", "--format=%h", *code) + (" with changes" if changed else "")
-    return f"atmanrl {commit} ({output('c++', '--version')}), {packages}, Python {platform.python_version()}"
+    commit = report.commit(ROOT, "include", "bench/compare_atmanrl.cpp")
+    compiler = report.first_line("c++", "--version", cwd=ROOT)
+    return f"atmanrl {commit} ({compiler}), {packages}, Python {platform.python_version()}"
 
 
 def markdown(all_phases, results):

@@ -1,6 +1,40 @@
-"""Medians, ratios and tables of bench/compare.sh; needs Python alone."""
+"""Medians, ratios and tables of bench/compare.sh, and what bench/experiments.py shares with it; needs Python alone."""
 
+import pathlib
+import platform
+import re
 import statistics
+import subprocess
+
+
+def machine():
+    """The processor, its cores and the vector instructions that matter here."""
+    info = pathlib.Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+
+    def field(name):
+        found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
+        return found.group(1) if found else "?"
+
+    flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
+    name = (
+        f"{field('model name')} (family {field('cpu family')}, model {field('model')})"
+        if text
+        else platform.processor()
+    )
+    return f"{name}, {text.count('processor') or '?'} cores, {' '.join(flags)}"
+
+
+def first_line(*command, cwd):
+    """Of what a command prints; ? where it fails or prints nothing."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else "?"
+
+
+def commit(root, *code):
+    """The last commit that changed the code that is measured: a new page or script changes nothing."""
+    changed = first_line("git", "status", "--porcelain", "--", *code, cwd=root) != "?"
+    return first_line("git", "log", "-1", "--format=%h", "--", *code, cwd=root) + (" with changes" if changed else "")
 
 
 def cost(case, result):
