@@ -3,12 +3,14 @@
 
 The units are one that only includes each umbrella header, and the example programs that are named, each with the headers
 alone and as a program that links atmanrl::compiled; then the units of that library. The command is the one that the build
-uses for examples/custom_reward.cpp. `--headers` measures each library header alone instead.
+uses for examples/custom_reward.cpp. `--headers` measures each library header alone instead; `--parts` counts what code a
+program has when the headers alone are compiled.
 """
 
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -16,6 +18,17 @@ from pathlib import Path
 
 
 LINKED = "-DATMANRL_COMPILED"  # what linking atmanrl::compiled adds
+
+# Parts of a program's code, each with what the names of its functions have in them.
+PARTS = [
+    ("a second time for bf16 weights", r"bf16"),
+    ("nlohmann-json", r"nlohmann"),
+    ("multiply-add tiles", r"cpu::detail::tile<"),
+    ("std::filesystem", r"std::filesystem"),
+    ("learned mask", r"learned_mask"),
+    ("the run's page, experiment/report/", r"atmanrl::html::"),
+    ("the traits of custom_reward.cpp", r"\b(mine|brevity)\b"),
+]
 
 
 def compile_command(build: Path, root: Path) -> list[str]:
@@ -37,16 +50,47 @@ def compile_command(build: Path, root: Path) -> list[str]:
     return words
 
 
-def measure(command: list[str], source: Path) -> tuple[float, float]:
+def compile_unit(command: list[str], source: Path, to: Path) -> tuple[float, float]:
     """Processor seconds, user and system, and the peak of resident memory in GiB."""
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = [*command, "-o", f"{folder}/unit.o", "-c", str(source)]
-        child = subprocess.Popen(arguments, env={**os.environ, "CCACHE_DISABLE": "1"})
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+    arguments = [*command, "-o", str(to), "-c", str(source)]
+    child = subprocess.Popen(arguments, env={**os.environ, "CCACHE_DISABLE": "1"})
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
     if status != 0:
         raise SystemExit(f"{source} does not compile")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
+
+
+def measure(command: list[str], source: Path) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        return compile_unit(command, source, Path(folder) / "unit.o")
+
+
+def functions_of(unit: Path) -> list[tuple[int, str]]:
+    """Size in bytes and name of every function, once: a constructor's two symbols are one piece of code."""
+    table = subprocess.run(["objdump", "--syms", "--demangle", "--wide", str(unit)], check=True, capture_output=True,
+                           text=True).stdout
+    found = {}
+    for line in table.splitlines():
+        symbol = re.match(r"([0-9a-f]+) .{5}.F (\S+)\t([0-9a-f]+) (.*)", line)
+        if symbol and symbol[2] != "*UND*":
+            found.setdefault((symbol[2], symbol[1]), (int(symbol[3], 16), symbol[4]))
+    return list(found.values())
+
+
+def print_parts(command: list[str], source: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        unit = Path(folder) / "unit.o"
+        compile_unit(command, source, unit)
+        functions = functions_of(unit)
+    print(f"\n{source.name}, headers alone; a function counts for every part that its name speaks of")
+    print(f"{'part':36} functions     KB")
+    rows = [(part, [size for size, name in functions if re.search(names, name)]) for part, names in PARTS]
+    rows.sort(key=lambda row: -sum(row[1]))
+    for part, sizes in [*rows, ("everything", [size for size, _ in functions])]:
+        print(f"{part:36} {len(sizes):9}  {sum(sizes) / 1000:5.0f}")
+    size, name = max(functions)
+    print(f"the longest function has {size / 1000:.0f} KB: {name[:200]}")
 
 
 def main() -> None:
@@ -54,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=root / "build" / "release", help="a configured build folder")
     parser.add_argument("--headers", action="store_true", help="each header alone, the heaviest first")
+    parser.add_argument("--parts", action="store_true", help="the code of each program by parts of the library")
     parser.add_argument("programs", nargs="*", default=["custom_reward"], help="names of examples")
     given = parser.parse_args()
     linked = compile_command(given.build, root)
@@ -84,6 +129,10 @@ def main() -> None:
         if given.headers:
             headers = [h for h in sorted((include / "atmanrl").rglob("*.hpp")) if "cuda" not in h.parts]
             table("headers alone", alone, [including(h) for h in headers], heaviest_first=True)
+            return
+        if given.parts:
+            for program in given.programs:
+                print_parts(alone, root / "examples" / f"{program}.cpp")
             return
         units = [including(h) for h in sorted((include / "atmanrl").glob("*.hpp")) if h.stem != "cuda"]
         units += [(f"examples/{p}.cpp", root / "examples" / f"{p}.cpp") for p in given.programs]
