@@ -54,8 +54,8 @@ struct located_format {
   char const* file;
   int line;
 
-  template <class S>
-  consteval located_format(S const& s, char const* f = __builtin_FILE(), int l = __builtin_LINE())
+  // No template of the literal's length: that would be an instantiation for every sentence.
+  consteval located_format(char const* s, char const* f = __builtin_FILE(), int l = __builtin_LINE())
       : text(s), file(f), line(l) {}
 };
 
@@ -72,14 +72,14 @@ template <class E>
 
 /// Throws `E` with the formatted sentence unless `ok`.
 template <class E = error, class... Args>
-void expects(bool ok, located_format<std::type_identity_t<Args>...> what, Args&&... args) {
+void expects(bool ok, located_format<std::type_identity_t<Args>...> what, Args const&... args) {
   if (!ok) [[unlikely]]
     detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
 }
 
 /// Throws `E` with the formatted sentence.
 template <class E = error, class... Args>
-[[noreturn]] void fail(located_format<std::type_identity_t<Args>...> what, Args&&... args) {
+[[noreturn]] void fail(located_format<std::type_identity_t<Args>...> what, Args const&... args) {
   detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
 }
 
