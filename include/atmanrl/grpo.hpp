@@ -21,46 +21,26 @@
 #if defined(ATMANRL_COMPILED)
 #  include <atmanrl/rl/losses/any.hpp>
 #  include <atmanrl/rl/samplers/any.hpp>
+#  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                              \
+    TEMPLATE class trainable_policy<llama<cpu_backend, W>>;                                                           \
+    TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
+                                                           generate_options const&, samplers::any const&);            \
+    TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
+                                                           generate_options const&, samplers::multinomial const&);    \
+    TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
+                                                           generate_options const&, samplers::greedy const&);         \
+    TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, W>>&,                     \
+                                                        std::span<training_rollout const>, losses::any const&,        \
+                                                        policy_gradient_options const&);                              \
+    TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, W>>&,                     \
+                                                        std::span<training_rollout const>, losses::grpo const&,       \
+                                                        policy_gradient_options const&);                              \
+    TEMPLATE std::vector<std::vector<float>> reference_log_probs(                                                     \
+        llama<cpu_backend, W>&, std::span<training_rollout const>, double, micro_batch_options const&, adapters);
+
 namespace atmanrl {
-ATMANRL_FLOAT_TEMPLATE class trainable_policy<llama<cpu_backend, float>>;
-ATMANRL_FLOAT_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, float>&,
-                                                                     std::span<std::vector<int> const>,
-                                                                     generate_options const&, samplers::any const&);
-ATMANRL_FLOAT_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, float>&,
-                                                                     std::span<std::vector<int> const>,
-                                                                     generate_options const&,
-                                                                     samplers::multinomial const&);
-ATMANRL_FLOAT_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, float>&,
-                                                                     std::span<std::vector<int> const>,
-                                                                     generate_options const&, samplers::greedy const&);
-ATMANRL_FLOAT_TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, float>>&,
-                                                                  std::span<training_rollout const>, losses::any const&,
-                                                                  policy_gradient_options const&);
-ATMANRL_FLOAT_TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, float>>&,
-                                                                  std::span<training_rollout const>,
-                                                                  losses::grpo const&, policy_gradient_options const&);
-ATMANRL_FLOAT_TEMPLATE std::vector<std::vector<float>> reference_log_probs(llama<cpu_backend, float>&,
-                                                                           std::span<training_rollout const>, double,
-                                                                           micro_batch_options const&, adapters);
-ATMANRL_BF16_TEMPLATE class trainable_policy<llama<cpu_backend, bf16>>;
-ATMANRL_BF16_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, bf16>&,
-                                                                    std::span<std::vector<int> const>,
-                                                                    generate_options const&, samplers::any const&);
-ATMANRL_BF16_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, bf16>&,
-                                                                    std::span<std::vector<int> const>,
-                                                                    generate_options const&,
-                                                                    samplers::multinomial const&);
-ATMANRL_BF16_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, bf16>&,
-                                                                    std::span<std::vector<int> const>,
-                                                                    generate_options const&, samplers::greedy const&);
-ATMANRL_BF16_TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, bf16>>&,
-                                                                 std::span<training_rollout const>, losses::any const&,
-                                                                 policy_gradient_options const&);
-ATMANRL_BF16_TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, bf16>>&,
-                                                                 std::span<training_rollout const>, losses::grpo const&,
-                                                                 policy_gradient_options const&);
-ATMANRL_BF16_TEMPLATE std::vector<std::vector<float>> reference_log_probs(llama<cpu_backend, bf16>&,
-                                                                          std::span<training_rollout const>, double,
-                                                                          micro_batch_options const&, adapters);
+ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
+ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
 }  // namespace atmanrl
+#  undef ATMANRL_TEMPLATES
 #endif

@@ -12,6 +12,10 @@
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
 #  include <atmanrl/cpu/build.hpp>
+#  define ATMANRL_TEMPLATES(TEMPLATE, W)          \
+    TEMPLATE class decoder_layer<cpu_backend, W>; \
+    TEMPLATE class llama<cpu_backend, W>;
+
 namespace atmanrl {
 namespace detail {
 // A program for other instructions than the library would mix two layouts of the panels, so it does not link: it asks
@@ -26,9 +30,8 @@ void compiled_library_made_for(instructions_of_program<cpu::compiled_for()>);
 ATMANRL_FLOAT_TEMPLATE class kv_cache<cpu_backend, float>;
 ATMANRL_FLOAT_TEMPLATE class forward_pass<cpu_backend, float>;
 ATMANRL_FLOAT_TEMPLATE class lora_adapters<cpu_backend, float>;
-ATMANRL_FLOAT_TEMPLATE class decoder_layer<cpu_backend, float>;
-ATMANRL_FLOAT_TEMPLATE class llama<cpu_backend, float>;
-ATMANRL_BF16_TEMPLATE class decoder_layer<cpu_backend, bf16>;
-ATMANRL_BF16_TEMPLATE class llama<cpu_backend, bf16>;
+ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
+ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
 }  // namespace atmanrl
+#  undef ATMANRL_TEMPLATES
 #endif

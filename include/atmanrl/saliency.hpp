@@ -27,47 +27,31 @@
 #if defined(ATMANRL_COMPILED)
 #  include <atmanrl/cpu/cpu_backend.hpp>
 #  include <atmanrl/nn/llama.hpp>
+#  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                          \
+    TEMPLATE std::vector<mask_result> train_masks(llama<cpu_backend, W>&, std::span<mask_item const>,             \
+                                                  mask_options const&, gradient_quantiles*);                      \
+    TEMPLATE double choose_scale(llama<cpu_backend, W>&, std::span<mask_item const>, mask_options, double);       \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::any&, llama<cpu_backend, W>&,                        \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask&, llama<cpu_backend, W>&,               \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::leave_one_out&, llama<cpu_backend, W>&,              \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::gradient&, llama<cpu_backend, W>&,                   \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::atman_suppression&, llama<cpu_backend, W>&,          \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::gradient_x_input&, llama<cpu_backend, W>&,           \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::attention_rollout&, llama<cpu_backend, W>&,          \
+                                                 std::span<mask_item const>);                                     \
+    TEMPLATE validation_report validate_saliency(llama<cpu_backend, W>&, std::span<mask_item const>,              \
+                                                 std::span<saliency_method const>, std::span<token_labels const>, \
+                                                 validation_options const&);
+
 namespace atmanrl {
-ATMANRL_FLOAT_TEMPLATE std::vector<mask_result> train_masks(llama<cpu_backend, float>&, std::span<mask_item const>,
-                                                            mask_options const&, gradient_quantiles*);
-ATMANRL_FLOAT_TEMPLATE double choose_scale(llama<cpu_backend, float>&, std::span<mask_item const>, mask_options,
-                                           double);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::any&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::leave_one_out&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::gradient&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::atman_suppression&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::gradient_x_input&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE saliency_estimate estimate_saliency(estimators::attention_rollout&, llama<cpu_backend, float>&,
-                                                           std::span<mask_item const>);
-ATMANRL_FLOAT_TEMPLATE validation_report validate_saliency(llama<cpu_backend, float>&, std::span<mask_item const>,
-                                                           std::span<saliency_method const>,
-                                                           std::span<token_labels const>, validation_options const&);
-ATMANRL_BF16_TEMPLATE std::vector<mask_result> train_masks(llama<cpu_backend, bf16>&, std::span<mask_item const>,
-                                                           mask_options const&, gradient_quantiles*);
-ATMANRL_BF16_TEMPLATE double choose_scale(llama<cpu_backend, bf16>&, std::span<mask_item const>, mask_options, double);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::any&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::leave_one_out&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::gradient&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::atman_suppression&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::gradient_x_input&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE saliency_estimate estimate_saliency(estimators::attention_rollout&, llama<cpu_backend, bf16>&,
-                                                          std::span<mask_item const>);
-ATMANRL_BF16_TEMPLATE validation_report validate_saliency(llama<cpu_backend, bf16>&, std::span<mask_item const>,
-                                                          std::span<saliency_method const>,
-                                                          std::span<token_labels const>, validation_options const&);
+ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
+ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
 }  // namespace atmanrl
+#  undef ATMANRL_TEMPLATES
 #endif

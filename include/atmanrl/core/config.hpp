@@ -20,7 +20,7 @@
 // A program that links atmanrl::compiled is compiled with ATMANRL_COMPILED: it sees the declarations of what that
 // library holds, and not the bodies, which are the same in every program. A header that takes part ends with a section
 // `#if ATMANRL_BODIES`, whose functions begin with ATMANRL_INLINE; an umbrella header ends with the list of the
-// templates that the library holds, one of these two words in front of each.
+// templates that the library holds, ATMANRL_TEMPLATES, a macro of one of these two words and the type of the weights.
 #if !defined(ATMANRL_COMPILED)
 #  define ATMANRL_BODIES 1
 #  define ATMANRL_INLINE inline
