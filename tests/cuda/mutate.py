@@ -65,7 +65,7 @@ KINDS = [
     ("wrong stride", r" \* ()(?:columns|dim|ids|width|half|heads|size)()\b(?!\()", ["(", " - M)"]),
     ("wrong sign", r" - ()(?=[a-z])", ["(1 - 2 * M) * "]),
 ]
-FLAGS = ("-std=c++20 -O1 -w -g1 -fno-strict-aliasing -fopenmp -DATMANRL_CUDA_EMULATION -I/usr/include/eigen3 "
+FLAGS = ("-std=c++20 -O1 -w -g1 -fno-strict-aliasing -DATMANRL_CUDA_EMULATION -I/usr/include/eigen3 "
          f"-DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
 LEGS = {  # compiler flags, linker flags
     "asan": ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", "-fsanitize=address,undefined"),
@@ -151,7 +151,7 @@ class Leg:
         if test not in self.programs:
             target = str(self.folder / f"{test}.{self.name}")
             units = [self.compiled(u) for u in ["main", test, *(["trace"] if self.name == "traced" else [])]]
-            subprocess.run(["g++", *units, "-fopenmp", *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
+            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
             before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             result = self.run(target, 0, 1800)
             if result.returncode:
@@ -162,7 +162,7 @@ class Leg:
         return self.programs[test]
 
     def run(self, program, number, seconds):
-        environment = {"ATMANRL_MUTANT": str(number), "ATMANRL_EMULATION_ABORT": "1", "OMP_WAIT_POLICY": "passive",
+        environment = {"ATMANRL_MUTANT": str(number), "ATMANRL_EMULATION_ABORT": "1",
                        "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"}
         # A mutant that hangs is stopped by the system.
         return subprocess.run([program, "--abort"], capture_output=True, text=True, errors="replace", cwd=ROOT, env=os.environ | environment,
