@@ -24,7 +24,7 @@ def main():
     lines = collections.defaultdict(lambda: collections.defaultdict(int))
     with tempfile.TemporaryDirectory(prefix="coverage") as folder:
         objects = []
-        for unit in ["main", *tests]:
+        for unit in ["main", "catch_runner", *tests]:
             objects.append(f"{folder}/{unit}.o")
             subprocess.run(["g++", *shlex.split(FLAGS), "-c", str(ROOT / f"tests/cuda/{unit}.cpp"), "-o", objects[-1]], check=True, cwd=folder)
         subprocess.run(["g++", *objects, "--coverage", "-lfmt", "-lpcre2-8", "-o", f"{folder}/all"], check=True)

@@ -30,24 +30,25 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = {  # header: the tests that know its kernels, the quickest to notice first
     "adamw.cuh": ["adamw_test", "adamw_ranges_test"],
     "attention_append.cuh": ["attention_test"],
-    "attention_backward.cuh": ["attention_test"],
-    "attention_by_keys.cuh": ["attention_test", "attention_gradient_test"],
-    "attention_forward.cuh": ["attention_test"],
-    "attention_inputs.cuh": ["attention_test"],
+    "attention_backward.cuh": ["attention_edits_test", "attention_test"],
+    "attention_by_keys.cuh": ["attention_edits_test", "attention_gradient_test", "attention_test"],
+    "attention_forward.cuh": ["attention_edits_test", "attention_test"],
+    "attention_inputs.cuh": ["attention_edits_test", "attention_test"],
     "attention_parameters.cuh": ["attention_gradient_test"],
-    "attention_tile.cuh": ["attention_test", "access_test"],
+    "attention_tile.cuh": ["attention_edits_test", "attention_test", "access_test"],
     "elementwise.cuh": ["elementwise_test"],
     "embedding.cuh": ["embedding_test"],
     "gemm.cuh": ["matmul_test"],
     "log_prob.cuh": ["log_prob_test"],
     "matmul.cuh": ["matmul_test"],
-    "mean_attention.cuh": ["attention_test"],
+    "mean_attention.cuh": ["attention_edits_test", "attention_test"],
     "reduce.cuh": ["rms_norm_test", "log_prob_test"],
     "rms_norm.cuh": ["rms_norm_test"],
     "rope.cuh": ["rope_test"],
     "sampling.cuh": ["sampling_test"],
     "swiglu.cuh": ["swiglu_test"],
 }
+SMALL_HEADS = ["attention_edits_test", "attention_gradient_test"]  # as in CMakeLists.txt
 # Name; what is found in a line of device code; what is put before each of the pattern's groups, which are empty. M is 1
 # with this mutant, otherwise 0. Insertions alone, so that a line can hold several mutants.
 KINDS = [
@@ -140,6 +141,7 @@ class Leg:
         if not target.exists():
             flags = self.compile_flags if unit != "trace" else []  # the tracer itself is not traced
             source = self.folder / ("tests/cuda_emulation" if unit == "trace" else "tests/cuda") / f"{unit}.cpp"
+            flags = [*flags, *(["-DATMANRL_CUDA_HEAD_DIMS=8+16"] if unit in SMALL_HEADS else [])]
             made = subprocess.run([*self.compiler, *shlex.split(FLAGS), *flags, "-include", str(self.folder / "switch.hpp"), f"-I{self.folder}/include",
                                    f"-I{self.folder}/tests", "-c", str(source), "-o", str(target)], capture_output=True, text=True)
             if made.returncode:
@@ -150,7 +152,7 @@ class Leg:
         """(path, seconds of the processor that a mutant's run may take)"""
         if test not in self.programs:
             target = str(self.folder / f"{test}.{self.name}")
-            units = [self.compiled(u) for u in ["main", test, *(["trace"] if self.name == "traced" else [])]]
+            units = [self.compiled(u) for u in ["main", "catch_runner", test, *(["trace"] if self.name == "traced" else [])]]
             subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
             before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             result = self.run(target, 0, 1800)
