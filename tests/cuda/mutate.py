@@ -69,7 +69,8 @@ KINDS = [
 FLAGS = ("-std=c++20 -O1 -w -g1 -fno-strict-aliasing -DATMANRL_CUDA_EMULATION -I/usr/include/eigen3 "
          f"-DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
 LEGS = {  # compiler flags, linker flags
-    "asan": ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", "-fsanitize=address,undefined"),
+    "asan": ("-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=null,alignment,object-size,pointer-overflow,vptr",
+             "-fsanitize=address,undefined"),
     "traced": ("-fno-pie -fsanitize=thread --param tsan-instrument-func-entry-exit=0", "-no-pie"),
 }
 SWITCH = """#pragma once
