@@ -41,7 +41,6 @@ std::vector<std::string> wasteful(auto const& run, unsigned bytes = 16, double s
 }
 
 std::vector<std::string> const nothing;
-attention::none::params_type const unedited{};
 
 }  // namespace
 
@@ -82,12 +81,13 @@ TEST_CASE("cuda accesses: attention of every kind moves whole sectors, without c
                     share);
   };
   std::vector<node> const rollouts{{-1, 20, 30, 7}, {0, 0, 40, 0}}, decoding{{-1, 290, 0, 0}, {0, 3, 1, 1}};
-  CHECK(run(float{}, rollouts, 64, 16, unedited) == nothing);
-  CHECK(run(float{}, rollouts, 128, 16, unedited) == nothing);
-  CHECK(run(bf16{}, rollouts, 64, 8, unedited) == nothing);  // new keys and values are rounded on the way to the cache
+  CHECK(run(float{}, rollouts, 64, 16, unedited{}) == nothing);
+  CHECK(run(float{}, rollouts, 128, 16, unedited{}) == nothing);
+  CHECK(run(bf16{}, rollouts, 64, 8, unedited{}) ==
+        nothing);  // new keys and values are rounded on the way to the cache
   // The parts of a row are merged by a thread per element.
-  CHECK(run(float{}, decoding, 64, 4, unedited, 0.01, {}, false) == nothing);
-  CHECK(run(bf16{}, decoding, 128, 4, unedited, 0.01, {}, false) == nothing);
+  CHECK(run(float{}, decoding, 64, 4, unedited{}, 0.01, {}, false) == nothing);
+  CHECK(run(bf16{}, decoding, 128, 4, unedited{}, 0.01, {}, false) == nothing);
   for (mask_shape const s : {mask_shape::pair, mask_shape::column}) {
     mask_extent const mask = make_mask_extent(s, mask_rows::answer_rows, 50, 70, 90, 0);
     attention::learned_mask<cuda_backend> const policy(b, s, std::span(&mask, 1), 2.0f);
@@ -104,8 +104,8 @@ TEST_CASE("cuda accesses: mean attention moves whole sectors") {
   tree_problem const p({{-1, 20, 3, 0}, {0, 0, 4, 1}}, 6, 2, 64);
   device_run const with_mean{.backward = false, .mean = true};
   // A warp reads a query and a key, one element a thread.
-  CHECK(wasteful([&] { (void)on_device<float>(b, p, p.qkv, unedited, {}, with_mean); }, 4) == nothing);
-  CHECK(wasteful([&] { (void)on_device<float, bf16>(b, p, p.qkv, unedited, {}, with_mean); }, 2) == nothing);
+  CHECK(wasteful([&] { (void)on_device<float>(b, p, p.qkv, unedited{}, {}, with_mean); }, 4) == nothing);
+  CHECK(wasteful([&] { (void)on_device<float, bf16>(b, p, p.qkv, unedited{}, {}, with_mean); }, 2) == nothing);
 }
 
 TEST_CASE("cuda accesses: new keys and values move whole sectors") {

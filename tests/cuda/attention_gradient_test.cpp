@@ -7,10 +7,6 @@ using namespace atmanrl_test;
 
 namespace {
 
-using unedited = attention::none::params_type;
-
-std::vector<node> two_rollouts() { return {{-1, 20, 17, 7}, {0, 0, 60, 0}, {0, 2, 45, 1}, {-1, 0, 9, 2}}; }
-
 // The chain of thought is in the cache; only delimiter and answer rows are new.
 std::vector<node> answers_only() { return {{-1, 37, 0, 7}, {0, 43, 17, 0}, {0, 36, 11, 1}}; }
 
@@ -104,6 +100,17 @@ TEST_CASE("cuda attention: a mask over keys that an earlier call left in the cac
   }
 }
 
+TEST_CASE("cuda attention: cached keys that one query alone edits, the first of the call or the last") {
+  cuda_backend device;
+  reference_backend host;
+  mask_extent const extent = make_mask_extent(mask_shape::pair, mask_rows::answer_rows, 5, 50, 52, 0);  // row 50
+  attention::learned_mask<cuda_backend> const on(device, mask_shape::pair, std::span(&extent, 1), 2.0f);
+  attention::learned_mask<reference_backend> const oracle(host, mask_shape::pair, std::span(&extent, 1), 2.0f);
+  for (node const n : {node{-1, 50, 3, 0}, node{-1, 45, 6, 0}})
+    check_on_device<float>(device, tree_problem({n}, 1, 1, 8), on.params(), oracle.params(),
+                           mask_values(on.parameter_count()));
+}
+
 TEST_CASE("cuda attention: the gradient of masks has the same bits in every order of threads") {
   cuda_backend device;
   for (mask_shape const s : {mask_shape::pair, mask_shape::column}) {
@@ -131,6 +138,10 @@ TEST_CASE(
     CHECK(same_in_every_thread_order(
         [&] { return on_device<float>(device, p, p.qkv, factor_of_sequence{}, many).all(); }));
   }
+  // One query and one key more than tiles hold, and three parameters that the same thread owns and meets in turn.
+  tree_problem const p({{-1, 0, 65, 0}}, 1, 1, 8);
+  check_on_device<float>(device, p, shared_factor{}, shared_factor{}, few);
+  check_on_device<float>(device, p, every_third{}, every_third{}, random_values(257, 25, 0.5));
 }
 
 TEST_CASE("cuda attention: the gradient of parameters is added to what is there, and left out where it is not wanted") {

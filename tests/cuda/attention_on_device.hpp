@@ -14,6 +14,22 @@
 
 namespace atmanrl_test {
 
+struct heads {
+  index_t query, kv, dim;
+};
+
+using unedited = attention::none::params_type;
+
+inline std::vector<node> three_levels() {
+  return {{-1, 0, 37, 0}, {0, 0, 70, 1}, {0, 0, 33, 2}, {1, 0, 9, 3}, {1, 5, 20, 4}};
+}
+inline std::vector<node> several_roots() { return {{-1, 100, 1, 0}, {-1, 31, 40, 1}, {1, 70, 3, 2}}; }
+/// A prompt in the cache, and rollouts that each add a few rows.
+inline std::vector<node> decoding(int prompt, int most) {
+  return {{-1, prompt, 0, 0}, {0, 3, 1, 1}, {0, 0, most, 2}, {0, 33, 1, 3}, {0, 7, 0, 4}, {0, 1, 1, 5}};
+}
+inline std::vector<node> two_rollouts() { return {{-1, 20, 17, 7}, {0, 0, 60, 0}, {0, 2, 45, 1}, {-1, 0, 9, 2}}; }
+
 /// Everything that a forward and a backward pass leave behind, in double; T and K keep their bits in it.
 struct attention_results {
   std::vector<double> keys, values, out, lse, dqkv;

@@ -34,7 +34,12 @@ struct shared_factor {
   }
 };
 
-/// The same for each sequence (tags 0 to 6) by itself, so that keys still share parameters.
+/// Three parameters, 128 apart.
+struct every_third : shared_factor {
+  ATMANRL_HOST_DEVICE index_t parameter(score_site at) const { return 128 * ((at.query - at.key) % 3); }
+};
+
+/// The same as shared_factor for each sequence (tags 0 to 6) by itself, so that keys still share parameters.
 struct factor_of_sequence : shared_factor {
   static constexpr bool separate_sequences = true;
   ATMANRL_HOST_DEVICE index_t parameter(score_site at) const {

@@ -2,18 +2,13 @@
 // stay unread.
 #include <atmanrl/cuda/compat.cuh>
 
-#if __has_include(<catch2/catch_session.hpp>)
-#  include <catch2/catch_session.hpp>
-#else
-#  define CATCH_CONFIG_RUNNER
-#  include <catch2/catch.hpp>
-#endif
-
 #include <cstdio>
+
+int run_catch(int argc, char** argv);  // catch_runner.cpp
 
 int main(int argc, char** argv) {
 #if defined(ATMANRL_CUDA_EMULATION)
-  int const failed = Catch::Session().run(argc, argv);
+  int const failed = run_catch(argc, argv);
   auto const found = cuda_emulation::take_reports();
   for (auto const& sentence : found) std::printf("not read by any test: %s\n", sentence.c_str());
   if (std::size_t const left = cuda_emulation::live_allocations())
@@ -25,6 +20,6 @@ int main(int argc, char** argv) {
     std::puts("no CUDA device: skipped");
     return 77;
   }
-  return Catch::Session().run(argc, argv);
+  return run_catch(argc, argv);
 #endif
 }

@@ -30,24 +30,25 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = {  # header: the tests that know its kernels, the quickest to notice first
     "adamw.cuh": ["adamw_test", "adamw_ranges_test"],
     "attention_append.cuh": ["attention_test"],
-    "attention_backward.cuh": ["attention_test"],
-    "attention_by_keys.cuh": ["attention_test", "attention_gradient_test"],
-    "attention_forward.cuh": ["attention_test"],
-    "attention_inputs.cuh": ["attention_test"],
+    "attention_backward.cuh": ["attention_edits_test", "attention_test"],
+    "attention_by_keys.cuh": ["attention_edits_test", "attention_gradient_test", "attention_test"],
+    "attention_forward.cuh": ["attention_edits_test", "attention_test"],
+    "attention_inputs.cuh": ["attention_edits_test", "attention_test"],
     "attention_parameters.cuh": ["attention_gradient_test"],
-    "attention_tile.cuh": ["attention_test", "access_test"],
+    "attention_tile.cuh": ["attention_edits_test", "attention_test", "access_test"],
     "elementwise.cuh": ["elementwise_test"],
     "embedding.cuh": ["embedding_test"],
     "gemm.cuh": ["matmul_test"],
     "log_prob.cuh": ["log_prob_test"],
     "matmul.cuh": ["matmul_test"],
-    "mean_attention.cuh": ["attention_test"],
+    "mean_attention.cuh": ["attention_edits_test", "attention_test"],
     "reduce.cuh": ["rms_norm_test", "log_prob_test"],
     "rms_norm.cuh": ["rms_norm_test"],
     "rope.cuh": ["rope_test"],
     "sampling.cuh": ["sampling_test"],
     "swiglu.cuh": ["swiglu_test"],
 }
+SMALL_HEADS = ["attention_edits_test", "attention_gradient_test"]  # as in CMakeLists.txt
 # Name; what is found in a line of device code; what is put before each of the pattern's groups, which are empty. M is 1
 # with this mutant, otherwise 0. Insertions alone, so that a line can hold several mutants.
 KINDS = [
@@ -65,10 +66,11 @@ KINDS = [
     ("wrong stride", r" \* ()(?:columns|dim|ids|width|half|heads|size)()\b(?!\()", ["(", " - M)"]),
     ("wrong sign", r" - ()(?=[a-z])", ["(1 - 2 * M) * "]),
 ]
-FLAGS = ("-std=c++20 -O1 -w -g1 -fno-strict-aliasing -fopenmp -DATMANRL_CUDA_EMULATION -I/usr/include/eigen3 "
+FLAGS = ("-std=c++20 -O1 -w -g1 -fno-strict-aliasing -DATMANRL_CUDA_EMULATION -I/usr/include/eigen3 "
          f"-DATMANRL_FIXTURES=\"{ROOT}/tests/fixtures\"")
 LEGS = {  # compiler flags, linker flags
-    "asan": ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", "-fsanitize=address,undefined"),
+    "asan": ("-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=null,alignment,object-size,pointer-overflow,vptr",
+             "-fsanitize=address,undefined"),
     "traced": ("-fno-pie -fsanitize=thread --param tsan-instrument-func-entry-exit=0", "-no-pie"),
 }
 SWITCH = """#pragma once
@@ -140,6 +142,7 @@ class Leg:
         if not target.exists():
             flags = self.compile_flags if unit != "trace" else []  # the tracer itself is not traced
             source = self.folder / ("tests/cuda_emulation" if unit == "trace" else "tests/cuda") / f"{unit}.cpp"
+            flags = [*flags, *(["-DATMANRL_CUDA_HEAD_DIMS=8+16"] if unit in SMALL_HEADS else [])]
             made = subprocess.run([*self.compiler, *shlex.split(FLAGS), *flags, "-include", str(self.folder / "switch.hpp"), f"-I{self.folder}/include",
                                    f"-I{self.folder}/tests", "-c", str(source), "-o", str(target)], capture_output=True, text=True)
             if made.returncode:
@@ -150,8 +153,8 @@ class Leg:
         """(path, seconds of the processor that a mutant's run may take)"""
         if test not in self.programs:
             target = str(self.folder / f"{test}.{self.name}")
-            units = [self.compiled(u) for u in ["main", test, *(["trace"] if self.name == "traced" else [])]]
-            subprocess.run(["g++", *units, "-fopenmp", *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
+            units = [self.compiled(u) for u in ["main", "catch_runner", test, *(["trace"] if self.name == "traced" else [])]]
+            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
             before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             result = self.run(target, 0, 1800)
             if result.returncode:
@@ -162,7 +165,7 @@ class Leg:
         return self.programs[test]
 
     def run(self, program, number, seconds):
-        environment = {"ATMANRL_MUTANT": str(number), "ATMANRL_EMULATION_ABORT": "1", "OMP_WAIT_POLICY": "passive",
+        environment = {"ATMANRL_MUTANT": str(number), "ATMANRL_EMULATION_ABORT": "1",
                        "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"}
         # A mutant that hangs is stopped by the system.
         return subprocess.run([program, "--abort"], capture_output=True, text=True, errors="replace", cwd=ROOT, env=os.environ | environment,

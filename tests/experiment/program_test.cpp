@@ -55,7 +55,7 @@ struct setting {
     return a;
   }
   program_result run(std::vector<std::string> const& arguments) const {
-    std::string command = "OMP_WAIT_POLICY=passive";
+    std::string command;
     for (std::string const& a : arguments) command += " '" + a + "'";
     return run_command(command);
   }
@@ -206,7 +206,7 @@ TEST_CASE("gsm8k_experiment: Ctrl-C ends with status 130 and says how to go on")
   setting const s;
   if (not_built(s)) return;
   auto const out = s.folder / "stopped";
-  std::string command = "OMP_WAIT_POLICY=passive";
+  std::string command;
   for (std::string const& a : s.arguments("stopped", {"--steps", "100000"})) command += " '" + a + "'";
   // `exec` makes the shell's process the program, so that the signal goes to it.
   std::thread interrupter([&] {
@@ -215,8 +215,7 @@ TEST_CASE("gsm8k_experiment: Ctrl-C ends with status 130 and says how to go on")
     auto const pid = content(s.folder / "pid");
     ::kill(pid_t(std::stol(pid)), SIGINT);
   });
-  auto const r = run_command("echo $$ > '" + (s.folder / "pid").string() + "'; export OMP_WAIT_POLICY=passive; exec" +
-                             command.substr(command.find(' ')));
+  auto const r = run_command("echo $$ > '" + (s.folder / "pid").string() + "'; exec" + command);
   interrupter.join();
   INFO(r.output);
   CHECK(r.status == 130);
@@ -304,8 +303,8 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
 
   auto const out = s.folder / "out";
   auto const r =
-      run_command("OMP_WAIT_POLICY=passive '" + s.gsm8k_experiment->string() + "' --model '" + model.string() +
-                  "' --out '" + out.string() + "' --task gsm8k --data '" + (*data / "gsm8k").string() +
+      run_command("'" + s.gsm8k_experiment->string() + "' --model '" + model.string() + "' --out '" + out.string() +
+                  "' --task gsm8k --data '" + (*data / "gsm8k").string() +
                   "' --dtype bf16 --steps 1 --prompts-per-step 1 --group-size 2 --max-new-tokens 4 --mask-steps 1 "
                   "--no-delimiter force"
                   " --mask-scale 10 --inner-passes 1 --eval-questions 1 --eval-samples 1 --checkpoint-every 0");

@@ -16,6 +16,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
 namespace atmanrl {
 
@@ -79,22 +81,22 @@ struct kernels::attention<cuda_backend> {
   template <class T, int Dim>
   using wide_tile = cuda::attention_tile<T, Dim, sizeof(T) == 8 ? 32 : 64>;
 
-  template <class F>
+  static constexpr int head_dims = ATMANRL_CUDA_HEAD_DIMS;
+  static_assert(head_dims > 0 && (head_dims & ~(8 + 16 + 32 + 64 + 128)) == 0,
+                "atmanrl: ATMANRL_CUDA_HEAD_DIMS is a sum of some of 8, 16, 32, 64 and 128");
+
+  template <int Dim = 8, class F>
   static void for_head_dim(index_t dim, F const& f) {
-    switch (dim) {
-      case 8:
-        return f(std::integral_constant<int, 8>{});
-      case 16:
-        return f(std::integral_constant<int, 16>{});
-      case 32:
-        return f(std::integral_constant<int, 32>{});
-      case 64:
-        return f(std::integral_constant<int, 64>{});
-      case 128:
-        return f(std::integral_constant<int, 128>{});
-      default:
-        throw usage_error(
-            fmt::format("the CUDA attention kernels know head dimensions 8, 16, 32, 64 and 128, not {}", dim));
+    if constexpr (Dim <= 128) {
+      if constexpr ((head_dims & Dim) != 0)
+        if (dim == Dim) return f(std::integral_constant<int, Dim>{});
+      for_head_dim<2 * Dim>(dim, f);
+    } else {
+      std::vector<int> known;
+      for (int d = 8; d <= 128; d *= 2)
+        if ((head_dims & d) != 0) known.push_back(d);
+      throw usage_error(fmt::format("the CUDA attention kernels are compiled for head dimension{} {}, not {}",
+                                    known.size() == 1 ? "" : "s", fmt::join(known, ", "), dim));
     }
   }
 

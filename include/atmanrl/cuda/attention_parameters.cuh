@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
       int const end_key =
           s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group + 1;
       auto const place_of = [&](int r) { return query_place(s, in.group, kv, first_pair + r); };
-      __syncthreads();  // the last tiles have been used
+      // All threads have passed the barrier in front of the last contributions, so none reads tiles or notes any more.
       load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
         query_place const at = place_of(r);
         return &in.qkv(at.row, at.head, 0);
@@ -56,11 +56,10 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
       notes.template write_sums<Tile>(in, s, kv, first_pair, pairs, g.lse, g.corrections);
       key_cursor cursor(in, s);
       for (int first_key = 0; first_key < end_key; first_key += Tile::cols) {
-        __syncthreads();  // the last keys and contributions have been used
         load_keys_and_values<Tile, Tile::cols>(k, v, end_key - first_key, in.keys.data(), in.values.data(), [&](int r) {
           return (index_t(cursor.cache_row(first_key + r)) * in.kv_heads + kv) * Tile::dim;
         });
-        __syncthreads();
+        __syncthreads();  // the tiles are there, and the last contributions have been read
         T scores[Tile::rows_each][Tile::cols_each], dp[Tile::rows_each][Tile::cols_each];
         products<Tile>(q, k, scores);
         products<Tile>(d_out, v, dp);

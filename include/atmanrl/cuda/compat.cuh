@@ -19,6 +19,12 @@
 #  include <cuda_runtime.h>
 #endif
 
+// The head dimensions that attention is compiled for, as their sum; the same in all units of a program. Nearly all of
+// what the compiler takes for the kernels goes with their number: -DATMANRL_CUDA_HEAD_DIMS=128, or =64+128.
+#if !defined(ATMANRL_CUDA_HEAD_DIMS)
+#  define ATMANRL_CUDA_HEAD_DIMS 8 + 16 + 32 + 64 + 128
+#endif
+
 #if defined(ATMANRL_CUDA_EMULATION)
 // Unrolling changes no result, and unrolled code is slow to compile and to trace.
 #  define ATMANRL_UNROLL

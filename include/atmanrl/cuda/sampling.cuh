@@ -150,9 +150,9 @@ __device__ share_t mass_from(weighted_row<T> const& row, share_t lowest) {
   return block_sum(sum);
 }
 
-/// Block x draws token x.
+/// Block x draws token x. Draws are few, so four blocks of an SM are enough, and no register is spilled.
 template <class T>
-__global__ void __launch_bounds__(sample_threads)
+__global__ void __launch_bounds__(sample_threads, 4)
     sample_kernel(view<T const, 2, device_space> logits, int const* rows, std::uint64_t const* shares, sample_cuts cuts,
                   int id_bits, int* ids) {
   ATMANRL_SHARED(sample_memory, shared, [1]);

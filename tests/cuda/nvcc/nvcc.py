@@ -2,11 +2,12 @@
 """Checks of the CUDA backend with the real compiler; no device is needed. Exits with 77 where there is no nvcc.
 
 nvcc.py alone                 each header of atmanrl/cuda/ compiles as the only include of a unit
-nvcc.py budget [--write]      every kernel compiles for sm_80, sm_90 and sm_100 without a warning, two units link, and
-                              registers, spills and shared memory are not above budget.txt; --write renews that file
-nvcc.py ptx                   kernels of float have no double arithmetic, and those that promise vectors load vectors
-all with --nvcc NVCC --include DIR --out DIR; --units leaves units out of budget and ptx. Device code is optimised by
-default; the host's is not, because nothing of it is looked at.
+nvcc.py kernels [--write]     every kernel compiles for sm_80, sm_90 and sm_100 without a warning, two units link,
+                              registers, spills and shared memory are not above budget.txt, which --write renews, and
+                              in the PTX for sm_90 kernels of float have no double arithmetic, those that promise
+                              vectors load vectors, and no float is added atomically
+both with --nvcc NVCC --include DIR --out DIR; --units leaves units out. Device code is optimised by default; the host's
+is not, because nothing of it is looked at.
 """
 import argparse
 import collections
@@ -19,6 +20,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 BUDGET = HERE / "budget.txt"
 ARCHITECTURES = ("80", "90", "100")
+LINKED = "90"
 UNITS = ("every_kernel.cu", "every_attention_kernel.cu")
 # Sums squares in double, because the square of a finite float may overflow a float.
 MAY_USE_DOUBLE = ("sum_squares",)
@@ -86,17 +88,24 @@ def measured(log):
     return found
 
 
-def budget(options):
-    def build(unit):
-        target = options.out / (unit + ".o")
-        codes = [word for a in ARCHITECTURES for word in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
-        return nvcc(options, *codes, "-Xptxas=-v", "-c", HERE / unit, "-o", target)
+def kernels(options):
+    # Each architecture by itself, so that two are compiled at a time; one of them with the host's code, to be linked.
+    def build(job):
+        unit, architecture = job
+        if architecture != LINKED:
+            return nvcc(options, f"-arch=sm_{architecture}", "-Xptxas=-v", "-cubin", HERE / unit, "-o",
+                        options.out / f"{unit}.{architecture}.cubin")
+        kept = options.out / (unit + ".kept")
+        kept.mkdir(exist_ok=True)
+        return nvcc(options, "-gencode", f"arch=compute_{LINKED},code=sm_{LINKED}", "--keep", "--keep-dir", kept, "-Xptxas=-v",
+                    "-c", HERE / unit, "-o", options.out / (unit + ".o"))
 
+    jobs = [(unit, a) for unit in reversed(options.units) for a in ARCHITECTURES]  # attention, which takes longest, first
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        builds = list(pool.map(build, options.units))
-    for unit, (ok, text) in zip(options.units, builds):
+        builds = list(pool.map(build, jobs))
+    for (unit, architecture), (ok, text) in zip(jobs, builds):
         if not ok:
-            print(f"{unit} does not compile:\n{text}")
+            print(f"{unit} does not compile for sm_{architecture}:\n{text}")
             return 1
     if len(options.units) > 1:
         ok, text = run([options.nvcc, *(options.out / (unit + ".o") for unit in options.units), "-o",
@@ -104,14 +113,19 @@ def budget(options):
         if not ok:
             print(f"two units that include everything do not link:\n{text}")
             return 1
-    found = measured(demangled("".join(text for _, text in builds)))
+    texts = [next((options.out / (unit + ".kept")).glob("*.ptx")).read_text() for unit in options.units]
+    return budget(options, demangled("".join(text for _, text in builds))) | ptx([demangled(text) for text in texts])
+
+
+def budget(options, log):
+    found = measured(log)
     lines = []
     for kernel in sorted(found):
         numbers = "  ".join("/".join(map(str, found[kernel].get(a, ("-",)))) for a in ARCHITECTURES)
         lines.append(f"{kernel}  {numbers}")
     if options.write:
         BUDGET.write_text("# kernel, then for sm_80, sm_90 and sm_100: registers/spilled bytes/static shared bytes\n"
-                          "# Written by nvcc.py budget --write; nvcc.py budget fails when a kernel needs more.\n"
+                          "# Written by nvcc.py kernels --write; nvcc.py kernels fails when a kernel needs more.\n"
                           + "\n".join(lines) + "\n")
         print(f"{len(lines)} kernels written to {BUDGET}")
         return 0
@@ -123,7 +137,7 @@ def budget(options):
     complaints = [f"{kernel} is in {BUDGET.name}, but not among the kernels" for kernel in allowed if kernel not in found]
     for kernel in sorted(found):
         if kernel not in allowed:
-            complaints.append(f"{kernel} has no budget; run nvcc.py budget --write")
+            complaints.append(f"{kernel} has no budget; run nvcc.py kernels --write")
             continue
         for a, most in zip(ARCHITECTURES, allowed[kernel]):
             now = found[kernel].get(a)
@@ -147,15 +161,10 @@ def ptx_kernels(text):
         yield kernel, body
 
 
-def ptx(options):
+def ptx(texts):
     complaints, counted = [], 0
-    for unit in options.units:
-        target = options.out / (unit + ".ptx")
-        ok, text = nvcc(options, "-arch=sm_90", "-ptx", HERE / unit, "-o", target)
-        if not ok:
-            print(f"{unit} does not compile:\n{text}")
-            return 1
-        for kernel, body in ptx_kernels(demangled(target.read_text())):
+    for text in texts:
+        for kernel, body in ptx_kernels(text):
             counted += 1
             name = kernel.split("<")[0]
             arguments = kernel[len(name):]
@@ -175,7 +184,7 @@ def ptx(options):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("check", choices=("alone", "budget", "ptx"))
+    parser.add_argument("check", choices=("alone", "kernels"))
     parser.add_argument("--nvcc", default="")
     parser.add_argument("--include", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -187,7 +196,7 @@ def main():
         print("no nvcc: skipped")
         return 77
     options.out.mkdir(parents=True, exist_ok=True)
-    return {"alone": alone, "budget": budget, "ptx": ptx}[options.check](options)
+    return {"alone": alone, "kernels": kernels}[options.check](options)
 
 
 if __name__ == "__main__":
