@@ -160,6 +160,19 @@ TEST_CASE("cpu matmul: the weight gradient of micro-batches in order has the bit
   CHECK(same_bits(parts, whole));
 }
 
+TEST_CASE("cpu matmul: weight gradients of every number of outputs, so that tiles of every height stand side by side") {
+  index_t const rows = 21, inputs = 5;
+  for (index_t outputs = 1; outputs <= 60; ++outputs) {
+    CAPTURE(outputs);
+    problem<float> p({outputs, inputs});
+    auto const x = random_floats(rows * inputs, 11), dy = random_floats(rows * outputs, 12);
+    std::vector<double> expected(std::size_t(outputs * inputs));
+    matmul_backward_weight(p.reference, as(converted<double>(dy), {rows, outputs}),
+                           as(converted<double>(x), {rows, inputs}), as(expected, {outputs, inputs}));
+    CHECK(relative_difference(p.backward_weight(dy, x, std::vector<float>(expected.size())), expected) < 2e-6);
+  }
+}
+
 TEMPLATE_TEST_CASE("cpu weight: rows go in anywhere, rounded once, and come back", "", float, bf16) {
   for (shape const s : {shape{100, 45}, shape{32, 64}, shape{3, 1}}) {
     for (int const threads : {1, 3}) {

@@ -83,8 +83,8 @@ concept names_parameters = requires(params_of<P> const p, score_site at) {
 /// `params(score, value, site)` with dual numbers in both. Whatever scores share a parameter, its gradient is their
 /// sum. Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take
 /// part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`. Where key
-/// first + i of the range that keys(site) names always uses parameter p + i, p that of the first, `static constexpr bool
-/// consecutive_parameters = true` lets the CPU compute a vector of scores at a time.
+/// first + i of the range that keys(site) names always uses parameter p + i, p that of the first,
+/// `static constexpr bool consecutive_parameters = true` lets the CPU compute a vector of scores at a time.
 template <class P>
 concept TrainableAttentionPolicy = requires(P const p) {
   {p.params()};

@@ -265,8 +265,9 @@ inline void pack_columns(float const* source, index_t stride, index_t depth, ind
       float* const to = target + first * depth;
       for (index_t i = k; i < std::min(k + few, depth); ++i) {
         simd::floats const v = simd::load_first(source + i * stride + first, count);
-        if (i + 1 < depth)
-          simd::store(to + i * count, v);  // what a store writes too much, the next ones overwrite
+        // What a whole vector writes too much, the tile's next rows overwrite; the next tile's are there already.
+        if (i * count + simd::lanes <= depth * count)
+          simd::store(to + i * count, v);
         else
           simd::store_first(to + i * count, v, count);
       }
