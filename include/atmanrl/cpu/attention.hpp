@@ -150,7 +150,6 @@ struct kernels::attention<cpu_backend> {
         float const correction = corrections[row * e.heads + head] =
             cpu::dot(&dout(row, head, 0), &out(row, head, 0), n.dim);
         key_range const range = cpu::edited_keys(params, at, 0, seen);
-        index_t const edited = range.last - range.first;
         cpu::edit_scores_with_slopes(params, at, range, s + range.first, slopes, value_slopes, parameters);
         cpu::for_each_vector(seen, [&](index_t k, index_t c) {
           simd::floats const p = simd::exp(simd::load_first(s + k, c) - lse(row, head));
@@ -160,7 +159,7 @@ struct kernels::attention<cpu_backend> {
         if constexpr (has_parameters<Params>)
           if (!dparameters.empty())
             cpu::add_parameter_gradient(params, at, range, s + range.first, value_slopes, dparameters.row(kv));
-        cpu::for_each_vector(edited, [&](index_t k, index_t c) {
+        cpu::for_each_vector(range.last - range.first, [&](index_t k, index_t c) {
           float* const to = s + range.first + k;
           simd::store_first(to, simd::load_first(to, c) * simd::load_first(slopes + k, c), c);
         });
@@ -291,8 +290,8 @@ struct kernels::attention<cpu_backend> {
                             float const* parameters, float lse, float correction, float* scores, float* dp,
                             float* slopes, float* value_slopes) {
     key_range const range = cpu::edited_keys(params, at, block.position + first, block.position + last);
-    index_t const edited = range.first - block.position;  // the first edited key's place in the block
-    cpu::edit_scores_with_slopes(params, at, range, scores + edited, slopes, value_slopes, parameters);
+    index_t const front = range.first - block.position;  // the first edited key's place in the block
+    cpu::edit_scores_with_slopes(params, at, range, scores + front, slopes, value_slopes, parameters);
     for (index_t k = 0; k < width; k += simd::lanes) {
       simd::ints const lane = simd::lane_numbers() + std::int32_t(k);
       simd::floats p = simd::exp(simd::load(scores + k) - lse);
@@ -301,7 +300,7 @@ struct kernels::attention<cpu_backend> {
       simd::store(scores + k, p);
       simd::store(dp + k, p * (simd::load(dp + k) - correction));
     }
-    for (index_t k = 0; k < range.last - range.first; ++k) dp[edited + k] *= slopes[k];
+    for (index_t k = 0; k < range.last - range.first; ++k) dp[front + k] *= slopes[k];
   }
 };
 
