@@ -323,6 +323,7 @@ struct attention<counting::backend> {
 
 template <>
 struct log_prob<counting::backend> {
+  static constexpr logit_blocks blocks = device_logit_blocks;
   template <class T>
   static void start(counting::backend& b, counting::on<softmax_state<T>, 1> states) {
     b.count("log_prob_start", work_kind::rest, 0, counting::bytes(states));

@@ -1,7 +1,7 @@
 // Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
 // of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy
 // update of adapters. The shares are of the floor that experiment/work.hpp computes for the printed limits of an H100.
-// Usage: phases_cuda [LAYERS]    16 when not given; 77 is the exit status where there is no device
+// Usage: phases_cuda [LAYERS [PHASE...]]    16 and all when not given; 77 is the exit status where there is no device
 #include <atmanrl/cuda.hpp>
 #include <atmanrl/experiment/work.hpp>
 #include <atmanrl/rl/generate.hpp>
@@ -9,11 +9,14 @@
 #include <atmanrl/rl/policy_gradient.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -29,23 +32,23 @@ model_config llama_3_2_1b(index_t layers) {
   return c;
 }
 
-// Piece by piece: as floats the weights would need twice the memory.
+// Piece by piece: as floats the weights would need twice the memory. All pieces are the same random numbers, scaled.
 void fill(model_type& model) {
-  std::uint32_t number = 0;
+  index_t const most = index_t{1} << 22;
+  std::vector<float> numbers(static_cast<std::size_t>(most)), piece;
+  random_stream draw({.seed = 1});
+  for (float& x : numbers) x = float(2 * draw.uniform() - 1);
   for (parameter_info const& p : model.layout().all()) {
     float const bound = p.kind == parameter_kind::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
-    index_t const most = std::max<index_t>(1, (index_t{1} << 22) / p.columns);
-    for (index_t first = 0; first < p.rows; first += most) {
-      index_t const rows = std::min(most, p.rows - first);
-      std::vector<float> piece(std::size_t(rows * p.columns), 1.0f);
-      random_stream draw({.seed = 1, .step = number, .prompt = std::uint32_t(first)});
-      if (!p.is_vector())
-        for (float& x : piece) x = bound * float(2 * draw.uniform() - 1);
+    index_t const at_once = std::max<index_t>(1, most / p.columns);
+    for (index_t first = 0; first < p.rows; first += at_once) {
+      index_t const rows = std::min(at_once, p.rows - first);
+      piece.assign(numbers.begin(), numbers.begin() + rows * p.columns);
+      for (float& x : piece) x = p.is_vector() ? 1.0f : bound * x;
       tensor<cuda_backend, float, 2> on_device(model.backend(), {rows, p.columns});
       on_device.assign(piece);
       model.assign_rows(p, first, on_device.cview());
     }
-    ++number;
   }
 }
 
@@ -76,6 +79,16 @@ void print(char const* phase, double tokens, double seconds, std::optional<doubl
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::vector<std::string> const known{"prefill", "decoding", "all_later", "answer_rows", "update"},
+      asked(argv + std::min(argc, 2), argv + argc);
+  for (auto const& phase : asked)
+    if (std::find(known.begin(), known.end(), phase) == known.end()) {
+      fmt::print(stderr, "phases_cuda: phase \"{}\", but there are {}\n", phase, fmt::join(known, ", "));
+      return 2;
+    }
+  auto const wanted = [&](char const* phase) {
+    return asked.empty() || std::find(asked.begin(), asked.end(), phase) != asked.end();
+  };
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
     std::puts("no CUDA device: skipped");
@@ -99,35 +112,43 @@ int main(int argc, char** argv) {
     o.max_new_tokens = int(tokens);
     return generate(model, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{});
   };
-  double const prefill = seconds_of(device, [&] { sample(1); });
-  print("prefill", double(s.prompt), prefill, floor_of(prefill_work(config, s)));
-  std::vector<std::vector<completion>> groups;
-  double const sampling = seconds_of(device, [&] { groups = sample(s.completion); });
-  print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill,
-        floor_of(decoding_work(config, s)));
+  if (wanted("prefill") || wanted("decoding")) {
+    double const prefill = seconds_of(device, [&] { sample(1); });
+    print("prefill", double(s.prompt), prefill, floor_of(prefill_work(config, s)));
+    if (wanted("decoding")) {
+      double const sampling = seconds_of(device, [&] { sample(s.completion); });
+      print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill,
+            floor_of(decoding_work(config, s)));
+    }
+  }
 
   std::vector<int> const cot(std::size_t(s.cot), 2), delimiter(std::size_t(s.delimiter), 3),
       answer(std::size_t(s.answer), 4);
   std::vector<mask_item> const items(std::size_t(s.group), mask_item{prompts[0], cot, delimiter, answer});
   for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
+    bool const all_later = rows == mask_rows::all_later;
+    if (!wanted(all_later ? "all_later" : "answer_rows")) continue;
     mask_options o;
     o.rows = s.rows = rows;
     o.steps = int(s.mask_steps);
     double const seconds = seconds_of(device, [&] { train_masks(model, std::span<mask_item const>(items), o); });
-    print(rows == mask_rows::all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows",
-          double(s.group * s.cot) * o.steps, seconds, floor_of(mask_training_work(config, s)));
+    print(all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows", double(s.group * s.cot) * o.steps,
+          seconds, floor_of(mask_training_work(config, s)));
   }
 
-  model.attach({.rank = 16, .alpha = 32}, 3);
-  trainable_policy<model_type> policy(model, {.learning_rate = 1e-5});
-  std::vector<training_rollout> rollouts;
-  for (auto const& c : groups[0]) rollouts.push_back({prompts[0], c.ids, c.log_probs, 1.0f});
-  double const update = seconds_of(device, [&] {
-    policy.zero_gradient();
-    add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.row_budget = 1024});
-    policy.update(1e-5, 1);
-  });
-  print("update of adapters, rank 16", double(s.prompt + s.group * s.completion), update, {});
+  if (wanted("update")) {
+    model.attach({.rank = 16, .alpha = 32}, 3);
+    trainable_policy<model_type> policy(model, {.learning_rate = 1e-5});
+    std::vector<int> const completion(std::size_t(s.completion), 2);
+    std::vector<float> const old_log_p(completion.size(), -float(std::log(config.vocab)));
+    std::vector<training_rollout> const rollouts(std::size_t(s.group), {prompts[0], completion, old_log_p, 1.0f});
+    double const seconds = seconds_of(device, [&] {
+      policy.zero_gradient();
+      add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {.row_budget = 4096});
+      policy.update(1e-5, 1);
+    });
+    print("update of adapters, rank 16", double(s.prompt + s.group * s.completion), seconds, {});
+  }
   fmt::print("peak {:.2f} GiB on the device\n", double(device.peak_bytes()) / double(1 << 30));
   return 0;
 }

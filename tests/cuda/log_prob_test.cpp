@@ -42,9 +42,9 @@ TEST_CASE("cuda log_prob: forward and backward agree with the plain loop for rag
   for (head_shape const s : {head_shape{1, 3, 1},
                              {3, 5, 2},
                              {2, 4, 129},
-                             {3, 8, vocabulary_chunk},
-                             {2, 8, vocabulary_chunk + 1},
-                             {3, 5, 2 * vocabulary_chunk + 77}})
+                             {3, 8, device_logit_blocks.ids},
+                             {2, 8, device_logit_blocks.ids + 1},
+                             {3, 5, 2 * device_logit_blocks.ids + 77}})
     for (bool const entropy_too : {true, false})
       check_on_device<float>(
           device, [&](auto& b, auto t) { return log_prob_of<float>(b, t, s, entropy_too); }, 1e-5);
@@ -67,7 +67,7 @@ TEST_CASE("cuda log_prob: more rows than share a chunk of logits, and more than 
   check_on_device<float>(
       device,
       [&](auto& b, auto t) {
-        return log_prob_of<float>(b, t, {log_prob_row_block + 3, 2, 5}, true);
+        return log_prob_of<float>(b, t, {device_logit_blocks.rows + 3, 2, 5}, true);
       },
       1e-5);
 }
@@ -78,7 +78,7 @@ TEST_CASE("cuda log_prob_of_logits: the log-probabilities of sampling are those 
       device,
       []<class B, class T>(B& b, T) {
         inputs<B, T> const in(b);
-        auto const logits = in.random({2, 2 * vocabulary_chunk + 5}, 1, 4);
+        auto const logits = in.random({2, 2 * device_logit_blocks.ids + 5}, 1, 4);
         auto log_p = in.empty({3}), lse = in.empty({3}), entropy = in.empty({3});
         log_prob_scratch<B, T> scratch;
         log_prob_of_logits(b, logits.cview(), std::vector<int>{1, 0, 1}, in.ids({2052, 3, 1024}).cview(), 1.3, scratch,

@@ -26,16 +26,23 @@ results products_of(B& backend, T, product_shape s) {
   return {host(y), host(added), host(dx), host(dx_added), host(dw)};
 }
 
-/// One product with factors that need more than ten bits of mantissa.
+/// x w and x² in the corner of matrices that are else zero, for factors that need more than ten bits of mantissa. On a
+/// device cuBLAS has no matrix unit for much smaller matrices.
 template <class W, class B, class T>
 results one_product(B& backend, T, double x_value, double w_value) {
+  constexpr index_t n = 64;
   inputs<B, T> const in(backend);
-  weight<B, W> w(backend, 1, 1);
-  auto contents = inputs<B, compute_t<W>>(backend).empty({1, 1});
-  contents.assign(std::vector<compute_t<W>>{compute_t<W>(w_value)});
+  auto const corner = []<class S>(S value) {
+    std::vector<S> all(std::size_t(n * n), S(0));
+    all[0] = value;
+    return all;
+  };
+  weight<B, W> w(backend, n, n);
+  auto contents = inputs<B, compute_t<W>>(backend).empty({n, n});
+  contents.assign(corner(compute_t<W>(w_value)));
   w.assign_rows(backend, 0, contents.cview());
-  auto x = in.empty({1, 1}), y = in.empty({1, 1}), dw = in.empty({1, 1});
-  x.assign(std::vector<T>{T(x_value)});
+  auto x = in.empty({n, n}), y = in.empty({n, n}), dw = in.empty({n, n});
+  x.assign(corner(T(x_value)));
   dw.fill_zero();
   matmul(backend, x.cview(), w.view(), y.view());
   matmul_backward_weight(backend, x.cview(), x.cview(), dw.view());

@@ -12,9 +12,12 @@ traced, which finds races. A tool, not a test: it takes minutes.
     tests/cuda/mutate.py --each 4               at most four mutants of each kind in each header
     tests/cuda/mutate.py --only sampling.cuh    of some headers
     tests/cuda/mutate.py --lines sampling.cuh:70 rope.cuh:31
+    tests/cuda/mutate.py --jobs 16              so many side by side
+    tests/cuda/mutate.py --folder F --compile   only compiles, into F; with the same choice, --folder F runs what is there
 """
 import argparse
 import collections
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -131,11 +134,11 @@ def write_mutated(mutants, include):
 
 
 class Leg:
-    """The tests of one leg, compiled when they are first asked for."""
+    """The tests of one leg."""
 
     def __init__(self, name, compiler, folder):
         self.compile_flags, self.link_flags = map(shlex.split, LEGS[name])
-        self.name, self.compiler, self.folder, self.programs = name, shlex.split(compiler), folder, {}
+        self.name, self.compiler, self.folder, self.limits = name, shlex.split(compiler), folder, {}
 
     def compiled(self, unit):
         target = self.folder / f"{unit}.{self.name}.o"
@@ -149,34 +152,32 @@ class Leg:
                 sys.exit(f"{source.name} does not compile:\n{made.stderr[:4000]}")
         return str(target)
 
-    def program(self, test):
-        """(path, seconds of the processor that a mutant's run may take)"""
-        if test not in self.programs:
-            target = str(self.folder / f"{test}.{self.name}")
-            units = [self.compiled(u) for u in ["main", "catch_runner", test, *(["trace"] if self.name == "traced" else [])]]
-            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", target], check=True)
-            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-            result = self.run(target, 0, 1800)
-            if result.returncode:
-                sys.exit(f"{test} ({self.name}) fails without a mutant:\n{result.stdout[-2000:]}")
-            seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-            print(f"{test} ({self.name}): {seconds:.0f} s without a mutant", flush=True)
-            self.programs[test] = target, 5 + 2 * seconds
-        return self.programs[test]
+    def path(self, test):
+        return self.folder / f"{test}.{self.name}"
 
-    def run(self, program, number, seconds):
+    def link(self, test):
+        if not self.path(test).exists():
+            units = [self.compiled(u) for u in ["main", "catch_runner", test, *(["trace"] if self.name == "traced" else [])]]
+            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", self.path(test)], check=True)
+
+    def measure(self, test):
+        """Without a mutant; how long a mutant's run may take follows."""
+        begin = time.time()
+        result = self.run(test, 0, 1800)
+        if result.returncode:
+            sys.exit(f"{test} ({self.name}) fails without a mutant:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+        print(f"{test} ({self.name}): {time.time() - begin:.0f} s without a mutant", flush=True)
+        self.limits[test] = 5 + 2 * (time.time() - begin)
+
+    def run(self, test, number, seconds):
         environment = {"ATMANRL_MUTANT": str(number), "ATMANRL_EMULATION_ABORT": "1",
                        "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0"}
         # A mutant that hangs is stopped by the system.
-        return subprocess.run([program, "--abort"], capture_output=True, text=True, errors="replace", cwd=ROOT, env=os.environ | environment,
+        return subprocess.run([self.path(test), "--abort"], capture_output=True, text=True, errors="replace", cwd=ROOT, env=os.environ | environment,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1,) * 2))
 
     def kills(self, number, header):
-        for test in TESTS[header]:
-            program, limit = self.program(test)
-            if self.run(program, number, limit).returncode:
-                return True
-        return False
+        return any(self.run(test, number, self.limits[test]).returncode for test in TESTS[header])
 
 
 def main():
@@ -187,7 +188,10 @@ def main():
     parser.add_argument("--lines", nargs="+", metavar="HEADER:LINE", default=[])
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--legs", nargs="+", choices=LEGS, default=list(LEGS), help="in this order")
-    parser.add_argument("--minutes", type=float, default=0, help="stop after so many; 0: never")
+    parser.add_argument("--minutes", type=float, default=0, help="begin no mutant after so many; 0: never")
+    parser.add_argument("--jobs", type=int, default=1, help="tests that run side by side")
+    parser.add_argument("--folder", type=pathlib.Path, help="where headers and programs stay; what is there already is used")
+    parser.add_argument("--compile", action="store_true", help="no more than that")
     options = parser.parse_args()
     chosen = options.only if not options.lines else sorted({place.split(":")[0] for place in options.lines})
     mutants = [m for header in chosen for m in mutants_of(header, options.each)]
@@ -199,23 +203,40 @@ def main():
         print(f"{len(mutants)} mutants")
         return 0
 
-    begin, verdicts = time.time(), collections.defaultdict(collections.Counter)
+    begin = time.time()
     with tempfile.TemporaryDirectory(prefix="mutants") as name:
-        folder = pathlib.Path(name)
-        shutil.copytree(ROOT / "include", folder / "include")  # whoever works on the tree meanwhile does not disturb
-        shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("fixtures"))
-        (folder / "switch.hpp").write_text(SWITCH)
-        write_mutated(mutants, folder / "include/atmanrl/cuda")
+        folder = (options.folder or pathlib.Path(name)).resolve()
+        chosen_here = "".join(f"{m}\n" for m in mutants)
+        if not (folder / "mutants").exists():
+            shutil.copytree(ROOT / "include", folder / "include")  # whoever works on the tree meanwhile does not disturb
+            shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("fixtures"))
+            (folder / "switch.hpp").write_text(SWITCH)
+            write_mutated(mutants, folder / "include/atmanrl/cuda")
+            (folder / "mutants").write_text(chosen_here)
+        elif (folder / "mutants").read_text() != chosen_here:
+            sys.exit(f"{folder} holds other mutants; take another folder")
         legs = [Leg(leg, options.compiler, folder) for leg in options.legs]
-        for number, m in enumerate(mutants, 1):
+        programs = [(leg, test) for leg in legs for test in sorted({t for m in mutants for t in TESTS[m.header]})]
+        for leg, test in programs:
+            leg.link(test)
+        if options.compile:
+            return 0
+
+        def verdict(number, m):
             if options.minutes and time.time() - begin > 60 * options.minutes:
-                print(f"{len(mutants) - number + 1} mutants were not tried")
-                break
-            by = next((leg.name for leg in legs if leg.kills(number, m.header)), None)
-            verdicts[m.header][by] += 1
-            print(f"{f'killed ({by})' if by else 'SURVIVED'}: {m.header}:{m.row + 1}: {m.name}: {m.line}", flush=True)
+                return "not tried"
+            by = next((f"killed ({leg.name})" for leg in legs if leg.kills(number, m.header)), "SURVIVED")
+            print(f"{by}: {m.header}:{m.row + 1}: {m.name}: {m.line}", flush=True)
+            return by
+
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda p: p[0].measure(p[1]), programs))
+            found = list(pool.map(verdict, range(1, len(mutants) + 1), mutants))
+    verdicts = collections.defaultdict(collections.Counter)
+    for m, by in zip(mutants, found):
+        verdicts[m.header][by] += 1
     for header, of in [*verdicts.items(), ("all", sum(verdicts.values(), collections.Counter()))]:
-        print(f"{header}: {sum(of.values())} mutants, {of['asan']} killed under asan, {of['traced']} traced, {of[None]} survived")
+        print(f"{header}: {sum(of.values())} mutants: " + ", ".join(f"{n} {by}" for by, n in sorted(of.items())))
     print(f"{time.time() - begin:.0f} s")
     return 0
 

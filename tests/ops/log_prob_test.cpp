@@ -70,7 +70,7 @@ struct problem {
 }  // namespace
 
 TEST_CASE("log_prob: equals the log-softmax of whole logits, over several chunks of the vocabulary") {
-  problem const p(3, 4, 2 * vocabulary_chunk + 37, 0.7);
+  problem const p(3, 4, 2 * cached_logit_blocks.ids + 37, 0.7);
   auto const out = p.forward(p.h, p.head);
   for (std::size_t r = 0; r < 3; ++r) {
     std::vector<double> z(std::size_t(p.vocabulary));
@@ -91,7 +91,7 @@ TEST_CASE("log_prob: equals the log-softmax of whole logits, over several chunks
 
 TEST_CASE("log_prob: backward over three chunks agrees with the complex step, with and without entropy") {
   bool const with_entropy = GENERATE(false, true);
-  problem const p(3, 2, 2 * vocabulary_chunk + 37, 0.7);
+  problem const p(3, 2, 2 * cached_logit_blocks.ids + 37, 0.7);
   auto const expected_dh =
       complex_step_gradient(p.h, [&](auto const& at) { return p.loss(at, converted<complex>(p.head), with_entropy); });
   std::vector<double> dh(p.h.size(), 9), dhead(p.head.size(), 0);
@@ -114,7 +114,7 @@ TEST_CASE("log_prob: backward over three chunks agrees with the complex step, wi
 }
 
 TEST_CASE("log_prob: backward over several row blocks agrees with the complex step") {
-  problem const p(2 * log_prob_row_block + 11, 3, 6, 1.9);
+  problem const p(2 * cached_logit_blocks.rows + 11, 3, 6, 1.9);
   std::vector<double> dh(p.h.size(), 9), dhead(p.head.size(), 0);
   p.backward(dh, as(dhead, {p.vocabulary, p.dim}), true);
   // Rows do not depend on each other: one component of all rows is perturbed at once.
@@ -140,7 +140,7 @@ TEST_CASE("log_prob: backward over several row blocks agrees with the complex st
 }
 
 TEST_CASE("log_prob: a row has the same bits alone and in a batch") {
-  problem const p(5, 3, vocabulary_chunk + 9, 1);
+  problem const p(5, 3, cached_logit_blocks.ids + 9, 1);
   auto const h = converted<float>(p.h), head = converted<float>(p.head);
   auto const all = p.forward(h, head);
   auto const alone = p.forward(std::vector<float>(h.begin(), h.begin() + 3), head);

@@ -13,6 +13,8 @@ namespace atmanrl {
 
 template <>
 struct kernels::log_prob<cpu_backend> {
+  static constexpr logit_blocks blocks = cached_logit_blocks;
+
   template <class T>
   static void start(cpu_threads&, view<softmax_state<T>, 1> states) {
     atmanrl::detail::computes_in_float<T>();
@@ -38,8 +40,8 @@ struct kernels::log_prob<cpu_backend> {
     index_t const ids = logits.extent(1);
     threads.split(targets.extent(0), atmanrl::detail::row_grain(4 * ids), [&](index_t first, index_t last) {
       for (index_t i = first; i < last; ++i)
-        for (index_t j = 0; j < ids; j += vocabulary_chunk)
-          add_chunk(logits.row(rows[std::size_t(i)]) + j, std::min(vocabulary_chunk, ids - j), inv_temperature,
+        for (index_t j = 0; j < ids; j += blocks.ids)
+          add_chunk(logits.row(rows[std::size_t(i)]) + j, std::min(blocks.ids, ids - j), inv_temperature,
                     targets(i) - j, states(i));
     });
   }

@@ -101,6 +101,8 @@ __global__ void __launch_bounds__(logit_threads)
 
 template <>
 struct kernels::log_prob<cuda_backend> {
+  static constexpr logit_blocks blocks = device_logit_blocks;
+
   template <class T>
   static void start(cuda_runtime& runtime, view<softmax_state<T>, 1, device_space> states) {
     cuda::launch("softmax_start", &cuda::softmax_start<T>, dim3(cuda::blocks_for(states.size(), 256)), dim3(256), 0,

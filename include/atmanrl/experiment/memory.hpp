@@ -213,11 +213,12 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   // A divergence holds the logits of all scored rows of the masks.
   index_t const divergence = o.mask.objective == mask_objective::kl_to_unmasked ? masked * shape.label_tokens : 0;
+  constexpr logit_blocks blocks = logit_blocks_of<B>();
   m.head = floats(most.scored, 2 * c.hidden + 9) + floats(most.scored_back, 2 * c.hidden + 2) +
            floats(most.logits + divergence, c.vocab) +
-           floats(std::min(most.scored, log_prob_row_block), std::min(c.vocab, vocabulary_chunk));
+           floats(std::min(most.scored, blocks.rows), std::min(c.vocab, blocks.ids));
   if constexpr (requires { kernels::matmul<B>::scratch_bytes(index_t{}, index_t{}, index_t{}, 0); })
-    m.scratch = kernels::matmul<B>::scratch_bytes(most.kept, std::max(2 * c.ffn, std::min(c.vocab, vocabulary_chunk)),
+    m.scratch = kernels::matmul<B>::scratch_bytes(most.kept, std::max(2 * c.ffn, std::min(c.vocab, blocks.ids)),
                                                   std::max(c.ffn, c.hidden),
                                                   o.threads > 0 ? o.threads : int(std::thread::hardware_concurrency()));
   return m;

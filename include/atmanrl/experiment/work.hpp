@@ -8,6 +8,7 @@
 ///
 /// An operation is one addition, multiplication, comparison, division, exponential or root. Bytes are every operand
 /// once per call of a kernel and every result once, a result that is added to twice: the least that a kernel can move.
+/// Calls are those of a GPU (`device_logit_blocks`).
 
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/io/model_config.hpp>
@@ -221,8 +222,8 @@ class work_formulas {
     return {2 * scored * vocab_ * hidden_,
             w_ * blocks(scored) * vocab_ * hidden_ + t_ * scored * (chunks() * hidden_ + vocab_)};
   }
-  double chunks() const { return std::ceil(vocab_ / double(vocabulary_chunk)); }
-  static double blocks(double scored) { return std::ceil(scored / double(log_prob_row_block)); }
+  double chunks() const { return std::ceil(vocab_ / double(device_logit_blocks.ids)); }
+  static double blocks(double scored) { return std::ceil(scored / double(device_logit_blocks.rows)); }
 
   work normed(double n) const { return {4 * n * hidden_, t_ * (2 * n * hidden_ + hidden_ + n)}; }
   work rotated(double n) const {

@@ -13,14 +13,21 @@
 
 namespace atmanrl {
 
-/// Chunks are fixed and merged in ascending order, so that a log-probability has the same bits wherever it is computed.
-inline constexpr index_t vocabulary_chunk = 1024;
-/// Rows of `h` that share one chunk of logits; bounds the scratch memory to row_block x vocabulary_chunk.
-inline constexpr index_t log_prob_row_block = 256;
+/// How the logits of a batch are cut: so many rows of `h` and ids of the vocabulary at a time, which bounds the scratch
+/// memory. Chunks of ids are fixed and merged in ascending order, so that a log-probability has the same bits wherever
+/// it is computed.
+struct logit_blocks {
+  index_t rows, ids;
+};
+/// For caches of a processor.
+inline constexpr logit_blocks cached_logit_blocks{256, 1024};
+/// For devices on which a call costs microseconds: 64 MiB of floats.
+inline constexpr logit_blocks device_logit_blocks{512, 32768};
 
 namespace kernels {
 
-/// A backend provides the chunk kernels by specialising this template.
+/// A backend provides the chunk kernels by specialising this template, and may say by a member `blocks` how logits are
+/// cut.
 template <class B>
 struct log_prob {
   static_assert(detail::always_false<B>,
@@ -100,6 +107,14 @@ struct log_prob<reference_backend> {
 
 }  // namespace kernels
 
+template <Backend B>
+constexpr logit_blocks logit_blocks_of() {
+  if constexpr (requires { kernels::log_prob<B>::blocks; })
+    return kernels::log_prob<B>::blocks;
+  else
+    return cached_logit_blocks;
+}
+
 /// Scratch of the fused head, reused between calls.
 template <Backend B, class T>
 struct log_prob_scratch {
@@ -110,10 +125,10 @@ struct log_prob_scratch {
 namespace detail {
 /// Calls f(first row, rows, first id, ids) for the blocks of a (rows, vocabulary) matrix, row blocks outermost.
 template <class F>
-void for_each_logit_block(index_t rows, index_t vocabulary, F&& f) {
-  for (index_t r = 0; r < rows; r += log_prob_row_block)
-    for (index_t j = 0; j < vocabulary; j += vocabulary_chunk)
-      f(r, std::min(log_prob_row_block, rows - r), j, std::min(vocabulary_chunk, vocabulary - j));
+void for_each_logit_block(logit_blocks most, index_t rows, index_t vocabulary, F&& f) {
+  for (index_t r = 0; r < rows; r += most.rows)
+    for (index_t j = 0; j < vocabulary; j += most.ids)
+      f(r, std::min(most.rows, rows - r), j, std::min(most.ids, vocabulary - j));
 }
 }  // namespace detail
 
@@ -137,12 +152,13 @@ void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight
   expects<usage_error>(temperature > 0, "temperature is {}, but log-probabilities need one above 0", temperature);
   scratch.states.resize(backend, {rows});
   kernels::log_prob<B>::start(backend, scratch.states.view());
-  detail::for_each_logit_block(rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
-    scratch.logits.resize(backend, {count, ids});
-    matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
-    kernels::log_prob<B>::accumulate(backend, scratch.logits.cview(), real_t<T>(1 / temperature), id,
-                                     targets.rows(r, count), scratch.states.view().rows(r, count));
-  });
+  detail::for_each_logit_block(
+      logit_blocks_of<B>(), rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
+        scratch.logits.resize(backend, {count, ids});
+        matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
+        kernels::log_prob<B>::accumulate(backend, scratch.logits.cview(), real_t<T>(1 / temperature), id,
+                                         targets.rows(r, count), scratch.states.view().rows(r, count));
+      });
   kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
 }
 
@@ -163,6 +179,7 @@ void log_prob_of_logits(B& backend, std::type_identity_t<view_on<B, T const, 2>>
                        "log_prob_of_logits: {} rows, {} targets, log_p {}, lse {}", rows.size(), n, log_p.shape(),
                        lse.shape());
   index_t const vocabulary = logits.extent(1);
+  constexpr index_t chunk = logit_blocks_of<B>().ids;
   scratch.states.resize(backend, {n});
   kernels::log_prob<B>::start(backend, scratch.states.view());
   if constexpr (requires { &kernels::log_prob<B>::template accumulate_rows<T>; })  // all rows at once
@@ -170,12 +187,10 @@ void log_prob_of_logits(B& backend, std::type_identity_t<view_on<B, T const, 2>>
                                           scratch.states.view());
   else
     for (index_t i = 0; i < n; ++i)
-      for (index_t j = 0; j < vocabulary; j += vocabulary_chunk)
-        kernels::log_prob<B>::accumulate(backend,
-                                         view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j,
-                                                                {1, std::min(vocabulary_chunk, vocabulary - j)}),
-                                         real_t<T>(1 / temperature), j, targets.rows(i, 1),
-                                         scratch.states.view().rows(i, 1));
+      for (index_t j = 0; j < vocabulary; j += chunk)
+        kernels::log_prob<B>::accumulate(
+            backend, view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j, {1, std::min(chunk, vocabulary - j)}),
+            real_t<T>(1 / temperature), j, targets.rows(i, 1), scratch.states.view().rows(i, 1));
   kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
 }
 
@@ -198,16 +213,18 @@ void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
       "log_prob_backward: dh {}, lse {}, dlog_p {} for h {}", dh.shape(), lse.shape(), dlog_p.shape(), h.shape());
   expects<shape_error>(dhead.empty() || (dhead.extent(0) == head.outputs && dhead.extent(1) == head.inputs),
                        "dhead {} for a head of ({}, {})", dhead.shape(), head.outputs, head.inputs);
-  detail::for_each_logit_block(rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
-    auto const part = [&](auto v) { return v.empty() ? v : v.rows(r, count); };
-    scratch.logits.resize(backend, {count, ids});
-    matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
-    kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets),
-                                   part(lse), part(dlog_p), part(entropy), part(dentropy));
-    matmul_backward_input(backend, scratch.logits.cview(), head.rows(id, ids), dh.rows(r, count),
-                          id == 0 ? store::overwrite : store::add);
-    if (!dhead.empty()) matmul_backward_weight(backend, scratch.logits.cview(), h.rows(r, count), dhead.rows(id, ids));
-  });
+  detail::for_each_logit_block(
+      logit_blocks_of<B>(), rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
+        auto const part = [&](auto v) { return v.empty() ? v : v.rows(r, count); };
+        scratch.logits.resize(backend, {count, ids});
+        matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
+        kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets),
+                                       part(lse), part(dlog_p), part(entropy), part(dentropy));
+        matmul_backward_input(backend, scratch.logits.cview(), head.rows(id, ids), dh.rows(r, count),
+                              id == 0 ? store::overwrite : store::add);
+        if (!dhead.empty())
+          matmul_backward_weight(backend, scratch.logits.cview(), h.rows(r, count), dhead.rows(id, ids));
+      });
 }
 
 }  // namespace atmanrl
