@@ -4,6 +4,7 @@
 
 #include "gradient_check.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -67,6 +68,17 @@ struct tree_problem {
 
   int end_of(int n) const {
     return first_position[std::size_t(n)] + nodes[std::size_t(n)].cached + nodes[std::size_t(n)].rows;
+  }
+
+  /// Most sequences that see new rows of their tree's first one, as attention_plan wants it.
+  int root_viewers() const {
+    std::vector<int> viewers(nodes.size(), 0);
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      std::size_t root = i;
+      while (nodes[root].parent >= 0) root = std::size_t(nodes[root].parent);
+      viewers[root] += nodes[root].rows > 0;
+    }
+    return std::max(1, *std::max_element(viewers.begin(), viewers.end()));
   }
 
   attention_plan<> plan() const { return {std::span(sequences), std::span(segments), std::span(trees), longest}; }

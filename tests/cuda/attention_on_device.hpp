@@ -48,6 +48,7 @@ struct device_run {
   bool backward = true;
   bool mean = false;           ///< mean attention, too, which is slow here
   bool says_most_rows = true;  ///< whether the plan names the largest number of rows
+  bool shares_out = true;      ///< whether the plan says how many sequences see the first of a tree
   bool wants_dparameters = true;
   double dparameters_before = 0;  ///< what the gradient of the parameters is added to
 };
@@ -69,7 +70,8 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
   auto const cache_rows = upload.template operator()<int, 1>(p.cache_rows, {index_t(p.cache_rows.size())});
   int most_rows = 0;
   for (auto const& s : p.sequences) most_rows = std::max(most_rows, run.says_most_rows ? s.rows : 0);
-  attention_plan<device_space> const plan{sequences.cview(), segments.cview(), trees.cview(), p.longest, most_rows};
+  attention_plan<device_space> const plan{sequences.cview(), segments.cview(), trees.cview(),
+                                          p.longest,         most_rows,        run.shares_out ? p.root_viewers() : 1};
 
   auto const cache = [&](std::vector<double> cached) {
     cached.resize(std::size_t(p.cached_rows + p.rows) * std::size_t(e.kv_heads * e.head_dim));

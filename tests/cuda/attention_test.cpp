@@ -37,6 +37,24 @@ TEST_CASE("cuda attention: rows and keys over several tiles, segments of the cac
   }
 }
 
+TEST_CASE("cuda attention: keys of a prompt that many rollouts see are shared out to several blocks") {
+  cuda_backend device;
+  for (int const rollouts : {1, 2, 15, 16, 40}) {
+    CAPTURE(rollouts);
+    std::vector<node> tree{{-1, 0, 70, 0}, {0, 0, 5, 1}, {-1, 3, 2, 2}};  // a smaller tree in front, and one alone
+    int const prompt = int(tree.size());
+    tree.push_back({-1, 4, 3, 3});
+    for (int i = 0; i < rollouts; ++i) tree.push_back({prompt, 0, 1 + i % 7, 4 + i});
+    tree.push_back({prompt + 1, 1, 2, 99});  // sees the prompt through a rollout
+    tree_problem const p(tree, 4, 2, 8);
+    check_on_device<float>(device, p, unedited{}, unedited{});
+    check_on_device<float>(device, p, unedited{}, unedited{}, {}, {.shares_out = false});
+    CHECK(same_in_every_thread_order([&] { return on_device<float>(device, p, p.qkv, unedited{}).dqkv; }));
+  }
+  tree_problem const wide(three_levels(), 2, 1, 128);
+  check_on_device<float, bf16>(device, wide, unedited{}, unedited{});
+}
+
 TEST_CASE("cuda attention: few rows over long keys are split over the keys and merged") {
   cuda_backend device;
   for (int const prompt : {200, 254, 255, 256, 300, 520})

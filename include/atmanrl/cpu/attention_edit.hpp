@@ -112,7 +112,7 @@ void edit_scores_with_slopes(Params const& params, score_site at, key_range rang
       auto const slope = kernels::edited_score_derivative(params, scores[i], at, parameters);
       slopes[i] = slope.score;
       value_slopes[i] = slope.value;
-      scores[i] = kernels::edited_score(params, scores[i], at, parameters, 0.0f);
+      scores[i] = slope.edited;
     }
   }
 }

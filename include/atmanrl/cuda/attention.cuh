@@ -54,9 +54,9 @@ struct kernels::attention<cuda_backend> {
                            "{} parameters of an attention edit, but the kernels count up to {}", dparameters.extent(1),
                            std::numeric_limits<int>::max());
     auto const in = inputs_of(e, qkv, keys, values, plan);
-    cuda::attention_gradients<T> const g{out, dout, lse, runtime.scratch<T>(qkv.extent(0) * e.heads), dqkv};
     for_head_dim(e.head_dim, [&](auto dim) {
-      backward_with<wide_tile<T, dim>>(runtime, in, plan.longest, params, parameters, g, dparameters);
+      backward_with<wide_tile<T, dim>>(runtime, in, plan, params, parameters,
+                                       cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
     });
   }
 
@@ -119,45 +119,72 @@ struct kernels::attention<cuda_backend> {
   // Tiles of `rows` that cover `items` of each of the plan's sequences, for all of them.
   static unsigned blocks(auto const& in, int tiles) { return unsigned(in.sequences.extent(0)) * unsigned(tiles); }
 
+  // Where a sequence's queries fit one tile, the keys are split, so that there are enough blocks.
+  static int parts_of(int tiles, int longest) {
+    return tiles == 1 ? int(cuda::blocks_for(longest, cuda::part_keys)) : 1;
+  }
+
   template <class Tile, class T, class K, class Params>
   static void forward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, int longest,
                            Params const& params, T const* parameters, view<T, 3, device_space> out,
                            view<T, 2, device_space> lse) {
     int const tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, Tile::rows));
     // A row's smallest score is that of all its keys, so such rows stay whole.
-    int const parts = tiles == 1 && !has_row_min<Params> ? int(cuda::blocks_for(longest, cuda::part_keys)) : 1;
+    int const parts = has_row_min<Params> ? 1 : parts_of(tiles, longest);
     index_t const row_heads = lse.size();
     T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(parts * (out.size() + row_heads));
     T* const part_lse = parts == 1 ? lse.data() : part_out + parts * out.size();
     cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
                  {blocks(in, tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
                  cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters,
-                 cuda::forward_cut{tiles, parts}, part_out, part_lse);
+                 cuda::query_cut{tiles, parts}, part_out, part_lse);
     if (parts > 1)
       cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Tile::dim>, unsigned(row_heads),
                    std::max(32, Tile::dim), 0, runtime.stream(), parts, row_heads, part_out, part_lse, out.data(),
                    lse.data());
   }
 
+  static constexpr int most_viewer_parts = 16;
+
   template <class Tile, class T, class K, class Params>
-  static void backward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, int longest,
-                            Params const& params, T const* parameters, cuda::attention_gradients<T> const& g,
-                            view<T, 2, device_space> dparameters) {
+  static void backward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in,
+                            attention_plan<device_space> const& plan, Params const& params, T const* parameters,
+                            cuda::attention_gradients<T> g, view<T, 2, device_space> dparameters) {
     int const query_tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, Tile::rows));
     int const key_tiles = int(cuda::blocks_for(in.most_rows, Tile::rows));
-    unsigned const kv_heads = unsigned(in.kv_heads);
+    unsigned const kv_heads = unsigned(in.kv_heads), trees = unsigned(in.trees.extent(0) - 1);
+    cuda::query_cut const cut{query_tiles, parts_of(query_tiles, plan.longest)};
+    cuda::key_cut<T> key_cut{key_tiles, std::clamp(plan.root_viewers, 1, most_viewer_parts), nullptr};
+    // Corrections, then what the parts of one kernel and later of the other sum up.
+    index_t const row_heads = in.qkv.extent(0) * in.heads, behind = (row_heads + 3) / 4 * 4,
+                  viewer_sums = index_t(key_cut.parts - 1) * trees * in.most_rows * 2 * in.kv_heads * Tile::dim;
+    index_t const query_sums = cut.parts > 1 ? cut.parts * row_heads * Tile::dim : 0;
+    g.corrections = runtime.scratch<T>(behind + std::max(query_sums, viewer_sums));
+    T* const part_dq = query_sums > 0 ? g.corrections + behind : nullptr;
+    key_cut.sums = viewer_sums > 0 ? g.corrections + behind : nullptr;
+
     cuda::launch("attention_by_queries", &cuda::attention_by_queries_kernel<Tile, K, Params>,
-                 {blocks(in, query_tiles), kv_heads}, Tile::threads, cuda::by_queries_shared_bytes<Tile, K>(),
-                 runtime.stream(), in, params, parameters, query_tiles, g);
+                 {blocks(in, query_tiles) * unsigned(cut.parts), kv_heads}, Tile::threads,
+                 cuda::by_queries_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, g, part_dq);
+    if (cut.parts > 1)
+      cuda::launch("attention_add_parts", &cuda::attention_add_parts_kernel<T, Tile::dim>,
+                   {unsigned(in.qkv.extent(0)), unsigned(in.heads)}, std::max(32, Tile::dim), 0, runtime.stream(),
+                   cut.parts, static_cast<T const*>(part_dq), g.dqkv);
     cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
-                 {blocks(in, key_tiles), kv_heads}, Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(),
-                 runtime.stream(), in, params, parameters, key_tiles, g, dparameters);
+                 {blocks(in, key_tiles) + trees * unsigned(key_tiles * (key_cut.parts - 1)), kv_heads}, Tile::threads,
+                 cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in, params, parameters, key_cut, g,
+                 dparameters);
+    if (key_cut.parts > 1)
+      cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T, Tile::dim>,
+                   {trees * unsigned(in.most_rows), 2 * kv_heads}, std::max(32, Tile::dim), 0, runtime.stream(),
+                   in.sequences, in.trees, in.most_rows, key_cut, g.dqkv);
     if constexpr (cuda::owned_by_keys<Params>) {
       if (dparameters.empty()) return;
-      int const cached_tiles = int(cuda::blocks_for(longest - 1, Tile::rows));  // a row's own key is new
+      int const cached_tiles = int(cuda::blocks_for(plan.longest - 1, Tile::rows));  // a row's own key is new
       cuda::launch("attention_by_cached_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::cached>,
                    {blocks(in, cached_tiles), kv_heads}, Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(),
-                   runtime.stream(), in, params, parameters, cached_tiles, g, dparameters);
+                   runtime.stream(), in, params, parameters, cuda::key_cut<T>{cached_tiles, 1, nullptr}, g,
+                   dparameters);
     } else if constexpr (has_parameters<Params>) {
       if (dparameters.empty()) return;
       constexpr bool all = !atmanrl::detail::separates_sequences<Params>;

@@ -38,7 +38,7 @@ __device__ __forceinline__ score_gradient<T> gradient_of(query_notes<T, Count> c
   }
   score_site const at = notes.site(query, layer, tag, key);
   auto const slope = kernels::edited_score_derivative(params, score, at, parameters);
-  T const p = exp(kernels::edited_score(params, score, at, parameters, T(0)) - notes.lse[query]);
+  T const p = exp(slope.edited - notes.lse[query]);
   T const ds = p * (dp - notes.correction[query]);
   return {p, ds * slope.score, ds * slope.value, int(slope.parameter)};
 }
@@ -50,12 +50,13 @@ constexpr std::size_t by_queries_shared_bytes() {
          sizeof(query_notes<typename Tile::scalar, Tile::rows>);
 }
 
-/// dQ and the corrections of a tile of queries; block x = sequence * tiles + tile, block y = key-value head.
+/// dQ and the corrections of a tile of queries.
+/// \param part_dq  where rows are split over their keys: (parts, rows, heads, dim), the sums of each part by itself
 template <class Tile, class K, class Params>
 __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     attention_by_queries_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
-                                typename Tile::scalar const* parameters, int tiles,
-                                attention_gradients<typename Tile::scalar> g) {
+                                typename Tile::scalar const* parameters, query_cut cut,
+                                attention_gradients<typename Tile::scalar> g, typename Tile::scalar* part_dq) {
   using T = typename Tile::scalar;
   using share = row_share<Tile>;
   T* const q = dynamic_shared<T>();
@@ -65,12 +66,13 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   T* const weights = v + Tile::heads_size(Tile::cols);
   auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(weights + Tile::weights_size);
 
-  int const kv = int(blockIdx.y), tile = tiles - 1 - int(blockIdx.x) % tiles;
-  attention_sequence const s = in.sequences(int(blockIdx.x) / tiles);
-  int const first_pair = tile * Tile::rows, pairs = s.rows * in.group - first_pair;
+  int const part = cut.part(), kv = int(blockIdx.y);
+  attention_sequence const s = in.sequences(cut.sequence());
+  int const first_pair = cut.tile() * Tile::rows, pairs = s.rows * in.group - first_pair;
   if (pairs <= 0) return;
   bool const busy = Tile::first_row_of_warp() < pairs;
-  int const end_key = s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group + 1;
+  auto const [first_key, end_key] =
+      cut.keys(s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group);
 
   auto const place_of = [&](int r) { return query_place(s, in.group, kv, first_pair + r); };
   load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
@@ -99,7 +101,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     }
     T const correction = row_sum<Tile>(dot);
     if (Tile::lane() > 0) continue;
-    if (real) g.corrections[index_t(place.row) * in.heads + place.head] = correction;
+    if (real && part == 0) g.corrections[index_t(place.row) * in.heads + place.head] = correction;
     notes.correction[row] = correction;
     notes.lse[row] = real ? g.lse(place.row, place.head) : T(0);
   }
@@ -111,7 +113,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] = T(0);
   }
   key_cursor cursor(in, s);
-  for (int first = 0; first < end_key; first += Tile::cols) {
+  for (int first = first_key; first < end_key; first += Tile::cols) {
     __syncthreads();  // the last tile has been used
     load_keys_and_values<Tile, Tile::cols>(k, v, end_key - first, in.keys.data(), in.values.data(), [&](int r) {
       return (index_t(cursor.cache_row(first + r)) * in.kv_heads + kv) * Tile::dim;
@@ -135,8 +137,24 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     query_place const place = place_of(Tile::row(i));
-    if (Tile::row(i) < pairs) store_row<Tile>(&g.dqkv(place.row, place.head, 0), sums[i], in.scale);
+    if (Tile::row(i) >= pairs) continue;
+    index_t const row_head = (index_t(part) * in.qkv.extent(0) + place.row) * in.heads + place.head;
+    store_row<Tile>(cut.parts > 1 ? part_dq + row_head * Tile::dim : &g.dqkv(place.row, place.head, 0), sums[i],
+                    in.scale);
   }
+}
+
+/// Adds up dQ of rows that were split over their keys, in ascending order; block x = row, y = head, a thread per
+/// element.
+template <class T, int Dim>
+__global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
+    attention_add_parts_kernel(int parts, T const* part_dq, view<T, 3, device_space> dqkv) {
+  int const c = int(threadIdx.x);
+  if (c >= Dim) return;
+  index_t const rows = dqkv.extent(0), heads = gridDim.y;
+  T sum = T(0);
+  for (int p = 0; p < parts; ++p) sum += part_dq[((p * rows + blockIdx.x) * heads + blockIdx.y) * Dim + c];
+  dqkv(blockIdx.x, blockIdx.y, c) = sum;
 }
 
 }  // namespace atmanrl::cuda

@@ -2,8 +2,10 @@
 
 /// \file
 /// Backward attention by keys: dK and dV of new rows, and the gradient of the edit's parameters. A block owns a tile of
-/// keys and goes through all queries that see them, sequence by sequence in the plan's order, row by row: so keys of a
-/// shared prefix sum their viewers' gradients in that order and nothing is added atomically.
+/// keys and goes through the queries that see them, sequence by sequence in the plan's order, row by row: so keys of a
+/// shared prefix sum their viewers' gradients in that order and nothing is added atomically. A prompt that many
+/// rollouts see would keep one block per tile busy long after all others are done: the keys of a tree's first sequence
+/// are shared out to several blocks by viewers, and what those sum is added up in the same order in every run.
 ///
 /// Where no two sequences and no two keys share a parameter, the block is also the only one that adds to the parameters
 /// of its keys. Keys of earlier calls have no gradient but may be edited, so they get blocks that only do this part.
@@ -28,12 +30,12 @@ constexpr std::size_t by_keys_shared_bytes() {
          (owned_by_keys<Params> ? sizeof(int) * std::size_t(Tile::weights_size) : 0);
 }
 
-/// Adds the tile's contributions to the parameters of its keys. For each entry of a key's row the thread that looks at
-/// it adds up all later entries with the same parameter, unless an earlier one has it: the sum has one owner and runs
-/// over the queries in ascending order. \param values   contributions, laid out as weights: one row per key \param
-/// indices  their parameters, laid out likewise; -1: none
+/// Adds the tile's contributions to the parameters of its keys, however they are shared among the queries. For each
+/// entry of a key's row the thread that looks at it adds up all later entries with the same parameter, unless an
+/// earlier one has it: the sum has one owner and runs over the queries in ascending order. \param values contributions,
+/// laid out as weights: one row per key \param indices  their parameters, laid out likewise; -1: none
 template <class Tile, class T>
-__device__ __forceinline__ void add_to_parameters(T const* values, int const* indices, T* dparameters) {
+__device__ __forceinline__ void add_scattered_to_parameters(T const* values, int const* indices, T* dparameters) {
   for (int i = 0; i < Tile::rows_each; ++i) {
     int const key = Tile::row(i);
     for (int j = 0; j < Tile::cols_each; ++j) {
@@ -55,12 +57,90 @@ __device__ __forceinline__ void add_to_parameters(T const* values, int const* in
   }
 }
 
-/// Block x = sequence * tiles + tile, block y = key-value head. In a tile of scores the rows are keys, the columns
-/// queries. \param dparameters  (kv_heads, parameters), added to; empty when not wanted
+/// Whether, along the threads of each row, equal parameters stand side by side: they ascend and have no gaps.
+template <class Tile>
+__device__ __forceinline__ bool parameters_ascend(int parameter) {
+  constexpr unsigned of_row = (1u << Tile::lanes) - 1;
+  int const left = __shfl_up_sync(0xffffffffu, parameter, 1, Tile::lanes);
+  unsigned const there =
+      __ballot_sync(0xffffffffu, parameter >= 0) >> (threadIdx.x % 32 / Tile::lanes * Tile::lanes) & of_row;
+  bool const gap = (there & (there + (there & -there))) != 0;
+  return !gap && (parameter < 0 || Tile::lane() == 0 || left <= parameter);
+}
+
+/// Adds the tile's contributions to the parameters of its keys. Where queries share a parameter they are mostly
+/// neighbours, as the heads of one query are: so each run of equal parameters is added up among the threads of a row,
+/// in a fixed tree, and its first thread has the sum. Whatever is shared in another way goes through shared memory.
+template <class Tile, class T>
+__device__ __forceinline__ void add_to_parameters(T (&value)[Tile::rows_each][Tile::cols_each],
+                                                  int const (&parameter)[Tile::rows_each][Tile::cols_each], T* weights,
+                                                  int* indices, T* dparameters) {
+  bool ascend = true;
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    ATMANRL_UNROLL
+    for (int j = 0; j < Tile::cols_each; ++j) ascend = parameters_ascend<Tile>(parameter[i][j]) && ascend;
+  }
+  if (!__all_sync(0xffffffffu, ascend)) {
+    share_weights<Tile>(weights, value);
+    share_weights<Tile>(indices, parameter);
+    return add_scattered_to_parameters<Tile>(weights, indices, dparameters);
+  }
+  // Rows are different keys, so their parameters differ; columns j and j + 1 may share one, so they take turns.
+  ATMANRL_UNROLL
+  for (int j = 0; j < Tile::cols_each; ++j) {
+    bool first[Tile::rows_each];
+    T before[Tile::rows_each];
+    ATMANRL_UNROLL
+    for (int i = 0; i < Tile::rows_each; ++i) {
+      int const own = parameter[i][j], left = __shfl_up_sync(0xffffffffu, own, 1, Tile::lanes);
+      ATMANRL_UNROLL
+      for (int apart = 1; apart < Tile::lanes; apart *= 2) {
+        T const further = __shfl_down_sync(0xffffffffu, value[i][j], apart, Tile::lanes);
+        int const its = __shfl_down_sync(0xffffffffu, own, apart, Tile::lanes);
+        if (Tile::lane() + apart < Tile::lanes && its == own) value[i][j] += further;
+      }
+      first[i] = own >= 0 && (Tile::lane() == 0 || left != own);
+      before[i] = first[i] ? dparameters[own] : T(0);
+    }
+    ATMANRL_UNROLL
+    for (int i = 0; i < Tile::rows_each; ++i)
+      if (first[i]) dparameters[parameter[i][j]] = before[i] + value[i][j];
+    __syncwarp();
+  }
+}
+
+/// How the grid is cut: block x = sequence * tiles + tile, and behind those
+/// (tree * tiles + tile) * (parts - 1) + part - 1  for the first sequence of each tree; block y = key-value head.
+template <class T>
+struct key_cut {
+  int tiles;  ///< tiles of keys per sequence, at most
+  int parts;  ///< a tree's first sequence leaves every parts-th viewer to each of so many blocks
+  T* sums;    ///< (parts - 1, trees, most_rows, 2 kv_heads, dim), dK and dV of all parts but the first
+
+  struct tile {
+    int owner, first_row;  ///< the sequence, and the first of its keys
+    int part, tree;        ///< the tree only where the part is not the first
+  };
+  template <class Tile, class K>
+  __device__ tile of_block(attention_inputs<T, K> const& in) const {
+    int const block = int(blockIdx.x), beyond = block - int(in.sequences.extent(0)) * tiles;
+    if (beyond < 0) return {block / tiles, block % tiles * Tile::rows, 0, 0};
+    int const whole = beyond / (parts - 1), tree = whole / tiles;
+    return {in.trees(tree), whole % tiles * Tile::rows, 1 + beyond % (parts - 1), tree};
+  }
+  /// dK of a row of the tree's first sequence; dV is kv_heads * dim behind it.
+  __device__ T* sums_of(int part, int tree, int trees, int most_rows, int row, int row_size) const {
+    return sums + (((part - 1) * index_t(trees) + tree) * most_rows + row) * row_size;
+  }
+};
+
+/// In a tile of scores the rows are keys, the columns queries.
+/// \param dparameters  (kv_heads, parameters), added to; empty when not wanted
 template <class Tile, class K, class Params, key_rows Rows>
-__global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : Tile::min_blocks)
+__global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile::dim > 64 ? 1 : Tile::min_blocks)
     attention_by_keys_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
-                             typename Tile::scalar const* parameters, int tiles,
+                             typename Tile::scalar const* parameters, key_cut<typename Tile::scalar> cut,
                              attention_gradients<typename Tile::scalar> g,
                              view<typename Tile::scalar, 2, device_space> dparameters) {
   using T = typename Tile::scalar;
@@ -73,7 +153,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : T
   auto& notes = *reinterpret_cast<query_notes<T, Tile::cols>*>(weights + Tile::weights_size);
   [[maybe_unused]] int* const indices = reinterpret_cast<int*>(&notes + 1);
 
-  int const kv = int(blockIdx.y), owner = int(blockIdx.x) / tiles, first_row = int(blockIdx.x) % tiles * Tile::rows;
+  int const kv = int(blockIdx.y);
+  auto const [owner, first_row, part, unused] = cut.template of_block<Tile>(in);
   attention_sequence const own = in.sequences(owner);
   int const position = (fresh ? own.first_position : 0) + first_row;  // of the first key
   int const count = (fresh ? own.rows : own.first_position) - first_row;
@@ -84,7 +165,7 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : T
     for (int pair = int(threadIdx.x); pair < own.rows * in.group; pair += Tile::threads) {
       query_place const place(own, in.group, kv, pair);
       key_range const edited = edited_keys(params, {in.layer, place.head, own.tag, place.position, position});
-      touched |= edited.first < position + Tile::rows && edited.last > position;
+      touched |= edited.first < position + (count < Tile::rows ? count : Tile::rows) && edited.last > position;
     }
     if (!__syncthreads_or(touched)) return;
   }
@@ -101,7 +182,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : T
   }
 
   int const end = fresh ? in.end_of_tree(owner) : owner + 1;
-  for (int viewer = owner; viewer < end; ++viewer) {
+  int const step = fresh && cut.parts > 1 && in.is_root(owner) ? cut.parts : 1;
+  for (int viewer = owner + part; viewer < end; viewer += step) {
     attention_sequence const s = in.sequences(viewer);
     for (int segment = s.first_segment; segment < s.first_segment + s.segments; ++segment) {
       attention_segment const seen = in.segments(segment);
@@ -155,11 +237,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : T
           }
         }
         if constexpr (owned_by_keys<Params>) {
-          if (!dparameters.empty() && __any_sync(0xffffffffu, edits)) {
-            share_weights<Tile>(weights, value);
-            share_weights<Tile>(indices, parameter);
-            add_to_parameters<Tile>(weights, indices, dparameters.row(kv));
-          }
+          if (!dparameters.empty() && __any_sync(0xffffffffu, edits))
+            add_to_parameters<Tile>(value, parameter, weights, indices, dparameters.row(kv));
         }
         if constexpr (fresh) {
           share_weights<Tile>(weights, scores);
@@ -171,14 +250,39 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh ? 1 : T
     }
   }
   if constexpr (fresh) {
+    auto const at = cut.template of_block<Tile>(in);  // found again, so that it takes no registers from the sums
+    attention_sequence const keys = in.sequences(at.owner);
     ATMANRL_UNROLL
     for (int i = 0; i < Tile::rows_each; ++i) {
-      if (Tile::row(i) >= count) continue;
-      index_t const row = own.batch_row + first_row + Tile::row(i);
-      store_row<Tile>(&g.dqkv(row, in.heads + kv, 0), dk[i], T(1));  // the queries were scaled already
-      store_row<Tile>(&g.dqkv(row, in.heads + in.kv_heads + kv, 0), dv[i], T(1));
+      int const r = at.first_row + Tile::row(i);
+      if (r >= keys.rows) continue;
+      T* const to = at.part == 0 ? &g.dqkv(keys.batch_row + r, in.heads + kv, 0)
+                                 : cut.sums_of(at.part, at.tree, int(in.trees.extent(0)) - 1, in.most_rows, r,
+                                               2 * in.kv_heads * Tile::dim) +
+                                       kv * Tile::dim;
+      store_row<Tile>(to, dk[i], T(1));  // the queries were scaled already
+      store_row<Tile>(to + index_t(in.kv_heads) * Tile::dim, dv[i], T(1));
     }
   }
+}
+
+/// Adds up dK and dV of the keys that were shared out, part by part; block x = tree * most_rows + row, y = head of the
+/// keys and then of the values, a thread per element.
+template <class T, int Dim>
+__global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
+    attention_add_viewers_kernel(view<attention_sequence const, 1, device_space> sequences,
+                                 view<int const, 1, device_space> trees, int most_rows, key_cut<T> cut,
+                                 view<T, 3, device_space> dqkv) {
+  int const c = int(threadIdx.x), tree = int(blockIdx.x) / most_rows, row = int(blockIdx.x) % most_rows;
+  attention_sequence const root = sequences(trees(tree));
+  int const viewers = trees(tree + 1) - trees(tree), used = viewers < cut.parts ? viewers : cut.parts;
+  if (row >= root.rows || c >= Dim) return;
+  index_t const head = index_t(dqkv.extent(1)) - gridDim.y + blockIdx.y;
+  T sum = dqkv(root.batch_row + row, head, c);
+  for (int part = 1; part < used; ++part)
+    sum +=
+        cut.sums_of(part, tree, int(trees.extent(0)) - 1, most_rows, row, int(gridDim.y) * Dim)[blockIdx.y * Dim + c];
+  dqkv(root.batch_row + row, head, c) = sum;
 }
 
 }  // namespace atmanrl::cuda

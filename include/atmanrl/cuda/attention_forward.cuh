@@ -8,23 +8,13 @@
 /// Few queries over long keys, as in decoding, are split over the keys: each part leaves its softmax and its
 /// log-sum-exp
 ///     o_s, l_s;      o = Σ_s exp(l_s - l) o_s,   l = log Σ_s exp(l_s),
-/// and a second kernel merges the parts in ascending order. Parts begin at multiples of `part_keys`, whatever the
-/// batch.
+/// and a second kernel merges the parts in ascending order.
 
 #include <atmanrl/cuda/attention_inputs.cuh>
 
 #include <limits>
 
 namespace atmanrl::cuda {
-
-/// Keys of one part of a split row.
-inline constexpr int part_keys = 256;
-
-/// How the grid is cut: block x = (sequence * tiles + tile) * parts + part, block y = key-value head.
-struct forward_cut {
-  int tiles;  ///< tiles of queries per sequence, at most
-  int parts;  ///< parts of the keys; 1: a row is finished by one block
-};
 
 template <class Tile, class K>
 constexpr std::size_t forward_shared_bytes() {
@@ -38,7 +28,7 @@ constexpr std::size_t forward_shared_bytes() {
 template <class Tile, class K, class Params>
 __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     attention_forward_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
-                             typename Tile::scalar const* parameters, forward_cut cut, typename Tile::scalar* out,
+                             typename Tile::scalar const* parameters, query_cut cut, typename Tile::scalar* out,
                              typename Tile::scalar* lse) {
   using T = typename Tile::scalar;
   constexpr T lowest = -std::numeric_limits<T>::infinity();
@@ -48,17 +38,13 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   T* const weights = v + Tile::heads_size(Tile::cols);
   auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(weights + Tile::weights_size);
 
-  int const part = int(blockIdx.x) % cut.parts, kv = int(blockIdx.y);
-  // The last tile sees the most keys, so it starts first.
-  int const tile = cut.tiles - 1 - int(blockIdx.x) / cut.parts % cut.tiles;
-  attention_sequence const s = in.sequences(int(blockIdx.x) / cut.parts / cut.tiles);
-  int const first_pair = tile * Tile::rows, pairs = s.rows * in.group - first_pair;
+  int const part = cut.part(), kv = int(blockIdx.y);
+  attention_sequence const s = in.sequences(cut.sequence());
+  int const first_pair = cut.tile() * Tile::rows, pairs = s.rows * in.group - first_pair;
   if (pairs <= 0) return;
   bool const busy = Tile::first_row_of_warp() < pairs;
-  int const last_position = s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group;
-  int const first_key = part * part_keys, end_key = cut.parts > 1 && first_key + part_keys <= last_position
-                                                        ? first_key + part_keys
-                                                        : last_position + 1;
+  auto const [first_key, end_key] =
+      cut.keys(s.first_position + (first_pair + (pairs < Tile::rows ? pairs : Tile::rows) - 1) / in.group);
 
   load_heads<Tile, Tile::rows>(q, pairs, in.scale, [&](int r) {
     query_place const at(s, in.group, kv, first_pair + r);

@@ -22,7 +22,12 @@ struct attention_inputs {
   int most_rows;  ///< no sequence has more new rows
 
   /// End of the tree that sequence `i` is in: no sequence from there on sees its rows.
-  __device__ int end_of_tree(int i) const {
+  __device__ int end_of_tree(int i) const { return trees(tree_behind(i)); }
+  /// Whether sequence `i` is the first of its tree.
+  __device__ bool is_root(int i) const { return trees(tree_behind(i) - 1) == i; }
+
+ private:
+  __device__ int tree_behind(int i) const {
     int low = 0, high = int(trees.extent(0)) - 1;  // trees(low) <= i < trees(high)
     while (high - low > 1) {
       int const middle = (low + high) / 2;
@@ -31,7 +36,28 @@ struct attention_inputs {
       else
         high = middle;
     }
-    return trees(high);
+    return high;
+  }
+};
+
+/// Keys of one part of a split row. Few, because a part is a block's work and its tiles of keys come one after the
+/// other: in decoding nothing else fills the machine.
+inline constexpr int part_keys = 64;
+
+/// How the grid of a kernel by queries is cut: block x = (sequence * tiles + tile) * parts + part, block y = key-value
+/// head.
+struct query_cut {
+  int tiles;  ///< tiles of queries per sequence, at most
+  int parts;  ///< parts of the keys, which begin at multiples of part_keys; 1: a row is one block's work
+
+  __device__ int part() const { return int(blockIdx.x) % parts; }
+  /// The last tile sees the most keys, so it starts first.
+  __device__ int tile() const { return tiles - 1 - int(blockIdx.x) / parts % tiles; }
+  __device__ int sequence() const { return int(blockIdx.x) / parts / tiles; }
+  /// The part's keys of rows up to this position.
+  __device__ key_range keys(int last_position) const {
+    int const first = part() * part_keys, end = last_position + 1;
+    return {first, parts > 1 && first + part_keys < end ? first + part_keys : end};
   }
 };
 

@@ -48,6 +48,8 @@ struct attention_plan {
   view<int const, 1, Space> trees;  ///< tree t holds the sequences [trees(t), trees(t+1)); extent is trees + 1
   int longest = 0;                  ///< largest number of keys that a row sees
   int most_rows = 0;                ///< largest number of new rows of a sequence; 0: not known, so that of the batch
+  int root_viewers = 1;  ///< most sequences that see new rows of a tree's first one, which is among them; how
+                         ///< its gradients are shared out, so 1 is always right
 };
 
 /// Extents of one layer's attention.
@@ -89,10 +91,10 @@ ATMANRL_HOST_DEVICE T edited_score(Params const& params, T score, score_site at,
   }
 }
 
-/// Derivatives of the edited score with respect to the score and to the parameter that it uses (-1: none).
+/// The edited score and its derivatives with respect to the score and to the parameter that it uses (-1: none).
 template <class T>
 struct score_derivative {
-  T score, value;
+  T edited, score, value;
   index_t parameter;
 };
 
@@ -101,11 +103,13 @@ ATMANRL_HOST_DEVICE score_derivative<T> edited_score_derivative(Params const& pa
                                                                 T const* values) {
   if constexpr (has_parameters<Params>) {
     index_t const i = params.parameter(at);
-    if (i < 0) return {T(1), T(0), -1};
-    return {params(dual<T>{score, T(1)}, dual<T>{values[i], T(0)}, at).derivative,
-            params(dual<T>{score, T(0)}, dual<T>{values[i], T(1)}, at).derivative, i};
+    if (i < 0) return {score, T(1), T(0), -1};
+    dual<T> const by_score = params(dual<T>{score, T(1)}, dual<T>{values[i], T(0)}, at);
+    return {by_score.value, by_score.derivative, params(dual<T>{score, T(0)}, dual<T>{values[i], T(1)}, at).derivative,
+            i};
   } else {
-    return {params(dual<T>{score, T(1)}, at).derivative, T(0), -1};
+    dual<T> const by_score = params(dual<T>{score, T(1)}, at);
+    return {by_score.value, by_score.derivative, T(0), -1};
   }
 }
 
