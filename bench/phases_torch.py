@@ -64,13 +64,17 @@ def decode(model, prompt):
 def mask_steps(model, prompt, all_later):
     """One mask per rollout over its chain of thought. The rows before the first that sees the mask are cached."""
     device = prompt.device
-    rollout = torch.cat([torch.full((GROUP, n), i, device=device) for i, n in ((2, COT), (3, DELIMITER), (4, ANSWER - 1))], 1)
-    answer = torch.full((GROUP, ANSWER), 4, device=device)
+    # Torch's attention has a gradient of the mask only where rows fill its blocks of 32.
+    scored = COT + DELIMITER + ANSWER - 1
     kept = 0 if all_later else COT
+    padding = -(scored - kept) % 32
+    rollout = torch.cat([torch.full((GROUP, n), i, device=device) for i, n in ((2, COT), (3, DELIMITER), (4, ANSWER - 1 + padding))], 1)
+    answer = torch.full((GROUP, ANSWER), 4, device=device)
     with torch.no_grad():
         cache = model(torch.cat([prompt.repeat(GROUP, 1), rollout[:, :kept]], 1), use_cache=True, logits_to_keep=1).past_key_values
     ids = rollout[:, kept:]
     first, total = PROMPT + kept, PROMPT + rollout.shape[1]
+    rows = torch.arange(scored - ANSWER - kept, scored - kept, device=device)
     causal = torch.full((total, total), torch.finfo(torch.bfloat16).min, device=device).triu(1)[first:]
     h = torch.full((GROUP, COT), -1.0, device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([h], lr=1e-2)
@@ -78,7 +82,7 @@ def mask_steps(model, prompt, all_later):
         optimizer.zero_grad()
         edit = functional.pad(10 * h.clamp(max=0), (PROMPT, total - PROMPT - COT))
         additive = (causal[None] + edit[:, None, :]).to(torch.bfloat16)[:, None]
-        logits = model(ids, attention_mask=additive, past_key_values=cache, use_cache=True, logits_to_keep=ANSWER).logits
+        logits = model(ids, attention_mask=additive, past_key_values=cache, use_cache=True, logits_to_keep=rows).logits
         functional.cross_entropy(logits.flatten(0, 1).float(), answer.flatten(), reduction="sum").div(ANSWER).backward()
         optimizer.step()
         cache.crop(-ids.shape[1])

@@ -69,7 +69,7 @@ TEST_CASE("cuda attention: gradients in double agree with finite differences of 
 }
 
 TEST_CASE("cuda attention: learned masks of both shapes, rows and every sharing, forward and backward") {
-  cuda_backend device;
+  cuda_backend device, tf32({.tf32 = true});
   reference_backend host;
   for (mask_shape const s : {mask_shape::pair, mask_shape::column})
     for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows})
@@ -80,7 +80,10 @@ TEST_CASE("cuda attention: learned masks of both shapes, rows and every sharing,
         attention::learned_mask<cuda_backend> const on(device, s, extents, edit);
         attention::learned_mask<reference_backend> const oracle(host, s, extents, edit);
         auto const values = mask_values(on.parameter_count());
-        check_on_device<float>(device, tree_problem(two_rollouts(), 6, 2, 16, 1), on.params(), oracle.params(), values);
+        tree_problem const p(two_rollouts(), 6, 2, 16, 1);
+        check_on_device<float>(device, p, on.params(), oracle.params(), values);
+        attention::learned_mask<cuda_backend> const on_tf32(tf32, s, extents, edit);
+        check_on_device<float>(tf32, p, on_tf32.params(), oracle.params(), values);
       }
 }
 
@@ -97,6 +100,9 @@ TEST_CASE("cuda attention: a mask over keys that an earlier call left in the cac
     check_on_device<float>(device, p, on.params(), oracle.params(), values, {.mean = true});
     check_on_device<float, bf16>(device, p, on.params(), oracle.params(), values);
     check_on_device<double>(device, p, on.params(), oracle.params(), values);
+    cuda_backend tf32({.tf32 = true});
+    attention::learned_mask<cuda_backend> const on_tf32(tf32, s, extents, 2.0f);
+    check_on_device<float>(tf32, p, on_tf32.params(), oracle.params(), values);
   }
 }
 

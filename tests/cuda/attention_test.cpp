@@ -55,6 +55,27 @@ TEST_CASE("cuda attention: keys of a prompt that many rollouts see are shared ou
   check_on_device<float, bf16>(device, wide, unedited{}, unedited{});
 }
 
+TEST_CASE("cuda attention: where TF32 is asked for, products of many rows are rounded to it and no more") {
+  cuda_backend device({.tf32 = true}), exact;
+  for (heads const h : {heads{3, 1, 16}, heads{4, 2, 32}, heads{2, 1, 64}, heads{2, 2, 128}, heads{1, 1, 8}}) {
+    CAPTURE(h.query, h.kv, h.dim);
+    for (auto const& tree : {ragged_trees(), three_levels(), decoding(130, 20)}) {
+      tree_problem const p(tree, h.query, h.kv, h.dim);
+      check_on_device<float>(device, p, unedited{}, unedited{});
+      check_on_device<float, bf16>(device, p, unedited{}, unedited{});
+    }
+    tree_problem const p(three_levels(), h.query, h.kv, h.dim);
+    auto const rounded = on_device<float>(device, p, p.qkv, unedited{}),
+               whole = on_device<float>(exact, p, p.qkv, unedited{});
+    double const least = h.dim == 8 ? -1 : 1e-5;  // smaller heads than the matrix units' edges stay as they are
+    CHECK(relative_difference(rounded.out, whole.out) > least);
+    CHECK(relative_difference(rounded.dqkv, whole.dqkv) > least);
+    if (h.dim == 8) CHECK(rounded.all() == whole.all());
+    CHECK(same_in_every_thread_order([&] { return on_device<float>(device, p, p.qkv, wavy{}).all(); }));
+  }
+  check_on_device<double>(device, tree_problem(ragged_trees(), 2, 1, 16), unedited{}, unedited{});
+}
+
 TEST_CASE("cuda attention: few rows over long keys are split over the keys and merged") {
   cuda_backend device;
   for (int const prompt : {200, 254, 255, 256, 300, 520})

@@ -35,7 +35,9 @@ struct kernels::attention<cuda_backend> {
       if (in.most_rows * in.group <= narrow_tile<T, dim>::rows)
         forward_with<narrow_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
       else
-        forward_with<wide_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
+        with_wide_tile<T, dim>(runtime, [&]<class Tile>(std::type_identity<Tile>) {
+          forward_with<Tile>(runtime, in, plan.longest, params, parameters, out, lse);
+        });
     });
   }
 
@@ -55,8 +57,10 @@ struct kernels::attention<cuda_backend> {
                            std::numeric_limits<int>::max());
     auto const in = inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
-      backward_with<wide_tile<T, dim>>(runtime, in, plan, params, parameters,
-                                       cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
+      with_wide_tile<T, dim>(runtime, [&]<class Tile>(std::type_identity<Tile>) {
+        backward_with<Tile>(runtime, in, plan, params, parameters,
+                            cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
+      });
     });
   }
 
@@ -80,6 +84,14 @@ struct kernels::attention<cuda_backend> {
   // Doubles serve derivative checks; half the rows keep them within shared memory.
   template <class T, int Dim>
   using wide_tile = cuda::attention_tile<T, Dim, sizeof(T) == 8 ? 32 : 64>;
+
+  // Where TF32 is asked for, products of many rows go to the matrix units, whose edges are 16 long.
+  template <class T, int Dim, class F>
+  static void with_wide_tile(cuda_runtime& runtime, F const& f) {
+    if constexpr (std::is_same_v<T, float> && Dim >= 16)
+      if (runtime.options().tf32) return f(std::type_identity<cuda::attention_matrix_tile<Dim>>{});
+    f(std::type_identity<wide_tile<T, Dim>>{});
+  }
 
   static constexpr int head_dims = ATMANRL_CUDA_HEAD_DIMS;
   static_assert(head_dims > 0 && (head_dims & ~(8 + 16 + 32 + 64 + 128)) == 0,
@@ -188,9 +200,10 @@ struct kernels::attention<cuda_backend> {
     } else if constexpr (has_parameters<Params>) {
       if (dparameters.empty()) return;
       constexpr bool all = !atmanrl::detail::separates_sequences<Params>;
-      cuda::launch("attention_parameters", &cuda::attention_parameters_kernel<Tile, K, Params>,
-                   {kv_heads, all ? 1u : unsigned(in.sequences.extent(0))}, Tile::threads,
-                   cuda::parameters_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, all, g,
+      using plain = wide_tile<T, Tile::dim>;
+      cuda::launch("attention_parameters", &cuda::attention_parameters_kernel<plain, K, Params>,
+                   {kv_heads, all ? 1u : unsigned(in.sequences.extent(0))}, plain::threads,
+                   cuda::parameters_shared_bytes<plain, K>(), runtime.stream(), in, params, parameters, all, g,
                    dparameters);
     }
   }

@@ -106,12 +106,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     notes.lse[row] = real ? g.lse(place.row, place.head) : T(0);
   }
 
-  T sums[Tile::rows_each][Tile::dims_each];
-  ATMANRL_UNROLL
-  for (int i = 0; i < Tile::rows_each; ++i) {
-    ATMANRL_UNROLL
-    for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] = T(0);
-  }
+  typename Tile::sums sums;
+  clear<Tile>(sums);
   key_cursor cursor(in, s);
   for (int first = first_key; first < end_key; first += Tile::cols) {
     __syncthreads();  // the last tile has been used
@@ -121,8 +117,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     __syncthreads();
     if (!busy) continue;
     T scores[Tile::rows_each][Tile::cols_each], dp[Tile::rows_each][Tile::cols_each];
-    products<Tile>(q, k, scores);
-    products<Tile>(d_out, v, dp);
+    products<Tile>(q, k, weights, scores);
+    products<Tile>(d_out, v, weights, dp);
     ATMANRL_UNROLL
     for (int i = 0; i < Tile::rows_each; ++i) {
       ATMANRL_UNROLL
@@ -134,12 +130,13 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     share_weights<Tile>(weights, scores);
     accumulate<Tile>(weights, k, sums);
   }
+  auto const& rows = by_rows<Tile>(sums, q);
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     query_place const place = place_of(Tile::row(i));
     if (Tile::row(i) >= pairs) continue;
     index_t const row_head = (index_t(part) * in.qkv.extent(0) + place.row) * in.heads + place.head;
-    store_row<Tile>(cut.parts > 1 ? part_dq + row_head * Tile::dim : &g.dqkv(place.row, place.head, 0), sums[i],
+    store_row<Tile>(cut.parts > 1 ? part_dq + row_head * Tile::dim : &g.dqkv(place.row, place.head, 0), rows[i],
                     in.scale);
   }
 }

@@ -82,8 +82,8 @@ __device__ __forceinline__ void add_to_parameters(T (&value)[Tile::rows_each][Ti
     for (int j = 0; j < Tile::cols_each; ++j) ascend = parameters_ascend<Tile>(parameter[i][j]) && ascend;
   }
   if (!__all_sync(0xffffffffu, ascend)) {
-    share_weights<Tile>(weights, value);
-    share_weights<Tile>(indices, parameter);
+    share_in_warp<Tile>(weights, value);
+    share_in_warp<Tile>(indices, parameter);
     return add_scattered_to_parameters<Tile>(weights, indices, dparameters);
   }
   // Rows are different keys, so their parameters differ; columns j and j + 1 may share one, so they take turns.
@@ -174,12 +174,9 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile
     return (index_t(cursor.cache_row(position + r)) * in.kv_heads + kv) * Tile::dim;
   });
 
-  T dk[Tile::rows_each][Tile::dims_each], dv[Tile::rows_each][Tile::dims_each];
-  ATMANRL_UNROLL
-  for (int i = 0; i < Tile::rows_each; ++i) {
-    ATMANRL_UNROLL
-    for (int c = 0; c < Tile::dims_each; ++c) dk[i][c] = dv[i][c] = T(0);
-  }
+  typename Tile::sums dk, dv;
+  clear<Tile>(dk);
+  clear<Tile>(dv);
 
   int const end = fresh ? in.end_of_tree(owner) : owner + 1;
   int const step = fresh && cut.parts > 1 && in.is_root(owner) ? cut.parts : 1;
@@ -215,8 +212,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile
         [[maybe_unused]] T value[Tile::rows_each][Tile::cols_each];
         [[maybe_unused]] int parameter[Tile::rows_each][Tile::cols_each];
         [[maybe_unused]] bool edits = false;
-        products<Tile>(k, q, scores);
-        products<Tile>(v, d_out, dp);
+        products<Tile>(k, q, weights, scores);
+        products<Tile>(v, d_out, weights, dp);
         ATMANRL_UNROLL
         for (int i = 0; i < Tile::rows_each; ++i) {
           int const key = Tile::row(i);
@@ -252,6 +249,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile
   if constexpr (fresh) {
     auto const at = cut.template of_block<Tile>(in);  // found again, so that it takes no registers from the sums
     attention_sequence const keys = in.sequences(at.owner);
+    auto const& dk_rows = by_rows<Tile>(dk, k);
+    auto const& dv_rows = by_rows<Tile>(dv, v);
     ATMANRL_UNROLL
     for (int i = 0; i < Tile::rows_each; ++i) {
       int const r = at.first_row + Tile::row(i);
@@ -260,8 +259,8 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile
                                  : cut.sums_of(at.part, at.tree, int(in.trees.extent(0)) - 1, in.most_rows, r,
                                                2 * in.kv_heads * Tile::dim) +
                                        kv * Tile::dim;
-      store_row<Tile>(to, dk[i], T(1));  // the queries were scaled already
-      store_row<Tile>(to + index_t(in.kv_heads) * Tile::dim, dv[i], T(1));
+      store_row<Tile>(to, dk_rows[i], T(1));  // the queries were scaled already
+      store_row<Tile>(to + index_t(in.kv_heads) * Tile::dim, dv_rows[i], T(1));
     }
   }
 }

@@ -18,8 +18,8 @@ namespace atmanrl::cuda {
 
 template <class Tile, class K>
 constexpr std::size_t forward_shared_bytes() {
-  return sizeof(typename Tile::scalar) *
-             std::size_t(Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) + Tile::weights_size) +
+  return sizeof(typename Tile::scalar) * std::size_t(Tile::heads_size(Tile::rows) + 2 * Tile::heads_size(Tile::cols) +
+                                                     Tile::weights_size + Tile::factors_size) +
          sizeof(query_notes<typename Tile::scalar, Tile::rows>);
 }
 
@@ -36,7 +36,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   T* const k = q + Tile::heads_size(Tile::rows);
   T* const v = k + Tile::heads_size(Tile::cols);
   T* const weights = v + Tile::heads_size(Tile::cols);
-  auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(weights + Tile::weights_size);
+  T* const factors = weights + Tile::weights_size;
+  auto& notes = *reinterpret_cast<query_notes<T, Tile::rows>*>(factors + Tile::factors_size);
 
   int const part = cut.part(), kv = int(blockIdx.y);
   attention_sequence const s = in.sequences(cut.sequence());
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
       load_heads<Tile, Tile::cols>(k, end_key - first, T(1), [&](int r) { return in.keys.data() + offset(r); });
       __syncthreads();
       if (!busy) continue;
-      products<Tile>(q, k, scores);
+      products<Tile>(q, k, weights, scores);
       ATMANRL_UNROLL
       for (int i = 0; i < Tile::rows_each; ++i) {
         ATMANRL_UNROLL
@@ -84,13 +85,12 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   }
 
   T largest[Tile::rows_each], total[Tile::rows_each];  // total: this thread's share
-  T sums[Tile::rows_each][Tile::dims_each];
+  typename Tile::sums sums;
+  clear<Tile>(sums);
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     largest[i] = lowest;
     total[i] = T(0);
-    ATMANRL_UNROLL
-    for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] = T(0);
   }
   key_cursor cursor(in, s);
   for (int first = first_key; first < end_key; first += Tile::cols) {
@@ -99,7 +99,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
                                            offset_with(cursor, first));
     __syncthreads();
     if (!busy) continue;
-    products<Tile>(q, k, scores);
+    products<Tile>(q, k, weights, scores);
+    T kept[Tile::rows_each];
     ATMANRL_UNROLL
     for (int i = 0; i < Tile::rows_each; ++i) {
       T most = largest[i];
@@ -115,19 +116,19 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
       }
       most = row_max<Tile>(most);
       T const shift = most == lowest ? T(0) : most;  // where all keys so far are knocked out, every weight is 0
-      T const kept = exp(largest[i] - shift);
+      kept[i] = exp(largest[i] - shift);
       largest[i] = most;
-      total[i] *= kept;
+      total[i] *= kept[i];
       ATMANRL_UNROLL
       for (int j = 0; j < Tile::cols_each; ++j) total[i] += scores[i][j] = exp(scores[i][j] - shift);
-      ATMANRL_UNROLL
-      for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] *= kept;
     }
+    scale_rows<Tile>(sums, kept, factors);
     share_weights<Tile>(weights, scores);
-    accumulate<Tile>(weights, v, sums);
+    accumulate_scaled<Tile>(weights, v, factors, sums);
   }
   if (!busy) return;
 
+  auto const& rows = by_rows<Tile>(sums, k);  // keys and values side by side are as large as the tile's rows
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     T const all = row_sum<Tile>(total[i]);
@@ -136,7 +137,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     index_t const to = (index_t(part) * in.qkv.extent(0) + place.row) * in.heads + place.head;
     if (Tile::lane() == 0) lse[to] = largest[i] + log(all);
     bool const empty = cut.parts > 1 && all == T(0);
-    if (!empty) store_row<Tile>(out + to * Tile::dim, sums[i], T(1) / all);
+    if (!empty) store_row<Tile>(out + to * Tile::dim, rows[i], T(1) / all);
   }
 }
 

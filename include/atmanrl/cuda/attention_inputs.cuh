@@ -4,7 +4,7 @@
 /// What every attention kernel reads, and its way through the plan: queries are pairs (row, head of the group) of one
 /// sequence and one key-value head, numbered row by row; keys are found by their absolute position.
 
-#include <atmanrl/cuda/attention_tile.cuh>
+#include <atmanrl/cuda/attention_matrix_tile.cuh>
 #include <atmanrl/ops/attention.hpp>
 
 namespace atmanrl::cuda {

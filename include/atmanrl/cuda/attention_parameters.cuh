@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
         });
         __syncthreads();  // the tiles are there, and the last contributions have been read
         T scores[Tile::rows_each][Tile::cols_each], dp[Tile::rows_each][Tile::cols_each];
-        products<Tile>(q, k, scores);
-        products<Tile>(d_out, v, dp);
+        products<Tile>(q, k, weights, scores);
+        products<Tile>(d_out, v, weights, dp);
         ATMANRL_UNROLL
         for (int i = 0; i < Tile::rows_each; ++i) {
           int const row = Tile::row(i);

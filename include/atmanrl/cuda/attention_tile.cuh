@@ -4,7 +4,8 @@
 /// Tiles of the attention kernels: who computes what, the way from device memory into shared memory, and the two small
 /// products that all of them are made of,
 ///     A Bᵀ,  rows of heads with rows of heads: scores and dP,     W B,  weights with rows of heads: P V, dS K, ...
-/// kept in registers. Every sum runs over ascending indices in one accumulator.
+/// kept in registers. Every sum runs over ascending indices in one accumulator. attention_matrix_tile.cuh has the same
+/// tile on the matrix units.
 
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/cuda/vector.cuh>
@@ -18,6 +19,7 @@ namespace atmanrl::cuda {
 template <class T, int Dim, int Rows>
 struct attention_tile {
   using scalar = T;
+  static constexpr bool matrix_units = false;
   static constexpr int dim = Dim, rows = Rows, cols = 32;
   static constexpr int lanes = Dim < 16 ? Dim : 16;
   static constexpr int row_threads = Rows < 16 ? Rows : 16;
@@ -28,9 +30,15 @@ struct attention_tile {
   static constexpr int stride = dim + width;  ///< between rows of heads in shared memory
   static_assert(dim % lanes == 0 && cols % lanes == 0 && rows % row_threads == 0 && threads % 32 == 0);
 
-  /// Elements of shared memory for `count` rows of heads, and for the block's weights.
+  /// Elements of shared memory for `count` rows of heads, for the block's weights, and for factors of its rows.
   static constexpr int heads_size(int count) { return count * stride; }
-  static constexpr int weights_size = rows * cols;
+  static constexpr int weights_size = rows * cols, factors_size = 0;
+
+  /// What a thread holds of W B.
+  using sums = T[rows_each][dims_each];
+
+  /// A factor of products as it lies in shared memory.
+  __device__ static T factor(T x) { return x; }
 
   __device__ static int lane() { return int(threadIdx.x) % lanes; }
   __device__ static int row(int i) { return int(threadIdx.x) / lanes + i * row_threads; }
@@ -61,7 +69,7 @@ __device__ __forceinline__ T row_max(T x) {
 
 /// Writes 16 bytes of storage K as scalars of type T, times `factor`, into shared memory.
 /// \tparam Neighbours  threads that write to one row side by side
-template <int Neighbours, class T, class K, int N>
+template <class Tile, int Neighbours, class T, class K, int N>
 __device__ __forceinline__ void store_scaled(T* to, pack<K, N> const& from, T factor) {
   constexpr int width = vector_width<T>, parts = N / width;
   static_assert(parts == 1 || parts == 2);
@@ -74,7 +82,7 @@ __device__ __forceinline__ void store_scaled(T* to, pack<K, N> const& from, T fa
     ATMANRL_UNROLL
     for (int u = 0; u < width; ++u) {
       K const x = swapped ? from.at[(parts - 1 - p) * width + u] : from.at[p * width + u];
-      part.at[u] = T(x) * factor;
+      part.at[u] = Tile::factor(T(x) * factor);
     }
     store_pack(to + (swapped ? parts - 1 - p : p) * width, part);
   }
@@ -92,7 +100,7 @@ __device__ __forceinline__ void load_heads(typename Tile::scalar* tile, int coun
     int const r = i / accesses, c = i % accesses * width;
     pack<K, width> x{};
     if (r < count) x = load_pack<width>(source(r) + c);
-    store_scaled<accesses>(tile + r * Tile::stride + c, x, factor);
+    store_scaled<Tile, accesses>(tile + r * Tile::stride + c, x, factor);
   }
 }
 
@@ -110,14 +118,15 @@ __device__ __forceinline__ void load_keys_and_values(typename Tile::scalar* key_
       k = load_pack<width>(keys + from);
       v = load_pack<width>(values + from);
     }
-    store_scaled<accesses>(key_tile + r * Tile::stride + c, k, typename Tile::scalar(1));
-    store_scaled<accesses>(value_tile + r * Tile::stride + c, v, typename Tile::scalar(1));
+    store_scaled<Tile, accesses>(key_tile + r * Tile::stride + c, k, typename Tile::scalar(1));
+    store_scaled<Tile, accesses>(value_tile + r * Tile::stride + c, v, typename Tile::scalar(1));
   }
 }
 
-/// sums(i, j) = Σ_c a(row(i), c) b(column(j), c)
+/// sums(i, j) = Σ_c a(row(i), c) b(column(j), c); the weights' memory is not used.
 template <class Tile, class T>
-__device__ __forceinline__ void products(T const* a, T const* b, T (&sums)[Tile::rows_each][Tile::cols_each]) {
+requires(!Tile::matrix_units) __device__ __forceinline__
+    void products(T const* a, T const* b, T*, T (&sums)[Tile::rows_each][Tile::cols_each]) {
   constexpr int width = Tile::width;
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
@@ -150,9 +159,30 @@ struct row_share {
   __device__ static int offset(int n) { return (Tile::lane() + n * Tile::lanes) * width; }
 };
 
+template <class Tile, class T>
+requires(!Tile::matrix_units) __device__ __forceinline__ void clear(T (&sums)[Tile::rows_each][Tile::dims_each]) {
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    ATMANRL_UNROLL
+    for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] = T(0);
+  }
+}
+
+/// sums(i, .) *= by(i), at the latest in `accumulate_scaled`.
+template <class Tile, class T>
+requires(!Tile::matrix_units) __device__ __forceinline__
+    void scale_rows(T (&sums)[Tile::rows_each][Tile::dims_each], T const (&by)[Tile::rows_each], T*) {
+  ATMANRL_UNROLL
+  for (int i = 0; i < Tile::rows_each; ++i) {
+    ATMANRL_UNROLL
+    for (int c = 0; c < Tile::dims_each; ++c) sums[i][c] *= by[i];
+  }
+}
+
 /// sums(i, .) += Σ_k weights(row(i), k) b(k, .)  over the tile's columns k
 template <class Tile, class T>
-__device__ __forceinline__ void accumulate(T const* weights, T const* b, T (&sums)[Tile::rows_each][Tile::dims_each]) {
+requires(!Tile::matrix_units) __device__ __forceinline__
+    void accumulate(T const* weights, T const* b, T (&sums)[Tile::rows_each][Tile::dims_each]) {
   using share = row_share<Tile>;
   constexpr int width = Tile::width;
   ATMANRL_UNROLL_BY(1)
@@ -175,6 +205,19 @@ __device__ __forceinline__ void accumulate(T const* weights, T const* b, T (&sum
   }
 }
 
+template <class Tile, class T>
+requires(!Tile::matrix_units) __device__ __forceinline__
+    void accumulate_scaled(T const* weights, T const* b, T const*, T (&sums)[Tile::rows_each][Tile::dims_each]) {
+  accumulate<Tile>(weights, b, sums);
+}
+
+/// The sums by rows and shares of them, for store_row; `tile` is shared memory for the tile's rows, which is used up.
+template <class Tile, class T>
+requires(!Tile::matrix_units) __device__ __forceinline__
+    auto& by_rows(T (&sums)[Tile::rows_each][Tile::dims_each], T*) {
+  return sums;
+}
+
 /// Writes a thread's share of one row, times `factor`.
 template <class Tile, class T>
 __device__ __forceinline__ void store_row(T* row, T const (&sums)[Tile::dims_each], T factor) {
@@ -191,14 +234,21 @@ __device__ __forceinline__ void store_row(T* row, T const (&sums)[Tile::dims_eac
 /// Writes what the block's threads computed for their rows and columns where other threads of the same rows read it:
 /// these are in the same warp, so the two __syncwarp order it.
 template <class Tile, class T>
-__device__ __forceinline__ void share_weights(T* weights, T const (&x)[Tile::rows_each][Tile::cols_each]) {
+__device__ __forceinline__ void share_in_warp(T* to, T const (&x)[Tile::rows_each][Tile::cols_each]) {
   __syncwarp();  // the last contents have been read
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     ATMANRL_UNROLL
-    for (int j = 0; j < Tile::cols_each; ++j) weights[Tile::weight(Tile::row(i), Tile::column(j))] = x[i][j];
+    for (int j = 0; j < Tile::cols_each; ++j) to[Tile::weight(Tile::row(i), Tile::column(j))] = x[i][j];
   }
   __syncwarp();
+}
+
+/// The same for weights, where `accumulate` reads them.
+template <class Tile, class T>
+requires(!Tile::matrix_units) __device__ __forceinline__
+    void share_weights(T* weights, T const (&x)[Tile::rows_each][Tile::cols_each]) {
+  share_in_warp<Tile>(weights, x);
 }
 
 }  // namespace atmanrl::cuda

@@ -15,8 +15,8 @@ namespace atmanrl {
 struct cuda_options {
   int device = 0;  ///< ordinal of the device
 
-  /// Products of float with float: true lets cuBLAS round their factors to TF32 (10 bits of mantissa), which runs on
-  /// tensor cores. Products with bf16 weights always do.
+  /// Products of float with float, attention's among them: true rounds their factors to TF32 (10 bits of mantissa),
+  /// which runs on tensor cores. Products with bf16 weights always do.
   bool tf32 = false;
 
   /// Gradients of weights, which are products of activations with gradients: true rounds both to bf16.
@@ -27,6 +27,7 @@ struct cuda_options {
 class cuda_runtime {
  public:
   using memory_space = device_space;
+  using options_type = cuda_options;
 
   /// \throws cuda_error when there is no such device or its driver is too old
   explicit cuda_runtime(cuda_options options = {})

@@ -94,6 +94,8 @@ void for_each_option(experiment_options& o, F&& f) {
     "storage of keys and values: f32 or bf16, half the memory; rounded in training as in sampling");
   f("recompute", o.recompute,
     "keep only the layers' inputs of a pass and compute the rest again: less memory per row, more time");
+  f("tf32", o.tf32,
+    "on a GPU: products of floats, attention's among them, on matrix units, with 10 bits of mantissa (TF32)");
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
   f("eval-samples", o.eval_samples, "completions per evaluation question");

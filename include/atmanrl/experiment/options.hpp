@@ -85,6 +85,8 @@ struct experiment_options {
       kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
   bool recompute =
       false;  ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
+  bool tf32 =
+      false;  ///< on a GPU: factors of float products, attention's among them, are rounded to 10 bits of mantissa
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
   int eval_questions = 200;   ///< before and after; 0: no evaluation

@@ -59,7 +59,11 @@ namespace detail {
 template <class Traits>
 std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& o) {
   using B = typename Traits::backend;
-  if constexpr (std::is_constructible_v<B, cpu_options>)
+  constexpr bool rounds = requires(typename B::options_type c) { c.tf32; };
+  expects<usage_error>(rounds || !o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
+  if constexpr (rounds)
+    return std::make_unique<B>(typename B::options_type{.tf32 = o.tf32});
+  else if constexpr (std::is_constructible_v<B, cpu_options>)
     return std::make_unique<B>(cpu_options{.threads = o.threads});
   else
     return std::make_unique<B>();
