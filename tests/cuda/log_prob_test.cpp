@@ -47,7 +47,9 @@ TEST_CASE("cuda log_prob: forward and backward agree with the plain loop for rag
                              {3, 5, 2 * device_logit_blocks.ids + 77}})
     for (bool const entropy_too : {true, false})
       check_on_device<float>(
-          device, [&](auto& b, auto t) { return log_prob_of<float>(b, t, s, entropy_too); }, 1e-5);
+          device, [&](auto& b, auto t) { return log_prob_of<float>(b, t, s, entropy_too); },
+          // dh is a sum over the ids of a block, which the products of the emulation add one after the other.
+          s.vocabulary < device_logit_blocks.ids ? 1e-5 : 1e-4);
   check_on_device<double>(
       device,
       [&](auto& b, auto t) {

@@ -81,7 +81,32 @@ void check_like_host(std::vector<float> const& z, samplers::multinomial const& m
 TEST_CASE("cuda sampling: uncut tokens are those of the host, whatever the size of the vocabulary") {
   for (int const vocabulary : {1, 2, 31, 32, 33, 257, 1500})
     check_like_host(random_logits(vocabulary, 2, 1), {}, 1, std::uint32_t(vocabulary));
-  check_like_host(random_logits(33000, 3, 2), {}, 0.7, 5, 8);  // pieces of 64 ids
+  check_like_host(random_logits(4099, 2, 2), {}, 1, 4);  // two parts, single logits
+  check_like_host(random_logits(33000, 3, 2), {}, 0.7, 5, 8);
+  check_like_host(random_logits(128 * 1024 + 4, 3, 2), {}, 1, 6, 8);  // pieces of 256 ids
+  auto below_zero = random_logits(600, 2, 5);
+  for (float& z : below_zero) z -= 40;
+  check_like_host(below_zero, {}, 1, 7);
+  check_like_host(below_zero, {.top_p = 0.9}, 1, 8);
+}
+
+TEST_CASE("cuda sampling: uncut tokens at the borders of packs, pieces and parts") {
+  cuda_backend backend;
+  for (int const vocabulary : {9000, 9001}) {  // whole packs, and single logits
+    std::vector<float> z(std::size_t(vocabulary), -std::numeric_limits<float>::infinity());
+    std::vector<int> expected, rows;
+    std::vector<double> u;
+    for (int const id : {0, 3, 4, 31, 32, 127, 128, 1023, 1024, 4095, 4096, 8191, 8192, vocabulary - 1}) {
+      z[std::size_t(id)] = 1;
+      expected.push_back(id);
+      rows.push_back(0);
+    }
+    for (std::size_t i = 0; i < expected.size(); ++i) u.push_back((double(i) + 0.5) / double(expected.size()));
+    CHECK(on_device(backend, z, rows, u, 1, {}) == expected);
+    // Half of the sum is where the seventh token ends.
+    auto const half = on_device(backend, z, {0, 0}, {0.5 - 1e-9, 0.5 + 1e-9}, 1, {});
+    CHECK(half == std::vector<int>{expected[6], expected[7]});
+  }
 }
 
 TEST_CASE("cuda sampling: every cut and their combinations give the host's tokens") {
@@ -99,6 +124,22 @@ TEST_CASE("cuda sampling: every cut and their combinations give the host's token
   }
 }
 
+TEST_CASE("cuda sampling: cuts of rows of several parts, with whole packs and without") {
+  for (int const vocabulary : {9000, 9001}) {
+    auto const z = random_logits(vocabulary, 2, 12);
+    check_like_host(z, {.top_k = 300}, 1, 13, 8);
+    check_like_host(z, {.top_p = 0.95}, 1, 14, 8);
+    check_like_host(z, {.min_p = 0.01}, 1, 15, 8);
+  }
+}
+
+TEST_CASE("cuda sampling: the sums of a cut carry beyond 32 bits") {
+  // The weight 1 has the mass 2^46, all others a little less than 2^32 each, and one bucket holds them.
+  std::vector<float> z(4000, float(std::log(0.99 * 0x1p-14)));
+  z[7] = 0;
+  check_like_host(z, {.top_p = 0.98}, 1, 23, 60);
+}
+
 TEST_CASE("cuda sampling: ids of more than one digit behind equal weights") {
   std::vector<float> const flat(5000, 0.25f);  // all ranks differ in the ids alone
   check_like_host(flat, {.top_k = 1234}, 1, 20);
@@ -114,6 +155,11 @@ TEST_CASE("cuda sampling: greedy takes the largest logit and the lowest id among
   std::vector<float> const z{-3, -1, -1, -7, 2, 0.5f, 2, 1, low, -0.0f, 0.0f, low};  // three rows of four
   CHECK(on_device(backend, z, {2, 0, 1}, {0, 0, 0}, 1, {.greedy = true}) == std::vector<int>{1, 1, 0});
   CHECK(on_device(backend, z, {2, 0, 1}, {0.9, 0.9, 0.9}, 0, {}) == std::vector<int>{1, 1, 0});
+  std::vector<float> far(9000, 1.0f);  // equals in different warps, parts and packs
+  far[8999] = far[4097] = far[4100] = 5;
+  CHECK(on_device(backend, far, {0}, {0.5}, 0, {}) == std::vector<int>{4097});
+  far[3] = 5;
+  CHECK(on_device(backend, far, {0}, {0.5}, 0, {}) == std::vector<int>{3});
   auto const many = random_logits(2000, 1, 4);
   CHECK(on_device(backend, many, {0}, {0.3}, 1, {.greedy = true})[0] == samplers::greedy{}(many, 1, 0.3));
 }
@@ -143,16 +189,20 @@ TEST_CASE("cuda sampling: tokens without weight are never drawn, and a row that 
 
 TEST_CASE("cuda sampling: a draw has the same bits in every order of threads") {
   cuda_backend backend;
-  auto const z = random_logits(1100, 2, 9);
   std::vector<int> const rows(4, 0);
-  for (sample_form const& form : {sample_form{}, {.top_k = 100, .top_p = 0.9, .min_p = 0.01}})
-    CHECK(same_in_every_thread_order([&] { return on_device(backend, z, rows, {0.05, 0.4, 0.77, 0.999}, 1.3, form); }));
+  for (int const vocabulary : {1100, 8200}) {
+    auto const z = random_logits(vocabulary, 2, 9);
+    for (sample_form const& form : {sample_form{}, {.top_k = 100, .top_p = 0.9, .min_p = 0.01}})
+      CHECK(same_in_every_thread_order([&] {
+        return on_device(backend, z, rows, {0.05, 0.4, 0.77, 0.999}, 1.3, form);
+      }));
+  }
 }
 
 TEMPLATE_TEST_CASE("cuda sampling: log-probability and entropy are those of the plain loops", "", float, double) {
   cuda_backend device;
   reference_backend host;
-  for (int const vocabulary : {1, 5, 64, 300, 1100}) {
+  for (int const vocabulary : {1, 5, 64, 300, 1100, 4096, 8195, 8196}) {
     for (double const temperature : {1.0, 0.6}) {
       auto const drawn = random_logits(3 * vocabulary, 3, 30);
       std::vector<TestType> const z(drawn.begin(), drawn.end());
@@ -193,6 +243,34 @@ TEST_CASE("cuda sampling: the log-probability of what is impossible is minus inf
   CHECK(log_p.to_host()[0] == low);
   CHECK(log_p.to_host()[1] == Approx(-std::log(2.0)));
   CHECK(entropy.to_host()[1] == Approx(std::log(2.0)));
+}
+
+TEST_CASE("cuda sampling: scores of rows with parts of weight 0, and with what is not a number") {
+  cuda_backend device;
+  float const low = -std::numeric_limits<float>::infinity(), no = std::numeric_limits<float>::quiet_NaN();
+  int const vocabulary = 12300;  // three parts and a bit
+  std::vector<float> z(4 * std::size_t(vocabulary), low);
+  auto const at_row = [&](int row, int id) -> float& { return z[std::size_t(row) * std::size_t(vocabulary) + id]; };
+  at_row(0, 5000) = at_row(0, 9000) = 1;
+  at_row(1, 5000) = at_row(1, 9000) = 1, at_row(1, 100) = -1e4f;  // a part whose weight rounds to 0
+  at_row(2, 5000) = 1, at_row(2, 0) = no;
+  at_row(3, 5000) = 1, at_row(3, 12299) = -low;
+  tensor<cuda_backend, float, 2> logits(device, {4, vocabulary});
+  logits.assign(z);
+  tensor<cuda_backend, int, 1> at(device, {5}), id(device, {5});
+  at.assign(std::vector<int>{0, 0, 1, 2, 3});
+  id.assign(std::vector<int>{9000, 1, 5000, 5000, 5000});
+  tensor<cuda_backend, float, 1> log_p(device, {5}), entropy(device, {5});
+  score_tokens(device, logits.cview(), at.cview(), id.cview(), 1, log_p.view(), entropy.view());
+  auto const got = log_p.to_host(), got_entropy = entropy.to_host();
+  CHECK(got[0] == Approx(-std::log(2.0)));
+  CHECK(got[1] == low);
+  CHECK(got[2] == Approx(-std::log(2.0)));
+  for (int i = 0; i < 3; ++i) CHECK(got_entropy[std::size_t(i)] == Approx(std::log(2.0)));
+  for (std::size_t i = 3; i < 5; ++i) {
+    CHECK(std::isnan(got[i]));
+    CHECK(std::isnan(got_entropy[i]));
+  }
 }
 
 TEST_CASE("cuda sampling: only the built-in samplers themselves are drawn by the kernel") {

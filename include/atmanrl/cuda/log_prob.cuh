@@ -12,7 +12,10 @@ namespace atmanrl {
 
 namespace cuda {
 
-inline constexpr unsigned logit_threads = 256;
+inline constexpr unsigned logit_threads = 512;  // rows may be few and long
+/// Packs that are loaded at once: four of floats, but two of doubles, whose exponential needs many registers.
+template <class T>
+inline constexpr int logit_loads = 16 / int(sizeof(T));
 
 template <class T>
 using softmax_state = atmanrl::kernels::softmax_state<T>;
@@ -24,33 +27,32 @@ __global__ void __launch_bounds__(256) softmax_start(softmax_state<T>* __restric
 }
 
 // z = logits * inv_temperature is the same product in both passes over the row, so the target's z is one of those
-// summed.
+// summed. A block per multiprocessor is all that is asked for, and no register is spilled.
 template <class T, int Width>
-__global__ void __launch_bounds__(logit_threads)
+__global__ void __launch_bounds__(logit_threads, 1)
     softmax_accumulate(T const* __restrict__ logits, int ids, T inv_temperature, int first_id,
                        int const* __restrict__ targets, softmax_state<T>* __restrict__ states) {
   T const* const row = logits + index_t(blockIdx.x) * ids;
   softmax_state<T> const before = states[blockIdx.x];
+  int const first = int(threadIdx.x) * Width, step = int(logit_threads) * Width;
   T largest = before.largest;
-  for (int j = int(threadIdx.x) * Width; j < ids; j += int(logit_threads) * Width) {
-    auto const v = load_pack<Width>(row + j);
+  for_each_pack<Width, logit_loads<T>>(row, first, ids, step, [&](int, pack<T, Width> const& v) {
     ATMANRL_UNROLL
     for (int i = 0; i < Width; ++i) {
       T const z = v.at[i] * inv_temperature;
       largest = z > largest ? z : largest;
     }
-  }
+  });
   largest = block_max(largest);
   T sum = 0, weighted = 0;
-  for (int j = int(threadIdx.x) * Width; j < ids; j += int(logit_threads) * Width) {
-    auto const v = load_pack<Width>(row + j);
+  for_each_pack<Width, logit_loads<T>>(row, first, ids, step, [&](int, pack<T, Width> const& v) {
     ATMANRL_UNROLL
     for (int i = 0; i < Width; ++i) {
       T const z = v.at[i] * inv_temperature, e = exp(z - largest);
       sum += e;
       weighted += e * z;
     }
-  }
+  });
   sum = block_sum(sum);
   weighted = block_sum(weighted);
   if (threadIdx.x != 0) return;
@@ -84,8 +86,8 @@ __global__ void __launch_bounds__(logit_threads)
   T* const row = logits + r * ids;
   int const target = targets[r] - first_id;
   T const l = lse[r], dp = dlog_p[r], dh = dentropy ? dentropy[r] : T(0), h = dentropy ? entropy[r] : T(0);
-  for (int j = int(threadIdx.x) * Width; j < ids; j += int(logit_threads) * Width) {
-    auto v = load_pack<Width>(row + j);
+  int const first = int(threadIdx.x) * Width, step = int(logit_threads) * Width;
+  for_each_pack<Width, 2>(row, first, ids, step, [&](int j, pack<T, Width> v) {
     ATMANRL_UNROLL
     for (int i = 0; i < Width; ++i) {
       T const log_pj = v.at[i] * inv_temperature - l, pj = exp(log_pj);
@@ -94,7 +96,7 @@ __global__ void __launch_bounds__(logit_threads)
       v.at[i] = d * inv_temperature;
     }
     store_pack(row + j, v);
-  }
+  });
 }
 
 }  // namespace cuda

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Sums and maxima over a warp and over a block, and sums over the rows of a matrix: trees of a fixed shape, so the
-/// same numbers always meet in the same order.
+/// Walks along a row, sums and maxima over a warp and over a block, and sums over the rows of a matrix: trees of a
+/// fixed shape, so the same numbers always meet in the same order.
 
 #include <atmanrl/cuda/runtime.cuh>
 #include <atmanrl/cuda/vector.cuh>
@@ -11,6 +11,22 @@ namespace atmanrl::cuda {
 
 inline constexpr unsigned whole_warp = 0xffffffffu;
 inline constexpr int most_warps = 32;  // of a block
+
+/// Calls f(j, pack of x[j], x[j + 1], ...) for j = first, first + step, ... below `last`, in this order. The loads of
+/// `Loads` packs are on their way together: memory is so far away that a thread which waits for each of them waits for
+/// nothing else.
+template <int Width, int Loads, class T, class F>
+__device__ __forceinline__ void for_each_pack(T const* x, int first, int last, int step, F const& f) {
+  for (int j = first; j < last; j += Loads * step) {
+    pack<T, Width> loaded[Loads];
+    ATMANRL_UNROLL
+    for (int i = 0; i < Loads; ++i)
+      if (j + i * step < last) loaded[i] = load_pack<Width>(x + j + i * step);
+    ATMANRL_UNROLL
+    for (int i = 0; i < Loads; ++i)
+      if (j + i * step < last) f(j + i * step, loaded[i]);
+  }
+}
 
 template <class T>
 __device__ __forceinline__ T warp_sum(T v) {
