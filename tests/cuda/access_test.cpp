@@ -137,12 +137,12 @@ TEST_CASE("cuda accesses: a draw and its log-probability go over their rows of l
   tensor<cuda_backend, std::uint64_t, 1> shares(b, {2});
   shares.assign(std::vector<std::uint64_t>{1ull << 62, 3ull << 61});
   auto log_p = in.empty({2}), entropy = in.empty({2});
-  // Neighbours read neighbouring logits, one each: whole sectors, but 4 bytes a thread.
+  // Packs of the row, but the piece in which the token lies is read one logit a thread.
   for (sample_form const& form : {sample_form{}, {.greedy = true}, {.top_k = 50, .top_p = 0.9, .min_p = 0.01}})
     CHECK(wasteful([&] { sample_tokens(b, logits.cview(), rows.cview(), shares.cview(), 0.7, form, ids.view()); }, 4) ==
           nothing);
   CHECK(wasteful([&] { score_tokens(b, logits.cview(), rows.cview(), ids.cview(), 0.7, log_p.view(), entropy.view()); },
-                 4) == nothing);
+                 16) == nothing);
 }
 
 TEST_CASE("cuda accesses: flat arrays, weights and logits move whole sectors") {
