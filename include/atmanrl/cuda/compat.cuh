@@ -17,6 +17,7 @@
 #else
 #  include <cublas_v2.h>
 #  include <cuda_runtime.h>
+#  include <mma.h>
 #endif
 
 // The head dimensions that attention is compiled for, as their sum; the same in all units of a program. Nearly all of
