@@ -68,16 +68,20 @@ inline std::uint64_t combined(collective operation, unsigned mask, emulated_thre
 
 }  // namespace detail
 
-/// The lanes of `mask` meet; the last one to come computes for all.
-inline std::uint64_t warp_collective(collective operation, char const* call, unsigned mask, std::uint64_t given,
-                                     unsigned source, location place) {
+/// Reports what is wrong with a call in which a warp meets, and abandons the block.
+[[noreturn]] inline void abandon_collective(char const* call, location place, std::string const& why) {
+  abandon_block(std::string(call) + " (" + place.text() + "): " + why);
+}
+
+/// The lanes of `mask` meet; the last one to come calls complete(lanes, count) for all, before any of them goes on.
+template <class F>
+std::uint64_t warp_meeting(collective operation, char const* call, unsigned mask, std::uint64_t given, unsigned source,
+                           location place, F const& complete) {
   auto& s = state();
   auto& t = *s.running;
   unsigned const warp = t.linear & ~31u, count = std::min(32u, unsigned(s.threads.size()) - warp);
   emulated_thread* const lanes = s.threads.data() + warp;
-  auto const wrong = [&](std::string const& why) {
-    abandon_block(std::string(call) + " (" + place.text() + "): " + why);
-  };
+  auto const wrong = [&](std::string const& why) { abandon_collective(call, place, why); };
   if (!(mask >> t.lane() & 1u)) wrong("the calling lane is not in its own mask");
   if (count < 32 && mask >> count) wrong("the mask names lanes that the block does not have");
   t.operation = operation;
@@ -100,22 +104,34 @@ inline std::uint64_t warp_collective(collective operation, char const* call, uns
         (lanes[lane].mask != mask || lanes[lane].operation != operation || !(lanes[lane].place == place)))
       wrong("lane " + std::to_string(lane) + " is in " + lanes[lane].call + " (" + lanes[lane].place.text() +
             ") with another mask or place");
-  std::uint64_t const all = detail::combined(operation, mask, lanes, count);
+  complete(lanes, count);
   for (unsigned lane = 0; lane < count; ++lane) {
     if (!(mask >> lane & 1u)) continue;
-    auto& o = lanes[lane];
-    o.got = all;
-    if (operation == collective::shuffle)  // from a lane outside of the mask: undefined, so NaN
-      o.got = o.source < count && (mask >> o.source & 1u) ? lanes[o.source].given : ~std::uint64_t{0};
-    if (operation == collective::match_any) {
-      o.got = 0;
-      for (unsigned k = 0; k < count; ++k)
-        if ((mask >> k & 1u) && lanes[k].given == o.given) o.got |= 1u << k;
-    }
-    o.wait = waits_for::nothing;
-    o.warp_epoch += operation == collective::sync;  // only __syncwarp orders memory
+    lanes[lane].wait = waits_for::nothing;
+    lanes[lane].warp_epoch += operation == collective::sync;  // only __syncwarp orders memory
   }
   return t.got;
+}
+
+/// A collective that takes a number of each lane and gives it one.
+inline std::uint64_t warp_collective(collective operation, char const* call, unsigned mask, std::uint64_t given,
+                                     unsigned source, location place) {
+  return warp_meeting(
+      operation, call, mask, given, source, place, [operation, mask](emulated_thread* lanes, unsigned count) {
+        std::uint64_t const all = detail::combined(operation, mask, lanes, count);
+        for (unsigned lane = 0; lane < count; ++lane) {
+          if (!(mask >> lane & 1u)) continue;
+          auto& o = lanes[lane];
+          o.got = all;
+          if (operation == collective::shuffle)  // from a lane outside of the mask: undefined, so NaN
+            o.got = o.source < count && (mask >> o.source & 1u) ? lanes[o.source].given : ~std::uint64_t{0};
+          if (operation == collective::match_any) {
+            o.got = 0;
+            for (unsigned k = 0; k < count; ++k)
+              if ((mask >> k & 1u) && lanes[k].given == o.given) o.got |= 1u << k;
+          }
+        }
+      });
 }
 
 inline void* dynamic_shared() { return state().shared; }

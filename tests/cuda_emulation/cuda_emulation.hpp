@@ -4,12 +4,14 @@
 // in a warp collective. So a run is deterministic, and a missing barrier shows as a wrong result under another order.
 //
 // Found: barriers that some threads do not reach, collectives with wrong masks, too much shared memory, host pointers
-// given to kernels, device memory touched by the host, wrong leading dimensions in matrix products, and (as NaN) memory
-// that was never written. With trace.cpp also: races, accesses outside of allocations, misaligned accesses.
+// given to kernels, device memory touched by the host, wrong leading dimensions in matrix products, factors of the
+// matrix units that are not TF32 numbers, and (as NaN) memory that was never written. With trace.cpp also: races,
+// accesses outside of allocations, misaligned accesses.
 #include "blas.hpp"
 #include "collectives.hpp"
 #include "device_functions.hpp"
 #include "language.hpp"
+#include "matrix_units.hpp"
 #include "runtime.hpp"
 
 namespace cuda_emulation {

@@ -7,6 +7,8 @@
 #include "catch.hpp"
 #include "cuda_emulation/trace.hpp"
 
+#include <bit>
+#include <cmath>
 #include <csetjmp>
 #include <csignal>
 #include <vector>
@@ -192,6 +194,100 @@ __global__ void too_much_static_memory(float* out) {
 }
 
 auto const sums = [](std::size_t) { return 128 * 10000.0f + 128 * 127 / 2; };
+
+// ---- matrix units
+// -----------------------------------------------------------------------------------------------------
+namespace wmma = nvcuda::wmma;
+template <class Layout>
+using factor_a = wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, Layout>;
+template <class Layout>
+using factor_b = wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, Layout>;
+using sum_of_products = wmma::fragment<wmma::accumulator, 16, 16, 8, float>;
+
+/// C += A B in every warp, each with its own C; A is 16 x K and B is K x 16, stored as their layouts say.
+template <int K, class LayoutA, class LayoutB, wmma::layout_t LayoutC>
+__global__ void product(float const* a, float const* b, float* c) {
+  constexpr bool rows_a = std::is_same_v<LayoutA, wmma::row_major>, rows_b = std::is_same_v<LayoutB, wmma::row_major>;
+  constexpr unsigned lda = rows_a ? K + 4 : 20, ldb = rows_b ? 20 : K + 4;
+  float* const mine = c + threadIdx.x / 32 * 320;
+  sum_of_products sum;
+  wmma::load_matrix_sync(sum, mine, 20, LayoutC);
+  for (int k = 0; k < K; k += 8) {
+    factor_a<LayoutA> fa;
+    factor_b<LayoutB> fb;
+    wmma::load_matrix_sync(fa, rows_a ? a + k : a + k * int(lda), lda);
+    wmma::load_matrix_sync(fb, rows_b ? b + k * int(ldb) : b + k, ldb);
+    for (int i = 0; i < fa.num_elements; ++i) fa.x[i] = wmma::__float_to_tf32(fa.x[i]);
+    for (int i = 0; i < fb.num_elements; ++i) fb.x[i] = wmma::__float_to_tf32(fb.x[i]);
+    wmma::mma_sync(sum, fa, fb, sum);
+  }
+  wmma::store_matrix_sync(mine, sum, 20, LayoutC);
+}
+
+enum class wrong {
+  nothing,
+  pointer,
+  leading,
+  other_pointer,
+  other_leading,
+  other_layout,
+  missing_lane,
+  missing_barrier,
+  rounding_a,
+  rounding_b,
+  unfilled_a,
+  unfilled_b,
+  unfilled_c,
+  unfilled_result
+};
+/// x is all zeros, and stays so through one step of a product.
+template <wrong W>
+__global__ void matrix_bug(float* x) {
+  unsigned const odd = threadIdx.x % 2;
+  factor_a<wmma::row_major> a;
+  factor_b<wmma::row_major> b;
+  sum_of_products sum;
+  if (W == wrong::missing_lane && threadIdx.x == 7) return;
+  if (W != wrong::unfilled_a)
+    wmma::load_matrix_sync(a,
+                           x + (W == wrong::pointer         ? 4
+                                : W == wrong::other_pointer ? 8 * odd
+                                                            : 0),
+                           W == wrong::leading         ? 18
+                           : W == wrong::other_leading ? 16 + 4 * odd
+                                                       : 16);
+  if (W == wrong::rounding_a && threadIdx.x == 9) a.x[3] = -1.0001f;
+  if (W != wrong::unfilled_b) wmma::fill_fragment(b, W == wrong::rounding_b ? 1.0001f : 1.0f);
+  if (W != wrong::unfilled_c) wmma::fill_fragment(sum, 0.0f);
+  if (W == wrong::unfilled_result) {
+    sum_of_products never;
+    sum.x[1] = never.x[1];
+  } else {
+    wmma::mma_sync(sum, a, b, sum);
+  }
+  if (W != wrong::missing_barrier) __syncwarp();
+  wmma::store_matrix_sync(x, sum, 16, W == wrong::other_layout && odd ? wmma::mem_col_major : wmma::mem_row_major);
+}
+template <unsigned Leading>
+__global__ void loads_factor(float* out) {
+  auto* const t = cuda::dynamic_shared<float>();
+  for (unsigned i = threadIdx.x; i < 16 * Leading; i += 32) t[i] = 1;
+  __syncwarp();
+  factor_a<wmma::row_major> a;
+  wmma::load_matrix_sync(a, t, Leading);
+  out[threadIdx.x] = a.x[0];
+}
+template <unsigned Leading>
+__global__ void stores_sum(float* out) {
+  sum_of_products sum;
+  wmma::fill_fragment(sum, 1.0f);
+  wmma::store_matrix_sync(cuda::dynamic_shared<float>(), sum, Leading, wmma::mem_row_major);
+  out[threadIdx.x] = 1;
+}
+__global__ void reads_unfilled_fragment(float* out) {
+  sum_of_products sum;
+  out[threadIdx.x] = sum.x[0] * 0 + 1;
+}
 
 }  // namespace
 
@@ -395,4 +491,128 @@ TEST_CASE("emulation: the tracer counts sectors of strided accesses and conflict
   bool conflict = false;
   for (auto const& l : cuda_emulation::trace::take_lines()) conflict |= l.shared && l.transfers == 32 && l.ideal == 1;
   CHECK(conflict);
+}
+
+namespace {
+
+/// What is found in the product of whole numbers, which no rounding and no order changes.
+template <int K, class LayoutA, class LayoutB, wmma::layout_t LayoutC>
+std::string found_in_product() {
+  bool const rows_a = std::is_same_v<LayoutA, wmma::row_major>, rows_b = std::is_same_v<LayoutB, wmma::row_major>,
+             rows_c = LayoutC == wmma::mem_row_major;
+  auto const at = [](bool rows, int row, int column, int height, int width) {
+    return std::size_t(rows ? row * (width + 4) + column : column * (height + 4) + row);
+  };
+  std::vector<float> a((K + 4) * 20), b((K + 4) * 20), c(2 * 320), want(2 * 320);
+  std::vector<int> const factors = {3, -1, 4, 1, -5, 9, 2, -6, 5, 3, -5};
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = float(factors[i * i % 11] + int(i % 7));
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = float(factors[i * 3 % 11] - int(i % 5));
+  for (std::size_t i = 0; i < c.size(); ++i) c[i] = want[i] = float(i);
+  for (int warp = 0; warp < 2; ++warp)
+    for (int row = 0; row < 16; ++row)
+      for (int column = 0; column < 16; ++column)
+        for (int k = 0; k < K; ++k)
+          want[std::size_t(warp) * 320 + at(rows_c, row, column, 16, 16)] +=
+              a[at(rows_a, row, k, 16, K)] * b[at(rows_b, k, column, K, 16)];
+  return found([&] {
+    device_floats const da(a), db(b), dc(c);
+    run(&product<K, LayoutA, LayoutB, LayoutC>, 1, 64, 0, da.data, db.data, dc.data);
+    return dc.host() == want;
+  });
+}
+template <int K, wmma::layout_t LayoutC>
+void check_products() {
+  using wmma::col_major, wmma::row_major;
+  CHECK(found_in_product<K, row_major, row_major, LayoutC>() == "");
+  CHECK(found_in_product<K, row_major, col_major, LayoutC>() == "");
+  CHECK(found_in_product<K, col_major, row_major, LayoutC>() == "");
+  CHECK(found_in_product<K, col_major, col_major, LayoutC>() == "");
+}
+
+}  // namespace
+
+TEST_CASE("emulation: products of the matrix units are those of the plain loop, in every layout") {
+  check_products<8, wmma::mem_row_major>();
+  check_products<8, wmma::mem_col_major>();
+  check_products<64, wmma::mem_row_major>();
+  check_products<64, wmma::mem_col_major>();
+}
+
+TEST_CASE("emulation: wrong calls of the matrix units are found") {
+  auto const zero = [](std::size_t) { return 0.0f; };
+  auto const found_with = [&]<wrong W>(std::integral_constant<wrong, W>, unsigned threads = 32) {
+    return found(on_floats(256, &matrix_bug<W>, 1, threads, zero));
+  };
+#define ATMANRL_FOUND_WITH(bug) found_with(std::integral_constant<wrong, wrong::bug>{})
+  CHECK(ATMANRL_FOUND_WITH(nothing) == "");
+  CHECK_THAT(ATMANRL_FOUND_WITH(pointer), ATMANRL_CONTAINS("load_matrix_sync (seeded_bugs_test.cpp:") &&
+                                              ATMANRL_CONTAINS("the pointer is not a multiple of 32 bytes"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(leading), ATMANRL_CONTAINS("the leading dimension 18 is not a multiple of 4"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(other_pointer), ATMANRL_CONTAINS("lane 1 asks for another pointer"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(other_leading), ATMANRL_CONTAINS("lane 1 asks for another pointer, leading dimension"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(other_layout),
+             ATMANRL_CONTAINS("store_matrix_sync (seeded_bugs_test.cpp:") && ATMANRL_CONTAINS("or layout than lane 0"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(missing_lane), ATMANRL_CONTAINS("for lane 7, which has returned"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(rounding_a), ATMANRL_CONTAINS("thread (9,0,0): mma_sync (seeded_bugs_test.cpp:") &&
+                                                 ATMANRL_CONTAINS("x[3] of A is not a TF32 number"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(rounding_b), ATMANRL_CONTAINS("x[0] of B is not a TF32 number"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(unfilled_a), ATMANRL_CONTAINS("x[0] of A was neither filled nor loaded"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(unfilled_b), ATMANRL_CONTAINS("x[0] of B was neither filled nor loaded"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(unfilled_c), ATMANRL_CONTAINS("x[0] of C was neither filled nor loaded"));
+  CHECK_THAT(ATMANRL_FOUND_WITH(unfilled_result),
+             ATMANRL_CONTAINS("x[1] of the accumulator was neither filled nor loaded"));
+  CHECK_THAT(found_with(std::integral_constant<wrong, wrong::nothing>{}, 48),
+             ATMANRL_CONTAINS("the warp is not whole: the block has 48 threads"));
+  CHECK(found(on_floats(32, &reads_unfilled_fragment, 1, 32, one)) == "wrong result");
+  if (traced) {  // meeting in a product orders no memory
+    CHECK_THAT(ATMANRL_FOUND_WITH(missing_barrier), ATMANRL_CONTAINS("race on device memory: seeded_bugs_test.cpp"));
+  }
+#undef ATMANRL_FOUND_WITH
+}
+
+TEST_CASE("emulation: rounding to TF32 goes to the nearest, and ties away from zero") {
+  auto const rounded = [](std::uint32_t bits) {
+    return std::bit_cast<std::uint32_t>(wmma::__float_to_tf32(std::bit_cast<float>(bits)));
+  };
+  for (std::uint32_t const sign : {0u, 0x80000000u}) {
+    CHECK(rounded(sign | 0x3f800000) == (sign | 0x3f800000));
+    CHECK(rounded(sign | 0x3f800fff) == (sign | 0x3f800000));
+    CHECK(rounded(sign | 0x3f801000) == (sign | 0x3f802000));  // a tie that even would bring to 1
+    CHECK(rounded(sign | 0x3f803000) == (sign | 0x3f804000));
+    CHECK(rounded(sign | 0x3fffffff) == (sign | 0x40000000));
+    CHECK(rounded(sign | 0x7f7fefff) == (sign | 0x7f7fe000));
+    CHECK(rounded(sign | 0x7f7ff000) == (sign | 0x7f800000));  // beyond what is finite
+    CHECK(rounded(sign | 0x7f800000) == (sign | 0x7f800000));
+    CHECK(rounded(sign) == sign);
+    CHECK(rounded(sign | 0x00000fff) == sign);  // denormals
+    CHECK(rounded(sign | 0x00001000) == (sign | 0x00002000));
+    CHECK(rounded(sign | 0x007fefff) == (sign | 0x007fe000));
+    CHECK(rounded(sign | 0x007fffff) == (sign | 0x00800000));
+    for (std::uint32_t const nan : {0x7f800001u, 0x7fc00000u, 0x7fc01000u, 0x7ffffffeu}) {
+      CHECK(std::isnan(std::bit_cast<float>(rounded(sign | nan))));
+      CHECK((rounded(sign | nan) & 0x1fff) == 0);
+    }
+  }
+}
+
+TEST_CASE("emulation: the tracer counts conflicts of banks between the lanes of a fragment") {
+  if (!traced) return;
+  device_floats const out(32, true);
+  // What the accesses of four bytes (to a factor) or eight (to rows of a sum) move, over what they would at best.
+  auto const excess = [&](auto kernel, bool write) {
+    (void)cuda_emulation::trace::take_lines();
+    run(kernel, 1, 32, 16 * 36 * sizeof(float), out.data);
+    double most = 0;
+    for (auto const& l : cuda_emulation::trace::take_lines())
+      if (l.shared && l.write == write) {
+        CHECK_THAT(l.place, ATMANRL_CONTAINS("seeded_bugs_test.cpp:"));
+        most = std::max(most, l.excess());
+      }
+    return most;
+  };
+  CHECK(excess(&loads_factor<36>, false) == 1);
+  CHECK(excess(&loads_factor<32>, false) == 8);
+  CHECK(excess(&loads_factor<24>, false) == 2);
+  CHECK(excess(&stores_sum<24>, true) == 1);
+  CHECK(excess(&stores_sum<32>, true) == 4);
 }

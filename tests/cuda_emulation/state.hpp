@@ -30,7 +30,19 @@ struct location {
 
 enum class waits_for : std::uint8_t { nothing, block, warp };
 enum class thread_order { ascending, descending, random };
-enum class collective : std::uint8_t { sync, shuffle, ballot, add, min, max, bit_and, bit_or, match_any };
+enum class collective : std::uint8_t {
+  sync,
+  shuffle,
+  ballot,
+  add,
+  min,
+  max,
+  bit_and,
+  bit_or,
+  match_any,
+  matrix_access,
+  matrix_product
+};
 
 struct emulated_thread {
   uint3 index{};
