@@ -244,18 +244,13 @@ enum class wrong {
 template <wrong W>
 __global__ void matrix_bug(float* x) {
   unsigned const odd = threadIdx.x % 2;
+  unsigned const start = W == wrong::pointer ? 4 : W == wrong::other_pointer ? 8 * odd : 0;
+  unsigned const leading = W == wrong::leading ? 18 : W == wrong::other_leading ? 16 + 4 * odd : 16;
   factor_a<wmma::row_major> a;
   factor_b<wmma::row_major> b;
   sum_of_products sum;
   if (W == wrong::missing_lane && threadIdx.x == 7) return;
-  if (W != wrong::unfilled_a)
-    wmma::load_matrix_sync(a,
-                           x + (W == wrong::pointer         ? 4
-                                : W == wrong::other_pointer ? 8 * odd
-                                                            : 0),
-                           W == wrong::leading         ? 18
-                           : W == wrong::other_leading ? 16 + 4 * odd
-                                                       : 16);
+  if (W != wrong::unfilled_a) wmma::load_matrix_sync(a, x + start, leading);
   if (W == wrong::rounding_a && threadIdx.x == 9) a.x[3] = -1.0001f;
   if (W != wrong::unfilled_b) wmma::fill_fragment(b, W == wrong::rounding_b ? 1.0001f : 1.0f);
   if (W != wrong::unfilled_c) wmma::fill_fragment(sum, 0.0f);
@@ -495,7 +490,8 @@ TEST_CASE("emulation: the tracer counts sectors of strided accesses and conflict
 
 namespace {
 
-/// What is found in the product of whole numbers, which no rounding and no order changes.
+/// What is found in a product. Products of rounded factors are exact, so the order of the sums decides, and it is the
+/// plain loop's.
 template <int K, class LayoutA, class LayoutB, wmma::layout_t LayoutC>
 std::string found_in_product() {
   bool const rows_a = std::is_same_v<LayoutA, wmma::row_major>, rows_b = std::is_same_v<LayoutB, wmma::row_major>,
@@ -505,15 +501,16 @@ std::string found_in_product() {
   };
   std::vector<float> a((K + 4) * 20), b((K + 4) * 20), c(2 * 320), want(2 * 320);
   std::vector<int> const factors = {3, -1, 4, 1, -5, 9, 2, -6, 5, 3, -5};
-  for (std::size_t i = 0; i < a.size(); ++i) a[i] = float(factors[i * i % 11] + int(i % 7));
-  for (std::size_t i = 0; i < b.size(); ++i) b[i] = float(factors[i * 3 % 11] - int(i % 5));
-  for (std::size_t i = 0; i < c.size(); ++i) c[i] = want[i] = float(i);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = float(factors[i * i % 11] + int(i % 7)) / 3;
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = float(factors[i * 3 % 11] - int(i % 5)) / 7;
+  for (std::size_t i = 0; i < c.size(); ++i) c[i] = want[i] = float(i) / 5;
   for (int warp = 0; warp < 2; ++warp)
     for (int row = 0; row < 16; ++row)
       for (int column = 0; column < 16; ++column)
         for (int k = 0; k < K; ++k)
           want[std::size_t(warp) * 320 + at(rows_c, row, column, 16, 16)] +=
-              a[at(rows_a, row, k, 16, K)] * b[at(rows_b, k, column, K, 16)];
+              wmma::__float_to_tf32(a[at(rows_a, row, k, 16, K)]) *
+              wmma::__float_to_tf32(b[at(rows_b, k, column, K, 16)]);
   return found([&] {
     device_floats const da(a), db(b), dc(c);
     run(&product<K, LayoutA, LayoutB, LayoutC>, 1, 64, 0, da.data, db.data, dc.data);
