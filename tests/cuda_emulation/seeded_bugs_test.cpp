@@ -224,6 +224,19 @@ __global__ void product(float const* a, float const* b, float* c) {
   wmma::store_matrix_sync(mine, sum, 20, LayoutC);
 }
 
+/// What each lane holds of A, B and C in turn.
+__global__ void parts_of_lanes(float const* x, float* out) {
+  factor_a<wmma::row_major> a;
+  factor_b<wmma::row_major> b;
+  sum_of_products sum;
+  wmma::load_matrix_sync(a, x, 16);
+  wmma::load_matrix_sync(b, x, 16);
+  wmma::load_matrix_sync(sum, x, 16, wmma::mem_row_major);
+  for (int i = 0; i < a.num_elements; ++i) out[threadIdx.x * 16 + i] = a.x[i];
+  for (int i = 0; i < b.num_elements; ++i) out[threadIdx.x * 16 + 4 + i] = b.x[i];
+  for (int i = 0; i < sum.num_elements; ++i) out[threadIdx.x * 16 + 8 + i] = sum.x[i];
+}
+
 enum class wrong {
   nothing,
   pointer,
@@ -533,6 +546,24 @@ TEST_CASE("emulation: products of the matrix units are those of the plain loop, 
   check_products<8, wmma::mem_col_major>();
   check_products<64, wmma::mem_row_major>();
   check_products<64, wmma::mem_col_major>();
+}
+
+TEST_CASE("emulation: lanes own the elements of fragments that they own on hardware") {
+  std::vector<float> numbers(256), want;
+  for (std::size_t i = 0; i < 256; ++i) numbers[i] = float(i);
+  for (int lane = 0; lane < 32; ++lane) {
+    int const g = lane / 4, t = lane % 4;
+    int const places[16][2] = {{g, t},         {g + 8, t},     {g, t + 4},         {g + 8, t + 4},  // A
+                               {t, g},         {t + 4, g},     {t, g + 8},         {t + 4, g + 8},  // B
+                               {g, 2 * t},     {g, 2 * t + 1}, {g + 8, 2 * t},     {g + 8, 2 * t + 1},
+                               {g, 2 * t + 8}, {g, 2 * t + 9}, {g + 8, 2 * t + 8}, {g + 8, 2 * t + 9}};
+    for (auto const [row, column] : places) want.push_back(float(row * 16 + column));
+  }
+  CHECK(found([&] {
+          device_floats const x(numbers), out(512, true);
+          run(&parts_of_lanes, 1, 32, 0, static_cast<float const*>(x.data), out.data);
+          return out.host() == want;
+        }) == "");
 }
 
 TEST_CASE("emulation: wrong calls of the matrix units are found") {
