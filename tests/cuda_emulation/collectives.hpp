@@ -74,9 +74,11 @@ inline std::uint64_t combined(collective operation, unsigned mask, emulated_thre
 }
 
 /// The lanes of `mask` meet; the last one to come calls complete(lanes, count) for all, before any of them goes on.
+/// Nothing here is a kernel's memory, so the tracer is not called for it.
 template <class F>
-std::uint64_t warp_meeting(collective operation, char const* call, unsigned mask, std::uint64_t given, unsigned source,
-                           location place, F const& complete) {
+__attribute__((no_sanitize_thread)) std::uint64_t warp_meeting(collective operation, char const* call, unsigned mask,
+                                                               std::uint64_t given, unsigned source, location place,
+                                                               F const& complete) {
   auto& s = state();
   auto& t = *s.running;
   unsigned const warp = t.linear & ~31u, count = std::min(32u, unsigned(s.threads.size()) - warp);

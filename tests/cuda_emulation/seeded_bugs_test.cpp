@@ -224,6 +224,19 @@ __global__ void product(float const* a, float const* b, float* c) {
   wmma::store_matrix_sync(mine, sum, 20, LayoutC);
 }
 
+/// What each lane holds of A, B and C in turn.
+__global__ void parts_of_lanes(float const* x, float* out) {
+  factor_a<wmma::row_major> a;
+  factor_b<wmma::row_major> b;
+  sum_of_products sum;
+  wmma::load_matrix_sync(a, x, 16);
+  wmma::load_matrix_sync(b, x, 16);
+  wmma::load_matrix_sync(sum, x, 16, wmma::mem_row_major);
+  for (int i = 0; i < a.num_elements; ++i) out[threadIdx.x * 16 + i] = a.x[i];
+  for (int i = 0; i < b.num_elements; ++i) out[threadIdx.x * 16 + 4 + i] = b.x[i];
+  for (int i = 0; i < sum.num_elements; ++i) out[threadIdx.x * 16 + 8 + i] = sum.x[i];
+}
+
 enum class wrong {
   nothing,
   pointer,
@@ -244,18 +257,13 @@ enum class wrong {
 template <wrong W>
 __global__ void matrix_bug(float* x) {
   unsigned const odd = threadIdx.x % 2;
+  unsigned const start = W == wrong::pointer ? 4 : W == wrong::other_pointer ? 8 * odd : 0;
+  unsigned const leading = W == wrong::leading ? 18 : W == wrong::other_leading ? 16 + 4 * odd : 16;
   factor_a<wmma::row_major> a;
   factor_b<wmma::row_major> b;
   sum_of_products sum;
   if (W == wrong::missing_lane && threadIdx.x == 7) return;
-  if (W != wrong::unfilled_a)
-    wmma::load_matrix_sync(a,
-                           x + (W == wrong::pointer         ? 4
-                                : W == wrong::other_pointer ? 8 * odd
-                                                            : 0),
-                           W == wrong::leading         ? 18
-                           : W == wrong::other_leading ? 16 + 4 * odd
-                                                       : 16);
+  if (W != wrong::unfilled_a) wmma::load_matrix_sync(a, x + start, leading);
   if (W == wrong::rounding_a && threadIdx.x == 9) a.x[3] = -1.0001f;
   if (W != wrong::unfilled_b) wmma::fill_fragment(b, W == wrong::rounding_b ? 1.0001f : 1.0f);
   if (W != wrong::unfilled_c) wmma::fill_fragment(sum, 0.0f);
@@ -495,7 +503,8 @@ TEST_CASE("emulation: the tracer counts sectors of strided accesses and conflict
 
 namespace {
 
-/// What is found in the product of whole numbers, which no rounding and no order changes.
+/// What is found in a product. Products of rounded factors are exact, so the order of the sums decides, and it is the
+/// plain loop's.
 template <int K, class LayoutA, class LayoutB, wmma::layout_t LayoutC>
 std::string found_in_product() {
   bool const rows_a = std::is_same_v<LayoutA, wmma::row_major>, rows_b = std::is_same_v<LayoutB, wmma::row_major>,
@@ -505,15 +514,16 @@ std::string found_in_product() {
   };
   std::vector<float> a((K + 4) * 20), b((K + 4) * 20), c(2 * 320), want(2 * 320);
   std::vector<int> const factors = {3, -1, 4, 1, -5, 9, 2, -6, 5, 3, -5};
-  for (std::size_t i = 0; i < a.size(); ++i) a[i] = float(factors[i * i % 11] + int(i % 7));
-  for (std::size_t i = 0; i < b.size(); ++i) b[i] = float(factors[i * 3 % 11] - int(i % 5));
-  for (std::size_t i = 0; i < c.size(); ++i) c[i] = want[i] = float(i);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = float(factors[i * i % 11] + int(i % 7)) / 3;
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = float(factors[i * 3 % 11] - int(i % 5)) / 7;
+  for (std::size_t i = 0; i < c.size(); ++i) c[i] = want[i] = float(i) / 5;
   for (int warp = 0; warp < 2; ++warp)
     for (int row = 0; row < 16; ++row)
       for (int column = 0; column < 16; ++column)
         for (int k = 0; k < K; ++k)
           want[std::size_t(warp) * 320 + at(rows_c, row, column, 16, 16)] +=
-              a[at(rows_a, row, k, 16, K)] * b[at(rows_b, k, column, K, 16)];
+              wmma::__float_to_tf32(a[at(rows_a, row, k, 16, K)]) *
+              wmma::__float_to_tf32(b[at(rows_b, k, column, K, 16)]);
   return found([&] {
     device_floats const da(a), db(b), dc(c);
     run(&product<K, LayoutA, LayoutB, LayoutC>, 1, 64, 0, da.data, db.data, dc.data);
@@ -536,6 +546,24 @@ TEST_CASE("emulation: products of the matrix units are those of the plain loop, 
   check_products<8, wmma::mem_col_major>();
   check_products<64, wmma::mem_row_major>();
   check_products<64, wmma::mem_col_major>();
+}
+
+TEST_CASE("emulation: lanes own the elements of fragments that they own on hardware") {
+  std::vector<float> numbers(256), want;
+  for (std::size_t i = 0; i < 256; ++i) numbers[i] = float(i);
+  for (int lane = 0; lane < 32; ++lane) {
+    int const g = lane / 4, t = lane % 4;
+    int const places[16][2] = {{g, t},         {g + 8, t},     {g, t + 4},         {g + 8, t + 4},  // A
+                               {t, g},         {t + 4, g},     {t, g + 8},         {t + 4, g + 8},  // B
+                               {g, 2 * t},     {g, 2 * t + 1}, {g + 8, 2 * t},     {g + 8, 2 * t + 1},
+                               {g, 2 * t + 8}, {g, 2 * t + 9}, {g + 8, 2 * t + 8}, {g + 8, 2 * t + 9}};
+    for (auto const [row, column] : places) want.push_back(float(row * 16 + column));
+  }
+  CHECK(found([&] {
+          device_floats const x(numbers), out(512, true);
+          run(&parts_of_lanes, 1, 32, 0, static_cast<float const*>(x.data), out.data);
+          return out.host() == want;
+        }) == "");
 }
 
 TEST_CASE("emulation: wrong calls of the matrix units are found") {
