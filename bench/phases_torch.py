@@ -3,7 +3,7 @@
 tools that one would otherwise pick. Random bf16 weights of Llama-3.2-1B's shape; 1 prompt of 200 tokens, 8 rollouts of
 400 (392 of them chain of thought).
 
-    python3 bench/phases_torch.py [LAYERS]     16 when not given; 77 is the exit status where there is no device
+    python3 bench/phases_torch.py [LAYERS [PHASE...]]     16 and all when not given; 77: there is no device
 
 Every phase runs once before it is timed. Attention is torch's scaled_dot_product_attention in bf16; keys and values of
 the prompt are computed once where that can be had (decoding, mask steps), by transformers' cache.
@@ -64,15 +64,17 @@ def decode(model, prompt):
 def mask_steps(model, prompt, all_later):
     """One mask per rollout over its chain of thought. The rows before the first that sees the mask are cached."""
     device = prompt.device
-    # Torch's attention has a gradient of the mask only where rows fill its blocks of 32.
+    # Torch's attention wants its mask in multiples of eight.
     scored = COT + DELIMITER + ANSWER - 1
     kept = 0 if all_later else COT
-    padding = -(scored - kept) % 32
+    padding = -(scored - kept) % 8
     rollout = torch.cat([torch.full((GROUP, n), i, device=device) for i, n in ((2, COT), (3, DELIMITER), (4, ANSWER - 1 + padding))], 1)
     answer = torch.full((GROUP, ANSWER), 4, device=device)
     with torch.no_grad():
         cache = model(torch.cat([prompt.repeat(GROUP, 1), rollout[:, :kept]], 1), use_cache=True, logits_to_keep=1).past_key_values
     ids = rollout[:, kept:]
+    # Without a gradient of the queries, torch 2.11 keeps nothing for that of the mask and fails.
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
     first, total = PROMPT + kept, PROMPT + rollout.shape[1]
     rows = torch.arange(scored - ANSWER - kept, scored - kept, device=device)
     causal = torch.full((total, total), torch.finfo(torch.bfloat16).min, device=device).triu(1)[first:]
@@ -80,9 +82,10 @@ def mask_steps(model, prompt, all_later):
     optimizer = torch.optim.AdamW([h], lr=1e-2)
     for _ in range(MASK_STEPS):
         optimizer.zero_grad()
+        embedded.grad = None
         edit = functional.pad(10 * h.clamp(max=0), (PROMPT, total - PROMPT - COT))
         additive = (causal[None] + edit[:, None, :]).to(torch.bfloat16)[:, None]
-        logits = model(ids, attention_mask=additive, past_key_values=cache, use_cache=True, logits_to_keep=rows).logits
+        logits = model(inputs_embeds=embedded, attention_mask=additive, past_key_values=cache, use_cache=True, logits_to_keep=rows).logits
         functional.cross_entropy(logits.flatten(0, 1).float(), answer.flatten(), reduction="sum").div(ANSWER).backward()
         optimizer.step()
         cache.crop(-ids.shape[1])
@@ -112,21 +115,25 @@ def main():
         print("no CUDA device: skipped")
         return 77
     layers = int(sys.argv[1]) if len(sys.argv) > 1 else 16
+    wanted = sys.argv[2:] or ["prefill", "decoding", "all_later", "answer_rows", "update"]
     model = model_of(layers, device)
     prompt = torch.ones((1, PROMPT), dtype=torch.long, device=device)
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(f"{name}; {layers} layers, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)
-    before = seconds_of(lambda: prefill(model, prompt), device)
-    show("prefill", PROMPT, before)
-    show("decoding, 8 rollouts", GROUP * (COMPLETION - 1), seconds_of(lambda: decode(model, prompt), device) - before)
-    for all_later in (True, False):
-        seconds = seconds_of(lambda: mask_steps(model, prompt, all_later), device)
-        show(f"{MASK_STEPS} mask steps, {'all_later' if all_later else 'answer_rows'}", GROUP * COT * MASK_STEPS, seconds)
+    if "prefill" in wanted or "decoding" in wanted:
+        before = seconds_of(lambda: prefill(model, prompt), device)
+        show("prefill", PROMPT, before)
+    if "decoding" in wanted:
+        show("decoding, 8 rollouts", GROUP * (COMPLETION - 1), seconds_of(lambda: decode(model, prompt), device) - before)
+    for rows in ("all_later", "answer_rows"):
+        if rows in wanted:
+            seconds = seconds_of(lambda: mask_steps(model, prompt, rows == "all_later"), device)
+            show(f"{MASK_STEPS} mask steps, {rows}", GROUP * COT * MASK_STEPS, seconds)
+    if "update" in wanted:
+        import peft
 
-    import peft
-
-    adapted = peft.get_peft_model(model, peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
-    show("update of adapters, rank 16", PROMPT + GROUP * COMPLETION, seconds_of(update(adapted, prompt), device))
+        adapted = peft.get_peft_model(model, peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
+        show("update of adapters, rank 16", PROMPT + GROUP * COMPLETION, seconds_of(update(adapted, prompt), device))
     if device == "cuda":
         print(f"peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB on the device")
     return 0

@@ -122,10 +122,18 @@ struct kernels::attention<cuda_backend> {
                                                 view<K const, 3, device_space> keys,
                                                 view<K const, 3, device_space> values,
                                                 attention_plan<device_space> const& plan) {
-    return {e.layer,        int(e.heads), int(e.kv_heads),
-            int(e.group()), T(e.scale()), qkv,
-            keys,           values,       plan.sequences,
-            plan.segments,  plan.trees,   plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0))};
+    return {e.layer,
+            int(e.heads),
+            int(e.kv_heads),
+            cuda::group_size(e.group()),
+            T(e.scale()),
+            qkv,
+            keys,
+            values,
+            plan.sequences,
+            plan.segments,
+            plan.trees,
+            plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0))};
   }
 
   // Tiles of `rows` that cover `items` of each of the plan's sequences, for all of them.

@@ -36,8 +36,7 @@ __device__ __forceinline__ score_gradient<T> gradient_of(query_notes<T, Count> c
     T const p = exp(score - notes.lse[query]);
     return {p, p * (dp - notes.correction[query]), T(0), -1};
   }
-  score_site const at = notes.site(query, layer, tag, key);
-  auto const slope = kernels::edited_score_derivative(params, score, at, parameters);
+  auto const slope = notes.edited_score_derivative(query, layer, tag, key, params, parameters, score);
   T const p = exp(slope.edited - notes.lse[query]);
   T const ds = p * (dp - notes.correction[query]);
   return {p, ds * slope.score, ds * slope.value, int(slope.parameter)};

@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
         if (key > notes.position[row])
           score = lowest;
         else if (notes.edits(row, key))
-          score = kernels::edited_score(params, score, notes.site(row, in.layer, s.tag, key), parameters, row_min[i]);
+          score = notes.edited_score(row, in.layer, s.tag, key, params, parameters, score, row_min[i]);
         most = score > most ? score : most;
       }
       most = row_max<Tile>(most);

@@ -7,12 +7,32 @@
 #include <atmanrl/cuda/attention_matrix_tile.cuh>
 #include <atmanrl/ops/attention.hpp>
 
+#include <cstdint>
+
 namespace atmanrl::cuda {
+
+/// Query heads of a key-value head. Every access of a tile divides by it, so the host turns that into a multiplication,
+/// exact for dividends from 0 to 2^32 / group.
+class group_size {
+ public:
+  explicit group_size(index_t heads)
+      : heads_(int(heads)),
+        reciprocal_(heads > 1 ? unsigned(((std::uint64_t{1} << 32) + unsigned(heads) - 1) / unsigned(heads)) : 0) {}
+  ATMANRL_HOST_DEVICE operator int() const { return heads_; }
+  friend __device__ int operator/(int pairs, group_size g) {
+    return g.reciprocal_ == 0 ? pairs : int(std::uint64_t(unsigned(pairs)) * g.reciprocal_ >> 32);
+  }
+
+ private:
+  int heads_;
+  unsigned reciprocal_;
+};
 
 /// \tparam K  storage of keys and values: T, or bf16
 template <class T, class K>
 struct attention_inputs {
-  int layer, heads, kv_heads, group;
+  int layer, heads, kv_heads;
+  group_size group;
   T scale;
   view<T const, 3, device_space> qkv;           ///< (rows, heads + 2 kv_heads, head_dim)
   view<K const, 3, device_space> keys, values;  ///< (cache rows, kv_heads, head_dim)
@@ -64,7 +84,7 @@ struct query_cut {
 /// One query: its row of the batch, its head, its absolute position.
 struct query_place {
   int row, head, position;
-  __device__ query_place(attention_sequence const& s, int group, int kv_head, int pair) {
+  __device__ query_place(attention_sequence const& s, group_size group, int kv_head, int pair) {
     int const r = pair / group;
     row = s.batch_row + r;
     head = kv_head * group + pair - r * group;
@@ -84,8 +104,9 @@ __device__ __forceinline__ key_range edited_keys(Params const& params, score_sit
 /// What a tile of queries is asked for with every tile of keys, in shared memory, because registers hold the sums.
 template <class T, int Count>
 struct query_notes {
-  T lse[Count], correction[Count];             ///< written by the backward kernels
-  int position[Count];                         ///< -1 beyond the last query: no key is seen from there
+  index_t parameter[Count];         ///< of the first of those keys, where the policy numbers keys in order; -1: none
+  T lse[Count], correction[Count];  ///< written by the backward kernels
+  int position[Count];              ///< -1 beyond the last query: no key is seen from there
   int head[Count], first[Count], last[Count];  ///< the policy may change the keys [first, last)
 
   /// Notes the queries [pair, pair + Count) of the sequence, of which `pairs` are there.
@@ -99,6 +120,10 @@ struct query_notes {
       key_range const edited = edited_keys(params, {in.layer, place.head, s.tag, position[r], 0});
       first[r] = edited.first;
       last[r] = edited.last;
+      if constexpr (atmanrl::detail::numbers_keys_in_order<Params>)
+        parameter[r] = edited.first < edited.last
+                           ? params.parameter({in.layer, place.head, s.tag, position[r], edited.first})
+                           : -1;
     }
   }
   /// Notes what the forward pass and the kernel by queries left.
@@ -114,6 +139,27 @@ struct query_notes {
 
   __device__ score_site site(int r, int layer, int tag, int key) const {
     return {layer, head[r], tag, position[r], key};
+  }
+  /// The score of a key that the policy may change, edited.
+  template <class Params>
+  __device__ T edited_score(int r, int layer, int tag, int key, Params const& params, T const* parameters, T score,
+                            T row_min) const {
+    if constexpr (atmanrl::detail::numbers_keys_in_order<Params>)
+      return kernels::score_edited_by(parameter_of(r, key), params, score, site(r, layer, tag, key), parameters);
+    else
+      return kernels::edited_score(params, score, site(r, layer, tag, key), parameters, row_min);
+  }
+  template <class Params>
+  __device__ kernels::score_derivative<T> edited_score_derivative(int r, int layer, int tag, int key,
+                                                                  Params const& params, T const* parameters,
+                                                                  T score) const {
+    if constexpr (atmanrl::detail::numbers_keys_in_order<Params>)
+      return kernels::derivative_of_edit_by(parameter_of(r, key), params, score, site(r, layer, tag, key), parameters);
+    else
+      return kernels::edited_score_derivative(params, score, site(r, layer, tag, key), parameters);
+  }
+  __device__ index_t parameter_of(int r, int key) const {
+    return parameter[r] < 0 ? -1 : parameter[r] + (key - first[r]);
   }
   __device__ bool edits(int r, int key) const { return key >= first[r] && key < last[r]; }
 };

@@ -78,12 +78,18 @@ inline constexpr bool has_parameters = atmanrl::detail::edits_scores_by_paramete
 template <class Params>
 inline constexpr bool has_row_min = atmanrl::detail::edits_scores_with_row_min<Params>;
 
+/// The score edited by a parameter whose number is known; -1: it stays as it is.
+template <class T, class Params>
+ATMANRL_HOST_DEVICE T score_edited_by(index_t parameter, Params const& params, T score, score_site at,
+                                      T const* values) {
+  return parameter < 0 ? score : params(score, values[parameter], at);
+}
+
 /// The edited score, for plain scalars.
 template <class T, class Params>
 ATMANRL_HOST_DEVICE T edited_score(Params const& params, T score, score_site at, T const* values, T row_min) {
   if constexpr (has_parameters<Params>) {
-    index_t const i = params.parameter(at);
-    return i < 0 ? score : params(score, values[i], at);
+    return score_edited_by(params.parameter(at), params, score, at, values);
   } else if constexpr (has_row_min<Params>) {
     return params(score, at, row_min);
   } else {
@@ -98,15 +104,22 @@ struct score_derivative {
   index_t parameter;
 };
 
+/// Of a score edited by a parameter whose number is known; -1: it stays as it is.
+template <class T, class Params>
+ATMANRL_HOST_DEVICE score_derivative<T> derivative_of_edit_by(index_t parameter, Params const& params, T score,
+                                                              score_site at, T const* values) {
+  if (parameter < 0) return {score, T(1), T(0), -1};
+  T const value = values[parameter];
+  dual<T> const by_score = params(dual<T>{score, T(1)}, dual<T>{value, T(0)}, at);
+  return {by_score.value, by_score.derivative, params(dual<T>{score, T(0)}, dual<T>{value, T(1)}, at).derivative,
+          parameter};
+}
+
 template <class T, class Params>
 ATMANRL_HOST_DEVICE score_derivative<T> edited_score_derivative(Params const& params, T score, score_site at,
                                                                 T const* values) {
   if constexpr (has_parameters<Params>) {
-    index_t const i = params.parameter(at);
-    if (i < 0) return {score, T(1), T(0), -1};
-    dual<T> const by_score = params(dual<T>{score, T(1)}, dual<T>{values[i], T(0)}, at);
-    return {by_score.value, by_score.derivative, params(dual<T>{score, T(0)}, dual<T>{values[i], T(1)}, at).derivative,
-            i};
+    return derivative_of_edit_by(params.parameter(at), params, score, at, values);
   } else {
     dual<T> const by_score = params(dual<T>{score, T(1)}, at);
     return {by_score.value, by_score.derivative, T(0), -1};
