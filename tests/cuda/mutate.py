@@ -37,6 +37,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "attention_by_keys.cuh": ["attention_edits_test", "attention_gradient_test", "attention_test"],
     "attention_forward.cuh": ["attention_edits_test", "attention_test"],
     "attention_inputs.cuh": ["attention_edits_test", "attention_test"],
+    "attention_matrix_tile.cuh": ["attention_gradient_test", "attention_test"],
     "attention_parameters.cuh": ["attention_gradient_test"],
     "attention_tile.cuh": ["attention_edits_test", "attention_test", "access_test"],
     "elementwise.cuh": ["elementwise_test"],

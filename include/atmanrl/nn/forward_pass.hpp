@@ -136,19 +136,6 @@ class forward_pass {
       ordered.push_back(sequences[order[i]]);
     }
     trees.push_back(int(order.size()));
-    int root_viewers = 1;
-    for (std::size_t t = 0; t + 1 < trees.size(); ++t) {
-      attention_sequence const& root = ordered[std::size_t(trees[t])];
-      int const viewers =
-          int(std::count_if(ordered.begin() + trees[t], ordered.begin() + trees[t + 1], [&](auto const& s) {
-            return std::any_of(segments.begin() + s.first_segment, segments.begin() + s.first_segment + s.segments,
-                               [&](auto const& g) {
-                                 return g.batch_row >= 0 && g.batch_row < root.batch_row + root.rows &&
-                                        g.batch_row >= root.batch_row;
-                               });
-          }));
-      root_viewers = std::max(root_viewers, viewers);
-    }
 
     mode_ = mode;
     rows_ = batch.rows();
@@ -159,12 +146,30 @@ class forward_pass {
     upload(sequences_, ordered);
     upload(trees_, trees);
     upload(targets_, std::vector<int>{});  // those of an earlier call mean nothing any more
-    plan_ = {sequences_.cview(), segments_.cview(), trees_.cview(), longest, most_rows, root_viewers};
+    plan_ = {sequences_.cview(), segments_.cview(),
+             trees_.cview(),     longest,
+             most_rows,          most_root_viewers(ordered, segments, trees)};
   }
 
  private:
   template <Backend, class>
   friend class llama;
+
+  /// attention_plan::root_viewers
+  static int most_root_viewers(std::vector<attention_sequence> const& sequences,
+                               std::vector<attention_segment> const& segments, std::vector<int> const& trees) {
+    int most = 1;
+    for (std::size_t t = 0; t + 1 < trees.size(); ++t) {
+      int const root = sequences[std::size_t(trees[t])].batch_row;
+      most = std::max(most, int(std::count_if(sequences.begin() + trees[t], sequences.begin() + trees[t + 1],
+                                              [&](attention_sequence const& s) {
+                                                auto const first = segments.begin() + s.first_segment;
+                                                return std::any_of(first, first + s.segments,
+                                                                   [&](auto const& g) { return g.batch_row == root; });
+                                              })));
+    }
+    return most;
+  }
 
   template <class U>
   void upload(tensor<B, U, 1>& to, std::vector<U> const& from) {
