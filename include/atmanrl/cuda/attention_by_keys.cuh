@@ -138,7 +138,7 @@ struct key_cut {
 /// In a tile of scores the rows are keys, the columns queries.
 /// \param dparameters  (kv_heads, parameters), added to; empty when not wanted
 template <class Tile, class K, class Params, key_rows Rows>
-__global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile::dim > 64 ? 1 : 512 / Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile::dim > 64 ? 1 : Tile::min_blocks)
     attention_by_keys_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
                              typename Tile::scalar const* parameters, key_cut<typename Tile::scalar> cut,
                              attention_gradients<typename Tile::scalar> g,

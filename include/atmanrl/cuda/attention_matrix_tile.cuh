@@ -16,7 +16,6 @@ template <int Dim>
 struct attention_matrix_tile : attention_tile<float, Dim, 64> {
   using base = attention_tile<float, Dim, 64>;
   static constexpr bool matrix_units = true;
-  static constexpr int min_blocks = Dim > 64 ? 2 : 3;  ///< sums of two long heads are all that needs 128 registers
   static constexpr int edge = 16, depth = 8;  ///< of a fragment's rows and columns, and of what one step adds up
   static constexpr int row_edges = base::rows / edge, col_edges = base::cols / edge, dim_edges = Dim / edge;
   static_assert(base::threads / 32 == row_edges * col_edges && Dim % edge == 0);
