@@ -6,7 +6,8 @@
 /// unrolling, shared memory and the headers of the runtime.
 ///
 /// Rules for kernels, so that one source serves both: shared memory through ATMANRL_SHARED and dynamic_shared only,
-/// launches through launch() (launch.cuh) only, products of whole matrices through gemm() (gemm.cuh) only, no inline PTX.
+/// launches through launch() (launch.cuh) only, products of whole matrices through gemm() (gemm.cuh) only, no inline
+/// PTX.
 
 #include <atmanrl/core/config.hpp>
 
