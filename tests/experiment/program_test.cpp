@@ -104,6 +104,7 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
                                     {{"--model", "/no/such/model"}, "/no/such/model"},
                                     {{"--task", "gsm8k", "--data", "/no/such/data"}, "/no/such/data"},
                                     {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
+                                    {{"--tf32"}, "--tf32 is for"},
                                     {{"--few-shot", "2"}, "--few-shot is 2"}}) {
     auto const r = s.run(s.arguments("out", w.arguments));
     INFO(r.output);
