@@ -132,6 +132,26 @@ TEST_CASE("cuda attention: the gradient of masks has the same bits in every orde
   }
 }
 
+TEST_CASE("cuda attention: a policy is asked about queries and keys that are there, and its range is cut to them") {
+  cuda_backend device, tf32({.tf32 = true});
+  std::vector<node> const tree{{-1, 2, 35, 0}, {0, 3, 20, 1}, {0, 0, 1, 2}, {-1, 0, 41, 3}};
+  auto const values = random_values(4 * last_four::per_sequence, 27, 0.5);
+  for (cuda_backend* b : {&device, &tf32}) {
+    check_on_device<float>(*b, tree_problem(tree, 3, 1, 16), last_four{}, last_four{}, values);
+    check_on_device<float>(*b, tree_problem({{-1, 30, 6, 0}}, 1, 1, 16), last_four{}, last_four{}, values);
+  }
+}
+
+TEST_CASE("cuda attention: in TF32, too, parameters may be shared, rows few, and the smallest score looked at") {
+  cuda_backend tf32({.tf32 = true});
+  for (auto const& tree : {two_rollouts(), answers_only(), decoding(40, 2)}) {
+    tree_problem const p(tree, 4, 2, 16);
+    check_on_device<float>(tf32, p, shared_factor{}, shared_factor{}, random_values(5, 25, 0.5));
+    check_on_device<float>(tf32, p, factor_of_sequence{}, factor_of_sequence{}, random_values(40, 26, 0.5));
+    check_on_device<float>(tf32, p, shifted{}, shifted{});
+  }
+}
+
 TEST_CASE(
     "cuda attention: parameters that keys or sequences share collect from all of them, the same bits in every order") {
   cuda_backend device;

@@ -48,4 +48,21 @@ struct factor_of_sequence : shared_factor {
   }
 };
 
+/// The last four keys of each query by themselves, for sequences of at most 100 positions with tags from 0 on. It names
+/// a range that begins before the first key, and knows nothing of sites that are not there.
+struct last_four {
+  static constexpr bool separate_sequences = true, separate_keys = true, consecutive_parameters = true;
+  static constexpr index_t per_sequence = 400;
+  ATMANRL_HOST_DEVICE key_range keys(score_site at) const { return {at.query - 3, at.query + 1}; }
+  ATMANRL_HOST_DEVICE index_t parameter(score_site at) const {
+    if (at.query < 0 || at.key < 0 || at.key > at.query) return index_t{1} << 40;
+    int const first = at.query < 3 ? 0 : at.query - 3;
+    return at.key < first ? -1 : at.sequence * per_sequence + 4 * at.query + at.key - first;
+  }
+  template <class T>
+  ATMANRL_HOST_DEVICE T operator()(T score, T value, score_site) const {
+    return score * value + value * value;
+  }
+};
+
 }  // namespace atmanrl_test

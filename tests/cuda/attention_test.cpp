@@ -95,6 +95,17 @@ TEST_CASE("cuda attention: few rows over long keys are split over the keys and m
   }
 }
 
+TEST_CASE("cuda attention: rows are split in fewer parts, or none, where there are many sequences") {
+  cuda_backend device;
+  for (int const rollouts : {20, 70, 140}) {
+    CAPTURE(rollouts);
+    std::vector<node> tree{{-1, 300, 0, 0}};
+    for (int i = 0; i < rollouts; ++i) tree.push_back({0, i % 3, 1, 1 + i});
+    tree_problem const p(tree, 8, 8, 8);
+    check_on_device<float>(device, p, unedited{}, unedited{});
+  }
+}
+
 TEST_CASE("cuda attention: a split row whose last key outweighs all others by more than a float can hold") {
   cuda_backend device;
   index_t const width = 4 * 8;

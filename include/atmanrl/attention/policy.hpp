@@ -81,10 +81,10 @@ concept names_parameters = requires(params_of<P> const p, score_site at) {
 
 /// Has numbers that can be learned: `parameter(site)` says which one a score uses (-1: none), and the edit is called as
 /// `params(score, value, site)` with dual numbers in both. Whatever scores share a parameter, its gradient is their
-/// sum. Where no two sequence tags share one, `static constexpr bool separate_sequences = true` lets more threads take
-/// part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`. Where key
-/// first + i of the range that keys(site) names always uses parameter p + i, p that of the first,
-/// `static constexpr bool consecutive_parameters = true` lets the CPU compute a vector of scores at a time.
+/// sum. Where no two sequences of a batch share one, `static constexpr bool separate_sequences = true` lets more blocks
+/// take part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`. Where
+/// key first + i of the range that keys(site) names always uses parameter p + i, p that of the first (-1: none does),
+/// `static constexpr bool consecutive_parameters = true` lets the kernels ask once per row.
 template <class P>
 concept TrainableAttentionPolicy = requires(P const p) {
   {p.params()};

@@ -32,10 +32,10 @@ struct kernels::attention<cuda_backend> {
     expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data());
     auto const in = inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
-      if (in.most_rows * in.group <= narrow_tile<T, dim>::rows)
+      if (few_queries(in))
         forward_with<narrow_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
       else
-        with_wide_tile<T, dim>(runtime, [&]<class Tile>(std::type_identity<Tile>) {
+        with_wide_tile<T, dim>(runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
           forward_with<Tile>(runtime, in, plan.longest, params, parameters, out, lse);
         });
     });
@@ -57,7 +57,7 @@ struct kernels::attention<cuda_backend> {
                            std::numeric_limits<int>::max());
     auto const in = inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
-      with_wide_tile<T, dim>(runtime, [&]<class Tile>(std::type_identity<Tile>) {
+      with_wide_tile<T, dim>(runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
         backward_with<Tile>(runtime, in, plan, params, parameters,
                             cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
       });
@@ -79,17 +79,20 @@ struct kernels::attention<cuda_backend> {
 
  private:
   // Queries of a few rows, as in decoding, would leave most of a wide tile idle.
+  static constexpr int few = 8;
+  static bool few_queries(auto const& in) { return in.most_rows * in.group <= few; }
   template <class T, int Dim>
-  using narrow_tile = cuda::attention_tile<T, Dim, 8>;
+  using narrow_tile = cuda::attention_tile<T, Dim, few>;
   // Doubles serve derivative checks; half the rows keep them within shared memory.
   template <class T, int Dim>
   using wide_tile = cuda::attention_tile<T, Dim, sizeof(T) == 8 ? 32 : 64>;
 
-  // Where TF32 is asked for, products of many rows go to the matrix units, whose edges are 16 long.
+  // Where TF32 is asked for, products of many rows go to the matrix units, whose edges are 16 long; forward and
+  // backward alike, so that probabilities add up to 1.
   template <class T, int Dim, class F>
-  static void with_wide_tile(cuda_runtime& runtime, F const& f) {
+  static void with_wide_tile(cuda_runtime& runtime, auto const& in, F const& f) {
     if constexpr (std::is_same_v<T, float> && Dim >= 16)
-      if (runtime.options().tf32) return f(std::type_identity<cuda::attention_matrix_tile<Dim>>{});
+      if (runtime.options().tf32 && !few_queries(in)) return f(std::type_identity<cuda::attention_matrix_tile<Dim>>{});
     f(std::type_identity<wide_tile<T, Dim>>{});
   }
 
@@ -136,28 +139,34 @@ struct kernels::attention<cuda_backend> {
             plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0))};
   }
 
-  // Tiles of `rows` that cover `items` of each of the plan's sequences, for all of them.
+  // So many tiles of each of the plan's sequences.
   static unsigned blocks(auto const& in, int tiles) { return unsigned(in.sequences.extent(0)) * unsigned(tiles); }
 
-  // Where a sequence's queries fit one tile, the keys are split, so that there are enough blocks.
-  static int parts_of(int tiles, int longest) {
-    return tiles == 1 ? int(cuda::blocks_for(longest, cuda::part_keys)) : 1;
+  // Where a sequence's queries fit one tile, the keys are split, down to two of their tiles, as far as blocks are
+  // wanted.
+  static cuda::query_cut cut_of(auto const& in, int tile_rows, int longest) {
+    int const tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, tile_rows));
+    if (tiles > 1) return {tiles, 1, longest};
+    constexpr int least = 64, wanted = 1024;
+    int const most_parts = std::max(1, wanted / int(std::min<index_t>(wanted, in.sequences.extent(0) * in.kv_heads)));
+    int const keys = least * int(cuda::blocks_for(cuda::blocks_for(longest, least), most_parts));
+    return {1, int(cuda::blocks_for(longest, keys)), keys};
   }
 
   template <class Tile, class T, class K, class Params>
   static void forward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, int longest,
                            Params const& params, T const* parameters, view<T, 3, device_space> out,
                            view<T, 2, device_space> lse) {
-    int const tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, Tile::rows));
-    // A row's smallest score is that of all its keys, so such rows stay whole.
-    int const parts = has_row_min<Params> ? 1 : parts_of(tiles, longest);
+    cuda::query_cut cut = cut_of(in, Tile::rows, longest);
+    if constexpr (has_row_min<Params>) cut.parts = 1;  // a row's smallest score is that of all its keys
+    int const parts = cut.parts;
     index_t const row_heads = lse.size();
     T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(parts * (out.size() + row_heads));
     T* const part_lse = parts == 1 ? lse.data() : part_out + parts * out.size();
     cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
-                 {blocks(in, tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
-                 cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters,
-                 cuda::query_cut{tiles, parts}, part_out, part_lse);
+                 {blocks(in, cut.tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
+                 cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, part_out,
+                 part_lse);
     if (parts > 1)
       cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Tile::dim>, unsigned(row_heads),
                    std::max(32, Tile::dim), 0, runtime.stream(), parts, row_heads, part_out, part_lse, out.data(),
@@ -170,34 +179,34 @@ struct kernels::attention<cuda_backend> {
   static void backward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in,
                             attention_plan<device_space> const& plan, Params const& params, T const* parameters,
                             cuda::attention_gradients<T> g, view<T, 2, device_space> dparameters) {
-    int const query_tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, Tile::rows));
     int const key_tiles = int(cuda::blocks_for(in.most_rows, Tile::rows));
     unsigned const kv_heads = unsigned(in.kv_heads), trees = unsigned(in.trees.extent(0) - 1);
-    cuda::query_cut const cut{query_tiles, parts_of(query_tiles, plan.longest)};
-    cuda::key_cut<T> key_cut{key_tiles, std::clamp(plan.root_viewers, 1, most_viewer_parts), nullptr};
-    // Corrections, then what the parts of one kernel and later of the other sum up.
+    cuda::query_cut const by_queries = cut_of(in, Tile::rows, plan.longest);
+    cuda::key_cut<T> by_keys{key_tiles, std::clamp(plan.root_viewers, 1, most_viewer_parts), nullptr};
+    // Behind the corrections, in the same memory, first the parts' dQ, later their dK and dV.
     index_t const row_heads = in.qkv.extent(0) * in.heads, behind = (row_heads + 3) / 4 * 4,
-                  viewer_sums = index_t(key_cut.parts - 1) * trees * in.most_rows * 2 * in.kv_heads * Tile::dim;
-    index_t const query_sums = cut.parts > 1 ? cut.parts * row_heads * Tile::dim : 0;
+                  viewer_sums = index_t(by_keys.parts - 1) * trees * in.most_rows * 2 * in.kv_heads * Tile::dim;
+    index_t const query_sums = by_queries.parts > 1 ? by_queries.parts * row_heads * Tile::dim : 0;
     g.corrections = runtime.scratch<T>(behind + std::max(query_sums, viewer_sums));
     T* const part_dq = query_sums > 0 ? g.corrections + behind : nullptr;
-    key_cut.sums = viewer_sums > 0 ? g.corrections + behind : nullptr;
+    by_keys.sums = viewer_sums > 0 ? g.corrections + behind : nullptr;
 
     cuda::launch("attention_by_queries", &cuda::attention_by_queries_kernel<Tile, K, Params>,
-                 {blocks(in, query_tiles) * unsigned(cut.parts), kv_heads}, Tile::threads,
-                 cuda::by_queries_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, g, part_dq);
-    if (cut.parts > 1)
+                 {blocks(in, by_queries.tiles) * unsigned(by_queries.parts), kv_heads}, Tile::threads,
+                 cuda::by_queries_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, by_queries, g,
+                 part_dq);
+    if (by_queries.parts > 1)
       cuda::launch("attention_add_parts", &cuda::attention_add_parts_kernel<T, Tile::dim>,
                    {unsigned(in.qkv.extent(0)), unsigned(in.heads)}, std::max(32, Tile::dim), 0, runtime.stream(),
-                   cut.parts, static_cast<T const*>(part_dq), g.dqkv);
+                   by_queries.parts, static_cast<T const*>(part_dq), g.dqkv);
     cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
-                 {blocks(in, key_tiles) + trees * unsigned(key_tiles * (key_cut.parts - 1)), kv_heads}, Tile::threads,
-                 cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in, params, parameters, key_cut, g,
+                 {blocks(in, key_tiles) + trees * unsigned(key_tiles * (by_keys.parts - 1)), kv_heads}, Tile::threads,
+                 cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in, params, parameters, by_keys, g,
                  dparameters);
-    if (key_cut.parts > 1)
+    if (by_keys.parts > 1)
       cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T, Tile::dim>,
                    {trees * unsigned(in.most_rows), 2 * kv_heads}, std::max(32, Tile::dim), 0, runtime.stream(),
-                   in.sequences, in.trees, in.most_rows, key_cut, g.dqkv);
+                   in.sequences, in.trees, in.most_rows, by_keys, g.dqkv);
     if constexpr (cuda::owned_by_keys<Params>) {
       if (dparameters.empty()) return;
       int const cached_tiles = int(cuda::blocks_for(plan.longest - 1, Tile::rows));  // a row's own key is new
@@ -208,10 +217,9 @@ struct kernels::attention<cuda_backend> {
     } else if constexpr (has_parameters<Params>) {
       if (dparameters.empty()) return;
       constexpr bool all = !atmanrl::detail::separates_sequences<Params>;
-      using plain = wide_tile<T, Tile::dim>;
-      cuda::launch("attention_parameters", &cuda::attention_parameters_kernel<plain, K, Params>,
-                   {kv_heads, all ? 1u : unsigned(in.sequences.extent(0))}, plain::threads,
-                   cuda::parameters_shared_bytes<plain, K>(), runtime.stream(), in, params, parameters, all, g,
+      cuda::launch("attention_parameters", &cuda::attention_parameters_kernel<Tile, K, Params>,
+                   {kv_heads, all ? 1u : unsigned(in.sequences.extent(0))}, Tile::threads,
+                   cuda::parameters_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, all, g,
                    dparameters);
     }
   }

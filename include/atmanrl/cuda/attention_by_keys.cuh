@@ -32,8 +32,10 @@ constexpr std::size_t by_keys_shared_bytes() {
 
 /// Adds the tile's contributions to the parameters of its keys, however they are shared among the queries. For each
 /// entry of a key's row the thread that looks at it adds up all later entries with the same parameter, unless an
-/// earlier one has it: the sum has one owner and runs over the queries in ascending order. \param values contributions,
-/// laid out as weights: one row per key \param indices  their parameters, laid out likewise; -1: none
+/// earlier one has it: the sum has one owner and runs over the queries in ascending order.
+///
+/// \param values   contributions, laid out as weights: one row per key
+/// \param indices  their parameters, laid out likewise; -1: none
 template <class Tile, class T>
 __device__ __forceinline__ void add_scattered_to_parameters(T const* values, int const* indices, T* dparameters) {
   for (int i = 0; i < Tile::rows_each; ++i) {

@@ -128,7 +128,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   }
   if (!busy) return;
 
-  auto const& rows = by_rows<Tile>(sums, k);  // keys and values side by side are as large as the tile's rows
+  static_assert(2 * Tile::heads_size(Tile::cols) >= Tile::heads_size(Tile::rows));  // k and v are side by side
+  auto const& rows = by_rows<Tile>(sums, k);
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {
     T const all = row_sum<Tile>(total[i]);

@@ -60,15 +60,12 @@ struct attention_inputs {
   }
 };
 
-/// Keys of one part of a split row. Few, because a part is a block's work and its tiles of keys come one after the
-/// other: in decoding nothing else fills the machine.
-inline constexpr int part_keys = 64;
-
 /// How the grid of a kernel by queries is cut: block x = (sequence * tiles + tile) * parts + part, block y = key-value
 /// head.
 struct query_cut {
-  int tiles;  ///< tiles of queries per sequence, at most
-  int parts;  ///< parts of the keys, which begin at multiples of part_keys; 1: a row is one block's work
+  int tiles;      ///< tiles of queries per sequence, at most
+  int parts;      ///< parts of the keys; 1: a row is one block's work
+  int part_keys;  ///< keys of a part
 
   __device__ int part() const { return int(blockIdx.x) % parts; }
   /// The last tile sees the most keys, so it starts first.
@@ -104,9 +101,9 @@ __device__ __forceinline__ key_range edited_keys(Params const& params, score_sit
 /// What a tile of queries is asked for with every tile of keys, in shared memory, because registers hold the sums.
 template <class T, int Count>
 struct query_notes {
-  index_t parameter[Count];         ///< of the first of those keys, where the policy numbers keys in order; -1: none
-  T lse[Count], correction[Count];  ///< written by the backward kernels
-  int position[Count];              ///< -1 beyond the last query: no key is seen from there
+  index_t parameter[Count];                    ///< of the key `first`, where the policy numbers keys in order; -1: none
+  T lse[Count], correction[Count];             ///< written by the backward kernels
+  int position[Count];                         ///< -1 beyond the last query: no key is seen from there
   int head[Count], first[Count], last[Count];  ///< the policy may change the keys [first, last)
 
   /// Notes the queries [pair, pair + Count) of the sequence, of which `pairs` are there.
@@ -117,13 +114,14 @@ struct query_notes {
       query_place const place(s, in.group, kv_head, pair + r);
       position[r] = r < pairs ? place.position : -1;
       head[r] = place.head;
-      key_range const edited = edited_keys(params, {in.layer, place.head, s.tag, position[r], 0});
-      first[r] = edited.first;
-      last[r] = edited.last;
+      // The policy is asked about queries that are there and keys that they see alone.
+      key_range const edited =
+          r < pairs ? edited_keys(params, {in.layer, place.head, s.tag, place.position, 0}) : key_range{0, 0};
+      first[r] = edited.first > 0 ? edited.first : 0;
+      last[r] = edited.last <= position[r] ? edited.last : position[r] + 1;
       if constexpr (atmanrl::detail::numbers_keys_in_order<Params>)
-        parameter[r] = edited.first < edited.last
-                           ? params.parameter({in.layer, place.head, s.tag, position[r], edited.first})
-                           : -1;
+        parameter[r] =
+            first[r] < last[r] ? params.parameter({in.layer, place.head, s.tag, place.position, first[r]}) : -1;
     }
   }
   /// Notes what the forward pass and the kernel by queries left.

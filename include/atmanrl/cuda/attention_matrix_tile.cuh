@@ -2,8 +2,8 @@
 
 /// \file
 /// The tile of attention_tile.cuh with its products on the matrix units: factors rounded to TF32 (10 bits of mantissa)
-/// when they are written to shared memory, sums in float. Where the elements of a result lie is not said of a warp's
-/// fragments, so scores go through shared memory to the threads that own their rows and columns there, and back as
+/// when they are written to shared memory, sums in float. wmma does not say which lane holds which element of a
+/// fragment, so scores go through shared memory to the threads that own their rows and columns there, and back as
 /// weights; sums stay in fragments up to the end.
 
 #include <atmanrl/cuda/attention_tile.cuh>
@@ -20,7 +20,7 @@ struct attention_matrix_tile : attention_tile<float, Dim, 64> {
   static constexpr int row_edges = base::rows / edge, col_edges = base::cols / edge, dim_edges = Dim / edge;
   static_assert(base::threads / 32 == row_edges * col_edges && Dim % edge == 0);
 
-  /// Rows are padded, so that eight of them at a time meet each bank once.
+  /// Rows are padded, so that loads of left factors meet each bank once; stores of results meet it twice.
   static constexpr int weights_stride = base::cols + 4, factors_stride = edge + 4;
   static constexpr int weights_size = base::rows * weights_stride, factors_size = base::rows * factors_stride;
   __device__ static int weight(int row, int column) { return row * weights_stride + column; }
@@ -32,8 +32,8 @@ struct attention_matrix_tile : attention_tile<float, Dim, 64> {
       nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, edge, edge, depth, nvcuda::wmma::precision::tf32, Layout>;
   using result = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, edge, edge, depth, float>;
 
-  /// A warp has the rows [first_row(), first_row() + edge); of scores the columns from first_column() on, of W B every
-  /// col_edges-th run of `edge` elements.
+  /// A warp has the rows [first_row(), first_row() + edge); of scores the column_group()-th run of `edge` columns, of W
+  /// B every col_edges-th run of `edge` elements.
   __device__ static int first_row() { return int(threadIdx.x) / 32 % row_edges * edge; }
   __device__ static int column_group() { return int(threadIdx.x) / 32 / row_edges; }
   struct sums {

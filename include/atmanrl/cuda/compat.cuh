@@ -19,6 +19,9 @@
 #  include <cublas_v2.h>
 #  include <cuda_runtime.h>
 #  include <mma.h>
+#  if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#    error "atmanrl: the CUDA backend is for compute capability 8.0 (sm_80) and later"
+#  endif
 #endif
 
 // The head dimensions that attention is compiled for, as their sum; the same in all units of a program. Nearly all of
@@ -63,7 +66,7 @@ __device__ __forceinline__ T* dynamic_shared(std::size_t byte_offset = 0) {
 #if defined(ATMANRL_CUDA_EMULATION)
   return reinterpret_cast<T*>(static_cast<unsigned char*>(::cuda_emulation::dynamic_shared()) + byte_offset);
 #else
-  extern __shared__ __align__(16) unsigned char atmanrl_dynamic_shared[];
+  extern __shared__ __align__(32) unsigned char atmanrl_dynamic_shared[];
   return reinterpret_cast<T*>(atmanrl_dynamic_shared + byte_offset);
 #endif
 }

@@ -16,7 +16,7 @@ struct cuda_options {
   int device = 0;  ///< ordinal of the device
 
   /// Products of float with float, attention's among them: true rounds their factors to TF32 (10 bits of mantissa),
-  /// which runs on tensor cores. Products with bf16 weights always do.
+  /// which runs on tensor cores. Products with bf16 weights always run there.
   bool tf32 = false;
 
   /// Gradients of weights, which are products of activations with gradients: true rounds both to bf16.

@@ -40,7 +40,7 @@ struct attention_sequence {
   int tag;                      ///< the caller's number for the sequence; becomes score_site::sequence
 };
 
-/// Who attends to what in one call. Sequences of one tree stand together, a parent before its children.
+/// Who attends to what in one call. Trees are not empty; their sequences stand together, parents before their children.
 template <class Space = host_space>
 struct attention_plan {
   view<attention_sequence const, 1, Space> sequences;
