@@ -30,7 +30,7 @@ struct kernels::attention<cuda_backend> {
                       view<T, 3, device_space> out, view<T, 2, device_space> lse) {
     if (qkv.extent(0) == 0) return;
     expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data());
-    auto const in = inputs_of(e, qkv, keys, values, plan);
+    auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
       if (few_queries(in))
         forward_with<narrow_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
@@ -55,7 +55,7 @@ struct kernels::attention<cuda_backend> {
       expects<usage_error>(dparameters.empty() || dparameters.extent(1) <= std::numeric_limits<int>::max(),
                            "{} parameters of an attention edit, but the kernels count up to {}", dparameters.extent(1),
                            std::numeric_limits<int>::max());
-    auto const in = inputs_of(e, qkv, keys, values, plan);
+    auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
       with_wide_tile<T, dim>(runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
         backward_with<Tile>(runtime, in, plan, params, parameters,
@@ -118,25 +118,6 @@ struct kernels::attention<cuda_backend> {
   static void expects_whole_accesses(auto const*... rows) {
     expects<usage_error>(((reinterpret_cast<std::uintptr_t>(rows) % 16 == 0) && ...),
                          "the CUDA attention kernels read 16 bytes at a time, but a view begins between them");
-  }
-
-  template <class T, class K>
-  static cuda::attention_inputs<T, K> inputs_of(attention_extents const& e, view<T const, 3, device_space> qkv,
-                                                view<K const, 3, device_space> keys,
-                                                view<K const, 3, device_space> values,
-                                                attention_plan<device_space> const& plan) {
-    return {e.layer,
-            int(e.heads),
-            int(e.kv_heads),
-            cuda::group_size(e.group()),
-            T(e.scale()),
-            qkv,
-            keys,
-            values,
-            plan.sequences,
-            plan.segments,
-            plan.trees,
-            plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0))};
   }
 
   // So many tiles of each of the plan's sequences.

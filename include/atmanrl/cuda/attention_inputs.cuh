@@ -60,6 +60,24 @@ struct attention_inputs {
   }
 };
 
+template <class T, class K>
+attention_inputs<T, K> inputs_of(attention_extents const& e, view<T const, 3, device_space> qkv,
+                                 view<K const, 3, device_space> keys, view<K const, 3, device_space> values,
+                                 attention_plan<device_space> const& plan) {
+  return {.layer = e.layer,
+          .heads = int(e.heads),
+          .kv_heads = int(e.kv_heads),
+          .group = group_size(e.group()),
+          .scale = T(e.scale()),
+          .qkv = qkv,
+          .keys = keys,
+          .values = values,
+          .sequences = plan.sequences,
+          .segments = plan.segments,
+          .trees = plan.trees,
+          .most_rows = plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0))};
+}
+
 /// How the grid of a kernel by queries is cut: block x = (sequence * tiles + tile) * parts + part, block y = key-value
 /// head.
 struct query_cut {

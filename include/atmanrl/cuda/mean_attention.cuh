@@ -56,22 +56,10 @@ struct kernels::mean_attention<cuda_backend> {
                       view<T, 2, device_space> out) {
     static_assert(!has_row_min<Params>,
                   "atmanrl: mean_attention on cuda_backend takes no edit that looks at the row's smallest score");
-    int const most_rows = plan.most_rows > 0 ? plan.most_rows : int(qkv.extent(0));
-    cuda::attention_inputs<T, K> const in{e.layer,
-                                          int(e.heads),
-                                          int(e.kv_heads),
-                                          cuda::group_size(e.group()),
-                                          T(e.scale()),
-                                          qkv,
-                                          keys,
-                                          keys,
-                                          plan.sequences,
-                                          plan.segments,
-                                          plan.trees,
-                                          most_rows};
+    auto const in = cuda::inputs_of(e, qkv, keys, keys, plan);  // values are not read
     cuda::launch("mean_attention", &cuda::mean_attention_kernel<T, K, Params>,
-                 dim3(unsigned(plan.sequences.extent(0)) * unsigned(most_rows)), dim3(cuda::mean_attention_threads), 0,
-                 runtime.stream(), in, int(e.head_dim), params, parameters, lse, out);
+                 dim3(unsigned(plan.sequences.extent(0)) * unsigned(in.most_rows)), dim3(cuda::mean_attention_threads),
+                 0, runtime.stream(), in, int(e.head_dim), params, parameters, lse, out);
   }
 };
 
