@@ -130,6 +130,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"merge", "true"},
                                                                   {"kv-cache", "bf16"},
                                                                   {"recompute", "true"},
+                                                                  {"tf32", "true"},
                                                                   {"activation-mib", "100"},
                                                                   {"eval-questions", "12"},
                                                                   {"eval-samples", "3"},

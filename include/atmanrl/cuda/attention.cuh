@@ -167,6 +167,8 @@ struct kernels::attention<cuda_backend> {
     // Behind the corrections, in the same memory, first the parts' dQ, later their dK and dV.
     index_t const row_heads = in.qkv.extent(0) * in.heads, behind = (row_heads + 3) / 4 * 4,
                   viewer_sums = index_t(by_keys.parts - 1) * trees * in.most_rows * 2 * in.kv_heads * Tile::dim;
+    int const key_row = 2 * in.kv_heads * Tile::dim;
+    constexpr index_t each_adds = cuda::add_threads * cuda::vector_width<T>;
     index_t const query_sums = by_queries.parts > 1 ? by_queries.parts * row_heads * Tile::dim : 0;
     g.corrections = runtime.scratch<T>(behind + std::max(query_sums, viewer_sums));
     T* const part_dq = query_sums > 0 ? g.corrections + behind : nullptr;
@@ -177,17 +179,18 @@ struct kernels::attention<cuda_backend> {
                  cuda::by_queries_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, by_queries, g,
                  part_dq);
     if (by_queries.parts > 1)
-      cuda::launch("attention_add_parts", &cuda::attention_add_parts_kernel<T, Tile::dim>,
-                   {unsigned(in.qkv.extent(0)), unsigned(in.heads)}, std::max(32, Tile::dim), 0, runtime.stream(),
-                   by_queries.parts, static_cast<T const*>(part_dq), g.dqkv);
+      cuda::launch("attention_add_parts", &cuda::attention_add_parts_kernel<T>,
+                   cuda::blocks_for(row_heads * Tile::dim, each_adds), cuda::add_threads, 0, runtime.stream(),
+                   by_queries.parts, index_t(in.heads) * Tile::dim, static_cast<T const*>(part_dq), g.dqkv);
     cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
                  {blocks(in, key_tiles) + trees * unsigned(key_tiles * (by_keys.parts - 1)), kv_heads}, Tile::threads,
                  cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in, params, parameters, by_keys, g,
                  dparameters);
     if (by_keys.parts > 1)
-      cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T, Tile::dim>,
-                   {trees * unsigned(in.most_rows), 2 * kv_heads}, std::max(32, Tile::dim), 0, runtime.stream(),
-                   in.sequences, in.trees, in.most_rows, by_keys, g.dqkv);
+      cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T>,
+                   {cuda::blocks_for(index_t(in.most_rows) * key_row, each_adds), trees}, cuda::add_threads, 0,
+                   runtime.stream(), in.sequences, in.trees, in.most_rows, by_keys, index_t(in.heads) * Tile::dim,
+                   key_row, g.dqkv);
     if constexpr (cuda::owned_by_keys<Params>) {
       if (dparameters.empty()) return;
       int const cached_tiles = int(cuda::blocks_for(plan.longest - 1, Tile::rows));  // a row's own key is new

@@ -140,17 +140,24 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   }
 }
 
-/// Adds up dQ of rows that were split over their keys, in ascending order; block x = row, y = head, a thread per
-/// element.
-template <class T, int Dim>
-__global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
-    attention_add_parts_kernel(int parts, T const* part_dq, view<T, 3, device_space> dqkv) {
-  int const c = int(threadIdx.x);
-  if (c >= Dim) return;
-  index_t const rows = dqkv.extent(0), heads = gridDim.y;
-  T sum = T(0);
-  for (int p = 0; p < parts; ++p) sum += part_dq[((p * rows + blockIdx.x) * heads + blockIdx.y) * Dim + c];
-  dqkv(blockIdx.x, blockIdx.y, c) = sum;
+/// Threads of the kernels that add up parts, each with 16 bytes of the result.
+inline constexpr int add_threads = 256;
+
+/// Adds up dQ of rows that were split over their keys, in ascending order.
+/// \param size  elements of a row's queries
+template <class T>
+__global__ void __launch_bounds__(add_threads)
+    attention_add_parts_kernel(int parts, index_t size, T const* part_dq, view<T, 3, device_space> dqkv) {
+  constexpr int width = vector_width<T>;
+  index_t const i = (index_t(blockIdx.x) * add_threads + threadIdx.x) * width, rows = dqkv.extent(0);
+  if (i >= rows * size) return;
+  pack<T, width> sum{};
+  for (int p = 0; p < parts; ++p) {
+    auto const part = load_pack<width>(part_dq + p * rows * size + i);
+    ATMANRL_UNROLL
+    for (int u = 0; u < width; ++u) sum.at[u] += part.at[u];
+  }
+  store_pack(dqkv.row(i / size) + i % size, sum);
 }
 
 }  // namespace atmanrl::cuda

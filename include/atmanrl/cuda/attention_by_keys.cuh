@@ -267,23 +267,27 @@ __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile
   }
 }
 
-/// Adds up dK and dV of the keys that were shared out, part by part; block x = tree * most_rows + row, y = head of the
-/// keys and then of the values, a thread per element.
-template <class T, int Dim>
-__global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
+/// Adds up dK and dV of the keys that were shared out, part by part; block y = tree.
+/// \param queries, size  elements of a row's queries, and of its keys and values
+template <class T>
+__global__ void __launch_bounds__(add_threads)
     attention_add_viewers_kernel(view<attention_sequence const, 1, device_space> sequences,
-                                 view<int const, 1, device_space> trees, int most_rows, key_cut<T> cut,
-                                 view<T, 3, device_space> dqkv) {
-  int const c = int(threadIdx.x), tree = int(blockIdx.x) / most_rows, row = int(blockIdx.x) % most_rows;
+                                 view<int const, 1, device_space> trees, int most_rows, key_cut<T> cut, index_t queries,
+                                 int size, view<T, 3, device_space> dqkv) {
+  constexpr int width = vector_width<T>;
+  int const i = (int(blockIdx.x) * add_threads + int(threadIdx.x)) * width, tree = int(blockIdx.y);
   attention_sequence const root = sequences(trees(tree));
   int const viewers = trees(tree + 1) - trees(tree), used = viewers < cut.parts ? viewers : cut.parts;
-  if (row >= root.rows || c >= Dim) return;
-  index_t const head = index_t(dqkv.extent(1)) - gridDim.y + blockIdx.y;
-  T sum = dqkv(root.batch_row + row, head, c);
-  for (int part = 1; part < used; ++part)
-    sum +=
-        cut.sums_of(part, tree, int(trees.extent(0)) - 1, most_rows, row, int(gridDim.y) * Dim)[blockIdx.y * Dim + c];
-  dqkv(root.batch_row + row, head, c) = sum;
+  int const row = i / size, element = i % size;
+  if (row >= root.rows || used == 1) return;
+  T* const to = dqkv.row(root.batch_row + row) + queries + element;
+  auto sum = load_pack<width>(to);
+  for (int p = 1; p < used; ++p) {
+    auto const part = load_pack<width>(cut.sums_of(p, tree, int(trees.extent(0)) - 1, most_rows, row, size) + element);
+    ATMANRL_UNROLL
+    for (int u = 0; u < width; ++u) sum.at[u] += part.at[u];
+  }
+  store_pack(to, sum);
 }
 
 }  // namespace atmanrl::cuda
