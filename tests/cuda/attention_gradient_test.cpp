@@ -20,6 +20,7 @@ std::vector<mask_extent> masks(mask_shape s, mask_rows rows, int copies) {
 std::vector<double> mask_values(index_t count) {
   auto values = random_values(count, 21, 0.5);
   for (double& x : values) x = double(float(x - 0.5));
+  values[0] = -0.25;  // not clamped, so that the first parameter has a gradient
   values[1] = 0;
   return values;
 }
