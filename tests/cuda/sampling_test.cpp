@@ -245,6 +245,26 @@ TEST_CASE("cuda sampling: the log-probability of what is impossible is minus inf
   CHECK(entropy.to_host()[1] == Approx(std::log(2.0)));
 }
 
+TEST_CASE("cuda sampling: scores of rows with more parts than lanes, and with a last part that outweighs all") {
+  cuda_backend device;
+  int const vocabulary = 34 * 4096;
+  std::vector<float> z(2 * std::size_t(vocabulary), -std::numeric_limits<float>::infinity());
+  z[5] = z[32 * 4096 + 7] = 1;  // parts 0 and 32 are one lane's
+  z[std::size_t(vocabulary)] = 0, z[2 * std::size_t(vocabulary) - 1] = 200;
+  tensor<cuda_backend, float, 2> logits(device, {2, vocabulary});
+  logits.assign(z);
+  tensor<cuda_backend, int, 1> at(device, {2}), id(device, {2});
+  at.assign(std::vector<int>{0, 1});
+  id.assign(std::vector<int>{5, vocabulary - 1});
+  tensor<cuda_backend, float, 1> log_p(device, {2}), entropy(device, {2});
+  score_tokens(device, logits.cview(), at.cview(), id.cview(), 1, log_p.view(), entropy.view());
+  auto const got = log_p.to_host(), got_entropy = entropy.to_host();
+  CHECK(got[0] == Approx(-std::log(2.0)));
+  CHECK(got_entropy[0] == Approx(std::log(2.0)));
+  CHECK(got[1] == 0);
+  CHECK(got_entropy[1] == 0);
+}
+
 TEST_CASE("cuda sampling: scores of rows with parts of weight 0, and with what is not a number") {
   cuda_backend device;
   float const low = -std::numeric_limits<float>::infinity(), no = std::numeric_limits<float>::quiet_NaN();
