@@ -19,6 +19,8 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
 
+#include <numeric>
+
 namespace atmanrl {
 
 template <>
@@ -30,20 +32,21 @@ struct kernels::attention<cpu_backend> {
                       view<T, 3> out, view<T, 2> lse) {
     atmanrl::detail::computes_in_float<T>();
     cpu::row_blocks const blocks(plan, cpu::rows_per_block(e, plan));
-    cpu::attention_sizes const n(e, plan, blocks.most_rows);
+    cpu::attention_sizes const n(threads, e, plan, blocks.most_rows);
     auto const run = [&](index_t task, float* scratch) {
       cpu::row_block const& block = blocks.blocks[std::size_t(task / e.kv_heads)];
       index_t const kv = task % e.kv_heads;
       float* const q = scratch;
       float* const scores = q + n.queries * n.padded;
       float* const sums = scores + n.queries * n.keys;
-      float* const panel = sums + n.queries * n.padded;
+      float* const product = sums + n.queries * n.padded;
 
       index_t queries = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+        cpu::prefetch(&qkv(row, head, 0) + rows_ahead * qkv.row_size(), n.dim);
         cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.padded, n.dim);
       });
-      cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
+      cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, product);
 
       index_t i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
@@ -69,14 +72,14 @@ struct kernels::attention<cpu_backend> {
         ++i;
       });
       std::fill_n(sums, queries * n.padded, 0.0f);
-      cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, panel);
+      cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, product);
       i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
         cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.padded], &out(row, head, 0), n.dim);
         ++i;
       });
     };
-    index_t const floats = n.queries * (n.keys + 2 * n.padded) + n.panels();
+    index_t const floats = n.queries * (n.keys + 2 * n.padded) + n.product();
     threads.share_out(index_t(blocks.blocks.size()) * e.kv_heads, cpu::worth_threads(e, blocks), floats, run);
   }
 
@@ -110,6 +113,7 @@ struct kernels::attention<cpu_backend> {
 
  private:
   static constexpr index_t width = cpu::panel_width;
+  static constexpr index_t rows_ahead = 2;    // of the one that is copied, whose memory is asked for
   static constexpr index_t enough_tasks = 4;  // for each thread, so that none waits long for the last one
 
   // dQ of the block's rows, the gradient of the edit's parameters, and, where a thread has all rows of a sequence, what
@@ -121,10 +125,10 @@ struct kernels::attention<cpu_backend> {
                          view<float const, 2> lse, view<float const, 3> dout, view<float, 3> dqkv,
                          view<float, 2> dparameters, float* corrections) {
     cpu::row_blocks const blocks(plan, cpu::rows_per_block(e, plan));
-    cpu::attention_sizes const n(e, plan, blocks.most_rows);
+    cpu::attention_sizes const n(threads, e, plan, blocks.most_rows);
     index_t const runs = index_t(blocks.runs.size()) - 1;
     bool const whole_sequences = !dparameters.empty() || runs * e.kv_heads >= enough_tasks * threads.threads();
-    index_t const floats = n.queries * (2 * n.keys + 3 * n.padded) + 2 * n.keys + n.panels();
+    index_t const floats = n.queries * (2 * n.keys + 3 * n.padded) + 2 * n.keys + n.product();
     auto const run = [&](cpu::row_block const& block, index_t kv, float* scratch) {
       float* const q = scratch;
       float* const d_out = q + n.queries * n.padded;
@@ -133,15 +137,18 @@ struct kernels::attention<cpu_backend> {
       float* const sums = dp + n.queries * n.keys;
       float* const slopes = sums + n.queries * n.padded;
       float* const value_slopes = slopes + n.keys;
-      float* const panel = value_slopes + n.keys;
+      float* const product = value_slopes + n.keys;
 
       index_t queries = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
+        cpu::prefetch(&qkv(row, head, 0) + rows_ahead * qkv.row_size(), n.dim);
+        cpu::prefetch(&dout(row, head, 0) + rows_ahead * dout.row_size(), n.dim);
+        cpu::prefetch(&out(row, head, 0), n.dim);  // read after the scores
         cpu::padded_copy(&qkv(row, head, 0), n.scale, q + queries * n.padded, n);
         cpu::padded_copy(&dout(row, head, 0), 1, d_out + queries++ * n.padded, n);
       });
-      cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
-      cpu::products_with_keys(e, plan, blocks, block, values, kv, d_out, dp, n, panel);
+      cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, product);
+      cpu::products_with_keys(e, plan, blocks, block, values, kv, d_out, dp, n, product);
 
       index_t i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
@@ -173,7 +180,7 @@ struct kernels::attention<cpu_backend> {
                              n);
       }
       std::fill_n(sums, queries * n.padded, 0.0f);
-      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, panel);
+      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, product);
       i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
         cpu::scaled_copy(sums + i++ * n.padded, n.scale, &dqkv(row, head, 0), n.dim);
@@ -210,12 +217,16 @@ struct kernels::attention<cpu_backend> {
     std::vector<cpu::key_block> const blocks = cpu::key_blocks(plan, int(width), owner_done);
     if (blocks.empty()) return;
     int const rows_at_once = std::max(1, int(2 * cpu::tile_rows / e.group()));
-    cpu::attention_sizes const n(e, plan, rows_at_once);
-    index_t const floats = 2 * n.panels() + n.queries * 2 * (n.padded + width) + 2 * width * n.padded + 2 * width;
+    cpu::attention_sizes const n(threads, e, plan, rows_at_once);
+    index_t const floats = 2 * n.panel() + n.as_pairs(n.queries, n.padded) + n.queries * 2 * (n.padded + width) +
+                           2 * width * n.padded + 2 * width;
     auto const run = [&](index_t task, float* scratch) {
       cpu::key_block const& block = blocks[std::size_t(task / e.kv_heads)];
       index_t const kv = task % e.kv_heads;
-      float* const dk = scratch + 2 * n.panels();
+      float* const key_panel = scratch;
+      float* const value_panel = key_panel + n.panel();
+      float* const pairs = value_panel + n.panel();
+      float* const dk = pairs + n.as_pairs(n.queries, n.padded);
       float* const dv = dk + width * n.padded;
       float* const q = dv + width * n.padded;
       float* const d_out = q + n.queries * n.padded;
@@ -223,8 +234,10 @@ struct kernels::attention<cpu_backend> {
       float* const dp = scores + n.queries * width;
       float* const slopes = dp + n.queries * width;
 
-      auto const key_panel = cpu::transposed(keys, block.cache_row, kv, block.count, n, scratch);
-      auto const value_panel = cpu::transposed(values, block.cache_row, kv, block.count, n, scratch + n.panels());
+      int cache_rows[width];
+      std::iota(cache_rows, cache_rows + block.count, block.cache_row);
+      cpu::make_key_panel(keys, cache_rows, kv, block.count, n, key_panel);
+      cpu::make_key_panel(values, cache_rows, kv, block.count, n, value_panel);
       for (index_t k = 0; k < block.count; ++k) {
         cpu::padded_copy(&dqkv(block.batch_row + k, e.heads + kv, 0), 1, dk + k * n.padded, n);
         cpu::padded_copy(&dqkv(block.batch_row + k, e.heads + e.kv_heads + kv, 0), 1, dv + k * n.padded, n);
@@ -240,8 +253,8 @@ struct kernels::attention<cpu_backend> {
               cpu::padded_copy(&dout(s.batch_row + w, h, 0), 1, d_out + queries * n.padded, n);
             }
           }
-          cpu::multiply(queries, q, n.padded, key_panel, n.dim, scores, width, width, cpu::into::overwrite);
-          cpu::multiply(queries, d_out, n.padded, value_panel, n.dim, dp, width, width, cpu::into::overwrite);
+          cpu::products_with_panel(queries, q, key_panel, scores, n, pairs);
+          cpu::products_with_panel(queries, d_out, value_panel, dp, n, pairs);
           index_t i = 0;
           for (int w = r; w < end; ++w) {
             int const position = s.first_position + w, last = std::min(last_key, position - block.position + 1);

@@ -3,10 +3,15 @@
 /// \file
 /// The products that forward and backward attention share: the rows of a block with the keys that they see, and sums
 /// over these keys, in whatever segments they lie.
+///
+/// With bf16 weights both factors of these products are rounded to bf16 where the backend rounds activations. Two
+/// components, or two keys, then make one step of a chain; a pair of keys begins at an even position, whatever segments
+/// the two lie in, so that chains stay the same however keys are split.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
 #include <atmanrl/cpu/cached_rows.hpp>
 #include <atmanrl/cpu/rows.hpp>
+#include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
 
@@ -14,24 +19,35 @@ namespace atmanrl::cpu {
 
 /// Extents of a task's scratch: `queries` rows of `dim`, of `padded` (whole panels) or of `keys` floats.
 struct attention_sizes {
+  static constexpr index_t paired_keys = 4 * panel_width;  ///< whose values are paired at a time
+
   index_t queries, dim, padded, keys;
   float scale;
+  bool pairs;  ///< factors are rounded to pairs of bf16
 
-  attention_sizes(attention_extents const& e, attention_plan<> const& plan, int rows)
+  attention_sizes(cpu_threads const& threads, attention_extents const& e, attention_plan<> const& plan, int rows)
       : queries(rows * e.group()),
         dim(e.head_dim),
         padded((e.head_dim + panel_width - 1) / panel_width * panel_width),
         keys((plan.longest + panel_width - 1) / panel_width * panel_width +
              panel_width),  // the last block of scores may reach beyond
-        scale(float(e.scale())) {}
-  /// Floats of one panel of keys or values, and of the rows that are widened for it.
-  index_t panels() const { return panel_width * (dim + padded); }
+        scale(float(e.scale())),
+        pairs(e.bf16_weights && threads.bf16_pairs()) {}
+
+  /// Floats that one panel of keys, or of values, takes.
+  index_t panel() const { return std::max(panel_width * padded, pairs ? paired_keys / 2 * padded : 0); }
+  /// Floats that `rows` rows of up to `width` floats take as pairs.
+  index_t as_pairs(index_t rows, index_t width) const {
+    return pairs ? rows * ((width + panel_width - 1) / panel_width * simd::lanes) : 0;
+  }
+  /// Floats of scratch that a product needs.
+  index_t product() const { return keys + panel() + as_pairs(queries, std::max(padded, keys)); }
 };
 
 /// So many that transposing the keys costs little beside their products, and that scores and their gradients stay in
 /// the second-level cache.
 inline int rows_per_block(attention_extents const& e, attention_plan<> const& plan) {
-  constexpr index_t cached_floats = index_t{1} << 17, least = 2 * tile_rows, most = 6 * tile_rows;
+  constexpr index_t cached_floats = index_t{1} << 17, least = 2 * tile_rows, most = 12 * tile_rows;
   index_t const queries = std::clamp(cached_floats / (2 * index_t{plan.longest} + 1), least, most);
   return int(std::max(index_t{4}, queries / e.group()));
 }
@@ -51,12 +67,86 @@ inline void padded_copy(float const* from, float factor, float* to, attention_si
   std::fill(to + n.dim, to + n.padded, 0.0f);
 }
 
-/// `count` up to 32 rows of the cache, transposed. The scratch has room for `panels()` floats.
-inline float_panel transposed(cached_rows const& cached, index_t row, index_t kv, index_t count,
-                              attention_sizes const& n, float* scratch) {
-  auto const rows = cached.as_floats(row, kv, count, n.padded, scratch + n.dim * panel_width);
-  transpose_to_panel(rows.data, rows.stride, count, n.dim, scratch);
-  return {scratch, panel_width};
+template <class Factor>
+struct left_factors {
+  Factor const* data;
+  index_t stride;
+};
+
+/// `rows` rows of `count` floats as factors of a product: where they lie, or rounded to pairs in `scratch`.
+template <class Factor>
+left_factors<Factor> factors_of(float const* from, index_t stride, index_t rows, index_t count, float* scratch) {
+  if constexpr (std::is_same_v<Factor, float>) {
+    return {from, stride};
+  } else {
+    using simd::lanes;
+    auto* const to = reinterpret_cast<std::uint32_t*>(scratch);
+    index_t const words = (count + 2 * lanes - 1) / (2 * lanes) * lanes;
+    for (index_t r = 0; r < rows; ++r)
+      for (index_t k = 0; k < count; k += 2 * lanes)
+        simd::store(to + r * words + k / 2, simd::load_pairs(from + r * stride + k, count - k));
+    return {to, words};
+  }
+}
+
+/// `count` up to 32 keys or values as the columns of a panel, (dim, 32) floats or (dim / 2, 32) pairs of components.
+template <class Factor>
+auto columns_of(cached_rows const& cached, int const* cache_rows, index_t kv, index_t count, attention_sizes const& n,
+                float* scratch) {
+  using simd::lanes;
+  constexpr bool pairs = !std::is_same_v<Factor, float>;
+  constexpr index_t step = pairs ? 2 * lanes : lanes;  // components of a key in one vector
+  cached.visit(kv, [&](auto const* keys, index_t stride) {
+    for (index_t r = 0; r < panel_width; r += lanes) {
+      for (index_t c = 0; c < n.dim; c += step) {
+        simd::floats block[lanes];
+        auto const fill = [&](index_t i, index_t components) {
+          auto const* const from = keys + cache_rows[r + i] * stride + c;
+          if constexpr (pairs)
+            block[i] = std::bit_cast<simd::floats>(simd::load_pairs(from, components));
+          else
+            block[i] = simd::load_first(from, components);
+        };
+        if (r + lanes <= count && c + step <= n.dim) {
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) fill(i, step);
+        } else {
+          for (int i = 0; i < lanes; ++i) {
+            block[i] = simd::floats{};
+            if (r + i < count) fill(i, std::min(step, n.dim - c));
+          }
+        }
+        simd::transpose(block);
+        index_t const valid = std::min<index_t>(lanes, factors<Factor>(n.dim - c));
+        float* const to = scratch + factors<Factor>(c) * panel_width + r;
+        for (index_t i = 0; i < valid; ++i) simd::store(to + i * panel_width, block[i]);
+      }
+    }
+  });
+  return panel_of<Factor>(reinterpret_cast<Factor const*>(scratch));
+}
+
+/// `count` keys or values from an even position on as panels of pairs of positions, (padded / 32, count / 2, 32).
+inline std::uint32_t const* rows_in_pairs(cached_rows const& cached, int const* cache_rows, index_t kv, index_t count,
+                                          attention_sizes const& n, float* scratch) {
+  using simd::lanes;
+  auto* const to = reinterpret_cast<std::uint32_t*>(scratch);
+  index_t const pairs = factors<std::uint32_t>(count);
+  cached.visit(kv, [&](auto const* keys, index_t stride) {
+    for (index_t k = 0; k < count; k += 2) {
+      auto const *const even = keys + cache_rows[k] * stride, *const odd =
+                                                                  keys + cache_rows[k + 1 < count ? k + 1 : k] * stride;
+      for (index_t c = 0; c < n.padded; c += lanes) {
+        auto const pair = [&](index_t components) {
+          return simd::to_bf16_pairs(simd::load_first(even + c, components),
+                                     simd::load_first(odd + c, k + 1 < count ? components : 0));
+        };
+        simd::store(to + (c / panel_width * pairs + k / 2) * panel_width + c % panel_width,
+                    c + lanes <= n.dim ? pair(lanes) : pair(std::max<index_t>(n.dim - c, 0)));
+      }
+    }
+  });
+  return to;
 }
 
 /// f(site without its key, batch row, head) for every query of the block, in the order of its scratch rows.
@@ -72,40 +162,164 @@ void for_each_query(attention_extents const& e, attention_plan<> const& plan, ro
   }
 }
 
-/// f(segment, keys that are seen, first query, queries): segments that all pieces share once, the others piece by
-/// piece.
-template <class F>
-void for_each_segment(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
-                      row_block const& block, F const& f) {
-  auto const visit = [&](int segment, int last_position, index_t first, index_t queries) {
-    attention_segment const& g = plan.segments(segment);
-    int const seen = std::min(g.length, last_position - g.first_position + 1);
-    if (seen > 0) f(g, index_t{seen}, first, queries);
-  };
-  int const leading = plan.sequences(blocks.pieces[std::size_t(block.first_piece)].sequence).first_segment;
-  for (int i = 0; i < block.shared_segments; ++i) visit(leading + i, block.last_position, 0, block.rows * e.group());
-  index_t first = 0;
-  for (int p = block.first_piece; p < block.first_piece + block.pieces; ++p) {
-    row_piece const& piece = blocks.pieces[std::size_t(p)];
-    attention_sequence const& s = plan.sequences(piece.sequence);
-    for (int i = block.shared_segments; i < s.segments; ++i)
-      visit(s.first_segment + i, s.first_position + piece.first + piece.rows - 1, first, piece.rows * e.group());
-    first += piece.rows * e.group();
+/// Cache rows of the sequence's positions [first, last).
+inline void list_cache_rows(attention_plan<> const& plan, attention_sequence const& s, int first, int last, int* rows) {
+  for (int i = s.first_segment; i < s.first_segment + s.segments; ++i) {
+    attention_segment const& g = plan.segments(i);
+    int const begin = std::max(first, g.first_position), end = std::min(last, g.first_position + g.length);
+    for (int p = begin; p < end; ++p) rows[p] = g.cache_row + p - g.first_position;
   }
 }
 
-/// scores[query][position] = rows . cached, for all keys that the block sees; rows are `padded` floats apart.
+/// Keys [first, last) of a sequence, by position, and the block's queries that they meet: `queries` from `query` on,
+/// `group` for each row, the first row at `position`.
+struct key_stretch {
+  index_t first, last, query, queries, group, position;
+
+  /// The first of the queries that sees key k.
+  index_t viewers(index_t k) const { return std::max(index_t{0}, k - position) * group; }
+  /// One behind the last key that one of the queries below `end` sees.
+  index_t seen(index_t end) const { return std::min(last, position + (end + group - 1) / group); }
+};
+
+/// f(stretch) for the keys that the block's rows see, in ascending order: those that all pieces share once, the others
+/// piece by piece. `rows` then holds the cache rows of these positions.
+template <class F>
+void for_each_stretch(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                      row_block const& block, int* rows, F const& f) {
+  auto const visit = [&](row_piece const& piece, key_stretch const& k) {
+    if (k.first >= k.last) return;
+    list_cache_rows(plan, plan.sequences(piece.sequence), int(k.first), int(k.last), rows);
+    f(k);
+  };
+  row_piece const* const pieces = &blocks.pieces[std::size_t(block.first_piece)];
+  index_t shared = 0, query = 0;
+  if (block.pieces > 1 && block.shared_segments > 0) {
+    attention_segment const& g =
+        plan.segments(plan.sequences(pieces->sequence).first_segment + block.shared_segments - 1);
+    shared = std::min(g.first_position + g.length, block.last_position + 1) / 2 * 2;  // pairs of keys stay together
+  }
+  visit(*pieces, {0, shared, 0, block.rows * e.group(), e.group(), shared});
+  for (int p = 0; p < block.pieces; ++p) {
+    index_t const position = plan.sequences(pieces[p].sequence).first_position + pieces[p].first,
+                  queries = pieces[p].rows * e.group();
+    visit(pieces[p], {shared, position + pieces[p].rows, query, queries, e.group(), position});
+    query += queries;
+  }
+}
+
+namespace detail {
+
+template <class Factor>
+void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                        row_block const& block, cached_rows const& cached, index_t kv, float const* rows, float* scores,
+                        attention_sizes const& n, float* scratch) {
+  int* const cache_rows = reinterpret_cast<int*>(scratch);
+  float* const panel = scratch + n.keys;
+  auto const left = factors_of<Factor>(rows, n.padded, block.rows * e.group(), n.dim, panel + n.panel());
+  for_each_stretch(e, plan, blocks, block, cache_rows, [&](key_stretch const& s) {
+    for (index_t k = s.first; k < s.last; k += panel_width) {
+      auto const right = columns_of<Factor>(cached, cache_rows + k, kv, std::min(panel_width, s.last - k), n, panel);
+      index_t const first = s.viewers(k), query = s.query + first;
+      multiply(s.queries - first, left.data + query * left.stride, left.stride, right, n.dim,
+               scores + query * n.keys + k, n.keys, panel_width, into::overwrite);
+    }
+  });
+}
+
+// sums += scores . values for the stretch's queries and keys [k, k + count), as far as they see them.
+template <class Panel>
+void add_values(key_stretch const& s, index_t k, index_t count, typename Panel::factor const* scores, index_t stride,
+                Panel values, float* sums, attention_sizes const& n) {
+  for_each_part(s.queries, tile_rows, [&](index_t first, index_t queries) {
+    index_t const depth = std::min(count, s.seen(first + queries) - k);
+    if (depth > 0)
+      multiply(queries, scores + first * stride, stride, values, depth, sums + (s.query + first) * n.padded, n.padded,
+               panel_width, into::resume);
+  });
+}
+
+inline void products_over_pairs_of_keys(attention_extents const& e, attention_plan<> const& plan,
+                                        row_blocks const& blocks, row_block const& block, cached_rows const& cached,
+                                        index_t kv, float const* scores, float* sums, attention_sizes const& n,
+                                        float* scratch) {
+  int* const cache_rows = reinterpret_cast<int*>(scratch);
+  float *const panel = scratch + n.keys, *const pairs = panel + n.panel();
+  for_each_stretch(e, plan, blocks, block, cache_rows, [&](key_stretch const& s) {
+    auto const left =
+        factors_of<std::uint32_t>(scores + s.query * n.keys + s.first, n.keys, s.queries, s.last - s.first, pairs);
+    for (index_t k = s.first; k < s.last; k += n.paired_keys) {
+      index_t const count = std::min(n.paired_keys, s.last - k);
+      std::uint32_t const* const right = rows_in_pairs(cached, cache_rows + k, kv, count, n, panel);
+      for (index_t c = 0; c < n.dim; c += panel_width)
+        add_values(s, k, count, left.data + (k - s.first) / 2, left.stride,
+                   bf16_pair_panel{right + c * factors<std::uint32_t>(count)}, sums + c, n);
+    }
+  });
+}
+
+inline void products_over_float_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                                     row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
+                                     float* sums, attention_sizes const& n, float* scratch) {
+  int* const cache_rows = reinterpret_cast<int*>(scratch);
+  for_each_stretch(e, plan, blocks, block, cache_rows, [&](key_stretch const& s) {
+    index_t const most = cached.in_place(n.padded) ? s.last - s.first : panel_width;
+    for (index_t k = s.first, count; k < s.last; k += count) {
+      for (count = 1; count < std::min(most, s.last - k) && cache_rows[k + count] == cache_rows[k] + count;) ++count;
+      auto const rows = cached.as_panels(cache_rows[k], kv, count, n.padded, scratch + n.keys);
+      for (index_t c = 0; c < n.dim; c += panel_width)
+        add_values(s, k, count, scores + s.query * n.keys + k, n.keys, float_panel{rows.data + c, rows.stride},
+                   sums + c, n);
+    }
+  });
+}
+
+}  // namespace detail
+
+/// scores[query][position] = rows . cached, for all keys that the block sees.
+/// \param rows     queries x `padded`
+/// \param scratch  `product()` floats
 inline void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                                row_block const& block, cached_rows const& cached, index_t kv, float const* rows,
                                float* scores, attention_sizes const& n, float* scratch) {
-  for_each_segment(
-      e, plan, blocks, block, [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-        for (index_t k = 0; k < seen; k += panel_width) {
-          auto const panel = transposed(cached, g.cache_row + k, kv, std::min(panel_width, seen - k), n, scratch);
-          multiply(queries, rows + first * n.padded, n.padded, panel, n.dim,
-                   scores + first * n.keys + g.first_position + k, n.keys, panel_width, into::overwrite);
-        }
-      });
+  if constexpr (simd::has_dot_bf16)
+    if (n.pairs)
+      return detail::products_with_keys<std::uint32_t>(e, plan, blocks, block, cached, kv, rows, scores, n, scratch);
+  detail::products_with_keys<float>(e, plan, blocks, block, cached, kv, rows, scores, n, scratch);
+}
+
+/// sums[query][component] continued by  sum over keys of scores[query][position] cached.
+/// \param scratch  `product()` floats
+inline void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                               row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
+                               float* sums, attention_sizes const& n, float* scratch) {
+  if constexpr (simd::has_dot_bf16)
+    if (n.pairs)
+      return detail::products_over_pairs_of_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
+  detail::products_over_float_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
+}
+
+/// A panel of up to 32 keys, `panel()` floats.
+inline void make_key_panel(cached_rows const& cached, int const* cache_rows, index_t kv, index_t count,
+                           attention_sizes const& n, float* panel) {
+  if constexpr (simd::has_dot_bf16)
+    if (n.pairs) return void(columns_of<std::uint32_t>(cached, cache_rows, kv, count, n, panel));
+  columns_of<float>(cached, cache_rows, kv, count, n, panel);
+}
+
+/// to[query][key of the panel] = rows . keys.
+/// \param rows     queries x `padded`
+/// \param to       queries x 32
+/// \param scratch  `as_pairs(queries, padded)` floats
+inline void products_with_panel(index_t queries, float const* rows, float const* panel, float* to,
+                                attention_sizes const& n, float* scratch) {
+  auto const product = [&]<class Factor>(left_factors<Factor> const& left) {
+    multiply(queries, left.data, left.stride, panel_of<Factor>(reinterpret_cast<Factor const*>(panel)), n.dim, to,
+             panel_width, panel_width, into::overwrite);
+  };
+  if constexpr (simd::has_dot_bf16)
+    if (n.pairs) return product(factors_of<std::uint32_t>(rows, n.padded, queries, n.dim, scratch));
+  product(factors_of<float>(rows, n.padded, queries, n.dim, scratch));
 }
 
 /// The gradient of the keys or values that the block's sequences own among the batch's rows, continued by
@@ -132,25 +346,6 @@ inline void add_to_own_keys(attention_extents const& e, attention_plan<> const& 
     }
     first += queries;
   }
-}
-
-/// sums[query][component] continued by  sum over keys of scores[query][position] cached.
-inline void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
-                               row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
-                               float* sums, attention_sizes const& n, float* scratch) {
-  for_each_segment(e, plan, blocks, block,
-                   [&](attention_segment const& g, index_t seen, index_t first, index_t queries) {
-                     // Where they lie as floats in whole panels, all keys are one piece.
-                     index_t const piece = cached.in_place(n.padded) ? seen : panel_width;
-                     for (index_t k = 0; k < seen; k += piece) {
-                       index_t const count = std::min(piece, seen - k);
-                       auto const rows = cached.as_panels(g.cache_row + k, kv, count, n.padded, scratch);
-                       for (index_t c = 0; c < n.dim; c += panel_width)
-                         multiply(queries, scores + first * n.keys + g.first_position + k, n.keys,
-                                  float_panel{rows.data + c, rows.stride}, count, sums + first * n.padded + c, n.padded,
-                                  panel_width, into::resume);
-                     }
-                   });
 }
 
 }  // namespace atmanrl::cpu

@@ -27,14 +27,16 @@ class cached_rows {
   /// Whether a head's rows are floats and fill whole panels.
   bool in_place(index_t padded) const { return floats_ && dim_ == padded; }
 
-  /// `count` rows of a head from `first` on: where they lie, or widened into `scratch` (count, padded).
-  rows as_floats(index_t first, index_t head, index_t count, index_t padded, float* scratch) const {
-    if (floats_) return {floats_ + at(first, head), row_size_};
-    for (index_t r = 0; r < count; ++r) widen(halves_ + at(first + r, head), scratch + r * padded);
-    return {scratch, padded};
+  /// f(component 0 of the head in row 0, numbers from row to row) for numbers as they are stored.
+  template <class F>
+  void visit(index_t head, F const& f) const {
+    if (floats_)
+      f(floats_ + at(0, head), row_size_);
+    else
+      f(halves_ + at(0, head), row_size_);
   }
 
-  /// The same with every row filled up to `padded` floats with zeros.
+  /// `count` rows of a head from `first` on, filled up to `padded` floats with zeros: where they lie, or in `scratch`.
   rows as_panels(index_t first, index_t head, index_t count, index_t padded, float* scratch) const {
     if (in_place(padded)) return {floats_ + at(first, head), row_size_};
     for (index_t r = 0; r < count; ++r) {

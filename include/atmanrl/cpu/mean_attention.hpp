@@ -24,18 +24,18 @@ struct kernels::mean_attention<cpu_backend> {
     threads.split(out.extent(0), atmanrl::detail::row_grain(out.row_size()),
                   [&](index_t first, index_t last) { std::fill(out.row(first), out.row(last), 0.0f); });
     cpu::row_blocks const blocks(plan, cpu::rows_per_block(e, plan));
-    cpu::attention_sizes const n(e, plan, blocks.most_rows);
+    cpu::attention_sizes const n(threads, e, plan, blocks.most_rows);
     auto const run = [&](index_t task, float* scratch) {
       cpu::row_block const& block = blocks.blocks[std::size_t(task)];
       float* const q = scratch;
       float* const scores = q + n.queries * n.padded;
-      float* const panel = scores + n.queries * n.keys;
+      float* const product = scores + n.queries * n.keys;
       for (index_t kv = 0; kv < e.kv_heads; ++kv) {
         index_t queries = 0;
         cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
           cpu::scaled_copy(&qkv(row, head, 0), n.scale, q + queries++ * n.padded, n.dim);
         });
-        cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, panel);
+        cpu::products_with_keys(e, plan, blocks, block, keys, kv, q, scores, n, product);
         index_t i = 0;
         cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site at, index_t row, index_t head) {
           float *const s = scores + i++ * n.keys, *const sum = out.row(row);
@@ -50,7 +50,7 @@ struct kernels::mean_attention<cpu_backend> {
       }
     };
     threads.share_out(index_t(blocks.blocks.size()), cpu::worth_threads(e, blocks),
-                      n.queries * (n.padded + n.keys) + n.panels(), run);
+                      n.queries * (n.padded + n.keys) + n.product(), run);
   }
 };
 

@@ -25,6 +25,7 @@ struct kernels::rope<cpu_backend> {
         for (index_t h = 0; h < heads; ++h) {
           float* const head = &x(r, h, 0);
           cpu::for_each_vector(half, [&](index_t i, index_t n) {
+            cpu::prefetch_ahead(head + i, head + half + i);
             simd::floats const a = simd::load_first(head + i, n), b = simd::load_first(head + half + i, n);
             simd::floats const co = simd::load_first(c + i, n), si = simd::load_first(s + i, n) * direction;
             simd::store_first(head + i, simd::fma(a, co, -b * si), n);

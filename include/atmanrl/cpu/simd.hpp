@@ -10,6 +10,7 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -176,12 +177,24 @@ inline void transpose(floats (&v)[lanes]) {
   }
 }
 
+namespace detail {
+/// x in [least, most]; a NaN stays one.
+inline floats clamped(floats x, float least, float most) {
+#if defined(__AVX512F__)
+  // These return their second operand where one of the two is a NaN.
+  return _mm512_maskz_min_ps(0xffff, broadcast(most), _mm512_maskz_max_ps(0xffff, broadcast(least), x));
+#else
+  x = x < least ? broadcast(least) : x;
+  return x > most ? broadcast(most) : x;
+#endif
+}
+}  // namespace detail
+
 /// exp of every lane, to about one unit in the last place; 0, infinity and NaN where they belong.
 inline floats exp(floats x) {
   // x = n ln 2 + r with |r| <= ln(2)/2; adding and subtracting 1.5 * 2^23 rounds to a whole number.
   constexpr float magic = 12582912.0f;
-  x = x < -104.0f ? broadcast(-104.0f) : x;  // written so that a NaN stays
-  x = x > 89.0f ? broadcast(89.0f) : x;
+  x = detail::clamped(x, -104.0f, 89.0f);
   floats const shifted = fma(x, broadcast(1.44269504088896341f), broadcast(magic));
   floats const n = shifted - magic;
   floats r = fma(n, broadcast(-0.693359375f), x);     // ln 2 in two parts: the first has few bits, so that
@@ -195,11 +208,15 @@ inline floats exp(floats x) {
   p = fma(p, r, broadcast(0.5f));
   p = fma(p, r, broadcast(1.0f));
   p = fma(p, r, broadcast(1.0f));
+#if defined(__AVX512F__)
+  return _mm512_maskz_scalef_ps(0xffff, p, n);
+#else
   // 2^n in two factors, because n reaches beyond the exponents of normal numbers at both ends.
   ints const whole = std::bit_cast<ints>(shifted) - std::bit_cast<std::int32_t>(magic);
   ints const half = whole >> 1;
   floats const a = std::bit_cast<floats>((half + 127) << 23), b = std::bit_cast<floats>((whole - half + 127) << 23);
   return p * a * b;
+#endif
 }
 
 /// The even and the odd one of two bfloat16 numbers in each word, widened exactly.
@@ -241,7 +258,43 @@ inline void store_first(bf16* p, floats v, std::ptrdiff_t n) {
     std::memcpy(static_cast<void*>(p), &h, std::size_t(n) * sizeof(bf16));
 }
 
-/// Words of two bfloat16 numbers: `even`, rounded, in the lower halves, `odd` in the upper ones.
-inline words to_bf16_pairs(floats even, floats odd) { return to_bf16(even) | to_bf16(odd) << 16; }
+/// Words of two bfloat16 numbers, rounded: those of `even` in the lower halves, those of `odd` in the upper ones. Where
+/// the build has `dot_bf16`, numbers below the normal ones become zero, as that instruction reads them.
+inline words to_bf16_pairs(floats even, floats odd) {
+#if defined(__AVX512BF16__)
+  static constexpr auto zipped = [] {
+    std::array<std::uint16_t, 2 * lanes> at{};
+    for (int i = 0; i < 2 * lanes; ++i) at[std::size_t(i)] = std::uint16_t(i / 2 + i % 2 * lanes);
+    return at;
+  }();
+  auto const all = std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
+  return std::bit_cast<words>(_mm512_maskz_permutexvar_epi16(0xffffffffu, std::bit_cast<__m512i>(zipped), all));
+#else
+  return to_bf16(even) | to_bf16(odd) << 16;
+#endif
+}
+
+/// The same of neighbours: word i holds numbers 2i and 2i + 1 of `first` followed by `second`.
+inline words to_neighbour_pairs(floats first, floats second) {
+#if defined(__AVX512BF16__)
+  return std::bit_cast<words>(_mm512_cvtne2ps_pbh(second, first));
+#else
+  words const a = to_bf16(first), b = to_bf16(second);
+  words pairs;
+  for (int i = 0; i < lanes; ++i) {
+    words const& from = i < lanes / 2 ? a : b;
+    pairs[i] = from[2 * i % lanes] | from[2 * i % lanes + 1] << 16;
+  }
+  return pairs;
+#endif
+}
+
+/// The first `n` numbers of two vectors, then zeros, rounded to pairs of neighbours.
+template <class T>
+words load_pairs(T const* p, std::ptrdiff_t n) {
+  if (n >= 2 * lanes) return to_neighbour_pairs(load_first(p, lanes), load_first(p + lanes, lanes));
+  if (n > lanes) return to_neighbour_pairs(load_first(p, lanes), load_first(p + lanes, n - lanes));
+  return to_neighbour_pairs(load_first(p, n), floats{});
+}
 
 }  // namespace atmanrl::simd

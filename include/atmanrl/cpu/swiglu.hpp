@@ -20,6 +20,7 @@ struct kernels::swiglu<cpu_backend> {
         float const *const gate = gate_up.row(r), *const up = gate + ffn;
         float* const to = y.row(r);
         cpu::for_each_vector(ffn, [&](index_t c, index_t n) {
+          cpu::prefetch_ahead(gate + c, up + c, to + c);
           simd::floats const g = simd::load_first(gate + c, n);
           simd::store_first(to + c, g / (1.0f + simd::exp(-g)) * simd::load_first(up + c, n), n);
         });
@@ -36,6 +37,7 @@ struct kernels::swiglu<cpu_backend> {
       for (index_t r = first; r < last; ++r) {
         float const *const gate = gate_up.row(r), *const up = gate + ffn;
         cpu::for_each_vector(ffn, [&](index_t c, index_t n) {
+          cpu::prefetch_ahead(gate + c, up + c, dy.row(r) + c);
           simd::floats const g = simd::load_first(gate + c, n), u = simd::load_first(up + c, n),
                              d = simd::load_first(dy.row(r) + c, n);
           simd::floats const s = 1.0f / (1.0f + simd::exp(-g));

@@ -52,7 +52,7 @@ struct bf16_pair_panel {
   std::uint32_t const* data;
 };
 
-/// A panel of weights (or, for pairs, of what a kernel packed) for A's elements of type `Factor`.
+/// A panel of weights (or of what a kernel packed) for A's elements of type `Factor`.
 template <class Factor>
 float_panel panel_of(float const* data) {
   return {data, panel_width};
@@ -206,13 +206,13 @@ void for_each_part(index_t items, index_t most, F const& f) {
 }
 
 /// C = A B as `how` says, for any number of rows.
-/// \param a      `rows` x `depth`, in the layout that the template argument names
+/// \param a      `rows` x `depth`, in the layout that the template argument names; `lda` floats or pairs apart
 /// \param b      `depth` x 32
 /// \param c      `rows` x `width`, `ldc` floats from row to row; columns from `width` on are left alone
 /// \param width  at most 32
 template <a_layout Layout = a_layout::rows, class Panel>
-void multiply(index_t rows, float const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width,
-              into how) {
+void multiply(index_t rows, typename Panel::factor const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc,
+              index_t width, into how) {
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
     detail::tiles<Layout, Panel>[std::size_t(count - 1)](a + first * (Layout == a_layout::rows ? lda : 1), lda, b,
                                                          depth, c + first * ldc, ldc, width, how);

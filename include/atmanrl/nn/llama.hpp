@@ -321,18 +321,21 @@ class llama {
                            "{} values for an attention policy with {} parameters", edit_values.size(),
                            policy.parameter_count());
     cache.bind(this, version_, pass.adapted_, kv_storage_);
-    attention_extents const extents{int(layer), config_.heads, config_.kv_heads, config_.head_dim};
     auto const& kept = pass.layers_[std::size_t(layer)];
     out.resize(*backend_, {pass.rows_, pass.plan_.longest});
     std::visit(
         [&](auto const& cached) {
-          atmanrl::mean_attention(*backend_, extents, kept.qkv.cview(), cached.keys, kept.lse.cview(), pass.plan_,
+          atmanrl::mean_attention(*backend_, extents(layer), kept.qkv.cview(), cached.keys, kept.lse.cview(), pass.plan_,
                                   policy.params(), edit_values.data(), out.view());
         },
         cache.rows_of(layer));
   }
 
  private:
+  attention_extents extents(index_t layer) const {
+    return {int(layer), config_.heads, config_.kv_heads, config_.head_dim, std::is_same_v<W, bf16>};
+  }
+
   enum class direction { up, down };
 
   template <AttentionPolicy P>
@@ -465,7 +468,7 @@ class llama {
     for (std::size_t step = 0; step < layers_.size(); ++step) {
       std::size_t const l = d == direction::up ? step : layers_.size() - 1 - step;
       layer_call<B, T> const call{
-          .extents = {int(l), config_.heads, config_.kv_heads, config_.head_dim},
+          .extents = extents(l),
           .lora = pass.adapted_ ? adapters_->layer(l) : no_adapters_,
           .cached = cache.rows_of(index_t(l)),
           .plan = &pass.plan_,

@@ -56,6 +56,7 @@ struct attention_plan {
 struct attention_extents {
   int layer = 0;
   index_t heads = 0, kv_heads = 0, head_dim = 0;
+  bool bf16_weights = false;  ///< so that a backend may round the factors of attention's products, too
 
   index_t group() const { return heads / kv_heads; }
   double scale() const { return 1 / std::sqrt(double(head_dim)); }
