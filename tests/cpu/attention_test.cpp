@@ -179,12 +179,53 @@ TEST_CASE("cpu attention: parameters one after the other give the same numbers a
   }
 }
 
+TEST_CASE("cpu attention: with bf16 weights the factors of its products are rounded, and nothing else") {
+  auto const check = [](tree_problem p, auto params, std::vector<double> const& parameters) {
+    // With heads of 16 or 64 the scale is a power of two: scores of rounded queries and keys are exact up to float.
+    for (auto* const values : {&p.qkv, &p.cached_keys, &p.cached_values, &p.dout})
+      for (double& x : *values) x = bf16(float(x));
+    p.extents.bf16_weights = true;
+    auto const expected = p.forward(p.qkv, params, parameters);
+    auto const expected_gradients = p.backward(p.qkv, params, parameters);
+    auto const qkv = converted<float>(p.qkv);
+    auto const values = converted<float>(parameters);
+    for (bool const exact : {false, true}) {
+      CAPTURE(exact);
+      cpu_backend backend({.threads = 2, .exact_activations = exact});
+      bool const rounds = simd::has_dot_bf16 && !exact;
+      auto const got = p.forward(qkv, params, values, backend);
+      auto const gradients = p.backward(qkv, params, values, backend);
+      CHECK(relative_difference(got.lse, expected.lse) < 1e-5);
+      double const out = relative_difference(got.out, expected.out),
+                   dqkv = relative_difference(gradients.dqkv, expected_gradients.dqkv);
+      CHECK(out < (rounds ? 4e-3 : 1e-5));  // a probability errs by up to 2^-9 of itself
+      CHECK(dqkv < (rounds ? 1e-2 : 1e-5));
+      if (rounds && p.longest > 1) CHECK(out > 1e-5);
+      CHECK(relative_difference(gradients.dparameters, expected_gradients.dparameters) < (rounds ? 1e-2 : 1e-5));
+    }
+  };
+  for (auto const& tree : trees()) {
+    for (heads const h : {heads{3, 1, 64}, heads{8, 2, 16}}) {
+      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim);
+      check(tree_problem(tree, h.query, h.kv, h.dim), attention::none::params_type{}, {});
+    }
+  }
+  auto const extents = masks(mask_shape::column, mask_rows::all_later);
+  reference_backend memory;
+  attention::learned_mask<reference_backend> const policy(memory, mask_shape::column, extents, 2.0f);
+  auto parameters = random_values(policy.parameter_count(), 27, 0.5);
+  for (double& x : parameters) x = double(float(x));
+  check(tree_problem(two_rollouts(), 6, 2, 64), policy.params(), parameters);
+}
+
 TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds the rounded keys and values") {
+  bool const bf16_weights = GENERATE(false, true);
   for (auto const& tree : trees()) {
     for (heads const h : {heads{3, 1, 64}, heads{4, 2, 33}, heads{10, 2, 32}, heads{8, 1, 8}}) {
-      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim);
+      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim, bf16_weights);
       cpu_backend backend({.threads = 2});
       tree_problem p(tree, h.query, h.kv, h.dim);
+      p.extents.bf16_weights = bf16_weights;
       auto const qkv = converted<float>(p.qkv);
       auto const got = p.forward_in<bf16>(qkv, wavy{}, {}, backend);
       auto const gradients = p.backward_in<bf16>(qkv, wavy{}, {}, backend);
@@ -200,11 +241,14 @@ TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds t
 }
 
 TEST_CASE("cpu attention: the same bits for any number of threads") {
+  bool const bf16_weights = GENERATE(false, true);
+  CAPTURE(bf16_weights);
   auto const extents = masks(mask_shape::column, mask_rows::all_later);
   reference_backend memory;
   attention::learned_mask<reference_backend> const policy(memory, mask_shape::column, extents, 2.0f);
   auto const parameters = random_floats(policy.parameter_count(), 22);
-  auto const all_of = [&](tree_problem const& p, auto params, std::vector<float> const& values) {
+  auto const all_of = [&](tree_problem p, auto params, std::vector<float> const& values) {
+    p.extents.bf16_weights = bf16_weights;
     return same_for_any_threads([&](cpu_backend& b) {
       auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
       auto const backward = p.backward(converted<float>(p.qkv), params, values, b);
@@ -219,11 +263,13 @@ TEST_CASE("cpu attention: the same bits for any number of threads") {
 }
 
 TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however the keys are split") {
+  bool const bf16_weights = GENERATE(false, true);
   for (heads const h : {heads{9, 3, 64}, heads{4, 4, 16}, heads{8, 1, 40}}) {
     for (int const length : {1, 5, 40, 77}) {
-      CAPTURE(h.query, h.kv, h.dim, length);
+      CAPTURE(h.query, h.kv, h.dim, length, bf16_weights);
       cpu_backend backend({.threads = 2});
-      tree_problem const whole({{-1, 0, length, 0}}, h.query, h.kv, h.dim);
+      tree_problem whole({{-1, 0, length, 0}}, h.query, h.kv, h.dim);
+      whole.extents.bf16_weights = bf16_weights;
       auto const qkv = converted<float>(whole.qkv);
       auto const expected = whole.forward(qkv, wavy{}, {}, backend);
       index_t const row_width = (h.query + 2 * h.kv) * h.dim, kv_width = h.kv * h.dim;
@@ -253,35 +299,39 @@ TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however
 }
 
 TEST_CASE("cpu attention: a sequence has the same bits and gradients alone and beside its siblings") {
+  bool const bf16_weights = GENERATE(false, true);
+  CAPTURE(bf16_weights);
   index_t const heads = 9, kv = 3, dim = 64, width = (heads + 2 * kv) * dim;
   cpu_backend backend({.threads = 2});
-  // A prompt of 50 rows and five rollouts of r rows each.
+  // A prompt of 51 rows and five rollouts of r rows each.
   for (int const r : {1, 2, 30}) {
-    std::vector<node> tree{{-1, 0, 50, 0}};
+    std::vector<node> tree{{-1, 0, 51, 0}};
     for (int i = 0; i < 5; ++i) tree.push_back({0, 0, r + i / 3, 1 + i});
-    tree_problem const together(tree, heads, kv, dim);
+    tree_problem together(tree, heads, kv, dim);
+    together.extents.bf16_weights = bf16_weights;
     auto const qkv = converted<float>(together.qkv);
     auto const expected = together.forward(qkv, wavy{}, {}, backend);
     auto const expected_gradients = together.backward(qkv, wavy{}, {}, backend).dqkv;
-    index_t first = 50;
+    index_t first = 51;
     for (int i = 0; i < 5; ++i) {
       int const rows = r + i / 3;
-      tree_problem const alone({{-1, 0, 50, 0}, {0, 0, rows, 1 + i}}, heads, kv, dim);
-      auto x = rows_of(qkv, 0, 50, width);
+      tree_problem alone({{-1, 0, 51, 0}, {0, 0, rows, 1 + i}}, heads, kv, dim);
+      alone.extents.bf16_weights = bf16_weights;
+      auto x = rows_of(qkv, 0, 51, width);
       auto const own = rows_of(qkv, first, rows, width);
       x.insert(x.end(), own.begin(), own.end());
       auto const got = alone.forward(x, wavy{}, {}, backend);
       for (int threads = 1; threads <= 3; threads += 2) {  // one thread has all rows of a sequence, three share them
         cpu_backend some({.threads = threads});
         tree_problem own_gradients = alone;
-        own_gradients.dout = rows_of(together.dout, 0, 50, heads * dim);
+        own_gradients.dout = rows_of(together.dout, 0, 51, heads * dim);
         auto const own_dout = rows_of(together.dout, first, rows, heads * dim);
         own_gradients.dout.insert(own_gradients.dout.end(), own_dout.begin(), own_dout.end());
-        CHECK(same_bits(rows_of(own_gradients.backward(x, wavy{}, {}, some).dqkv, 50, rows, width),
+        CHECK(same_bits(rows_of(own_gradients.backward(x, wavy{}, {}, some).dqkv, 51, rows, width),
                         rows_of(expected_gradients, first, rows, width)));
       }
-      CHECK(same_bits(rows_of(got.out, 50, rows, heads * dim), rows_of(expected.out, first, rows, heads * dim)));
-      CHECK(same_bits(rows_of(got.lse, 50, rows, heads), rows_of(expected.lse, first, rows, heads)));
+      CHECK(same_bits(rows_of(got.out, 51, rows, heads * dim), rows_of(expected.out, first, rows, heads * dim)));
+      CHECK(same_bits(rows_of(got.lse, 51, rows, heads), rows_of(expected.lse, first, rows, heads)));
       first += rows;
     }
   }

@@ -322,7 +322,8 @@ inline void products_with_panel(index_t queries, float const* rows, float const*
   product(factors_of<float>(rows, n.padded, queries, n.dim, scratch));
 }
 
-/// The gradient of the keys or values that the block's sequences own among the batch's rows, continued by
+/// The gradient of the keys or values that the block's sequences own among the batch's rows, continued, over the
+/// queries that see them, by
 ///     to[key][component] += sum over queries of scores[query][position] rows[query][component]
 /// \param rows  queries x padded
 /// \param to    first row of the batch's gradient, at the head whose gradient it is, `stride` floats from row to row
@@ -337,12 +338,17 @@ inline void add_to_own_keys(attention_extents const& e, attention_plan<> const& 
     for (int i = s.first_segment; i < s.first_segment + s.segments; ++i) {
       attention_segment const& own = plan.segments(i);
       if (!owns(s, own)) continue;
-      index_t const seen = std::min(own.length, s.first_position + piece.first + piece.rows - own.first_position);
-      for (index_t c = 0; seen > 0 && c < n.dim; c += panel_width)
-        multiply<a_layout::columns>(seen, scores + first * n.keys + own.first_position, n.keys,
-                                    float_panel{rows + first * n.padded + c, n.padded}, queries,
-                                    to + own.batch_row * stride + c, stride, std::min(panel_width, n.dim - c),
-                                    into::resume);
+      index_t const position =
+                        s.first_position + piece.first - own.first_position,  // of the first query, from the keys'
+          seen = std::min(index_t{own.length}, position + piece.rows);
+      for_each_part(std::max(index_t{0}, seen), tile_rows, [&](index_t k, index_t count) {
+        index_t const blind = std::max(index_t{0}, k - position) * e.group(), q = first + blind;
+        for (index_t c = 0; c < n.dim; c += panel_width)
+          multiply<a_layout::columns>(count, scores + q * n.keys + own.first_position + k, n.keys,
+                                      float_panel{rows + q * n.padded + c, n.padded}, queries - blind,
+                                      to + (own.batch_row + k) * stride + c, stride, std::min(panel_width, n.dim - c),
+                                      into::resume);
+      });
     }
     first += queries;
   }
