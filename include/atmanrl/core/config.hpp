@@ -21,9 +21,11 @@
 // library holds, and not the bodies, which are the same in every program. A header that takes part ends with a section
 // `#if ATMANRL_BODIES`, whose functions begin with ATMANRL_INLINE; an umbrella header ends with the list of the
 // templates that the library holds, ATMANRL_TEMPLATES, a macro of one of these two words and the type of the weights.
+// Such functions set up a run or write about it. [[gnu::cold]], here as on the functions that the library holds without
+// a declaration of their own, has the compiler look for short code, which takes it less time than fast code.
 #if !defined(ATMANRL_COMPILED)
 #  define ATMANRL_BODIES 1
-#  define ATMANRL_INLINE inline
+#  define ATMANRL_INLINE [[gnu::cold]] inline
 #elif defined(ATMANRL_DEFINE_FUNCTIONS)  // the one unit of the library that has the functions
 #  define ATMANRL_BODIES 1
 #  define ATMANRL_INLINE

@@ -53,17 +53,7 @@ class thread_pool {
   /// could stop the others.
   template <class F>
   void run(int team, F const& f) noexcept {
-    job_ = {[](void const* context, int i) { (*static_cast<F const*>(context))(i); }, &f};
-    unfinished_.store(std::uint32_t(team - 1));
-    for (int i = 1; i < team; ++i) members_[std::size_t(i - 1)]->offer();
-    f(0);
-    for (int i = 1; i < team; ++i) {
-      member& m = *members_[std::size_t(i - 1)];
-      if (!m.take(m.calls.load(std::memory_order_acquire))) continue;
-      f(i);
-      unfinished_.fetch_sub(1);
-    }
-    for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) wait_while(unfinished_, left);
+    run(team, job{[](void const* context, int i) { (*static_cast<F const*>(context))(i); }, &f});
   }
 
  private:
@@ -86,6 +76,21 @@ class thread_pool {
     void (*call)(void const* context, int number) = nullptr;  // null: the pool ends
     void const* context = nullptr;
   };
+
+  // No template, so that a program holds the code of a kernel once.
+  void run(int team, job const& shared) noexcept {
+    job_ = shared;
+    unfinished_.store(std::uint32_t(team - 1));
+    for (int i = 1; i < team; ++i) members_[std::size_t(i - 1)]->offer();
+    job_.call(job_.context, 0);
+    for (int i = 1; i < team; ++i) {
+      member& m = *members_[std::size_t(i - 1)];
+      if (!m.take(m.calls.load(std::memory_order_acquire))) continue;
+      job_.call(job_.context, i);
+      unfinished_.fetch_sub(1);
+    }
+    for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) wait_while(unfinished_, left);
+  }
 
   // Yielding gives the core to whoever wants it, and unlike sleep leaves the thread where the system can see that it
   // wants a core of its own.

@@ -58,8 +58,7 @@ class cpu_threads : public host_memory {
     if (items <= 0) return;
     int const team = int(std::clamp(items / std::max(grain, index_t{1}), index_t{1}, index_t(threads_)));
     reserve(team, floats);
-    if (team == 1) return f(index_t{0}, items, scratch_[0].data);
-    pool_.run(team, [&](int i) {
+    on_team(team, [&](int i) {
       index_t const first = items * i / team, last = items * (i + 1) / team;
       if (first < last) f(first, last, scratch_[std::size_t(i)].data);
     });
@@ -81,14 +80,10 @@ class cpu_threads : public host_memory {
     if (items <= 0) return;
     int const members = int(std::clamp(std::min(team, items), index_t{1}, index_t(threads_)));
     reserve(members, floats);
-    if (members == 1) {
-      index_t item = 0;
-      return f([&] { return item++; }, scratch_[0].data);
-    }
     struct alignas(128) {
       std::atomic<index_t> item{0};
     } shared;
-    pool_.run(members, [&](int t) {
+    on_team(members, [&](int t) {
       f([&] { return shared.item.fetch_add(1, std::memory_order_relaxed); }, scratch_[std::size_t(t)].data);
     });
   }
@@ -98,6 +93,13 @@ class cpu_threads : public host_memory {
     float* data = nullptr;
     std::size_t bytes = 0;
   };
+
+  /// A team of one may throw.
+  template <class F>
+  void on_team(int team, F const& f) {
+    if (team == 1) return f(0);
+    pool_.run(team, f);
+  }
 
   static int checked(int threads) {
     expects<usage_error>(threads >= 0 && threads <= 4096, "threads is {}, but it must lie in 0 ... 4096", threads);

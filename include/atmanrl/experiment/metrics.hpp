@@ -107,7 +107,7 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
   return out;
 }
 
-inline void add_reward_metrics(ordered_json& m, grpo_step_report const& report, std::size_t group_size) {
+[[gnu::cold]] inline void add_reward_metrics(ordered_json& m, grpo_step_report const& report, std::size_t group_size) {
   std::vector<double> const total(report.rewards.total.begin(), report.rewards.total.end());
   std::vector<double> const spreads = group_spreads(report.rewards.total, group_size);
   // TRL calls a spread zero below torch.isclose's absolute tolerance.
@@ -128,7 +128,7 @@ inline void add_reward_metrics(ordered_json& m, grpo_step_report const& report, 
   }
 }
 
-inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollouts) {
+[[gnu::cold]] inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollouts) {
   std::vector<double> lengths, terminated, cot, entropy;
   double truncated = 0, delimiter = 0, strict = 0, flexible = 0, unparsed = 0;
   rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
@@ -156,7 +156,8 @@ inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollout
   m["entropy"] = mean_of(entropy);
 }
 
-inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts, mask_figures const* masks) {
+[[gnu::cold]] inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts,
+                                               mask_figures const* masks) {
   std::vector<double> unmasked, start, end, re_enabled, as_printed;
   double restored = 0;
   rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
@@ -187,7 +188,7 @@ inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts,
   m["saliency/scale"] = masks->scale > 0 ? ordered_json(masks->scale) : ordered_json();
 }
 
-inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) {
+[[gnu::cold]] inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) {
   ordered_json loss = ordered_json::array(), low = loss, mean = loss, high = loss, clip = loss, kl = loss;
   std::vector<double> losses, policy_losses, clips, clips_low, clips_high, kls;
   double smallest = report.passes.front().ratio_min, largest = report.passes.front().ratio_max, ratios = 0;

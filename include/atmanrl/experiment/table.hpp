@@ -45,7 +45,7 @@ struct figure_style {
   int digits;
 };
 
-inline figure_style style_of(std::string const& name) {
+[[gnu::cold]] inline figure_style style_of(std::string const& name) {
   if (name == "accuracy_strict") return {"accuracy, strict (%)", 100, 1};
   if (name == "accuracy_flexible") return {"accuracy, flexible (%)", 100, 1};
   if (name == "accuracy_macro") return {"accuracy, by subject (%)", 100, 1};

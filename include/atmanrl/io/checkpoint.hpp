@@ -50,7 +50,7 @@ inline constexpr std::string_view checkpoint_magic = "ATMANRL1";
 inline std::uint64_t padded_to_8(std::uint64_t bytes) { return (bytes + 7) / 8 * 8; }
 
 /// Step in a checkpoint's file name, if it is one.
-inline std::optional<std::uint64_t> step_of_name(std::string const& name) {
+[[gnu::cold]] inline std::optional<std::uint64_t> step_of_name(std::string const& name) {
   std::string_view const prefix = "step-", suffix = ".checkpoint";
   if (!name.starts_with(prefix) || !name.ends_with(suffix)) return std::nullopt;
   std::string const digits = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
@@ -62,7 +62,7 @@ inline std::optional<std::uint64_t> step_of_name(std::string const& name) {
 
 /// A killed process leaves what it was writing; large models would fill the disk with it. A run's folder has one
 /// writer.
-inline void remove_half_written_checkpoints(std::filesystem::path const& folder) {
+[[gnu::cold]] inline void remove_half_written_checkpoints(std::filesystem::path const& folder) {
   std::vector<std::filesystem::path> left_over;
   std::error_code problem;
   for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {

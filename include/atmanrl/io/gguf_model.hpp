@@ -19,7 +19,7 @@ namespace detail {
 
 /// The llama3 rule whose divisors are `factors`, if they follow it with Meta's constants (low 1, high 4, 8192
 /// positions).
-inline bool recover_llama3_rule(model_config& c, std::vector<float> const& factors) {
+[[gnu::cold]] inline bool recover_llama3_rule(model_config& c, std::vector<float> const& factors) {
   model_config guess = c;
   guess.rope_scaling = {.llama3 = true, .factor = factors.empty() ? 1.0 : double(factors.back())};
   if (guess.rope_scaling.factor < 1) return false;
@@ -33,7 +33,8 @@ inline bool recover_llama3_rule(model_config& c, std::vector<float> const& facto
 }
 
 /// The rotary keys that leave the plain rule as it is; every other one would change the forward pass.
-inline void check_gguf_rope(gguf_file const& file, std::string const& arch, index_t head_dim, std::string const& name) {
+[[gnu::cold]] inline void check_gguf_rope(gguf_file const& file, std::string const& arch, index_t head_dim,
+                                          std::string const& name) {
   for (std::string const& key : file.keys()) {
     if (!key.starts_with(arch + ".rope.")) continue;
     std::string const field = key.substr(arch.size() + 6);
@@ -59,7 +60,7 @@ inline void check_gguf_rope(gguf_file const& file, std::string const& arch, inde
 
 /// Shape of the model in a GGUF file.
 /// \throws file_error that names the file and the key that is missing, wrong or not supported
-inline model_config parse_gguf_config(gguf_file const& file) {
+[[gnu::cold]] inline model_config parse_gguf_config(gguf_file const& file) {
   std::string const name = file.path().string();
   model_config c;
   c.architecture = file.get<std::string>("general.architecture");
@@ -121,7 +122,7 @@ inline model_config parse_gguf_config(gguf_file const& file) {
 }
 
 /// Hugging Face's name of a GGUF tensor; nothing for one that is no weight of the supported architectures.
-inline std::optional<std::string> hugging_face_name(std::string_view gguf_name) {
+[[gnu::cold]] inline std::optional<std::string> hugging_face_name(std::string_view gguf_name) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> whole{
       {{"token_embd.weight", "model.embed_tokens.weight"},
        {"output_norm.weight", "model.norm.weight"},

@@ -114,7 +114,7 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
 }
 
 /// The files that a model's folder may have.
-inline bool is_model_file(std::string const& name, hugging_face_options const& options) {
+[[gnu::cold]] inline bool is_model_file(std::string const& name, hugging_face_options const& options) {
   static constexpr std::array<std::string_view, 10> known{"config.json",
                                                           "generation_config.json",
                                                           "tokenizer.json",
@@ -131,8 +131,8 @@ inline bool is_model_file(std::string const& name, hugging_face_options const& o
                      [&](auto const& f) { return f.filename() == name; });
 }
 
-inline void write_tensors(std::filesystem::path const& file, std::span<tensor_shape const> tensors, dtype type,
-                          row_source const& rows) {
+[[gnu::cold]] inline void write_tensors(std::filesystem::path const& file, std::span<tensor_shape const> tensors,
+                                        dtype type, row_source const& rows) {
   std::vector<tensor_declaration> declarations;
   for (tensor_shape const& t : tensors) declarations.push_back({t.name, type, t.shape});
   safetensors_writer writer(file, std::move(declarations));

@@ -109,7 +109,8 @@ class config_reader {
 };
 
 /// `rope_scaling` of transformers 4 or `rope_parameters` of transformers 5, which also holds rope_theta.
-inline void parse_rope(json const& object, std::string const& field, std::string_view file, model_config& c) {
+[[gnu::cold]] inline void parse_rope(json const& object, std::string const& field, std::string_view file,
+                                     model_config& c) {
   config_reader const rope(object, file, field + ".");
   auto type = rope.string("rope_type");
   if (!type) type = rope.string("type");
@@ -153,25 +154,26 @@ json to_hugging_face_config(model_config const& c, std::string_view dtype);
 
 ATMANRL_INLINE json to_hugging_face_config(model_config const& c, std::string_view dtype) {
   bool const qwen2 = c.architecture == "qwen2";
-  json out = {{"architectures", {qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM"}},
-              {"model_type", c.architecture},
-              {"num_hidden_layers", c.layers},
-              {"hidden_size", c.hidden},
-              {"intermediate_size", c.ffn},
-              {"vocab_size", c.vocab},
-              {"num_attention_heads", c.heads},
-              {"num_key_value_heads", c.kv_heads},
-              {"head_dim", c.head_dim},
-              {"max_position_embeddings", c.max_positions},
-              {"rms_norm_eps", c.rms_eps},
-              {"hidden_act", "silu"},
-              {"tie_word_embeddings", c.tied_head},
-              {"rope_theta", c.rope_theta},
-              {"rope_scaling", nullptr},
-              {"attention_dropout", 0.0},
-              {"initializer_range", 0.02},
-              {"use_cache", true},
-              {"torch_dtype", dtype}};
+  json out;
+  out["architectures"] = json::array({qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM"});
+  out["model_type"] = c.architecture;
+  out["num_hidden_layers"] = c.layers;
+  out["hidden_size"] = c.hidden;
+  out["intermediate_size"] = c.ffn;
+  out["vocab_size"] = c.vocab;
+  out["num_attention_heads"] = c.heads;
+  out["num_key_value_heads"] = c.kv_heads;
+  out["head_dim"] = c.head_dim;
+  out["max_position_embeddings"] = c.max_positions;
+  out["rms_norm_eps"] = c.rms_eps;
+  out["hidden_act"] = "silu";
+  out["tie_word_embeddings"] = c.tied_head;
+  out["rope_theta"] = c.rope_theta;
+  out["rope_scaling"] = nullptr;
+  out["attention_dropout"] = 0.0;
+  out["initializer_range"] = 0.02;
+  out["use_cache"] = true;
+  out["torch_dtype"] = dtype;
   if (!qwen2) out["attention_bias"] = out["mlp_bias"] = false;
   rope_scaling const& s = c.rope_scaling;
   expects<usage_error>(s.llama3 || s.factors.empty(),

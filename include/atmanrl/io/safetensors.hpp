@@ -281,9 +281,9 @@ struct named_tensor {
 };
 
 /// Writes tensors in memory to a file, rounded to `type`.
-inline void save_safetensors(std::filesystem::path const& path, std::span<named_tensor const> tensors,
-                             dtype type = dtype::f32,
-                             std::map<std::string, std::string> const& metadata = {{"format", "pt"}}) {
+[[gnu::cold]] inline void save_safetensors(std::filesystem::path const& path, std::span<named_tensor const> tensors,
+                                           dtype type = dtype::f32,
+                                           std::map<std::string, std::string> const& metadata = {{"format", "pt"}}) {
   std::vector<tensor_declaration> declarations;
   for (named_tensor const& t : tensors) {
     index_t size = 1;

@@ -22,7 +22,7 @@ struct gguf_pre_tokenizer {
   bool nfc = false;
 };
 
-inline gguf_pre_tokenizer gguf_splits(std::string_view pre, std::string_view file) {
+[[gnu::cold]] inline gguf_pre_tokenizer gguf_splits(std::string_view pre, std::string_view file) {
   auto const is_one_of = [&](std::initializer_list<std::string_view> names) {
     return std::ranges::find(names, pre) != names.end();
   };
@@ -46,7 +46,7 @@ inline gguf_pre_tokenizer gguf_splits(std::string_view pre, std::string_view fil
 
 /// Reads the tokenizer of an open GGUF file, with or without weights in it.
 /// \throws file_error that names the key when there is none, it is of another kind, or its parts do not fit
-inline byte_bpe_spec read_gguf_vocab(gguf_file const& gguf) {
+[[gnu::cold]] inline byte_bpe_spec read_gguf_vocab(gguf_file const& gguf) {
   std::string const file = gguf.path().string();
   auto const model = gguf.get<std::string>("tokenizer.ggml.model");
   expects<file_error>(model == "gpt2", "{}: tokenizer.ggml.model is \"{}\"; only gpt2 (byte-level BPE) can be read",

@@ -27,7 +27,7 @@ constexpr bool is_ascii_letter_or_digit(char c) {
 }
 
 /// \throws file_error that names `where` and the construct
-inline std::string oniguruma_to_pcre2(std::string_view pattern, std::string_view where) {
+[[gnu::cold]] inline std::string oniguruma_to_pcre2(std::string_view pattern, std::string_view where) {
   auto const refuse = [&](std::string_view construct) {
     fail<file_error>("{}: the split pattern uses {}, which is not supported: {}", where, construct, pattern);
   };

@@ -7,12 +7,16 @@
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
 
+#include <string>
+
 namespace atmanrl {
 
 /// Writes tokenizer.json and tokenizer_config.json into `folder` so that the same text gets the same ids in Hugging
 /// Face transformers. Whatever it was read from, splits become `Split` patterns. \throws file_error when a file cannot
 /// be written
-inline void write_tokenizer_json(byte_bpe_spec const& spec, std::filesystem::path const& folder) {
+[[gnu::cold]] inline void write_tokenizer_json(byte_bpe_spec const& spec, std::filesystem::path const& folder) {
+  // A std::string: of a literal, nlohmann-json makes its code anew for every length.
+  using std::string_literals::operator""s;
   json added = json::array(), vocab = json::object(), merges = json::array();
   auto const spelled = [&](int id) { return to_byte_alphabet(spec.tokens[std::size_t(id)]); };
   for (int id = 0; id < int(spec.tokens.size()); ++id) {
@@ -24,59 +28,59 @@ inline void write_tokenizer_json(byte_bpe_spec const& spec, std::filesystem::pat
     expects<file_error>(first, "{}: token {} of {} is spelled like another one, which tokenizer.json cannot hold",
                         folder.string(), id, spec.origin);
     if (kind != token_kind::special && kind != token_kind::added) continue;
-    added.push_back({{"id", id},
-                     {"content", bytes},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", kind == token_kind::special}});
+    added.push_back({{"id"s, id},
+                     {"content"s, bytes},
+                     {"single_word"s, false},
+                     {"lstrip"s, false},
+                     {"rstrip"s, false},
+                     {"normalized"s, false},
+                     {"special"s, kind == token_kind::special}});
   }
   for (bpe_merge const& m : spec.merges) merges.push_back(spelled(m.left) + ' ' + spelled(m.right));
 
   json splits = json::array();
   for (std::string const& pattern : spec.splits)
     splits.push_back(
-        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+        {{"type"s, "Split"s}, {"pattern"s, {{"Regex"s, pattern}}}, {"behavior"s, "Isolated"s}, {"invert"s, false}});
   json const byte_level{
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+      {"type"s, "ByteLevel"s}, {"add_prefix_space"s, false}, {"trim_offsets"s, true}, {"use_regex"s, false}};
   splits.push_back(byte_level);
 
   json post;
   if (spec.bos >= 0) {
     std::string const& name = spec.tokens[std::size_t(spec.bos)];
-    auto const special = [&](int type) -> json { return {{"SpecialToken", {{"id", name}, {"type_id", type}}}}; };
+    auto const special = [&](int type) -> json { return {{"SpecialToken"s, {{"id"s, name}, {"type_id"s, type}}}}; };
     auto const sequence = [&](char const* which, int type) -> json {
-      return {{"Sequence", {{"id", which}, {"type_id", type}}}};
+      return {{"Sequence"s, {{"id"s, which}, {"type_id"s, type}}}};
     };
-    post = {{"type", "TemplateProcessing"},
-            {"single", json::array({special(0), sequence("A", 0)})},
-            {"pair", json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
-            {"special_tokens",
-             {{name, {{"id", name}, {"ids", json::array({spec.bos})}, {"tokens", json::array({name})}}}}}};
+    post = {{"type"s, "TemplateProcessing"s},
+            {"single"s, json::array({special(0), sequence("A", 0)})},
+            {"pair"s, json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
+            {"special_tokens"s,
+             {{name, {{"id"s, name}, {"ids"s, json::array({spec.bos})}, {"tokens"s, json::array({name})}}}}}};
   }
 
   json root;
-  root["version"] = "1.0";
+  root["version"] = "1.0"s;
   root["truncation"] = nullptr;
   root["padding"] = nullptr;
   root["added_tokens"] = std::move(added);
-  root["normalizer"] = spec.nfc ? json{{"type", "NFC"}} : json();
-  root["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", std::move(splits)}};
+  root["normalizer"] = spec.nfc ? json{{"type"s, "NFC"s}} : json();
+  root["pre_tokenizer"] = {{"type"s, "Sequence"s}, {"pretokenizers"s, std::move(splits)}};
   root["post_processor"] = std::move(post);
   root["decoder"] = byte_level;
-  root["model"] = {{"type", "BPE"},
-                   {"dropout", nullptr},
-                   {"unk_token", nullptr},
-                   {"continuing_subword_prefix", nullptr},
-                   {"end_of_word_suffix", nullptr},
-                   {"fuse_unk", false},
-                   {"byte_fallback", false},
-                   {"ignore_merges", spec.ignore_merges},
-                   {"vocab", std::move(vocab)},
-                   {"merges", std::move(merges)}};
+  root["model"] = {{"type"s, "BPE"s},
+                   {"dropout"s, nullptr},
+                   {"unk_token"s, nullptr},
+                   {"continuing_subword_prefix"s, nullptr},
+                   {"end_of_word_suffix"s, nullptr},
+                   {"fuse_unk"s, false},
+                   {"byte_fallback"s, false},
+                   {"ignore_merges"s, spec.ignore_merges},
+                   {"vocab"s, std::move(vocab)},
+                   {"merges"s, std::move(merges)}};
   json config;
-  config["tokenizer_class"] = "PreTrainedTokenizerFast";
+  config["tokenizer_class"] = "PreTrainedTokenizerFast"s;
   config["clean_up_tokenization_spaces"] = false;
   if (spec.bos >= 0) config["bos_token"] = spec.tokens[std::size_t(spec.bos)];
   if (spec.eos >= 0) config["eos_token"] = spec.tokens[std::size_t(spec.eos)];

@@ -44,7 +44,7 @@ namespace html {
 namespace detail {
 
 /// About `count` round numbers that cover [low, high] (Heckbert 1990, Nice numbers for graph labels).
-inline std::vector<double> ticks(double low, double high, int count) {
+[[gnu::cold]] inline std::vector<double> ticks(double low, double high, int count) {
   double const raw = (high - low) / count, power = std::pow(10.0, std::floor(std::log10(raw)));
   double const share = raw / power, step = power * (share < 1.5 ? 1 : share < 3.5 ? 2 : share < 7.5 ? 5 : 10);
   std::vector<double> out;
@@ -80,7 +80,7 @@ struct range {
 };
 
 /// Centred running mean; near the ends over what there is.
-inline std::vector<double> running_mean(std::vector<double> const& y, std::size_t half) {
+[[gnu::cold]] inline std::vector<double> running_mean(std::vector<double> const& y, std::size_t half) {
   std::vector<double> out(y.size());
   for (std::size_t i = 0; i < y.size(); ++i) {
     double sum = 0;
@@ -93,7 +93,8 @@ inline std::vector<double> running_mean(std::vector<double> const& y, std::size_
   return out;
 }
 
-inline std::string path_of(std::vector<double> const& x, std::vector<double> const& y, axis const& ax, axis const& ay) {
+[[gnu::cold]] inline std::string path_of(std::vector<double> const& x, std::vector<double> const& y, axis const& ax,
+                                         axis const& ay) {
   std::string out;
   bool pen = false;
   for (std::size_t i = 0; i < x.size(); ++i) {
@@ -127,7 +128,7 @@ inline std::string fill_class(int style) { return style < 0 ? "fc" : fmt::format
 
 /// The chart as a figure; a sentence where it has no values.
 /// \throws shape_error when a curve has another number of x than of y
-inline std::string chart(page_chart const& c) {
+[[gnu::cold]] inline std::string chart(page_chart const& c) {
   using detail::axis, detail::range, detail::drawable, detail::ticks, detail::stroke_class, detail::dash_attribute;
   static constexpr double width = 420, height = 214, left = 46, right = 408, top = 8, bottom = 178;
   range rx, ry;

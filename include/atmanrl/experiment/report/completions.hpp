@@ -26,7 +26,7 @@ struct shown_group {
   std::size_t size = 0;
 };
 
-inline shown_group best_and_worst(std::vector<page_completion const*> const& group) {
+[[gnu::cold]] inline shown_group best_and_worst(std::vector<page_completion const*> const& group) {
   auto const less = [](page_completion const* a, page_completion const* b) { return a->reward < b->reward; };
   page_completion const *const best = *std::max_element(group.begin(), group.end(), less), *const worst =
                                                                                                *std::min_element(
@@ -43,7 +43,7 @@ inline std::string reward_cell(page_completion const& c) {
   return out + "</dl></td>";
 }
 
-inline std::string answer_cell(page_completion const& c) {
+[[gnu::cold]] inline std::string answer_cell(page_completion const& c) {
   std::string const said = c.extracted ? "<bdi>" + escape_front(*c.extracted, 80) + "</bdi>" : std::string("none");
   std::string out = fmt::format(
       "<td data-name=\"Answer\"><span class=\"{}\"><span class=\"verdict\">{}</span> {}</span>"
@@ -53,7 +53,7 @@ inline std::string answer_cell(page_completion const& c) {
   return out + "</td>";
 }
 
-inline std::string text_cell(page_completion const& c, token_scale const& scale) {
+[[gnu::cold]] inline std::string text_cell(page_completion const& c, token_scale const& scale) {
   std::string out = "<td class=\"cot\" data-name=\"Completion\">";
   if (c.tokens.empty())
     return out + "<p class=\"t\">" + escape_front(c.text, 6000) +
@@ -66,7 +66,7 @@ inline std::string text_cell(page_completion const& c, token_scale const& scale)
   return out + coloured(c.tokens, c.saliency, scale, rest) + strongest(c.tokens, c.saliency) + "</td>";
 }
 
-inline std::string group_rows(shown_group const& g, token_scale const& scale) {
+[[gnu::cold]] inline std::string group_rows(shown_group const& g, token_scale const& scale) {
   page_completion const& first = *g.rows.front();
   std::string out =
       "<tbody><tr><th class=\"q\" colspan=\"5\" scope=\"rowgroup\"><b>" + escape_front(first.item, 80) + "</b>";
@@ -90,7 +90,8 @@ inline std::string group_rows(shown_group const& g, token_scale const& scale) {
 }  // namespace detail
 
 /// The tables, one per step, or a sentence where there are no completions. What does not fit is named in a sentence.
-inline std::string completion_tables(std::vector<page_completion> const& all, completion_limits const& limits = {}) {
+[[gnu::cold]] inline std::string completion_tables(std::vector<page_completion> const& all,
+                                                   completion_limits const& limits = {}) {
   if (all.empty()) return "<p>There are no completions.</p>\n";
   std::map<double, std::map<int, std::vector<page_completion const*>>> by_step;
   std::vector<double> values;

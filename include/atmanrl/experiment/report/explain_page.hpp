@@ -48,7 +48,7 @@ struct explain_page {
 
 namespace html::detail {
 
-inline std::string explain_table(explain_page const& p) {
+[[gnu::cold]] inline std::string explain_table(explain_page const& p) {
   if (p.table.empty()) return {};
   std::string out = "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Estimators\"><table>\n<caption>" +
                     escape(p.table_caption) + "</caption>\n<thead><tr>";
@@ -73,8 +73,8 @@ inline std::string charts_grid(std::vector<page_chart> const& charts) {
 }
 
 /// An estimator's scale is its own: their units differ. It is the same for all items.
-inline std::string explain_item_html(explain_item const& item, std::size_t number_of_item,
-                                     std::map<std::string, token_scale> const& scales) {
+[[gnu::cold]] inline std::string explain_item_html(explain_item const& item, std::size_t number_of_item,
+                                                   std::map<std::string, token_scale> const& scales) {
   std::string const id = fmt::format("item-{}", number_of_item);
   std::string const name = item.id.empty() ? fmt::format("Item {}", number_of_item) : fmt::format("{}", item.id);
   std::string out = fmt::format("<article class=\"item\" aria-labelledby=\"{0}\">\n<h3 id=\"{0}\">{1}</h3>\n", id,
@@ -117,7 +117,7 @@ inline std::string explain_item_html(explain_item const& item, std::size_t numbe
 
 /// The page as text. Items beyond about 2.5 MB are left out, which a note says.
 /// \throws shape_error when a column has another number of values than its item has tokens
-inline std::string explain_page_text(explain_page const& page) {
+[[gnu::cold]] inline std::string explain_page_text(explain_page const& page) {
   static constexpr std::size_t most_bytes = 2500000;
   std::map<std::string, std::vector<double>> values;
   for (std::size_t i = 0; i < page.items.size(); ++i)

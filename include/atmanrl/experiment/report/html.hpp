@@ -32,7 +32,7 @@ constexpr bool noncharacter(char32_t c) { return (c & 0xfffe) == 0xfffe || (c >=
 /// Bytes as the content of an element or of a quoted attribute. Ill-formed UTF-8 becomes U+FFFD, a control character
 /// its picture (U+2400 for NUL), a character that turns or hides text its number, as in "[U+202E]". Line ends and tabs
 /// stay.
-inline std::string escape(std::string_view bytes) {
+[[gnu::cold]] inline std::string escape(std::string_view bytes) {
   std::string out;
   out.reserve(bytes.size() + bytes.size() / 8);
   while (!bytes.empty()) {

@@ -165,7 +165,7 @@ inline constexpr std::string_view script = R"js(
 }  // namespace detail
 
 /// A whole document. `title` is text, `body` is HTML.
-inline std::string document(std::string_view title, std::string_view body) {
+[[gnu::cold]] inline std::string document(std::string_view title, std::string_view body) {
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
@@ -177,8 +177,8 @@ inline std::string document(std::string_view title, std::string_view body) {
 }
 
 /// The page's head: title, a line below it, links to the sections. All but `title` and the names are HTML.
-inline std::string heading(std::string_view title, std::string_view line,
-                           std::vector<std::pair<std::string, std::string>> const& sections) {
+[[gnu::cold]] inline std::string heading(std::string_view title, std::string_view line,
+                                         std::vector<std::pair<std::string, std::string>> const& sections) {
   std::string out = fmt::format(
       "<a class=\"skip\" href=\"#content\">To the content</a>\n<header class=\"top\">\n<h1>{}</h1>\n<p "
       "class=\"soft\">{}</p>\n",

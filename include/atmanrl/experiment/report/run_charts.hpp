@@ -72,7 +72,7 @@ inline bool constant(std::vector<double> const& values) {
 
 }  // namespace detail
 
-inline std::string metrics_as_table(metric_table const& t, std::size_t columns = 80) {
+[[gnu::cold]] inline std::string metrics_as_table(metric_table const& t, std::size_t columns = 80) {
   std::size_t const shown = std::min(columns, t.columns.size());
   std::string out =
       "<details><summary>All numbers by step</summary>\n"
@@ -96,7 +96,7 @@ inline std::string metrics_as_table(metric_table const& t, std::size_t columns =
 
 /// What a run measured about its own saliency while it trained, or nothing: the area under p(answer) as tokens are
 /// knocked out in the order of their saliency beside that of random orders, and the agreement with leave-one-out.
-inline std::string causal_charts(metric_table const& t) {
+[[gnu::cold]] inline std::string causal_charts(metric_table const& t) {
   detail::chart_maker make(t);
   page_chart area = make.start("Deletion AUC", "lower: the saliency finds what the answer needs");
   make.add(area, "saliency/deletion_auc", "saliency");
@@ -110,7 +110,7 @@ inline std::string causal_charts(metric_table const& t) {
 }
 
 /// \param all  of the whole run; long runs are shown as means over consecutive steps
-inline std::string run_charts(metric_table const& all) {
+[[gnu::cold]] inline std::string run_charts(metric_table const& all) {
   static constexpr std::size_t most_rows = 150, most_further_charts = 24;
   metric_table const t = thin(all, most_rows);
   detail::chart_maker make(t);

@@ -101,8 +101,8 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
 }
 
 /// A file with one JSON value, or nothing and a note where it is broken.
-inline std::optional<ordered_json> read_value(std::filesystem::path const& path, bool optional,
-                                              std::vector<std::string>& notes) {
+[[gnu::cold]] inline std::optional<ordered_json> read_value(std::filesystem::path const& path, bool optional,
+                                                            std::vector<std::string>& notes) {
   std::string const name = path.filename().string();
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
@@ -122,7 +122,7 @@ inline std::optional<ordered_json> read_value(std::filesystem::path const& path,
 }  // namespace detail
 
 /// Every number of metrics.jsonl; lists and texts are left out, null is NaN.
-inline metric_table read_metrics(std::filesystem::path const& path, std::vector<std::string>& notes) {
+[[gnu::cold]] inline metric_table read_metrics(std::filesystem::path const& path, std::vector<std::string>& notes) {
   metric_table t;
   std::map<std::string, std::size_t> place;
   detail::for_each_good_line(path, false, notes, [&](std::string_view line, index_t) {
@@ -145,7 +145,7 @@ inline metric_table read_metrics(std::filesystem::path const& path, std::vector<
 }
 
 /// At most `rows` rows: each is the mean of so many consecutive steps, the last one of fewer.
-inline metric_table thin(metric_table const& t, std::size_t rows) {
+[[gnu::cold]] inline metric_table thin(metric_table const& t, std::size_t rows) {
   std::size_t const n = t.steps.size(), each = (n + rows - 1) / std::max<std::size_t>(1, rows);
   if (each <= 1) return t;
   metric_table out;
@@ -166,7 +166,7 @@ inline metric_table thin(metric_table const& t, std::size_t rows) {
   return out;
 }
 
-inline page_completion completion_from(ordered_json const& c) {
+[[gnu::cold]] inline page_completion completion_from(ordered_json const& c) {
   page_completion out;
   auto const text = [&](char const* key) { return c.at(key).get<std::string>(); };
   out.step = c.at("step").get<double>();
@@ -195,8 +195,9 @@ inline page_completion completion_from(ordered_json const& c) {
 
 /// Completions of the first, the last and evenly spaced steps between them, in the file's order.
 /// \param how_many  steps
-inline std::vector<page_completion> read_completions(std::filesystem::path const& path, std::size_t how_many,
-                                                     std::vector<std::string>& notes) {
+[[gnu::cold]] inline std::vector<page_completion> read_completions(std::filesystem::path const& path,
+                                                                   std::size_t how_many,
+                                                                   std::vector<std::string>& notes) {
   // Lines begin with the step; most of a long file need not be parsed.
   auto const step_of = [](std::string_view line) {
     static constexpr std::string_view front = "{\"step\":";
@@ -243,7 +244,7 @@ struct run_times {
   double peak_process_bytes = 0, peak_tensor_bytes = 0;
 };
 
-inline run_times read_timings(std::filesystem::path const& path, std::vector<std::string>& notes) {
+[[gnu::cold]] inline run_times read_timings(std::filesystem::path const& path, std::vector<std::string>& notes) {
   run_times out;
   auto const add = [&](std::string const& name, ordered_json const& x) {
     double const seconds = x.at("seconds").get<double>(), tokens = x.value("tokens", 0.0);
@@ -271,7 +272,8 @@ struct causal_line {
   std::vector<std::pair<std::string, std::string>> numbers;
 };
 
-inline std::vector<causal_line> read_causal(std::filesystem::path const& path, std::vector<std::string>& notes) {
+[[gnu::cold]] inline std::vector<causal_line> read_causal(std::filesystem::path const& path,
+                                                          std::vector<std::string>& notes) {
   std::vector<causal_line> out;
   detail::for_each_good_line(path, true, notes, [&](std::string_view line, index_t) {
     ordered_json const j = detail::parse_ordered(line);

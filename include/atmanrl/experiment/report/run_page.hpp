@@ -52,7 +52,7 @@ void for_each_interval(ordered_json const& e, std::string const& front, Use&& us
   }
 }
 
-inline std::string readable(std::string const& name) {
+[[gnu::cold]] inline std::string readable(std::string const& name) {
   static constexpr std::pair<char const*, char const*> names[] = {
       {"accuracy_strict", "accuracy, strict"},     {"accuracy_flexible", "accuracy, flexible"},
       {"unparsed", "answers that cannot be read"}, {"cot_tokens", "tokens per chain of thought"},
@@ -65,7 +65,7 @@ inline std::string readable(std::string const& name) {
 }
 
 /// Two points with their intervals on one axis; the numbers stand beside it.
-inline std::string interval_picture(interval_row const& r) {
+[[gnu::cold]] inline std::string interval_picture(interval_row const& r) {
   range x;
   for (auto const& i : {r.before, r.after})
     if (i) x.add(i->low), x.add(i->high), x.add(i->value);
@@ -88,8 +88,8 @@ inline std::string interval_picture(interval_row const& r) {
   return out + "</svg>";
 }
 
-inline std::string evaluation_section(std::optional<ordered_json> const& before,
-                                      std::optional<ordered_json> const& after) {
+[[gnu::cold]] inline std::string evaluation_section(std::optional<ordered_json> const& before,
+                                                    std::optional<ordered_json> const& after) {
   std::vector<interval_row> rows;
   auto const collect = [&](std::optional<ordered_json> const& e, auto member) {
     if (!e) return;
@@ -143,7 +143,7 @@ inline std::string evaluation_section(std::optional<ordered_json> const& before,
 }
 
 /// Empty where the run measured nothing about its saliency.
-inline std::string causal_section(metric_table const& metrics, std::vector<causal_line> const& lines) {
+[[gnu::cold]] inline std::string causal_section(metric_table const& metrics, std::vector<causal_line> const& lines) {
   std::string const by_step = causal_charts(metrics);
   if (by_step.empty() && lines.empty()) return {};
   std::string out =
@@ -171,7 +171,7 @@ inline std::string duration(double seconds) {
                   : fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
 }
 
-inline std::string timing_section(run_times const& t) {
+[[gnu::cold]] inline std::string timing_section(run_times const& t) {
   double all = 0;
   for (phase_time const& p : t.phases) all += p.seconds;
   std::string out =
@@ -194,9 +194,9 @@ inline std::string timing_section(run_times const& t) {
 }
 
 /// The few figures that a reader looks for first.
-inline std::string cards(metric_table const& m, std::optional<ordered_json> const& before,
-                         std::optional<ordered_json> const& after, run_times const& times,
-                         std::string const& planned_steps) {
+[[gnu::cold]] inline std::string cards(metric_table const& m, std::optional<ordered_json> const& before,
+                                       std::optional<ordered_json> const& after, run_times const& times,
+                                       std::string const& planned_steps) {
   std::string out = "<dl class=\"cards\">\n";
   auto const card = [&](std::string const& name, std::string const& value, std::string const& small) {
     out += fmt::format("<div><dt>{}</dt><dd>{}{}</dd></div>\n", name, value,
@@ -229,7 +229,7 @@ inline std::string cards(metric_table const& m, std::optional<ordered_json> cons
   return out + "</dl>\n";
 }
 
-inline std::string run_page_text(std::filesystem::path const& run_folder) {
+[[gnu::cold]] inline std::string run_page_text(std::filesystem::path const& run_folder) {
   std::error_code ignored;
   expects<file_error>(std::filesystem::is_directory(run_folder, ignored), "{}: is no folder of a run",
                       run_folder.string());

@@ -46,8 +46,9 @@ inline std::string legend(token_scale const& s, std::string_view meaning) {
 /// The tokens as coloured spans, then `rest` as it is. A token without text is part of a character that ends in a later
 /// token: a dot stands for it.
 /// \param values  one per token; one that is not finite leaves the token uncoloured
-inline std::string coloured(std::span<std::string const> tokens, std::span<double const> values,
-                            token_scale const& scale, std::string_view rest = {}, std::size_t at_most = 4000) {
+[[gnu::cold]] inline std::string coloured(std::span<std::string const> tokens, std::span<double const> values,
+                                          token_scale const& scale, std::string_view rest = {},
+                                          std::size_t at_most = 4000) {
   std::string out = "<p class=\"t\">";
   std::size_t const shown = std::min(tokens.size(), at_most);
   for (std::size_t i = 0; i < shown; ++i) {
@@ -67,8 +68,8 @@ inline std::string coloured(std::span<std::string const> tokens, std::span<doubl
 }
 
 /// The tokens with the largest values as a sentence: what the colours say, for those who do not see them.
-inline std::string strongest(std::span<std::string const> tokens, std::span<double const> values,
-                             std::size_t count = 5) {
+[[gnu::cold]] inline std::string strongest(std::span<std::string const> tokens, std::span<double const> values,
+                                           std::size_t count = 5) {
   std::vector<std::size_t> order(tokens.size());
   std::iota(order.begin(), order.end(), std::size_t(0));
   std::erase_if(order, [&](std::size_t i) { return !std::isfinite(values[i]); });
