@@ -134,8 +134,8 @@ inline std::uint32_t const* rows_in_pairs(cached_rows const& cached, int const* 
   index_t const pairs = factors<std::uint32_t>(count);
   cached.visit(kv, [&](auto const* keys, index_t stride) {
     for (index_t k = 0; k < count; k += 2) {
-      auto const *const even = keys + cache_rows[k] * stride, *const odd =
-                                                                  keys + cache_rows[k + 1 < count ? k + 1 : k] * stride;
+      auto const* const even = keys + cache_rows[k] * stride;
+      auto const* const odd = keys + cache_rows[std::min(k + 1, count - 1)] * stride;
       for (index_t c = 0; c < n.padded; c += lanes) {
         auto const pair = [&](index_t components) {
           return simd::to_bf16_pairs(simd::load_first(even + c, components),

@@ -20,8 +20,9 @@ namespace atmanrl {
 struct cpu_options {
   int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the process may run on
 
-  /// Products with bf16 weights round activations and output gradients to bf16, too, where the build has VDPBF16PS: one
-  /// instruction then does the work of two (docs/architecture.md says what it costs). True keeps them in float.
+  /// Models with bf16 weights round activations and output gradients to bf16, too, in products with weights and in
+  /// attention's, where the build has VDPBF16PS: one instruction then does the work of two (docs/architecture.md says
+  /// what it costs). True keeps them in float.
   bool exact_activations = false;
 };
 
@@ -40,7 +41,7 @@ class cpu_threads : public host_memory {
   }
 
   int threads() const { return threads_; }
-  /// Whether products with bf16 weights round their other factor to bf16.
+  /// Whether models with bf16 weights round the other factors of their products to bf16.
   bool bf16_pairs() const { return bf16_pairs_; }
 
   /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
