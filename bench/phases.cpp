@@ -71,7 +71,7 @@ double keys_seen(double before, double rows) { return rows * before + rows * (ro
 
 // One product of attention (queries with keys, or probabilities with values) over so many keys, all layers and heads.
 // Forward takes two of them, backward five: the scores again, and the gradients of values, probabilities, queries,
-// keys. Those of values and keys are done in float with bf16 weights, too.
+// keys. The sums of values and the gradients of values and keys are done in float with bf16 weights, too.
 double attention_product(model_config const& c, double keys) {
   return 2 * double(c.layers * c.heads * c.head_dim) * keys;
 }
@@ -128,8 +128,8 @@ void prefill(benchmark::State& state) {
   batch.add(id, prompt);
   scored_token const last{rows - 1, 1};
   double const attention = 2 * attention_product(m.config(), keys_seen(0, rows));
-  work const w{double(rows), 2 * (layer_parameters(m.config()) * rows + head_parameters(m.config())) + attention, 0,
-               weight_bytes<W>(m.config())};
+  work const w{double(rows), 2 * (layer_parameters(m.config()) * rows + head_parameters(m.config())) + attention,
+               attention / 2, weight_bytes<W>(m.config())};
   measure<W>(state, w, [&] {
     cache.truncate(id, 0);
     m.forward(cache, batch, pass);
@@ -161,7 +161,7 @@ void decode(benchmark::State& state) {
   for (int s = 0; s < sequences; ++s) rows.push_back(batch.add(ids[std::size_t(s)], tokens(1, s + 100)));
   tensor<cpu_backend, float, 2> logits;
   double const attention = 2 * attention_product(c, 193 * sequences);
-  work const w{double(sequences), 2 * (layer_parameters(c) + head_parameters(c)) * sequences + attention, 0,
+  work const w{double(sequences), 2 * (layer_parameters(c) + head_parameters(c)) * sequences + attention, attention / 2,
                weight_bytes<W>(c) + key_value_bytes(c) * (128 + 64 * sequences)};
   measure<W>(state, w, [&] {
     for (int const id : ids) cache.truncate(id, 192);
@@ -181,7 +181,7 @@ void generate_group(benchmark::State& state) {
   double const later = double(group * (length - 1));
   double const attention = 2 * attention_product(c, keys_seen(0, 128) + group * keys_seen(128, length - 1));
   work const w{double(group * length),
-               2 * (layer_parameters(c) * (128 + later) + head_parameters(c) * (1 + later)) + attention, 0,
+               2 * (layer_parameters(c) * (128 + later) + head_parameters(c) * (1 + later)) + attention, attention / 2,
                weight_bytes<W>(c) * length};
   generate_options options;
   options.group_size = group;
@@ -212,7 +212,7 @@ void forward_backward(benchmark::State& state) {
   double const n = double(state.range(0)), later = double(state.range(1));
   double const attention =
       7 * attention_product(m.config(), (shared ? 1 : 8) * keys_seen(0, n) + 8 * keys_seen(n, later));
-  work const w{rows, 3 * products + attention, products + attention * 2 / 7,
+  work const w{rows, 3 * products + attention, products + attention * 3 / 7,
                weight_bytes<W>(m.config()) * 2 + weight_bytes<float>(m.config()) * 2};
   std::span<training_rollout const> const all = rollouts;
   measure<W>(state, w, [&] {
@@ -281,7 +281,7 @@ void mask_step(benchmark::State& state) {
   double const attention = 7 * attention_product(m.config(), 8 * keys_seen(204 + cot - each, each));
   double const products_of_step =
       layer_parameters(m.config()) * each + head_parameters(m.config()) * double(answer.size());
-  work const w{double(batch.rows_per_step()), 4 * 8 * products_of_step + attention, attention * 2 / 7,
+  work const w{double(batch.rows_per_step()), 4 * 8 * products_of_step + attention, attention * 3 / 7,
                2 * weight_bytes<W>(m.config())};
   auto const step = [&] { benchmark::DoNotOptimize(batch.cross_entropies_and_gradient()); };
   measure<W>(state, w, step);

@@ -72,7 +72,7 @@ struct kernels::attention<cpu_backend> {
         ++i;
       });
       std::fill_n(sums, queries * n.padded, 0.0f);
-      cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, product);
+      cpu::products_over_keys(e, plan, blocks, block, values, kv, scores, sums, n, false, product);
       i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
         cpu::scaled_copy(sums + i * n.padded, 1 / q[i * n.padded], &out(row, head, 0), n.dim);
@@ -180,7 +180,7 @@ struct kernels::attention<cpu_backend> {
                              n);
       }
       std::fill_n(sums, queries * n.padded, 0.0f);
-      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, product);
+      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, n.pairs, product);
       i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
         cpu::scaled_copy(sums + i++ * n.padded, n.scale, &dqkv(row, head, 0), n.dim);

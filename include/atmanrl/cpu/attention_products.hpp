@@ -4,9 +4,9 @@
 /// The products that forward and backward attention share: the rows of a block with the keys that they see, and sums
 /// over these keys, in whatever segments they lie.
 ///
-/// With bf16 weights both factors of these products are rounded to bf16 where the backend rounds activations. Two
-/// components, or two keys, then make one step of a chain; a pair of keys begins at an even position, whatever segments
-/// the two lie in, so that chains stay the same however keys are split.
+/// With bf16 weights both factors of these products but probabilities and values are rounded to bf16 where the backend
+/// rounds activations. Two components, or two keys, then make one step of a chain; a pair of keys begins at an even
+/// position, whatever segments the two lie in, so that chains stay the same however keys are split.
 
 #include <atmanrl/cpu/attention_blocks.hpp>
 #include <atmanrl/cpu/cached_rows.hpp>
@@ -107,19 +107,22 @@ auto columns_of(cached_rows const& cached, int const* cache_rows, index_t kv, in
           else
             block[i] = simd::load_first(from, components);
         };
+        float* const to = scratch + factors<Factor>(c) * panel_width + r;
         if (r + lanes <= count && c + step <= n.dim) {
 #pragma GCC unroll 16
           for (int i = 0; i < lanes; ++i) fill(i, step);
+          simd::transpose(block);
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) simd::store(to + i * panel_width, block[i]);
         } else {
           for (int i = 0; i < lanes; ++i) {
             block[i] = simd::floats{};
             if (r + i < count) fill(i, std::min(step, n.dim - c));
           }
+          simd::transpose(block);
+          index_t const valid = std::min<index_t>(lanes, factors<Factor>(n.dim - c));
+          for (index_t i = 0; i < valid; ++i) simd::store(to + i * panel_width, block[i]);
         }
-        simd::transpose(block);
-        index_t const valid = std::min<index_t>(lanes, factors<Factor>(n.dim - c));
-        float* const to = scratch + factors<Factor>(c) * panel_width + r;
-        for (index_t i = 0; i < valid; ++i) simd::store(to + i * panel_width, block[i]);
       }
     }
   });
@@ -132,8 +135,11 @@ inline std::uint32_t const* rows_in_pairs(cached_rows const& cached, int const* 
   using simd::lanes;
   auto* const to = reinterpret_cast<std::uint32_t*>(scratch);
   index_t const pairs = factors<std::uint32_t>(count);
+  constexpr index_t ahead = 12;
+  cached.prefetch(cache_rows, std::min(ahead, count), kv);
   cached.visit(kv, [&](auto const* keys, index_t stride) {
     for (index_t k = 0; k < count; k += 2) {
+      cached.prefetch(cache_rows + k + ahead, std::clamp<index_t>(count - k - ahead, 0, 2), kv);
       auto const* const even = keys + cache_rows[k] * stride;
       auto const* const odd = keys + cache_rows[std::min(k + 1, count - 1)] * stride;
       for (index_t c = 0; c < n.padded; c += lanes) {
@@ -218,7 +224,10 @@ void products_with_keys(attention_extents const& e, attention_plan<> const& plan
   float* const panel = scratch + n.keys;
   auto const left = factors_of<Factor>(rows, n.padded, block.rows * e.group(), n.dim, panel + n.panel());
   for_each_stretch(e, plan, blocks, block, cache_rows, [&](key_stretch const& s) {
+    cached.prefetch(cache_rows + s.first, std::min(panel_width, s.last - s.first), kv);
     for (index_t k = s.first; k < s.last; k += panel_width) {
+      index_t const next = k + panel_width;
+      cached.prefetch(cache_rows + next, std::clamp<index_t>(s.last - next, 0, panel_width), kv);
       auto const right = columns_of<Factor>(cached, cache_rows + k, kv, std::min(panel_width, s.last - k), n, panel);
       index_t const first = s.viewers(k), query = s.query + first;
       multiply(s.queries - first, left.data + query * left.stride, left.stride, right, n.dim,
@@ -289,13 +298,14 @@ inline void products_with_keys(attention_extents const& e, attention_plan<> cons
 }
 
 /// sums[query][component] continued by  sum over keys of scores[query][position] cached.
+/// \param pairs    round both factors; a forward pass does not, because pairing values costs a decoding step more than
+///                 their product does
 /// \param scratch  `product()` floats
 inline void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                                row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
-                               float* sums, attention_sizes const& n, float* scratch) {
+                               float* sums, attention_sizes const& n, bool pairs, float* scratch) {
   if constexpr (simd::has_dot_bf16)
-    if (n.pairs)
-      return detail::products_over_pairs_of_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
+    if (pairs) return detail::products_over_pairs_of_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
   detail::products_over_float_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
 }
 

@@ -36,6 +36,17 @@ class cached_rows {
       f(halves_ + at(0, head), row_size_);
   }
 
+  /// Asks for a head's part of `count` rows that will be read soon: it is too short for the processor to foresee the
+  /// next.
+  void prefetch(int const* rows, index_t count, index_t head) const {
+    constexpr index_t line = 64;
+    visit(head, [&](auto const* numbers, index_t stride) {
+      for (index_t r = 0; r < count; ++r)
+        for (index_t c = 0; c < dim_; c += line / index_t(sizeof *numbers))
+          __builtin_prefetch(numbers + rows[r] * stride + c);
+    });
+  }
+
   /// `count` rows of a head from `first` on, filled up to `padded` floats with zeros: where they lie, or in `scratch`.
   rows as_panels(index_t first, index_t head, index_t count, index_t padded, float* scratch) const {
     if (in_place(padded)) return {floats_ + at(first, head), row_size_};

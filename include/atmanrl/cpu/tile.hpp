@@ -82,6 +82,11 @@ constexpr index_t panel_size(index_t depth) {
   return panel_width * (std::is_same_v<W, bf16> ? depth + depth % 2 : depth);
 }
 
+/// From one panel of a weight to the next.
+constexpr index_t panel_bytes(float_panel b, index_t depth) { return b.ldb * depth * index_t(sizeof(float)); }
+constexpr index_t panel_bytes(bf16_panel, index_t depth) { return panel_size<bf16>(depth) * index_t(sizeof(bf16)); }
+constexpr index_t panel_bytes(bf16_pair_panel, index_t depth) { return panel_bytes(bf16_panel{}, depth); }
+
 namespace detail {
 
 template <int Rows>
@@ -100,26 +105,30 @@ inline void multiply_add(accumulators<Rows>& sum, float const* a, index_t lda, s
 // Panels of weights stream through the processor once per call; 2 KiB ahead hides the latency of memory.
 inline constexpr index_t prefetch_bytes = 2048;
 
+inline void prefetch_rows(void const* p, index_t ahead) {
+  char const* const from = static_cast<char const*>(p) + ahead;
+  __builtin_prefetch(from);
+  if constexpr (simd::lanes == 16) __builtin_prefetch(from + 64);
+}
+
 template <int Rows, a_layout Layout>
 inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, float_panel b, index_t column,
-                      index_t depth) {
+                      index_t depth, index_t ahead) {
   float const* p = b.data + column;
   for (index_t k = 0; k < depth; ++k, p += b.ldb) {
-    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
-    if constexpr (simd::lanes == 16) __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
+    prefetch_rows(p, ahead);
     multiply_add<Rows, Layout>(sum, a, lda, simd::load(p), simd::load(p + simd::lanes));
     a += Layout == a_layout::rows ? 1 : lda;
   }
 }
 
 template <int Rows, a_layout Layout>
-inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16_panel b, index_t column,
-                      index_t depth) {
+inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16_panel b, index_t column, index_t depth,
+                      index_t ahead) {
   index_t const next = Layout == a_layout::rows ? 1 : lda;
   std::uint32_t const* p = b.data + column;
   for (index_t k = 0; k + 1 < depth; k += 2, p += panel_width) {
-    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
-    if constexpr (simd::lanes == 16) __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
+    prefetch_rows(p, ahead);
     simd::words const w0 = simd::load(p), w1 = simd::load(p + simd::lanes);
     multiply_add<Rows, Layout>(sum, a, lda, simd::even_bf16(w0), simd::even_bf16(w1));
     multiply_add<Rows, Layout>(sum, a + next, lda, simd::odd_bf16(w0), simd::odd_bf16(w1));
@@ -133,11 +142,10 @@ inline void run_chain(accumulators<Rows>& sum, float const* a, index_t lda, bf16
 #if defined(__AVX512BF16__)
 template <int Rows, a_layout Layout>
 inline void run_chain(accumulators<Rows>& sum, std::uint32_t const* a, index_t lda, bf16_pair_panel b, index_t column,
-                      index_t depth) {
+                      index_t depth, index_t ahead) {
   std::uint32_t const* p = b.data + column;
   for (index_t k = 0; k < depth; k += 2, p += panel_width) {
-    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes);
-    __builtin_prefetch(reinterpret_cast<char const*>(p) + prefetch_bytes + 64);
+    prefetch_rows(p, ahead);
     simd::words const b0 = simd::load(p), b1 = simd::load(p + simd::lanes);
 #  pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
@@ -152,7 +160,7 @@ inline void run_chain(accumulators<Rows>& sum, std::uint32_t const* a, index_t l
 
 template <int Rows, a_layout Layout, class Panel>
 void tile(typename Panel::factor const* a, index_t lda, Panel b, index_t depth, float* c, index_t ldc, index_t width,
-          into how) {
+          into how, index_t ahead) {
   using simd::lanes;
   for (index_t column = 0; column < width; column += 2 * lanes) {
     index_t const first = std::min<index_t>(width - column, lanes),
@@ -167,7 +175,7 @@ void tile(typename Panel::factor const* a, index_t lda, Panel b, index_t depth, 
         sum[i][1] = simd::load_first(c + i * ldc + column + lanes, second);
       }
     }
-    run_chain<Rows, Layout>(sum, a, lda, b, column, depth);
+    run_chain<Rows, Layout>(sum, a, lda, b, column, depth, ahead);
     if (how == into::add) {
 #pragma GCC unroll 16
       for (int i = 0; i < Rows; ++i) {
@@ -184,7 +192,8 @@ void tile(typename Panel::factor const* a, index_t lda, Panel b, index_t depth, 
 }
 
 template <class Panel>
-using tile_function = void (*)(typename Panel::factor const*, index_t, Panel, index_t, float*, index_t, index_t, into);
+using tile_function = void (*)(typename Panel::factor const*, index_t, Panel, index_t, float*, index_t, index_t, into,
+                               index_t);
 
 template <a_layout Layout, class Panel, std::size_t... I>
 constexpr std::array<tile_function<Panel>, sizeof...(I)> make_tiles(std::index_sequence<I...>) {
@@ -215,7 +224,8 @@ void multiply(index_t rows, typename Panel::factor const* a, index_t lda, Panel 
               index_t width, into how) {
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
     detail::tiles<Layout, Panel>[std::size_t(count - 1)](a + first * (Layout == a_layout::rows ? lda : 1), lda, b,
-                                                         depth, c + first * ldc, ldc, width, how);
+                                                         depth, c + first * ldc, ldc, width, how,
+                                                         detail::prefetch_bytes);
   });
 }
 
@@ -275,13 +285,16 @@ inline void pack_columns(float const* source, index_t stride, index_t depth, ind
   }
 }
 
-/// C = A B for rows that `pack_rows` or columns that `pack_columns` wrote.
+/// C = A B for rows that `pack_rows` or columns that `pack_columns` wrote. While the last of several tiles goes through
+/// the panel, which is in the cache by then, the next panel is asked for.
 template <class Panel>
 void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b, index_t depth, float* c, index_t ldc,
                      index_t width, into how) {
+  index_t const next_panel = panel_bytes(b, depth);
   for_each_part(rows, tile_rows, [&](index_t first, index_t count) {
     detail::tiles<a_layout::columns, Panel>[std::size_t(count - 1)](
-        packed + first * factors<typename Panel::factor>(depth), count, b, depth, c + first * ldc, ldc, width, how);
+        packed + first * factors<typename Panel::factor>(depth), count, b, depth, c + first * ldc, ldc, width, how,
+        first > 0 && first + count == rows ? next_panel : detail::prefetch_bytes);
   });
 }
 
