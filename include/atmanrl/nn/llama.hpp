@@ -325,8 +325,8 @@ class llama {
     out.resize(*backend_, {pass.rows_, pass.plan_.longest});
     std::visit(
         [&](auto const& cached) {
-          atmanrl::mean_attention(*backend_, extents(layer), kept.qkv.cview(), cached.keys, kept.lse.cview(), pass.plan_,
-                                  policy.params(), edit_values.data(), out.view());
+          atmanrl::mean_attention(*backend_, extents(layer), kept.qkv.cview(), cached.keys, kept.lse.cview(),
+                                  pass.plan_, policy.params(), edit_values.data(), out.view());
         },
         cache.rows_of(layer));
   }
