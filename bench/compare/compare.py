@@ -6,6 +6,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import textwrap
 import time
 from importlib import metadata
 
@@ -134,12 +135,17 @@ def versions():
     return f"atmanrl {commit} ({compiler}), {packages}, Python {platform.python_version()}"
 
 
+def wrapped(text, indent=""):
+    """As wide as the pages are."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def markdown(all_phases, results):
     stored = results["phases"]
     lines = [
         f"Machine: {results['machine']}.",
         "",
-        f"Versions: {results['versions']}.",
+        wrapped(f"Versions: {results['versions']}."),
         "",
         "Measured on "
         + ", ".join(sorted({p["date"] for p in stored.values()}))
@@ -157,7 +163,7 @@ def markdown(all_phases, results):
     for phase in all_phases:
         if p := stored.get(f"{phase.name}/{phase.weights}"):
             notes = p["agreement"] + [f"{k} with {v}" for k, v in p["settings"].items()]
-            lines.append(f"- {phase.title}, {phase.weights}: " + "; ".join(notes) + ".")
+            lines.append(wrapped(f"- {phase.title}, {phase.weights}: " + "; ".join(notes) + ".", "  "))
     missing = [f"{p.title}, {p.weights}" for p in all_phases if f"{p.name}/{p.weights}" not in stored]
     if missing:
         lines += ["", "Not measured yet: " + "; ".join(missing) + "."]
