@@ -137,6 +137,8 @@ def main() -> None:
         units = [including(h) for h in sorted((include / "atmanrl").glob("*.hpp")) if h.stem != "cuda"]
         units += [(f"examples/{p}.cpp", root / "examples" / f"{p}.cpp") for p in given.programs]
         table("headers alone", alone, units)
+        for level in ("-fsyntax-only", "-O0"):  # what no change of the optimised code can go below
+            table(f"headers alone, {level}", [*alone, level], units[-len(given.programs):])
         table("with atmanrl::compiled", linked, units)
         sources = sorted((root / "cmake" / "compiled").glob("*.cpp"))
         table("the library itself, once", linked, [(s.relative_to(root).as_posix(), s) for s in sources], total=True)

@@ -91,8 +91,11 @@ left_factors<Factor> factors_of(float const* from, index_t stride, index_t rows,
 
 /// `count` up to 32 keys or values as the columns of a panel, (dim, 32) floats or (dim / 2, 32) pairs of components.
 template <class Factor>
-auto columns_of(cached_rows const& cached, int const* cache_rows, index_t kv, index_t count, attention_sizes const& n,
-                float* scratch) {
+std::conditional_t<std::is_same_v<Factor, float>, float_panel, bf16_pair_panel> columns_of(cached_rows const& cached,
+                                                                                           int const* cache_rows,
+                                                                                           index_t kv, index_t count,
+                                                                                           attention_sizes const& n,
+                                                                                           float* scratch) {
   using simd::lanes;
   constexpr bool pairs = !std::is_same_v<Factor, float>;
   constexpr index_t step = pairs ? 2 * lanes : lanes;  // components of a key in one vector
@@ -248,39 +251,42 @@ void add_values(key_stretch const& s, index_t k, index_t count, typename Panel::
   });
 }
 
-inline void products_over_pairs_of_keys(attention_extents const& e, attention_plan<> const& plan,
-                                        row_blocks const& blocks, row_block const& block, cached_rows const& cached,
-                                        index_t kv, float const* scores, float* sums, attention_sizes const& n,
-                                        float* scratch) {
+template <class Factor>
+void products_over_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                        row_block const& block, cached_rows const& cached, index_t kv, float const* scores, float* sums,
+                        attention_sizes const& n, float* scratch) {
   int* const cache_rows = reinterpret_cast<int*>(scratch);
   float *const panel = scratch + n.keys, *const pairs = panel + n.panel();
   for_each_stretch(e, plan, blocks, block, cache_rows, [&](key_stretch const& s) {
-    auto const left =
-        factors_of<std::uint32_t>(scores + s.query * n.keys + s.first, n.keys, s.queries, s.last - s.first, pairs);
-    for (index_t k = s.first; k < s.last; k += n.paired_keys) {
-      index_t const count = std::min(n.paired_keys, s.last - k);
-      std::uint32_t const* const right = rows_in_pairs(cached, cache_rows + k, kv, count, n, panel);
-      for (index_t c = 0; c < n.dim; c += panel_width)
-        add_values(s, k, count, left.data + (k - s.first) / 2, left.stride,
-                   bf16_pair_panel{right + c * factors<std::uint32_t>(count)}, sums + c, n);
+    float const* const first_score = scores + s.query * n.keys + s.first;
+    auto const left = factors_of<Factor>(first_score, n.keys, s.queries, s.last - s.first, pairs);
+    if constexpr (std::is_same_v<Factor, float>) {
+      index_t const most = cached.in_place(n.padded) ? s.last - s.first : panel_width;
+      for (index_t k = s.first, count; k < s.last; k += count) {
+        for (count = 1; count < std::min(most, s.last - k) && cache_rows[k + count] == cache_rows[k] + count;) ++count;
+        auto const right = cached.as_panels(cache_rows[k], kv, count, n.padded, panel);
+        for (index_t c = 0; c < n.dim; c += panel_width)
+          add_values(s, k, count, left.data + (k - s.first), left.stride, float_panel{right.data + c, right.stride},
+                     sums + c, n);
+      }
+    } else {
+      for (index_t k = s.first; k < s.last; k += n.paired_keys) {
+        index_t const count = std::min(n.paired_keys, s.last - k);
+        std::uint32_t const* const right = rows_in_pairs(cached, cache_rows + k, kv, count, n, panel);
+        for (index_t c = 0; c < n.dim; c += panel_width)
+          add_values(s, k, count, left.data + (k - s.first) / 2, left.stride,
+                     bf16_pair_panel{right + c * factors<Factor>(count)}, sums + c, n);
+      }
     }
   });
 }
 
-inline void products_over_float_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
-                                     row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
-                                     float* sums, attention_sizes const& n, float* scratch) {
-  int* const cache_rows = reinterpret_cast<int*>(scratch);
-  for_each_stretch(e, plan, blocks, block, cache_rows, [&](key_stretch const& s) {
-    index_t const most = cached.in_place(n.padded) ? s.last - s.first : panel_width;
-    for (index_t k = s.first, count; k < s.last; k += count) {
-      for (count = 1; count < std::min(most, s.last - k) && cache_rows[k + count] == cache_rows[k] + count;) ++count;
-      auto const rows = cached.as_panels(cache_rows[k], kv, count, n.padded, scratch + n.keys);
-      for (index_t c = 0; c < n.dim; c += panel_width)
-        add_values(s, k, count, scores + s.query * n.keys + k, n.keys, float_panel{rows.data + c, rows.stride},
-                   sums + c, n);
-    }
-  });
+template <class Factor>
+void products_with_panel(index_t queries, float const* rows, float const* panel, float* to, attention_sizes const& n,
+                         float* scratch) {
+  auto const left = factors_of<Factor>(rows, n.padded, queries, n.dim, scratch);
+  multiply(queries, left.data, left.stride, panel_of<Factor>(reinterpret_cast<Factor const*>(panel)), n.dim, to,
+           panel_width, panel_width, into::overwrite);
 }
 
 }  // namespace detail
@@ -305,8 +311,9 @@ inline void products_over_keys(attention_extents const& e, attention_plan<> cons
                                row_block const& block, cached_rows const& cached, index_t kv, float const* scores,
                                float* sums, attention_sizes const& n, bool pairs, float* scratch) {
   if constexpr (simd::has_dot_bf16)
-    if (pairs) return detail::products_over_pairs_of_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
-  detail::products_over_float_keys(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
+    if (pairs)
+      return detail::products_over_keys<std::uint32_t>(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
+  detail::products_over_keys<float>(e, plan, blocks, block, cached, kv, scores, sums, n, scratch);
 }
 
 /// A panel of up to 32 keys, `panel()` floats.
@@ -323,13 +330,9 @@ inline void make_key_panel(cached_rows const& cached, int const* cache_rows, ind
 /// \param scratch  `as_pairs(queries, padded)` floats
 inline void products_with_panel(index_t queries, float const* rows, float const* panel, float* to,
                                 attention_sizes const& n, float* scratch) {
-  auto const product = [&]<class Factor>(left_factors<Factor> const& left) {
-    multiply(queries, left.data, left.stride, panel_of<Factor>(reinterpret_cast<Factor const*>(panel)), n.dim, to,
-             panel_width, panel_width, into::overwrite);
-  };
   if constexpr (simd::has_dot_bf16)
-    if (n.pairs) return product(factors_of<std::uint32_t>(rows, n.padded, queries, n.dim, scratch));
-  product(factors_of<float>(rows, n.padded, queries, n.dim, scratch));
+    if (n.pairs) return detail::products_with_panel<std::uint32_t>(queries, rows, panel, to, n, scratch);
+  detail::products_with_panel<float>(queries, rows, panel, to, n, scratch);
 }
 
 /// The gradient of the keys or values that the block's sequences own among the batch's rows, continued, over the
