@@ -12,7 +12,7 @@ namespace {
 
 model_config deep_config() {
   model_config c = rich_config();
-  c.layers = 7;
+  c.layers = 6;
   c.hidden = 24;
   c.ffn = 40;
   c.head_dim = 8;

@@ -19,7 +19,7 @@ namespace atmanrl::cpu {
 
 /// Extents of a task's scratch: `queries` rows of `dim`, of `padded` (whole panels) or of `keys` floats.
 struct attention_sizes {
-  static constexpr index_t paired_keys = 4 * panel_width;  ///< whose values are paired at a time
+  static constexpr index_t paired_keys = 2 * panel_width;  ///< that are paired at a time: they fill a panel's floats
 
   index_t queries, dim, padded, keys;
   float scale;
@@ -35,7 +35,7 @@ struct attention_sizes {
         pairs(e.bf16_weights && threads.bf16_pairs()) {}
 
   /// Floats that one panel of keys, or of values, takes.
-  index_t panel() const { return std::max(panel_width * padded, pairs ? paired_keys / 2 * padded : 0); }
+  index_t panel() const { return panel_width * padded; }
   /// Floats that `rows` rows of up to `width` floats take as pairs.
   index_t as_pairs(index_t rows, index_t width) const {
     return pairs ? rows * ((width + panel_width - 1) / panel_width * simd::lanes) : 0;
