@@ -179,7 +179,7 @@ TEST_CASE("cpu attention: parameters one after the other give the same numbers a
   }
 }
 
-TEST_CASE("cpu attention: with bf16 weights the factors of its products are rounded, and nothing else") {
+TEST_CASE("cpu attention: with bf16 weights it is that of factors that were rounded before") {
   auto const check = [](tree_problem p, auto params, std::vector<double> const& parameters) {
     // With heads of 16 or 64 the scale is a power of two: scores of rounded queries and keys are exact up to float.
     for (auto* const values : {&p.qkv, &p.cached_keys, &p.cached_values, &p.dout})

@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -70,4 +71,50 @@ TEST_CASE("simd: sums, extremes, transposing and bfloat16 rounding") {
   std::uint32_t const pair = bf16(1.5f).bits | std::uint32_t{bf16(-2.25f).bits} << 16;
   CHECK(simd::even_bf16(simd::broadcast(pair))[0] == 1.5f);
   CHECK(simd::odd_bf16(simd::broadcast(pair))[0] == -2.25f);
+}
+
+TEST_CASE("simd: pairs of bfloat16 hold each number once, rounded as bf16 rounds it, and what is missing as zero") {
+  using simd::lanes;
+  std::vector<float> x(2 * lanes);
+  for (int i = 0; i < 2 * lanes; ++i) x[std::size_t(i)] = (i % 3 ? 1.0f : -1.0f) * (1 + float(i) / 37);
+  auto const rounded = [&](int i) { return std::uint32_t{bf16(x[std::size_t(i)]).bits}; };
+  simd::floats const first = simd::load(x.data()), second = simd::load(x.data() + lanes);
+
+  simd::words const zipped = simd::to_bf16_pairs(first, second);
+  simd::words const neighbours = simd::to_neighbour_pairs(first, second);
+  for (int i = 0; i < lanes; ++i) {
+    CHECK(zipped[i] == (rounded(i) | rounded(lanes + i) << 16));
+    CHECK(neighbours[i] == (rounded(2 * i) | rounded(2 * i + 1) << 16));
+  }
+  std::vector<bf16> stored;
+  for (float const v : x) stored.push_back(bf16(v));
+  for (int n = 0; n <= 2 * lanes; ++n) {
+    simd::words const from_floats = simd::load_pairs(x.data(), n), from_halves = simd::load_pairs(stored.data(), n);
+    for (int i = 0; i < lanes; ++i) {
+      std::uint32_t const expected = (2 * i < n ? rounded(2 * i) : 0) | (2 * i + 1 < n ? rounded(2 * i + 1) : 0) << 16;
+      CHECK(from_floats[i] == expected);
+      CHECK(from_halves[i] == expected);
+    }
+  }
+}
+
+TEST_CASE(
+    "simd: pairs keep infinities, NaNs and zeros, and numbers below the normal ones as their product reads them") {
+  auto const halves_of = [](float even, float odd) {
+    std::uint32_t const zipped = simd::to_bf16_pairs(simd::broadcast(even), simd::broadcast(odd))[0];
+    simd::floats both{};
+    both[0] = even;
+    both[1] = odd;
+    CHECK(simd::to_neighbour_pairs(both, both)[0] == zipped);
+    return std::array{float(std::bit_cast<bf16>(std::uint16_t(zipped))),
+                      float(std::bit_cast<bf16>(std::uint16_t(zipped >> 16)))};
+  };
+  CHECK(halves_of(INFINITY, -INFINITY) == std::array{INFINITY, -INFINITY});
+  CHECK(halves_of(3.4e38f, 1) == std::array{INFINITY, 1.0f});  // rounds beyond the largest
+  auto const zeros = halves_of(-0.0f, 0.0f);
+  CHECK((zeros[0] == 0 && std::signbit(zeros[0]) && zeros[1] == 0 && !std::signbit(zeros[1])));
+  CHECK(std::isnan(halves_of(NAN, 2)[0]));
+  CHECK(halves_of(NAN, 2)[1] == 2);
+  float const small = 1e-40f;
+  CHECK(halves_of(small, 1)[0] == (simd::has_dot_bf16 ? 0.0f : float(bf16(small))));
 }

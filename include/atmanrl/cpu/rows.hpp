@@ -21,8 +21,7 @@ inline void for_each_vector(index_t count, F const& f) {
 }
 
 /// Asks for what stands 2 KiB behind these addresses: rows one after the other come from memory in time, also where the
-/// processor's own prefetching stops, at the end of a page. In bench/phases a gated activation takes two thirds of the
-/// time that it takes without.
+/// processor's own prefetching stops, at the end of a page.
 template <class... T>
 inline void prefetch_ahead(T const*... p) {
   constexpr std::ptrdiff_t bytes = 2048;
