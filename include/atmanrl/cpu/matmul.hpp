@@ -122,6 +122,17 @@ struct kernels::matmul<cpu_backend> {
 
   static constexpr index_t panels(index_t outputs) { return (outputs + cpu::panel_width - 1) / cpu::panel_width; }
 
+  // Pieces of a block whose panels `team` threads share: of the numbers that let them finish together, the largest.
+  static index_t pieces_of(index_t columns, index_t team) {
+    index_t best = 1, least = columns;
+    for (index_t each = 1; each <= turns; ++each) {
+      index_t const pieces = std::min(columns, each * team);
+      index_t const longest = (columns + pieces - 1) / pieces * ((pieces + team - 1) / team);  // panels of one thread
+      if (longest <= least) best = pieces, least = longest;
+    }
+    return best;
+  }
+
   template <class W>
   static constexpr bool has_pairs = std::is_same_v<W, bf16>&& simd::has_dot_bf16;
 
@@ -136,7 +147,7 @@ struct kernels::matmul<cpu_backend> {
     index_t const needed = (rows + most - 1) / most, team = threads.threads();
     // As many blocks as keep all threads busy to the end, else as many pieces of a block.
     index_t const blocks = needed >= team ? (needed + team - 1) / team * team : needed,
-                  pieces = blocks >= team ? 1 : std::min(columns, turns * team / blocks),
+                  pieces = blocks >= team ? 1 : pieces_of(columns, team / blocks),
                   block_rows = (rows + blocks - 1) / blocks;
     index_t const worth = rows * depth * w.outputs / least_products;
     threads.take_turns(
