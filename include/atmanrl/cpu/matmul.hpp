@@ -11,6 +11,8 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
+#include <limits>
+
 namespace atmanrl {
 
 template <>
@@ -118,17 +120,18 @@ struct kernels::matmul<cpu_backend> {
   static constexpr index_t output_group = 12 * cpu::tile_rows;  // outputs that a thread takes at a time
   static constexpr index_t weight_row_block = 256;  // rows of a packed strip of x: 32 KiB, as the first-level cache
   static constexpr index_t least_products = index_t{1} << 16;  // multiply-adds that are worth a thread
-  static constexpr index_t turns = 4;                          // times that a thread takes a piece of a product
+  static constexpr index_t turns = 4;  // pieces of a product that a thread takes at most, if all are equally fast
 
   static constexpr index_t panels(index_t outputs) { return (outputs + cpu::panel_width - 1) / cpu::panel_width; }
 
-  // Pieces of a block whose panels `team` threads share: of the numbers that let them finish together, the largest.
-  static index_t pieces_of(index_t columns, index_t team) {
-    index_t best = 1, least = columns;
-    for (index_t each = 1; each <= turns; ++each) {
-      index_t const pieces = std::min(columns, each * team);
-      index_t const longest = (columns + pieces - 1) / pieces * ((pieces + team - 1) / team);  // panels of one thread
-      if (longest <= least) best = pieces, least = longest;
+  // Pieces of each of `blocks` blocks of `columns` panels: the more, the less a slow thread holds up the others, but of
+  // numbers that let `team` equal threads finish together.
+  static index_t pieces_of(index_t columns, index_t blocks, index_t team) {
+    index_t const ideal = (blocks * columns + team - 1) / team;  // panels of one thread
+    index_t best = 1, least = std::numeric_limits<index_t>::max();
+    for (index_t pieces = std::min(columns, turns * team / blocks); pieces > 0 && least > ideal; --pieces) {
+      index_t const longest = (columns + pieces - 1) / pieces * ((blocks * pieces + team - 1) / team);
+      if (longest < least) best = pieces, least = longest;
     }
     return best;
   }
@@ -147,7 +150,7 @@ struct kernels::matmul<cpu_backend> {
     index_t const needed = (rows + most - 1) / most, team = threads.threads();
     // As many blocks as keep all threads busy to the end, else as many pieces of a block.
     index_t const blocks = needed >= team ? (needed + team - 1) / team * team : needed,
-                  pieces = blocks >= team ? 1 : pieces_of(columns, team / blocks),
+                  pieces = blocks >= team ? 1 : pieces_of(columns, blocks, team),
                   block_rows = (rows + blocks - 1) / blocks;
     index_t const worth = rows * depth * w.outputs / least_products;
     threads.take_turns(
