@@ -162,7 +162,7 @@ class grpo {
                              .first_prompt = first_prompt,
                              .on_progress = on_sampling},
                             sampler_);
-    step.groups.reserve(items.size());  // rollouts point at their group's item
+    step.groups.reserve(items.size());
     for (std::size_t p = 0; p < items.size(); ++p) {
       rollout_group& g = step.groups.emplace_back();
       g.prompt_ids = std::move(prompts[p]);
