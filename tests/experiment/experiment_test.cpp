@@ -173,7 +173,7 @@ TEST_CASE(
   REQUIRE(run(o) == 0);
   auto const named = read_json_lines(o.out / "metrics.jsonl").front();
   CHECK(named.contains("rewards/gated_saliency/mean"));
-  CHECK(named["saliency/masks_trained"] == 8);
+  CHECK(named["saliency/masks_trained"].get<double>() == 8 * named["accuracy/strict"].get<double>());
   CHECK_FALSE(named.contains("saliency/scale"));
   CHECK(run(resumed(o)) == 0);
   o.saliency_gate = rewards::gate_choice::none;
