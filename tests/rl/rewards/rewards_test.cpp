@@ -188,7 +188,8 @@ TEST_CASE_METHOD(reward_test, "saliency: inside a gate of right answers only tho
   rewards::gated<rewards::saliency<counts_items>> right;
   CHECK(reward_values(right, t.step, model) == std::vector<float>(6, -8));
   CHECK(right.reward.estimator().asked == std::vector<std::size_t>{2});
-  t.step.for_each([](rollout_group const&, rollout const& r, std::size_t i) { CHECK(r.mask.has_value() == (i % 3 == 0)); });
+  t.step.for_each(
+      [](rollout_group const&, rollout const& r, std::size_t i) { CHECK(r.mask.has_value() == (i % 3 == 0)); });
 
   // Gates, sums and penalties between the gate and the saliency hand on what is asked for.
   auto const first_group = [](rollout const& r) { return r.prompt == 0; };
