@@ -11,22 +11,11 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  include <atmanrl/cpu/build.hpp>
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)          \
     TEMPLATE class decoder_layer<cpu_backend, W>; \
     TEMPLATE class llama<cpu_backend, W>;
 
 namespace atmanrl {
-namespace detail {
-// A program for other instructions than the library would mix two layouts of the panels, so it does not link: it asks
-// for an overload that the library does not have.
-template <cpu::instructions>
-struct instructions_of_program {};
-void compiled_library_made_for(instructions_of_program<cpu::compiled_for()>);
-[[gnu::used]] static void (*const same_instructions)(instructions_of_program<cpu::compiled_for()>) =
-    &compiled_library_made_for;
-}  // namespace detail
-
 ATMANRL_FLOAT_TEMPLATE class kv_cache<cpu_backend, float>;
 ATMANRL_FLOAT_TEMPLATE class forward_pass<cpu_backend, float>;
 ATMANRL_FLOAT_TEMPLATE class lora_adapters<cpu_backend, float>;
