@@ -1,4 +1,3 @@
 // The functions of atmanrl::compiled that are no templates.
 #define ATMANRL_DEFINE_FUNCTIONS
 #include <atmanrl/experiment.hpp>
-#include <atmanrl/tasks/mmlu.hpp>

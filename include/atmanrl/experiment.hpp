@@ -6,6 +6,7 @@
 #include <atmanrl/grpo.hpp>
 
 #include <atmanrl/experiment/experiment.hpp>
+#include <atmanrl/tasks/mmlu.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)

@@ -22,6 +22,11 @@ PACKAGES = [
 ]
 # Macros outside core/config.hpp: those that a package's header asks for before it is included.
 MACROS_ASKED_FOR = {"PCRE2_CODE_UNIT_WIDTH": "text"}
+# The umbrella header of each folder that holds parts to choose from: whoever includes it can name every one of them.
+UMBRELLAS = {"attention": "saliency.hpp", "nn": "llama.hpp", "optim": "grpo.hpp", "rl": "grpo.hpp",
+             "saliency": "saliency.hpp", "tasks": "experiment.hpp"}
+# What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles.
+READ_WITH_BODIES = {"experiment/report/run_page.hpp"}
 LIST_OF_UMBRELLA = "ATMANRL_TEMPLATES"  # defined, used and forgotten at the end of an umbrella header
 NOT_OURS = {".git", "build", "data", "runs", "__pycache__"}
 
@@ -107,6 +112,63 @@ def compiled(root):
             yield path.relative_to(top), "has bodies that cmake/compiled/functions.cpp does not reach"
 
 
+def conditional_lines(text):
+    """(line, whether it is read only with, or only without, atmanrl::compiled) for the lines of a header."""
+    conditions = []
+    for line in text.split("\n"):
+        word = re.match(r"\s*#\s*(if|ifdef|ifndef|endif)\b(.*)", line)
+        if word and word[1] == "endif":
+            conditions and conditions.pop()
+        elif word:
+            conditions.append(bool(re.search(r"ATMANRL_(BODIES|COMPILED)", word[2])))
+        yield line, any(conditions)
+
+
+def umbrellas(root):
+    """A folder's umbrella header reaches all of its headers, and names do not come and go with atmanrl::compiled."""
+    files, top = headers_of(root)
+    includes = {}
+    for path in files:
+        name = path.relative_to(top).as_posix()
+        includes[name], unseen, inside_detail = [], [], False
+        read = list(conditional_lines(path.read_text()))
+        declared = "\n".join(line for line, conditional in read if not conditional)
+        for line, conditional in read:
+            if found := re.match(r"\s*#\s*include\s*<atmanrl/([^>]+)>", line):
+                if not conditional:
+                    includes[name].append(found[1])
+                elif name not in READ_WITH_BODIES:
+                    yield name, f"includes {found[1]} only with, or only without, atmanrl::compiled"
+            if not conditional:
+                continue
+            if found := re.match(r"(inline )?namespace ([\w:]+) \{", line):
+                inside_detail = "detail" in found[2]
+            elif line.startswith("}  // namespace"):
+                inside_detail = False
+            elif not inside_detail and re.match(r"(struct|class|enum|inline|constexpr|ATMANRL_INLINE|\[\[)", line):
+                words = re.findall(r"(\w+)\(", line) or re.findall(r"(\w+) ?(?:[{=;]|$)", line)
+                if words and not re.search(rf"\b{words[0]}\b", declared):
+                    unseen.append(words[0])
+        if name not in READ_WITH_BODIES:
+            for word in unseen:
+                yield name, f"{word} is not declared for programs that link atmanrl::compiled"
+
+    def reached_from(umbrella):
+        reached, waiting = set(), [umbrella]
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                waiting += includes.get(name, [])
+        return reached
+
+    for folder, umbrella in UMBRELLAS.items():
+        reached = reached_from(umbrella)
+        for name in includes:
+            if name.startswith(folder + "/") and name not in reached:
+                yield name, f"is not reached from {umbrella}, the umbrella of {folder}/"
+
+
 def words(root):
     wrong = re.compile(r"\b(TODO|FIXME|XXX|not implemented|stub)\b", re.I)
     for folder in ("include", "examples", "bench"):
@@ -185,7 +247,7 @@ def readme(root):
                 yield name, f"its block is not equal to {source}{':' + part if part else ''}"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, words, lines, paths, readme)}
+CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme)}
 
 
 def main():
