@@ -77,8 +77,8 @@ std::string reward_name(R const& reward) {
 }  // namespace detail
 
 /// Values of a reward for all rollouts of a step, whatever its form.
-/// \param wanted  bool(rollout const&): the values of the other rollouts are thrown away. A ModelReward may take it as a
-///        fourth argument, do no work for those and write anything in their places.
+/// \param wanted  bool(rollout const&): the values of the other rollouts are thrown away. A ModelReward may take it as
+///        a fourth argument, do no work for those and write anything in their places.
 template <class R, class Model, class Wanted = every_rollout>
 std::vector<float> reward_values(R& reward, step_rollouts& step, Model& model, Wanted const& wanted = {}) {
   static_assert(detail::explain_reward<R, Model>());
