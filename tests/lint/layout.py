@@ -247,7 +247,40 @@ def readme(root):
                 yield name, f"its block is not equal to {source}{':' + part if part else ''}"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme)}
+def headings(page):
+    """What a link can name behind the # of a page: its headings, as GitHub spells them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+def references(root):
+    """Pages, their headings and source files that comments, messages and pages name are there."""
+    sources = {".hpp", ".cuh", ".cpp", ".cu", ".md", ".py", ".sh"}
+    bad_tree = root / "tests" / "lint" / "bad_tree"
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if NOT_OURS & set(parts[:-1]) or bad_tree in path.parents or path.suffix not in sources or not path.is_file():
+            continue
+        text = re.sub(r'"\s*\n\s*"', "", path.read_text())  # a message may go on in the next line
+        if path.suffix == ".md":
+            for file, heading in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
+                page = path.parent / file if file else path
+                if not page.exists():
+                    yield path.relative_to(root), f"links to {file}, which does not exist"
+                elif heading and heading not in headings(page):
+                    yield path.relative_to(root), f"links to {file}#{heading}, but the page has no such heading"
+        for name in re.findall(r"(?<![\w./-])((?:docs|examples|tests|cmake|bench)/[\w./-]+\.(?:hpp|cpp|cu|md|py|sh|cmake))\b(?! of )",
+                               text):
+            if not re.search(r"\b[A-Z_]{4,}\b", name) and not (root / name).is_file():
+                yield path.relative_to(root), f"names {name}, which does not exist"
+        for page, heading in re.findall(r"(?<![\w./-])(docs/\w+\.md)#([\w-]+)", text):
+            if (root / page).is_file() and heading not in headings(root / page):
+                yield path.relative_to(root), f"names {page}#{heading}, but the page has no such heading"
+        for found in re.findall(r"docs/\w+\.md, section \d+", text):
+            yield path.relative_to(root), f"names {found}, but sections have no numbers: write #heading"
+
+
+CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme, references)}
 
 
 def main():

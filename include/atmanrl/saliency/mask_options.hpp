@@ -54,7 +54,7 @@ struct mask_options {
       stop_tolerance;  ///< nats: a rollout's mask is final once CE(H) <= CE(0) + this; unset: all steps
   saliency_reduction reduction = saliency_reduction::mean;
 
-  /// Settings that rank planted causal tokens well where the printed ones do not (docs/experiments.md).
+  /// Settings that rank planted causal tokens well where the printed ones do not (docs/ablation.md).
   static mask_options recommended() {
     mask_options o;
     o.shape = mask_shape::column;

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Which answer does a completion give? docs/method.md, section 4: strict = the first number (letter) after the first
-/// `####`; flexible = strict, or else the last number of the completion (for letters the last "answer is X", else the
-/// last lone letter). What cannot be read is nothing, never a guess.
+/// Which answer does a completion give (docs/experiments.md#evaluating-any-model)? Strict = the first number (letter)
+/// after the first `####`; flexible = strict, or else the last number of the completion (for letters the last "answer is
+/// X", else the last lone letter). What cannot be read is nothing, never a guess.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/text/number.hpp>
