@@ -2,8 +2,8 @@
 
 /// \file
 /// Which answer does a completion give (docs/experiments.md#evaluating-any-model)? Strict = the first number (letter)
-/// after the first `####`; flexible = strict, or else the last number of the completion (for letters the last "answer is
-/// X", else the last lone letter). What cannot be read is nothing, never a guess.
+/// after the first `####`; flexible = strict, or else the last number of the completion (for letters the last "answer
+/// is X", else the last lone letter). What cannot be read is nothing, never a guess.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/text/number.hpp>
