@@ -89,11 +89,11 @@ inline constexpr std::array<std::string_view, 4> names{adamw::name, sgd::name, l
 
 /// Numbers of an optimizer that is made by name; what is empty keeps the optimizer's own default.
 struct settings {
-  std::optional<double> beta1, beta2;  ///< adamw, lion; of muon those of its AdamW
-  std::optional<double> eps;           ///< adamw; of muon that of its AdamW
-  std::optional<double> momentum;      ///< sgd, muon
-  std::optional<bool> nesterov;        ///< sgd, muon
-  std::optional<double> weight_decay;  ///< all; of muon for both halves
+  std::optional<double> beta1 = {}, beta2 = {};  ///< adamw, lion; of muon those of its AdamW
+  std::optional<double> eps = {};                ///< adamw; of muon that of its AdamW
+  std::optional<double> momentum = {};           ///< sgd, muon
+  std::optional<bool> nesterov = {};             ///< sgd, muon
+  std::optional<double> weight_decay = {};       ///< all; of muon for both halves
 };
 
 /// \throws usage_error that lists the names, or names a setting that the optimizer does not have or cannot use
