@@ -8,6 +8,7 @@
 #include "rl/toy_model.hpp"
 #include "strangers.hpp"
 
+#include <array>
 #include <limits>
 
 using namespace atmanrl_test;
@@ -176,14 +177,25 @@ TEST_CASE("grpo: every part may be somebody's own") {
   toy_tokenizer const tokenizer;
   toy_task const task;
   grpo trainer(model, tokenizer, task, strangers::shortest{}, small_run(), strangers::leave_one_out{},
-               strangers::reinforce{}, strangers::second_best{});
+               strangers::reinforce{}, strangers::second_best{}, strangers::halving{}, strangers::sign_momentum{});
   auto const before = read_parameters(model);
+  trainer.set_steps(4);
   auto const r = trainer.step();
   CHECK(r.rollouts.groups[0].rollouts[0].ids == r.rollouts.groups[0].rollouts[1].ids);  // that sampler draws nothing
   CHECK(r.advantages[0] == 1.0f);  // the first of the shortest, against a mean of 0
   CHECK(r.advantages[1] == Approx(-1.0 / 3));
   CHECK(r.passes[0].clip_share == 0);
-  CHECK(read_parameters(model) != before);
+  CHECK(r.learning_rate == 0.5e-3);
+  CHECK(trainer.policy().optimizer().steps() == 2);
+  // Two passes with the sign of a momentum: every weight moved by the rate twice, back and forth, or not at all.
+  auto const after = read_parameters(model);
+  std::array<int, 3> moved{};
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    double const rates = std::abs(after[i] - before[i]) / r.learning_rate;
+    CHECK(rates == Approx(std::round(rates)).margin(1e-6));
+    ++moved.at(std::size_t(std::lround(rates)));
+  }
+  CHECK(moved[2] > int(after.size() / 2));
 }
 
 TEST_CASE("grpo: a run that is continued from weights, moments and step count goes on as if it had not stopped") {

@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
+#include "strangers.hpp"
 
 #include <limits>
 
@@ -193,6 +194,22 @@ TEST_CASE("the CPU backend takes the same steps as the reference") {
     CHECK(y.loss == Approx(x.loss).epsilon(1e-4));
     CHECK(y.gradient_norm == Approx(x.gradient_norm).epsilon(1e-3));
   }
+}
+
+TEST_CASE("an optimizer of somebody's own updates the weights, at the schedule's rate") {
+  reference_backend backend;
+  auto model = small_model<reference_backend, double>(backend);
+  sft_options options = plain();
+  options.learning_rate = 1e-3;
+  sft_trainer trainer(model, options, schedules::constant{.warmup = 2}, strangers::sign_momentum{});
+  auto const before = host<reference_backend, double>(trainer.master_weights());
+  double const first = trainer.step(examples()).loss;
+  auto const after = host<reference_backend, double>(trainer.master_weights());
+  auto const gradient = host<reference_backend, double>(trainer.gradient());
+  for (std::size_t i = 0; i < before.size(); ++i)
+    CHECK(after[i] == before[i] - (gradient[i] > 0 ? 0.5e-3 : gradient[i] < 0 ? -0.5e-3 : 0));
+  for (int i = 0; i < 20; ++i) trainer.step(examples());
+  CHECK(trainer.step(examples()).loss < first - 0.1);
 }
 
 TEST_CASE("updates too small for bf16 add up in the master weights") {
