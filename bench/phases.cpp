@@ -205,7 +205,7 @@ void forward_backward(benchmark::State& state) {
   std::vector<float> const old(completions[0].size(), -10.0f);
   std::vector<training_rollout> rollouts;
   for (std::size_t g = 0; g < 8; ++g) rollouts.push_back({prompts[g], completions[g], old, 1.0f});
-  trainable_policy<llama<cpu_backend, W>> policy(m, {});
+  trainable_policy<llama<cpu_backend, W>> policy(m);
   double const rows = double((shared ? 1 : 8) * prompts[0].size() + 8 * completions[0].size());
   double const products =
       2 * (layer_parameters(m.config()) * rows + head_parameters(m.config()) * double(8 * completions[0].size()));

@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
 
   if (wanted("update")) {
     model.attach({.rank = 16, .alpha = 32}, 3);
-    trainable_policy<model_type> policy(model, {.learning_rate = 1e-5});
+    trainable_policy<model_type> policy(model);
     std::vector<int> const completion(std::size_t(s.completion), 2);
     std::vector<float> const old_log_p(completion.size(), -float(std::log(config.vocab)));
     std::vector<training_rollout> const rollouts(std::size_t(s.group), {prompts[0], completion, old_log_p, 1.0f});

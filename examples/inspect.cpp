@@ -234,7 +234,7 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--reduction", v->reduction, "of the mask to the rewards")
       ->check(CLI::IsMember(names_of(mask_reductions)))
       ->capture_default_str();
-  verb.add_option("--lr", o.optimizer.learning_rate, "learning rate of AdamW")->capture_default_str();
+  verb.add_option("--lr", o.learning_rate, "learning rate of AdamW")->capture_default_str();
   verb.add_option("--eps", o.optimizer.eps, "eps of AdamW")->capture_default_str();
   verb.add_option("--init", o.init, "start value of every entry, below 0")->capture_default_str();
   verb.add_option("--scale", o.scale, "factor between an entry and what is added to the score")->capture_default_str();
@@ -249,14 +249,13 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       o.objective = mask_objectives.at(v->objective);
       o.sharing = mask_sharings.at(v->sharing);
       o.reduction = mask_reductions.at(v->reduction);
-      inspect::check_finite("--lr", o.optimizer.learning_rate);
+      inspect::check_finite("--lr", o.learning_rate);
       inspect::check_finite("--eps", o.optimizer.eps);
       inspect::check_finite("--init", o.init);
       inspect::check_finite("--scale", o.scale);
       inspect::check_finite("--sparsity", o.sparsity);
       expects<usage_error>(o.steps >= 0, "--steps is {}, but it must not be negative", o.steps);
-      expects<usage_error>(o.optimizer.learning_rate > 0, "--lr is {}, but it must be above 0",
-                           o.optimizer.learning_rate);
+      expects<usage_error>(o.learning_rate > 0, "--lr is {}, but it must be above 0", o.learning_rate);
       expects<usage_error>(o.optimizer.eps > 0, "--eps is {}, but it must be above 0", o.optimizer.eps);
       expects<usage_error>(o.init <= 0, "--init is {}, but a mask that starts above 0 suppresses nothing", o.init);
       expects<usage_error>(

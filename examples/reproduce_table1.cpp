@@ -185,7 +185,7 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
                          .group_size = o.group,
                          .max_new_tokens = 160,
                          .inner_passes = 2,
-                         .optimizer = {.learning_rate = o.learning_rate},
+                         .learning_rate = o.learning_rate,
                          .seed = seed};
     grpo trainer{model,
                  words,

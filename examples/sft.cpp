@@ -59,7 +59,7 @@ void run(options const& o) {
                       sft_options{.steps = steps,
                                   .batch_size = o.batch,
                                   .row_budget = o.row_budget,
-                                  .optimizer = {.learning_rate = o.learning_rate},
+                                  .learning_rate = o.learning_rate,
                                   .recompute = o.recompute},
                       schedules::linear{.warmup = steps / 20});
   auto const print_held_out = [&] {

@@ -134,11 +134,10 @@ void run(options const& o) {
 
   sft_trainer trainer(
       model,
-      sft_options{.steps = o.steps,
-                  .batch_size = o.batch,
-                  .micro_batches = o.micro_batches,
-                  .optimizer = {.learning_rate = o.learning_rate, .beta1 = 0.9, .beta2 = 0.98, .weight_decay = 0.01}},
-      schedules::linear{.warmup = std::min<std::uint64_t>(100, o.steps / 2), .floor = 0.05});
+      sft_options{
+          .steps = o.steps, .batch_size = o.batch, .micro_batches = o.micro_batches, .learning_rate = o.learning_rate},
+      schedules::linear{.warmup = std::min<std::uint64_t>(100, o.steps / 2), .floor = 0.05},
+      optim::adamw{.beta2 = 0.98, .weight_decay = 0.01});
   auto const example = [&](std::uint64_t index) {
     task_item const item = task.training_item(o.seed, index);
     sft_example e{task.prompt(item, words), task.completion(item, words)};

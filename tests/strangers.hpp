@@ -2,6 +2,8 @@
 // Policies as somebody outside the library would write them, from the doc comments of the concepts alone. Each is used
 // where the library takes such a policy.
 #include <atmanrl/attention/policy.hpp>
+#include <atmanrl/optim/optimizer.hpp>
+#include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/advantage.hpp>
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
@@ -92,6 +94,30 @@ struct second_best {
   }
 };
 
+/// Optimizer: the sign of a momentum (signSGD, Bernstein et al. 2018), in plain loops over host memory.
+struct sign_momentum {
+  double momentum = 0.8;
+  template <atmanrl::Backend B, class T>
+  struct state : atmanrl::optim::moments<sign_momentum, B, T> {
+    state(sign_momentum const& numbers, B& backend, atmanrl::optim::parameter_list const& all)
+        : atmanrl::optim::moments<sign_momentum, B, T>(numbers, backend, {{"average", all.size}}) {}
+    void step(atmanrl::view_on<B, T, 1> parameters, atmanrl::view_on<B, T const, 1> gradient, double learning_rate) {
+      T const keep = T(this->numbers().momentum), rate = T(learning_rate);
+      auto const m = this->moment(0);
+      for (atmanrl::index_t i = 0; i < m.size(); ++i) {
+        m(i) = keep * m(i) + (1 - keep) * gradient(i);
+        parameters(i) -= m(i) > 0 ? rate : m(i) < 0 ? -rate : 0;
+      }
+      this->next_step();
+    }
+  };
+};
+
+/// Learning-rate schedule: the rate is halved every four steps.
+struct halving {
+  double operator()(std::uint64_t step, std::uint64_t) const { return std::exp2(-double(step / 4)); }
+};
+
 /// Attention: a soft cap of the scores (Gemma 2), then a recency bias that falls with the head (ALiBi).
 struct capped_recency {
   struct params_type {
@@ -128,6 +154,7 @@ struct distance_factors {
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
 static_assert(atmanrl::Advantage<leave_one_out> && atmanrl::PolicyLoss<reinforce> && atmanrl::Sampler<second_best>);
+static_assert(atmanrl::Optimizer<sign_momentum> && atmanrl::Schedule<halving>);
 static_assert(atmanrl::AttentionPolicy<capped_recency> && atmanrl::TrainableAttentionPolicy<distance_factors>);
 
 }  // namespace strangers

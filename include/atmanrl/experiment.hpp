@@ -15,9 +15,9 @@
                                                              run_shape const&);                                        \
     TEMPLATE evaluation evaluate(llama<cpu_backend, W>&, tokenizer const&, any_task const&, evaluation_options const&, \
                                  samplers::any const&);                                                                \
-    TEMPLATE void save_model(std::filesystem::path const&, trainable_policy<llama<cpu_backend, W>>&, tokenizer const&, \
-                             std::filesystem::path const&, dtype);                                                     \
-    TEMPLATE void save_adapters(std::filesystem::path const&, trainable_policy<llama<cpu_backend, W>>&,                \
+    TEMPLATE void save_model(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,                  \
+                             tokenizer const&, std::filesystem::path const&, dtype);                                   \
+    TEMPLATE void save_adapters(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,               \
                                 std::filesystem::path const&);
 
 namespace atmanrl {

@@ -50,6 +50,7 @@
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                              \
+    TEMPLATE class trainable_weights<llama<cpu_backend, W>>;                                                          \
     TEMPLATE class trainable_policy<llama<cpu_backend, W>>;                                                           \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::any const&);            \
@@ -57,10 +58,10 @@
                                                            generate_options const&, samplers::multinomial const&);    \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::greedy const&);         \
-    TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, W>>&,                     \
+    TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
                                                         std::span<training_rollout const>, losses::any const&,        \
                                                         policy_gradient_options const&);                              \
-    TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, W>>&,                     \
+    TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
                                                         std::span<training_rollout const>, losses::grpo const&,       \
                                                         policy_gradient_options const&);                              \
     TEMPLATE std::vector<std::vector<float>> reference_log_probs(                                                     \

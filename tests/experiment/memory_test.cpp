@@ -69,7 +69,7 @@ measured steps(Model& model, tokenizer const& words, experiment_options o, int c
                 .max_new_tokens = o.max_new_tokens,
                 .row_budget = budgets.update,
                 .recompute = o.recompute,
-                .optimizer = {.learning_rate = 1e-6},
+                .learning_rate = 1e-6,
                 .no_delimiter = o.no_delimiter},
                advantages::mean_centered{}, losses::grpo{}, sampler);
   o.steps = count;

@@ -16,7 +16,7 @@ TEST_CASE("options: the paper preset has the printed settings") {
   CHECK(o.mask.scale == 10);
   CHECK(o.mask.clamp == 0);
   CHECK(o.mask.steps == 200);
-  CHECK(o.mask.optimizer.learning_rate == 1e-3);
+  CHECK(o.mask.learning_rate == 1e-3);
   CHECK(o.mask.optimizer.beta1 == 0.6);
   CHECK(o.mask.optimizer.beta2 == 0.9999);
   CHECK(o.mask.optimizer.eps == 1e-8);
@@ -53,7 +53,7 @@ TEST_CASE("options: the demo preset has the settings that were found to work and
   CHECK(o.mask.init == -0.4);
   CHECK(o.mask.sparsity == 0.1);
   CHECK(o.mask.steps == 20);
-  CHECK(o.mask.optimizer.learning_rate == 1e-2);
+  CHECK(o.mask.learning_rate == 1e-2);
   CHECK(o.learning_rate == 2e-5);
   CHECK(o.lr_warmup == 10);
   CHECK(o.prompts_per_step == 8);
@@ -145,7 +145,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
   CHECK_FALSE(o.saliency_weight.has_value());
   auto const back = options_from_json(json::parse(options_to_json(o).dump()), "options.json");
   CHECK(options_to_json(back) == options_to_json(o));
-  CHECK(back.mask.optimizer.learning_rate == 0.012345678901234567);
+  CHECK(back.mask.learning_rate == 0.012345678901234567);
   CHECK(back.mask.objective == mask_objective::kl_to_unmasked);
   CHECK(back.mask.label == mask_label::only_correct);
   CHECK(back.mask.sharing == mask_sharing::per_head);

@@ -21,7 +21,7 @@ grpo_options small_run() {
   o.prompts_per_step = 3;
   o.group_size = 4;
   o.max_new_tokens = 8;
-  o.optimizer.learning_rate = 0.01;
+  o.learning_rate = 0.01;
   o.seed = 11;
   return o;
 }

@@ -8,6 +8,7 @@
 #include "rl/toy_model.hpp"
 #include "strangers.hpp"
 
+#include <array>
 #include <limits>
 
 using namespace atmanrl_test;
@@ -30,7 +31,7 @@ grpo_options small_run() {
   o.group_size = 4;
   o.max_new_tokens = 10;
   o.no_delimiter = no_delimiter_policy::force;
-  o.optimizer.learning_rate = 1e-3;
+  o.learning_rate = 1e-3;
   o.seed = 11;
   return o;
 }
@@ -83,7 +84,7 @@ TEST_CASE("grpo: a step samples, rewards, centres and makes its passes, of which
   toy_task const task;
   auto options = small_run();
   options.inner_passes = 3;
-  options.optimizer.learning_rate = 0.01;
+  options.learning_rate = 0.01;
   grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, options);
   int calls = 0;
   trainer.on_sampling = [&](int finished, int all, index_t tokens) {
@@ -141,7 +142,7 @@ TEST_CASE("grpo: the reward of a task that is easy to learn rises") {
   toy_task const task;
   auto options = small_run();
   options.group_size = 8;
-  options.optimizer.learning_rate = 0.02;
+  options.learning_rate = 0.02;
   grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, options);
   auto const mean_of = [&](int steps) {
     double sum = 0;
@@ -176,14 +177,25 @@ TEST_CASE("grpo: every part may be somebody's own") {
   toy_tokenizer const tokenizer;
   toy_task const task;
   grpo trainer(model, tokenizer, task, strangers::shortest{}, small_run(), strangers::leave_one_out{},
-               strangers::reinforce{}, strangers::second_best{});
+               strangers::reinforce{}, strangers::second_best{}, strangers::halving{}, strangers::sign_momentum{});
   auto const before = read_parameters(model);
+  trainer.set_steps(4);
   auto const r = trainer.step();
   CHECK(r.rollouts.groups[0].rollouts[0].ids == r.rollouts.groups[0].rollouts[1].ids);  // that sampler draws nothing
   CHECK(r.advantages[0] == 1.0f);  // the first of the shortest, against a mean of 0
   CHECK(r.advantages[1] == Approx(-1.0 / 3));
   CHECK(r.passes[0].clip_share == 0);
-  CHECK(read_parameters(model) != before);
+  CHECK(r.learning_rate == 0.5e-3);
+  CHECK(trainer.policy().optimizer().steps() == 2);
+  // Two passes with the sign of a momentum: every weight moved by the rate twice, back and forth, or not at all.
+  auto const after = read_parameters(model);
+  std::array<int, 3> moved{};
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    double const rates = std::abs(after[i] - before[i]) / r.learning_rate;
+    CHECK(rates == Approx(std::round(rates)).margin(1e-6));
+    ++moved.at(std::size_t(std::lround(rates)));
+  }
+  CHECK(moved[2] > int(after.size() / 2));
 }
 
 TEST_CASE("grpo: a run that is continued from weights, moments and step count goes on as if it had not stopped") {
@@ -197,8 +209,8 @@ TEST_CASE("grpo: a run that is continued from weights, moments and step count go
   auto resumed_model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
   resumed_model.assign(from.master().cview());
   grpo resumed(resumed_model, tokenizer, task, strangers::likes_token{.id = 19}, small_run());
-  resumed.policy().optimizer().first_moment().assign(from.optimizer().first_moment().to_host());
-  resumed.policy().optimizer().second_moment().assign(from.optimizer().second_moment().to_host());
+  auto const kept = from.optimizer().arrays(), fresh = resumed.policy().optimizer().arrays();
+  for (std::size_t i = 0; i < kept.size(); ++i) fresh[i].values->assign(kept[i].values->to_host());
   resumed.policy().optimizer().set_steps(from.optimizer().steps());
   resumed.set_steps(whole.steps());
   CHECK(whole.step().rewards.total == resumed.step().rewards.total);
@@ -264,8 +276,7 @@ TEST_CASE("grpo: options that cannot work are named with their value") {
   CHECK_THAT(complaint([](grpo_options& o) { o.temperature = 0; }), ATMANRL_CONTAINS("temperature is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.inner_passes = 0; }), ATMANRL_CONTAINS("inner passes is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.micro_batch = -2; }), ATMANRL_CONTAINS("micro batch is -2"));
-  CHECK_THAT(complaint([](grpo_options& o) { o.optimizer.learning_rate = -1; }),
-             ATMANRL_CONTAINS("learning rate is -1"));
+  CHECK_THAT(complaint([](grpo_options& o) { o.learning_rate = -1; }), ATMANRL_CONTAINS("learning rate is -1"));
   CHECK(complaint([](grpo_options&) {}) == "nothing");
   grpo trainer(model, tokenizer, task, rewards::correct_answer{});
   CHECK_THROWS_AS(trainer.step(std::span<task_item const>()), usage_error);

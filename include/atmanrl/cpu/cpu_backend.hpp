@@ -13,11 +13,13 @@
 #include <atmanrl/cpu/build.hpp>
 #include <atmanrl/cpu/elementwise.hpp>
 #include <atmanrl/cpu/embedding.hpp>
+#include <atmanrl/cpu/lion.hpp>
 #include <atmanrl/cpu/log_prob.hpp>
 #include <atmanrl/cpu/matmul.hpp>
 #include <atmanrl/cpu/mean_attention.hpp>
 #include <atmanrl/cpu/rms_norm.hpp>
 #include <atmanrl/cpu/rope.hpp>
+#include <atmanrl/cpu/sgd.hpp>
 #include <atmanrl/cpu/swiglu.hpp>
 #include <atmanrl/cpu/threads.hpp>
 

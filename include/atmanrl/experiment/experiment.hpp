@@ -97,8 +97,8 @@ class experiment : public detail::experiment_base {
     adjusted.mask.recompute = options_.recompute;
     grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
                  detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_),
-                 detail::make_traits_sampler<Traits>(options_),
-                 schedules::by_name(options_.lr_schedule, std::uint64_t(options_.lr_warmup)));
+                 detail::make_traits_sampler<Traits>(options_), detail::make_traits_schedule<Traits>(options_),
+                 detail::make_traits_optimizer<Traits>(options_));
     if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty())
       create_run_folder(options_);

@@ -120,7 +120,7 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .micro_batch = 0,
           .row_budget = budgets.update,
           .recompute = options_.recompute,
-          .optimizer = {.learning_rate = options_.learning_rate},
+          .learning_rate = options_.learning_rate,
           .total_steps = std::uint64_t(options_.steps),
           .max_gradient_norm = options_.max_gradient_norm,
           .entropy_bonus = options_.entropy_bonus,

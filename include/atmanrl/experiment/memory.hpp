@@ -29,7 +29,7 @@ namespace atmanrl {
 /// Bytes.
 struct memory_estimate {
   std::size_t weights = 0;      ///< as the backend keeps them, adapters and a reference model included
-  std::size_t optimizer = 0;    ///< master weights, gradient, two moments of what is trained
+  std::size_t optimizer = 0;    ///< master weights and gradient of what is trained, the optimizer's moments
   std::size_t cache = 0;        ///< keys and values
   std::size_t activations = 0;  ///< of one forward and backward pass
   std::size_t head = 0;         ///< scored rows and logits
@@ -145,7 +145,11 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     m.weights += real * std::size_t(lora_rows);
   }
   if (o.beta > 0 && o.lora_rank == 0) m.weights *= 2;  // the reference model
-  m.optimizer = 4 * real * std::size_t((o.lora_rank > 0 ? parameter_layout(c, o.lora()) : parameter_layout(c)).size());
+  // Master weights, gradient, and what the optimizer keeps; one of a program's own counts as AdamW.
+  parameter_layout const layout = o.lora_rank > 0 ? parameter_layout(c, o.lora()) : parameter_layout(c);
+  auto const shapes = optim::shapes_of(layout);
+  optim::any const optimizer = optim::by_name(o.optimizer, o.optimizer_settings);
+  m.optimizer = real * std::size_t(2 * layout.size() + optimizer.state_size({layout.size(), shapes}));
 
   auto const floats = [](index_t rows, index_t each) { return real * std::size_t(rows) * std::size_t(each); };
   index_t const positions = std::max<index_t>(1, c.max_positions - shape.longest_prompt);

@@ -28,7 +28,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-steps", o.mask.steps, "updates of each attention mask");
   f("mask-shape", o.mask.shape, "pair (a parameter per query and key) or column (per token)");
   f("mask-rows", o.mask.rows, "all_later or answer_rows: the queries that see the mask");
-  f("mask-lr", o.mask.optimizer.learning_rate, "learning rate of the masks");
+  f("mask-lr", o.mask.learning_rate, "learning rate of the masks");
   f("mask-init", o.mask.init, "start value of the masks, below 0");
   f("mask-scale", detail::zero_is_auto{&o.mask.scale},
     "strength of the masks, or auto: the smallest that hurts the answer");
@@ -60,6 +60,15 @@ void for_each_option(experiment_options& o, F&& f) {
   f("lr-schedule", detail::one_of{&o.lr_schedule, schedules::names},
     "of the learning rate: constant, linear or cosine decay");
   f("lr-warmup", o.lr_warmup, "steps in which the learning rate rises");
+  f("optimizer", detail::one_of{&o.optimizer, optim::names}, "of the weights: adamw, sgd, lion or muon");
+  f("optimizer-beta1", o.optimizer_settings.beta1,
+    "of adamw and lion, or auto: the optimizer's own; muon: of its AdamW");
+  f("optimizer-beta2", o.optimizer_settings.beta2,
+    "of adamw and lion, or auto: the optimizer's own; muon: of its AdamW");
+  f("optimizer-eps", o.optimizer_settings.eps, "of adamw, or auto: 1e-8; muon: of its AdamW");
+  f("momentum", o.optimizer_settings.momentum, "of sgd and muon, or auto: the optimizer's own");
+  f("nesterov", o.optimizer_settings.nesterov, "Nesterov's step in sgd and muon, or auto: the optimizer's own");
+  f("weight-decay", o.optimizer_settings.weight_decay, "of the optimizer, or auto: none");
   f("advantage", detail::one_of{&o.advantage, advantages::names},
     "mean_centered, group_normalized, batch_normalized, leave_one_out or gdpo");
   f("loss", detail::one_of{&o.loss, losses::names}, "grpo, bnpo, dr_grpo, dapo, gspo, cispo or two_sided");

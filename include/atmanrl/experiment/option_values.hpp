@@ -202,6 +202,11 @@ inline void read_option(std::string_view name, std::string_view text, bool& out)
                        name, text);
   out = text != "false";
 }
+inline void read_option(std::string_view name, std::string_view text, std::optional<bool>& out) {
+  if (text == "auto") return out.reset();
+  expects<usage_error>(text == "true" || text == "false", "--{} is \"{}\", it must be true, false or auto", name, text);
+  out = text == "true";
+}
 template <class E>
 requires std::is_enum_v<E>
 void read_option(std::string_view name, std::string_view text, E& out) {
@@ -239,6 +244,7 @@ inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
 inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
+inline json option_json(std::optional<bool> const& x) { return x ? json(*x) : json("auto"); }
 template <class E>
 requires std::is_enum_v<E> json option_json(E x) {
   for (auto const& [value, word] : named_values<E>::all)

@@ -8,6 +8,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
+#include <atmanrl/optim/any.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
@@ -58,6 +59,8 @@ struct experiment_options {
   double max_gradient_norm = 1;
   std::string lr_schedule = "constant";  ///< a name of schedules::names; its length is `steps`
   int lr_warmup = 10;                    ///< steps; AdamW's first steps move every weight by the whole rate
+  std::string optimizer = "adamw";       ///< a name of optim::names
+  optim::settings optimizer_settings;    ///< what is empty is the optimizer's own
 
   std::string advantage = "mean_centered";  ///< a name of advantages::names
   std::string loss = "grpo";                ///< a name of losses::names
@@ -133,8 +136,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("max-new-tokens", o.max_new_tokens, 1);
   expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
   at_least("mask-steps", o.mask.steps, 0);
-  expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0",
-                       o.mask.optimizer.learning_rate);
+  expects<usage_error>(o.mask.learning_rate > 0, "--mask-lr is {}, it must be above 0", o.mask.learning_rate);
   expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing",
                        o.mask.init);
   at_least("mask-scale", o.mask.scale, 0);
@@ -153,6 +155,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("length-penalty", o.length_penalty, 0);
   at_least("overlong-cache", o.overlong_cache, 0);
   schedules::by_name(o.lr_schedule);
+  optim::by_name(o.optimizer, o.optimizer_settings);
   advantages::by_name(o.advantage);
   losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
   samplers::by_name(o.sampler, o.cuts);

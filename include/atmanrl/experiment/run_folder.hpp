@@ -51,7 +51,7 @@ struct run_files {
                 std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
 };
 
-/// Writes weights, moments, the reward's state and the files' lengths after `trainer.steps()` steps.
+/// Writes weights, the optimizer's arrays, the reward's state and the files' lengths after `trainer.steps()` steps.
 template <class Trainer>
 void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& files) {
   files.metrics.sync();
@@ -64,8 +64,8 @@ void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& 
   std::string const text = state.dump();
   using B = typename std::remove_reference_t<decltype(trainer.model())>::backend_type;
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
-  std::vector<std::vector<float>> copies;
-  auto const add = [&](char const* name, auto& tensor) {
+  std::vector<std::vector<float>> copies;  // whose elements stay where they are when it grows
+  auto const add = [&](std::string_view name, auto const& tensor) {
     if constexpr (HostBackend<B>) {
       c.arrays.emplace_back(name, std::span<float const>(tensor.data(), std::size_t(tensor.size())));
     } else {
@@ -73,29 +73,42 @@ void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& 
       c.arrays.emplace_back(name, copies.back());
     }
   };
-  copies.reserve(3);
   add("weights", policy.master());
-  add("first_moment", policy.optimizer().first_moment());
-  add("second_moment", policy.optimizer().second_moment());
+  for (auto const& array : policy.optimizer().arrays()) {
+    for (auto const& [name, values] : c.arrays)
+      expects<usage_error>(name != array.name, "the optimizer has an array \"{}\", but a checkpoint has one already",
+                           name);
+    add(array.name, *array.values);
+  }
   save_checkpoint(folder / "checkpoints", c);
 }
 
 /// Puts a checkpoint back into a trainer.
-/// \throws file_error when it belongs to another model or reward
+/// \throws file_error when it belongs to another model, optimizer or reward
 template <class Trainer>
 restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer& trainer) {
   auto& policy = trainer.policy();
-  auto const put = [&](char const* name, auto& tensor) {
-    auto const at = c.arrays.find(name);
+  auto const values_of = [&](std::string_view name) -> std::vector<float> const& {
+    auto const at = c.arrays.find(std::string(name));
     expects<file_error>(at != c.arrays.end(), "{}: {} is missing", what, name);
-    expects<file_error>(index_t(at->second.size()) == tensor.size(),
-                        "{}: {} has {} values but the model has {} parameters", what, name, at->second.size(),
-                        tensor.size());
-    tensor.assign(at->second);
+    return at->second;
   };
-  put("weights", policy.master());
-  put("first_moment", policy.optimizer().first_moment());
-  put("second_moment", policy.optimizer().second_moment());
+  auto const& weights = values_of("weights");
+  expects<file_error>(index_t(weights.size()) == policy.master().size(),
+                      "{}: weights has {} values but the model has {} parameters", what, weights.size(),
+                      policy.master().size());
+  policy.master().assign(weights);
+  std::size_t known = 1;
+  for (auto const& array : policy.optimizer().arrays()) {
+    auto const& values = values_of(array.name);
+    expects<file_error>(index_t(values.size()) == array.values->size(),
+                        "{}: {} has {} values but the optimizer's has {}", what, array.name, values.size(),
+                        array.values->size());
+    array.values->assign(values);
+    ++known;
+  }
+  expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),
+                      known);
   trainer.model().assign_trainable(policy.master().cview());
   try {
     json const state = parse_json(c.state_json, what + " (state)");

@@ -32,7 +32,7 @@ inline auto by_name(parameter_layout const& layout) {
 /// \param source  what the model was loaded from: a folder's tokenizer files are copied, other tokenizers are written
 ///                anew; a llama2.c vocabulary has no such form and is left out
 template <class Model>
-void save_model(std::filesystem::path const& folder, trainable_policy<Model>& policy, tokenizer const& words,
+void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, tokenizer const& words,
                 std::filesystem::path const& source, dtype type) {
   using B = typename Model::backend_type;
   Model& model = policy.model();
@@ -67,7 +67,7 @@ void save_model(std::filesystem::path const& folder, trainable_policy<Model>& po
 
 /// \param base  what the model was loaded from; PEFT loads it when it is not told another
 template <class Model>
-void save_adapters(std::filesystem::path const& folder, trainable_policy<Model>& policy,
+void save_adapters(std::filesystem::path const& folder, trainable_weights<Model>& policy,
                    std::filesystem::path const& base) {
   Model& model = policy.model();
   expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());

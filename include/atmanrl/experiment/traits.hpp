@@ -38,9 +38,11 @@ struct gsm8k_traits {
   // Estimator and gate of the saliency are the options' choice.
   using reward = rewards::penalized<rewards::balanced_sum<
       rewards::correct_answer, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>>;
-  using advantage = advantages::any;  // these three are the options' choice
+  using advantage = advantages::any;  // what is called `any` is the options' choice
   using loss = losses::any;
   using sampler = samplers::any;
+  using optimizer = optim::any;           // of the weights
+  using schedule = schedules::any;        // of the learning rate
   using observer = observers::causality;  // called after each step
 
   static task make_task(experiment_options const& o) {
@@ -51,7 +53,7 @@ struct gsm8k_traits {
     return arithmetic();
   }
   // A traits type may also have `static reward make_reward(experiment_options const&)`; otherwise atmanrl::make_reward
-  // puts the reward together from its parts.
+  // puts the reward together from its parts. So it may have make_optimizer and make_schedule.
 };
 
 namespace detail {
@@ -109,6 +111,39 @@ typename Traits::sampler make_traits_sampler(experiment_options const& o) {
                                                     [&] { return samplers::by_name(o.sampler, o.cuts); });
 }
 
+template <class Traits>
+typename Traits::optimizer make_traits_optimizer(experiment_options const& o) {
+  using Optimizer = typename Traits::optimizer;
+  if constexpr (requires {
+                  { Traits::make_optimizer(o) } -> std::same_as<Optimizer>;
+                }) {
+    return Traits::make_optimizer(o);
+  } else {
+    optim::settings const& s = o.optimizer_settings;
+    expects<usage_error>(std::same_as<Optimizer, optim::any> ||
+                             !(s.beta1 || s.beta2 || s.eps || s.momentum || s.nesterov || s.weight_decay),
+                         "--optimizer-beta1, -beta2, -eps, --momentum, --nesterov and --weight-decay are numbers of "
+                         "the built-in optimizers, but this program has one of its own");
+    return make_traits_part<Optimizer>("optimizer", o.optimizer, experiment_options{}.optimizer,
+                                       [&] { return optim::by_name(o.optimizer, o.optimizer_settings); });
+  }
+}
+template <class Traits>
+typename Traits::schedule make_traits_schedule(experiment_options const& o) {
+  using Schedule = typename Traits::schedule;
+  if constexpr (requires {
+                  { Traits::make_schedule(o) } -> std::same_as<Schedule>;
+                }) {
+    return Traits::make_schedule(o);
+  } else {
+    expects<usage_error>(
+        std::same_as<Schedule, schedules::any> || o.lr_warmup == experiment_options::of_preset(o.preset).lr_warmup,
+        "--lr-warmup is {}, but this program has a schedule of its own", o.lr_warmup);
+    return make_traits_part<Schedule>("lr-schedule", o.lr_schedule, experiment_options{}.lr_schedule,
+                                      [&] { return schedules::by_name(o.lr_schedule, std::uint64_t(o.lr_warmup)); });
+  }
+}
+
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.
 template <class Traits>
 consteval bool explain_traits() {
@@ -120,10 +155,13 @@ consteval bool explain_traits() {
                   typename Traits::advantage;
                   typename Traits::loss;
                   typename Traits::sampler;
+                  typename Traits::optimizer;
+                  typename Traits::schedule;
                 })
     static_assert(always_false<Traits>,
                   "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for "
-                  "some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md)");
+                  "some of backend, weights, task, reward, advantage, loss, sampler, optimizer, schedule (see "
+                  "docs/extending.md)");
   else if constexpr (!requires(experiment_options const& o) {
                        { Traits::make_task(o) } -> std::convertible_to<typename Traits::task>;
                      })

@@ -33,12 +33,12 @@ struct grpo_options {
   int group_size = 8;
   int max_new_tokens = 1024;
   double temperature = 1;
-  int inner_passes = 2;       ///< gradient passes over the step's rollouts
-  int micro_batch = 0;        ///< rollouts per forward and backward pass; 0: as many as fit row_budget
-  index_t row_budget = 4096;  ///< rows of one forward and backward pass
-  bool recompute = false;     ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
-  adamw_options optimizer{.learning_rate = 1e-6};  ///< learning_rate: the schedule's peak
-  std::uint64_t total_steps = 0;                   ///< length of the schedule; constant rates need none
+  int inner_passes = 2;           ///< gradient passes over the step's rollouts
+  int micro_batch = 0;            ///< rollouts per forward and backward pass; 0: as many as fit row_budget
+  index_t row_budget = 4096;      ///< rows of one forward and backward pass
+  bool recompute = false;         ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  double learning_rate = 1e-6;    ///< the schedule's peak
+  std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
   double max_gradient_norm = 1;
   double entropy_bonus = 0;  ///< the mean entropy of the step's tokens, times this, is taken from the loss
   bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)
@@ -70,8 +70,10 @@ struct grpo_step_report {
 /// \tparam TokenizerT models Tokenizer
 /// \tparam TaskT      models Task
 /// \tparam RewardT    models Reward for Model
+/// \tparam OptimizerT models Optimizer
 template <class Model, class TokenizerT, class TaskT, class RewardT, class AdvantageT = advantages::mean_centered,
-          class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant>
+          class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant,
+          class OptimizerT = optim::adamw>
 class grpo {
   static_assert(Tokenizer<TokenizerT>);
   static_assert(detail::explain_task<TaskT>());
@@ -83,7 +85,8 @@ class grpo {
 
  public:
   grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {},
-       AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {})
+       AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {},
+       OptimizerT const& optimizer = {})
       : model_(&model),
         tokenizer_(&tokenizer),
         task_(&task),
@@ -93,14 +96,14 @@ class grpo {
         loss_(std::move(loss)),
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
-        policy_(model, options.optimizer) {
+        policy_(model, optimizer) {
     validate(options_);
   }
 
   grpo_options const& options() const { return options_; }
   Model& model() { return *model_; }
   RewardT& reward() { return reward_; }
-  trainable_policy<Model>& policy() { return policy_; }
+  trainable_policy<Model, OptimizerT>& policy() { return policy_; }
   /// Steps done; random numbers depend on it, so a resumed run sets it.
   std::uint64_t steps() const { return steps_; }
   void set_steps(std::uint64_t steps) { steps_ = steps; }
@@ -203,7 +206,7 @@ class grpo {
   template <class Replacement>
   grpo_step_report finite_step(std::span<task_item const> items, Replacement&& replacement) {
     grpo_step_report report;
-    report.learning_rate = options_.optimizer.learning_rate * schedule_(steps_, options_.total_steps);
+    report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
     auto clock = std::chrono::steady_clock::now();
     auto const lap = [&] {
       auto const now = std::chrono::steady_clock::now();
@@ -282,7 +285,7 @@ class grpo {
   SamplerT sampler_;
   ScheduleT schedule_;
   reference_function reference_;
-  trainable_policy<Model> policy_;
+  trainable_policy<Model, OptimizerT> policy_;
   std::uint64_t steps_ = 0;
 };
 
@@ -296,7 +299,7 @@ ATMANRL_INLINE void validate(grpo_options const& o) {
   expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
   expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit",
                        o.micro_batch);
-  expects<usage_error>(o.optimizer.learning_rate >= 0, "learning rate is {}", o.optimizer.learning_rate);
+  expects<usage_error>(o.learning_rate >= 0, "learning rate is {}", o.learning_rate);
   expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
   expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative",
                        o.dynamic_sampling_rounds);

@@ -33,9 +33,9 @@ struct sft_options {
   int batch_size = 64;         ///< examples per update
   int micro_batches = 1;       ///< forward-backward passes per update; more need less memory and give the same gradient
   index_t row_budget = 0;      ///< most rows (tokens) of one such pass, at least one example each; 0: no bound
-  adamw_options optimizer{.learning_rate = 1e-4};  ///< learning_rate: the schedule's peak
-  double max_gradient_norm = 1;                    ///< 0: no clipping
-  bool recompute = false;  ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  double learning_rate = 1e-4;   ///< the schedule's peak
+  double max_gradient_norm = 1;  ///< 0: no clipping
+  bool recompute = false;        ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 };
 
 /// Updates that `epochs` passes over `examples` examples take; the last one may begin another pass.
@@ -82,23 +82,24 @@ struct sft_report {
 };
 
 /// Master weights and moments are kept in the model's computing type, whatever its matrices are stored in.
-/// \tparam Model  llama<B, W>
-/// \tparam S      learning-rate schedule (optim/schedule.hpp)
-template <class Model, Schedule S = schedules::linear>
+/// \tparam Model       llama<B, W>
+/// \tparam S           learning-rate schedule (optim/schedule.hpp)
+/// \tparam OptimizerT  models Optimizer
+template <class Model, Schedule S = schedules::linear, class OptimizerT = optim::adamw>
 class sft_trainer {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 
  public:
-  sft_trainer(Model& model, sft_options options, S schedule = {})
-      : options_(checked(options)), schedule_(schedule), policy_(model, options.optimizer) {}
+  sft_trainer(Model& model, sft_options options, S schedule = {}, OptimizerT const& optimizer = {})
+      : options_(checked(options)), schedule_(schedule), policy_(model, optimizer) {}
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
   /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
   ///         not finite, and the weights are then as they were before
   sft_report step(std::span<sft_example const> batch) {
     sft_report report{.step = policy_.optimizer().steps() + 1};
-    report.learning_rate = options_.optimizer.learning_rate * schedule_(report.step - 1, options_.steps);
+    report.learning_rate = options_.learning_rate * schedule_(report.step - 1, options_.steps);
     report.completion_tokens = check(batch, fmt::format("step {}", report.step));
     policy_.zero_gradient();
     for_each_part(batch, [&](std::span<sft_example const> part, std::size_t first) {
@@ -163,7 +164,7 @@ class sft_trainer {
 
   sft_options const& options() const { return options_; }
   /// Weights, gradient and optimizer, for checkpoints and save_model.
-  trainable_policy<Model>& policy() { return policy_; }
+  trainable_policy<Model, OptimizerT>& policy() { return policy_; }
   /// Flat, in the order of the model's trainable layout.
   view_on<B, T const, 1> master_weights() { return std::as_const(policy_.master()).cview(); }
   view_on<B, T const, 1> gradient() { return std::as_const(policy_.gradient()).cview(); }
@@ -244,7 +245,7 @@ class sft_trainer {
 
   sft_options options_;
   S schedule_;
-  trainable_policy<Model> policy_;
+  trainable_policy<Model, OptimizerT> policy_;
 };
 
 }  // namespace atmanrl

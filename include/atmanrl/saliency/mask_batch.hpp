@@ -19,12 +19,12 @@ struct mask_item {
   std::span<int const> prompt, cot, delimiter, answer;
 };
 
-/// What masks take beside the model's pass: H, its gradient (also per key-value head) and moments, and the constant
-/// gradient of the sparsity term, all of them packed; logits of the scored rows for a divergence.
+/// What masks take beside the model's pass: H, its gradient (also per key-value head), and the constant gradient of the
+/// sparsity term, all of them packed; logits of the scored rows for a divergence.
 template <Backend B, class T>
 struct mask_space {
   attention::learned_mask<B> policy;
-  tensor<B, T, 1> values, gradient, first_moment, second_moment, sparsity;  // (parameters of all masks)
+  tensor<B, T, 1> values, gradient, sparsity;  // (parameters of all masks)
   tensor<B, T, 2> per_head, logits;
 };
 

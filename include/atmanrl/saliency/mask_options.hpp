@@ -6,7 +6,7 @@
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
-#include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/saliency/reduce.hpp>
 
 #include <cmath>
@@ -38,7 +38,8 @@ struct mask_options {
   double scale = 10;   ///< κ: B = κ min(H, clamp); 0 asks for the smallest scale that hurts the answer (choose_scale)
   double clamp = 0;
   int steps = 200;
-  adamw_options optimizer{.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05};
+  double learning_rate = 1e-3;
+  optim::adamw optimizer{.beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05};
   double sparsity = 0;  ///< λ of the term λ mean(1 - H/c), which makes re-enabling cost something
   index_t row_budget =
       16384;  ///< rows of one packed batch; masks are independent, so this bounds memory and changes nothing else
@@ -61,7 +62,7 @@ struct mask_options {
     o.rows = mask_rows::answer_rows;
     o.scale = 0;
     o.steps = 20;
-    o.optimizer.learning_rate = 1e-2;
+    o.learning_rate = 1e-2;
     o.sparsity = 0.1;
     return o;
   }
@@ -70,7 +71,7 @@ struct mask_options {
   /// both is kept, or H could not leave the start.
   mask_options in_steps(int count) const {
     mask_options o = *this;
-    o.optimizer.learning_rate *= double(steps) / count;
+    o.learning_rate *= double(steps) / count;
     o.steps = count;
     return o;
   }
@@ -84,7 +85,7 @@ ATMANRL_INLINE void validate(mask_options const& o) {
   expects<usage_error>(o.init < 0, "mask init is {}, but a mask that starts at 0 or above suppresses nothing", o.init);
   expects<usage_error>(o.scale >= 0, "mask scale is {}, but it must be above 0 (or 0 to have it chosen)", o.scale);
   expects<usage_error>(o.steps >= 0, "mask steps is {}", o.steps);
-  expects<usage_error>(o.optimizer.learning_rate > 0, "mask learning rate is {}", o.optimizer.learning_rate);
+  expects<usage_error>(o.learning_rate > 0, "mask learning rate is {}", o.learning_rate);
   expects<usage_error>(o.sparsity >= 0, "mask sparsity is {}", o.sparsity);
   expects<usage_error>(o.lower_clamp <= o.init, "mask lower clamp is {}, but above the init {} no entry has a gradient",
                        o.lower_clamp, o.init);

@@ -18,20 +18,43 @@ class learned_mask {
 
   template <class Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
-    saliency_estimate out;
-    if (items.empty()) return out;
-    if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
-    out.items = train_masks(model, items, options_, &out.gradients);
-    auto const n = detail::count_mask_rows(items, options_.rows);
-    out.rows = {n.fixed + index_t(options_.steps + 2) * n.step, index_t(options_.steps) * n.step};
-    return out;
+    return estimate(model, items, options_.optimizer);
   }
 
   mask_options const& options() const { return options_; }
   void set_scale(double scale) { options_.scale = scale; }
 
+ protected:
+  template <class Model, class OptimizerT>
+  saliency_estimate estimate(Model& model, std::span<mask_item const> items, OptimizerT const& optimizer) {
+    saliency_estimate out;
+    if (items.empty()) return out;
+    if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
+    out.items = train_masks(model, items, options_, optimizer, &out.gradients);
+    auto const n = detail::count_mask_rows(items, options_.rows);
+    out.rows = {n.fixed + index_t(options_.steps + 2) * n.step, index_t(options_.steps) * n.step};
+    return out;
+  }
+
  private:
   mask_options options_;
+};
+
+/// The same with another optimizer than the options' AdamW; the learning rate is theirs.
+/// \tparam OptimizerT  models Optimizer
+template <class OptimizerT>
+class learned_mask_with : public learned_mask {
+ public:
+  explicit learned_mask_with(mask_options options = mask_options::recommended(), OptimizerT optimizer = {})
+      : learned_mask(options), optimizer_(std::move(optimizer)) {}
+
+  template <class Model>
+  saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
+    return estimate(model, items, optimizer_);
+  }
+
+ private:
+  OptimizerT optimizer_;
 };
 
 }  // namespace atmanrl::estimators
