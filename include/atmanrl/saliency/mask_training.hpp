@@ -7,6 +7,7 @@
 /// so that a rollout's mask does not depend on what it is trained beside.
 
 #include <atmanrl/saliency/mask_batch.hpp>
+#include <atmanrl/saliency/mask_result.hpp>
 #include <atmanrl/saliency/reduce.hpp>
 
 #include <algorithm>
@@ -16,17 +17,6 @@
 #include <vector>
 
 namespace atmanrl {
-
-struct mask_result {
-  double ce_unmasked = 0;             ///< CE(0), nats per answer token
-  double ce_start = 0;                ///< CE(c)
-  double ce_end = 0;                  ///< CE(H*), after the last update
-  std::vector<float> mask;            ///< H*, row-major over the allowed entries, or per CoT token
-  std::vector<float> token_saliency;  ///< s_v per CoT token
-  double re_enabled = 0, as_printed = 0;
-  double loss_start = 0, loss_end = 0;  ///< the objective at c and at H*, without the sparsity term
-  int steps = 0;                        ///< updates that the mask got
-};
 
 /// Deciles 1, 5 and 9 of |dH| at the first step over all masks of a batch: AdamW forgets scale, the reader should not.
 struct gradient_quantiles {
