@@ -62,11 +62,15 @@ class mask_batch {
           "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
           item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
       int const prompt = int(item.prompt.size()), cot_end = prompt + int(item.cot.size());
-      extents_.push_back(mask_.lay_out(item, rows, model.config(), parameters_));
-      expects<usage_error>(extents_.back().offset == parameters_ && extents_.back().count > 0,
+      mask_extent const e = mask_.lay_out(item, rows, model.config(), parameters_);
+      expects<usage_error>(e.offset == parameters_ && e.count > 0,
                            "the mask family {} lays {} values out at {}, but they must begin at {}, and be some",
-                           Mask::name, extents_.back().count, extents_.back().offset, parameters_);
-      parameters_ += extents_.back().count;
+                           Mask::name, e.count, e.offset, parameters_);
+      expects<usage_error>(e.first_row >= (later ? prompt : cot_end),
+                           "the mask family {} edits row {}, but rows below {} are computed once, without masks",
+                           Mask::name, e.first_row, later ? prompt : cot_end);
+      extents_.push_back(e);
+      parameters_ += e.count;
       auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
       if (fresh) {
         root->second = cache_.add_sequence(prompt);

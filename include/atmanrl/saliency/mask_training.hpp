@@ -184,7 +184,7 @@ class mask_trainer {
 /// any scale, and at a scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all
 /// items where the model gives none of the answers. The first rung, the paper's 10, when none reaches it: the answers
 /// do not hang on the chain, a larger scale would only flatten the gradient.
-template <class Model, ScaledMask Mask, class Objective>
+template <class Model, ScaledMask Mask = masks::additive, class Objective = objectives::any>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> given_options,
                     double wanted = 1) {
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
@@ -219,7 +219,7 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
 /// Trains one mask per item and reduces it to token saliency and the two readings of the reward.
 /// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names
 ///         the item)
-template <class Model, class Mask, class Objective>
+template <class Model, class Mask = masks::additive, class Objective = objectives::any>
 std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items,
                                      mask_options_of<Mask, Objective> const& options,
                                      gradient_quantiles* quantiles = nullptr) {

@@ -37,6 +37,18 @@ std::vector<double> around(double middle, index_t count) {
   return v;
 }
 
+/// Families that lay their masks out where they must not: in rows that nobody asked for, and on top of each other.
+struct everywhere : masks::additive {
+  mask_extent lay_out(mask_item const& item, mask_rows, model_config const& model, index_t offset) const {
+    return additive::lay_out(item, mask_rows::all_later, model, offset);
+  }
+};
+struct side_by_side : masks::additive {
+  mask_extent lay_out(mask_item const& item, mask_rows rows, model_config const& model, index_t) const {
+    return additive::lay_out(item, rows, model, 0);
+  }
+};
+
 template <class Mask>
 std::vector<mask_options_of<Mask>> placed_everywhere() {
   std::vector<mask_options_of<Mask>> all;
@@ -235,6 +247,12 @@ TEST_CASE_METHOD(families_test, "mask families: numbers that cannot work are ref
   mask_options_of<strangers::couples> couples;
   couples.sparsity = 0.1;
   CHECK_THAT(complaint(couples), ATMANRL_CONTAINS("couples masks have no such term"));
+  mask_options_of<everywhere> unasked;
+  CHECK(complaint(unasked).empty());
+  unasked.rows = mask_rows::answer_rows;
+  CHECK_THAT(complaint(unasked), ATMANRL_CONTAINS("edits row 3, but rows below 7 are computed once"));
+  mask_options_of<side_by_side> overlapping;
+  CHECK_THAT(complaint(overlapping), ATMANRL_CONTAINS("values out at 0, but they must begin at"));
 }
 
 TEST_CASE("mask families: a command line's settings reach what has a use for them, and are refused otherwise") {
