@@ -6,6 +6,7 @@
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
@@ -83,7 +84,6 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   expects<usage_error>(options.temperature >= 0, "temperature is {}", options.temperature);
   double const temperature = options.temperature == 0 ? 1 : options.temperature;
   index_t const positions = model.config().max_positions;
-  index_t rows = 0;
   auto const room = [&](std::vector<int> const& prompt) {
     return std::min<index_t>(options.max_new_tokens, positions - index_t(prompt.size()));
   };
@@ -91,26 +91,37 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     expects<usage_error>(!p.empty(), "a prompt is empty");
     expects<usage_error>(room(p) > 0, "a prompt of {} tokens leaves no room: the model's limit is {}", p.size(),
                          positions);
-    rows += index_t(p.size()) + options.group_size * room(p);
   }
   std::vector<std::vector<completion>> out(prompts.size(), std::vector<completion>(std::size_t(options.group_size)));
   if (prompts.empty()) return out;
-
-  B& backend = model.backend();
-  auto const space = model.borrow_pass(rows);
-  auto& cache = space->cache;
-  auto& pass = space->pass;
-  auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
 
   struct active {
     std::size_t prompt;
     int member, sequence;
     index_t limit;
   };
+  prefix_tree_batch tree;
+  std::vector<int> last_rows, row_of;
+  std::vector<active> entries;
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    int const root = tree.add(-1, prompts[p]);
+    last_rows.push_back(tree.last_row(root));
+    for (int g = 0; g < options.group_size; ++g) {
+      entries.push_back({p, g, tree.reserve(root, room(prompts[p])), room(prompts[p])});
+      row_of.push_back(int(p));
+    }
+  }
+
+  B& backend = model.backend();
+  auto const space = model.borrow_pass(tree.cache_rows());
+  auto& cache = space->cache;
+  auto& pass = space->pass;
+  auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
+
   // Draws one token for each entry from the row of logits that belongs to it; removes the finished ones.
   int finished = 0;
   index_t tokens = 0;
-  auto const draw = [&](std::vector<active>& entries, std::vector<int> const& row_of) {
+  auto const draw = [&] {
     auto& [logits, scratch, targets, log_p, lse, entropy, drawn_rows, shares] = *drawing;
     std::vector<double> u;
     for (active const& a : entries)
@@ -163,7 +174,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
       c.truncated = !stopped && index_t(c.ids.size()) >= entries[i].limit;
       if (stopped || c.truncated) {
         ++finished;
-        if (entries[i].sequence >= 0) cache.release(entries[i].sequence);
+        cache.release(entries[i].sequence);
       } else {
         left.push_back(entries[i]);
       }
@@ -173,22 +184,11 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   };
 
   // Prefill: one row of logits per prompt serves all its rollouts.
-  ragged_batch batch;
-  std::vector<int> last_rows, roots, row_of;
-  std::vector<active> entries;
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    roots.push_back(cache.add_sequence(index_t(prompts[p].size())));
-    last_rows.push_back(batch.add(roots.back(), prompts[p]) + int(prompts[p].size()) - 1);
-    for (int g = 0; g < options.group_size; ++g) {
-      entries.push_back({p, g, -1, room(prompts[p])});
-      row_of.push_back(int(p));
-    }
-  }
-  model.forward(cache, batch, pass);
+  tree.open(model, cache, pass);
+  model.forward(cache, tree.batch(), pass);
   model.logits(pass, last_rows, drawing->logits);
-  draw(entries, row_of);
-  for (active& a : entries) a.sequence = cache.add_child(roots[a.prompt], index_t(prompts[a.prompt].size()), a.limit);
-
+  draw();
+  ragged_batch batch;
   while (!entries.empty()) {
     batch.clear();
     row_of.clear();
@@ -198,7 +198,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     }
     model.forward(cache, batch, pass);
     model.logits(pass, row_of, drawing->logits);
-    draw(entries, row_of);
+    draw();
   }
   return out;
 }

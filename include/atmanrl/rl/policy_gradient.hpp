@@ -112,14 +112,13 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
 
   for (detail::micro_batch const& part : parts) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    auto const space = model.borrow_pass(part.rows, options.recompute);
+    prefix_tree_batch const tree = detail::lay_out(mine);
+    auto const space = model.borrow_pass(tree.cache_rows(), options.recompute);
     auto& [cache, pass] = *space;
-    ragged_batch batch;
-    std::vector<scored_token> scored;
-    detail::lay_out(mine, cache, batch, scored);
-    scope.micro_batch_tokens = scored.size();
-    model.forward(cache, batch, pass, gradient_mode::parameters);
-    model.log_probs(pass, scored, options.temperature, with_entropy);
+    tree.open(model, cache, pass);
+    scope.micro_batch_tokens = tree.scored().size();
+    model.forward(cache, tree.batch(), pass, gradient_mode::parameters);
+    model.log_probs(pass, tree.scored(), options.temperature, with_entropy);
     auto const scored_log_p = pass.log_p();
     std::vector<T> dlog_p, dentropy;
     std::size_t at = 0;
@@ -141,7 +140,7 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
     }
     if (with_entropy) {
       for (T const x : pass.entropy()) statistics.entropy += double(real_part(x));
-      dentropy.assign(scored.size(), T(-options.entropy_bonus / double(tokens)));
+      dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(tokens)));
     }
     model.backward(cache, pass, std::span<T const>(dlog_p), std::span<T const>(dentropy), policy.gradient().view());
   }
