@@ -382,6 +382,14 @@ struct elementwise<counting::backend> {
     b.count("add_bias_backward", work_kind::rest, double(dy.size()), counting::bytes(dy) + 2 * counting::bytes(dbias));
   }
   template <class T>
+  static void add(counting::backend& b, counting::on<T const, 1> x, counting::on<T, 1> y) {
+    b.count("add", work_kind::rest, double(y.size()), counting::bytes(x) + 2 * counting::bytes(y));
+  }
+  template <class T>
+  static void sum_rows(counting::backend& b, counting::on<T const, 2> x, counting::on<T, 1> sum) {
+    b.count("sum_rows", work_kind::rest, double(x.size()), counting::bytes(x) + counting::bytes(sum));
+  }
+  template <class T>
   static void scale(counting::backend& b, counting::on<T, 1> x, T) {
     b.count("scale", work_kind::rest, double(x.size()), 2 * counting::bytes(x));
   }
