@@ -352,8 +352,6 @@ struct log_prob<counting::backend> {
 
 template <>
 struct sample<counting::backend> {
-  static constexpr bool available = true;
-
   template <class T>
   static void draw(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows,
                    counting::on<std::uint64_t const, 1> shares, double, sample_form const&, counting::on<int, 1> ids) {

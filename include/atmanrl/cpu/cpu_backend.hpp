@@ -15,6 +15,7 @@
 #include <atmanrl/cpu/mean_attention.hpp>
 #include <atmanrl/cpu/rms_norm.hpp>
 #include <atmanrl/cpu/rope.hpp>
+#include <atmanrl/cpu/sample.hpp>
 #include <atmanrl/cpu/swiglu.hpp>
 #include <atmanrl/cpu/threads.hpp>
 

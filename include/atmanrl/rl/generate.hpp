@@ -7,6 +7,7 @@
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/llama.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
+#include <atmanrl/ops/sample.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
@@ -42,30 +43,31 @@ namespace detail {
 template <Backend B, class T>
 struct drawing_space {
   tensor<B, T, 2> logits;
-  log_prob_scratch<B, T> scratch;
-  tensor<B, int, 1> targets;
-  tensor<B, T, 1> log_p, lse, entropy;
-  tensor<B, int, 1> drawn_rows;  // these two only where the backend draws
+  tensor<B, int, 1> rows, ids;
   tensor<B, std::uint64_t, 1> shares;
+  tensor<B, T, 1> log_p, entropy;
 };
 
-/// Samplers see floats; the usual logits are floats already and are not copied again.
-inline std::vector<float> to_floats(std::vector<float> x) { return x; }
-template <class T>
-std::vector<float> to_floats(std::vector<T> const& x) {
-  return {x.begin(), x.end()};
-}
-
-/// One token from the row of logits that belongs to each draw.
+/// One token for each draw by a sampler that only its own code describes. It sees floats on the host; rows that are
+/// there are not copied.
 template <Backend B, class T, Sampler S>
 std::vector<int> drawn_on_host(tensor<B, T, 2> const& logits, std::span<int const> row_of, S const& sampler,
                                double temperature, std::span<double const> u) {
-  auto const host = to_floats(logits.to_host());
+  std::vector<T> copied;
+  T const* host = logits.data();
+  if constexpr (!HostBackend<B>) host = (copied = logits.to_host()).data();
   std::size_t const vocab = std::size_t(logits.extent(1));
+  std::vector<float> floats;
   std::vector<int> chosen;
-  for (std::size_t i = 0; i < row_of.size(); ++i)
-    chosen.push_back(
-        sampler(std::span<float const>(host).subspan(std::size_t(row_of[i]) * vocab, vocab), temperature, u[i]));
+  for (std::size_t i = 0; i < row_of.size(); ++i) {
+    std::span<T const> const row(host + std::size_t(row_of[i]) * vocab, vocab);
+    if constexpr (std::same_as<T, float>) {
+      chosen.push_back(sampler(row, temperature, u[i]));
+    } else {
+      floats.assign(row.begin(), row.end());
+      chosen.push_back(sampler(std::span<float const>(floats), temperature, u[i]));
+    }
+  }
   return chosen;
 }
 }  // namespace detail
@@ -122,42 +124,29 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   int finished = 0;
   index_t tokens = 0;
   auto const draw = [&] {
-    auto& [logits, scratch, targets, log_p, lse, entropy, drawn_rows, shares] = *drawing;
+    auto& [logits, rows, ids, shares, log_p, entropy] = *drawing;
+    index_t const n = index_t(entries.size());
     std::vector<double> u;
     for (active const& a : entries)
       u.push_back(
           uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt),
                              std::uint32_t(a.member), std::uint32_t(out[a.prompt][std::size_t(a.member)].ids.size())}));
-    log_p.resize(backend, {index_t(entries.size())});
-    entropy.resize(backend, {index_t(entries.size())});
-    std::vector<int> chosen;
-    if constexpr (DrawsTokens<B>) {
-      // Only ids, log-probabilities and entropies leave the device; a sampler of the user's own draws on the host.
-      drawn_rows.resize(backend, {index_t(row_of.size())});
-      drawn_rows.assign(row_of);
-      targets.resize(backend, {index_t(entries.size())});
-      if (auto const form = samplers::form_of(sampler)) {
-        std::vector<std::uint64_t> of_2_64;
-        for (double const x : u) of_2_64.push_back(share_of_2_64(x));
-        shares.resize(backend, {index_t(of_2_64.size())});
-        shares.assign(of_2_64);
-        sample_tokens(backend, logits.cview(), drawn_rows.cview(), shares.cview(), options.temperature, *form,
-                      targets.view());
-        chosen = targets.to_host();
-      } else {
-        chosen = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
-        targets.assign(chosen);
-      }
-      score_tokens(backend, logits.cview(), drawn_rows.cview(), targets.cview(), temperature, log_p.view(),
-                   entropy.view());
+    rows.resize(backend, {n});
+    rows.assign(row_of);
+    ids.resize(backend, {n});
+    log_p.resize(backend, {n});
+    entropy.resize(backend, {n});
+    if (auto const form = samplers::form_of(sampler)) {
+      std::vector<std::uint64_t> of_2_64;
+      for (double const x : u) of_2_64.push_back(share_of_2_64(x));
+      shares.resize(backend, {n});
+      shares.assign(of_2_64);
+      sample_tokens(backend, logits.cview(), rows.cview(), shares.cview(), options.temperature, *form, ids.view());
     } else {
-      chosen = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
-      targets.resize(backend, {index_t(chosen.size())});
-      targets.assign(chosen);
-      lse.resize(backend, {index_t(chosen.size())});
-      log_prob_of_logits(backend, logits.cview(), std::span<int const>(row_of), targets.cview(), temperature, scratch,
-                         log_p.view(), lse.view(), entropy.view());
+      ids.assign(detail::drawn_on_host(logits, row_of, sampler, options.temperature, u));
     }
+    score_tokens(backend, logits.cview(), rows.cview(), ids.cview(), temperature, log_p.view(), entropy.view());
+    auto const chosen = ids.to_host();  // of the logits, only these three leave a device
     auto const lp = log_p.to_host(), en = entropy.to_host();
     std::vector<active> left;
     for (std::size_t i = 0; i < entries.size(); ++i) {
