@@ -56,9 +56,9 @@ struct token_statistics {
       ratio_min = std::min(ratio_min, ratio);
       ratio_max = std::max(ratio_max, ratio);
       ratio_sum += ratio;
-      if (t == 0 || !clips_completions(loss)) {
+      if (t == 0 || !clips_completions(loss) || r.advantage.per_token()) {
         ++votes;
-        if (loss.clipped(r, t)) ++(r.advantage < 0 ? low : high);
+        if (loss.clipped(r, t)) ++(r.advantage[t] < 0 ? low : high);
       }
       if constexpr (ReferenceLoss<Loss>) kl += with_reference ? loss.kl(r, t) : 0;
     }
@@ -94,6 +94,9 @@ policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std:
     expects<shape_error>(!r.prompt.empty() && !r.completion.empty() && r.old_log_p.size() == r.completion.size(),
                          "a rollout of {} prompt tokens, {} completion tokens and {} log-probabilities",
                          r.prompt.size(), r.completion.size(), r.old_log_p.size());
+    expects<shape_error>(r.advantage.fits(r.completion.size()),
+                         "a rollout of {} completion tokens has the advantages of another number of tokens",
+                         r.completion.size());
     if (r.masked) continue;
     active.push_back(&r);
     tokens += r.completion.size();

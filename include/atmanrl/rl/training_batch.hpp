@@ -4,6 +4,7 @@
 /// Given rollouts as one ragged batch: every prompt once, its rollouts as children that share its rows.
 
 #include <atmanrl/nn/prefix_tree_batch.hpp>
+#include <atmanrl/rl/advantages/rollout_advantage.hpp>
 
 #include <algorithm>
 #include <span>
@@ -15,7 +16,7 @@ namespace atmanrl {
 struct training_rollout {
   std::span<int const> prompt, completion;
   std::span<float const> old_log_p;
-  float advantage = 0;
+  rollout_advantage advantage = 0;
   std::span<float const> reference_log_p = {};  ///< under the reference model, for losses with a KL term
   bool masked = false;                          ///< takes no part in the loss
 };
