@@ -92,9 +92,7 @@ class counted_step {
       model.log_probs(pass, scored);
       gradient.fill_zero();
       model.backward(cache, pass, std::span<float const>(dlog_p), {}, {}, policy, values.cview(), gradient.view());
-      for (index_t h = 0; h < model.config().kv_heads; ++h)
-        add_bias_backward(backend, view_on<counting_backend, float const, 2>(gradient.view().row(h), {1, parameters}),
-                          values.view());
+      sum_rows(backend, gradient.cview(), values.view());
       adamw_step(backend, values.view(), values.cview(), m.view(), v.view(), {}, 1);
     }
   }

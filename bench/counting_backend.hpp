@@ -352,8 +352,6 @@ struct log_prob<counting::backend> {
 
 template <>
 struct sample<counting::backend> {
-  static constexpr bool available = true;
-
   template <class T>
   static void draw(counting::backend& b, counting::on<T const, 2> logits, counting::on<int const, 1> rows,
                    counting::on<std::uint64_t const, 1> shares, double, sample_form const&, counting::on<int, 1> ids) {
@@ -380,6 +378,14 @@ struct elementwise<counting::backend> {
   template <class T>
   static void add_bias_backward(counting::backend& b, counting::on<T const, 2> dy, counting::on<T, 1> dbias) {
     b.count("add_bias_backward", work_kind::rest, double(dy.size()), counting::bytes(dy) + 2 * counting::bytes(dbias));
+  }
+  template <class T>
+  static void add(counting::backend& b, counting::on<T const, 1> x, counting::on<T, 1> y) {
+    b.count("add", work_kind::rest, double(y.size()), counting::bytes(x) + 2 * counting::bytes(y));
+  }
+  template <class T>
+  static void sum_rows(counting::backend& b, counting::on<T const, 2> x, counting::on<T, 1> sum) {
+    b.count("sum_rows", work_kind::rest, double(x.size()), counting::bytes(x) + counting::bytes(sum));
   }
   template <class T>
   static void scale(counting::backend& b, counting::on<T, 1> x, T) {

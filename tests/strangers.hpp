@@ -67,14 +67,27 @@ struct leave_one_out {
   }
 };
 
+/// Advantage of tokens: the last token of a completion takes all of its reward, centred over the step.
+struct last_token_pays {
+  void operator()(atmanrl::reward_table const& rewards, atmanrl::step_rollouts const&,
+                  std::span<std::span<float> const> out) const {
+    float mean = 0;
+    for (float const r : rewards.total) mean += r / float(rewards.total.size());
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      std::fill(out[i].begin(), out[i].end(), 0.0f);
+      out[i].back() = (rewards.total[i] - mean) * float(out[i].size());
+    }
+  }
+};
+
 /// Loss: REINFORCE over all tokens of the step, without ratio and clip.
 struct reinforce {
   double operator()(atmanrl::loss_rollout const& r, atmanrl::loss_scope const& scope, std::span<float> dlog_p,
                     std::span<float> token_loss) const {
     double sum = 0;
     for (std::size_t t = 0; t < r.log_p.size(); ++t) {
-      token_loss[t] = -r.advantage * r.log_p[t];
-      dlog_p[t] = -r.advantage / float(scope.tokens);
+      token_loss[t] = -r.advantage[t] * r.log_p[t];
+      dlog_p[t] = -r.advantage[t] / float(scope.tokens);
       sum += double(token_loss[t]) / double(scope.tokens);
     }
     return sum;
@@ -260,6 +273,7 @@ static_assert(atmanrl::LogProbObjective<squared_gap> && atmanrl::MaskObjective<s
 static_assert(atmanrl::LogitObjective<below_mean> && atmanrl::MaskObjective<below_mean>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
+static_assert(atmanrl::TokenAdvantage<last_token_pays> && !atmanrl::RolloutAdvantage<last_token_pays>);
 static_assert(atmanrl::Advantage<leave_one_out> && atmanrl::PolicyLoss<reinforce> && atmanrl::Sampler<second_best>);
 static_assert(atmanrl::Optimizer<sign_momentum> && atmanrl::Schedule<halving>);
 static_assert(atmanrl::AttentionPolicy<capped_recency> && atmanrl::TrainableAttentionPolicy<distance_factors>);

@@ -137,6 +137,8 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
   try {
     r.loss = detail::make_loss(top, beta);
     r.advantage = atmanrl::advantages::by_name(advantage);
+    expects<usage_error>(!r.advantage.per_token(),
+                         "the advantage {} takes the saliency of rollouts, which a request does not hold", advantage);
   } catch (usage_error const& e) {
     atmanrl::fail<usage_error>("{}: {}", in, e.what());
   }

@@ -28,6 +28,25 @@ TEST_CASE("cpu elementwise: bias, its gradient and scaling agree with plain loop
     }
 }
 
+TEST_CASE("cpu elementwise: sums and sums of rows have the bits of plain loops, for any number of threads") {
+  for (index_t const columns : {1, 5, 16, 100, 50001})
+    for (index_t const rows : {0, 1, 3, 8}) {
+      CAPTURE(columns, rows);
+      auto const x = random_floats(rows * columns, 5), y = random_floats(columns, 6);
+      auto const both = [&](auto& backend) {
+        auto sum = y, more = y;
+        sum_rows(backend, as(x, {rows, columns}), as(sum, {columns}));
+        add(backend, as(sum, {columns}), as(more, {columns}));
+        sum.insert(sum.end(), more.begin(), more.end());
+        return sum;
+      };
+      reference_backend reference;
+      cpu_backend one({.threads = 1});
+      CHECK(same_bits(both(one), both(reference)));
+      CHECK(same_for_any_threads([&](cpu_backend& b) { return both(b); }));
+    }
+}
+
 TEST_CASE(
     "cpu elementwise: the sum of squares is that of plain loops and has the same bits for any number of threads") {
   for (index_t const count : {0, 1, 7, 8, 1000, 200001}) {

@@ -11,19 +11,22 @@ results elementwise_of(B& backend, T, index_t rows, index_t columns) {
   inputs<B, T> const in(backend);
   auto y = in.random({rows, columns}, 1), to = in.random({rows, columns + 4}, 3);
   auto x = in.random({rows * columns}, 2);
-  auto bias = in.random({columns}, 4), dbias = in.random({columns}, 5);
+  auto bias = in.random({columns}, 4), dbias = in.random({columns}, 5), sum = in.random({columns}, 6);
   add_bias(backend, bias.cview(), y.view());
   add_bias_backward(backend, y.cview(), dbias.view());
   scale(backend, x.view(), T(0.3f));
   copy_columns(backend, y.cview(), 0, to.view(), 4, columns);
   copy_columns(backend, y.cview(), columns / 2, to.view(), 1, columns / 3);
-  return {host(y), host(dbias), host(x), host(to), {sum_of_squares(backend, x.view())}};
+  sum_rows(backend, y.cview(), sum.view());
+  auto const sums = host(sum);
+  add(backend, bias.cview(), sum.view());
+  return {host(y), host(dbias), sums, host(sum), host(x), host(to), {sum_of_squares(backend, x.view())}};
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("cuda elementwise: bias, scaling, columns and the sum of squares agree with the plain loop", "",
-                   float, double) {
+TEMPLATE_TEST_CASE("cuda elementwise: bias, sums, scaling, columns and the sum of squares agree with the plain loop",
+                   "", float, double) {
   cuda_backend device;
   for (index_t const columns : ragged_lengths)
     check_on_device<TestType>(device, [&](auto& b, auto t) { return elementwise_of(b, t, 3, columns); });

@@ -85,22 +85,6 @@ TEST_CASE("cuda log_prob: more rows than share a chunk of logits, and more than 
       1e-5);
 }
 
-TEST_CASE("cuda log_prob_of_logits: the log-probabilities of sampling are those of training") {
-  cuda_backend device;
-  check_on_device<float>(
-      device,
-      []<class B, class T>(B& b, T) {
-        inputs<B, T> const in(b);
-        auto const logits = in.random({2, 2 * device_logit_blocks.ids + 5}, 1, 4);
-        auto log_p = in.empty({3}), lse = in.empty({3}), entropy = in.empty({3});
-        log_prob_scratch<B, T> scratch;
-        log_prob_of_logits(b, logits.cview(), std::vector<int>{1, 0, 1}, in.ids({2052, 3, 1024}).cview(), 1.3, scratch,
-                           log_p.view(), lse.view(), entropy.view());
-        return results{host(log_p), host(lse), host(entropy)};
-      },
-      1e-5);
-}
-
 TEST_CASE("cuda log_prob: scores far apart neither overflow nor vanish") {
   cuda_backend device;
   check_on_device<float>(
@@ -108,10 +92,13 @@ TEST_CASE("cuda log_prob: scores far apart neither overflow nor vanish") {
       []<class B, class T>(B& b, T) {
         inputs<B, T> const in(b);
         auto const logits = in.random({2, 1500}, 1, 1000);
+        auto const targets = in.ids({0, 1499});
         auto log_p = in.empty({2}), lse = in.empty({2}), entropy = in.empty({2});
-        log_prob_scratch<B, T> scratch;
-        log_prob_of_logits(b, logits.cview(), std::vector<int>{0, 1}, in.ids({0, 1499}).cview(), 1, scratch,
-                           log_p.view(), lse.view(), entropy.view());
+        tensor<B, kernels::softmax_state<T>, 1> states(b, {2});
+        using head = kernels::log_prob<B>;
+        head::start(b, states.view());
+        head::accumulate(b, logits.cview(), T(1), 0, targets.cview(), states.view());
+        head::finish(b, states.cview(), log_p.view(), lse.view(), entropy.view());
         return results{host(log_p), host(lse)};
       },
       1e-5);

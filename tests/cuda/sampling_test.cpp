@@ -3,7 +3,7 @@
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/cuda/cuda_backend.cuh>
 #include <atmanrl/cuda/sampling.cuh>
-#include <atmanrl/ops/log_prob.hpp>
+#include <atmanrl/ops/sample.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 
 #include "catch.hpp"
@@ -215,11 +215,10 @@ TEMPLATE_TEST_CASE("cuda sampling: log-probability and entropy are those of the 
       tensor<cuda_backend, TestType, 1> log_p(device, {4}), entropy(device, {4});
       score_tokens(device, logits.cview(), at.cview(), id.cview(), temperature, log_p.view(), entropy.view());
 
-      std::vector<double> wide(z.begin(), z.end()), lp(4), lse(4), en(4);
-      log_prob_scratch<reference_backend, double> scratch;
-      log_prob_of_logits(host, view<double const, 2>(wide.data(), {3, vocabulary}), std::span<int const>(rows),
-                         view<int const, 1>(ids.data(), {4}), temperature, scratch, view<double, 1>(lp.data(), {4}),
-                         view<double, 1>(lse.data(), {4}), view<double, 1>(en.data(), {4}));
+      std::vector<double> wide(z.begin(), z.end()), lp(4), en(4);
+      score_tokens(host, view<double const, 2>(wide.data(), {3, vocabulary}), view<int const, 1>(rows.data(), {4}),
+                   view<int const, 1>(ids.data(), {4}), temperature, view<double, 1>(lp.data(), {4}),
+                   view<double, 1>(en.data(), {4}));
       auto const got = log_p.to_host(), got_entropy = entropy.to_host();
       double const eps = sizeof(TestType) == 8 ? 1e-12 : 2e-5;
       for (std::size_t i = 0; i < 4; ++i) {

@@ -88,6 +88,35 @@ TEST_CASE("experiment: a run with a reference model and every other choice goes 
   }
 }
 
+TEST_CASE("experiment: --advantage saliency_weighted writes a number per token that follows its saliency") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  auto o = short_run(folder / "model", folder / "run");
+  set_option(o, "advantage", "saliency_weighted");
+  REQUIRE(experiment<chosen_traits>{o}.run() == 0);
+  auto const lines = read_json_lines(o.out / "completions.jsonl");
+  REQUIRE_FALSE(lines.empty());
+  int spread = 0;
+  for (auto const& line : lines) {
+    auto const a = line["token_advantages"].get<std::vector<double>>();
+    REQUIRE(a.size() == line["ids"].size());
+    if (line["saliency"].is_null()) continue;
+    auto const s = line["saliency"]["values"].get<std::vector<double>>();
+    auto const first = line["spans"]["cot"][0].get<std::size_t>();
+    double sum = 0, salient = 0;
+    for (std::size_t v = 0; v < s.size(); ++v) {
+      sum += a[first + v];
+      salient += std::max(s[v], 0.0);
+    }
+    double const mean = sum / double(s.size());
+    CHECK(line["advantage"].get<double>() == Approx(mean).margin(1e-5));
+    for (std::size_t v = 0; v < s.size() && salient > 0; ++v)
+      CHECK(a[first + v] == Approx(mean * double(s.size()) * std::max(s[v], 0.0) / salient).margin(1e-5));
+    spread += salient > 0 && a[first] != a[first + 1];
+  }
+  CHECK(spread > 0);
+}
+
 TEST_CASE("experiment: traits with parts of their own refuse options that would choose others") {
   scratch_folder folder;
   write_random_model(folder / "model", random_config());
@@ -108,7 +137,8 @@ TEST_CASE("options: a part's name that does not exist is refused with those that
       set_option(o, "loss", "ppo"),
       ATMANRL_CONTAINS("--loss is \"ppo\"") && ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
   CHECK_THROWS_WITH(set_option(o, "advantage", "gae"),
-                    ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo"));
+                    ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo, "
+                                     "saliency_weighted"));
   CHECK_THROWS_WITH(set_option(o, "kl", "k9"), ATMANRL_CONTAINS("k1, k2, k3"));
   CHECK_THROWS_WITH(set_option(o, "sampler", "beam"), ATMANRL_CONTAINS("multinomial, greedy"));
   CHECK_THROWS_WITH(set_option(o, "lr-schedule", "step"), ATMANRL_CONTAINS("constant, linear, cosine"));

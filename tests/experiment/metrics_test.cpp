@@ -193,6 +193,11 @@ TEST_CASE("metrics: a completion's line has its parts, rewards and token salienc
   CHECK(lines[1]["rewards"]["saliency"] == 8.0f);
   CHECK(lines[1]["advantage"] == 1.0f);
   CHECK(lines[3]["correct_strict"] == true);
+  CHECK_FALSE(lines[0].contains("token_advantages"));
+  report.token_advantages = {{0.5f, -2.0f}, {}, {}, {}};
+  lines.clear();
+  for_each_completion(report, words, [&](ordered_json const& line) { lines.push_back(line); });
+  CHECK(lines[0]["token_advantages"] == ordered_json{0.5f, -2.0f});
   for (auto const& line : lines) CHECK_NOTHROW(line.dump());  // throws for anything that is not UTF-8
 }
 

@@ -24,6 +24,20 @@ TEST_CASE("add_bias: backward agrees with the complex step, and adds") {
   for (std::size_t i = 0; i < dbias.size(); ++i) CHECK(dbias[i] == Approx(1 + expected[i]).epsilon(1e-13));
 }
 
+TEST_CASE("add and sum_rows: by hand, rows one after the other") {
+  reference_backend backend;
+  std::vector<float> x{1, 2, 3, 1e8f, 0, 6, -1e8f, 5, 7}, y{10, 20, 30}, sum{9, 9, 9};
+  add(backend, view<float const, 1>(x.data(), {3}), as(y, {3}));
+  CHECK(y == std::vector<float>{11, 22, 33});
+  sum_rows(backend, as(x, {3, 3}), as(sum, {3}));
+  CHECK(sum == std::vector<float>{0, 7, 16});  // 1 + 1e8 is 1e8 in float
+  sum_rows(backend, view<float const, 2>(x.data(), {0, 3}), as(sum, {3}));
+  CHECK(sum == std::vector<float>{0, 0, 0});
+  CHECK_THROWS_WITH(add(backend, as(x, {9}), as(y, {3})), ATMANRL_CONTAINS("9 elements are added to 3"));
+  CHECK_THROWS_WITH(sum_rows(backend, as(x, {3, 3}), as(x, {9})),
+                    ATMANRL_CONTAINS("a sum of 9 elements for the rows of [3, 3]"));
+}
+
 TEST_CASE("scale and sum_of_squares: by hand, and a value that is not finite is not hidden") {
   reference_backend backend;
   std::vector<float> x{1, -2, 3};

@@ -1,5 +1,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/grpo.hpp>
+#include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
@@ -196,6 +198,43 @@ TEST_CASE("grpo: every part may be somebody's own") {
     ++moved.at(std::size_t(std::lround(rates)));
   }
   CHECK(moved[2] > int(after.size() / 2));
+}
+
+TEST_CASE("grpo: tokens may have advantages of their own, and equal ones train like the rollout's") {
+  // The advantage of a rollout, written out for each of its tokens.
+  struct written_out {
+    void operator()(reward_table const& rewards, step_rollouts const& rollouts,
+                    std::span<std::span<float> const> out) const {
+      auto const a = advantages_of(advantages::mean_centered{}, rewards, rollouts.groups[0].rollouts.size());
+      for (std::size_t i = 0; i < out.size(); ++i) std::ranges::fill(out[i], a[i]);
+    }
+  };
+  cpu_backend backend;
+  toy_tokenizer const tokenizer;
+  toy_task const task;
+  auto const train = [&](auto const& advantage, auto const& loss, grpo_step_report& report) {
+    auto model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+    grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantage, loss);
+    trainer.step();
+    report = trainer.step();
+    return read_parameters(model);
+  };
+  grpo_step_report of_rollouts, of_tokens, of_last;
+  auto const expected = train(advantages::mean_centered{}, losses::grpo{}, of_rollouts);
+  CHECK(of_rollouts.token_advantages.empty());
+  CHECK(train(written_out{}, losses::grpo{}, of_tokens) == expected);
+  CHECK(of_tokens.advantages == of_rollouts.advantages);
+  REQUIRE(of_tokens.token_advantages.size() == 8);
+
+  CHECK(train(advantages::any(strangers::last_token_pays{}), losses::any(strangers::reinforce{}), of_last) != expected);
+  of_last.rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
+    auto const& a = of_last.token_advantages[i];
+    REQUIRE(a.size() == r.ids.size());
+    CHECK(std::count(a.begin(), a.end(), 0.0f) >= std::ptrdiff_t(a.size()) - 1);
+    CHECK(of_last.advantages[i] == Approx(double(a.back()) / double(a.size())));
+    if (!of_last.passes[0].token_loss[i].empty())
+      CHECK(of_last.passes[0].token_loss[i].back() == Approx(-a.back() * r.log_probs.back()).margin(1e-6));
+  });
 }
 
 TEST_CASE("grpo: a run that is continued from weights, moments and step count goes on as if it had not stopped") {

@@ -252,6 +252,33 @@ TEST_CASE("policy gradient: without advantages there is none, to the last bit") 
   CHECK(std::all_of(g.begin(), g.end(), [](float x) { return x == 0; }));
 }
 
+TEST_CASE("policy gradient: it is the derivative of the reported loss where tokens have advantages of their own") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
+  sampled s(model, 1);
+  std::vector<std::vector<float>> each;
+  for (auto const& r : s.rollouts)
+    each.push_back(converted<float>(random_values(std::ptrdiff_t(r.completion.size()), unsigned(each.size()) + 20)));
+  for (std::size_t i = 0; i < each.size(); ++i) s.rollouts[i].advantage = std::span<float const>(each[i]);
+  trainable_policy policy(model, adamw_options{});
+  policy_gradient_report report;
+  auto const g = gradient_of(policy, std::span<training_rollout const>(s.rollouts), losses::dapo{}, {}, &report);
+  // The first ratio is 1: the loss is that of the advantages alone, and log p has the slope -A / tokens.
+  double tokens = 0, sum = 0;
+  for (auto const& a : each)
+    for (float const x : a) ++tokens, sum += double(x);
+  CHECK(report.policy_loss == Approx(-sum / tokens));
+  auto const flat = random_parameters(model.config(), 4, 0.7);
+  auto const direction = random_values(index_t(flat.size()), 91, 0.1);
+  auto const loss_at = [&](double step) {
+    auto moved = flat;
+    for (std::size_t i = 0; i < flat.size(); ++i) moved[i] += step * direction[i];
+    set_parameters(model, moved);
+    return add_policy_gradient(policy, std::span<training_rollout const>(s.rollouts), losses::dapo{}, {}).loss;
+  };
+  CHECK(weighted_sum(g, direction) == Approx((loss_at(1e-3) - loss_at(-1e-3)) / 2e-3).epsilon(3e-3));
+}
+
 TEST_CASE("policy gradient: rollouts that do not fit together are refused") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, pg_config(), 4);
@@ -264,6 +291,8 @@ TEST_CASE("policy gradient: rollouts that do not fit together are refused") {
   CHECK_THROWS_WITH(add({ids, ids, one, 1}), ATMANRL_CONTAINS("2 completion tokens and 1 log-probabilities"));
   CHECK_THROWS_AS(add({{}, ids, two, 1}), shape_error);
   CHECK_THROWS_AS(add({ids, {}, {}, 1}), shape_error);
+  CHECK_THROWS_WITH(add({ids, ids, two, std::span<float const>(one)}),
+                    ATMANRL_CONTAINS("2 completion tokens has the advantages of another number of tokens"));
   CHECK_NOTHROW(add({ids, ids, two, 1}));
   CHECK_THROWS_AS(add_policy_gradient(policy, std::span<training_rollout const>(), losses::grpo{}, {}), usage_error);
 }

@@ -19,6 +19,7 @@
 #include <atmanrl/cpu/mean_attention.hpp>
 #include <atmanrl/cpu/rms_norm.hpp>
 #include <atmanrl/cpu/rope.hpp>
+#include <atmanrl/cpu/sample.hpp>
 #include <atmanrl/cpu/sgd.hpp>
 #include <atmanrl/cpu/swiglu.hpp>
 #include <atmanrl/cpu/threads.hpp>

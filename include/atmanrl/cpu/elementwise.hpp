@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Bias, scaling, columns of a matrix and the sum of squares on the CPU.
+/// Bias, sums, scaling, columns of a matrix and the sum of squares on the CPU.
 
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
@@ -30,6 +30,24 @@ struct kernels::elementwise<cpu_backend> {
       simd::floats sum = simd::load_first(&dbias(c), n);
       for (index_t r = 0; r < dy.extent(0); ++r) sum += simd::load_first(dy.row(r) + c, n);
       simd::store_first(&dbias(c), sum, n);
+    });
+  }
+
+  template <class T>
+  static void add(cpu_threads& threads, view<T const, 1> x, view<T, 1> y) {
+    atmanrl::detail::computes_in_float<T>();
+    threads.split(y.size(), atmanrl::detail::worth_a_thread, [&](index_t first, index_t last) {
+      for (index_t i = first; i < last; ++i) y(i) += x(i);
+    });
+  }
+
+  template <class T>
+  static void sum_rows(cpu_threads& threads, view<T const, 2> x, view<T, 1> sum) {
+    atmanrl::detail::computes_in_float<T>();
+    cpu::split_columns(threads, x.extent(0), x.extent(1), [&](index_t c, index_t n) {
+      simd::floats all{};
+      for (index_t r = 0; r < x.extent(0); ++r) all += simd::load_first(x.row(r) + c, n);
+      simd::store_first(&sum(c), all, n);
     });
   }
 

@@ -7,8 +7,6 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 
-#include <span>
-
 namespace atmanrl {
 
 template <>
@@ -18,7 +16,7 @@ struct kernels::log_prob<cpu_backend> {
   template <class T>
   static void start(cpu_threads&, view<softmax_state<T>, 1> states) {
     atmanrl::detail::computes_in_float<T>();
-    for (index_t r = 0; r < states.extent(0); ++r) states(r) = {-std::numeric_limits<float>::infinity(), 0, 0, 0};
+    for (index_t r = 0; r < states.extent(0); ++r) states(r) = empty_state;
   }
 
   template <class T>
@@ -32,18 +30,15 @@ struct kernels::log_prob<cpu_backend> {
     });
   }
 
-  /// `accumulate` of every chunk of whole rows: for target i those of logits row rows[i].
-  template <class T>
-  static void accumulate_rows(cpu_threads& threads, view<T const, 2> logits, std::span<int const> rows,
-                              real_t<T> inv_temperature, view<int const, 1> targets, view<softmax_state<T>, 1> states) {
-    atmanrl::detail::computes_in_float<T>();
-    index_t const ids = logits.extent(1);
-    threads.split(targets.extent(0), atmanrl::detail::row_grain(4 * ids), [&](index_t first, index_t last) {
-      for (index_t i = first; i < last; ++i)
-        for (index_t j = 0; j < ids; j += blocks.ids)
-          add_chunk(logits.row(rows[std::size_t(i)]) + j, std::min(blocks.ids, ids - j), inv_temperature,
-                    targets(i) - j, states(i));
-    });
+  /// log p(target) and the entropy of one row of `ids` logits, to the bits of `accumulate` of its chunks and `finish`.
+  static void score_row(float const* row, index_t ids, float inv_temperature, index_t target, float& log_p,
+                        float& entropy) {
+    softmax_state<float> s = empty_state;
+    for (index_t j = 0; j < ids; j += blocks.ids)
+      add_chunk(row + j, std::min(blocks.ids, ids - j), inv_temperature, target - j, s);
+    float const lse = log_sum_exp(s);
+    log_p = s.target - lse;
+    entropy = entropy_of(s, lse);
   }
 
   template <class T>
@@ -52,9 +47,9 @@ struct kernels::log_prob<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     for (index_t r = 0; r < states.extent(0); ++r) {
       auto const& s = states(r);
-      lse(r) = std::log(s.sum) + s.largest;
+      lse(r) = log_sum_exp(s);
       log_p(r) = s.target - lse(r);
-      if (!entropy.empty()) entropy(r) = lse(r) - s.weighted / s.sum;
+      if (!entropy.empty()) entropy(r) = entropy_of(s, lse(r));
     }
   }
 
@@ -85,6 +80,10 @@ struct kernels::log_prob<cpu_backend> {
   }
 
  private:
+  static constexpr softmax_state<float> empty_state{-std::numeric_limits<float>::infinity(), 0, 0, 0};
+  static float log_sum_exp(softmax_state<float> const& s) { return std::log(s.sum) + s.largest; }
+  static float entropy_of(softmax_state<float> const& s, float lse) { return lse - s.weighted / s.sum; }
+
   // Logits of `ids` consecutive ids, the target counted from the first of them.
   static void add_chunk(float const* row, index_t ids, float inv_temperature, index_t target, softmax_state<float>& s) {
     simd::floats const lowest = simd::broadcast(-std::numeric_limits<float>::infinity());

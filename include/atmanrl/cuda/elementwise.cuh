@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Bias, scaling, columns of a matrix and the sum of squares on the GPU.
+/// Bias, sums, scaling, columns of a matrix and the sum of squares on the GPU.
 
 #include <atmanrl/cuda/reduce.cuh>
 #include <atmanrl/ops/elementwise.hpp>
@@ -34,6 +34,36 @@ struct bias_gradient_term {
     for (int i = 0; i < Width; ++i) sum.at[i] += d.at[i];
   }
 };
+
+/// y += x. Packs of `Width`, the last `size % Width` one by one.
+template <class T, int Width>
+__global__ void __launch_bounds__(256) add_all(T const* __restrict__ x, T* __restrict__ y, index_t size) {
+  index_t const i = (index_t(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
+  if (i + Width <= size) {
+    auto sum = load_pack<Width>(y + i);
+    auto const more = load_pack<Width>(x + i);
+    ATMANRL_UNROLL
+    for (int k = 0; k < Width; ++k) sum.at[k] += more.at[k];
+    store_pack(y + i, sum);
+  } else {
+    for (index_t k = i; k < size; ++k) y[k] += x[k];
+  }
+}
+
+/// sum(c) = x(0, c) + x(1, c) + ..., by one thread in this order.
+template <class T, int Width>
+__global__ void __launch_bounds__(128)
+    sum_of_rows(T const* __restrict__ x, index_t rows, index_t columns, T* __restrict__ sum) {
+  index_t const c = (index_t(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
+  if (c >= columns) return;
+  pack<T, Width> all{};
+  for (index_t r = 0; r < rows; ++r) {
+    auto const v = load_pack<Width>(x + r * columns + c);
+    ATMANRL_UNROLL
+    for (int k = 0; k < Width; ++k) all.at[k] += v.at[k];
+  }
+  store_pack(sum + c, all);
+}
 
 /// Packs of `Width`, the last `size % Width` one by one.
 template <class T, int Width>
@@ -115,12 +145,30 @@ struct kernels::elementwise<cuda_backend> {
   }
 
   template <class T>
+  static void add(cuda_runtime& runtime, view<T const, 1, device_space> x, view<T, 1, device_space> y) {
+    cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, 0, x.data(), y.data()), [&](auto width) {
+      cuda::launch("add_all", &cuda::add_all<T, width()>,
+                   dim3(cuda::blocks_for(y.size(), index_t(all_threads) * width())), dim3(all_threads), 0,
+                   runtime.stream(), x.data(), y.data(), y.size());
+    });
+  }
+
+  template <class T>
+  static void sum_rows(cuda_runtime& runtime, view<T const, 2, device_space> x, view<T, 1, device_space> sum) {
+    index_t const columns = x.extent(1);
+    cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, columns, x.data(), sum.data()), [&](auto width) {
+      cuda::launch("sum_of_rows", &cuda::sum_of_rows<T, width()>,
+                   dim3(cuda::blocks_for(columns, index_t(row_threads) * width())), dim3(row_threads), 0,
+                   runtime.stream(), x.data(), x.extent(0), columns, sum.data());
+    });
+  }
+
+  template <class T>
   static void scale(cuda_runtime& runtime, view<T, 1, device_space> x, real_t<T> factor) {
-    constexpr unsigned threads = 256;
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, 0, x.data()), [&](auto width) {
       cuda::launch("scale_all", &cuda::scale_all<T, width()>,
-                   dim3(cuda::blocks_for(x.size(), index_t(threads) * width())), dim3(threads), 0, runtime.stream(),
-                   x.data(), x.size(), factor);
+                   dim3(cuda::blocks_for(x.size(), index_t(all_threads) * width())), dim3(all_threads), 0,
+                   runtime.stream(), x.data(), x.size(), factor);
     });
   }
 
@@ -156,7 +204,7 @@ struct kernels::elementwise<cuda_backend> {
   }
 
  private:
-  static constexpr unsigned row_threads = 128;
+  static constexpr unsigned row_threads = 128, all_threads = 256;
   static dim3 row_grid(index_t rows, index_t columns, int width) {
     return dim3(unsigned(rows), cuda::blocks_for(columns, index_t(row_threads) * width));
   }

@@ -367,8 +367,6 @@ __global__ void __launch_bounds__(32)
 
 template <>
 struct kernels::sample<cuda_backend> {
-  static constexpr bool available = true;
-
   template <class T>
   static void draw(cuda_runtime& runtime, view<T const, 2, device_space> logits, view<int const, 1, device_space> rows,
                    view<std::uint64_t const, 1, device_space> shares, double temperature, sample_form const& form,

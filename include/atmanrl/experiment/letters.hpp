@@ -7,9 +7,7 @@
 /// tree.
 
 #include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/nn/forward_pass.hpp>
-#include <atmanrl/nn/kv_cache.hpp>
-#include <atmanrl/nn/ragged_batch.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
 
 #include <algorithm>
@@ -30,35 +28,17 @@ inline std::size_t common_prefix(std::span<int const> a, std::span<int const> b)
 template <class Model>
 void score_batch(Model& model, std::span<std::vector<int> const> prompts, std::size_t shared,
                  std::span<std::vector<int> const> options, std::vector<std::vector<double>>& out) {
-  index_t rows = index_t(shared);
+  prefix_tree_batch tree;
+  int const beginning = shared > 0 ? tree.add(-1, std::span(prompts[0]).first(shared)) : -1;
   for (auto const& p : prompts) {
-    rows += index_t(p.size() - shared);
-    for (auto const& o : options) rows += index_t(o.size()) - 1;
+    int const question = tree.add(beginning, std::span(p).subspan(shared));
+    for (auto const& o : options) tree.score(question, {}, o);
   }
-  auto const space = model.borrow_pass(rows);
+  auto const space = model.borrow_pass(tree.cache_rows());
   auto& [cache, pass] = *space;
-  ragged_batch batch;
-  std::vector<scored_token> scored;
-  int root = -1;
-  if (shared > 0) {
-    root = cache.add_sequence(index_t(shared));
-    batch.add(root, std::span(prompts[0]).first(shared));
-  }
-  for (auto const& p : prompts) {
-    index_t const own = index_t(p.size() - shared);
-    int const question = root < 0 ? cache.add_sequence(own) : cache.add_child(root, index_t(shared), own);
-    int const last = batch.add(question, std::span(p).subspan(shared)) + int(own) - 1;
-    for (auto const& o : options) {
-      // The last token of an option is predicted but predicts nothing, so it has no row; one token needs none at all.
-      scored.push_back({last, o[0]});
-      if (o.size() == 1) continue;
-      int const first = batch.add(cache.add_child(question, index_t(p.size()), index_t(o.size()) - 1),
-                                  std::span(o).first(o.size() - 1));
-      for (std::size_t i = 1; i < o.size(); ++i) scored.push_back({first + int(i) - 1, o[i]});
-    }
-  }
-  model.forward(cache, batch, pass);
-  model.log_probs(pass, scored);
+  tree.open(model, cache, pass);
+  model.forward(cache, tree.batch(), pass);
+  model.log_probs(pass, tree.scored());
   auto const log_p = pass.log_p();
   std::size_t at = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {

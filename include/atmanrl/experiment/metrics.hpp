@@ -60,6 +60,7 @@ void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use
     c["reward"] = report.rewards.total[i];
     for (std::size_t k = 0; k < names.size(); ++k) c["rewards"][names[k]] = report.rewards.components[k].values[i];
     c["advantage"] = report.advantages[i];
+    if (!report.token_advantages.empty()) c["token_advantages"] = report.token_advantages[i];
     c["spans"] = {{"cot", span_json(r.spans.cot)},
                   {"delimiter", span_json(r.spans.delimiter)},
                   {"answer", span_json(r.spans.answer)}};

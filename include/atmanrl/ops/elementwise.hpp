@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Small element-wise pieces: bias, its backward, scaling, columns of a matrix, the sum of squares for gradient norms.
+/// Small element-wise pieces: bias, its backward, sums, scaling, columns of a matrix, the sum of squares for gradient
+/// norms.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/core/error.hpp>
@@ -29,6 +30,17 @@ struct elementwise<reference_backend> {
   static void add_bias_backward(reference_backend&, view<T const, 2> dy, view<T, 1> dbias) {
     for (index_t r = 0; r < dy.extent(0); ++r)
       for (index_t c = 0; c < dy.extent(1); ++c) dbias(c) += dy(r, c);
+  }
+  template <class T>
+  static void add(reference_backend&, view<T const, 1> x, view<T, 1> y) {
+    for (index_t i = 0; i < y.size(); ++i) y(i) += x(i);
+  }
+  template <class T>
+  static void sum_rows(reference_backend&, view<T const, 2> x, view<T, 1> sum) {
+    for (index_t c = 0; c < x.extent(1); ++c) {
+      sum(c) = T{};
+      for (index_t r = 0; r < x.extent(0); ++r) sum(c) += x(r, c);
+    }
   }
   template <class T>
   static void scale(reference_backend&, view<T, 1> x, real_t<T> factor) {
@@ -68,6 +80,22 @@ void add_bias_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
   expects<shape_error>(dbias.extent(0) == dy.extent(1), "a bias gradient of {} elements for dy {}", dbias.extent(0),
                        dy.shape());
   kernels::elementwise<B>::add_bias_backward(backend, dy, dbias);
+}
+
+/// y += x.
+template <Backend B, class T>
+void add(B& backend, std::type_identity_t<view_on<B, T const, 1>> x, view<T, 1, typename B::memory_space> y) {
+  expects<shape_error>(x.size() == y.size(), "{} elements are added to {}", x.size(), y.size());
+  kernels::elementwise<B>::add(backend, x, y);
+}
+
+/// sum = x(0, :) + x(1, :) + ..., one after the other, so that a sum has the same bits on every backend.
+/// \param sum  (columns of x), overwritten; zeros where x has no rows
+template <Backend B, class T>
+void sum_rows(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, view<T, 1, typename B::memory_space> sum) {
+  expects<shape_error>(sum.extent(0) == x.extent(1), "a sum of {} elements for the rows of {}", sum.extent(0),
+                       x.shape());
+  kernels::elementwise<B>::sum_rows(backend, x, sum);
 }
 
 /// x *= factor.

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <span>
 
 namespace atmanrl {
 
@@ -159,38 +158,6 @@ void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight
         kernels::log_prob<B>::accumulate(backend, scratch.logits.cview(), real_t<T>(1 / temperature), id,
                                          targets.rows(r, count), scratch.states.view().rows(r, count));
       });
-  kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
-}
-
-/// log p(target), log-sum-exp and entropy from logits that are already there (sampling), to the same bits as
-/// `log_prob`.
-/// \param logits  (rows, vocabulary), unscaled
-/// \param rows    for each target the row of logits that it was drawn from
-/// \param targets (targets)
-template <Backend B, class T>
-void log_prob_of_logits(B& backend, std::type_identity_t<view_on<B, T const, 2>> logits, std::span<int const> rows,
-                        std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
-                        log_prob_scratch<B, T>& scratch, view<T, 1, typename B::memory_space> log_p,
-                        std::type_identity_t<view_on<B, T, 1>> lse,
-                        std::type_identity_t<view_on<B, T, 1>> entropy = {}) {
-  index_t const n = targets.extent(0);
-  expects<shape_error>(index_t(rows.size()) == n && log_p.extent(0) == n && lse.extent(0) == n &&
-                           (entropy.empty() || entropy.extent(0) == n),
-                       "log_prob_of_logits: {} rows, {} targets, log_p {}, lse {}", rows.size(), n, log_p.shape(),
-                       lse.shape());
-  index_t const vocabulary = logits.extent(1);
-  constexpr index_t chunk = logit_blocks_of<B>().ids;
-  scratch.states.resize(backend, {n});
-  kernels::log_prob<B>::start(backend, scratch.states.view());
-  if constexpr (requires { &kernels::log_prob<B>::template accumulate_rows<T>; })  // all rows at once
-    kernels::log_prob<B>::accumulate_rows(backend, logits, rows, real_t<T>(1 / temperature), targets,
-                                          scratch.states.view());
-  else
-    for (index_t i = 0; i < n; ++i)
-      for (index_t j = 0; j < vocabulary; j += chunk)
-        kernels::log_prob<B>::accumulate(
-            backend, view_on<B, T const, 2>(logits.row(rows[std::size_t(i)]) + j, {1, std::min(chunk, vocabulary - j)}),
-            real_t<T>(1 / temperature), j, targets.rows(i, 1), scratch.states.view().rows(i, 1));
   kernels::log_prob<B>::finish(backend, scratch.states.cview(), log_p, lse, entropy);
 }
 

@@ -1,42 +1,65 @@
 #pragma once
 
 /// \file
-/// Drawing tokens where the logits are: the built-in samplers on a backend that has a kernel for them. Other backends
-/// and samplers of the user's own see the logits on the host (rl/generate.hpp); both draw the same token from the same
-/// number.
+/// Drawing tokens where the logits are, by the built-in samplers, and scoring them. A sampler of the user's own sees
+/// the logits on the host instead (rl/generate.hpp).
 
-#include <atmanrl/backend/backend.hpp>
-#include <atmanrl/core/error.hpp>
+#include <atmanrl/ops/log_prob.hpp>
+#include <atmanrl/ops/token_drawer.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 namespace atmanrl {
 
-/// What the built-in samplers do (rl/samplers/multinomial.hpp), as numbers.
-struct sample_form {
-  bool greedy = false;  ///< the largest logit, the lowest id among equals; temperature 0 asks for the same
-  int top_k = 0;        ///< 0: all
-  double top_p = 1;     ///< 1: all
-  double min_p = 0;     ///< 0: all
-};
+/// A number in [0, 1) as a share of 2^64, without rounding: u has 53 bits.
+inline std::uint64_t share_of_2_64(double u) { return std::uint64_t(std::ldexp(u, 53)) << 11; }
+inline double from_share_of_2_64(std::uint64_t share) { return std::ldexp(double(share >> 11), -53); }
 
 namespace kernels {
 
-/// A backend that draws tokens itself specialises this template with `available = true`; see cuda/sampling.cuh.
+/// A backend provides the operation by specialising this template.
 template <class B>
 struct sample {
-  static constexpr bool available = false;
+  static_assert(detail::always_false<B>,
+                "atmanrl: no sample kernel for this backend; specialise atmanrl::kernels::sample<B>");
+};
+
+template <>
+struct sample<reference_backend> {
+  template <class T>
+  static void draw(reference_backend&, view<T const, 2> logits, view<int const, 1> rows,
+                   view<std::uint64_t const, 1> shares, double temperature, sample_form const& form, view<int, 1> ids) {
+    token_drawer drawer;
+    std::vector<float> row(std::size_t(logits.extent(1)));
+    for (index_t i = 0; i < ids.size(); ++i) {
+      for (index_t j = 0; j < logits.extent(1); ++j) row[std::size_t(j)] = float(real_part(logits(rows(i), j)));
+      ids(i) = drawer(row, temperature, form, from_share_of_2_64(shares(i)));
+    }
+  }
+
+  template <class T>
+  static void score(reference_backend& backend, view<T const, 2> logits, view<int const, 1> rows,
+                    view<int const, 1> ids, double temperature, view<T, 1> log_p, view<T, 1> entropy) {
+    using head = log_prob<reference_backend>;
+    constexpr index_t chunk = cached_logit_blocks.ids;
+    for (index_t i = 0; i < ids.size(); ++i) {
+      softmax_state<T> state;
+      view<softmax_state<T>, 1> const states(&state, {1});
+      T lse;
+      head::start(backend, states);
+      for (index_t j = 0; j < logits.extent(1); j += chunk)
+        head::accumulate(backend, view<T const, 2>(logits.row(rows(i)) + j, {1, std::min(chunk, logits.extent(1) - j)}),
+                         real_t<T>(1 / temperature), j, ids.rows(i, 1), states);
+      head::finish(backend, view<softmax_state<T> const, 1>(states), log_p.rows(i, 1), view<T, 1>(&lse, {1}),
+                   entropy.rows(i, 1));
+    }
+  }
 };
 
 }  // namespace kernels
-
-template <class B>
-concept DrawsTokens = Backend<B> && kernels::sample<B>::available;
-
-/// A number in [0, 1) as a share of 2^64, without rounding: u has 53 bits.
-inline std::uint64_t share_of_2_64(double u) { return std::uint64_t(std::ldexp(u, 53)) << 11; }
 
 /// Draws ids(i) from softmax(logits(rows(i), :) / temperature) after the form's cuts, by inverting the cumulative
 /// distribution at shares(i) / 2^64: tokens in order of id (uncut) or of falling probability (cut).
@@ -44,7 +67,7 @@ inline std::uint64_t share_of_2_64(double u) { return std::uint64_t(std::ldexp(u
 /// \param rows    (n) row of each draw
 /// \param shares  (n) of share_of_2_64
 /// \param ids     (n), overwritten
-template <DrawsTokens B, class T>
+template <Backend B, class T>
 void sample_tokens(B& backend, view<T const, 2, typename B::memory_space> logits,
                    std::type_identity_t<view_on<B, int const, 1>> rows,
                    std::type_identity_t<view_on<B, std::uint64_t const, 1>> shares, double temperature,
@@ -58,9 +81,9 @@ void sample_tokens(B& backend, view<T const, 2, typename B::memory_space> logits
 }
 
 /// Log-probability of ids(i) under softmax(logits(rows(i), :) / temperature), and the entropy in nats; no cut enters
-/// them.
+/// them. Where the bit rule holds, both have the bits of `log_prob`.
 /// \param log_p, entropy  (n), overwritten
-template <DrawsTokens B, class T>
+template <Backend B, class T>
 void score_tokens(B& backend, view<T const, 2, typename B::memory_space> logits,
                   std::type_identity_t<view_on<B, int const, 1>> rows,
                   std::type_identity_t<view_on<B, int const, 1>> ids, double temperature,

@@ -6,6 +6,8 @@
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
+#include <atmanrl/ops/sample.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
@@ -41,30 +43,31 @@ namespace detail {
 template <Backend B, class T>
 struct drawing_space {
   tensor<B, T, 2> logits;
-  log_prob_scratch<B, T> scratch;
-  tensor<B, int, 1> targets;
-  tensor<B, T, 1> log_p, lse, entropy;
-  tensor<B, int, 1> drawn_rows;  // these two only where the backend draws
+  tensor<B, int, 1> rows, ids;
   tensor<B, std::uint64_t, 1> shares;
+  tensor<B, T, 1> log_p, entropy;
 };
 
-/// Samplers see floats; the usual logits are floats already and are not copied again.
-inline std::vector<float> to_floats(std::vector<float> x) { return x; }
-template <class T>
-std::vector<float> to_floats(std::vector<T> const& x) {
-  return {x.begin(), x.end()};
-}
-
-/// One token from the row of logits that belongs to each draw.
+/// One token for each draw by a sampler that only its own code describes. It sees floats on the host; rows that are
+/// there are not copied.
 template <Backend B, class T, Sampler S>
 std::vector<int> drawn_on_host(tensor<B, T, 2> const& logits, std::span<int const> row_of, S const& sampler,
                                double temperature, std::span<double const> u) {
-  auto const host = to_floats(logits.to_host());
+  std::vector<T> copied;
+  T const* host = logits.data();
+  if constexpr (!HostBackend<B>) host = (copied = logits.to_host()).data();
   std::size_t const vocab = std::size_t(logits.extent(1));
+  std::vector<float> floats;
   std::vector<int> chosen;
-  for (std::size_t i = 0; i < row_of.size(); ++i)
-    chosen.push_back(
-        sampler(std::span<float const>(host).subspan(std::size_t(row_of[i]) * vocab, vocab), temperature, u[i]));
+  for (std::size_t i = 0; i < row_of.size(); ++i) {
+    std::span<T const> const row(host + std::size_t(row_of[i]) * vocab, vocab);
+    if constexpr (std::same_as<T, float>) {
+      chosen.push_back(sampler(row, temperature, u[i]));
+    } else {
+      floats.assign(row.begin(), row.end());
+      chosen.push_back(sampler(std::span<float const>(floats), temperature, u[i]));
+    }
+  }
   return chosen;
 }
 }  // namespace detail
@@ -83,7 +86,6 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   expects<usage_error>(options.temperature >= 0, "temperature is {}", options.temperature);
   double const temperature = options.temperature == 0 ? 1 : options.temperature;
   index_t const positions = model.config().max_positions;
-  index_t rows = 0;
   auto const room = [&](std::vector<int> const& prompt) {
     return std::min<index_t>(options.max_new_tokens, positions - index_t(prompt.size()));
   };
@@ -91,62 +93,60 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     expects<usage_error>(!p.empty(), "a prompt is empty");
     expects<usage_error>(room(p) > 0, "a prompt of {} tokens leaves no room: the model's limit is {}", p.size(),
                          positions);
-    rows += index_t(p.size()) + options.group_size * room(p);
   }
   std::vector<std::vector<completion>> out(prompts.size(), std::vector<completion>(std::size_t(options.group_size)));
   if (prompts.empty()) return out;
-
-  B& backend = model.backend();
-  auto const space = model.borrow_pass(rows);
-  auto& cache = space->cache;
-  auto& pass = space->pass;
-  auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
 
   struct active {
     std::size_t prompt;
     int member, sequence;
     index_t limit;
   };
+  prefix_tree_batch tree;
+  std::vector<int> last_rows, row_of;
+  std::vector<active> entries;
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    int const root = tree.add(-1, prompts[p]);
+    last_rows.push_back(tree.last_row(root));
+    for (int g = 0; g < options.group_size; ++g) {
+      entries.push_back({p, g, tree.reserve(root, room(prompts[p])), room(prompts[p])});
+      row_of.push_back(int(p));
+    }
+  }
+
+  B& backend = model.backend();
+  auto const space = model.borrow_pass(tree.cache_rows());
+  auto& cache = space->cache;
+  auto& pass = space->pass;
+  auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
+
   // Draws one token for each entry from the row of logits that belongs to it; removes the finished ones.
   int finished = 0;
   index_t tokens = 0;
-  auto const draw = [&](std::vector<active>& entries, std::vector<int> const& row_of) {
-    auto& [logits, scratch, targets, log_p, lse, entropy, drawn_rows, shares] = *drawing;
+  auto const draw = [&] {
+    auto& [logits, rows, ids, shares, log_p, entropy] = *drawing;
+    index_t const n = index_t(entries.size());
     std::vector<double> u;
     for (active const& a : entries)
       u.push_back(
           uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt),
                              std::uint32_t(a.member), std::uint32_t(out[a.prompt][std::size_t(a.member)].ids.size())}));
-    log_p.resize(backend, {index_t(entries.size())});
-    entropy.resize(backend, {index_t(entries.size())});
-    std::vector<int> chosen;
-    if constexpr (DrawsTokens<B>) {
-      // Only ids, log-probabilities and entropies leave the device; a sampler of the user's own draws on the host.
-      drawn_rows.resize(backend, {index_t(row_of.size())});
-      drawn_rows.assign(row_of);
-      targets.resize(backend, {index_t(entries.size())});
-      if (auto const form = samplers::form_of(sampler)) {
-        std::vector<std::uint64_t> of_2_64;
-        for (double const x : u) of_2_64.push_back(share_of_2_64(x));
-        shares.resize(backend, {index_t(of_2_64.size())});
-        shares.assign(of_2_64);
-        sample_tokens(backend, logits.cview(), drawn_rows.cview(), shares.cview(), options.temperature, *form,
-                      targets.view());
-        chosen = targets.to_host();
-      } else {
-        chosen = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
-        targets.assign(chosen);
-      }
-      score_tokens(backend, logits.cview(), drawn_rows.cview(), targets.cview(), temperature, log_p.view(),
-                   entropy.view());
+    rows.resize(backend, {n});
+    rows.assign(row_of);
+    ids.resize(backend, {n});
+    log_p.resize(backend, {n});
+    entropy.resize(backend, {n});
+    if (auto const form = samplers::form_of(sampler)) {
+      std::vector<std::uint64_t> of_2_64;
+      for (double const x : u) of_2_64.push_back(share_of_2_64(x));
+      shares.resize(backend, {n});
+      shares.assign(of_2_64);
+      sample_tokens(backend, logits.cview(), rows.cview(), shares.cview(), options.temperature, *form, ids.view());
     } else {
-      chosen = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
-      targets.resize(backend, {index_t(chosen.size())});
-      targets.assign(chosen);
-      lse.resize(backend, {index_t(chosen.size())});
-      log_prob_of_logits(backend, logits.cview(), std::span<int const>(row_of), targets.cview(), temperature, scratch,
-                         log_p.view(), lse.view(), entropy.view());
+      ids.assign(detail::drawn_on_host(logits, row_of, sampler, options.temperature, u));
     }
+    score_tokens(backend, logits.cview(), rows.cview(), ids.cview(), temperature, log_p.view(), entropy.view());
+    auto const chosen = ids.to_host();  // of the logits, only these three leave a device
     auto const lp = log_p.to_host(), en = entropy.to_host();
     std::vector<active> left;
     for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -163,7 +163,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
       c.truncated = !stopped && index_t(c.ids.size()) >= entries[i].limit;
       if (stopped || c.truncated) {
         ++finished;
-        if (entries[i].sequence >= 0) cache.release(entries[i].sequence);
+        cache.release(entries[i].sequence);
       } else {
         left.push_back(entries[i]);
       }
@@ -173,22 +173,11 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   };
 
   // Prefill: one row of logits per prompt serves all its rollouts.
-  ragged_batch batch;
-  std::vector<int> last_rows, roots, row_of;
-  std::vector<active> entries;
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    roots.push_back(cache.add_sequence(index_t(prompts[p].size())));
-    last_rows.push_back(batch.add(roots.back(), prompts[p]) + int(prompts[p].size()) - 1);
-    for (int g = 0; g < options.group_size; ++g) {
-      entries.push_back({p, g, -1, room(prompts[p])});
-      row_of.push_back(int(p));
-    }
-  }
-  model.forward(cache, batch, pass);
+  tree.open(model, cache, pass);
+  model.forward(cache, tree.batch(), pass);
   model.logits(pass, last_rows, drawing->logits);
-  draw(entries, row_of);
-  for (active& a : entries) a.sequence = cache.add_child(roots[a.prompt], index_t(prompts[a.prompt].size()), a.limit);
-
+  draw();
+  ragged_batch batch;
   while (!entries.empty()) {
     batch.clear();
     row_of.clear();
@@ -198,7 +187,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     }
     model.forward(cache, batch, pass);
     model.logits(pass, row_of, drawing->logits);
-    draw(entries, row_of);
+    draw();
   }
   return out;
 }

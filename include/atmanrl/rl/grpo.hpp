@@ -10,6 +10,7 @@
 #include <atmanrl/nn/llama.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
+#include <atmanrl/rl/advantages/step_advantages.hpp>
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/dynamic_sampling.hpp>
 #include <atmanrl/rl/generate.hpp>
@@ -58,9 +59,10 @@ struct phase_seconds {
 struct grpo_step_report {
   step_rollouts rollouts;
   reward_table rewards;
-  std::vector<float> advantages;
-  std::vector<policy_gradient_report> passes;  ///< one per inner pass
-  std::vector<double> gradient_norms;          ///< before clipping, one per inner pass
+  std::vector<float> advantages;                     ///< per rollout; the mean over its tokens where each has its own
+  std::vector<std::vector<float>> token_advantages;  ///< per rollout and token; empty where rollouts have one number
+  std::vector<policy_gradient_report> passes;        ///< one per inner pass
+  std::vector<double> gradient_norms;                ///< before clipping, one per inner pass
   double learning_rate = 0;
   int replaced_groups = 0;  ///< by dynamic sampling
   phase_seconds seconds;
@@ -240,15 +242,11 @@ class grpo {
       report.seconds.reward += lap();
     }
 
-    report.advantages = advantages_of(advantage_, report.rewards, std::size_t(options_.group_size));
+    step_advantages advantages = advantages_of(advantage_, report.rewards, report.rollouts);
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-      batch.push_back({g.prompt_ids,
-                       r.ids,
-                       r.log_probs,
-                       report.advantages[i],
-                       {},
-                       options_.mask_truncated_completions && r.truncated});
+      batch.push_back(
+          {g.prompt_ids, r.ids, r.log_probs, advantages.at(i), {}, options_.mask_truncated_completions && r.truncated});
     });
     std::vector<std::vector<float>> reference_log_p;
     if (needs_reference(loss_)) {
@@ -271,6 +269,8 @@ class grpo {
       report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
     }
     report.seconds.update = lap();
+    report.advantages = std::move(advantages.of_rollouts);
+    report.token_advantages = std::move(advantages.of_tokens);
     ++steps_;
     return report;
   }

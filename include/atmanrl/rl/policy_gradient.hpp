@@ -56,9 +56,9 @@ struct token_statistics {
       ratio_min = std::min(ratio_min, ratio);
       ratio_max = std::max(ratio_max, ratio);
       ratio_sum += ratio;
-      if (t == 0 || !clips_completions(loss)) {
+      if (t == 0 || !clips_completions(loss) || r.advantage.per_token()) {
         ++votes;
-        if (loss.clipped(r, t)) ++(r.advantage < 0 ? low : high);
+        if (loss.clipped(r, t)) ++(r.advantage[t] < 0 ? low : high);
       }
       if constexpr (ReferenceLoss<Loss>) kl += with_reference ? loss.kl(r, t) : 0;
     }
@@ -94,6 +94,9 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
     expects<shape_error>(!r.prompt.empty() && !r.completion.empty() && r.old_log_p.size() == r.completion.size(),
                          "a rollout of {} prompt tokens, {} completion tokens and {} log-probabilities",
                          r.prompt.size(), r.completion.size(), r.old_log_p.size());
+    expects<shape_error>(r.advantage.fits(r.completion.size()),
+                         "a rollout of {} completion tokens has the advantages of another number of tokens",
+                         r.completion.size());
     if (r.masked) continue;
     active.push_back(&r);
     tokens += r.completion.size();
@@ -112,14 +115,13 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
 
   for (detail::micro_batch const& part : parts) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    auto const space = model.borrow_pass(part.rows, options.recompute);
+    prefix_tree_batch const tree = detail::lay_out(mine);
+    auto const space = model.borrow_pass(tree.cache_rows(), options.recompute);
     auto& [cache, pass] = *space;
-    ragged_batch batch;
-    std::vector<scored_token> scored;
-    detail::lay_out(mine, cache, batch, scored);
-    scope.micro_batch_tokens = scored.size();
-    model.forward(cache, batch, pass, gradient_mode::parameters);
-    model.log_probs(pass, scored, options.temperature, with_entropy);
+    tree.open(model, cache, pass);
+    scope.micro_batch_tokens = tree.scored().size();
+    model.forward(cache, tree.batch(), pass, gradient_mode::parameters);
+    model.log_probs(pass, tree.scored(), options.temperature, with_entropy);
     auto const scored_log_p = pass.log_p();
     std::vector<T> dlog_p, dentropy;
     std::size_t at = 0;
@@ -141,7 +143,7 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
     }
     if (with_entropy) {
       for (T const x : pass.entropy()) statistics.entropy += double(real_part(x));
-      dentropy.assign(scored.size(), T(-options.entropy_bonus / double(tokens)));
+      dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(tokens)));
     }
     model.backward(cache, pass, std::span<T const>(dlog_p), std::span<T const>(dentropy), policy.gradient().view());
   }

@@ -32,13 +32,12 @@ std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<trai
   std::vector<std::vector<float>> out(rollouts.size());
   for (detail::micro_batch const& part : detail::split_into_micro_batches(active, options)) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    auto const space = model.borrow_pass(part.rows);
+    prefix_tree_batch const tree = detail::lay_out(mine);
+    auto const space = model.borrow_pass(tree.cache_rows());
     auto& [cache, pass] = *space;
-    ragged_batch batch;
-    std::vector<scored_token> scored;
-    detail::lay_out(mine, cache, batch, scored);
-    model.forward(cache, batch, pass, gradient_mode::none, attention::none{}, {}, which);
-    model.log_probs(pass, scored, temperature);
+    tree.open(model, cache, pass);
+    model.forward(cache, tree.batch(), pass, gradient_mode::none, attention::none{}, {}, which);
+    model.log_probs(pass, tree.scored(), temperature);
     auto const values = pass.log_p();
     std::size_t at = 0;
     for (training_rollout const* const r : mine) {

@@ -5,6 +5,7 @@
 /// trained is what `trainable_policy` trains: all parameters, or the adapters of a model that has some.
 
 #include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/tasks/shuffle.hpp>
@@ -211,20 +212,12 @@ class sft_trainer {
   /// Forward pass and the log-probabilities of all completion tokens.
   borrowed<cache_and_pass<B, T>> score(std::span<sft_example const> examples, gradient_mode mode) {
     Model& model = policy_.model();
-    index_t rows = 0;
-    for (sft_example const& e : examples) rows += e.rows();
-    auto space = model.borrow_pass(rows, options_.recompute);
-    ragged_batch batch;
-    std::vector<scored_token> scored;
-    std::vector<int> tokens;
-    for (sft_example const& e : examples) {
-      tokens.assign(e.prompt.begin(), e.prompt.end());
-      tokens.insert(tokens.end(), e.completion.begin(), e.completion.end() - 1);
-      int const row = batch.add(space->cache.add_sequence(index_t(tokens.size())), tokens) + int(e.prompt.size()) - 1;
-      for (std::size_t i = 0; i < e.completion.size(); ++i) scored.push_back({row + int(i), e.completion[i]});
-    }
-    model.forward(space->cache, batch, space->pass, mode);
-    model.log_probs(space->pass, scored);
+    prefix_tree_batch tree;
+    for (sft_example const& e : examples) tree.score(-1, {e.prompt}, e.completion);
+    auto space = model.borrow_pass(tree.cache_rows(), options_.recompute);
+    tree.open(model, space->cache, space->pass);
+    model.forward(space->cache, tree.batch(), space->pass, mode);
+    model.log_probs(space->pass, tree.scored());
     return space;
   }
 

@@ -3,7 +3,8 @@
 /// \file
 /// Given rollouts as one ragged batch: every prompt once, its rollouts as children that share its rows.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
+#include <atmanrl/rl/advantages/rollout_advantage.hpp>
 
 #include <algorithm>
 #include <span>
@@ -15,7 +16,7 @@ namespace atmanrl {
 struct training_rollout {
   std::span<int const> prompt, completion;
   std::span<float const> old_log_p;
-  float advantage = 0;
+  rollout_advantage advantage = 0;
   std::span<float const> reference_log_p = {};  ///< under the reference model, for losses with a KL term
   bool masked = false;                          ///< takes no part in the loss
 };
@@ -57,23 +58,13 @@ inline std::vector<micro_batch> split_into_micro_batches(std::span<training_roll
   return out;
 }
 
-/// Adds the rollouts to an empty cache and batch; the scored tokens are all their tokens in order.
-template <class Cache>
-void lay_out(std::span<training_rollout const* const> rollouts, Cache& cache, ragged_batch& batch,
-             std::vector<scored_token>& scored) {
-  int root = -1, prompt_end = -1;
-  for (std::size_t i = 0; i < rollouts.size(); ++i) {
-    training_rollout const& r = *rollouts[i];
-    if (i == 0 || !same_prompt(r, *rollouts[i - 1])) {
-      root = cache.add_sequence(index_t(r.prompt.size()));
-      prompt_end = batch.add(root, r.prompt) + int(r.prompt.size()) - 1;
-    }
-    scored.push_back({prompt_end, r.completion[0]});
-    if (r.completion.size() == 1) continue;  // the last token's row predicts nothing that is scored
-    int const child = cache.add_child(root, index_t(r.prompt.size()), index_t(r.completion.size()) - 1);
-    int const row = batch.add(child, r.completion.first(r.completion.size() - 1), int(i));
-    for (std::size_t t = 1; t < r.completion.size(); ++t) scored.push_back({row + int(t) - 1, r.completion[t]});
-  }
+/// The scored tokens are all tokens of the rollouts in order; rollout i has the tag i.
+inline prefix_tree_batch lay_out(std::span<training_rollout const* const> rollouts) {
+  prefix_tree_batch tree;
+  for (std::size_t i = 0; i < rollouts.size(); ++i)
+    tree.score(tree.root(rollouts[i]->prompt, prefix_tree_batch::shared::with_last), {}, rollouts[i]->completion,
+               int(i));
+  return tree;
 }
 
 }  // namespace detail

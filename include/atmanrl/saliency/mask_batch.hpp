@@ -174,7 +174,7 @@ class mask_batch {
       model_->backward(cache_, pass_, std::span<T const>(dlog_p_), {}, {}, masks_->policy, masks_->values.cview(),
                        masks_->per_head.view());
     }
-    sum_heads(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
+    sum_rows(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
   }
 
   /// Takes an item's rows out of the steps to come. Its values stay, its losses are those of the latest evaluation, and
@@ -292,13 +292,6 @@ class mask_batch {
       at += n;
     }
     masks_->logits.assign(z);
-  }
-
-  // One row of the per-head gradient after the other: a fixed order, whatever computed them.
-  static void sum_heads(B& backend, view_on<B, T const, 2> per_head, view_on<B, T, 1> sum) {
-    backend.fill_zero(sum.data(), std::size_t(sum.size()) * sizeof(T));
-    for (index_t h = 0; h < per_head.extent(0); ++h)
-      add_bias_backward(backend, view_on<B, T const, 2>(per_head.row(h), {1, per_head.extent(1)}), sum);
   }
 
   Model* model_;

@@ -93,8 +93,7 @@ class mask_trainer {
       if (std::find(training_.begin(), training_.end(), char(true)) == training_.end()) break;
       batch_.backward();
       if (step == 1) look_at_first_gradient();
-      if (options_.sparsity > 0)
-        add_bias_backward(backend_, view_on<B, T const, 2>(sparsity.data(), {1, n}), batch_.gradient().view());
+      if (options_.sparsity > 0) add(backend_, sparsity.cview(), batch_.gradient().view());
       update();
       for (std::size_t const i : stopped) batch_.drop(i);
     }

@@ -7,6 +7,7 @@
 
 #include <atmanrl/attention/knockout.hpp>
 #include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 
 #include <algorithm>
@@ -86,53 +87,17 @@ class variant_batch {
                 variant_options const& options)
       : model_(&model),
         options_(options),
-        space_(model.borrow_pass(cache_rows(items, variants, options.rows))),
-        cache_(space_->cache),
-        pass_(space_->pass) {
-    std::map<std::vector<int>, int> roots;
-    std::map<std::size_t, int> chains;
-    ragged_batch prefill, cots;
-    for (cot_variant const& v : variants) {
-      mask_item const& item = items[v.item];
-      index_t const prompt = index_t(item.prompt.size()), cached = unchanged_tokens(v, options.rows);
-      auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
-      if (fresh) {
-        root->second = cache_.add_sequence(prompt);
-        prefill.add(root->second, item.prompt);
-      }
-      auto const [chain, new_chain] = chains.try_emplace(v.item, -1);
-      if (new_chain) {
-        chain->second = cache_.add_child(root->second, prompt, index_t(item.cot.size()));
-        cots.add(chain->second, item.cot);
-      }
-      std::vector<int> tail(item.cot.begin() + cached, item.cot.begin() + v.keep);
-      tail.insert(tail.end(), v.inserted.begin(), v.inserted.end());
-      tail.insert(tail.end(), item.delimiter.begin(), item.delimiter.end());
-      tail.insert(tail.end(), item.answer.begin(), item.answer.end() - 1);
-      int const id = cache_.add_child(cached > 0 ? chain->second : root->second, prompt + cached, index_t(tail.size()));
-      int const first = batch_.add(id, tail, int(selections_.size()));
-      for (std::size_t t = 0; t < item.answer.size(); ++t)
-        scored_.push_back({first + int(tail.size() - item.answer.size() + t), item.answer[t]});
-      lengths_.push_back(item.answer.size());
-      int const begin = int(prompt), end = int(prompt + v.length());
-      key_selection s{.key_begin = begin,
-                      .key_end = end,
-                      .first_row = options.rows == mask_rows::answer_rows ? end : begin,
-                      .chosen = v.chosen};
-      if (s.chosen.empty()) s.chosen.assign(std::size_t(v.length()), 0);
-      selections_.push_back(std::move(s));
-    }
-    model.forward(cache_, prefill, pass_);
-    model.forward(cache_, cots, pass_);
-    rows_ = prefill.rows() + cots.rows() + batch_.rows();
+        tree_(lay_out(items, variants)),
+        space_(model.borrow_pass(tree_.cache_rows())) {
+    tree_.open(model, cache_, pass_);
   }
 
-  index_t rows() const { return rows_; }
+  index_t rows() const { return tree_.cache_rows(); }
 
   template <class MakePolicy>
   void score(MakePolicy const& make_policy, std::vector<variant_score>& out) {
     auto const policy = make_policy(model_->backend(), std::span<key_selection const>(selections_));
-    model_->forward(cache_, batch_, pass_, gradient_mode::none, policy);
+    model_->forward(cache_, tree_.batch(), pass_, gradient_mode::none, policy);
     model_->log_probs(pass_, scored_);
     auto const log_p = pass_.log_p();
     auto const most_probable = options_.greedy ? arg_max() : std::vector<int>{};
@@ -150,14 +115,28 @@ class variant_batch {
   }
 
  private:
-  static index_t cache_rows(std::span<mask_item const> items, std::span<cot_variant const> variants, mask_rows rows) {
-    index_t all = 1;
-    std::map<std::size_t, bool> seen;
+  prefix_tree_batch lay_out(std::span<mask_item const> items, std::span<cot_variant const> variants) {
+    prefix_tree_batch tree(3);
+    std::map<std::size_t, int> chains;
     for (cot_variant const& v : variants) {
-      if (seen.try_emplace(v.item, true).second) all += index_t(items[v.item].prompt.size() + items[v.item].cot.size());
-      all += computed_rows(items[v.item], v, rows);
+      mask_item const& item = items[v.item];
+      index_t const prompt = index_t(item.prompt.size()), cached = unchanged_tokens(v, options_.rows);
+      int const root = tree.root(item.prompt, prefix_tree_batch::shared::with_any);
+      auto const [chain, fresh] = chains.try_emplace(v.item, -1);
+      if (fresh) chain->second = tree.add(root, item.cot, 1);
+      auto const kept = item.cot.subspan(std::size_t(cached), std::size_t(v.keep - cached));
+      tree.score(cached > 0 ? chain->second : root, {kept, v.inserted, item.delimiter}, item.answer,
+                 int(selections_.size()), prompt + cached);
+      lengths_.push_back(item.answer.size());
+      int const begin = int(prompt), end = int(prompt + v.length());
+      key_selection s{.key_begin = begin,
+                      .key_end = end,
+                      .first_row = options_.rows == mask_rows::answer_rows ? end : begin,
+                      .chosen = v.chosen};
+      if (s.chosen.empty()) s.chosen.assign(std::size_t(v.length()), 0);
+      selections_.push_back(std::move(s));
     }
-    return all;
+    return tree;
   }
 
   // Logits of a few rows at a time: those of all rows together would be rows x vocabulary numbers.
@@ -183,14 +162,13 @@ class variant_batch {
 
   Model* model_;
   variant_options options_;
-  borrowed<cache_and_pass<B, T>> space_;
-  kv_cache<B, T>& cache_;
-  forward_pass<B, T>& pass_;
-  ragged_batch batch_;
-  std::vector<scored_token> scored_;
-  std::vector<std::size_t> lengths_;  // of the answers
+  std::vector<std::size_t> lengths_;  // of the answers; these two before the tree, whose layout fills them
   std::vector<key_selection> selections_;
-  index_t rows_ = 0;
+  prefix_tree_batch tree_;
+  borrowed<cache_and_pass<B, T>> space_;
+  kv_cache<B, T>& cache_ = space_->cache;
+  forward_pass<B, T>& pass_ = space_->pass;
+  std::span<scored_token const> scored_ = tree_.scored();
 };
 
 }  // namespace detail

@@ -21,6 +21,8 @@ void use_kernels_of(cuda_backend& b) {
   add_rows(b, rows, ids, rows);
   add_bias(b, row, rows);
   add_bias_backward(b, rows, row);
+  add(b, row, row);
+  sum_rows(b, rows, row);
   scale(b, row, T(1));
   copy_columns(b, rows, 0, rows, 0, 0);
   (void)sum_of_squares(b, row);

@@ -49,13 +49,17 @@ std::vector<std::pair<std::string, losses::any>> all_losses() {
 }  // namespace
 
 TEST_CASE("losses: every derivative agrees with finite differences away from the kinks") {
+  std::vector<float> const each{0.7f, -0.4f, 0, 1.1f, -0.2f};
   std::vector<float> const old{-0.5f, -1.5f, -2.0f, -0.1f, -3.0f}, reference{-0.7f, -1.2f, -2.5f, -0.4f, -2.0f};
+  rollout_advantage const of_tokens = std::span<float const>(each);
   // Ratios on both sides of the clip ranges, one above delta and CISPO's cap; then ratios that GSPO does not clip.
   for (std::vector<float> const& step :
        {std::vector<float>{0.05f, 0.4f, -0.1f, -0.6f, 1.8f}, std::vector<float>{1e-3f, 0, -1e-3f, 2e-3f, -3e-3f}})
     for (auto const& [name, loss] : all_losses())
-      for (float const advantage : {-1.3f, 0.7f}) {
-        CAPTURE(name, advantage, step[0]);
+      for (rollout_advantage const advantage : {rollout_advantage(-1.3f), rollout_advantage(0.7f), of_tokens}) {
+        // Where the ratio is the sequence's, the gradient of tokens is not the sum's derivative.
+        if (advantage.per_token() && clips_completions(loss)) continue;
+        CAPTURE(name, advantage[0], step[0]);
         std::vector<float> log_p = old;
         for (std::size_t t = 0; t < log_p.size(); ++t) log_p[t] += step[t];
         auto const at = [&](std::vector<float> const& x) {
@@ -81,6 +85,43 @@ TEST_CASE("losses: every derivative agrees with finite differences away from the
         for (std::size_t t = 0; t < slopes.size(); ++t)
           CHECK(double(here.dlog_p[t]) == Approx(slopes[t]).margin(2e-3 * largest));
       }
+}
+
+TEST_CASE(
+    "losses: a token with an advantage of its own is treated as in a rollout of this advantage, to the last bit") {
+  std::vector<float> const old{-0.5f, -1.5f, -2.0f, -0.1f}, log_p{-0.45f, -1.1f, -2.1f, -0.7f},
+      reference{-0.7f, -1.2f, -2.5f, -0.4f}, each{0.7f, -0.4f, 0, 1.1f}, equal(4, -0.3f);
+  for (auto const& [name, loss] : all_losses()) {
+    CAPTURE(name);
+    loss_rollout const tokens{log_p, old, std::span<float const>(each), reference};
+    auto const got = evaluate(loss, tokens, scope);
+    double sum = 0;
+    for (std::size_t t = 0; t < 4; ++t) {
+      loss_rollout const alone{log_p, old, each[t], reference};
+      auto const expected = evaluate(loss, alone, scope);
+      CHECK(got.dlog_p[t] == expected.dlog_p[t]);
+      CHECK(got.token_loss[t] == expected.token_loss[t]);
+      CHECK(loss.clipped(tokens, t) == loss.clipped(alone, t));
+      sum += double(got.token_loss[t]);
+    }
+    CHECK(got.loss == Approx(loss.token_weight(tokens, scope) * sum));
+    auto const same = evaluate(loss, {log_p, old, std::span<float const>(equal), reference}, scope);
+    auto const rollout = evaluate(loss, {log_p, old, -0.3f, reference}, scope);
+    CHECK(same.dlog_p == rollout.dlog_p);
+    CHECK(same.loss == rollout.loss);
+  }
+}
+
+TEST_CASE("losses: one that asks for the rollout's advantage says so where tokens have their own") {
+  struct by_rollout : losses::grpo {
+    double operator()(loss_rollout const& r, loss_scope const&, std::span<float>, std::span<float>) const {
+      return double(r.advantage);
+    }
+  };
+  std::vector<float> const two{-1, -2};
+  CHECK(evaluate(by_rollout{}, {two, two, 2}, {}).loss == 2);
+  CHECK_THROWS_WITH(evaluate(by_rollout{}, {two, two, std::span<float const>(two)}, {}),
+                    ATMANRL_CONTAINS("r.advantage[token]"));
 }
 
 TEST_CASE("losses: each contribution is the token weight times the sum of the token losses") {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What an advantage is: rewards of all groups in, one number per rollout out.
+/// What an advantage is: rewards of all groups in, one number per rollout or per token out.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
@@ -13,6 +13,8 @@
 #include <vector>
 
 namespace atmanrl {
+
+struct step_rollouts;
 
 /// `void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const`: groups stand
 /// one after the other, rewards.size() is a multiple of group_size.
@@ -30,8 +32,32 @@ concept TableAdvantage = requires(A const a, reward_table const& rewards, std::s
   a(rewards, group_size, out);
 };
 
+/// One number per rollout.
 template <class A>
-concept Advantage = RewardAdvantage<A> || TableAdvantage<A>;
+concept RolloutAdvantage = RewardAdvantage<A> || TableAdvantage<A>;
+
+/// `void operator()(reward_table const&, step_rollouts const&, std::span<std::span<float> const> out) const`: one
+/// number per token; out[i] has an element for each token of the completion of rollout i, in the order of
+/// step_rollouts::for_each. Called instead of the other forms where a type has several, unless its
+/// `bool per_token() const` says no.
+template <class A>
+concept TokenAdvantage = requires(A const a, reward_table const& rewards, step_rollouts const& rollouts,
+                                  std::span<std::span<float> const> out) {
+  a(rewards, rollouts, out);
+};
+
+template <class A>
+concept Advantage = RolloutAdvantage<A> || TokenAdvantage<A>;
+
+template <Advantage A>
+bool gives_token_advantages(A const& advantage) {
+  if constexpr (requires {
+                  { advantage.per_token() } -> std::convertible_to<bool>;
+                })
+    return advantage.per_token();
+  else
+    return TokenAdvantage<A>;
+}
 
 namespace detail {
 /// One sentence for what is wrong with a type that was meant to be an advantage.
@@ -40,12 +66,18 @@ consteval bool explain_advantage() {
   if constexpr (!Advantage<A>) {
     if constexpr (
         requires(A & a, std::span<float const> r, std::size_t n, std::span<float> out) { a(r, n, out); } ||
-        requires(A & a, reward_table const& r, std::size_t n, std::span<float> out) { a(r, n, out); })
+        requires(A & a, reward_table const& r, std::size_t n, std::span<float> out) { a(r, n, out); } ||
+        requires(A & a, reward_table const& r, step_rollouts const& s, std::span<std::span<float> const> out) {
+          a(r, s, out);
+        })
       static_assert(always_false<A>, "atmanrl: the advantage's operator() must be const");
     else
-      static_assert(always_false<A>,
-                    "atmanrl: not an Advantage: write `void operator()(std::span<float const> rewards, std::size_t "
-                    "group_size, std::span<float> out) const` (see docs/extending.md#advantages)");
+      static_assert(
+          always_false<A>,
+          "atmanrl: not an Advantage: write `void operator()(std::span<float const> rewards, std::size_t "
+          "group_size, std::span<float> out) const`, or for a number per token `void operator()(atmanrl::reward_table "
+          "const&, atmanrl::step_rollouts const&, std::span<std::span<float> const> out) const` (see "
+          "docs/extending.md#advantages)");
   }
   return true;
 }
@@ -85,8 +117,8 @@ double standard_deviation(Range const& x) {
 inline constexpr double advantage_epsilon = 1e-4;
 }  // namespace detail
 
-/// Advantages of a step, from whichever form the type has.
-template <Advantage A>
+/// Advantages of a step's rollouts, from whichever form the type has.
+template <RolloutAdvantage A>
 std::vector<float> advantages_of(A const& advantage, reward_table const& rewards, std::size_t group_size) {
   std::vector<float> out(rewards.total.size());
   if constexpr (TableAdvantage<A>)

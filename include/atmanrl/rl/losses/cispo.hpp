@@ -22,7 +22,7 @@ struct cispo {
     double const weight = token_weight(r, scope);
     double sum = 0;
     for (std::size_t t = 0; t < r.log_p.size(); ++t) {
-      double const slope = -std::min(ratio(r, t), max_ratio) * double(r.advantage);
+      double const slope = -std::min(ratio(r, t), max_ratio) * double(r.advantage[t]);
       token_loss[t] = float(slope * double(r.log_p[t]));
       dlog_p[t] = float(weight * slope);
       sum += slope * double(r.log_p[t]);
@@ -31,7 +31,7 @@ struct cispo {
   }
   double token_weight(loss_rollout const&, loss_scope const& scope) const { return 1 / double(scope.tokens); }
   /// Whether the weight of a token that is to become more likely was capped; its gradient is not cut off.
-  bool clipped(loss_rollout const& r, std::size_t t) const { return r.advantage > 0 && ratio(r, t) > max_ratio; }
+  bool clipped(loss_rollout const& r, std::size_t t) const { return r.advantage[t] > 0 && ratio(r, t) > max_ratio; }
 
  private:
   static double ratio(loss_rollout const& r, std::size_t t) {

@@ -15,11 +15,11 @@ struct dapo {
   double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
                     std::span<float> token_loss) const {
     return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
-                           [&](double ratio) { return term(ratio, r.advantage); });
+                           [&](double ratio, double advantage) { return term(ratio, advantage); });
   }
   double token_weight(loss_rollout const&, loss_scope const& scope) const { return 1 / double(scope.tokens); }
   bool clipped(loss_rollout const& r, std::size_t t) const {
-    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+    return term(std::exp(log_ratio(r, t, level)), r.advantage[t]).clipped;
   }
 
  private:

@@ -3,7 +3,7 @@
 /// \file
 /// GSPO (Zheng et al. 2025, arXiv:2507.18071, eq. 5 to 7): the ratio of a completion is the geometric mean over its
 /// tokens and is clipped as a whole:   L = -(1/G) sum_i min(s_i A_i, clip(s_i, 1-ε_low, 1+ε_high) A_i),   s_i =
-/// exp(mean_t log ρ_t).
+/// exp(mean_t log ρ_t). With an advantage per token it is GSPO-token (section 4.3).
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
@@ -16,13 +16,13 @@ struct gspo {
   double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
                     std::span<float> token_loss) const {
     return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
-                           [&](double ratio) { return term(ratio, r.advantage); });
+                           [&](double ratio, double advantage) { return term(ratio, advantage); });
   }
   double token_weight(loss_rollout const& r, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(r.log_p.size()));
   }
   bool clipped(loss_rollout const& r, std::size_t t) const {
-    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+    return term(std::exp(log_ratio(r, t, level)), r.advantage[t]).clipped;
   }
 
  private:

@@ -5,6 +5,7 @@
 /// the log-probability of each of its tokens. Contributions add up, so any split into micro-batches gives one gradient.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/rl/advantages/rollout_advantage.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -24,9 +25,9 @@ enum class ratio_level {
 
 /// One rollout as a loss sees it.
 struct loss_rollout {
-  std::span<float const> log_p;      ///< (tokens) under the present policy
-  std::span<float const> old_log_p;  ///< (tokens) as the sampler recorded them
-  float advantage = 0;
+  std::span<float const> log_p;                 ///< (tokens) under the present policy
+  std::span<float const> old_log_p;             ///< (tokens) as the sampler recorded them
+  rollout_advantage advantage = 0;              ///< advantage[token], also where all tokens have one number
   std::span<float const> reference_log_p = {};  ///< (tokens) under the reference model; empty without one
 };
 

@@ -36,17 +36,21 @@ inline double log_ratio(loss_rollout const& r, std::size_t token, ratio_level le
   return level == ratio_level::sequence ? sum : sum / double(r.log_p.size());
 }
 
-/// sum_t weight * term(ρ_t), its derivatives and the terms themselves, where `term` is double -> surrogate.
+/// sum_t weight * term(ρ_t, A_t), its derivatives and the terms themselves, where `term` is (double, double) ->
+/// surrogate. Where ρ is the sequence's and the tokens have advantages of their own, each token is given the gradient
+/// of its own term, as in GSPO-token (arXiv:2507.18071, section 4.3): the derivative of the sum would be the same for
+/// all of them.
 template <class Term>
 double sum_over_tokens(loss_rollout const& r, double weight, ratio_level level, std::span<float> dlog_p,
                        std::span<float> token_loss, Term&& term) {
   // A sequence's ρ is in all n terms: d log ρ / d log p_t is 1/n for the mean and 1 for the product.
   double const share = level == ratio_level::sequence ? double(r.log_p.size()) : 1;
   bool const by_token = level == ratio_level::token;
-  surrogate x = by_token ? surrogate{} : term(std::exp(log_ratio(r, 0, level)));
+  double ratio = by_token ? 1 : std::exp(log_ratio(r, 0, level));
   double sum = 0;
   for (std::size_t t = 0; t < r.log_p.size(); ++t) {
-    if (by_token) x = term(std::exp(log_ratio(r, t, level)));
+    if (by_token) ratio = std::exp(log_ratio(r, t, level));
+    surrogate const x = term(ratio, double(r.advantage[t]));
     token_loss[t] = float(x.loss);
     dlog_p[t] = float(weight * share * x.slope);
     sum += x.loss;

@@ -16,14 +16,14 @@ struct two_sided {
   double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
                     std::span<float> token_loss) const {
     return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
-                           [&](double ratio) { return term(ratio, r.advantage); });
+                           [&](double ratio, double advantage) { return term(ratio, advantage); });
   }
   double token_weight(loss_rollout const& r, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(r.log_p.size()));
   }
   /// By the clip range; what δ cuts off is not counted, as in TRL.
   bool clipped(loss_rollout const& r, std::size_t t) const {
-    return term(std::exp(log_ratio(r, t, level)), r.advantage).clipped;
+    return term(std::exp(log_ratio(r, t, level)), r.advantage[t]).clipped;
   }
 
  private:

@@ -3,10 +3,10 @@
 /// \file
 /// One unedited forward pass of whole rollouts that keeps its activations, for estimators that read them.
 
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>
 
 #include <cmath>
-#include <map>
 #include <span>
 #include <vector>
 
@@ -32,29 +32,10 @@ class answer_pass {
 
   /// \throws usage_error when an item has an empty prompt, chain, delimiter or answer
   answer_pass(Model& model, std::span<mask_item const> items)
-      : model_(&model), space_(model.borrow_pass(cache_rows(items))), cache_(space_->cache), pass_(space_->pass) {
-    std::map<std::vector<int>, int> roots;
-    ragged_batch prefill, batch;
-    std::vector<scored_token> scored;
-    for (mask_item const& item : items) {
-      detail::expects_whole_item(item);
-      index_t const prompt = index_t(item.prompt.size());
-      auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
-      if (fresh) {
-        root->second = cache_.add_sequence(prompt);
-        prefill.add(root->second, item.prompt);
-      }
-      std::vector<int> rows(item.cot.begin(), item.cot.end());
-      rows.insert(rows.end(), item.delimiter.begin(), item.delimiter.end());
-      rows.insert(rows.end(), item.answer.begin(), item.answer.end() - 1);
-      int const first = batch.add(cache_.add_child(root->second, prompt, index_t(rows.size())), rows);
-      items_.push_back({first, int(rows.size()), int(prompt), int(item.cot.size()), int(item.answer.size())});
-      for (std::size_t t = 0; t < item.answer.size(); ++t)
-        scored.push_back({first + items_.back().first_scored() + int(t), item.answer[t]});
-    }
-    model.forward(cache_, prefill, pass_);
-    model.forward(cache_, batch, pass_, gradient_mode::activations);
-    model.log_probs(pass_, scored);
+      : model_(&model), tree_(lay_out(items)), space_(model.borrow_pass(tree_.cache_rows())) {
+    tree_.open(model, cache_, pass_);
+    model.forward(cache_, tree_.batch(), pass_, gradient_mode::activations);
+    model.log_probs(pass_, tree_.scored());
   }
 
   std::vector<item_rows> const& items() const { return items_; }
@@ -98,16 +79,24 @@ class answer_pass {
   }
 
  private:
-  static index_t cache_rows(std::span<mask_item const> items) {
-    auto const n = detail::count_mask_rows(items, mask_rows::all_later);
-    return n.fixed + n.step;
+  prefix_tree_batch lay_out(std::span<mask_item const> items) {
+    prefix_tree_batch tree(2);
+    for (mask_item const& item : items) {
+      detail::expects_whole_item(item);
+      int const id = tree.score(tree.root(item.prompt, prefix_tree_batch::shared::with_any), {item.cot, item.delimiter},
+                                item.answer);
+      int const prompt = int(item.prompt.size()), first = tree.first_row(id);
+      items_.push_back({first, tree.last_row(id) + 1 - first, prompt, int(item.cot.size()), int(item.answer.size())});
+    }
+    return tree;
   }
 
   Model* model_;
+  std::vector<item_rows> items_;  // before the tree, whose layout fills them
+  prefix_tree_batch tree_;
   borrowed<cache_and_pass<B, T>> space_;
-  kv_cache<B, T>& cache_;
-  forward_pass<B, T>& pass_;
-  std::vector<item_rows> items_;
+  kv_cache<B, T>& cache_ = space_->cache;
+  forward_pass<B, T>& pass_ = space_->pass;
   tensor<B, T, 2> attention_;
 };
 
