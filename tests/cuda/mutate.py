@@ -159,7 +159,7 @@ class Leg:
     def link(self, test):
         if not self.path(test).exists():
             units = [self.compiled(u) for u in ["main", "catch_runner", test, *(["trace"] if self.name == "traced" else [])]]
-            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", self.path(test)], check=True)
+            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-lutf8proc", "-lxxhash", "-o", self.path(test)], check=True)
 
     def measure(self, test):
         """Without a mutant; how long a mutant's run may take follows."""

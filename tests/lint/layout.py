@@ -17,6 +17,8 @@ PACKAGES = [
     (r"(unsupported/)?Eigen/", {"cpu"}),
     (r"nlohmann/", {"io", "text", "tasks", "experiment"}),
     (r"pcre2", {"text"}),
+    (r"utf8proc", {"text"}),
+    (r"xxhash", {"io"}),
     (r"(cuda_|cublas)", {"cuda"}),
     (r"(CLI/|CLI11|catch2/|benchmark/)", set()),
 ]

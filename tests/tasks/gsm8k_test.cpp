@@ -151,6 +151,9 @@ TEST_CASE("bad files and options give one sentence with file and line") {
   CHECK_THAT(message(), Contains("train.jsonl:1") && Contains("####"));
   folder.write("train.jsonl", R"({"question": "?", "answer": "#### two"})");
   CHECK_THAT(message(), Contains("train.jsonl:1") && Contains("two"));
+  folder.write("train.jsonl", R"({"question": "?", "answer": "#### 2\nof 3 apples\nfor the two of them and for Bob"})");
+  CHECK_THAT(message(), Contains("train.jsonl:1: what stands behind #### is not one number: \"2\\nof 3 apples\\nfor the "));
+  CHECK(message().find('\n') == std::string::npos);
   folder.write("train.jsonl", "\n\n");
   CHECK_THAT(message(), Contains("train.jsonl") && Contains("no items"));
   folder.write("train.jsonl", good_line);

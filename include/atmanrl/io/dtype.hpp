@@ -4,6 +4,7 @@
 /// Storage types of tensors in files, and float conversions of the 16-bit ones. Files and memory are little-endian.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/core/printable.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 
@@ -134,19 +135,6 @@ inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
     default:
       fail<usage_error>("floats cannot be stored as {}", dtype_name(type));
   }
-}
-
-/// Text from a file for use in an error: control bytes escaped, long texts cut.
-inline std::string printable(std::string_view text) {
-  std::string out;
-  for (char const c : text.substr(0, 80)) {
-    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  return text.size() > 80 ? out + "..." : out;
 }
 
 }  // namespace detail

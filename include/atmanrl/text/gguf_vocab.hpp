@@ -8,6 +8,7 @@
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
 
+#include <array>
 #include <initializer_list>
 
 namespace atmanrl {
@@ -57,6 +58,7 @@ struct gguf_pre_tokenizer {
   byte_bpe_spec spec;
   spec.origin = file;
   spec.splits = splits.splits;
+  spec.split_field = "tokenizer.ggml.pre";
   spec.ignore_merges = splits.ignore_merges;
   spec.nfc = splits.nfc;
   spec.chat_template = gguf.find<std::string>("tokenizer.chat_template").value_or("");
@@ -79,6 +81,19 @@ struct gguf_pre_tokenizer {
     if (bytes && bytes->empty()) spec.kinds.back() = token_kind::unused;
     spec.tokens.push_back(bytes ? std::move(*bytes) : std::string(tokens[i]));
     ids.try_emplace(tokens[i], int(i));
+  }
+
+  // A letter that somebody added, as "é", may be the only token of the byte that the alphabet writes so.
+  std::array<bool, 256> has_token{};
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (spec.kinds[i] == token_kind::normal && spec.tokens[i].size() == 1)
+      has_token[std::uint8_t(spec.tokens[i][0])] = true;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (spec.kinds[i] != token_kind::added && spec.kinds[i] != token_kind::special) continue;
+    auto byte = from_byte_alphabet(tokens[i]);
+    if (!byte || byte->size() != 1 || has_token[std::uint8_t((*byte)[0])]) continue;
+    spec.found_as.emplace(int(i), spec.tokens[i]);
+    spec.tokens[i] = std::move(*byte);
   }
 
   auto const merges = gguf.get<std::vector<std::string_view>>("tokenizer.ggml.merges");

@@ -63,6 +63,9 @@ class tokenizer {
   bool is_special(int id) const {
     return visit([&](auto const& t) { return t.is_special(id); });
   }
+  bool has_token(int id) const {
+    return visit([&](auto const& t) { return atmanrl::has_token(t, id); });
+  }
   int bos() const {
     return visit([](auto const& t) { return t.bos(); });
   }
