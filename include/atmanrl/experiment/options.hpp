@@ -27,6 +27,9 @@
 
 namespace atmanrl {
 
+/// Temperatures at which float logits stay finite and keep their order.
+inline constexpr double lowest_temperature = 1e-6, highest_temperature = 1e6;
+
 enum class weight_dtype { f32, bf16 };
 enum class experiment_preset { demo, paper };
 
@@ -132,6 +135,10 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
                        o.group_size);
   at_least("max-new-tokens", o.max_new_tokens, 1);
   expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
+  // Logits are floats: divided by less they are not finite any more, or all differences between them are the same.
+  expects<usage_error>(o.temperature >= lowest_temperature && o.temperature <= highest_temperature,
+                       "--temperature is {}, it must lie between {} and {}", o.temperature, lowest_temperature,
+                       highest_temperature);
   at_least("mask-steps", o.mask.steps, 0);
   expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0",
                        o.mask.optimizer.learning_rate);
@@ -157,6 +164,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
   samplers::by_name(o.sampler, o.cuts);
   at_least("lora-rank", o.lora_rank, 0);
+  expects<usage_error>(o.lora_rank <= 65536, "--lora-rank is {}, it must be at most 65536", o.lora_rank);
   expects<usage_error>(o.lora_alpha > 0, "--lora-alpha is {}, it must be above 0", o.lora_alpha);
   expects<usage_error>(o.lora_rank > 0 || !o.adapter.empty() || !o.merge,
                        "--merge needs adapters: --lora-rank or --adapter");

@@ -92,6 +92,20 @@ class atomic_folder {
     sync_directory(target_.parent_path());
   }
 
+  /// As commit, but what is there already stays.
+  /// \returns false when the target is there and not empty
+  bool commit_new() {
+    sync_directory(temporary_);
+    std::error_code problem;
+    std::filesystem::rename(temporary_, target_, problem);  // an empty folder is replaced
+    if (problem == std::errc::directory_not_empty || problem == std::errc::file_exists) return false;
+    if (problem) {
+      fail<file_error>("{}: cannot be renamed to {}: {}", temporary_.string(), target_.string(), problem.message());
+    }
+    sync_directory(target_.parent_path());
+    return true;
+  }
+
  private:
   bool exchange() const {
 #ifdef RENAME_EXCHANGE
