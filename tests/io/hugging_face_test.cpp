@@ -132,7 +132,8 @@ TEST_CASE("hugging_face: what generation_config.json says beside its ids stays, 
   config.bos_id = 1;
   config.stop_ids = {2, 5};
   put(dir / "generation_config.json", R"({"bos_token_id": 7, "eos_token_id": [5, 3], "pad_token_id": 4,
-                                          "temperature": 0.6, "top_p": 0.95, "repetition_penalty": 1.1, "do_sample": true,
+                                          "temperature": 0.6, "top_p": 0.95, "repetition_penalty": 1.1,
+                                          "do_sample": true,
                                           "transformers_version": "4.57.0", "new_field": {"a": [1]}})");
   hugging_face_options const options{.type = dtype::f32, .generation_config = generation_config_of(dir.path())};
   save_hugging_face_folder(dir / "m", config, rows_of(tiny), options);

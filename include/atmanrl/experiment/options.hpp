@@ -8,6 +8,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
+#include <atmanrl/ops/temperature.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
@@ -26,9 +27,6 @@
 #include <vector>
 
 namespace atmanrl {
-
-/// Temperatures at which float logits stay finite and keep their order.
-inline constexpr double lowest_temperature = 1e-6, highest_temperature = 1e6;
 
 enum class weight_dtype { f32, bf16 };
 enum class experiment_preset { demo, paper };
@@ -135,10 +133,8 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
                        o.group_size);
   at_least("max-new-tokens", o.max_new_tokens, 1);
   expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
-  // Logits are floats: divided by less they are not finite any more, or all differences between them are the same.
-  expects<usage_error>(o.temperature >= lowest_temperature && o.temperature <= highest_temperature,
-                       "--temperature is {}, it must lie between {} and {}", o.temperature, lowest_temperature,
-                       highest_temperature);
+  expects<usage_error>(is_temperature(o.temperature), "--temperature is {}, it must lie between {} and {}",
+                       o.temperature, lowest_temperature, highest_temperature);
   at_least("mask-steps", o.mask.steps, 0);
   expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0",
                        o.mask.optimizer.learning_rate);
