@@ -258,13 +258,14 @@ ATMANRL_INLINE void experiment_base::check_model(tokenizer const& words, model_c
 }
 
 ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) const {
-  expects<usage_error>(machine == 0 || m.peak() <= machine,
-                       "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "
-                       "there are {}: less is taken by fewer --prompts-per-step ({} now), a smaller --group-size ({}), "
-                       "--max-new-tokens ({}) or --activation-mib ({}), --kv-cache bf16 and --dtype bf16",
-                       format_bytes(m.peak()), format_bytes(m.cache), format_bytes(m.activations),
-                       format_bytes(machine), options_.prompts_per_step, options_.group_size, options_.max_new_tokens,
-                       options_.activation_mib);
+  expects<usage_error>(
+      machine == 0 || m.peak() <= machine,
+      "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "
+      "there are {}: less is taken by fewer --prompts-per-step ({} now), a smaller --group-size ({}), "
+      "--max-new-tokens ({}), --eval-samples ({}) or --activation-mib ({}), --kv-cache bf16 and --dtype bf16",
+      format_bytes(m.peak()), format_bytes(m.cache), format_bytes(m.activations), format_bytes(machine),
+      options_.prompts_per_step, options_.group_size, options_.max_new_tokens, options_.eval_samples,
+      options_.activation_mib);
 }
 
 ATMANRL_INLINE run_lock experiment_base::lock_run(progress& bar) const {
