@@ -21,7 +21,7 @@ atmanrl::experiment_options parse_command_line(int argc, char** argv, std::strin
   atmanrl::experiment_options shown;
   adjust(shown);
   std::vector<std::pair<std::string, std::optional<std::string>>> given;
-  std::string resume;
+  std::optional<std::string> resume;
   atmanrl::for_each_option(shown,
                            [&](char const* name, auto&&, char const*) { given.emplace_back(name, std::nullopt); });
   std::size_t at = 0;
@@ -38,8 +38,9 @@ atmanrl::experiment_options parse_command_line(int argc, char** argv, std::strin
   parse_arguments(app, argc, argv);
 
   atmanrl::experiment_options options;
-  if (!resume.empty()) {
-    options = atmanrl::stored_options(resume);
+  if (resume) {
+    atmanrl::expects<atmanrl::usage_error>(!resume->empty(), "--resume is empty, it must be the folder of a run");
+    options = atmanrl::stored_options(*resume);
   } else {
     for (auto const& [name, text] : given)
       if (name == "preset" && text) atmanrl::set_option(options, name, *text);

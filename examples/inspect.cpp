@@ -5,6 +5,10 @@
 #include "inspect/input.hpp"
 #include "inspect/verbs.hpp"
 
+#include <atmanrl/io/paths.hpp>
+#include <atmanrl/io/standard_streams.hpp>
+#include <atmanrl/ops/temperature.hpp>
+
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -50,12 +54,8 @@ void add_model(CLI::App& verb, common_options& c, bool required) {
 
 /// A result that cannot be written should not cost the computation first.
 std::filesystem::path checked_output(std::string const& out) {
-  std::filesystem::path const path(out), folder = path.parent_path();
-  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path),
-                       "--out: \"{}\" is not a file's name", out);
-  expects<usage_error>(folder.empty() || std::filesystem::is_directory(folder), "--out: {}: there is no such folder",
-                       folder.string());
-  return path;
+  atmanrl::check_output_file("--out", out);
+  return out;
 }
 
 CLI::App& add_verb(CLI::App& app, char const* name, char const* what, char const* details) {
@@ -142,7 +142,9 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
       expects<usage_error>(!v->special || v->prompt, "--special goes with --prompt only");
       expects<usage_error>(r.max_new_tokens > 0, "--max-new-tokens is {}, but it must be above 0", r.max_new_tokens);
       inspect::check_finite("--temperature", r.temperature);
-      expects<usage_error>(r.temperature >= 0, "--temperature is {}, but it must not be negative", r.temperature);
+      expects<usage_error>(r.temperature == 0 || atmanrl::is_temperature(r.temperature),
+                           "--temperature is {}, but it must be 0 or lie between {} and {}", r.temperature,
+                           atmanrl::lowest_temperature, atmanrl::highest_temperature);
       expects<usage_error>(r.top_p > 0 && r.top_p <= 1, "--top-p is {}, but it must be above 0 and at most 1", r.top_p);
       expects<usage_error>(r.top_k >= 0, "--top-k is {}, but it must not be negative", r.top_k);
       char const* const end = seed->data() + seed->size();
@@ -310,6 +312,7 @@ int complain(std::string const& sentence) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  atmanrl::open_closed_standard_streams();
   common_options common;
   try {
     CLI::App app(

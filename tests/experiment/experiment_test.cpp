@@ -303,6 +303,20 @@ TEST_CASE("experiment: lines that a checkpoint counts on and are gone are refuse
   CHECK(run(o, disturbed::what::interrupt, 2) == 128 + SIGINT);
   std::filesystem::resize_file(o.out / "completions.jsonl", 100);
   CHECK(contains(complaint([&] { run(resumed(o)); }), "completions.jsonl"));
+  CHECK(count_lines(o.out / "metrics.jsonl") == 2);
+}
+
+TEST_CASE("experiment: what the source's generation_config.json says is in the saved model's") {
+  setting const s;
+  json source = read_json_file(s.model / "generation_config.json");
+  source["temperature"] = 0.6;
+  source["pad_token_id"] = 0;
+  put(s.model / "generation_config.json", source.dump());
+  auto o = s.options("run");
+  o.eval_questions = 0;
+  o.steps = 1;
+  REQUIRE(run(o) == 0);
+  CHECK(read_json_file(o.out / "model" / "generation_config.json") == source);
 }
 
 TEST_CASE("experiment: a value that is not finite stops the run with its step, and the last whole step is kept") {

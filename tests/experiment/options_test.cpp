@@ -216,6 +216,11 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(invalid([](auto& x) { x.steps = 0; }), "--steps is 0"));
   CHECK(contains(invalid([](auto& x) { x.group_size = 1; }), "--group-size is 1"));
   CHECK(contains(invalid([](auto& x) { x.temperature = 0; }), "--temperature is 0"));
+  for (double const temperature : {1e-40, 1e40, -1.0})
+    CHECK(contains(invalid([&](auto& x) { x.temperature = temperature; }), "--temperature is"));
+  CHECK_FALSE(invalid([](auto& x) { x.temperature = 0.01; }).has_value());
+  CHECK(contains(invalid([](auto& x) { x.lora_rank = 2000000000; }), "--lora-rank is 2000000000"));
+  CHECK(contains(invalid([](auto& x) { x.lora_alpha = 0; }), "--lora-alpha is 0"));
   CHECK(contains(invalid([](auto& x) { x.mask.init = 0; }), "--mask-init is 0"));
   CHECK(contains(invalid([](auto& x) { x.mask.lower_clamp = -0.3; }),
                  "--mask-lower-clamp is -0.3, but above --mask-init -0.4"));

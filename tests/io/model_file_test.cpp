@@ -241,6 +241,27 @@ TEST_CASE("model_file: paths that are no model are refused by name") {
   }
 }
 
+TEST_CASE("model_file: a part of a split GGUF says which part it is, and a Git LFS pointer that it is one") {
+  scratch_folder const dir;
+  gguf_bytes g(0, 3);
+  g.key("split.no", 2), g.number(std::uint16_t{1});
+  g.key("split.count", 2), g.number(std::uint16_t{3});
+  g.string("general.architecture", "llama");
+  g.pad();
+  put(dir / "model-00002-of-00003.gguf", g.bytes);
+  CHECK(contains(complaint([&] { model_file::open(dir / "model-00002-of-00003.gguf"); }),
+                 "model-00002-of-00003.gguf: is part 2 of 3 of a model"));
+  copy_tiny(dir / "m");
+  put(dir / "m/model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n");
+  CHECK(contains(complaint([&] { model_file::open(dir / "m"); }), "model.safetensors: is a Git LFS pointer"));
+}
+
+TEST_CASE("model_file: a path that the system will not look at is refused with the reason") {
+  scratch_folder const dir;
+  std::filesystem::create_symlink("loop", dir / "loop");
+  CHECK(contains(complaint([&] { model_file::open(dir / "loop"); }), "loop: Too many levels of symbolic links"));
+  CHECK(contains(complaint([&] { model_file::open(dir / std::string(300, 'n')); }), "File name too long"));
+}
 TEST_CASE("model_file: truncated and randomly damaged models never do worse than an error") {
   scratch_folder const dir;
   std::string const gguf = read_text_file(fixture("io/tiny_llama.gguf"));

@@ -6,6 +6,7 @@
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/simd.hpp>
+#include <atmanrl/io/standard_streams.hpp>
 
 #include <fmt/format.h>
 
@@ -57,7 +58,7 @@ inline std::string build_note(instructions used = compiled_for(), instructions t
 
 /// Prints it; for the start of a program.
 inline void print_build_note(std::FILE* to = stderr) {
-  if (std::string const note = build_note(); !note.empty()) fmt::print(to, "{}\n", note);
+  if (std::string const note = build_note(); !note.empty()) print_if_possible(to, note + "\n");
 }
 
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -38,6 +38,10 @@ struct evaluation_options {
 int questions_per_batch(model_config const& c, index_t longest_prompt, int samples, int max_new_tokens,
                         std::size_t bytes, std::size_t scalar_bytes);
 
+/// Bytes of the keys and values and of the logits of so many questions that are decoded together.
+std::size_t evaluation_bytes(model_config const& c, index_t longest_prompt, int questions, int samples,
+                             int max_new_tokens);
+
 /// The first `count` evaluation items of a task, or as many as it has.
 template <Task K>
 std::vector<task_item> evaluation_items(K const& task, index_t count) {
@@ -135,6 +139,16 @@ ATMANRL_INLINE int questions_per_batch(model_config const& c, index_t longest_pr
                       2.0 * double(samples) * double(c.vocab) * double(scalar_bytes);
   // More than 64 rows make no product faster.
   return int(std::clamp(double(bytes) / each, 1.0, std::max(1.0, 64.0 / double(samples))));
+}
+
+ATMANRL_INLINE std::size_t evaluation_bytes(model_config const& c, index_t longest_prompt, int questions, int samples,
+                                            int max_new_tokens) {
+  // In double, because no number of an option may leave the range.
+  double const completion = double(std::min<index_t>(max_new_tokens, c.max_positions));
+  double const rows = double(questions) * (double(longest_prompt) + double(samples) * completion);
+  double const bytes = sizeof(float) * (rows * double(2 * c.layers * c.kv_heads * c.head_dim) +
+                                        double(questions) * double(samples) * double(c.vocab));
+  return std::size_t(std::min(bytes, 0x1p62));
 }
 
 #endif

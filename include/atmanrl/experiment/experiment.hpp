@@ -62,6 +62,9 @@ class experiment : public detail::experiment_base {
   int run_with() {
     using Model = llama<B, W>;
     static_assert(std::is_same_v<typename Model::scalar, float>);
+    progress bar;
+    run_lock lock = options_.resume.empty() ? run_lock() : lock_run(bar);
+    auto found = options_.resume.empty() ? std::nullopt : newest_checkpoint(bar);
     auto const backend = detail::make_backend<Traits>(options_);
     tokenizer const words = tokenizer::load(options_.model);
     task_type const task = Traits::make_task(options_);
@@ -70,6 +73,7 @@ class experiment : public detail::experiment_base {
     check_model(words, config);
     run_shape const shape = shape_of(task, words, config, options_);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
+    check_fits(estimate, detail::memory_of(*backend));
     estimate_ = estimate;
     run_shape longest = shape;
     longest.mean_completion = 0;
@@ -101,35 +105,30 @@ class experiment : public detail::experiment_base {
                  detail::make_traits_optimizer<Traits>(options_));
     if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty())
-      create_run_folder(options_);
+      lock = create_run_folder(options_);
     else
       remove_partial_files(options_.out);
 
     // The weights are still those that the run began with.
-    progress bar;
     auto const before = evaluation_of("before", model, words, task, shape, bar, interrupt);
     if (before && !before->complete) return stopped(interrupt, 0, bar);
 
     restored_lines lines;
-    if (!options_.resume.empty()) {
-      auto const found =
-          load_latest_checkpoint(options_.out / "checkpoints", [&](std::string const& sentence) { bar.say(sentence); });
-      if (found)
-        lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
-      bar.say(found ? fmt::format("continuing after step {}", found->step)
-                    : std::string("continuing from the start: there is no checkpoint yet"));
-    }
+    if (found)
+      lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
+    found.reset();  // as large as all that is trained
     run_files files(options_.out, lines);
     bool const finished = train(trainer, words, files, bar, interrupt);
     if (!finished) return stopped(interrupt, trainer.steps(), bar);
 
     auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
     if (after && !after->complete) return stopped(interrupt, trainer.steps(), bar);
+    std::string const table = print_results(before, after, backend->peak_bytes(), bar);
     if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
     if (!model.has_adapters() || options_.merge)
       save_model(options_.out / "model", trainer.policy(), words, options_.model,
                  options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
-    return finished_run(before, after, backend->peak_bytes(), bar);
+    return finished_run(table, bar);
   }
 
   /// From its file where there is one, so that a continued run shows what the first part found.
@@ -177,7 +176,7 @@ class experiment : public detail::experiment_base {
     std::uint64_t saved = trainer.steps();
     auto const save = [&] {
       if (saved == trainer.steps() || options_.checkpoint_every == 0) return;
-      save_run(options_.out, trainer, files);
+      save_run(options_, trainer, files);
       saved = trainer.steps();
     };
     while (trainer.steps() < std::uint64_t(options_.steps) && !interrupt.caught()) {

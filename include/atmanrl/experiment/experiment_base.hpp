@@ -14,9 +14,13 @@
 #include <atmanrl/experiment/progress.hpp>
 #include <atmanrl/experiment/report/run_page.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/io/checkpoint.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
+#include <atmanrl/io/standard_streams.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
@@ -42,6 +46,18 @@ class experiment_base {
   /// \throws usage_error when tokenizer, model and options do not fit each other
   void check_model(tokenizer const& words, model_config const& config) const;
 
+  /// \param machine  bytes of memory that there are; 0: not known
+  /// \throws usage_error when the run is estimated to take more
+  void check_fits(memory_estimate const& m, std::size_t machine) const;
+
+  /// Keeps other processes away from the run that is continued.
+  /// \throws usage_error when one is writing it
+  run_lock lock_run(progress& bar) const;
+
+  /// What the run goes on from; nothing when it has no intact checkpoint and begins anew.
+  /// \throws usage_error, file_error when it cannot go on
+  std::optional<checkpoint> newest_checkpoint(progress& bar) const;
+
   grpo_options trainer_options(row_budgets const& budgets) const;
 
   /// \param note  what the backend has to say about the build; may be empty
@@ -58,9 +74,13 @@ class experiment_base {
   /// A page that cannot be written costs no run its result.
   void write_page(progress& bar) const;
 
-  /// Prints and writes what is left to say. \returns the exit status
-  int finished_run(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
-                   std::size_t peak_tensor_bytes, progress& bar) const;
+  /// Prints the closing table before anything else is written: a full disk does not take it away.
+  /// \returns the table
+  std::string print_results(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
+                            std::size_t peak_tensor_bytes, progress& bar) const;
+
+  /// Writes what is left to write. \returns the exit status
+  int finished_run(std::string const& table, progress& bar) const;
 
   int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const;
 
@@ -77,6 +97,9 @@ class experiment_base {
 
 ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : options_(std::move(options)) {
   validate(options_);
+  check_input_path("--model", options_.model);
+  check_input_path("--data", options_.data);
+  check_input_path("--adapter", options_.adapter);
   auto const settle = [](std::filesystem::path& p) {
     if (p.empty()) return;
     p = std::filesystem::absolute(p).lexically_normal();
@@ -133,26 +156,28 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
 ATMANRL_INLINE void experiment_base::describe(model_config const& c, memory_estimate const& m, std::size_t at_most,
                                               std::string const& note) const {
   parameter_layout const layout(c);
-  fmt::print("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
-             options_.model.string(), c.layers, c.hidden, double(layout.size()) / 1e6,
-             options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps,
-             options_.prompts_per_step, options_.group_size,
-             options_.preset == experiment_preset::paper ? "paper" : "demo");
+  std::string text;
+  auto const add = [&]<class... Args>(fmt::format_string<Args...> line, Args&&... args) {
+    text += fmt::format(line, std::forward<Args>(args)...);
+  };
+  add("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
+      options_.model.string(), c.layers, c.hidden, double(layout.size()) / 1e6,
+      options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps, options_.prompts_per_step,
+      options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
   if (options_.lora_rank > 0)
-    fmt::print("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
-               lora_targets_text(options_.lora_targets), double(parameter_layout(c, options_.lora()).size()) / 1e6);
-  fmt::print(
-      "memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch "
+    add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
+        lora_targets_text(options_.lora_targets), double(parameter_layout(c, options_.lora()).size()) / 1e6);
+  add("memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch "
       "{}\n",
       format_bytes(m.peak()), format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache),
       format_bytes(m.activations), format_bytes(m.head), format_bytes(m.masks), format_bytes(m.scratch));
   if (at_most > m.peak())
-    fmt::print("        with completions as long as the reference solutions; {} if all run to {} tokens\n",
-               format_bytes(at_most), options_.max_new_tokens);
-  if (!note.empty()) fmt::print("{}\n", note);
+    add("        with completions as long as the reference solutions; {} if all run to {} tokens\n",
+        format_bytes(at_most), options_.max_new_tokens);
+  if (!note.empty()) add("{}\n", note);
   if (c.stop_ids.empty())
-    fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
-  std::fflush(stdout);
+    add("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
+  print_if_possible(stdout, text);
 }
 
 ATMANRL_INLINE void experiment_base::keep_evaluation(std::filesystem::path const& path, std::string const& when,
@@ -232,20 +257,57 @@ ATMANRL_INLINE void experiment_base::check_model(tokenizer const& words, model_c
                        config.layers);
 }
 
-ATMANRL_INLINE int experiment_base::finished_run(std::optional<evaluation> const& before,
-                                                 std::optional<evaluation> const& after, std::size_t peak_tensor_bytes,
-                                                 progress& bar) const {
+ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) const {
+  expects<usage_error>(
+      machine == 0 || m.peak() <= machine,
+      "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "
+      "there are {}: less is taken by fewer --prompts-per-step ({} now), a smaller --group-size ({}), "
+      "--max-new-tokens ({}), --eval-samples ({}) or --activation-mib ({}), --kv-cache bf16 and --dtype bf16",
+      format_bytes(m.peak()), format_bytes(m.cache), format_bytes(m.activations), format_bytes(machine),
+      options_.prompts_per_step, options_.group_size, options_.max_new_tokens, options_.eval_samples,
+      options_.activation_mib);
+}
+
+ATMANRL_INLINE run_lock experiment_base::lock_run(progress& bar) const {
+  run_lock lock(options_.out / "options.json", options_.out);
+  if (!lock.held()) bar.say("note: the file system has no locks; only one process may write a run");
+  return lock;
+}
+
+ATMANRL_INLINE std::optional<checkpoint> experiment_base::newest_checkpoint(progress& bar) const {
+  auto const folder = options_.out / "checkpoints";
+  auto found = load_latest_checkpoint(
+      folder, [&](std::string const& sentence) { bar.say(sentence); },
+      [&](checkpoint const& c, std::filesystem::path const& path) {
+        check_continuation(options_.out, c, path.string(), options_);
+      });
+  bar.say(found ? fmt::format("continuing after step {}", found->step)
+                : fmt::format("continuing from the start: there is no {}checkpoint{}",
+                              list_checkpoints(folder).empty() ? "" : "intact ",
+                              list_checkpoints(folder).empty() ? " yet" : ""));
+  return found;
+}
+
+ATMANRL_INLINE std::string experiment_base::print_results(std::optional<evaluation> const& before,
+                                                          std::optional<evaluation> const& after,
+                                                          std::size_t peak_tensor_bytes, progress& bar) const {
   std::string const table =
       closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
+  bar.clear();
+  print_if_possible(
+      stdout,
+      fmt::format(
+          "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                 "
+          "      {}\n",
+          table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
+          options_.out.string()));
+  return table;
+}
+
+ATMANRL_INLINE int experiment_base::finished_run(std::string const& table, progress& bar) const {
   write_file_atomically(options_.out / "summary.txt", table);
   write_page(bar);
   bar.clear();
-  fmt::print(
-      "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                       "
-      "{}\n",
-      table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
-      options_.out.string());
-  std::fflush(stdout);
   return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/experiment/machine_memory.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
@@ -26,7 +27,7 @@
 
 namespace atmanrl {
 
-/// Bytes.
+/// Bytes. What is more than any machine has is some such number.
 struct memory_estimate {
   std::size_t weights = 0;      ///< as the backend keeps them, adapters and a reference model included
   std::size_t optimizer = 0;    ///< master weights and gradient of what is trained, the optimizer's moments
@@ -48,6 +49,15 @@ struct run_shape {
 };
 
 namespace detail {
+
+/// More rows, or bytes, than any memory holds. Options may be any number; their products must not leave 64 bits.
+inline constexpr index_t countless = index_t(1) << 34;
+
+/// a * b of numbers that are not negative, at most `most`.
+constexpr index_t at_most(index_t most, index_t a, index_t b) {
+  index_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? most : std::min(most, product);
+}
 
 /// Floats of one row of one layer's activations but for the two residual streams, and of a row of the cache.
 inline index_t layer_row_floats(model_config const& c) {
@@ -74,10 +84,12 @@ inline index_t mask_copies(model_config const& c, mask_options const& o) { retur
 
 /// Parameters of one mask, all copies included.
 inline index_t mask_parameters(model_config const& c, mask_options const& o, index_t cot, index_t label_tokens) {
+  static constexpr index_t most = index_t(1) << 44;
+  index_t const triangle = cot % 2 == 0 ? at_most(most, cot / 2, cot + 1) : at_most(most, cot, (cot + 1) / 2);
   index_t const entries = o.shape == mask_shape::column      ? cot
-                          : o.rows == mask_rows::answer_rows ? cot * label_tokens
-                                                             : cot * (cot + 1) / 2 + cot * label_tokens;
-  return entries * mask_copies(c, o);
+                          : o.rows == mask_rows::answer_rows ? at_most(most, cot, label_tokens)
+                                                             : triangle + at_most(most, cot, label_tokens);
+  return at_most(most, entries, mask_copies(c, o));
 }
 
 /// Floats that one parameter of a mask takes: value, gradient, two moments, gradient per head, the sparsity term's.
@@ -149,12 +161,15 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   optim::any const optimizer = optim::by_name(o.optimizer, o.optimizer_settings);
   m.optimizer = real * std::size_t(2 * layout.size() + optimizer.state_size({layout.size(), shapes}));
 
-  auto const floats = [](index_t rows, index_t each) { return real * std::size_t(rows) * std::size_t(each); };
+  auto const product = [](index_t a, index_t b) { return detail::at_most(detail::countless, a, b); };
+  auto const floats = [](index_t rows, index_t each) {
+    return real * std::size_t(detail::at_most(index_t(1) << 56, rows, each));
+  };
   index_t const positions = std::max<index_t>(1, c.max_positions - shape.longest_prompt);
   index_t const room = std::min<index_t>(o.max_new_tokens, positions);
   index_t const completion = shape.mean_completion > 0 ? std::min(shape.mean_completion, room) : room;
   index_t const prompt = shape.mean_prompt > 0 ? shape.mean_prompt : shape.longest_prompt;
-  index_t const rollouts = index_t(o.prompts_per_step) * o.group_size, prompts = o.prompts_per_step * prompt;
+  index_t const rollouts = product(o.prompts_per_step, o.group_size), prompts = product(o.prompts_per_step, prompt);
   row_budgets const budget = budgets_of(c, o);
   bool const answer_rows = o.mask.rows == mask_rows::answer_rows;
 
@@ -163,26 +178,28 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   struct {
     index_t cached = 0, computed = 0, kept = 0, scored = 0, scored_back = 0, logits = 0;
   } most;
-  auto const use = [](index_t& largest, index_t rows) { largest = std::max(largest, rows); };
+  auto const use = [](index_t& largest, index_t rows) {
+    largest = std::max(largest, std::min(rows, detail::countless));
+  };
   // Sampling makes room for the longest completions, whatever comes.
-  use(most.cached, prompts + rollouts * room);
+  use(most.cached, prompts + product(rollouts, room));
   use(most.computed, std::max(prompts, rollouts));
   use(most.logits, std::max<index_t>(o.prompts_per_step, rollouts));
   if (o.eval_questions > 0) {
     index_t const questions = std::min<index_t>(
         o.eval_questions, questions_per_batch(c, shape.longest_prompt, o.eval_samples, o.max_new_tokens,
                                               std::size_t(o.activation_mib) << 20, real));
-    use(most.cached, questions * (prompt + o.eval_samples * room));
-    use(most.computed, std::max(questions * prompt, questions * o.eval_samples));
-    use(most.logits, questions * o.eval_samples);
+    use(most.cached, product(questions, prompt + product(o.eval_samples, room)));
+    use(most.computed, std::max(product(questions, prompt), product(questions, o.eval_samples)));
+    use(most.logits, product(questions, o.eval_samples));
   }
   use(most.scored, most.logits);
 
-  index_t const update = std::min(budget.update, prompts + rollouts * completion);
+  index_t const update = std::min(budget.update, prompts + product(rollouts, completion));
   use(most.cached, update);
   use(most.computed, update);
   use(most.kept, update);
-  use(most.scored_back, std::min(update, rollouts * completion));
+  use(most.scored_back, std::min(update, product(rollouts, completion)));
 
   index_t const masked =
       std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
@@ -191,7 +208,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   use(most.computed, std::max({prompts, answer_rows ? masked * completion : 0, tail}));
   use(most.kept, tail);
   use(most.scored_back, masked * shape.label_tokens);
-  index_t const parameters = masked * detail::mask_parameters(c, o.mask, completion, shape.label_tokens);
+  index_t const parameters =
+      detail::at_most(index_t(1) << 56, masked, detail::mask_parameters(c, o.mask, completion, shape.label_tokens));
   m.masks = floats(parameters, detail::floats_per_mask_parameter(c, o.mask));
 
   if (o.validate_every > 0) {
@@ -205,7 +223,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   use(most.scored, most.scored_back);
 
-  m.cache = kv_cache<B, float>::bytes(c, most.cached, o.kv_cache);
+  index_t const most_cached = (index_t(1) << 58) / detail::cache_row_floats(c);
+  m.cache = kv_cache<B, float>::bytes(c, std::min(most.cached, most_cached), o.kv_cache);
   m.activations = floats(most.computed, detail::forward_row_floats(c) + lora_low) +
                   floats(most.kept, detail::gradient_row_floats(c, o.recompute) + lora_backward);
   if (o.beta > 0 && o.lora_rank == 0) {

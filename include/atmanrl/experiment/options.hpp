@@ -8,6 +8,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
+#include <atmanrl/ops/temperature.hpp>
 #include <atmanrl/optim/any.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
@@ -135,6 +136,8 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
                        o.group_size);
   at_least("max-new-tokens", o.max_new_tokens, 1);
   expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
+  expects<usage_error>(is_temperature(o.temperature), "--temperature is {}, it must lie between {} and {}",
+                       o.temperature, lowest_temperature, highest_temperature);
   at_least("mask-steps", o.mask.steps, 0);
   expects<usage_error>(o.mask.learning_rate > 0, "--mask-lr is {}, it must be above 0", o.mask.learning_rate);
   expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing",
@@ -160,6 +163,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
   samplers::by_name(o.sampler, o.cuts);
   at_least("lora-rank", o.lora_rank, 0);
+  expects<usage_error>(o.lora_rank <= 65536, "--lora-rank is {}, it must be at most 65536", o.lora_rank);
   expects<usage_error>(o.lora_alpha > 0, "--lora-alpha is {}, it must be above 0", o.lora_alpha);
   expects<usage_error>(o.lora_rank > 0 || !o.adapter.empty() || !o.merge,
                        "--merge needs adapters: --lora-rank or --adapter");

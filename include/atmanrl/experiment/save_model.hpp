@@ -4,6 +4,7 @@
 /// Writes the trained model as a Hugging Face folder with its tokenizer, or its adapters as a PEFT folder.
 
 #include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/text/tokenizer.hpp>
@@ -29,8 +30,9 @@ inline auto by_name(parameter_layout const& layout) {
 }  // namespace detail
 
 /// Adapters are merged into the matrices: W + (alpha / rank) B A.
-/// \param source  what the model was loaded from: a folder's tokenizer files are copied, other tokenizers are written
-///                anew; a llama2.c vocabulary has no such form and is left out
+/// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its
+///                generation_config.json says stays; other tokenizers are written anew; a llama2.c vocabulary has no
+///                such form and is left out
 template <class Model>
 void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, tokenizer const& words,
                 std::filesystem::path const& source, dtype type) {
@@ -51,8 +53,9 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
   };
   hugging_face_options options{.type = type};
   std::filesystem::path made;
-  if (std::filesystem::is_directory(source)) {
+  if (is_folder(source)) {
     options.copy_files = tokenizer_files(source);
+    options.generation_config = generation_config_of(source);
   } else if (words.get_if<byte_bpe>()) {
     made = folder;
     made += ".tokenizer.partial-" + std::to_string(::getpid());

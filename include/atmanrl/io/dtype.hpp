@@ -96,6 +96,7 @@ T load_unaligned(std::byte const* at) {
 
 /// `n` elements of a floating storage type to float.
 inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
+  if (n == 0) return;  // an empty tensor has no address to copy from
   switch (type) {
     case dtype::f32:
       std::memcpy(to, from, std::size_t(n) * 4);
@@ -118,6 +119,7 @@ inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
 
 /// `n` floats to a floating storage type, rounded to nearest even.
 inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
+  if (n == 0) return;
   auto store = [&](index_t i, auto value) { std::memcpy(to + i * index_t(sizeof(value)), &value, sizeof(value)); };
   switch (type) {
     case dtype::f32:

@@ -8,6 +8,7 @@
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/io/shown_json.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -46,7 +47,7 @@ class config_reader {
     bool const fits =
         v->is_number_integer() &&
         (!v->is_number_unsigned() || v->get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<index_t>::max()));
-    expects<file_error>(fits, "{}: {}{} is {} but must be an integer", file_, prefix_, key, show(*v));
+    expects<file_error>(fits, "{}: {}{} is {} but must be an integer", file_, prefix_, key, shown_json{*v});
     return v->get<index_t>();
   }
   index_t required_integer(std::string const& key) const {
@@ -57,7 +58,7 @@ class config_reader {
   std::optional<double> number(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
-    expects<file_error>(v->is_number(), "{}: {}{} is {} but must be a number", file_, prefix_, key, show(*v));
+    expects<file_error>(v->is_number(), "{}: {}{} is {} but must be a number", file_, prefix_, key, shown_json{*v});
     return v->get<double>();
   }
   double required_number(std::string const& key) const {
@@ -68,23 +69,27 @@ class config_reader {
   std::optional<bool> boolean(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
-    expects<file_error>(v->is_boolean(), "{}: {}{} is {} but must be true or false", file_, prefix_, key, show(*v));
+    expects<file_error>(v->is_boolean(), "{}: {}{} is {} but must be true or false", file_, prefix_, key,
+                        shown_json{*v});
     return v->get<bool>();
   }
   std::optional<std::string> string(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
-    expects<file_error>(v->is_string(), "{}: {}{} is {} but must be a string", file_, prefix_, key, show(*v));
+    expects<file_error>(v->is_string(), "{}: {}{} is {} but must be a string", file_, prefix_, key, shown_json{*v});
     return v->get<std::string>();
   }
-  /// One token id or a list of them.
+  /// One token id or a list of them, at most `most_ids`.
   std::optional<std::vector<int>> ids(std::string const& key) const {
+    static constexpr std::size_t most_ids = 1024;
     json const* const v = find(key);
     if (!v) return std::nullopt;
+    expects<file_error>(!v->is_array() || v->size() <= most_ids, "{}: {}{} lists {} token ids, more than {}", file_,
+                        prefix_, key, v->size(), most_ids);
     std::vector<int> all;
     for (json const& item : v->is_array() ? *v : json::array({*v})) {
       bool const fits = item.is_number_integer() && item >= 0 && item <= std::numeric_limits<int>::max();
-      expects<file_error>(fits, "{}: {}{} is {} but must hold token ids", file_, prefix_, key, show(*v));
+      expects<file_error>(fits, "{}: {}{} is {} but must hold token ids", file_, prefix_, key, shown_json{*v});
       int const id = item.get<int>();
       if (std::find(all.begin(), all.end(), id) == all.end()) all.push_back(id);
     }
@@ -96,11 +101,6 @@ class config_reader {
   }
 
   std::string_view file() const { return file_; }
-  static std::string show(json const& v) {
-    std::string text = v.dump(-1, ' ', false, json::error_handler_t::replace);
-    if (text.size() > 80) text.replace(77, std::string::npos, "...");
-    return text;
-  }
 
  private:
   json const& object_;
@@ -202,10 +202,11 @@ ATMANRL_INLINE model_config parse_hugging_face_config(json const& config, json c
                                                     : type.value_or("");
   if (json const* const list = in.find("architectures")) {
     expects<file_error>(list->is_array() && list->size() == 1 && list->front().is_string(),
-                        "{}: architectures is {} but must be a list of one name", file, in.show(*list));
+                        "{}: architectures is {} but must be a list of one name", file, detail::shown_json{*list});
     auto const named = list->front().get<std::string>();
     expects<file_error>(!type || named == name || (named != "LlamaForCausalLM" && named != "Qwen2ForCausalLM"),
-                        "{}: model_type \"{}\" does not belong to architectures [\"{}\"]", file, *type, named);
+                        "{}: model_type \"{}\" does not belong to architectures [\"{}\"]", file, type.value_or(""),
+                        named);
     name = named;
   }
   expects<file_error>(!name.empty(), "{}: architectures is missing", file);

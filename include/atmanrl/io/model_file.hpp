@@ -12,6 +12,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/llama2c.hpp>
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/safetensors.hpp>
 
 #include <cstring>
@@ -114,8 +115,7 @@ class model_file {
 ATMANRL_INLINE model_file model_file::open(std::filesystem::path const& path) {
   model_file m;
   m.path_ = path;
-  std::error_code ignored;
-  auto const status = std::filesystem::status(path, ignored);
+  auto const status = status_of(path);
   expects<file_error>(std::filesystem::exists(status), "{}: there is no such file or folder", path.string());
   if (std::filesystem::is_directory(status)) {
     m.open_hugging_face();
@@ -190,12 +190,12 @@ ATMANRL_INLINE void model_file::open_hugging_face() {
   std::filesystem::path const config_path = path_ / "config.json";
   json const config = read_json_file(config_path);
   std::optional<json> generation;
-  if (std::filesystem::exists(path_ / "generation_config.json")) {
+  if (is_there(path_ / "generation_config.json")) {
     generation = read_json_file(path_ / "generation_config.json");
   }
   config_ = parse_hugging_face_config(config, generation ? &*generation : nullptr, config_path.string());
 
-  if (std::filesystem::exists(path_ / "model.safetensors")) {
+  if (is_there(path_ / "model.safetensors")) {
     add_safetensors(path_ / "model.safetensors", nullptr);
   } else {
     open_shards();
@@ -205,8 +205,8 @@ ATMANRL_INLINE void model_file::open_hugging_face() {
 
 ATMANRL_INLINE void model_file::open_shards() {
   std::filesystem::path const index_path = path_ / "model.safetensors.index.json";
-  expects<file_error>(std::filesystem::exists(index_path),
-                      "{}: holds neither model.safetensors nor model.safetensors.index.json", path_.string());
+  expects<file_error>(is_there(index_path), "{}: holds neither model.safetensors nor model.safetensors.index.json",
+                      path_.string());
   json const index = read_json_file(index_path);
   std::string const name = index_path.string();
   expects<file_error>(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
@@ -248,6 +248,10 @@ ATMANRL_INLINE void model_file::settle_head() {
 
 ATMANRL_INLINE void model_file::open_gguf() {
   gguf_file const file(path_);
+  if (auto const parts = file.find<std::uint64_t>("split.count").value_or(1); parts > 1)
+    fail<file_error>(
+        "{}: is part {} of {} of a model; `llama-gguf-split --merge` makes one file of them, which can be read",
+        path_.string(), file.find<std::uint64_t>("split.no").value_or(0) + 1, parts);
   storage_.push_back(file.storage());
   config_ = parse_gguf_config(file);
   for (gguf_tensor const& t : file.tensors()) {

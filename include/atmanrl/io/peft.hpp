@@ -11,8 +11,10 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/io/safetensors.hpp>
+#include <atmanrl/io/shown_json.hpp>
 
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -68,19 +70,22 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
   };
   auto const number = [&](char const* name) {
     json const& x = field(name);
-    expects<file_error>(x.is_number(), "{}: {} is {} but must be a number", file, name, detail::printable(x.dump()));
+    expects<file_error>(x.is_number(), "{}: {} is {} but must be a number", file, name, detail::shown_json{x});
     return x.get<double>();
   };
   json const& type = field("peft_type");
   expects<file_error>(type == "LORA", "{}: peft_type is {}, but LORA is what is supported", file,
-                      detail::printable(type.dump()));
+                      detail::shown_json{type});
   lora_config l;
   json const& r = field("r");
   expects<file_error>(r.is_number_integer() && r.get<double>() >= 1 && r.get<double>() <= 65536,
-                      "{}: r is {} but must be a whole number above 0", file, detail::printable(r.dump()));
+                      "{}: r is {} but must be a whole number above 0", file, detail::shown_json{r});
   l.rank = r.get<index_t>();
   l.alpha = number("lora_alpha");
+  expects<file_error>(std::isfinite(l.alpha) && l.alpha > 0, "{}: lora_alpha is {} but must be above 0", file, l.alpha);
   if (in.contains("lora_dropout")) l.dropout = number("lora_dropout");
+  expects<file_error>(l.dropout >= 0 && l.dropout < 1, "{}: lora_dropout is {} but must lie in [0, 1)", file,
+                      l.dropout);
 
   // Off is null, false, nothing inside, or "none".
   static constexpr std::array must_be_off{"use_rslora",
@@ -104,32 +109,27 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
     auto const at = in.find(name);
     if (at == in.end()) continue;
     bool const off = at->is_null() || *at == false || *at == "none" || (at->is_structured() && at->empty());
-    expects<file_error>(off, "{}: {} is {}, which is not supported", file, name, detail::printable(at->dump()));
+    expects<file_error>(off, "{}: {} is {}, which is not supported", file, name, detail::shown_json{*at});
   }
   if (auto const init = in.find("init_lora_weights"); init != in.end() && init->is_string()) {
     // The others change the base weights as well.
     expects<file_error>(*init == "gaussian" || *init == "orthogonal" || *init == "eva",
-                        "{}: init_lora_weights is {}, which is not supported", file, detail::printable(init->dump()));
+                        "{}: init_lora_weights is {}, which is not supported", file, detail::shown_json{*init});
   }
 
   json const& targets = field("target_modules");
-  if (targets == "all-linear") return l;
-  expects<file_error>(targets.is_array() && !targets.empty(), "{}: target_modules is {} but must be a list of names",
-                      file, detail::printable(targets.dump()));
-  l.targets.clear();
-  for (json const& t : targets) {
+  bool const all = targets == "all-linear";
+  expects<file_error>(all || (targets.is_array() && !targets.empty()),
+                      "{}: target_modules is {} but must be a list of names", file, detail::shown_json{targets});
+  if (!all) l.targets.clear();
+  for (json const& t : all ? json::array() : targets) {
     auto const known = t.is_string() ? lora_target_of(t.get_ref<std::string const&>()) : std::nullopt;
     expects<file_error>(known.has_value(), "{}: target_modules names {}, but only {} can be adapted", file,
-                        detail::printable(t.dump()), fmt::join(lora_target_names, ", "));
-    expects<file_error>(!l.has(*known), "{}: target_modules names {} twice", file, t.dump());
+                        detail::shown_json{t}, fmt::join(lora_target_names, ", "));
+    expects<file_error>(!l.has(*known), "{}: target_modules names {} twice", file, detail::shown_json{t});
     l.targets.push_back(*known);
   }
   std::sort(l.targets.begin(), l.targets.end());
-  try {
-    validate(l, file);
-  } catch (usage_error const& e) {
-    fail<file_error>("{}", e.what());
-  }
   return l;
 }
 
