@@ -63,11 +63,12 @@ class experiment : public detail::experiment_base {
     using Model = llama<B, W>;
     static_assert(std::is_same_v<typename Model::scalar, float>);
     auto const backend = detail::make_backend<Traits>(options_);
-    tokenizer const words = tokenizer::load(options_.model);
+    tokenizer const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
     auto file = std::make_optional(model_file::open(options_.model));
-    model_config const config = file->config();
+    model_config config = file->config();
     check_model(words, config);
+    config.stop_ids = stop_ids(words, config.stop_ids);
     run_shape const shape = shape_of(task, words, config, options_);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
     estimate_ = estimate;
@@ -75,7 +76,7 @@ class experiment : public detail::experiment_base {
     longest.mean_completion = 0;
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
-    describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
+    describe(config, words.chat(), estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);

@@ -14,6 +14,7 @@
 #include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/tasks/any_task.hpp>
+#include <atmanrl/text/tokenizer.hpp>
 
 #include <cstdlib>
 
@@ -42,6 +43,7 @@ struct gsm8k_traits {
   using loss = losses::any;
   using sampler = samplers::any;
   using observer = observers::causality;  // called after each step
+  using chat = chat_format;               // how questions are put to the model: the options' choice, or a ChatTemplate
 
   static task make_task(experiment_options const& o) {
     if (o.task == "gsm8k") return gsm8k(gsm8k_folder(o.data), {.few_shot = o.few_shot, .evaluation_seed = o.seed});
@@ -107,6 +109,22 @@ template <class Traits>
 typename Traits::sampler make_traits_sampler(experiment_options const& o) {
   return make_traits_part<typename Traits::sampler>("sampler", o.sampler, experiment_options{}.sampler,
                                                     [&] { return samplers::by_name(o.sampler, o.cuts); });
+}
+
+/// The model's tokenizer with the chat format of the traits, or the one that the options choose.
+template <class Traits>
+tokenizer open_tokenizer(experiment_options const& o) {
+  tokenizer const words = tokenizer::load(o.model);
+  if constexpr (requires { typename Traits::chat; }) {
+    if constexpr (!std::same_as<typename Traits::chat, chat_format>) {
+      static_assert(explain_chat_template<typename Traits::chat>());
+      expects<usage_error>(o.chat.format == "auto" && o.chat.thinking == "auto",
+                           "--chat is {} and --thinking is {}, but this program has a chat template of its own",
+                           o.chat.format, o.chat.thinking);
+      return words.with_chat(chat_format(typename Traits::chat{}).with_system(o.chat.system));
+    }
+  }
+  return words.with_chat(o.chat);
 }
 
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.

@@ -5,6 +5,7 @@
 /// starts as its bytes, and neighbours are merged, the earliest learned merge first.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/text/chat_source.hpp>
 #include <atmanrl/text/normal_form.hpp>
 #include <atmanrl/text/pair_merging.hpp>
 #include <atmanrl/text/split_pattern.hpp>
@@ -44,7 +45,7 @@ struct byte_bpe_spec {
   bool nfc = false;                 ///< the model's texts are in Unicode normal form C
   int bos = -1;                     ///< put in front of every text, −1: none
   int eos = -1;                     ///< ends a text, −1: not said
-  std::string chat_template;        ///< Jinja text, carried along for export
+  chat_source chat{};               ///< what the files say about conversations
 };
 
 /// A byte-level BPE tokenizer. Immutable; all calls are safe from several threads.

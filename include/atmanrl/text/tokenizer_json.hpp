@@ -7,6 +7,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
+#include <atmanrl/text/chat_files.hpp>
 
 namespace atmanrl {
 
@@ -198,7 +199,7 @@ class tokenizer_json_reader {
     }
   }
 
-  /// tokenizer_config.json and chat_template.jinja beside the file, where they exist.
+  /// tokenizer_config.json and what is said about chats beside the file, where they exist.
   void read_config() {
     std::filesystem::path const folder = path_.parent_path();
     if (auto const config = folder / "tokenizer_config.json"; std::filesystem::exists(config)) {
@@ -213,11 +214,8 @@ class tokenizer_json_reader {
             spec_.eos = at;
         if (spec_.eos < 0) fail<file_error>("{}: eos_token \"{}\" is not a special token", config.string(), name);
       }
-      if (auto const* const chat = optional_child(j, "chat_template"); chat && chat->is_string())
-        spec_.chat_template = chat->get<std::string>();
     }
-    if (auto const chat = folder / "chat_template.jinja"; std::filesystem::exists(chat))
-      spec_.chat_template = read_text_file(chat);
+    spec_.chat = read_chat_source(folder);
   }
 
   bool free_slot(int at) const { return std::size_t(at) >= taken_.size() || !taken_[std::size_t(at)]; }
