@@ -6,6 +6,7 @@
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
+#include <atmanrl/text/chat_template.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -125,6 +126,16 @@ struct distance_factors {
   atmanrl::index_t parameter_count() const { return tags * reach; }
 };
 
+/// Chat template: names in brackets.
+struct bracketed_chat {
+  atmanrl::chat_text operator()(std::span<atmanrl::chat_message const> messages, bool answer_follows) const {
+    atmanrl::chat_text out;
+    for (auto const& m : messages) out.control("[" + m.role + "] ").content(m.content).control("<|im_end|>");
+    return answer_follows ? out.control("[assistant]") : out;
+  }
+};
+
+static_assert(atmanrl::ChatTemplate<bracketed_chat> && !atmanrl::ChatTemplate<brevity>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
 static_assert(atmanrl::Advantage<leave_one_out> && atmanrl::PolicyLoss<reinforce> && atmanrl::Sampler<second_best>);
