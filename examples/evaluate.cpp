@@ -3,6 +3,7 @@
 // questions.
 //   evaluate --model FOLDER --task gsm8k --prompt cot --questions 100 --samples 4 --out new.json --compare old.json
 //   evaluate --model FOLDER --task mmlu --letters --questions 0
+#include "chat_options.hpp"
 #include "command_line.hpp"
 
 #include <atmanrl/experiment/letters.hpp>
@@ -23,6 +24,7 @@ struct options {
   double temperature = 1;
   std::uint64_t seed = 0;
   bool letters = false;
+  chat_options chat;
 };
 
 mmlu make_mmlu(options const& o) {
@@ -150,7 +152,7 @@ void run(options const& o) {
   if (!o.completions.empty()) check_output_file("--completions", o.completions);
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
-  tokenizer const words = tokenizer::load(o.model);
+  tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
   if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
@@ -178,6 +180,7 @@ int main(int argc, char** argv) {
            "delimiter: the paper's ####; cot: Wei et al. 2022 (gsm8k); llama: lm-evaluation-harness' *_cot_llama")
         ->capture_default_str()
         ->check(CLI::IsMember({"delimiter", "cot", "llama"}));
+    add_conversation_options(app, o.chat);
     app.add_option("--few-shot", o.few_shot,
                    "worked examples in front of each question; default: 8 with cot and llama, else 0");
     app.add_option("--questions", o.questions, "drawn by the seed; 0: all")

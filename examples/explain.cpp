@@ -10,6 +10,7 @@
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include "chat_options.hpp"
 #include "program.hpp"
 #include "saliency_items.hpp"
 
@@ -30,6 +31,7 @@ struct program_options {
   int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, threads = 0;
   double temperature = 0;
   std::uint64_t seed = 0;
+  chat_options chat;
 };
 
 /// What is explained: ids and what a reader wants to see of them.
@@ -169,7 +171,7 @@ int run(program_options const& o) {
   if (!o.html.empty()) check_output_file("--html", o.html);
   cpu_backend backend(cpu_options{.threads = o.threads});
   cpu::print_build_note();
-  tokenizer const words = tokenizer::load(o.model);
+  tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = model_type::load(backend, o.model);
   any_task const task =
       o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : any_task(arithmetic());
@@ -320,6 +322,7 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"arithmetic", "gsm8k"}))
         ->capture_default_str();
     app.add_option("--data", o.data, "folder of the task's files");
+    add_conversation_options(app, o.chat);
     app.add_option("--item", o.item, "number of the first evaluation item")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();

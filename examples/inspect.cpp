@@ -2,6 +2,7 @@
 /// A look inside: tokens, probabilities, gradients, masks, policy gradients and answers as JSON. One verb per call;
 /// `inspect VERB --help` says what goes in and what comes out. The verbs are in inspect/, one per header.
 
+#include "chat_options.hpp"
 #include "inspect/input.hpp"
 #include "inspect/verbs.hpp"
 
@@ -91,12 +92,13 @@ void add_chat(CLI::App& app, common_options& c, action& chosen) {
     std::optional<std::string> system;
   };
   auto& verb = add_verb(app, "chat", "Token ids of a conversation up to the assistant's turn",
-                        "Prints [ids], in the format whose control tokens the tokenizer has (Llama 3 or ChatML); a "
-                        "base\nmodel's text stands alone. Control tokens "
+                        "Prints [ids], by the model's own chat template or the format that was chosen; the text of a "
+                        "model\nwithout a template stands alone. Control tokens "
                         "spelled out in a message stay text.");
   auto const t = std::make_shared<texts>();
   verb.add_option("--user", t->user, "the user's message")->required();
-  verb.add_option("--system", t->system, "the system message; where none is given the format's own default is used");
+  verb.add_option("--system", t->system, "the system message; where none is given the template has its own");
+  add_chat_options(verb, c.chat, "--chat-format,--chat");
   add_model(verb, c, false);
   verb.callback([&c, &chosen, t] { chosen = [&c, t] { return inspect::chat(c, t->user, t->system); }; });
 }
@@ -118,13 +120,14 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
                         "Log-probabilities are\nthose of logits / temperature "
                         "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model "
                         "without a tokenizer. Stop tokens are the "
-                        "model's own.");
+                        "model's own, the\ntokenizer's end of text and, with --chat, what ends a turn.");
   auto const v = std::make_shared<inspect::generate_options>();
   auto const seed = std::make_shared<std::string>("0");  // as text: the parser of numbers lets -1 and 2^64 pass
   verb.add_option("--ids", v->ids, "the prompt as token ids, comma-separated; nothing is added to them");
   verb.add_option("--prompt", v->prompt, "the prompt as text; begin-of-text is put in front where the model wants it");
   verb.add_option("--chat", v->chat, "a user's message");
   verb.add_option("--system", v->system, "the system message of --chat");
+  add_chat_options(verb, c.chat, "--chat-format");
   verb.add_flag("--special", v->special, "recognise special tokens that are spelled out in --prompt");
   verb.add_option("--max-new-tokens", v->request.max_new_tokens, "the most tokens to add")->required();
   verb.add_option("--temperature", v->request.temperature, "0: always the most probable token")->capture_default_str();
@@ -304,7 +307,10 @@ void add_answer(CLI::App& app, action& chosen) {
   });
 }
 
-int complain(std::string const& sentence) {
+int complain(std::string sentence) {
+  // The option is called otherwise here, where --chat is a message.
+  if (auto const at = sentence.find(atmanrl::chat_formats::advice); at != std::string::npos)
+    sentence.replace(sentence.find("--chat", at), 6, "--chat-format");
   std::fprintf(stderr, "inspect: %s\n", inspect::one_line(sentence).c_str());
   return 2;
 }

@@ -10,6 +10,7 @@
 #include <atmanrl/rl/samplers/sampler.hpp>
 #include <atmanrl/saliency/masks/mask_family.hpp>
 #include <atmanrl/saliency/objectives/objective.hpp>
+#include <atmanrl/text/chat_template.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -271,6 +272,16 @@ struct below_mean {
 static_assert(atmanrl::MaskFamily<couples> && !atmanrl::ScaledMask<couples> && !atmanrl::SparseMask<couples>);
 static_assert(atmanrl::LogProbObjective<squared_gap> && atmanrl::MaskObjective<squared_gap>);
 static_assert(atmanrl::LogitObjective<below_mean> && atmanrl::MaskObjective<below_mean>);
+/// Chat template: names in brackets.
+struct bracketed_chat {
+  atmanrl::chat_text operator()(std::span<atmanrl::chat_message const> messages, bool answer_follows) const {
+    atmanrl::chat_text out;
+    for (auto const& m : messages) out.control("[" + m.role + "] ").content(m.content).control("<|im_end|>");
+    return answer_follows ? out.control("[assistant]") : out;
+  }
+};
+
+static_assert(atmanrl::ChatTemplate<bracketed_chat> && !atmanrl::ChatTemplate<brevity>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
 static_assert(atmanrl::TokenAdvantage<last_token_pays> && !atmanrl::RolloutAdvantage<last_token_pays>);

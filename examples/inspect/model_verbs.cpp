@@ -57,7 +57,10 @@ std::string generate(common_options const& c, generate_options const& o) {
                        prompt.ids.size(), file.config().max_positions);
   generate_request request = o.request;
   request.ids = prompt.ids;
-  request.stop_ids = file.config().stop_ids.empty() ? prompt.chat_stop_ids : file.config().stop_ids;
+  request.stop_ids = file.config().stop_ids;
+  // A tokenizer that was named may be another model's; what is not among this one's tokens ends nothing.
+  if (prompt.stop_ids) request.stop_ids = prompt.stop_ids(file.config().stop_ids);
+  std::erase_if(request.stop_ids, [&](int id) { return id >= file.config().vocab; });
   auto const r = compute_with<generate_result>(c, file, request);
   ordered_json text = nullptr;
   if (prompt.decode) text = prompt.decode(r.ids);

@@ -41,7 +41,7 @@ std::vector<int> encode_turn(atmanrl::tokenizer const& tokenizer, std::string co
   std::vector<atmanrl::chat_message> messages;
   if (system) messages.push_back({"system", *system});
   messages.push_back({"user", user});
-  return encode_chat(tokenizer, detect_chat_format(tokenizer), messages);
+  return encode_chat(tokenizer, tokenizer.chat(), messages);
 }
 
 /// A text to continue, behind the begin-of-text token where the model wants one, which then stands there exactly once.
@@ -96,7 +96,7 @@ std::string detokenize(common_options const& c, std::string const& ids) {
 }
 
 std::string chat(common_options const& c, std::string const& user, std::optional<std::string> const& system) {
-  return dump_json(json(encode_turn(open_tokenizer(c), user, system)));
+  return dump_json(json(encode_turn(open_tokenizer(c).with_chat(c.chat), user, system)));
 }
 
 prepared_prompt prepare_prompt(common_options const& c, generate_options const& o) {
@@ -111,10 +111,15 @@ prepared_prompt prepare_prompt(common_options const& c, generate_options const& 
     p.ids = encode_prompt(*tokenizer, *o.prompt, o.special);
   } else {
     p.option = "--chat";
+    tokenizer = tokenizer->with_chat(c.chat);
     p.ids = encode_turn(*tokenizer, *o.chat, o.system);
-    p.chat_stop_ids = atmanrl::chat_stop_ids(*tokenizer, detect_chat_format(*tokenizer));
   }
-  if (tokenizer) p.decode = [t = *tokenizer](std::vector<int> const& ids) { return text_of(t, ids); };
+  if (tokenizer) {
+    // What is no conversation ends with a text, whatever the model's chats look like.
+    if (!o.chat) tokenizer = tokenizer->with_chat(tokenizer->chat().as_plain());
+    p.decode = [t = *tokenizer](std::vector<int> const& ids) { return text_of(t, ids); };
+    p.stop_ids = [t = *tokenizer](std::span<int const> of_model) { return atmanrl::stop_ids(t, of_model); };
+  }
   return p;
 }
 

@@ -45,9 +45,9 @@ TEST_CASE("tokenizer.json: the begin-of-text token comes from the post-processor
   CHECK(read_tokenizer_json(folder / "tokenizer.json").eos == -1);
   put(folder / "tokenizer_config.json", R"({"eos_token":{"content":"<|eot_id|>"},"chat_template":"in config"})");
   CHECK(read_tokenizer_json(folder / "tokenizer.json").eos == 5);
-  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat_template == "in config");
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat.text == "in config");
   put(folder / "chat_template.jinja", "in a file");
-  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat_template == "in a file");
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat.text == "in a file");
   put(folder / "tokenizer_config.json", R"({"eos_token":"<none>"})");
   CHECK_THROWS_WITH(read_tokenizer_json(folder / "tokenizer.json"), ATMANRL_CONTAINS("<none>"));
 }

@@ -11,6 +11,7 @@
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/token_classes.hpp>
 
 #include <functional>
@@ -62,7 +63,7 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
   out.samples = options.samples;
   out.seed = options.seed;
   int const questions = int(items.size());
-  std::vector<int> const& stop_ids = model.config().stop_ids;
+  std::vector<int> const stop = stop_ids(tokenizer, model.config().stop_ids);
   index_t tokens_so_far = 0;
   for (int first = 0; first < questions; first += options.batch_questions) {
     if (options.should_stop && options.should_stop()) {
@@ -75,7 +76,7 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
     generate_options g{.group_size = options.samples,
                        .max_new_tokens = options.max_new_tokens,
                        .temperature = options.temperature,
-                       .stop_ids = stop_ids,
+                       .stop_ids = stop,
                        .seed = options.seed,
                        .step = 0,
                        .first_prompt = std::uint32_t(first),
@@ -94,7 +95,7 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
       std::vector<rollout> rollouts;
       for (int s = 0; s < options.samples; ++s) {
         rollouts.push_back(annotate(std::move(sampled[std::size_t(i)][std::size_t(s)]), first + i, s, item, task,
-                                    tokenizer, std::span<int const>(stop_ids), no_delimiter_policy::skip));
+                                    tokenizer, std::span<int const>(stop), no_delimiter_policy::skip));
         rollout const& r = rollouts.back();
         q.correct += r.grade.correct_strict;
         q.correct_flexible += r.grade.correct_flexible;

@@ -66,11 +66,12 @@ class experiment : public detail::experiment_base {
     run_lock lock = options_.resume.empty() ? run_lock() : lock_run(bar);
     auto found = options_.resume.empty() ? std::nullopt : newest_checkpoint(bar);
     auto const backend = detail::make_backend<Traits>(options_);
-    tokenizer const words = tokenizer::load(options_.model);
+    tokenizer const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
     auto file = std::make_optional(model_file::open(options_.model));
-    model_config const config = file->config();
+    model_config config = file->config();
     check_model(words, config);
+    config.stop_ids = stop_ids(words, config.stop_ids);
     run_shape const shape = shape_of(task, words, config, options_);
     auto const estimate = estimate_memory<B, W>(config, options_, shape);
     check_fits(estimate, detail::memory_of(*backend));
@@ -79,7 +80,7 @@ class experiment : public detail::experiment_base {
     longest.mean_completion = 0;
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
-    describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
+    describe(config, words.chat(), estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);

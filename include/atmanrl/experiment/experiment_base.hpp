@@ -61,7 +61,8 @@ class experiment_base {
   grpo_options trainer_options(row_budgets const& budgets) const;
 
   /// \param note  what the backend has to say about the build; may be empty
-  void describe(model_config const& c, memory_estimate const& m, std::size_t at_most, std::string const& note) const;
+  void describe(model_config const& c, chat_format const& chat, memory_estimate const& m, std::size_t at_most,
+                std::string const& note) const;
 
   /// The evaluation's file and line of timings.
   void keep_evaluation(std::filesystem::path const& path, std::string const& when, evaluation const& found,
@@ -153,8 +154,8 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .seed = options_.seed};
 }
 
-ATMANRL_INLINE void experiment_base::describe(model_config const& c, memory_estimate const& m, std::size_t at_most,
-                                              std::string const& note) const {
+ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format const& chat, memory_estimate const& m,
+                                              std::size_t at_most, std::string const& note) const {
   parameter_layout const layout(c);
   std::string text;
   auto const add = [&]<class... Args>(fmt::format_string<Args...> line, Args&&... args) {
@@ -164,6 +165,7 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, memory_esti
       options_.model.string(), c.layers, c.hidden, double(layout.size()) / 1e6,
       options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps, options_.prompts_per_step,
       options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
+  if (!chat.is_plain()) add("questions are put as a chat: {}\n", chat.name());
   if (options_.lora_rank > 0)
     add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
         lora_targets_text(options_.lora_targets), double(parameter_layout(c, options_.lora()).size()) / 1e6);

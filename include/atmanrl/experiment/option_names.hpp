@@ -20,6 +20,15 @@ void for_each_option(experiment_options& o, F&& f) {
   f("task", o.task, "arithmetic (generated problems) or gsm8k; mmlu has a program of its own, mmlu_experiment");
   f("data", o.data, "folder with the task's files (gsm8k: train.jsonl and test.jsonl; mmlu: dev, val and test)");
   f("few-shot", o.few_shot, "worked examples in front of each question");
+  f("chat", detail::one_of{&o.chat.format, chat_formats::names},
+    "chat format; auto: the model's own template, plain text where it has none; else plain, chatml, llama3, llama3.1 "
+    "or "
+    "deepseek-r1");
+  f("system", o.chat.system,
+    "a system message in front of every question; where none is given the template has its own");
+  f("thinking", detail::one_of{&o.chat.thinking, detail::thinking_names},
+    "on, off, or auto: as the template has it, for templates that ask for enable_thinking");
+  f("chat-date", detail::any_text{&o.chat.date}, "what a template takes for today, as YYYY-MM-DD");
   f("steps", o.steps, "optimiser steps");
   f("prompts-per-step", o.prompts_per_step, "questions per step");
   f("group-size", o.group_size, "rollouts per question");
@@ -122,8 +131,8 @@ void set_option(experiment_options& o, std::string_view name, std::string_view t
 ordered_json options_to_json(experiment_options o);
 
 /// Reads what options_to_json wrote.
-/// \param what  name for the error's text, usually the file
 /// \throws file_error for a missing, unknown or impossible value
+/// \param what  name for the error's text, usually the file. Options that are younger than the file have their defaults
 experiment_options options_from_json(json const& from, std::string const& what);
 
 /// Refuses to continue a run under other options; the number of threads and the folder's name are free.
@@ -131,6 +140,13 @@ experiment_options options_from_json(json const& from, std::string const& what);
 void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder);
 
 #if ATMANRL_BODIES
+
+namespace detail {
+/// Options that runs of an earlier version did not write.
+inline bool is_younger_option(std::string_view name) {
+  return name == "chat" || name == "system" || name == "thinking" || name == "chat-date";
+}
+}  // namespace detail
 
 ATMANRL_INLINE void set_option(experiment_options& o, std::string_view name, std::string_view text) {
   bool known = false;
@@ -153,11 +169,15 @@ ATMANRL_INLINE experiment_options options_from_json(json const& from, std::strin
   experiment_options o;
   std::size_t found = 0;
   for_each_option(o, [&](char const* name, auto&& value, char const*) {
+    if (!from.contains(name) && detail::is_younger_option(name)) return;
     expects<file_error>(from.contains(name), "{}: {} is missing", what, name);
     json const& x = from[name];
     ++found;
-    // Only paths that were not given are written as empty texts.
-    if (x.is_string() && x.template get_ref<std::string const&>().empty()) return;
+    // Paths that were not given are written as empty texts, a system message that was not as null.
+    using V = std::remove_cvref_t<decltype(value)>;
+    if (std::is_same_v<V, std::filesystem::path> && x.is_string() && x.template get_ref<std::string const&>().empty())
+      return;
+    if (std::is_same_v<V, std::optional<std::string>> && x.is_null()) return;
     try {
       detail::read_option(name, x.is_string() ? x.template get<std::string>() : x.dump(), value);
     } catch (usage_error const& e) {

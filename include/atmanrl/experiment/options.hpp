@@ -19,6 +19,7 @@
 #include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
+#include <atmanrl/text/chat_formats.hpp>
 
 #include <cstdint>
 #include <filesystem>
@@ -39,6 +40,7 @@ struct experiment_options {
   std::string task = "arithmetic";                       ///< "arithmetic", "gsm8k" or "mmlu"
   std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
   int few_shot = 0;                                      ///< worked examples in front of each question
+  chat_options chat{};                                   ///< how questions are put to the model
 
   int steps = 100;
   int prompts_per_step = 8;
@@ -130,6 +132,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
     expects<usage_error>(value >= least, "--{} is {}, it must be at least {}", name, value, least);
   };
   at_least("few-shot", o.few_shot, 0);
+  validate(o.chat);
   at_least("steps", o.steps, 1);
   at_least("prompts-per-step", o.prompts_per_step, 1);
   expects<usage_error>(o.group_size >= 2, "--group-size is {}, it must be at least 2: a group of one has no advantage",

@@ -52,6 +52,10 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
     }
   };
   hugging_face_options options{.type = type};
+  // What the model was trained with: where it stops, and a chat format that its files do not say.
+  model_config config = model.config();
+  config.stop_ids = stop_ids(words, config.stop_ids);
+  if (!words.chat().jinja().empty()) options.text_files["chat_template.jinja"] = words.chat().jinja();
   std::filesystem::path made;
   if (is_folder(source)) {
     options.copy_files = tokenizer_files(source);
@@ -63,7 +67,7 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
     words.save(made);
     options.copy_files = tokenizer_files(made);
   }
-  save_hugging_face_folder(folder, model.config(), rows, options);
+  save_hugging_face_folder(folder, config, rows, options);
   std::error_code ignored;
   if (!made.empty()) std::filesystem::remove_all(made, ignored);
 }

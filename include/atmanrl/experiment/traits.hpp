@@ -14,6 +14,7 @@
 #include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/tasks/any_task.hpp>
+#include <atmanrl/text/tokenizer.hpp>
 
 #include <cstdlib>
 
@@ -44,6 +45,7 @@ struct gsm8k_traits {
   using optimizer = optim::any;           // of the weights
   using schedule = schedules::any;        // of the learning rate
   using observer = observers::causality;  // called after each step
+  using chat = chat_format;               // how questions are put to the model: the options' choice, or a ChatTemplate
 
   static task make_task(experiment_options const& o) {
     if (o.task == "gsm8k") return gsm8k(gsm8k_folder(o.data), {.few_shot = o.few_shot, .evaluation_seed = o.seed});
@@ -142,6 +144,22 @@ typename Traits::schedule make_traits_schedule(experiment_options const& o) {
     return make_traits_part<Schedule>("lr-schedule", o.lr_schedule, experiment_options{}.lr_schedule,
                                       [&] { return schedules::by_name(o.lr_schedule, std::uint64_t(o.lr_warmup)); });
   }
+}
+
+/// The model's tokenizer with the chat format of the traits, or the one that the options choose.
+template <class Traits>
+tokenizer open_tokenizer(experiment_options const& o) {
+  tokenizer const words = tokenizer::load(o.model);
+  if constexpr (requires { typename Traits::chat; }) {
+    if constexpr (!std::same_as<typename Traits::chat, chat_format>) {
+      static_assert(explain_chat_template<typename Traits::chat>());
+      expects<usage_error>(o.chat.format == "auto" && o.chat.thinking == "auto",
+                           "--chat is {} and --thinking is {}, but this program has a chat template of its own",
+                           o.chat.format, o.chat.thinking);
+      return words.with_chat(chat_format(typename Traits::chat{}).with_system(o.chat.system));
+    }
+  }
+  return words.with_chat(o.chat);
 }
 
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.

@@ -138,7 +138,7 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
 
 /// The files that a model's folder may have.
 [[gnu::cold]] inline bool is_model_file(std::string const& name, hugging_face_options const& options) {
-  static constexpr std::array<std::string_view, 10> known{"config.json",
+  static constexpr std::array<std::string_view, 11> known{"config.json",
                                                           "generation_config.json",
                                                           "tokenizer.json",
                                                           "tokenizer_config.json",
@@ -147,7 +147,8 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
                                                           "special_tokens_map.json",
                                                           "added_tokens.json",
                                                           "model.safetensors.index.json",
-                                                          "chat_template.jinja"};
+                                                          "chat_template.jinja",
+                                                          "chat_template.json"};
   return std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
          (name.starts_with("model") && name.ends_with(".safetensors")) ||
          std::any_of(options.copy_files.begin(), options.copy_files.end(),
@@ -230,8 +231,8 @@ namespace detail {
 
 ATMANRL_INLINE std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path const& folder) {
   std::vector<std::filesystem::path> found;
-  for (char const* const name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}) {
+  for (char const* const name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                 "chat_template.jinja", "chat_template.json"}) {
     if (std::filesystem::is_regular_file(folder / name)) found.push_back(folder / name);
   }
   return found;

@@ -20,6 +20,7 @@
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/tasks/task.hpp>
+#include <atmanrl/text/chat.hpp>
 
 #include <chrono>
 #include <cmath>
@@ -156,12 +157,12 @@ class grpo {
     step.step = steps_ + 1;
     std::vector<std::vector<int>> prompts;
     for (task_item const& item : items) prompts.push_back(task_->prompt(item, *tokenizer_));
-    std::vector<int> const& stop_ids = model_->config().stop_ids;
+    std::vector<int> const stop = stop_ids(*tokenizer_, model_->config().stop_ids);
     auto sampled = generate(*model_, std::span<std::vector<int> const>(prompts),
                             {.group_size = options_.group_size,
                              .max_new_tokens = options_.max_new_tokens,
                              .temperature = options_.temperature,
-                             .stop_ids = stop_ids,
+                             .stop_ids = stop,
                              .seed = options_.seed,
                              .step = std::uint32_t(steps_ + 1),
                              .first_prompt = first_prompt,
@@ -174,7 +175,7 @@ class grpo {
       g.item = items[p];
       for (std::size_t m = 0; m < sampled[p].size(); ++m)
         g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(p), int(m), g.item, *task_, *tokenizer_,
-                                      std::span<int const>(stop_ids), options_.no_delimiter));
+                                      std::span<int const>(stop), options_.no_delimiter));
     }
     return step;
   }

@@ -46,20 +46,17 @@ inline std::uint64_t sft_steps(std::size_t examples, int batch_size, double epoc
   return std::uint64_t(std::ceil(epochs * double(examples) / double(batch_size)));
 }
 
-/// The token with which a model ends an answer to `task`'s prompt: that of its chat format, else end-of-text.
-/// \throws usage_error when the tokenizer has none
+/// The token with which a model ends an answer in a chat format: what the format puts there, else the end of a text. It
+/// is one of `stop_ids`, where sampling stops.
+/// \param of_model  model_config::stop_ids, for a tokenizer that names no end of a text
+/// \throws usage_error when there is none
 template <Tokenizer K>
-int answer_end_id(K const& tokenizer, chat_format format) {
-  std::optional<int> id;
-  if (format == chat_format::llama3) id = tokenizer.token_id("<|eot_id|>");
-  if (format == chat_format::chatml) id = tokenizer.token_id("<|im_end|>");
-  if (format == chat_format::plain) {
-    if constexpr (requires { tokenizer.eos(); })
-      if (tokenizer.eos() >= 0) id = tokenizer.eos();
-    if (std::vector<int> const stop = chat_stop_ids(tokenizer, format); !id && !stop.empty()) id = stop.front();
-  }
-  expects<usage_error>(id.has_value(), "the tokenizer has no token that ends an answer");
-  return *id;
+int answer_end_id(K const& tokenizer, chat_format const& format, std::span<int const> of_model = {}) {
+  if (auto const id = turn_end_id(tokenizer, format)) return *id;
+  if constexpr (requires { tokenizer.eos(); })
+    if (tokenizer.eos() >= 0) return tokenizer.eos();
+  expects<usage_error>(!of_model.empty(), "neither the tokenizer nor the model names a token that ends an answer");
+  return of_model.front();
 }
 
 /// An item's prompt and reference solution, the end token included.

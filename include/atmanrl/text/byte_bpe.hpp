@@ -5,6 +5,7 @@
 /// starts as its bytes, and neighbours are merged, the earliest learned merge first.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/text/chat_source.hpp>
 #include <atmanrl/text/normal_form.hpp>
 #include <atmanrl/text/pair_merging.hpp>
 #include <atmanrl/text/split_pattern.hpp>
@@ -46,7 +47,7 @@ struct byte_bpe_spec {
   bool nfc = false;                 ///< text is brought into Unicode normal form C before it is cut
   int bos = -1;                     ///< put in front of every text, −1: none
   int eos = -1;                     ///< ends a text, −1: not said
-  std::string chat_template;        ///< Jinja text, carried along for export
+  chat_source chat{};               ///< what the files say about conversations
   /// Texts of added and special tokens that merging makes as well. Such a token is found as this text; what it decodes
   /// to are its bytes as an ordinary token: "é" added at the id of the byte 0xE9 decodes to that byte.
   std::map<int, std::string> found_as;

@@ -61,7 +61,8 @@ struct gguf_pre_tokenizer {
   spec.split_field = "tokenizer.ggml.pre";
   spec.ignore_merges = splits.ignore_merges;
   spec.nfc = splits.nfc;
-  spec.chat_template = gguf.find<std::string>("tokenizer.chat_template").value_or("");
+  spec.chat.text = gguf.find<std::string>("tokenizer.chat_template").value_or("");
+  spec.chat.origin = file + ": tokenizer.chat_template";
 
   auto const tokens = gguf.get<std::vector<std::string_view>>("tokenizer.ggml.tokens");
   auto const types =
@@ -119,6 +120,13 @@ struct gguf_pre_tokenizer {
   if (gguf.find<bool>("tokenizer.ggml.add_bos_token").value_or(splits.adds_bos))
     spec.bos = gguf.get<int>("tokenizer.ggml.bos_token_id");
   spec.eos = gguf.find<int>("tokenizer.ggml.eos_token_id").value_or(-1);
+  // What a template may ask for, whether or not a text begins with it.
+  for (auto const& [name, key] :
+       {std::pair{"bos_token", "bos"}, std::pair{"eos_token", "eos"}, std::pair{"pad_token", "padding"}}) {
+    int const id = gguf.find<int>(fmt::format("tokenizer.ggml.{}_token_id", key)).value_or(-1);
+    if (id >= 0 && std::size_t(id) < tokens.size() && spec.kinds[std::size_t(id)] == token_kind::special)
+      spec.chat.tokens.emplace_back(name, std::string(tokens[std::size_t(id)]));
+  }
   return spec;
 }
 

@@ -7,6 +7,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
+#include <atmanrl/text/chat_files.hpp>
 
 #include <charconv>
 #include <map>
@@ -217,7 +218,7 @@ class tokenizer_json_reader {
     }
   }
 
-  /// tokenizer_config.json and chat_template.jinja beside the file, where they exist.
+  /// tokenizer_config.json and what is said about chats beside the file, where they exist.
   void read_config() {
     std::filesystem::path const folder = path_.parent_path();
     if (auto const config = folder / "tokenizer_config.json"; std::filesystem::exists(config)) {
@@ -226,11 +227,8 @@ class tokenizer_json_reader {
       if (!j.is_object()) refuse("the file", "is not an object");
       if (auto const* const tokens = optional_child(j, "added_tokens_decoder")) read_added_tokens_decoder(*tokens);
       read_eos(j);
-      if (auto const* const chat = optional_child(j, "chat_template"); chat && chat->is_string())
-        spec_.chat_template = chat->get<std::string>();
     }
-    if (auto const chat = folder / "chat_template.jinja"; std::filesystem::exists(chat))
-      spec_.chat_template = read_text_file(chat);
+    spec_.chat = read_chat_source(folder);
   }
 
   /// Tokens that tokenizer.json does not list. transformers gives them the next free ids, whatever their numbers say;

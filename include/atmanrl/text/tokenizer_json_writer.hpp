@@ -86,7 +86,9 @@ namespace atmanrl {
   config["clean_up_tokenization_spaces"] = false;
   if (spec.bos >= 0) config["bos_token"] = spec.tokens[std::size_t(spec.bos)];
   if (spec.eos >= 0) config["eos_token"] = spec.tokens[std::size_t(spec.eos)];
-  if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
+  for (auto const& [name, text] : spec.chat.tokens)
+    if (!config.contains(name)) config[name] = text;
+  if (!spec.chat.text.empty()) config["chat_template"] = spec.chat.text;
 
   // Replacement, so that an unused token of broken UTF-8 cannot end the export.
   auto const print = [](json const& j) { return j.dump(1, ' ', false, json::error_handler_t::replace) + '\n'; };

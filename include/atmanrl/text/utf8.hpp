@@ -46,4 +46,7 @@ constexpr bool is_unicode_space(char32_t c) {
          c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
+/// Python's white space, what `str.strip` removes: that property and four separators of ASCII.
+constexpr bool is_python_space(char32_t c) { return is_unicode_space(c) || (c >= 0x1c && c <= 0x1f); }
+
 }  // namespace atmanrl
