@@ -26,7 +26,7 @@
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
 #  include <atmanrl/cpu/cpu_backend.hpp>
-#  include <atmanrl/nn/llama.hpp>
+#  include <atmanrl/nn/decoder.hpp>
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                          \
     TEMPLATE std::vector<mask_result> train_masks(llama<cpu_backend, W>&, std::span<mask_item const>,             \
                                                   mask_options const&, gradient_quantiles*);                      \

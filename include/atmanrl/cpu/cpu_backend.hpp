@@ -10,6 +10,7 @@
 #include <atmanrl/cpu/build.hpp>
 #include <atmanrl/cpu/elementwise.hpp>
 #include <atmanrl/cpu/embedding.hpp>
+#include <atmanrl/cpu/gated.hpp>
 #include <atmanrl/cpu/log_prob.hpp>
 #include <atmanrl/cpu/matmul.hpp>
 #include <atmanrl/cpu/mean_attention.hpp>

@@ -193,7 +193,7 @@ inline void read_option(std::string_view name, std::string_view text, one_of out
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(out.names, ", "));
   *out.value = text;
 }
-inline void read_option(std::string_view name, std::string_view text, std::vector<lora_target>& out) {
+inline void read_option(std::string_view name, std::string_view text, std::vector<std::string>& out) {
   out = parse_lora_targets(text, fmt::format("--{}", name));
 }
 inline void read_option(std::string_view name, std::string_view text, bool& out) {
@@ -237,7 +237,7 @@ inline json option_json(layer_list x) {
 inline json option_json(std::filesystem::path const& x) { return x.string(); }
 inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
-inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
+inline json option_json(std::vector<std::string> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
 template <class E>
 requires std::is_enum_v<E> json option_json(E x) {

@@ -3,7 +3,7 @@
 /// \file
 /// Given rollouts as one ragged batch: every prompt once, its rollouts as children that share its rows.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include <algorithm>
 #include <span>
