@@ -40,7 +40,7 @@ void fill(model_type& model) {
   random_stream draw({.seed = 1});
   for (float& x : numbers) x = float(2 * draw.uniform() - 1);
   for (parameter_info const& p : model.layout().all()) {
-    float const bound = p.kind == parameter_kind::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
+    float const bound = p.role == parameter_role::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
     index_t const at_once = std::max<index_t>(1, most / p.columns);
     for (index_t first = 0; first < p.rows; first += at_once) {
       index_t const rows = std::min(at_once, p.rows - first);

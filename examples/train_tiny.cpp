@@ -52,7 +52,7 @@ std::vector<float> initial_weights(parameter_layout const& layout, index_t layer
   for (parameter_info const& p : layout.all()) {
     random_stream draw(random_key{.seed = seed, .step = 0x494e4954, .prompt = number++});
     if (p.is_vector()) continue;
-    bool const writes = p.kind == parameter_kind::o || p.kind == parameter_kind::down;
+    bool const writes = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
     double const deviation = writes ? 0.05 / std::sqrt(2.0 * double(layers)) : 0.05;
     for (index_t i = 0; i < p.size(); ++i) weights[std::size_t(p.offset + i)] = float(deviation * draw.normal());
   }
@@ -184,7 +184,7 @@ void run(options const& o) {
         std::copy_n(rounded.begin() + p.offset + first * columns, count * columns, to.begin());
       }
   };
-  save_hugging_face_folder(out, config, source,
+  save_hugging_face_folder(out, config, model.kind(), source,
                            {.type = dtype::bf16,
                             .copy_files = tokenizer_files(tokenizer_folder),
                             .text_files = {{"README.md", model_card(o, final_accuracy, model.layout().size())}}});

@@ -6,6 +6,7 @@
 #include <atmanrl/text/answer.hpp>
 #include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/tokenizer.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include <fmt/format.h>
 
@@ -31,7 +32,7 @@ bool has_tokenizer(common_options const& c) {
     return kind && *kind != "none" && *kind != "no_vocab";
   }
   if (model.extension() != ".bin") return false;
-  auto const vocab = atmanrl::model_file::open(model).config().vocab;
+  auto const vocab = atmanrl::model_file::open(model, atmanrl::standard_architectures()).config().vocab;
   return std::filesystem::exists(model.parent_path() /
                                  (vocab == 32000 ? "tokenizer.bin" : fmt::format("tok{}.bin", vocab)));
 }

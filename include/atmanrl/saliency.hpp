@@ -10,7 +10,7 @@
 #include <atmanrl/attention/sigmoid_gate.hpp>
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>

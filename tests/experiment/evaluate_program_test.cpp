@@ -109,7 +109,7 @@ TEST_CASE("sft: writes a model that loads, and says what is wrong") {
   CHECK(r->status == 0);
   CHECK(contains(r->output, "step     2 of 2"));
   CHECK(contains(r->output, "held-out loss"));
-  CHECK(model_file::open(out).config().layers == random_config().layers);
+  CHECK(model_file::open(out, standard_architectures()).config().layers == random_config().layers);
   fails_with("sft", "--model " + s.model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
   fails_with("sft", "--model " + s.model + " --task arithmetic --examples 12 --held-out 12", "12 are to be held out");
   fails_with("sft", "--model /nowhere", "/nowhere");

@@ -200,7 +200,7 @@ TEST_CASE("experiment: the saved model is the trained one, and another run can s
   CHECK(before.size() == after.size());
   CHECK((before != after));
   auto const newest = load_checkpoint(o.out / "checkpoints" / "step-000003.checkpoint");
-  auto const file = model_file::open(o.out / "model");
+  auto const file = model_file::open(o.out / "model", standard_architectures());
   std::vector<float> embedding(std::size_t(file.config().vocab * file.config().hidden));
   file.read("model.embed_tokens.weight", embedding);
   CHECK(std::equal(embedding.begin(), embedding.end(), newest.arrays.at("weights").begin()));

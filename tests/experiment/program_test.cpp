@@ -389,7 +389,7 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   "use_cache": true,
   "vocab_size": 128256
 })";
-  model_config const c = parse_hugging_face_config(parse_json(config_text, "config.json"), nullptr, "config.json");
+  model_config const c = parse_hugging_face_config(parse_json(config_text, "config.json"), nullptr, standard_architectures(), "config.json");
   std::uint64_t state = 1;
   row_source const rows = [&](std::string_view name, index_t, index_t, std::span<float> out) {
     bool const gain = name.find("norm") != std::string_view::npos;
@@ -400,7 +400,7 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   };
   auto const model = s.folder / "llama";
   save_hugging_face_folder(
-      model, c, rows,
+      model, c, standard_kind(c), rows,
       {.type = dtype::bf16, .max_shard_bytes = 900000000, .copy_files = {*data / "tokenizers/llama3/tokenizer.json"}});
   put(model / "config.json", config_text);
   REQUIRE(std::filesystem::exists(model / "model-00002-of-00002.safetensors"));
@@ -422,5 +422,5 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   CHECK(metrics[0]["ratio/max"] == 1.0);
   auto const lines = read_json_lines(out / "completions.jsonl");
   CHECK(contains(lines[0]["prompt"].get<std::string>(), "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"));
-  CHECK(model_file::open(out / "model").config() == model_file::open(model).config());
+  CHECK(model_file::open(out / "model", standard_architectures()).config() == model_file::open(model, standard_architectures()).config());
 }

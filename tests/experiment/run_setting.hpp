@@ -52,7 +52,7 @@ inline void write_random_model(std::filesystem::path const& folder, atmanrl::mod
   parts += "-tokenizer";
   std::filesystem::create_directories(parts);
   words.save(parts);
-  atmanrl::save_hugging_face_folder(folder, c, rows,
+  atmanrl::save_hugging_face_folder(folder, c, atmanrl::standard_kind(c), rows,
                                     {.type = atmanrl::dtype::f32, .copy_files = atmanrl::tokenizer_files(parts)});
 }
 

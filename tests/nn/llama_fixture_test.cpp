@@ -2,7 +2,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/safetensors.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
@@ -99,7 +99,7 @@ TEST_CASE(
 
 TEST_CASE("llama: the fixtures' rope numbers use all three branches of the llama3 rule") {
   for (char const* name : {"tied", "untied"}) {
-    auto const divisors = rope_divisors(model_file::open(fixture("llama") / name).config());
+    auto const divisors = rope_divisors(model_file::open(fixture("llama") / name, standard_architectures()).config());
     CHECK(std::count(divisors.begin(), divisors.end(), 1.0) > 0);
     CHECK(std::count_if(divisors.begin(), divisors.end(), [](double d) { return std::abs(d - 32) < 1e-9; }) > 0);
     CHECK(std::count_if(divisors.begin(), divisors.end(), [](double d) { return d > 1.01 && d < 31.9; }) > 0);

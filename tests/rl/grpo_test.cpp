@@ -260,7 +260,7 @@ TEST_CASE("grpo: weights that are not finite stop a step with its number, rollou
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, toy_config(), 3, 0.3);
   auto flat = random_parameters(model.config(), 3, 0.3);
-  std::size_t const bad = std::size_t(model.layout().find(parameter_kind::down, 1)->offset + 5);
+  std::size_t const bad = std::size_t(model.layout().find("model.layers.1.mlp.down_proj.weight")->offset + 5);
   flat[bad] = std::numeric_limits<double>::quiet_NaN();
   set_parameters(model, flat);
   toy_tokenizer const tokenizer;

@@ -326,7 +326,7 @@ TEST_CASE("trainable_policy: an update clips, moves master weights and rounds th
   CHECK(relative_difference(moved, expected) < 0.02);  // float spacing around the largest weights
   // So small a step is lost in bf16 matrices, but not in the master weights that the next one starts from.
   auto const rounded = read_parameters(model);
-  auto const gain = model.layout().find(parameter_kind::final_gain);
+  auto const gain = model.layout().find("model.norm.weight");
   CHECK(rounded[std::size_t(gain->offset)] == after[std::size_t(gain->offset)]);
   CHECK(rounded[0] == float(bf16(after[0])));
 }
@@ -337,7 +337,7 @@ TEST_CASE("trainable_policy: a gradient that is not finite names its tensor and 
   trainable_policy policy(model, optim::adamw{});
   auto const before = policy.master().to_host();
   std::vector<double> g(before.size(), 1.0);
-  g[std::size_t(model.layout().find(parameter_kind::up, 1)->offset + 3)] = std::numeric_limits<double>::infinity();
+  g[std::size_t(model.layout().find("model.layers.1.mlp.up_proj.weight")->offset + 3)] = std::numeric_limits<double>::infinity();
   policy.gradient().assign(g);
   CHECK_THROWS_WITH(policy.update(0.1, 1), ATMANRL_CONTAINS("model.layers.1.mlp.up_proj.weight"));
   CHECK(policy.master().to_host() == before);

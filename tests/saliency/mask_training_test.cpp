@@ -232,7 +232,7 @@ TEST_CASE_METHOD(exact_test, "train_masks: options that cannot work are named wi
 
 TEST_CASE_METHOD(exact_test, "train_masks: weights that are not finite stop it and name the mask") {
   auto flat = random_parameters(model.config(), 2);
-  flat[std::size_t(model.layout().find(parameter_kind::down, 1)->offset)] = std::numeric_limits<double>::quiet_NaN();
+  flat[std::size_t(model.layout().find("model.layers.1.mlp.down_proj.weight")->offset)] = std::numeric_limits<double>::quiet_NaN();
   set_parameters(model, flat);
   CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), {}),
                     ATMANRL_CONTAINS("cross-entropy of mask 0 is"));

@@ -13,6 +13,7 @@
 #include <atmanrl/cpu/build.hpp>
 #include <atmanrl/cpu/elementwise.hpp>
 #include <atmanrl/cpu/embedding.hpp>
+#include <atmanrl/cpu/gated.hpp>
 #include <atmanrl/cpu/lion.hpp>
 #include <atmanrl/cpu/log_prob.hpp>
 #include <atmanrl/cpu/matmul.hpp>

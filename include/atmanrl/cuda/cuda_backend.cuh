@@ -9,6 +9,7 @@
 #include <atmanrl/cuda/attention.cuh>
 #include <atmanrl/cuda/elementwise.cuh>
 #include <atmanrl/cuda/embedding.cuh>
+#include <atmanrl/cuda/gated.cuh>
 #include <atmanrl/cuda/lion.cuh>
 #include <atmanrl/cuda/log_prob.cuh>
 #include <atmanrl/cuda/matmul.cuh>

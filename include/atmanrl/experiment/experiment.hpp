@@ -18,7 +18,7 @@
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/model_file.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -68,19 +68,22 @@ class experiment : public detail::experiment_base {
     auto const backend = detail::make_backend<Traits>(options_);
     tokenizer const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
-    auto file = std::make_optional(model_file::open(options_.model));
+    auto file = std::make_optional(model_file::open(options_.model, Model::known_architectures()));
     model_config config = file->config();
     check_model(words, config);
+    if (options_.lora_rank > 0) check_adapter(lora_matrices(config, Model::kind_of(config)));
     config.stop_ids = stop_ids(words, config.stop_ids);
     run_shape const shape = shape_of(task, words, config, options_);
-    auto const estimate = estimate_memory<B, W>(config, options_, shape);
+    auto const estimate = estimate_memory<Model>(config, options_, shape);
     check_fits(estimate, detail::memory_of(*backend));
     estimate_ = estimate;
     run_shape longest = shape;
     longest.mean_completion = 0;
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
-    describe(config, words.chat(), estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
+    describe(config, words.chat(), parameter_layout(config, Model::kind_of(config)).size(),
+             trained_layout<Model>(config, options_).size(), estimate,
+             estimate_memory<Model>(config, options_, longest).peak(), note);
 
     interrupt_listener const interrupt;
     Model model = Model::load(*backend, *file);
@@ -96,7 +99,7 @@ class experiment : public detail::experiment_base {
       model.load_adapters(options_.adapter);
     else if (options_.lora_rank > 0)
       model.attach(options_.lora(), options_.seed);
-    row_budgets const budgets = budgets_of(config, options_);
+    row_budgets const budgets = budgets_of(config, Model::kept_numbers(config), options_);
     experiment_options adjusted = options_;
     adjusted.mask.row_budget = budgets.masks;
     adjusted.mask.recompute = options_.recompute;
@@ -171,7 +174,7 @@ class experiment : public detail::experiment_base {
       bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
     experiment_options within_memory = options_;
-    within_memory.mask.row_budget = budgets_of(trainer.model().config(), options_).masks;
+    within_memory.mask.row_budget = budgets_of(trainer.model().config(), trainer.model().kept_numbers(trainer.model().config()), options_).masks;
     within_memory.mask.recompute = options_.recompute;
     auto observer = detail::make_observer<Traits>(within_memory);
     std::uint64_t saved = trainer.steps();

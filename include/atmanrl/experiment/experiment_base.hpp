@@ -60,9 +60,11 @@ class experiment_base {
 
   grpo_options trainer_options(row_budgets const& budgets) const;
 
+  /// \throws usage_error for targets that the model does not have, or options that contradict --adapter's folder
+  void check_adapter(std::vector<lora_matrix> const& matrices) const;
   /// \param note  what the backend has to say about the build; may be empty
-  void describe(model_config const& c, chat_format const& chat, memory_estimate const& m, std::size_t at_most,
-                std::string const& note) const;
+  void describe(model_config const& c, chat_format const& chat, index_t parameters, index_t trained,
+                memory_estimate const& m, std::size_t at_most, std::string const& note) const;
 
   /// The evaluation's file and line of timings.
   void keep_evaluation(std::filesystem::path const& path, std::string const& when, evaluation const& found,
@@ -85,6 +87,7 @@ class experiment_base {
 
   int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const;
 
+  std::optional<lora_config> asked_adapters_;  // by options beside --adapter
   experiment_options options_;
   std::optional<memory_estimate> estimate_;
   std::vector<ordered_json> evaluation_timings_;
@@ -122,14 +125,20 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : op
   }
 }
 
+ATMANRL_INLINE void experiment_base::check_adapter(std::vector<lora_matrix> const& matrices) const {
+  lora_config const l = resolved(options_.lora(), matrices, "--lora-targets");
+  if (asked_adapters_)
+    expects<usage_error>(resolved(*asked_adapters_, matrices, "--lora-targets") == l,
+                         "--adapter {} has rank {}, alpha {} and targets {}: --lora-rank, --lora-alpha and "
+                         "--lora-targets must not say something else",
+                         options_.adapter.string(), l.rank, l.alpha, lora_targets_text(l.targets));
+}
+
 ATMANRL_INLINE void experiment_base::adopt_adapter() {
   lora_config const l = read_peft_config(options_.adapter);
   expects<usage_error>(l.dropout == 0, "--adapter {}: lora_dropout is {}, but training here has none",
                        options_.adapter.string(), l.dropout);
-  expects<usage_error>(options_.lora_rank == 0 || options_.lora() == l,
-                       "--adapter {} has rank {}, alpha {} and targets {}: --lora-rank, --lora-alpha and "
-                       "--lora-targets must not say something else",
-                       options_.adapter.string(), l.rank, l.alpha, lora_targets_text(l.targets));
+  if (options_.lora_rank > 0) asked_adapters_ = options_.lora();
   options_.lora_rank = int(l.rank);
   options_.lora_alpha = l.alpha;
   options_.lora_targets = l.targets;
@@ -154,21 +163,21 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .seed = options_.seed};
 }
 
-ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format const& chat, memory_estimate const& m,
-                                              std::size_t at_most, std::string const& note) const {
-  parameter_layout const layout(c);
+ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format const& chat, index_t parameters,
+                                              index_t trained, memory_estimate const& m, std::size_t at_most,
+                                              std::string const& note) const {
   std::string text;
   auto const add = [&]<class... Args>(fmt::format_string<Args...> line, Args&&... args) {
     text += fmt::format(line, std::forward<Args>(args)...);
   };
   add("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
-      options_.model.string(), c.layers, c.hidden, double(layout.size()) / 1e6,
+      options_.model.string(), c.layers, c.hidden, double(parameters) / 1e6,
       options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps, options_.prompts_per_step,
       options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
   if (!chat.is_plain()) add("questions are put as a chat: {}\n", chat.name());
   if (options_.lora_rank > 0)
     add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
-        lora_targets_text(options_.lora_targets), double(parameter_layout(c, options_.lora()).size()) / 1e6);
+        lora_targets_text(options_.lora_targets), double(trained) / 1e6);
   add("memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch "
       "{}\n",
       format_bytes(m.peak()), format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache),

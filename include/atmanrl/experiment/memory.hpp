@@ -19,11 +19,11 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <fstream>
 #include <string>
 #include <thread>
-#include <utility>
 
 namespace atmanrl {
 
@@ -59,21 +59,19 @@ constexpr index_t at_most(index_t most, index_t a, index_t b) {
   return __builtin_mul_overflow(a, b, &product) ? most : std::min(most, product);
 }
 
-/// Floats of one row of one layer's activations but for the two residual streams, and of a row of the cache.
-inline index_t layer_row_floats(model_config const& c) {
-  return (c.heads + 2 * c.kv_heads) * c.head_dim + c.heads * c.head_dim + c.heads + 2 + 2 * c.ffn;
-}
+/// Floats of a row of the cache.
 inline index_t cache_row_floats(model_config const& c) { return 2 * c.layers * c.kv_heads * c.head_dim; }
 
 /// Floats of a row that is only computed: residual stream, one layer, workspace.
-inline index_t forward_row_floats(model_config const& c) { return 2 * c.hidden + layer_row_floats(c) + c.ffn; }
+/// \param kept  the model's kept_numbers
+inline index_t forward_row_floats(model_config const& c, index_t kept) { return 2 * c.hidden + kept + c.ffn; }
 
 /// What a row that has a gradient takes beside that.
-inline index_t gradient_row_floats(model_config const& c, bool recompute) {
+inline index_t gradient_row_floats(model_config const& c, index_t kept, bool recompute) {
   index_t const streams = 2 * c.hidden,
                 backward = 2 * c.hidden + c.ffn + 2 * c.heads * c.head_dim + 2 * c.kv_heads * c.head_dim;
   if (recompute) return (c.layers + 1) * c.hidden + backward;
-  return (c.layers - 1) * layer_row_floats(c) + c.layers * streams + backward;
+  return (c.layers - 1) * kept + c.layers * streams + backward;
 }
 
 /// Floats of a scored row: gathered, normed, their gradients, and its numbers.
@@ -105,13 +103,23 @@ struct row_budgets {
   index_t update, masks;
 };
 
-row_budgets budgets_of(model_config const& c, experiment_options const& o);
+/// \param kept  the model's kept_numbers
+row_budgets budgets_of(model_config const& c, index_t kept, experiment_options const& o);
 
-/// \tparam B  backend
-/// \tparam W  storage of the matrices
-template <class B, class W>
+/// What a run trains: the adapters, or all.
+template <class Model>
+parameter_layout trained_layout(model_config const& c, experiment_options const& o) {
+  architecture const& kind = Model::kind_of(c);
+  return o.lora_rank > 0 ? parameter_layout(c, kind, o.lora()) : parameter_layout(c, kind);
+}
+
+template <class Model>
 memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape) {
+  using B = typename Model::backend_type;
+  using W = typename Model::weight_type;
   static constexpr std::size_t real = sizeof(float);
+  architecture const& kind = Model::kind_of(c);
+  index_t const kept = Model::kept_numbers(c);
   memory_estimate m;
   auto const matrix = [&](index_t outputs, index_t inputs) {
     m.weights += sizeof(W) * std::size_t(kernels::matmul<B>::template storage_size<W>(outputs, inputs));
@@ -119,31 +127,30 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   matrix(c.vocab, c.hidden);
   if (!c.tied_head) matrix(c.vocab, c.hidden);
   for (index_t l = 0; l < c.layers; ++l) {
-    matrix((c.heads + 2 * c.kv_heads) * c.head_dim, c.hidden);
-    matrix(c.hidden, c.heads * c.head_dim);
-    matrix(2 * c.ffn, c.hidden);
-    matrix(c.hidden, c.ffn);
-    m.weights += real * std::size_t(2 * c.hidden);
+    std::array<index_t, linear_slots> outputs{}, inputs{};
+    for (parameter_spec const& p : kind.layer_parameters(c, l)) {
+      if (p.is_vector()) m.weights += real * std::size_t(p.columns);
+      else outputs[std::size_t(p.linear)] += p.rows, inputs[std::size_t(p.linear)] = p.columns;
+    }
+    for (std::size_t slot = 0; slot < linear_slots; ++slot) matrix(outputs[slot], inputs[slot]);
   }
   m.weights += real * std::size_t(c.hidden);
   index_t lora_low = 0, lora_backward = 0,
           lora_rows = 0;  // floats per row of a pass, and per update, of the adapters' products
   if (o.lora_rank > 0) {
     // The adapters of a fused matrix are packed together: A stacked, B block-diagonal.
-    using enum lora_target;
-    for (auto const& [first, last] : {std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj},
-                                      std::pair{gate_proj, up_proj}, std::pair{down_proj, down_proj}}) {
+    auto const matrices = lora_matrices(c, kind);
+    for (int slot = 0; slot < linear_slots; ++slot) {
       index_t outputs = 0, inputs = 0, rank = 0, largest = 0, tallest = 0;
-      for (int t = int(first); t <= int(last); ++t) {
-        lora_matrix const each = lora_matrix_of(c, lora_target(t));
-        if (o.lora().has(lora_target(t))) {
-          rank += o.lora_rank;
-          tallest = std::max(tallest, each.outputs);
-          if (first != last) largest = std::max(largest, each.outputs);
-        }
+      for (lora_matrix const& each : matrices) {
+        if (int(each.linear) != slot) continue;
         outputs += each.outputs;
         inputs = each.inputs;
+        if (!o.lora().has(each.name())) continue;
+        rank += o.lora_rank;
+        tallest = std::max(tallest, each.outputs);
       }
+      if (tallest < outputs) largest = tallest;  // several matrices in one: their columns are copied out
       if (rank == 0) continue;
       m.weights += real * std::size_t(c.layers) *
                    std::size_t(kernels::matmul<B>::template storage_size<float>(rank, inputs) +
@@ -156,7 +163,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   if (o.beta > 0 && o.lora_rank == 0) m.weights *= 2;  // the reference model
   // Master weights, gradient, and what the optimizer keeps; one of a program's own counts as AdamW.
-  parameter_layout const layout = o.lora_rank > 0 ? parameter_layout(c, o.lora()) : parameter_layout(c);
+  parameter_layout const layout = trained_layout<Model>(c, o);
   auto const shapes = optim::shapes_of(layout);
   optim::any const optimizer = optim::by_name(o.optimizer, o.optimizer_settings);
   m.optimizer = real * std::size_t(2 * layout.size() + optimizer.state_size({layout.size(), shapes}));
@@ -170,7 +177,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   index_t const completion = shape.mean_completion > 0 ? std::min(shape.mean_completion, room) : room;
   index_t const prompt = shape.mean_prompt > 0 ? shape.mean_prompt : shape.longest_prompt;
   index_t const rollouts = product(o.prompts_per_step, o.group_size), prompts = product(o.prompts_per_step, prompt);
-  row_budgets const budget = budgets_of(c, o);
+  row_budgets const budget = budgets_of(c, kept, o);
   bool const answer_rows = o.mask.rows == mask_rows::answer_rows;
 
   // The largest of the uses makes a buffer as large as it is: rows in the cache, rows that are computed, rows that are
@@ -225,12 +232,12 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
 
   index_t const most_cached = (index_t(1) << 58) / detail::cache_row_floats(c);
   m.cache = kv_cache<B, float>::bytes(c, std::min(most.cached, most_cached), o.kv_cache);
-  m.activations = floats(most.computed, detail::forward_row_floats(c) + lora_low) +
-                  floats(most.kept, detail::gradient_row_floats(c, o.recompute) + lora_backward);
+  m.activations = floats(most.computed, detail::forward_row_floats(c, kept) + lora_low) +
+                  floats(most.kept, detail::gradient_row_floats(c, kept, o.recompute) + lora_backward);
   if (o.beta > 0 && o.lora_rank == 0) {
     // The reference model scores the same passes in memory of its own.
     m.cache += kv_cache<B, float>::bytes(c, update, o.kv_cache);
-    m.activations += floats(update, detail::forward_row_floats(c) + 2 * c.hidden + 9);
+    m.activations += floats(update, detail::forward_row_floats(c, kept) + 2 * c.hidden + 9);
   }
   // An objective over distributions holds the logits of all scored rows of the masks.
   index_t const divergence = o.mask.objective.needs_logits ? masked * shape.label_tokens : 0;
@@ -285,13 +292,13 @@ std::string format_bytes(std::size_t bytes);
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE row_budgets budgets_of(model_config const& c, experiment_options const& o) {
+ATMANRL_INLINE row_budgets budgets_of(model_config const& c, index_t kept, experiment_options const& o) {
   auto const rows = [&](index_t floats, index_t most) {
     return std::clamp<index_t>((index_t(o.activation_mib) << 20) / (index_t(sizeof(float)) * floats), 64, most);
   };
   index_t const forward =
-      detail::forward_row_floats(c) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
-  index_t const gradient = detail::gradient_row_floats(c, o.recompute);
+      detail::forward_row_floats(c, kept) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
+  index_t const gradient = detail::gradient_row_floats(c, kept, o.recompute);
   // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
   bool const all = o.mask.rows == mask_rows::all_later;
   // Pairs, and masks of their own for layers and heads, can take more than the activations do.

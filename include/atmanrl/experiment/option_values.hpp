@@ -200,7 +200,7 @@ inline void read_option(std::string_view name, std::string_view text, objectives
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(objectives::names, ", "));
   out = objectives::by_name(text);
 }
-inline void read_option(std::string_view name, std::string_view text, std::vector<lora_target>& out) {
+inline void read_option(std::string_view name, std::string_view text, std::vector<std::string>& out) {
   out = parse_lora_targets(text, fmt::format("--{}", name));
 }
 inline void read_option(std::string_view name, std::string_view text, bool& out) {
@@ -252,7 +252,7 @@ inline json option_json(one_of x) { return *x.value; }
 inline json option_json(objectives::any const& x) { return x.name; }
 inline json option_json(any_text x) { return *x.value; }
 inline json option_json(std::optional<std::string> const& x) { return x ? json(*x) : json(nullptr); }
-inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
+inline json option_json(std::vector<std::string> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
 inline json option_json(std::optional<bool> const& x) { return x ? json(*x) : json("auto"); }
 template <class E>

@@ -80,7 +80,7 @@ struct experiment_options {
 
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;
-  std::vector<lora_target> lora_targets = all_lora_targets();
+  std::vector<std::string> lora_targets{};  ///< names of matrices; empty: all
   std::filesystem::path adapter;  ///< PEFT folder that training goes on from; empty: fresh adapters
   bool merge = false;             ///< also write the model with the adapters merged in
 

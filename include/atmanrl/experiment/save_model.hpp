@@ -67,7 +67,7 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
     words.save(made);
     options.copy_files = tokenizer_files(made);
   }
-  save_hugging_face_folder(folder, config, rows, options);
+  save_hugging_face_folder(folder, config, model.kind(), rows, options);
   std::error_code ignored;
   if (!made.empty()) std::filesystem::remove_all(made, ignored);
 }
@@ -80,7 +80,7 @@ void save_adapters(std::filesystem::path const& folder, trainable_weights<Model>
   expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());
   auto const find = detail::by_name(model.trainable_layout());
   save_peft_folder(
-      folder, model.config(), *model.adapter_config(),
+      folder, model.config(), model.kind(), *model.adapter_config(),
       [&](std::string_view name, std::span<float> out) {
         model.backend().copy_to_host(out.data(), policy.master().data() + find(name).offset, out.size_bytes());
       },

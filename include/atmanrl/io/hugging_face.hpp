@@ -183,10 +183,11 @@ void check_model_output(std::string_view option, std::filesystem::path const& fo
                         hugging_face_options const& options = {});
 
 /// Writes a model's folder: beside its place first, then renamed, so that it is there completely or not at all. An
-/// older model folder of that name is replaced. \param rows  gives the tensors of model_tensors(config) \throws
-/// file_error when something cannot be written, or the folder exists and holds other things than a model
-void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config, row_source const& rows,
-                              hugging_face_options const& options = {});
+/// older model folder of that name is replaced.
+/// \param rows  gives the tensors of model_tensors(config, kind)
+/// \throws file_error when something cannot be written, or the folder exists and holds other things than a model
+void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config, architecture const& kind,
+                              row_source const& rows, hugging_face_options const& options = {});
 
 #if ATMANRL_BODIES
 
@@ -239,11 +240,12 @@ ATMANRL_INLINE std::vector<std::filesystem::path> tokenizer_files(std::filesyste
 }
 
 ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config,
-                                             row_source const& rows, hugging_face_options const& options) {
+                                             architecture const& kind, row_source const& rows,
+                                             hugging_face_options const& options) {
   validate(config, folder.string());
   expects<usage_error>(options.type == dtype::f32 || options.type == dtype::bf16 || options.type == dtype::f16,
                        "a model is stored as F32, BF16 or F16, not as {}", dtype_name(options.type));
-  json const description = to_hugging_face_config(config, torch_dtype_name(options.type));
+  json const description = to_hugging_face_config(config, kind, torch_dtype_name(options.type));
   detail::check_replaceable(folder, "a model",
                             [&](std::string const& name) { return detail::is_model_file(name, options); });
   detail::atomic_folder out(folder);
@@ -259,7 +261,7 @@ ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder
   }
   for (auto const& [name, text] : options.text_files) write_file_atomically(out.path() / name, text);
 
-  std::vector<tensor_shape> const tensors = model_tensors(config);
+  std::vector<tensor_shape> const tensors = model_tensors(config, kind);
   auto bytes_of = [&](tensor_shape const& t) {
     std::uint64_t bytes = std::uint64_t(dtype_bytes(options.type));
     for (index_t const e : t.shape) bytes *= std::uint64_t(e);

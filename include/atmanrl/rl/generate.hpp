@@ -5,7 +5,7 @@
 /// depends on (seed, step, prompt, rollout, position) and on what came before it, never on what it is batched with.
 
 #include <atmanrl/core/random.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/sample.hpp>
 #include <atmanrl/rl/samplers/form.hpp>

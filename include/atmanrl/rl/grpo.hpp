@@ -7,7 +7,7 @@
 /// template argument.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/advantages/step_advantages.hpp>

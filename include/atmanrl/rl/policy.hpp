@@ -4,7 +4,7 @@
 /// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer's state;
 /// of all its parameters, or of its adapters alone where it has some.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/optim/gradient_clip.hpp>
 

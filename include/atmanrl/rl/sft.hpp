@@ -4,7 +4,7 @@
 /// Supervised fine-tuning: maximum likelihood of completions given prompts, in packed batches without padding. What is
 /// trained is what `trainable_policy` trains: all parameters, or the adapters of a model that has some.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/policy.hpp>

@@ -3,7 +3,7 @@
 /// \file
 /// Packed masks of many rollouts over one frozen model: what a step of mask training computes.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 

@@ -6,7 +6,7 @@
 /// computed prompt and chain, so only the rows that it changes are computed.
 
 #include <atmanrl/attention/knockout.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 

@@ -6,7 +6,7 @@
 /// numbers: the same weights give the same masks.
 
 #include <atmanrl/core/random.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/saliency/validation/rank_statistics.hpp>
 
 #include <cmath>
@@ -49,8 +49,7 @@ Model with_random_weights(Model& model, std::uint64_t seed, double deviation = 0
   std::vector<T> flat(std::size_t(model.layout().size()), T(0));
   random_stream draw(seed, 0x3A4D03u);
   for (parameter_info const& p : model.layout().all()) {
-    bool const gain = p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain ||
-                      p.kind == parameter_kind::final_gain;
+    bool const gain = p.role == parameter_role::gain;
     for (index_t i = p.offset; i < p.offset + p.rows * p.columns; ++i) {
       if (gain)
         flat[std::size_t(i)] = T(1);

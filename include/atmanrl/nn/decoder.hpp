@@ -1,17 +1,21 @@
 #pragma once
 
 /// \file
-/// Llama-architecture language model: one forward pass for prefill, decoding, teacher forcing, mask training and
-/// scoring.
+/// A decoder-only language model of any block: one forward pass for prefill, decoding, teacher forcing, mask training
+/// and scoring.
 
+#include <atmanrl/attention/compose.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/peft.hpp>
+#include <atmanrl/nn/blocks.hpp>
+#include <atmanrl/nn/decoder_layer.hpp>
 #include <atmanrl/nn/forward_pass.hpp>
-#include <atmanrl/nn/lora.hpp>
+#include <atmanrl/nn/lora_adapters.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/nn/workspace.hpp>
 #include <atmanrl/ops/embedding.hpp>
+#include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/mean_attention.hpp>
 
 #include <cmath>
@@ -28,35 +32,83 @@ struct cache_and_pass {
   forward_pass<B, T> pass;
 };
 
-/// \tparam B  backend
-/// \tparam W  storage of the matrices: float or bf16 (double and complex on reference_backend); the rest is
-///         compute_t<W>
-template <Backend B, class W = float>
-class llama {
+/// What a decoder keeps of a forward pass.
+template <Backend B, class T, class Block>
+struct decoder_pass {
+  bool inputs_only = false;  ///< what the latest forward pass kept
+  bool adapted = false;      ///< whether it went through the model's adapters
+  tensor<B, T, 2> x, dx;     ///< (rows, hidden) residual stream and, in the backward pass, its gradient
+  std::vector<layer_activations<B, T, Block>> layers;  ///< one where no or only inputs are kept
+  std::vector<tensor<B, T, 2>> inputs;                 ///< (rows, hidden) x_in of every layer, where only they are kept
+  layer_workspace<B, T> workspace;
+
+  // Head: rows gathered for the scored tokens.
+  double temperature = 1;
+  tensor<B, int, 1> scored_rows, targets;
+  tensor<B, T, 2> gathered, normed, dnormed, dgathered;  ///< (scored, hidden)
+  typename Block::norm::template saved<B, T> norm;
+  tensor<B, T, 1> lse, dlog_p, dentropy;  ///< (scored)
+  log_prob_scratch<B, T> head_scratch;
+  tensor<B, T, 2> dedit;  ///< (kv_heads, parameters) of an edit that the model trains
+};
+
+/// \tparam B      backend
+/// \tparam W      storage of the matrices: float or bf16 (double and complex on reference_backend); the rest is
+///                compute_t<W>
+/// \tparam Block  what a layer is made of (nn/block.hpp)
+/// \tparam Edit   an attention edit that belongs to the model, after the block's own: sampling, masks, updates and
+///                evaluation all see it; where it has parameters, they are trained with the others
+template <Backend B, class W = float, class Block = standard_block, class Edit = attention::none>
+class decoder {
+  static_assert(detail::explain_block<Block>());
+  static_assert(detail::explain_attention_policy<Edit>());
+
  public:
   using backend_type = B;
   using weight_type = W;
+  using block_type = Block;
   using scalar = compute_t<W>;
   using T = scalar;
 
+  /// What files call the models that this class can be.
+  static architectures const& known_architectures() {
+    static architectures const known = architectures_of<Block>();
+    return known;
+  }
+
   /// A model with all parameters zero; fill it with `assign` or `load`.
-  llama(B& backend, model_config config)
+  decoder(B& backend, model_config config, Edit edit = {})
       : backend_(&backend),
         config_(std::move(config)),
-        layout_(config_),
-        embedding_(backend, config_.vocab, config_.hidden),
-        final_gain_(tensor<B, T, 1>::zeros(backend, {config_.hidden})) {
-    for (index_t l = 0; l < config_.layers; ++l) layers_.emplace_back(backend, config_);
+        kind_(kind_of(config_)),
+        layout_(config_, kind_),
+        edit_(std::move(edit)),
+        block_edit_(Block::score_edit(config_)),
+        embedding_(backend, config_.vocab, config_.hidden) {
+    if constexpr (trains_edit) {
+      layout_.add("attention_edit", parameter_role::edit, -1, 0, 1, edit_.parameter_count());
+      edit_values_ = tensor<B, T, 1>::zeros(backend, {edit_.parameter_count()});
+    }
+    parameter_list final_norm;
+    Block::norm::parameters(final_norm, {"norm.weight"}, config_.hidden);
+    expects<usage_error>(final_norm.all().size() == 1 && final_norm.all()[0].is_vector(),
+                         "the norm of a block must have one gain");
+    final_gain_ = tensor<B, T, 1>::zeros(backend, {config_.hidden});
+    final_gain_offset_ = layout_.find(final_gain_name)->offset;
+    for (index_t l = 0; l < config_.layers; ++l) layers_.emplace_back(backend, config_, l, layout_.offsets_of(l));
     if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden);
   }
 
   /// Reads a Hugging Face folder, a .gguf or a llama2.c .bin.
-  static llama load(B& backend, std::filesystem::path const& path) { return load(backend, model_file::open(path)); }
-  static llama load(B& backend, model_file const& file) {
-    llama model(backend, file.config());
+  static decoder load(B& backend, std::filesystem::path const& path, Edit edit = {}) {
+    return load(backend, model_file::open(path, known_architectures()), std::move(edit));
+  }
+  static decoder load(B& backend, model_file const& file, Edit edit = {}) {
+    decoder model(backend, file.config(), std::move(edit));
     std::vector<float> chunk;
     std::vector<T> converted;
     for (parameter_info const& p : model.layout_.all()) {
+      if (p.role == parameter_role::edit) continue;  // files of models know nothing of it: zeros
       // Rows in pieces of a few MiB: the whole embedding as float would double the memory of a large bf16 model.
       index_t const piece = std::max<index_t>(1, (index_t{1} << 20) / p.columns);
       for (index_t first = 0; first < p.rows; first += piece) {
@@ -75,6 +127,15 @@ class llama {
     return model;
   }
 
+  architecture const& kind() const { return kind_; }
+  /// That of a model with these numbers.
+  static architecture const& kind_of(model_config const& c) {
+    auto const& known = known_architectures();
+    return known.size() == 1 ? known.front() : find_architecture(known, c.architecture);
+  }
+  /// Numbers that one row leaves in one layer for a backward pass, beside the residual stream before its two halves.
+  static index_t kept_numbers(model_config const& c) { return decoder_layer<B, W, Block>::kept_numbers(c); }
+  Edit const& edit() const { return edit_; }
   model_config const& config() const { return config_; }
   parameter_layout const& layout() const { return layout_; }
   B& backend() const { return *backend_; }
@@ -110,16 +171,15 @@ class llama {
   /// Gives the model fresh adapters in place of older ones; from now on they alone are its trainable parameters.
   /// \throws usage_error for an impossible configuration
   void attach(lora_config const& l, std::uint64_t seed) {
-    validate(l, "the adapters");
-    adapters_.emplace(*backend_, config_, l);
-    adapters_->draw(seed);
+    attach_empty(resolved(l, lora_matrices(config_, kind_), "the adapters"));
+    adapters_->draw(layers_, seed);
     ++version_;
   }
   /// Reads a PEFT folder.
   /// \throws file_error when it belongs to another model, or asks for something that is not plain LoRA
   void load_adapters(std::filesystem::path const& folder) {
-    peft_adapter const file(folder, config_);
-    adapters_.emplace(*backend_, config_, file.config());
+    peft_adapter const file(folder, config_, kind_);
+    attach_empty(file.config());
     std::vector<float> values(std::size_t(adapters_->layout().size()));
     for (parameter_info const& p : adapters_->layout().all())
       file.read(p.name, std::span(values).subspan(std::size_t(p.offset), std::size_t(p.size())));
@@ -128,6 +188,7 @@ class llama {
     assign_trainable(flat.cview());
   }
   void detach() {
+    if (adapters_) adapters_->detach_from(layers_);
     adapters_.reset();
     ++version_;
   }
@@ -139,12 +200,12 @@ class llama {
   parameter_layout const& trainable_layout() const { return adapters_ ? adapters_->layout() : layout_; }
   void assign_trainable(view_on<B, T const, 1> flat) {
     if (!adapters_) return assign(flat);
-    adapters_->assign(flat);
+    adapters_->assign(layers_, flat);
     ++version_;
   }
   void read_trainable(view_on<B, T, 1> flat) const {
     if (adapters_)
-      adapters_->read(flat);
+      adapters_->read(layers_, flat);
     else
       read(flat);
   }
@@ -174,11 +235,13 @@ class llama {
   }
   /// Rows [first, first + rows.extent(0)) of one parameter; with adapters::on those of the merged matrix W + s B A.
   void read_rows(parameter_info const& p, index_t first, view_on<B, T, 2> rows, adapters which = adapters::off) const {
-    auto const [matrix, vector, offset] = const_cast<llama*>(this)->storage_of(p);
+    auto const [matrix, vector, offset] = const_cast<decoder*>(this)->storage_of(p);
     if (vector) return backend_->copy(rows.data(), vector->data() + offset, std::size_t(rows.size()) * sizeof(T));
     matrix->read_rows(*backend_, offset + first, rows);
-    if (adapters_ && which == adapters::on && p.layer >= 0)
-      adapters_->of(p).add_product(*backend_, offset + first, rows);
+    if (which == adapters::on && p.layer >= 0) {
+      auto const& layer = layers_[std::size_t(p.layer)];
+      layer.at(layer.parameters()[std::size_t(p.number)].linear).adapter().add_product(*backend_, offset + first, rows);
+    }
   }
 
   /// Appends the batch to its sequences and runs it through the layers.
@@ -206,19 +269,26 @@ class llama {
     for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
     prepare_rotation(longest - 1);
     pass.plan(cache, batch, mode);
-    pass.adapted_ = adapted;
-    pass.x_.resize(*backend_, {pass.rows_, config_.hidden});
-    embed(*backend_, pass.ids_.cview(), embedding_.view(), pass.x_.view());
-    pass.inputs_only_ = mode != gradient_mode::none && pass.recompute_;
-    bool const keep = mode != gradient_mode::none && !pass.recompute_;
-    pass.layers_.resize(std::max(pass.layers_.size(), keep ? layers_.size() : std::size_t{1}));
-    if (pass.inputs_only_) pass.inputs_.resize(layers_.size());
-    walk_layers(cache, pass, edit_values.data(), direction::up,
-                [&](decoder_layer<B, W> const& layer, std::size_t l, layer_call<B, T> const& call) {
-                  if (pass.inputs_only_) copy_of(pass.x_, pass.inputs_[l]);
-                  layer.forward(*backend_, call, policy.params(), pass.x_.view(), pass.layers_[keep ? l : 0],
-                                pass.workspace_, keep);
+    auto& state = pass.template state<pass_state>();
+    state.targets.resize(*backend_, {0});  // those of an earlier call mean nothing any more
+    state.adapted = adapted;
+    state.x.resize(*backend_, {pass.rows(), config_.hidden});
+    embed(*backend_, pass.ids(), embedding_.view(), state.x.view());
+    if (config_.embedding_scale != 1) scale<B, T>(*backend_, flat(state.x), real_t<T>(config_.embedding_scale));
+    state.inputs_only = mode != gradient_mode::none && pass.recompute();
+    bool const keep = mode != gradient_mode::none && !pass.recompute();
+    state.layers.resize(std::max(state.layers.size(), keep ? layers_.size() : std::size_t{1}));
+    if (state.inputs_only) state.inputs.resize(layers_.size());
+    auto const edit = edit_with(policy, edit_values);
+    pass_context<B, T> const call{*backend_, state.workspace.lora, adapted};
+    walk_layers(cache, pass, call, edit.values, direction::up,
+                [&](decoder_layer<B, W, Block> const& layer, std::size_t l, layer_call<B, T> const& layer_call) {
+                  if (state.inputs_only) copy_of(state.x, state.inputs[l]);
+                  layer.forward(config_, layer_call, edit.policy.params(), state.x.view(), state.layers[keep ? l : 0],
+                                state.workspace, keep);
                 });
+    if (mode != gradient_mode::none)
+      pass.results().input = keep ? state.layers.front().x_in.cview() : state.inputs.front().cview();
     for (auto const& e : batch.entries()) cache.extend(e.sequence, e.rows);
   }
 
@@ -226,32 +296,35 @@ class llama {
   /// entropy().
   void log_probs(forward_pass<B, T>& pass, std::span<scored_token const> tokens, double temperature = 1,
                  bool want_entropy = false) const {
+    auto& state = pass.template state<pass_state>();
     std::vector<int> rows, targets;
     for (scored_token const& s : tokens) {
-      expects<shape_error>(s.row >= 0 && s.row < pass.rows_, "row {} of a batch of {} rows", s.row, pass.rows_);
+      expects<shape_error>(s.row >= 0 && s.row < pass.rows(), "row {} of a batch of {} rows", s.row, pass.rows());
       expects<usage_error>(s.target >= 0 && s.target < config_.vocab, "token id {} is outside the vocabulary of {}",
                            s.target, config_.vocab);
       rows.push_back(s.row);
       targets.push_back(s.target);
     }
     index_t const n = index_t(tokens.size());
-    pass.temperature_ = temperature;
-    pass.upload(pass.targets_, targets);
-    gather_and_norm(pass, rows);
-    pass.log_p_.resize(*backend_, {n});
-    pass.lse_.resize(*backend_, {n});
-    pass.entropy_.resize(*backend_, {want_entropy ? n : 0});
-    log_prob(*backend_, pass.normed_.cview(), head_weight(), pass.targets_.cview(), temperature, pass.head_scratch_,
-             pass.log_p_.view(), pass.lse_.view(), pass.entropy_.view());
+    auto& [log_p, entropy, input] = pass.results();
+    state.temperature = temperature;
+    upload(state.targets, targets);
+    gather_and_norm(state, rows);
+    log_p.resize(*backend_, {n});
+    state.lse.resize(*backend_, {n});
+    entropy.resize(*backend_, {want_entropy ? n : 0});
+    log_prob(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), temperature, state.head_scratch,
+             log_p.view(), state.lse.view(), entropy.view());
   }
 
   /// Logits of a few rows, for samplers and option scores.
   /// \param out (rows.size(), vocabulary), resized
   void logits(forward_pass<B, T>& pass, std::span<int const> rows, tensor<B, T, 2>& out) const {
-    pass.upload(pass.targets_, std::vector<int>{});  // the gathered rows are no longer those of log_probs
-    gather_and_norm(pass, std::vector<int>(rows.begin(), rows.end()));
+    auto& state = pass.template state<pass_state>();
+    state.targets.resize(*backend_, {0});  // the gathered rows are no longer those of log_probs
+    gather_and_norm(state, std::vector<int>(rows.begin(), rows.end()));
     out.resize(*backend_, {index_t(rows.size()), config_.vocab});
-    matmul(*backend_, pass.normed_.cview(), head_weight(), out.view());
+    matmul(*backend_, state.normed.cview(), head_weight(), out.view());
   }
 
   /// Backward of forward and log_probs for the loss  sum dlog_p log_p + dentropy entropy.
@@ -265,24 +338,22 @@ class llama {
                 std::type_identity_t<view_on<B, T const, 1>> edit_values = {}, view_on<B, T, 2> edit_gradient = {},
                 view_on<B, T, 2> input_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
-    cache.bind(this, version_, pass.adapted_, kv_storage_);
-    index_t const n = pass.targets_.extent(0);
+    auto& state = pass.template state<pass_state>();
+    cache.bind(this, version_, state.adapted, kv_storage_);
+    index_t const n = state.targets.extent(0);
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
                          "{} and {} gradients for {} scored tokens", dlog_p.size(), dentropy.size(), n);
-    expects<shape_error>(input_gradient.empty() || input_gradient.shape() == pass.x_.shape(),
-                         "a gradient {} for an input {}", input_gradient.shape(), pass.x_.shape());
-    pass.dlog_p_.resize(*backend_, {n});
-    pass.dlog_p_.assign(dlog_p);
-    pass.dentropy_.resize(*backend_, {index_t(dentropy.size())});
-    pass.dentropy_.assign(dentropy);
-    pass.dnormed_.resize(*backend_, pass.normed_.shape());
-    using enum parameter_kind;
-    auto const head_kind = config_.tied_head ? embedding : parameter_kind::head;
-    log_prob_backward(*backend_, pass.normed_.cview(), head_weight(), pass.targets_.cview(), pass.temperature_,
-                      pass.head_scratch_, pass.lse_.cview(), pass.dlog_p_.cview(), pass.entropy_.cview(),
-                      pass.dentropy_.cview(), pass.dnormed_.view(),
-                      layout_.matrix(own(gradient), head_kind, -1, config_.vocab));
+    expects<shape_error>(input_gradient.empty() || input_gradient.shape() == state.x.shape(),
+                         "a gradient {} for an input {}", input_gradient.shape(), state.x.shape());
+    state.dlog_p.resize(*backend_, {n});
+    state.dlog_p.assign(dlog_p);
+    state.dentropy.resize(*backend_, {index_t(dentropy.size())});
+    state.dentropy.assign(dentropy);
+    state.dnormed.resize(*backend_, state.normed.shape());
+    log_prob_backward(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), state.temperature,
+                      state.head_scratch, state.lse.cview(), state.dlog_p.cview(), pass.results().entropy.cview(),
+                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradient)));
     backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient, input_gradient);
   }
 
@@ -294,15 +365,15 @@ class llama {
                             std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
                             view_on<B, T, 2> edit_gradient = {}) {
     check_backward(pass, gradient, policy, edit_values, edit_gradient);
-    cache.bind(this, version_, pass.adapted_, kv_storage_);
-    expects<shape_error>(dlogits.extent(0) == pass.normed_.extent(0) && dlogits.extent(1) == config_.vocab,
+    auto& state = pass.template state<pass_state>();
+    cache.bind(this, version_, state.adapted, kv_storage_);
+    expects<shape_error>(dlogits.extent(0) == state.normed.extent(0) && dlogits.extent(1) == config_.vocab,
                          "a gradient {} for the logits of {} rows over {} tokens", dlogits.shape(),
-                         pass.normed_.extent(0), config_.vocab);
-    pass.dnormed_.resize(*backend_, pass.normed_.shape());
-    matmul_backward_input(*backend_, dlogits, head_weight(), pass.dnormed_.view());
-    auto const head_kind = config_.tied_head ? parameter_kind::embedding : parameter_kind::head;
-    if (auto const dhead = layout_.matrix(own(gradient), head_kind, -1, config_.vocab); !dhead.empty())
-      matmul_backward_weight(*backend_, dlogits, pass.normed_.cview(), dhead);
+                         state.normed.extent(0), config_.vocab);
+    state.dnormed.resize(*backend_, state.normed.shape());
+    matmul_backward_input(*backend_, dlogits, head_weight(), state.dnormed.view());
+    if (auto const dhead = head_gradient(own(gradient)); !dhead.empty())
+      matmul_backward_weight(*backend_, dlogits, state.normed.cview(), dhead);
     backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient);
   }
 
@@ -312,7 +383,8 @@ class llama {
   template <AttentionPolicy P = attention::none>
   void mean_attention(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, index_t layer, tensor<B, T, 2>& out,
                       P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {}) const {
-    expects<shape_error>(pass.mode_ != gradient_mode::none && !pass.inputs_only_,
+    auto const& state = pass.template state<pass_state>();
+    expects<shape_error>(pass.mode() != gradient_mode::none && !state.inputs_only,
                          "attention needs a forward pass that kept its activations");
     expects<shape_error>(layer >= 0 && layer < config_.layers, "layer {} of a model of {} layers", layer,
                          config_.layers);
@@ -320,32 +392,97 @@ class llama {
       expects<shape_error>(edit_values.size() == policy.parameter_count(),
                            "{} values for an attention policy with {} parameters", edit_values.size(),
                            policy.parameter_count());
-    cache.bind(this, version_, pass.adapted_, kv_storage_);
-    auto const& kept = pass.layers_[std::size_t(layer)];
-    out.resize(*backend_, {pass.rows_, pass.plan_.longest});
+    cache.bind(this, version_, state.adapted, kv_storage_);
+    auto const& kept = state.layers[std::size_t(layer)];
+    auto const edit = edit_with(policy, edit_values);
+    out.resize(*backend_, {pass.rows(), pass.attention().longest});
     std::visit(
         [&](auto const& cached) {
           atmanrl::mean_attention(*backend_, extents(layer), kept.qkv.cview(), cached.keys, kept.lse.cview(),
-                                  pass.plan_, policy.params(), edit_values.data(), out.view());
+                                  pass.attention(), edit.policy.params(), edit.values, out.view());
         },
         cache.rows_of(layer));
   }
 
  private:
   attention_extents extents(index_t layer) const {
-    return {int(layer), config_.heads, config_.kv_heads, config_.head_dim, std::is_same_v<W, bf16>};
+    return {int(layer), config_.heads, config_.kv_heads, config_.head_dim, std::is_same_v<W, bf16>,
+            config_.score_scale};
   }
 
   enum class direction { up, down };
+  using pass_state = decoder_pass<B, T, Block>;
+  static constexpr bool trains_edit = TrainableAttentionPolicy<Edit>;
+
+  /// The block's edit, the model's, the caller's, one after the other, and the values that the one with parameters reads.
+  /// The model's own are fixed while a caller trains others.
+  template <class P>
+  auto edit_with(P const& policy, view_on<B, T const, 1> values) const {
+    if constexpr (trains_edit && TrainableAttentionPolicy<P>) {
+      auto all = attention::composed(
+          attention::composed(block_edit_, attention::frozen<Edit, T>{edit_, edit_values_.data()}),
+          attention::by_reference<P>{policy});
+      return composed_edit<decltype(all)>{std::move(all), values.data()};
+    } else {
+      auto all = attention::composed(attention::composed(block_edit_, edit_), attention::by_reference<P>{policy});
+      return composed_edit<decltype(all)>{std::move(all), trains_edit ? edit_values_.data() : values.data()};
+    }
+  }
+  template <class P>
+  struct composed_edit {
+    P policy;
+    T const* values;
+  };
+
+  /// Whether a backward pass also finds the gradient of the model's own edit.
+  template <class P>
+  static bool wants_edit_gradient(view_on<B, T, 1> base) {
+    return trains_edit && !TrainableAttentionPolicy<P> && !base.empty();
+  }
+
+  void attach_empty(lora_config const& l) {
+    adapters_.emplace(*backend_, config_, kind_, l);
+    adapters_->attach_to(layers_, lora_matrices(config_, kind_));
+  }
+
+  static view_on<B, T, 1> flat(tensor<B, T, 2>& t) { return t.view().template reshaped<1>({t.size()}); }
+
+  template <class U>
+  void upload(tensor<B, U, 1>& to, std::vector<U> const& from) const {
+    to.resize(*backend_, {index_t(from.size())});
+    to.assign(from);
+  }
+
+  /// (vocabulary, hidden) where the gradient of the output layer is added; empty in, empty out.
+  view_on<B, T, 2> head_gradient(view_on<B, T, 1> base) const {
+    return base.empty() ? view_on<B, T, 2>{} : matrix_of(base, config_.tied_head ? embedding_name : head_name);
+  }
+  view_on<B, T, 2> matrix_of(view_on<B, T, 1> base, std::string_view name) const {
+    parameter_info const& p = *layout_.find(name);
+    return {base.data() + p.offset, {p.rows, p.columns}};
+  }
+
+  /// The norm before the output layer.
+  nn::part_call<B, T> final_norm(pass_context<B, T> const& call, pass_state& state) const {
+    return {call,
+            config_,
+            config_.layers,
+            {},
+            cosine_.cview(),
+            sine_.cview(),
+            std::span(&final_gain_, 1),
+            std::span(&final_gain_offset_, 1),
+            state.workspace.scratch};
+  }
 
   template <AttentionPolicy P>
   void check_backward(forward_pass<B, T> const& pass, view_on<B, T, 1> gradient, P const& policy,
                       view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient) const {
-    expects<shape_error>(pass.mode_ != gradient_mode::none, "backward needs a forward pass that kept its activations");
+    expects<shape_error>(pass.mode() != gradient_mode::none, "backward needs a forward pass that kept its activations");
     expects<shape_error>(
-        (pass.mode_ == gradient_mode::parameters) == !gradient.empty(),
+        (pass.mode() == gradient_mode::parameters) == !gradient.empty(),
         "a gradient of {} parameters for a forward pass that kept {}", gradient.size(),
-        pass.mode_ == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
+        pass.mode() == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
     expects<shape_error>(gradient.empty() || gradient.size() == trainable_layout().size(),
                          "a gradient of {} for {} parameters", gradient.size(), trainable_layout().size());
     if constexpr (TrainableAttentionPolicy<P>)
@@ -360,45 +497,47 @@ class llama {
   void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T, 1> gradient, P const& policy,
                      view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient,
                      view_on<B, T, 2> input_gradient = {}) {
-    using enum parameter_kind;
+    auto& state = pass.template state<pass_state>();
     view_on<B, T, 1> const base = own(gradient);
-    pass.dgathered_.resize(*backend_, pass.gathered_.shape());
-    pass.dgathered_.fill_zero();
-    rms_norm_backward(*backend_, pass.gathered_.cview(), final_gain_.cview(), pass.inv_rms_.cview(),
-                      pass.dnormed_.cview(), pass.dgathered_.view(),
-                      layout_.vector(base, final_gain, -1, config_.hidden));
-    pass.dx_.resize(*backend_, pass.x_.shape());
-    pass.dx_.fill_zero();
-    add_rows(*backend_, pass.dgathered_.cview(), pass.scored_rows_.cview(), pass.dx_.view());
+    pass_context<B, T> const call{*backend_, state.workspace.lora, state.adapted, base,
+                                  adapters_ ? gradient : view_on<B, T, 1>{}};
+    state.dgathered.resize(*backend_, state.gathered.shape());
+    state.dgathered.fill_zero();
+    Block::norm::template backward<B, T>(final_norm(call, state), state.gathered.cview(), state.dnormed.cview(),
+                                         state.dgathered.view(), state.norm);
+    state.dx.resize(*backend_, state.x.shape());
+    state.dx.fill_zero();
+    add_rows(*backend_, state.dgathered.cview(), state.scored_rows.cview(), state.dx.view());
 
-    index_t const qkv_rows = (config_.heads + 2 * config_.kv_heads) * config_.head_dim;
-    walk_layers(cache, pass, edit_values.data(), direction::down,
-                [&](decoder_layer<B, W> const& layer, std::size_t at, layer_call<B, T> const& call) {
-                  index_t const l = index_t(at);
-                  layer_gradients<B, T> const g{
-                      .attention_gain = layout_.vector(base, attention_gain, l, config_.hidden),
-                      .qkv_bias = config_.qkv_bias ? layout_.vector(base, q_bias, l, qkv_rows) : view_on<B, T, 1>{},
-                      .ffn_gain = layout_.vector(base, ffn_gain, l, config_.hidden),
-                      .qkv = layout_.matrix(base, q, l, qkv_rows),
-                      .o = layout_.matrix(base, o, l, config_.hidden),
-                      .gate_up = layout_.matrix(base, gate, l, 2 * config_.ffn),
-                      .down = layout_.matrix(base, down, l, config_.hidden),
-                      .lora = adapters_ ? gradient : view_on<B, T, 1>{},
-                      .edit = edit_gradient,
-                  };
-                  layer_activations<B, T>& a = pass.layers_[pass.inputs_only_ ? 0 : at];
-                  if (pass.inputs_only_) {
-                    std::swap(a.x_in, pass.inputs_[at]);
-                    layer.recompute(*backend_, call, policy.params(), a, pass.workspace_);
+    auto const edit = edit_with(policy, edit_values);
+    view_on<B, T, 2> dedit = edit_gradient;
+    if (wants_edit_gradient<P>(base)) {
+      state.dedit.resize(*backend_, {config_.kv_heads, edit_values_.size()});
+      state.dedit.fill_zero();
+      dedit = state.dedit.view();
+    }
+    walk_layers(cache, pass, call, edit.values, direction::down,
+                [&](decoder_layer<B, W, Block> const& layer, std::size_t at, layer_call<B, T> const& layer_call) {
+                  auto& a = state.layers[state.inputs_only ? 0 : at];
+                  if (state.inputs_only) {
+                    std::swap(a.x_in, state.inputs[at]);
+                    layer.recompute(config_, layer_call, edit.policy.params(), a, state.workspace);
                   }
-                  layer.backward(*backend_, call, policy.params(), a, pass.dx_.view(), g, pass.workspace_,
-                                 l > 0 || !gradient.empty() || !input_gradient.empty());
-                  if (pass.inputs_only_) std::swap(a.x_in, pass.inputs_[at]);
+                  layer.backward(config_, layer_call, edit.policy.params(), a, state.dx.view(), dedit, state.workspace,
+                                 at > 0 || !gradient.empty() || !input_gradient.empty());
+                  if (state.inputs_only) std::swap(a.x_in, state.inputs[at]);
                 });
     if (!input_gradient.empty())
-      backend_->copy(input_gradient.data(), pass.dx_.data(), std::size_t(pass.dx_.size()) * sizeof(T));
-    if (!base.empty())
-      add_rows(*backend_, pass.dx_.cview(), pass.ids_.cview(), layout_.matrix(base, embedding, -1, config_.vocab));
+      backend_->copy(input_gradient.data(), state.dx.data(), std::size_t(state.dx.size()) * sizeof(T));
+    if (wants_edit_gradient<P>(base)) {
+      // One key-value head after the other: a fixed order.
+      parameter_info const& p = *layout_.find("attention_edit");
+      for (index_t h = 0; h < config_.kv_heads; ++h)
+        nn::add_to<B, T>(*backend_, {dedit.row(h), {1, p.size()}}, {base.data() + p.offset, {1, p.size()}});
+    }
+    if (base.empty()) return;
+    if (config_.embedding_scale != 1) scale<B, T>(*backend_, flat(state.dx), real_t<T>(config_.embedding_scale));
+    add_rows(*backend_, state.dx.cview(), pass.ids(), matrix_of(base, embedding_name));
   }
 
   struct parameter_storage {
@@ -408,45 +547,21 @@ class llama {
   };
 
   parameter_storage storage_of(parameter_info const& p) {
-    index_t const q_rows = config_.heads * config_.head_dim, kv_rows = config_.kv_heads * config_.head_dim;
-    using enum parameter_kind;
-    auto const layer = [&]() -> decoder_layer<B, W>& { return layers_[std::size_t(p.layer)]; };
-    switch (p.kind) {
-      case embedding:
-        return {&embedding_, nullptr, 0};
-      case attention_gain:
-        return {nullptr, &layer().attention_gain, 0};
-      case q:
-        return {&layer().qkv.weight(), nullptr, 0};
-      case k:
-        return {&layer().qkv.weight(), nullptr, q_rows};
-      case v:
-        return {&layer().qkv.weight(), nullptr, q_rows + kv_rows};
-      case q_bias:
-        return {nullptr, &layer().qkv.bias(), 0};
-      case k_bias:
-        return {nullptr, &layer().qkv.bias(), q_rows};
-      case v_bias:
-        return {nullptr, &layer().qkv.bias(), q_rows + kv_rows};
-      case o:
-        return {&layer().o.weight(), nullptr, 0};
-      case ffn_gain:
-        return {nullptr, &layer().ffn_gain, 0};
-      case gate:
-        return {&layer().gate_up.weight(), nullptr, 0};
-      case up:
-        return {&layer().gate_up.weight(), nullptr, config_.ffn};
-      case down:
-        return {&layer().down.weight(), nullptr, 0};
-      case final_gain:
-        return {nullptr, &final_gain_, 0};
-      case parameter_kind::head:
-        return {&head_, nullptr, 0};
-      case lora_a:
-      case lora_b:
-        break;
+    if (p.layer < 0) {
+      if (p.role == parameter_role::embedding) return {&embedding_, nullptr, 0};
+      if (p.role == parameter_role::head) return {&head_, nullptr, 0};
+      if (p.role == parameter_role::edit) return {nullptr, &edit_values_, 0};
+      return {nullptr, &final_gain_, 0};
     }
-    fail("parameter {} has no storage", p.name);
+    auto& layer = layers_[std::size_t(p.layer)];
+    auto const& specs = layer.parameters();
+    parameter_spec const& spec = specs[std::size_t(p.number)];
+    if (spec.role == parameter_role::matrix) return {&layer.at(spec.linear).weight(), nullptr, spec.first};
+    if (spec.role == parameter_role::bias) return {nullptr, &layer.at(spec.linear).bias(), spec.first};
+    auto const gains_before = std::count_if(specs.begin(), specs.begin() + p.number, [](parameter_spec const& s) {
+      return s.role == parameter_role::gain;
+    });
+    return {nullptr, &layer.gain(std::size_t(gains_before)), 0};
   }
 
   /// The part of a gradient that belongs to the model's own weights: all or nothing.
@@ -463,17 +578,17 @@ class llama {
 
   /// The one place where the layers are walked; prefill, decoding, training and scoring all come through here.
   template <class F>
-  void walk_layers(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, T const* edit_values, direction d,
-                   F&& visit) const {
+  void walk_layers(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, pass_context<B, T> const& context,
+                   T const* edit_values, direction d, F&& visit) const {
     for (std::size_t step = 0; step < layers_.size(); ++step) {
       std::size_t const l = d == direction::up ? step : layers_.size() - 1 - step;
       layer_call<B, T> const call{
-          .extents = extents(l),
-          .lora = pass.adapted_ ? adapters_->layer(l) : no_adapters_,
+          .pass = context,
+          .extents = extents(index_t(l)),
           .cached = cache.rows_of(index_t(l)),
-          .plan = &pass.plan_,
-          .positions = pass.positions_.cview(),
-          .cache_rows = pass.cache_rows_.cview(),
+          .plan = &pass.attention(),
+          .positions = pass.positions(),
+          .cache_rows = pass.cache_rows(),
           .cosine = cosine_.cview(),
           .sine = sine_.cview(),
           .edit_values = edit_values,
@@ -487,15 +602,15 @@ class llama {
     backend_->copy(to.data(), from.data(), std::size_t(from.size()) * sizeof(T));
   }
 
-  void gather_and_norm(forward_pass<B, T>& pass, std::vector<int> const& rows) const {
+  void gather_and_norm(pass_state& state, std::vector<int> const& rows) const {
     index_t const n = index_t(rows.size());
-    pass.upload(pass.scored_rows_, rows);
-    pass.gathered_.resize(*backend_, {n, config_.hidden});
-    pass.normed_.resize(*backend_, {n, config_.hidden});
-    pass.inv_rms_.resize(*backend_, {n});
-    gather_rows(*backend_, pass.x_.cview(), pass.scored_rows_.cview(), pass.gathered_.view());
-    rms_norm(*backend_, pass.gathered_.cview(), final_gain_.cview(), real_t<T>(config_.rms_eps), pass.normed_.view(),
-             pass.inv_rms_.view());
+    upload(state.scored_rows, rows);
+    state.gathered.resize(*backend_, {n, config_.hidden});
+    state.normed.resize(*backend_, {n, config_.hidden});
+    gather_rows(*backend_, state.x.cview(), state.scored_rows.cview(), state.gathered.view());
+    pass_context<B, T> const call{*backend_, state.workspace.lora};
+    Block::norm::template forward<B, T>(final_norm(call, state), state.gathered.cview(), state.normed.view(),
+                                        state.norm);
   }
 
   // Tables grow by doubling, up to the model's limit. Angles are products in the model's own precision, as
@@ -529,16 +644,24 @@ class llama {
 
   B* backend_;
   model_config config_;
+  architecture kind_;
   parameter_layout layout_;
   std::uint64_t version_ = 0;
   atmanrl::kv_storage kv_storage_ = atmanrl::kv_storage::full;
+  Edit edit_;
+  decltype(Block::score_edit(std::declval<model_config const&>())) block_edit_;
+  tensor<B, T, 1> edit_values_;  // of an edit with parameters
   atmanrl::weight<B, W> embedding_, head_;
   tensor<B, T, 1> final_gain_;
-  std::vector<decoder_layer<B, W>> layers_;
+  index_t final_gain_offset_ = 0;
+  std::vector<decoder_layer<B, W, Block>> layers_;
   std::unique_ptr<workspace> memory_ = std::make_unique<workspace>();
-  std::optional<lora_adapters<B, T>> adapters_;
-  lora_layer<B, T> no_adapters_;
+  std::optional<lora_adapters<B, W, Block>> adapters_;
   tensor<B, real_t<T>, 2> cosine_, sine_;
 };
+
+/// A model of one of the standard blocks (nn/blocks.hpp).
+template <Backend B, class W = float>
+using llama = decoder<B, W>;
 
 }  // namespace atmanrl
