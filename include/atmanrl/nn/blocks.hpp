@@ -9,6 +9,7 @@
 #include <atmanrl/nn/block.hpp>
 #include <atmanrl/nn/parts/activations.hpp>
 #include <atmanrl/nn/parts/biases.hpp>
+#include <atmanrl/nn/parts/head_rms_norm.hpp>
 #include <atmanrl/nn/parts/norms.hpp>
 #include <atmanrl/nn/parts/query_key.hpp>
 #include <atmanrl/nn/parts/residuals.hpp>
@@ -50,8 +51,23 @@ struct qwen2_block : llama_block {
   }
 };
 
+/// Qwen3 (Yang et al. 2025, arXiv:2505.09388): queries and keys are normed head by head before they are rotated.
+struct qwen3_block : llama_block {
+  static constexpr std::string_view model_type = "qwen3";
+  using qk = nn::in_order<nn::head_rms_norm, nn::rope>;
+  static architecture files() {
+    return {.class_name = "Qwen3ForCausalLM",
+            .gguf = "qwen3",
+            .default_max_positions = 32768,
+            .own_fields = {"attention_bias"},
+            .read_config = nn::read_biases,
+            .read_gguf = nn::find_biases,
+            .write_config = nn::write_biases};
+  }
+};
+
 /// What `decoder` serves where nobody says otherwise.
-using standard_block = any_block<llama_block, qwen2_block>;
+using standard_block = any_block<llama_block, qwen2_block, qwen3_block>;
 
 inline architectures const& standard_architectures() {
   static architectures const known = architectures_of<standard_block>();
