@@ -66,8 +66,37 @@ struct qwen3_block : llama_block {
   }
 };
 
+/// SmolLM3 (Bakouch et al. 2025, Hugging Face): Llama without rotation in every fourth layer.
+struct smollm3_block : llama_block {
+  static constexpr std::string_view model_type = "smollm3";
+  static architecture files() {
+    return {.class_name = "SmolLM3ForCausalLM",
+            .gguf = "smollm3",
+            .gguf_interleaves = true,
+            .default_max_positions = 32768,
+            .default_tied_head = true,
+            .own_fields = {"attention_bias", "mlp_bias"},
+            .read_config =
+                [](detail::config_reader const& in, model_config& c) {
+                  nn::read_biases(in, c);
+                  nn::read_rotary_layers(in, c);
+                },
+            // GGUF files do not say which layers are rotated; llama.cpp takes every fourth as not.
+            .read_gguf =
+                [](gguf_file const& file, model_config& c) {
+                  nn::find_biases(file, c);
+                  nn::rotate_all_but_every(4, c);
+                },
+            .write_config =
+                [](model_config const& c, json& out) {
+                  nn::write_biases(c, out);
+                  nn::write_rotary_layers(c, out);
+                }};
+  }
+};
+
 /// What `decoder` serves where nobody says otherwise.
-using standard_block = any_block<llama_block, qwen2_block, qwen3_block>;
+using standard_block = any_block<llama_block, qwen2_block, qwen3_block, smollm3_block>;
 
 inline architectures const& standard_architectures() {
   static architectures const known = architectures_of<standard_block>();

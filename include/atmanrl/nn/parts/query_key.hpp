@@ -3,6 +3,7 @@
 /// \file
 /// What happens to queries and keys between their projection and the cache: a block's `qk`.
 
+#include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/nn/parts/part.hpp>
 #include <atmanrl/ops/rope.hpp>
 
@@ -49,6 +50,33 @@ struct rope {
       atmanrl::rope(c.backend(), x, c.config.heads + c.config.kv_heads, c.positions, c.cosine, c.sine, direction);
   }
 };
+
+/// Every `interval`th layer is not rotated.
+inline void rotate_all_but_every(index_t interval, model_config& c) {
+  c.per_layer.resize(std::size_t(c.layers));
+  for (index_t l = 0; l < c.layers; ++l) c.per_layer[std::size_t(l)].rotary = (l + 1) % interval != 0;
+}
+
+/// config.json's no_rope_layers, a list of 1 (rotated) and 0, or no_rope_layer_interval, in and out.
+inline void read_rotary_layers(atmanrl::detail::config_reader const& in, model_config& c) {
+  auto const interval = in.integer("no_rope_layer_interval").value_or(4);
+  expects<file_error>(interval >= 1, "{}: no_rope_layer_interval is {} but must be at least 1", in.file(), interval);
+  rotate_all_but_every(interval, c);
+  json const* const list = in.find("no_rope_layers");
+  if (!list) return;
+  expects<file_error>(list->is_array() && index_t(list->size()) == c.layers,
+                      "{}: no_rope_layers must be a list with a 0 or 1 for each of the {} layers", in.file(), c.layers);
+  for (index_t l = 0; l < c.layers; ++l) {
+    json const& each = (*list)[std::size_t(l)];
+    expects<file_error>(each.is_number_integer() && (each == 0 || each == 1),
+                        "{}: no_rope_layers holds something else than 0 and 1 for layer {}", in.file(), l);
+    c.per_layer[std::size_t(l)].rotary = each == 1;
+  }
+}
+inline void write_rotary_layers(model_config const& c, json& out) {
+  out["no_rope_layers"] = json::array();
+  for (index_t l = 0; l < c.layers; ++l) out["no_rope_layers"].push_back(int(c.layer(l).rotary));
+}
 
 /// One treatment after the other.
 template <class... Parts>
