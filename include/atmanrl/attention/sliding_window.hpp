@@ -30,15 +30,16 @@ class sliding_window {
     }
   };
 
-  /// No layer has a window.
-  sliding_window() = default;
-  explicit sliding_window(int window) { params_.window = window; }
-
-  /// Gives the layer the window.
-  void limit(index_t layer) {
-    expects<usage_error>(layer >= 0 && layer < most_layers && params_.window > 0,
-                         "a window of {} keys in layer {}: both must be in range, layers below {}", params_.window,
-                         layer, most_layers);
+  /// Gives the layer a window of that many keys; no layer has one before.
+  /// \throws usage_error for a window unlike that of the other layers
+  void limit(index_t layer, int window) {
+    expects<usage_error>(layer >= 0 && layer < most_layers && window > 0,
+                         "a window of {} keys in layer {}: both must be in range, layers below {}", window, layer,
+                         most_layers);
+    expects<usage_error>(params_.window == 0 || params_.window == window,
+                         "layer {} has a window of {} keys and another one of {}: all windows must be equal", layer,
+                         window, params_.window);
+    params_.window = window;
     params_.layers[layer / 64] |= std::uint64_t{1} << (layer % 64);
   }
 

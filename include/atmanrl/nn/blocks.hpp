@@ -5,6 +5,9 @@
 /// a reader must know about a layer of that kind of model.
 
 #include <atmanrl/attention/policy.hpp>
+#include <atmanrl/attention/compose.hpp>
+#include <atmanrl/attention/sliding_window.hpp>
+#include <atmanrl/attention/soft_cap.hpp>
 #include <atmanrl/nn/any_block.hpp>
 #include <atmanrl/nn/block.hpp>
 #include <atmanrl/nn/parts/activations.hpp>
@@ -14,6 +17,7 @@
 #include <atmanrl/nn/parts/query_key.hpp>
 #include <atmanrl/nn/parts/residuals.hpp>
 
+#include <cmath>
 #include <string_view>
 
 namespace atmanrl {
@@ -93,6 +97,86 @@ struct smollm3_block : llama_block {
                   nn::write_rotary_layers(c, out);
                 }};
   }
+};
+
+/// Gemma 2 (Gemma Team 2024, arXiv:2408.00118) without its cap on the logits: norms before and behind both halves with
+/// gains 1 + g, GeGLU, capped scores, a window in every other layer, a scaled embedding.
+struct gemma2_block : llama_block {
+  static constexpr std::string_view model_type = "gemma2";
+  using norm = nn::rms_norm_1p;
+  using activation = nn::geglu;
+  using residual = nn::sandwich;
+  static auto score_edit(model_config const& c) {
+    attention::sliding_window window;
+    for (index_t l = 0; l < c.layers; ++l)
+      if (index_t const keys = c.layer(l).window; keys > 0) window.limit(l, int(keys));
+    return attention::compose{attention::soft_cap{float(c.score_cap)}, window};
+  }
+  static architecture files() {
+    return {.class_name = "Gemma2ForCausalLM",
+            .gguf = "gemma2",
+            .gguf_final_gain_shift = 1,
+            .default_max_positions = 8192,
+            .default_tied_head = true,
+            .own_fields = {"attention_bias", "layer_types", "attention.sliding_window"},
+            .read_config = read_config,
+            .read_gguf = read_gguf,
+            .write_config = write_config};
+  }
+
+ private:
+  // transformers' defaults for what config.json leaves out.
+  static void read_config(detail::config_reader const& in, model_config& c) {
+    nn::read_biases(in, c);
+    c.score_scale = 1 / std::sqrt(in.number("query_pre_attn_scalar").value_or(256));
+    c.score_cap = in.number("attn_logit_softcapping").value_or(0);
+    refuse_logit_cap(in.number("final_logit_softcapping").value_or(0), in.file(), "final_logit_softcapping");
+    limit_layers(c, in.integer("sliding_window").value_or(4096));
+    if (json const* const kinds = in.find("layer_types")) {
+      expects<file_error>(kinds->is_array() && index_t(kinds->size()) == c.layers,
+                          "{}: layer_types must name a kind for each of the {} layers", in.file(), c.layers);
+      for (index_t l = 0; l < c.layers; ++l) {
+        json const& each = (*kinds)[std::size_t(l)];
+        expects<file_error>(each == "full_attention" || each == "sliding_attention",
+                            "{}: layer_types holds {}, but full_attention and sliding_attention are known", in.file(),
+                            detail::shown_json{each});
+        if (each == "full_attention") c.per_layer[std::size_t(l)].window = 0;
+        else c.per_layer[std::size_t(l)].window = in.integer("sliding_window").value_or(4096);
+      }
+    }
+    scale_embedding(c);
+  }
+  static void read_gguf(gguf_file const& file, model_config& c) {
+    nn::find_biases(file, c);
+    c.score_scale = file.find<double>("gemma2.attention.scale").value_or(1 / std::sqrt(double(c.head_dim)));
+    c.score_cap = file.find<double>("gemma2.attn_logit_softcapping").value_or(0);
+    refuse_logit_cap(file.find<double>("gemma2.final_logit_softcapping").value_or(0), file.path().string(),
+                     "gemma2.final_logit_softcapping");
+    limit_layers(c, file.find<index_t>("gemma2.attention.sliding_window").value_or(0));
+    scale_embedding(c);
+  }
+  static void write_config(model_config const& c, json& out) {
+    nn::write_biases(c, out);
+    out["hidden_activation"] = out["hidden_act"];
+    out["query_pre_attn_scalar"] = 1 / (c.score_scale * c.score_scale);
+    out["attn_logit_softcapping"] = c.score_cap > 0 ? json(c.score_cap) : json();
+    out["final_logit_softcapping"] = nullptr;
+    out["layer_types"] = json::array();
+    for (index_t l = 0; l < c.layers; ++l) {
+      if (c.layer(l).window > 0) out["sliding_window"] = c.layer(l).window;
+      out["layer_types"].push_back(c.layer(l).window > 0 ? "sliding_attention" : "full_attention");
+    }
+  }
+  static void refuse_logit_cap(double cap, std::string_view file, char const* field) {
+    expects<file_error>(cap == 0, "{}: {} is {}, but a cap on the logits is not supported", file, field, cap);
+  }
+  // The even layers have the window.
+  static void limit_layers(model_config& c, index_t window) {
+    c.per_layer.resize(std::size_t(c.layers));
+    for (index_t l = 0; l < c.layers; l += 2) c.per_layer[std::size_t(l)].window = window;
+  }
+  // As transformers does it, in float.
+  static void scale_embedding(model_config& c) { c.embedding_scale = double(std::sqrt(float(c.hidden))); }
 };
 
 /// What `decoder` serves where nobody says otherwise.
