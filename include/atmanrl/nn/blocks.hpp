@@ -175,8 +175,7 @@ struct gemma2_block : llama_block {
     c.per_layer.resize(std::size_t(c.layers));
     for (index_t l = 0; l < c.layers; l += 2) c.per_layer[std::size_t(l)].window = window;
   }
-  // As transformers does it, in float.
-  static void scale_embedding(model_config& c) { c.embedding_scale = double(std::sqrt(float(c.hidden))); }
+  static void scale_embedding(model_config& c) { c.embedding_scale = std::sqrt(double(c.hidden)); }
 };
 
 /// What `decoder` serves where nobody says otherwise.
