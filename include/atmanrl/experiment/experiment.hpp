@@ -65,6 +65,7 @@ class experiment : public detail::experiment_base {
     auto const backend = detail::make_backend<Traits>(options_);
     tokenizer const words = tokenizer::load(options_.model);
     task_type const task = Traits::make_task(options_);
+    name_task(task.name());
     auto file = std::make_optional(model_file::open(options_.model));
     model_config const config = file->config();
     check_model(words, config);
@@ -101,7 +102,7 @@ class experiment : public detail::experiment_base {
                  schedules::by_name(options_.lr_schedule, std::uint64_t(options_.lr_warmup)));
     if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty())
-      create_run_folder(options_);
+      create_run_folder(options_, task_name_);
     else
       remove_partial_files(options_.out);
 

@@ -24,11 +24,15 @@ namespace atmanrl {
 void check_fresh(std::filesystem::path const& out);
 
 /// Makes the folder with its options in one step: it is there completely or not at all.
-void create_run_folder(experiment_options const& o);
+void create_run_folder(experiment_options const& o, std::string_view task);
 
 /// The options that a run was started with, with `resume` set.
 /// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
 experiment_options stored_options(std::filesystem::path const& folder);
+
+/// The name of the task that a run was started with.
+/// \throws as stored_options
+std::string stored_task(std::filesystem::path const& folder);
 
 /// Removes what a killed process left half-written.
 void remove_partial_files(std::filesystem::path const& folder);
@@ -128,25 +132,43 @@ ATMANRL_INLINE void check_fresh(std::filesystem::path const& out) {
                        out.string(), out.string());
 }
 
-ATMANRL_INLINE void create_run_folder(experiment_options const& o) {
+ATMANRL_INLINE void create_run_folder(experiment_options const& o, std::string_view task) {
   if (o.out.has_parent_path()) {
     std::error_code problem;
     std::filesystem::create_directories(o.out.parent_path(), problem);
     if (problem) fail<file_error>("{}: cannot be created: {}", o.out.parent_path().string(), problem.message());
   }
   detail::atomic_folder folder(o.out);
-  write_file_atomically(folder.path() / "options.json", options_to_json(o).dump(2) + "\n");
+  ordered_json options = options_to_json(o);
+  // The option names one of the library's tasks; a program with a task of its own leaves it as it is.
+  if (task != o.task) options["task_name"] = task;
+  write_file_atomically(folder.path() / "options.json", options.dump(2) + "\n");
   folder.commit();
 }
 
-ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+namespace detail {
+inline json stored_json(std::filesystem::path const& folder) {
   auto const path = folder / "options.json";
   std::error_code ignored;
   expects<usage_error>(std::filesystem::exists(path, ignored),
                        "--resume {}: there is no run in this folder (options.json is missing)", folder.string());
-  experiment_options o = options_from_json(read_json_file(path), path.string());
+  return read_json_file(path);
+}
+}  // namespace detail
+
+ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+  json stored = detail::stored_json(folder);
+  if (stored.is_object()) stored.erase("task_name");
+  experiment_options o = options_from_json(stored, (folder / "options.json").string());
   o.out = o.resume = folder;
   return o;
+}
+
+ATMANRL_INLINE std::string stored_task(std::filesystem::path const& folder) {
+  json const stored = detail::stored_json(folder);
+  json const* const name = stored.is_object() && stored.contains("task_name") ? &stored["task_name"] : nullptr;
+  expects<file_error>(!name || name->is_string(), "{}: task_name is no text", (folder / "options.json").string());
+  return name ? name->get<std::string>() : stored_options(folder).task;
 }
 
 ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
