@@ -77,7 +77,7 @@ TEST_CASE("run_folder: a new run's folder is locked when it appears, and never r
   scratch_folder const dir;
   auto const o = options_in(dir / "runs/a");
   {
-    run_lock const lock = create_run_folder(o);
+    run_lock const lock = create_run_folder(o, o.task);
     CHECK(lock.held());
     CHECK(contains(complaint<usage_error>([&] { run_lock(o.out / "options.json", o.out); }), "another process"));
   }
@@ -85,11 +85,11 @@ TEST_CASE("run_folder: a new run's folder is locked when it appears, and never r
   auto other = o;
   other.seed = 99;
   // Both looked at the empty place before either made its folder.
-  CHECK(contains(complaint<usage_error>([&] { create_run_folder(other); }), "is not empty"));
+  CHECK(contains(complaint<usage_error>([&] { create_run_folder(other, other.task); }), "is not empty"));
   CHECK(content(o.out / "options.json") == before);
   CHECK(std::distance(std::filesystem::directory_iterator(dir / "runs"), {}) == 1);
   std::filesystem::create_directories(dir / "runs/empty");
-  CHECK_NOTHROW(create_run_folder(options_in(dir / "runs/empty")));
+  CHECK_NOTHROW(create_run_folder(options_in(dir / "runs/empty"), "arithmetic"));
 }
 
 TEST_CASE("run_folder: a place where no folder can be made is refused before the work") {

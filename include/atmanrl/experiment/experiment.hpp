@@ -68,6 +68,7 @@ class experiment : public detail::experiment_base {
     auto const backend = detail::make_backend<Traits>(options_);
     tokenizer const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
+    name_task(task.name());
     auto file = std::make_optional(model_file::open(options_.model, Model::known_architectures()));
     model_config config = file->config();
     check_model(words, config);
@@ -109,7 +110,7 @@ class experiment : public detail::experiment_base {
                  detail::make_traits_optimizer<Traits>(options_));
     if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty())
-      lock = create_run_folder(options_);
+      lock = create_run_folder(options_, task_name_);
     else
       remove_partial_files(options_.out);
 

@@ -29,6 +29,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace atmanrl::detail {
@@ -57,6 +58,9 @@ class experiment_base {
   /// What the run goes on from; nothing when it has no intact checkpoint and begins anew.
   /// \throws usage_error, file_error when it cannot go on
   std::optional<checkpoint> newest_checkpoint(progress& bar) const;
+  /// Says in the run's files and on its page which task is asked.
+  /// \throws usage_error when a run that goes on was started with another one
+  void name_task(std::string_view name);
 
   grpo_options trainer_options(row_budgets const& budgets) const;
 
@@ -89,6 +93,7 @@ class experiment_base {
 
   std::optional<lora_config> asked_adapters_;  // by options beside --adapter
   experiment_options options_;
+  std::string task_name_;
   std::optional<memory_estimate> estimate_;
   std::vector<ordered_json> evaluation_timings_;
 
@@ -144,6 +149,14 @@ ATMANRL_INLINE void experiment_base::adopt_adapter() {
   options_.lora_targets = l.targets;
 }
 
+ATMANRL_INLINE void experiment_base::name_task(std::string_view name) {
+  task_name_ = name;
+  if (options_.resume.empty()) return;
+  std::string const stored = stored_task(options_.resume);
+  expects<usage_error>(stored == name, "--resume {}: this run asks the task {}, but the program {}",
+                       options_.resume.string(), stored, name);
+}
+
 ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& budgets) const {
   return {.prompts_per_step = options_.prompts_per_step,
           .group_size = options_.group_size,
@@ -172,7 +185,7 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
   };
   add("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
       options_.model.string(), c.layers, c.hidden, double(parameters) / 1e6,
-      options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps, options_.prompts_per_step,
+      options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", task_name_, options_.steps, options_.prompts_per_step,
       options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
   if (!chat.is_plain()) add("questions are put as a chat: {}\n", chat.name());
   if (options_.lora_rank > 0)
@@ -207,6 +220,7 @@ ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report,
                                                  std::vector<observation> const& observed,
                                                  validation_report const* validation, std::size_t peak_tensor_bytes,
                                                  tokenizer const& words, run_files& files, progress& bar) const {
+  if (task_name_ != options_.task) metrics["task"] = task_name_;
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<ordered_json> causal;
   if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);

@@ -29,11 +29,15 @@ void check_fresh(std::filesystem::path const& out);
 
 /// Makes the folder with its options in one step: it is there completely or not at all, and locked from the beginning.
 /// \throws usage_error when it holds something by now
-run_lock create_run_folder(experiment_options const& o);
+run_lock create_run_folder(experiment_options const& o, std::string_view task);
 
 /// The options that a run was started with, with `resume` set.
 /// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
 experiment_options stored_options(std::filesystem::path const& folder);
+
+/// The name of the task that a run was started with.
+/// \throws as stored_options
+std::string stored_task(std::filesystem::path const& folder);
 
 /// Removes what a killed process left half-written.
 void remove_partial_files(std::filesystem::path const& folder);
@@ -166,23 +170,41 @@ ATMANRL_INLINE void check_fresh(std::filesystem::path const& out) {
   if (!empty) detail::refuse_used_folder(out);
 }
 
-ATMANRL_INLINE run_lock create_run_folder(experiment_options const& o) {
+ATMANRL_INLINE run_lock create_run_folder(experiment_options const& o, std::string_view task) {
   detail::atomic_folder folder(o.out);
-  write_file_atomically(folder.path() / "options.json", options_to_json(o).dump(2) + "\n");
+  ordered_json options = options_to_json(o);
+  // The option names one of the library's tasks; a program with a task of its own leaves it as it is.
+  if (task != o.task) options["task_name"] = task;
+  write_file_atomically(folder.path() / "options.json", options.dump(2) + "\n");
   run_lock lock(folder.path() / "options.json", o.out);
   // Another run may have begun there since check_fresh; its folder is not replaced.
   if (!folder.commit_new()) detail::refuse_used_folder(o.out);
   return lock;
 }
 
-ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+namespace detail {
+inline json stored_json(std::filesystem::path const& folder) {
   auto const path = folder / "options.json";
   check_input_path("--resume", path);
   expects<usage_error>(is_there(path), "--resume {}: there is no run in this folder (options.json is missing)",
                        folder.string());
-  experiment_options o = options_from_json(read_json_file(path), path.string());
+  return read_json_file(path);
+}
+}  // namespace detail
+
+ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+  json stored = detail::stored_json(folder);
+  if (stored.is_object()) stored.erase("task_name");
+  experiment_options o = options_from_json(stored, (folder / "options.json").string());
   o.out = o.resume = folder;
   return o;
+}
+
+ATMANRL_INLINE std::string stored_task(std::filesystem::path const& folder) {
+  json const stored = detail::stored_json(folder);
+  json const* const name = stored.is_object() && stored.contains("task_name") ? &stored["task_name"] : nullptr;
+  expects<file_error>(!name || name->is_string(), "{}: task_name is no text", (folder / "options.json").string());
+  return name ? name->get<std::string>() : stored_options(folder).task;
 }
 
 ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
