@@ -6,6 +6,7 @@
 #include <atmanrl/llama.hpp>
 #include <atmanrl/saliency.hpp>
 
+#include <atmanrl/optim/any.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
