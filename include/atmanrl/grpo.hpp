@@ -25,6 +25,7 @@
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                              \
     TEMPLATE class trainable_weights<llama<cpu_backend, W>>;                                                          \
     TEMPLATE class trainable_policy<llama<cpu_backend, W>>;                                                           \
+    TEMPLATE class trainable_policy<llama<cpu_backend, W>, optim::any>;                                               \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::any const&);            \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
