@@ -6,6 +6,7 @@
 #include <atmanrl/llama.hpp>
 #include <atmanrl/saliency.hpp>
 
+#include <atmanrl/optim/any.hpp>
 #include <atmanrl/rl/advantages/advantage.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/advantages/batch_normalized.hpp>
@@ -52,6 +53,7 @@
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                              \
     TEMPLATE class trainable_weights<llama<cpu_backend, W>>;                                                          \
     TEMPLATE class trainable_policy<llama<cpu_backend, W>>;                                                           \
+    TEMPLATE class trainable_policy<llama<cpu_backend, W>, optim::any>;                                               \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::any const&);            \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
