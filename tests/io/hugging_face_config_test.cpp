@@ -66,7 +66,8 @@ TEST_CASE("hugging_face_config: Llama 3.2 3B reads the same in both spellings") 
   CHECK(c.max_positions == 131072);
   CHECK(c.bos_id == 128000);
   CHECK(c.stop_ids == std::vector<int>{128001, 128008, 128009});
-  CHECK(parse_hugging_face_config(in_new_spelling(llama_3_2_3b()), nullptr, standard_architectures(), "config.json") == c);
+  CHECK(parse_hugging_face_config(in_new_spelling(llama_3_2_3b()), nullptr, standard_architectures(), "config.json") ==
+        c);
 }
 
 TEST_CASE("hugging_face_config: Qwen 2 has biases and no scaling") {
@@ -83,12 +84,15 @@ TEST_CASE("hugging_face_config: Qwen 2 has biases and no scaling") {
 
 TEST_CASE("hugging_face_config: generation_config.json's stop ids go before those of config.json") {
   json const one = {{"eos_token_id", 7}}, list = {{"eos_token_id", {7, 9, 7}}}, none = json::object();
-  CHECK(parse_hugging_face_config(llama_3_2_3b(), &one, standard_architectures(), "config.json").stop_ids == std::vector<int>{7});
-  CHECK(parse_hugging_face_config(llama_3_2_3b(), &list, standard_architectures(), "config.json").stop_ids == std::vector<int>{7, 9});
+  CHECK(parse_hugging_face_config(llama_3_2_3b(), &one, standard_architectures(), "config.json").stop_ids ==
+        std::vector<int>{7});
+  CHECK(parse_hugging_face_config(llama_3_2_3b(), &list, standard_architectures(), "config.json").stop_ids ==
+        std::vector<int>{7, 9});
   CHECK(parse_hugging_face_config(llama_3_2_3b(), &none, standard_architectures(), "config.json").stop_ids.size() == 3);
   json const bad = {{"eos_token_id", "x"}};
-  CHECK(contains(complaint([&] { parse_hugging_face_config(llama_3_2_3b(), &bad, standard_architectures(), "m/config.json"); }),
-                 "m/generation_config.json: eos_token_id"));
+  CHECK(contains(
+      complaint([&] { parse_hugging_face_config(llama_3_2_3b(), &bad, standard_architectures(), "m/config.json"); }),
+      "m/generation_config.json: eos_token_id"));
 }
 
 TEST_CASE("hugging_face_config: what is missing has the defaults of transformers") {
@@ -176,7 +180,8 @@ TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with
   for (auto const& f : faults) {
     json config = llama_3_2_3b();
     f.make(config);
-    auto const text = complaint([&] { parse_hugging_face_config(config, nullptr, standard_architectures(), "dir/config.json"); });
+    auto const text =
+        complaint([&] { parse_hugging_face_config(config, nullptr, standard_architectures(), "dir/config.json"); });
     INFO(f.field << " -> " << text.value_or("(accepted)"));
     CHECK(contains(text, "dir/config.json: "));
     CHECK(contains(text, f.field));

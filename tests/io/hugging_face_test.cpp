@@ -54,7 +54,8 @@ TEST_CASE("hugging_face: a saved folder opens as the same model") {
 TEST_CASE("hugging_face: large models go into shards with an index that sums up their bytes") {
   scratch_folder const dir;
   model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());
-  save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), rows_of(tiny), {.type = dtype::bf16, .max_shard_bytes = 6000});
+  save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), rows_of(tiny),
+                           {.type = dtype::bf16, .max_shard_bytes = 6000});
   json const index = read_json_file(dir / "m/model.safetensors.index.json");
   std::set<std::string> shards;
   std::uint64_t bytes = 0;
@@ -86,8 +87,9 @@ TEST_CASE("hugging_face: tokenizer files are copied and texts are added") {
   CHECK(read_text_file(dir / "m/tokenizer.json") == "{\"t\":1}");
   CHECK(read_text_file(dir / "m/chat_template.jinja") == "hi");
   CHECK_FALSE(std::filesystem::exists(dir / "m/other.txt"));
-  CHECK_THROWS_AS(save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), rows_of(tiny), {.copy_files = {dir / "gone"}}),
-                  file_error);
+  CHECK_THROWS_AS(
+      save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), rows_of(tiny), {.copy_files = {dir / "gone"}}),
+      file_error);
   CHECK(read_text_file(dir / "m/tokenizer.json") == "{\"t\":1}");
 }
 
@@ -99,7 +101,8 @@ TEST_CASE("hugging_face: a failure leaves the older model as it was and nothing 
     if (name == "model.norm.weight") throw numeric_error("a weight is not finite");
     tiny.read_rows(name, first, count, out);
   };
-  CHECK_THROWS_AS(save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), broken, {.type = dtype::bf16}), numeric_error);
+  CHECK_THROWS_AS(save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), broken, {.type = dtype::bf16}),
+                  numeric_error);
   CHECK(model_file::open(dir / "m", standard_architectures()).storage_type("model.norm.weight") == "F32");
   CHECK(names_in(dir.path()) == std::set<std::string>{"m"});
 }
@@ -115,7 +118,8 @@ TEST_CASE("hugging_face: a folder with other people's files is never replaced") 
   put(dir / "file", "x");
   CHECK(contains(complaint([&] { save_hugging_face_folder(dir / "file", tiny.config(), tiny.kind(), rows_of(tiny)); }),
                  "is not a folder"));
-  CHECK_THROWS_AS(save_hugging_face_folder(dir / "i8", tiny.config(), tiny.kind(), rows_of(tiny), {.type = dtype::i8}), usage_error);
+  CHECK_THROWS_AS(save_hugging_face_folder(dir / "i8", tiny.config(), tiny.kind(), rows_of(tiny), {.type = dtype::i8}),
+                  usage_error);
   CHECK(names_in(dir.path()) == std::set<std::string>{"file", "home"});
 }
 
@@ -123,7 +127,8 @@ TEST_CASE("hugging_face: a llama3 GGUF becomes a folder with its rule in config.
   scratch_folder const dir;
   model_file const gguf = model_file::open(fixture("io/tiny_llama.gguf"), standard_architectures());
   save_hugging_face_folder(dir / "m", gguf.config(), gguf.kind(), rows_of(gguf), {.type = dtype::f32});
-  CHECK(model_file::open(dir / "m", standard_architectures()).config() == model_file::open(fixture("io/tiny_llama"), standard_architectures()).config());
+  CHECK(model_file::open(dir / "m", standard_architectures()).config() ==
+        model_file::open(fixture("io/tiny_llama"), standard_architectures()).config());
 }
 
 TEST_CASE("hugging_face: what generation_config.json says beside its ids stays, and its ends of a text are added") {

@@ -125,7 +125,8 @@ TEST_CASE("model_file: qwen2's GGUF has biases and rows in place, llama's are in
   write_shape_only_gguf(dir / "l.gguf", "llama", false, false);
   std::vector<float> const straight{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   std::vector<float> const halves{0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15};
-  model_file const q = model_file::open(dir / "q.gguf", standard_architectures()), l = model_file::open(dir / "l.gguf", standard_architectures());
+  model_file const q = model_file::open(dir / "q.gguf", standard_architectures()),
+                   l = model_file::open(dir / "l.gguf", standard_architectures());
   CHECK(values(q, "model.layers.0.self_attn.q_proj.weight") == straight);
   CHECK(values(q, "model.layers.0.self_attn.v_proj.bias") == std::vector<float>{0, 1, 2, 3});
   CHECK(q.config().rms_eps == 1e-6);
@@ -138,11 +139,14 @@ TEST_CASE("model_file: qwen2's GGUF has biases and rows in place, llama's are in
 TEST_CASE("model_file: tensors too few and too many are refused by name") {
   scratch_folder const dir;
   write_shape_only_gguf(dir / "m.gguf", "qwen2", false, false);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }), "q_proj.bias is missing"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }),
+                 "q_proj.bias is missing"));
   write_shape_only_gguf(dir / "m.gguf", "llama", true, false);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }), "k_proj.bias does not belong"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }),
+                 "k_proj.bias does not belong"));
   write_shape_only_gguf(dir / "m.gguf", "llama", false, true);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }), "attn_q_norm.weight is not known"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }),
+                 "attn_q_norm.weight is not known"));
 }
 
 TEST_CASE("model_file: a config that promises other shapes than the file holds is refused") {
@@ -190,7 +194,8 @@ TEST_CASE("model_file: a stored head wins over tie_word_embeddings unless it is 
   write(true, nullptr);
   CHECK(model_file::open(dir / "m", standard_architectures()).config().tied_head);
   write(false, nullptr);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }), "lm_head.weight is missing"));
+  CHECK(
+      contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }), "lm_head.weight is missing"));
 }
 
 TEST_CASE("model_file: shards and their index are read and checked") {
@@ -228,7 +233,8 @@ TEST_CASE("model_file: shards and their index are read and checked") {
   refused(json::object(), "weight_map is missing");
   refused(json(3), "weight_map is missing");
   std::filesystem::remove(index);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }), "holds neither model.safetensors nor"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }),
+                 "holds neither model.safetensors nor"));
 }
 
 TEST_CASE("model_file: paths that are no model are refused by name") {

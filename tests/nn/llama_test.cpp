@@ -359,7 +359,8 @@ TEST_CASE("llama: one function walks the layers") {
   CHECK(count(model, R"([^_ ]\s+walk_layers\(cache, pass)") == 2);  // by forward and by backward
   CHECK(count(model, R"(layer\.forward\()") == 1);
   CHECK(count(model, R"(layer\.backward\()") == 1);
-  // Nobody else has layers at all but the adapters, which live in them; the compiled library's list only says which are compiled once.
+  // Nobody else has layers at all but the adapters, which live in them; the compiled library's list only says which are
+  // compiled once.
   auto const top = std::filesystem::path(ATMANRL_FIXTURES).parent_path().parent_path() / "include" / "atmanrl";
   std::vector<std::string> users;
   for (auto const& entry : std::filesystem::recursive_directory_iterator(top)) {

@@ -211,5 +211,6 @@ TEST_CASE("peft: tensors that do not fit the model are refused by name") {
   CHECK(contains(load(model, c.scratch / "nowhere"), "adapter_config.json"));
   CHECK_FALSE(model.has_adapters());
   put(c.folder / "notes.txt", "mine");
-  CHECK(contains(complaint([&] { save_peft_folder(c.folder, model.config(), model.kind(), {}, [](auto, auto) {}); }), "notes.txt"));
+  CHECK(contains(complaint([&] { save_peft_folder(c.folder, model.config(), model.kind(), {}, [](auto, auto) {}); }),
+                 "notes.txt"));
 }

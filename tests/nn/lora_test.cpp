@@ -10,9 +10,7 @@ using namespace atmanrl_test;
 
 namespace {
 
-lora_config some_targets() {
-  return {.rank = 3, .alpha = 5, .targets = {"q_proj", "v_proj", "o_proj", "up_proj"}};
-}
+lora_config some_targets() { return {.rank = 3, .alpha = 5, .targets = {"q_proj", "v_proj", "o_proj", "up_proj"}}; }
 
 /// Values for A and B that are not small, so that the adapters change what the model says.
 std::vector<double> adapter_values(model_config const& c, lora_config const& l, unsigned seed = 70) {
@@ -88,8 +86,7 @@ void check_gradient(model_config const& config, lora_config const& l, P const& p
 TEST_CASE("lora: the gradient of every A and B is exact, for all matrices and for some") {
   check_gradient(small_config(), {.rank = 2, .alpha = 3});
   check_gradient(rich_config(), some_targets());
-  check_gradient(small_config(), {.rank = 1, .alpha = 1, .targets = {"k_proj"}},
-                 strangers::capped_recency{});
+  check_gradient(small_config(), {.rank = 1, .alpha = 1, .targets = {"k_proj"}}, strangers::capped_recency{});
 }
 
 TEST_CASE("lora: the layout names PEFT's tensors, and values survive assigning and reading") {

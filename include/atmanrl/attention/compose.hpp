@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Two edits of attention scores, one after the other: that of a model (a soft cap, a window), then a caller's (a mask).
+/// Two edits of attention scores, one after the other: that of a model (a soft cap, a window), then a caller's (a
+/// mask).
 
 #include <atmanrl/attention/policy.hpp>
 

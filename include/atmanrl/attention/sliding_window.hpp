@@ -24,9 +24,8 @@ class sliding_window {
     ATMANRL_HOST_DEVICE T operator()(T score, score_site at) const {
       bool const limited = (layers[at.layer / 64] >> (at.layer % 64)) & 1u;
       // The derivative of what is not seen is zero, whatever the score.
-      return limited && at.query - at.key >= window
-                 ? T{-std::numeric_limits<decltype(real_part(T{}))>::infinity()}
-                 : score;
+      return limited && at.query - at.key >= window ? T{-std::numeric_limits<decltype(real_part(T{}))>::infinity()}
+                                                    : score;
     }
   };
 

@@ -24,8 +24,7 @@ struct kernels::gated<cpu_backend> {
   }
 
   template <class T, class F>
-  static void backward(cpu_threads& threads, F f, view<T const, 2> gate_up, view<T const, 2> dy,
-                       view<T, 2> dgate_up) {
+  static void backward(cpu_threads& threads, F f, view<T const, 2> gate_up, view<T const, 2> dy, view<T, 2> dgate_up) {
     atmanrl::detail::computes_in_float<T>();
     index_t const ffn = dy.extent(1);
     threads.split(dy.extent(0), atmanrl::detail::row_grain(32 * ffn), [&](index_t first, index_t last) {

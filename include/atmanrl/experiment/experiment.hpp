@@ -175,7 +175,8 @@ class experiment : public detail::experiment_base {
       bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
     experiment_options within_memory = options_;
-    within_memory.mask.row_budget = budgets_of(trainer.model().config(), trainer.model().kept_numbers(trainer.model().config()), options_).masks;
+    within_memory.mask.row_budget =
+        budgets_of(trainer.model().config(), trainer.model().kept_numbers(trainer.model().config()), options_).masks;
     within_memory.mask.recompute = options_.recompute;
     auto observer = detail::make_observer<Traits>(within_memory);
     std::uint64_t saved = trainer.steps();

@@ -129,8 +129,10 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   for (index_t l = 0; l < c.layers; ++l) {
     std::array<index_t, linear_slots> outputs{}, inputs{};
     for (parameter_spec const& p : kind.layer_parameters(c, l)) {
-      if (p.is_vector()) m.weights += real * std::size_t(p.columns);
-      else outputs[std::size_t(p.linear)] += p.rows, inputs[std::size_t(p.linear)] = p.columns;
+      if (p.is_vector())
+        m.weights += real * std::size_t(p.columns);
+      else
+        outputs[std::size_t(p.linear)] += p.rows, inputs[std::size_t(p.linear)] = p.columns;
     }
     for (std::size_t slot = 0; slot < linear_slots; ++slot) matrix(outputs[slot], inputs[slot]);
   }

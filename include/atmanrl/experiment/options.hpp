@@ -81,8 +81,8 @@ struct experiment_options {
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;
   std::vector<std::string> lora_targets{};  ///< names of matrices; empty: all
-  std::filesystem::path adapter;  ///< PEFT folder that training goes on from; empty: fresh adapters
-  bool merge = false;             ///< also write the model with the adapters merged in
+  std::filesystem::path adapter;            ///< PEFT folder that training goes on from; empty: fresh adapters
+  bool merge = false;                       ///< also write the model with the adapters merged in
 
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it

@@ -44,11 +44,11 @@ struct parameter_spec {
   std::string hugging_face;  ///< name inside the layer: "self_attn.q_proj.weight"
   std::string gguf;          ///< "attn_q.weight"; empty where GGUF files have no such tensor
   parameter_role role;
-  index_t rows, columns;            ///< a matrix is (outputs, inputs); a vector has one row
-  linear_slot linear{};             ///< of a matrix or a bias: the linear layer that it is a part of
-  index_t first = 0;                ///< first of its outputs in that layer
-  bool rotated = false;             ///< rows of queries or keys, whose pairs some GGUF files interleave
-  float gguf_shift = 0;             ///< GGUF files hold the values plus this
+  index_t rows, columns;  ///< a matrix is (outputs, inputs); a vector has one row
+  linear_slot linear{};   ///< of a matrix or a bias: the linear layer that it is a part of
+  index_t first = 0;      ///< first of its outputs in that layer
+  bool rotated = false;   ///< rows of queries or keys, whose pairs some GGUF files interleave
+  float gguf_shift = 0;   ///< GGUF files hold the values plus this
 
   bool is_vector() const { return role == parameter_role::gain || role == parameter_role::bias; }
   index_t size() const { return rows * columns; }
@@ -107,13 +107,13 @@ class parameter_list {
 
 /// A kind of model that files can name, and how its layers are made up.
 struct architecture {
-  std::string model_type{};          ///< config.json's: "llama"
-  std::string class_name{};          ///< config.json's architectures: "LlamaForCausalLM"
-  std::string gguf{};                ///< general.architecture; empty: no GGUF files
-  bool gguf_interleaves = false;     ///< GGUF files hold the rotated pairs of queries and keys as neighbouring rows
-  float gguf_final_gain_shift = 0;   ///< GGUF files hold the gain of the last norm plus this
+  std::string model_type{};         ///< config.json's: "llama"
+  std::string class_name{};         ///< config.json's architectures: "LlamaForCausalLM"
+  std::string gguf{};               ///< general.architecture; empty: no GGUF files
+  bool gguf_interleaves = false;    ///< GGUF files hold the rotated pairs of queries and keys as neighbouring rows
+  float gguf_final_gain_shift = 0;  ///< GGUF files hold the gain of the last norm plus this
   index_t default_max_positions = 2048;
-  bool default_tied_head = false;    ///< where config.json does not say
+  bool default_tied_head = false;          ///< where config.json does not say
   std::vector<std::string> activations{};  ///< config.json's names of the activation, the first is written
   std::vector<std::string> own_fields{};   ///< of config.json, that `read_config` answers for
   /// Reads and writes numbers of its own; may be empty.

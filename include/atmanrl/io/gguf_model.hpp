@@ -139,7 +139,8 @@ struct gguf_place {
 [[gnu::cold]] inline std::optional<gguf_place> place_of_gguf_tensor(std::string_view gguf_name, model_config const& c,
                                                                     architecture const& a) {
   if (gguf_name == "token_embd.weight") return gguf_place{std::string(embedding_name)};
-  if (gguf_name == "output_norm.weight") return gguf_place{std::string(final_gain_name), false, a.gguf_final_gain_shift};
+  if (gguf_name == "output_norm.weight")
+    return gguf_place{std::string(final_gain_name), false, a.gguf_final_gain_shift};
   if (gguf_name == "output.weight") return gguf_place{std::string(head_name)};
   if (!gguf_name.starts_with("blk.")) return std::nullopt;
   std::string_view const rest = gguf_name.substr(4);

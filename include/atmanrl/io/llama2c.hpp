@@ -57,7 +57,8 @@ class llama2c_file {
                           "{}: the file ends at byte {}, inside {}; its header promises more", name, all.size(),
                           hf_name);
       for (index_t l = 0; l < count; ++l, at += bytes) {
-        tensors_[fmt::format(fmt::runtime(hf_name), l)] = {shape, all.subspan(std::size_t(at), std::size_t(bytes)), rotated};
+        tensors_[fmt::format(fmt::runtime(hf_name), l)] = {shape, all.subspan(std::size_t(at), std::size_t(bytes)),
+                                                           rotated};
       }
     };
     stack("model.embed_tokens.weight", 1, {c.vocab, c.hidden});

@@ -142,9 +142,9 @@ ATMANRL_INLINE std::vector<lora_tensor> lora_tensors(model_config const& c, arch
       for (bool const is_b : {false, true}) {
         for (lora_matrix const& m : matrices) {
           if (int(m.linear) != slot || !l.has(m.name())) continue;
-          all.push_back({fmt::format("base_model.model.model.layers.{}.{}.lora_{}.weight", layer, m.path,
-                                     is_b ? 'B' : 'A'),
-                         layer, is_b, is_b ? m.outputs : l.rank, is_b ? l.rank : m.inputs});
+          all.push_back(
+              {fmt::format("base_model.model.model.layers.{}.{}.lora_{}.weight", layer, m.path, is_b ? 'B' : 'A'),
+               layer, is_b, is_b ? m.outputs : l.rank, is_b ? l.rank : m.inputs});
         }
       }
     }

@@ -52,12 +52,12 @@ struct model_config {
   double rope_theta = 10000;
   atmanrl::rope_scaling rope_scaling{};
   double rms_eps = 1e-5;
-  bool tied_head = true;  ///< the output layer is the token embedding
+  bool tied_head = true;                                      ///< the output layer is the token embedding
   bool qkv_bias = false, out_bias = false, mlp_bias = false;  ///< which linear layers add a bias
-  double score_scale = 0;      ///< factor of q·k; 0: 1 / sqrt(head_dim)
+  double score_scale = 0;                                     ///< factor of q·k; 0: 1 / sqrt(head_dim)
   double score_cap = 0;        ///< scores s become cap·tanh(s / cap) (Gemma 2, arXiv:2408.00118); 0: they stay
   double embedding_scale = 1;  ///< the residual stream begins as the embedding times this
-  std::vector<layer_numbers> per_layer{};         ///< one for each layer; empty: the defaults in all
+  std::vector<layer_numbers> per_layer{};                ///< one for each layer; empty: the defaults in all
   std::map<std::string, double, std::less<>> numbers{};  ///< further ones of a block of one's own, by name
   index_t max_positions = 2048;
   int bos_id = -1;  ///< -1: none

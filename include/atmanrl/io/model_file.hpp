@@ -275,10 +275,11 @@ ATMANRL_INLINE void model_file::open_gguf(architectures const& known) {
              .bytes = t.bytes,
              .type_name = info->name,
              .block = info->block_elements,
-             .decode = [type, shift = place->shift](std::byte const* from, index_t n, float* to) {
-               detail::dequantize(type, from, n, to);
-               for (index_t i = 0; shift != 0 && i < n; ++i) to[i] -= shift;
-             },
+             .decode =
+                 [type, shift = place->shift](std::byte const* from, index_t n, float* to) {
+                   detail::dequantize(type, from, n, to);
+                   for (index_t i = 0; shift != 0 && i < n; ++i) to[i] -= shift;
+                 },
              .file = path_.string()};
     // Some converters interleave the rotated pairs, others store rows for the half-split rotation.
     if (kind_.gguf_interleaves && place->rotated) s.interleaved_heads = t.shape.front() / config_.head_dim;

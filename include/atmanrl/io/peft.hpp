@@ -64,8 +64,7 @@ namespace detail {
 /// The configuration of a folder; a target that the model does not have is the file's fault.
 inline lora_config resolved_peft_config(std::filesystem::path const& folder, std::vector<lora_matrix> const& matrices) {
   try {
-    return resolved(read_peft_config(folder), matrices,
-                    (folder / "adapter_config.json").string() + ": target_modules");
+    return resolved(read_peft_config(folder), matrices, (folder / "adapter_config.json").string() + ": target_modules");
   } catch (usage_error const& e) {
     fail<file_error>("{}", e.what());
   }
@@ -178,8 +177,9 @@ ATMANRL_INLINE lora_config read_peft_config(std::filesystem::path const& folder)
 }
 
 ATMANRL_INLINE peft_adapter::peft_adapter(std::filesystem::path const& folder, model_config const& model,
-                                           architecture const& kind)
-    : config_(detail::resolved_peft_config(folder, lora_matrices(model, kind))), tensors_(folder / "adapter_model.safetensors") {
+                                          architecture const& kind)
+    : config_(detail::resolved_peft_config(folder, lora_matrices(model, kind))),
+      tensors_(folder / "adapter_model.safetensors") {
   std::string const file = tensors_.path().string();
   auto const expected = lora_tensors(model, kind, config_);
   for (lora_tensor const& t : expected) {
@@ -206,7 +206,8 @@ ATMANRL_INLINE void save_peft_folder(std::filesystem::path const& folder, model_
     return name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "README.md";
   });
   detail::atomic_folder out(folder);
-  write_file_atomically(out.path() / "adapter_config.json", lora_config_to_peft(l, lora_matrices(model, kind), base_model).dump(2) + "\n");
+  write_file_atomically(out.path() / "adapter_config.json",
+                        lora_config_to_peft(l, lora_matrices(model, kind), base_model).dump(2) + "\n");
   auto const tensors = lora_tensors(model, kind, l);
   std::vector<tensor_declaration> declarations;
   for (lora_tensor const& t : tensors) declarations.push_back({t.name, dtype::f32, {t.rows, t.columns}});

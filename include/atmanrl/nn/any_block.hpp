@@ -48,7 +48,8 @@ struct any_qk {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       bool const found = ((c.architecture == Blocks::model_type && (f.template operator()<I>(), true)) || ...);
       if (!found) f.template operator()<0>();
-    }(std::index_sequence_for<Blocks...>{});
+    }
+    (std::index_sequence_for<Blocks...>{});
   }
 };
 

@@ -72,7 +72,12 @@ described_layer describe_layer(model_config const& c, index_t layer) {
 
 /// What files call the models of a block, or of a list of blocks, and how their layers are made up.
 template <class Block>
-architectures architectures_of() requires requires { Block::list(); } || requires { Block::files(); } {
+architectures architectures_of() requires requires {
+  Block::list();
+} || requires {
+  Block::files();
+}
+{
   if constexpr (requires { Block::list(); }) {
     return Block::list();
   } else {

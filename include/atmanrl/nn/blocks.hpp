@@ -1,11 +1,11 @@
 #pragma once
 
 /// \file
-/// The blocks that come with the library, and the list of them that one compiled model serves. Each is the whole of what
-/// a reader must know about a layer of that kind of model.
+/// The blocks that come with the library, and the list of them that one compiled model serves. Each is the whole of
+/// what a reader must know about a layer of that kind of model.
 
-#include <atmanrl/attention/policy.hpp>
 #include <atmanrl/attention/compose.hpp>
+#include <atmanrl/attention/policy.hpp>
 #include <atmanrl/attention/sliding_window.hpp>
 #include <atmanrl/attention/soft_cap.hpp>
 #include <atmanrl/nn/any_block.hpp>
@@ -140,8 +140,10 @@ struct gemma2_block : llama_block {
         expects<file_error>(each == "full_attention" || each == "sliding_attention",
                             "{}: layer_types holds {}, but full_attention and sliding_attention are known", in.file(),
                             detail::shown_json{each});
-        if (each == "full_attention") c.per_layer[std::size_t(l)].window = 0;
-        else c.per_layer[std::size_t(l)].window = in.integer("sliding_window").value_or(4096);
+        if (each == "full_attention")
+          c.per_layer[std::size_t(l)].window = 0;
+        else
+          c.per_layer[std::size_t(l)].window = in.integer("sliding_window").value_or(4096);
       }
     }
     scale_embedding(c);

@@ -406,22 +406,22 @@ class decoder {
 
  private:
   attention_extents extents(index_t layer) const {
-    return {int(layer), config_.heads, config_.kv_heads, config_.head_dim, std::is_same_v<W, bf16>,
-            config_.score_scale};
+    return {int(layer),       config_.heads,           config_.kv_heads,
+            config_.head_dim, std::is_same_v<W, bf16>, config_.score_scale};
   }
 
   enum class direction { up, down };
   using pass_state = decoder_pass<B, T, Block>;
   static constexpr bool trains_edit = TrainableAttentionPolicy<Edit>;
 
-  /// The block's edit, the model's, the caller's, one after the other, and the values that the one with parameters reads.
-  /// The model's own are fixed while a caller trains others.
+  /// The block's edit, the model's, the caller's, one after the other, and the values that the one with parameters
+  /// reads. The model's own are fixed while a caller trains others.
   template <class P>
   auto edit_with(P const& policy, view_on<B, T const, 1> values) const {
     if constexpr (trains_edit && TrainableAttentionPolicy<P>) {
-      auto all = attention::composed(
-          attention::composed(block_edit_, attention::frozen<Edit, T>{edit_, edit_values_.data()}),
-          attention::by_reference<P>{policy});
+      auto all =
+          attention::composed(attention::composed(block_edit_, attention::frozen<Edit, T>{edit_, edit_values_.data()}),
+                              attention::by_reference<P>{policy});
       return composed_edit<decltype(all)>{std::move(all), values.data()};
     } else {
       auto all = attention::composed(attention::composed(block_edit_, edit_), attention::by_reference<P>{policy});
@@ -558,9 +558,8 @@ class decoder {
     parameter_spec const& spec = specs[std::size_t(p.number)];
     if (spec.role == parameter_role::matrix) return {&layer.at(spec.linear).weight(), nullptr, spec.first};
     if (spec.role == parameter_role::bias) return {nullptr, &layer.at(spec.linear).bias(), spec.first};
-    auto const gains_before = std::count_if(specs.begin(), specs.begin() + p.number, [](parameter_spec const& s) {
-      return s.role == parameter_role::gain;
-    });
+    auto const gains_before = std::count_if(specs.begin(), specs.begin() + p.number,
+                                            [](parameter_spec const& s) { return s.role == parameter_role::gain; });
     return {nullptr, &layer.gain(std::size_t(gains_before)), 0};
   }
 

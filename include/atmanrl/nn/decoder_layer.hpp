@@ -26,9 +26,9 @@ struct layer_activations {
   norm_saved attention_before, attention_after, ffn_before, ffn_after;
   tensor<B, T, 3> qkv;  ///< (rows, heads + 2 kv_heads, head_dim), as attention sees it
   typename Block::qk::template saved<B, T> qk;
-  tensor<B, T, 3> out;          ///< (rows, heads, head_dim) attention's output
-  tensor<B, T, 2> lse;          ///< (rows, heads)
-  tensor<B, T, 2> gate_up;      ///< (rows, outputs of the up projections)
+  tensor<B, T, 3> out;            ///< (rows, heads, head_dim) attention's output
+  tensor<B, T, 2> lse;            ///< (rows, heads)
+  tensor<B, T, 2> gate_up;        ///< (rows, outputs of the up projections)
   tensor<B, T, 2> attended, fed;  ///< (rows, hidden) what the norms behind the two halves see; empty without them
 };
 
@@ -130,8 +130,8 @@ class decoder_layer {
   /// \param dedit    (kv_heads, parameters) of a trainable attention policy; empty when it is not wanted
   /// \param need_dx  false in the lowest layer when nothing below it wants a gradient
   template <class Params>
-  void backward(model_config const& c, layer_call<B, T> const& call, Params params, activations& a,
-                view_on<B, T, 2> dx, view_on<B, T, 2> dedit, layer_workspace<B, T>& w, bool need_dx) const {
+  void backward(model_config const& c, layer_call<B, T> const& call, Params params, activations& a, view_on<B, T, 2> dx,
+                view_on<B, T, 2> dedit, layer_workspace<B, T>& w, bool need_dx) const {
     B& backend = call.pass.backend;
     index_t const rows = dx.extent(0);
     bool const parameters = call.pass.wants_parameters();
@@ -151,7 +151,8 @@ class decoder_layer {
     enter_backward<norms_before_ffn>(c, call, linear_slot::up, a.gate_up.cview(), a.x_mid, made_of_.ffn_before,
                                      a.ffn_before, dx, w);
 
-    auto const dattended = leave<norms_after_attention>(c, call, dx, a.attended, made_of_.attention_after, a.attention_after, w);
+    auto const dattended =
+        leave<norms_after_attention>(c, call, dx, a.attended, made_of_.attention_after, a.attention_after, w);
     at(linear_slot::out).backward(call.pass, dattended, flat(a.out), flat(w.dout));
     std::visit(
         [&](auto const& cached) {
@@ -195,8 +196,12 @@ class decoder_layer {
 
   nn::part_call<B, T> part(model_config const& c, layer_call<B, T> const& call, detail::gain_range g,
                            layer_workspace<B, T>& w) const {
-    return {call.pass,   c,         layer_,
-            call.positions, call.cosine, call.sine,
+    return {call.pass,
+            c,
+            layer_,
+            call.positions,
+            call.cosine,
+            call.sine,
             std::span(gains_).subspan(g.first, g.count),
             std::span(gain_offsets_).subspan(g.first, g.count),
             w.scratch};
@@ -221,7 +226,8 @@ class decoder_layer {
                       layer_workspace<B, T>& w) const {
     auto input = x.cview();
     if constexpr (Norm) {
-      if (call.pass.wants_parameters()) norm::template recompute<B, T>(part(c, call, g, w), x.cview(), w.normed.view(), saved);
+      if (call.pass.wants_parameters())
+        norm::template recompute<B, T>(part(c, call, g, w), x.cview(), w.normed.view(), saved);
       input = w.normed.cview();
     }
     at(slot).backward(call.pass, dy, input, w.dnormed.view());

@@ -56,8 +56,8 @@ class forward_pass {
 
   /// What a model leaves for the pass's readers.
   struct results_type {
-    tensor<B, T, 1> log_p, entropy;   ///< (scored)
-    view_on<B, T const, 2> input{};   ///< (rows, hidden)
+    tensor<B, T, 1> log_p, entropy;  ///< (scored)
+    view_on<B, T const, 2> input{};  ///< (rows, hidden)
   };
   results_type& results() { return results_; }
 

@@ -18,8 +18,8 @@ template <Backend B, class T>
 struct pass_context {
   B& backend;
   lora_workspace<B, T>& lora;
-  bool adapted = false;            ///< whether the adapters act
-  view_on<B, T, 1> gradient{};     ///< flat, of all parameters; empty when it is not wanted
+  bool adapted = false;              ///< whether the adapters act
+  view_on<B, T, 1> gradient{};       ///< flat, of all parameters; empty when it is not wanted
   view_on<B, T, 1> lora_gradient{};  ///< flat, of all adapters; empty when it is not wanted
 
   /// Whether inputs of linear layers are needed for gradients of parameters.

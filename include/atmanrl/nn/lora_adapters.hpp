@@ -30,8 +30,7 @@ class lora_adapters {
     index_t offset = 0;
     for (std::size_t l = 0; l < model.size(); ++l)
       for (int slot = 0; slot < linear_slots; ++slot)
-        model[l].at(linear_slot(slot))
-            .attach({*backend_, matrices, config_, index_t(l), linear_slot(slot), offset});
+        model[l].at(linear_slot(slot)).attach({*backend_, matrices, config_, index_t(l), linear_slot(slot), offset});
     expects<shape_error>(offset == layout_.size(), "adapters of {} values for a layout of {}", offset, layout_.size());
   }
 

@@ -23,8 +23,8 @@ namespace atmanrl {
 struct parameter_info {
   std::string name;  ///< Hugging Face name
   parameter_role role;
-  index_t layer;   ///< -1 outside the layers
-  int number;      ///< its place in the list of its layer's parameters; 0 outside the layers
+  index_t layer;  ///< -1 outside the layers
+  int number;     ///< its place in the list of its layer's parameters; 0 outside the layers
   index_t rows, columns;
   index_t offset;  ///< first element in the flat array
 

@@ -13,8 +13,8 @@ namespace atmanrl::nn {
 struct head_rms_norm {
   template <Backend B, class T>
   struct saved {
-    tensor<B, T, 2> q, k;                   // (rows, heads * head_dim), (rows, kv_heads * head_dim), as projected
-    tensor<B, T, 1> q_inv_rms, k_inv_rms;   // (rows * heads), (rows * kv_heads)
+    tensor<B, T, 2> q, k;                  // (rows, heads * head_dim), (rows, kv_heads * head_dim), as projected
+    tensor<B, T, 1> q_inv_rms, k_inv_rms;  // (rows * heads), (rows * kv_heads)
   };
   static index_t saved_numbers(model_config const& c) { return (c.heads + c.kv_heads) * (c.head_dim + 1); }
   static void parameters(model_config const& c, index_t, parameter_list& list) {
@@ -53,7 +53,7 @@ struct head_rms_norm {
     c.scratch.resize(c.backend(), {rows, width});
     copy_columns<B, T>(c.backend(), columns<B, T>(qkv), first * c.config.head_dim, x.view(), 0, width);
     atmanrl::rms_norm<B, T>(c.backend(), by_head(c, x.view()), c.gain(gain), real_t<T>(c.config.rms_eps),
-                   by_head(c, c.scratch.view()), inv_rms.view());
+                            by_head(c, c.scratch.view()), inv_rms.view());
     copy_columns<B, T>(c.backend(), c.scratch.cview(), 0, columns<B, T>(qkv), first * c.config.head_dim, width);
   }
 

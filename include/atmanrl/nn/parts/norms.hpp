@@ -29,8 +29,7 @@ struct rms_norm {
   }
   /// y again, to the same bits.
   template <Backend B, class T>
-  static void recompute(part_call<B, T> const& c, view_on<B, T const, 2> x, view_on<B, T, 2> y,
-                        saved<B, T> const& s) {
+  static void recompute(part_call<B, T> const& c, view_on<B, T const, 2> x, view_on<B, T, 2> y, saved<B, T> const& s) {
     rms_norm_recompute(c.backend(), x, c.gain(0), s.inv_rms.cview(), y);
   }
   /// \param dx  (rows, width), added to
@@ -64,8 +63,7 @@ struct rms_norm_1p {
     atmanrl::rms_norm(c.backend(), x, s.gain.cview(), real_t<T>(c.config.rms_eps), y, s.inv_rms.view());
   }
   template <Backend B, class T>
-  static void recompute(part_call<B, T> const& c, view_on<B, T const, 2> x, view_on<B, T, 2> y,
-                        saved<B, T> const& s) {
+  static void recompute(part_call<B, T> const& c, view_on<B, T const, 2> x, view_on<B, T, 2> y, saved<B, T> const& s) {
     rms_norm_recompute(c.backend(), x, s.gain.cview(), s.inv_rms.cview(), y);
   }
   template <Backend B, class T>

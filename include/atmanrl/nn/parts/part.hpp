@@ -18,11 +18,11 @@ struct part_call {
   pass_context<B, T> const& pass;
   model_config const& config;
   index_t layer;
-  view_on<B, int const, 1> positions;                ///< (rows)
-  view_on<B, real_t<T> const, 2> cosine, sine;       ///< (positions, head_dim / 2) rotation tables
-  std::span<tensor<B, T, 1> const> gains;            ///< this part's, in the order in which it names them
-  std::span<index_t const> gain_offsets;             ///< where their gradients lie in the flat array
-  tensor<B, T, 2>& scratch;                          ///< shared by all parts: holds nothing between two calls
+  view_on<B, int const, 1> positions;           ///< (rows)
+  view_on<B, real_t<T> const, 2> cosine, sine;  ///< (positions, head_dim / 2) rotation tables
+  std::span<tensor<B, T, 1> const> gains;       ///< this part's, in the order in which it names them
+  std::span<index_t const> gain_offsets;        ///< where their gradients lie in the flat array
+  tensor<B, T, 2>& scratch;                     ///< shared by all parts: holds nothing between two calls
 
   B& backend() const { return pass.backend; }
   view_on<B, T const, 1> gain(std::size_t i) const { return gains[i].cview(); }

@@ -116,23 +116,27 @@ struct in_order {
       ++at;
     };
     (count_gains([&](parameter_list& list) { Parts::parameters(c.config, c.layer, list); }), ...);
-    return {c.pass,   c.config,
-            c.layer,  c.positions,
-            c.cosine, c.sine,
-            c.gains.subspan(first, count), c.gain_offsets.subspan(first, count),
+    return {c.pass,
+            c.config,
+            c.layer,
+            c.positions,
+            c.cosine,
+            c.sine,
+            c.gains.subspan(first, count),
+            c.gain_offsets.subspan(first, count),
             c.scratch};
   }
   template <Backend B, class T, class F>
   static void each(part_call<B, T> const& c, F&& f) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (f.template operator()<I>(call_of<I>(c)), ...);
-    }(std::index_sequence_for<Parts...>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (f.template operator()<I>(call_of<I>(c)), ...); }
+    (std::index_sequence_for<Parts...>{});
   }
   template <Backend B, class T, class F>
   static void each_in_reverse(part_call<B, T> const& c, F&& f) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (f.template operator()<sizeof...(Parts) - 1 - I>(call_of<sizeof...(Parts) - 1 - I>(c)), ...);
-    }(std::index_sequence_for<Parts...>{});
+    }
+    (std::index_sequence_for<Parts...>{});
   }
 };
 
