@@ -51,6 +51,7 @@ void run(options const& o) {
   cpu_backend backend({.threads = o.threads});
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
+  forbid_missing_tokens(model, words);
   std::vector<sft_example> all;
   if (o.task == "gsm8k") {
     gsm8k const task(task_folder("gsm8k", o.data));

@@ -11,6 +11,7 @@
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/token_rows.hpp>
 #include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/token_classes.hpp>
 
@@ -59,6 +60,7 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
   expects<usage_error>(options.samples >= 1 && options.batch_questions >= 1,
                        "evaluate: {} samples of {} questions at a time; both must be at least 1", options.samples,
                        options.batch_questions);
+  forbid_missing_tokens(model, tokenizer);
   evaluation out;
   out.samples = options.samples;
   out.seed = options.seed;

@@ -60,7 +60,7 @@ class experiment : public detail::experiment_base {
 
   template <class W>
   int run_with() {
-    using Model = llama<B, W>;
+    using Model = typename detail::model_of_traits<Traits, W>::type;
     static_assert(std::is_same_v<typename Model::scalar, float>);
     progress bar;
     run_lock lock = options_.resume.empty() ? run_lock() : lock_run(bar);
@@ -87,12 +87,12 @@ class experiment : public detail::experiment_base {
              estimate_memory<Model>(config, options_, longest).peak(), note);
 
     interrupt_listener const interrupt;
-    Model model = Model::load(*backend, *file);
+    Model model = detail::load_model<Traits, Model>(*backend, *file, options_);
     // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes
     // on.
     std::optional<Model> reference;
     if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty())
-      reference.emplace(Model::load(*backend, *file));
+      reference.emplace(detail::load_model<Traits, Model>(*backend, *file, options_));
     file.reset();
     model.set_kv_storage(options_.kv_cache);
     if (reference) reference->set_kv_storage(options_.kv_cache);

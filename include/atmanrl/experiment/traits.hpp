@@ -9,6 +9,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
@@ -35,6 +36,8 @@ template <class B = cpu_backend>
 struct gsm8k_traits {
   using backend = B;
   using weights = weight_types<float, bf16>;
+  using block = standard_block;              // what the model's layers are made of
+  using attention = atmanrl::attention::none;  // an edit of scores that belongs to the model, after the block's own
   using task = any_task;
   // Estimator and gate of the saliency are the options' choice.
   using reward = rewards::penalized<rewards::balanced_sum<
@@ -54,11 +57,32 @@ struct gsm8k_traits {
                          o.few_shot);
     return arithmetic();
   }
-  // A traits type may also have `static reward make_reward(experiment_options const&)`; otherwise atmanrl::make_reward
+  // A traits type may also have a model class of its own, `template <class W> using model`, in place of block and
+  // attention; `static attention make_attention(experiment_options const&)`, where the edit has numbers; and
+  // `static reward make_reward(experiment_options const&)`; otherwise atmanrl::make_reward
   // puts the reward together from its parts. So it may have make_optimizer and make_schedule.
 };
 
 namespace detail {
+
+/// The model of an experiment with matrices stored as `W`.
+template <class Traits, class W>
+struct model_of_traits {
+  using type = decoder<typename Traits::backend, W, typename Traits::block, typename Traits::attention>;
+};
+template <class Traits, class W>
+requires requires { typename Traits::template model<W>; }
+struct model_of_traits<Traits, W> {
+  using type = typename Traits::template model<W>;
+};
+
+template <class Traits, class Model>
+Model load_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
+  if constexpr (requires { Traits::make_attention(o); })
+    return Model::load(backend, file, Traits::make_attention(o));
+  else
+    return Model::load(backend, file);
+}
 
 template <class Traits>
 std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& o) {

@@ -155,6 +155,17 @@ class decoder {
   /// A cache for this model's keys and values.
   kv_cache<B, T> new_cache(index_t capacity) const { return {*backend_, config_, capacity, kv_storage_}; }
 
+  /// Ids that no token stands for: they are never drawn and have no probability, in sampling and training alike. Many
+  /// models have more rows in their embedding than their tokenizer has tokens.
+  void forbid(std::span<int const> ids) {
+    head_bias_.resize(*backend_, {ids.empty() ? 0 : config_.vocab});
+    if (ids.empty()) return;
+    // So low that its exponential is exactly zero beside any other logit, and finite: zero times it is zero.
+    std::vector<T> bias(std::size_t(config_.vocab), T(0));
+    for (int const id : ids) bias[std::size_t(id)] = T(real_t<T>(-1e30));
+    head_bias_.assign(bias);
+  }
+
   /// Memory for those who call the model again and again.
   workspace& memory() const { return *memory_; }
   /// An empty cache of `rows` rows and a forward pass, in memory that earlier borrowers have left.
@@ -314,7 +325,7 @@ class decoder {
     state.lse.resize(*backend_, {n});
     entropy.resize(*backend_, {want_entropy ? n : 0});
     log_prob(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), temperature, state.head_scratch,
-             log_p.view(), state.lse.view(), entropy.view());
+             log_p.view(), state.lse.view(), entropy.view(), head_bias_.cview());
   }
 
   /// Logits of a few rows, for samplers and option scores.
@@ -325,6 +336,7 @@ class decoder {
     gather_and_norm(state, std::vector<int>(rows.begin(), rows.end()));
     out.resize(*backend_, {index_t(rows.size()), config_.vocab});
     matmul(*backend_, state.normed.cview(), head_weight(), out.view());
+    if (head_bias_.size() > 0) add_bias(*backend_, head_bias_.cview(), out.view());
   }
 
   /// Backward of forward and log_probs for the loss  sum dlog_p log_p + dentropy entropy.
@@ -353,7 +365,8 @@ class decoder {
     state.dnormed.resize(*backend_, state.normed.shape());
     log_prob_backward(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), state.temperature,
                       state.head_scratch, state.lse.cview(), state.dlog_p.cview(), pass.results().entropy.cview(),
-                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradient)));
+                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradient)),
+                      head_bias_.cview());
     backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient, input_gradient);
   }
 
@@ -652,6 +665,7 @@ class decoder {
   tensor<B, T, 1> edit_values_;  // of an edit with parameters
   atmanrl::weight<B, W> embedding_, head_;
   tensor<B, T, 1> final_gain_;
+  tensor<B, T, 1> head_bias_;  // (vocabulary) where ids are forbidden, else empty
   index_t final_gain_offset_ = 0;
   std::vector<decoder_layer<B, W, Block>> layers_;
   std::unique_ptr<workspace> memory_ = std::make_unique<workspace>();

@@ -19,6 +19,7 @@
 #include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/token_rows.hpp>
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/chat.hpp>
 
@@ -100,6 +101,7 @@ class grpo {
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
         policy_(model, optimizer) {
+    forbid_missing_tokens(model, tokenizer);
     validate(options_);
   }
 
@@ -122,6 +124,7 @@ class grpo {
   /// A frozen copy of the model as it was at the start; it must outlive the trainer.
   template <class Frozen>
   void set_reference_model(Frozen& frozen) {
+    forbid_missing_tokens(frozen, *tokenizer_);
     reference_ = [&frozen](std::span<training_rollout const> rollouts, double temperature,
                            micro_batch_options const& options) {
       return reference_log_probs(frozen, rollouts, temperature, options);
