@@ -135,6 +135,10 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"eval-questions", "12"},
                                                                   {"eval-samples", "3"},
                                                                   {"checkpoint-every", "4"},
+                                                                  {"chat", "llama3.1"},
+                                                                  {"system", ""},
+                                                                  {"thinking", "off"},
+                                                                  {"chat-date", "2025-01-31"},
                                                                   {"out", "o"}})
     set_option(o, name, text);
   CHECK(o.mask.scale == 0);
@@ -156,6 +160,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
   CHECK(back.mask.reduction == saliency_reduction::token_mean);
   CHECK(back.saliency_estimator == "leave_one_out");
   CHECK(back.saliency_gate == rewards::gate_choice::correct);
+  CHECK(back.chat == chat_options{.format = "llama3.1", .system = "", .thinking = "off", .date = "2025-01-31"});
   // The list above is complete: nothing is left as the preset has it.
   auto const before = options_to_json(experiment_options::of_preset(experiment_preset::demo)),
              after = options_to_json(o);
@@ -236,6 +241,27 @@ TEST_CASE("options: a run may go on with other threads, but not with other steps
   given.steps = 99;
   CHECK(contains(complaint<usage_error>([&] { check_same_run(stored, given, "run"); }),
                  "--steps 99 contradicts the run in run"));
+}
+
+TEST_CASE(
+    "options: a file from before the chat options is read, and a system message may be missing, empty or any text") {
+  json old = json::parse(options_to_json({}).dump());
+  CHECK(old["chat"] == "auto");
+  CHECK(old["system"].is_null());
+  CHECK_FALSE(options_from_json(old, "o.json").chat.system.has_value());
+  for (char const* const name : {"chat", "system", "thinking", "chat-date"}) old.erase(name);
+  CHECK(options_from_json(old, "o.json").chat == chat_options{});
+  for (char const* const text : {"", "null", "auto", "Be \"brief\".\n"}) {
+    experiment_options o;
+    set_option(o, "system", text);
+    CHECK(options_from_json(json::parse(options_to_json(o).dump()), "o.json").chat.system == text);
+  }
+  experiment_options o;
+  for (auto const& [name, text] : {std::pair{"chat", "alpaca"}, {"thinking", "maybe"}})
+    CHECK(contains(complaint<usage_error>([&] { set_option(o, name, text); }),
+                   fmt::format("--{} is \"{}\"", name, text)));
+  o.chat.date = "today";
+  CHECK(contains(complaint<usage_error>([&] { validate(o); }), "--chat-date is \"today\""));
 }
 
 TEST_CASE("options: a damaged options.json is refused with the file's name") {

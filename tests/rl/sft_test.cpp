@@ -333,7 +333,7 @@ TEST_CASE("examples of a task: prompt, reference solution, end token of the chat
   byte_bpe const words(arithmetic_text::vocabulary());
   arithmetic const task;
   task_item const item = task.training_item(0, 0);
-  CHECK(answer_end_id(words, chat_format::plain) == words.eos());
+  CHECK(answer_end_id(words, {}) == words.eos());
   sft_example const e = make_sft_example(task, item, words, words.eos());
   CHECK(e.prompt == task.prompt(item, words));
   CHECK(e.completion.back() == words.eos());
@@ -349,6 +349,9 @@ TEST_CASE("examples of a task: prompt, reference solution, end token of the chat
     spec.kinds.push_back(token_kind::special);
   }
   byte_bpe const chatml(spec);
-  CHECK(answer_end_id(chatml, chat_format::chatml) == chatml.token_id("<|im_end|>"));
-  CHECK_THROWS_AS(answer_end_id(words, chat_format::llama3), usage_error);
+  CHECK(answer_end_id(chatml, named_chat(chatml, "chatml")) == chatml.token_id("<|im_end|>"));
+  CHECK(answer_end_id(chatml, {}) == words.eos());
+  spec.eos = -1;
+  CHECK(answer_end_id(byte_bpe(spec), {}, std::vector{7, 8}) == 7);
+  CHECK_THROWS_AS(answer_end_id(byte_bpe(spec), {}), usage_error);
 }

@@ -1,13 +1,11 @@
 #include <atmanrl/text/chat.hpp>
 
 #include "catch.hpp"
+#include "io/scratch.hpp"
 #include "strangers.hpp"
 #include "text/vectors.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -51,15 +49,6 @@ std::string complaint_of(auto&& act) {
   }
   return "no error";
 }
-
-struct scratch_folder {
-  scratch_folder() : path(std::filesystem::temp_directory_path() / fmt::format("atmanrl_chat_test_{}", ::getpid())) {
-    std::filesystem::create_directories(path);
-  }
-  ~scratch_folder() { std::filesystem::remove_all(path); }
-  void write(char const* name, std::string_view text) const { std::ofstream(path / name, std::ios::binary) << text; }
-  std::filesystem::path path;
-};
 
 }  // namespace
 
@@ -105,7 +94,10 @@ TEST_CASE("chat: the named formats equal the models' templates", "[data]") {
     return;
   }
   tokenizer const llama3 = tokenizer::load(*data / "tokenizers/llama3");
-  CHECK(llama3.chat().is_plain());
+  // The folder has the template of Llama 3.0, which has no system turn of its own.
+  check_chats(llama3, llama3.chat(), "text/chat/llama3_chats.json");
+  check_chats(llama3, named_chat(llama3, "llama3"), "text/chat/llama3_chats.json");
+  CHECK(stop_ids(llama3, {}) == std::vector{*llama3.token_id("<|eot_id|>")});
   check_chats(llama3, named_chat(llama3, "llama3.1"), "text/llama3_chats.json");
   auto const ships = [&](char const* name) { return read_text_file(*data / "tokenizers/templates" / name); };
   check_chats(llama3, own_chat(source(ships("meta-llama-Llama-3.2-3B-Instruct.jinja"))), "text/llama3_chats.json");
@@ -163,45 +155,47 @@ TEST_CASE("chat: a system message of the options stands in front, once, or is re
   CHECK_NOTHROW(choose_chat(distill, {.format = "deepseek-r1", .system = "Short."}));
 }
 
-TEST_CASE("chat: a template that cannot be followed keeps no model from being opened, and names the way out when used") {
+TEST_CASE(
+    "chat: a template that cannot be followed keeps no model from being opened, and names the way out when used") {
   scratch_folder const folder;
-  std::filesystem::copy_file(fixture("text/chat/base/tokenizer.json"), folder.path / "tokenizer.json");
+  std::filesystem::copy_file(fixture("text/chat/base/tokenizer.json"), folder / "tokenizer.json");
   auto const used = [&] {
-    tokenizer const t = tokenizer::load(folder.path);
+    tokenizer const t = tokenizer::load(folder.path());
     CHECK_FALSE(t.with_chat(chat_options{.format = "chatml"}).chat().is_plain());
     CHECK(t.with_chat(chat_options{.format = "plain"}).chat().is_plain());
     return complaint_of([&] { encode_chat(t, t.chat(), hello); });
   };
-  folder.write("chat_template.jinja", "x\n{{ messages | groupby('role') }}");
+  put(folder / "chat_template.jinja", "x\n{{ messages | groupby('role') }}");
   CHECK_THAT(used(), ATMANRL_CONTAINS("chat_template.jinja, line 2: the chat template uses the filter \"groupby\"") &&
                          ATMANRL_CONTAINS("--chat (plain, chatml") && ATMANRL_CONTAINS("--system TEXT"));
-  folder.write("chat_template.jinja", "{% for %}");
+  put(folder / "chat_template.jinja", "{% for %}");
   CHECK_THAT(used(), ATMANRL_CONTAINS("line 1") && ATMANRL_CONTAINS("--chat (plain"));
-  folder.write("chat_template.jinja", "{{ raise_exception('System role not supported') }}");
+  put(folder / "chat_template.jinja", "{{ raise_exception('System role not supported') }}");
   CHECK_THAT(used(), ATMANRL_CONTAINS("refuses this conversation: System role not supported") &&
                          ATMANRL_CONTAINS("--system TEXT"));
 }
 
-TEST_CASE("chat: the template stands in chat_template.jinja, tokenizer_config.json or chat_template.json, in this order") {
+TEST_CASE(
+    "chat: the template stands in chat_template.jinja, tokenizer_config.json or chat_template.json, in this order") {
   scratch_folder const folder;
-  auto const read = [&] { return read_chat_source(folder.path); };
+  auto const read = [&] { return read_chat_source(folder.path()); };
   CHECK(read().text.empty());
-  folder.write("chat_template.json", R"({"chat_template": "oldest"})");
+  put(folder / "chat_template.json", R"({"chat_template": "oldest"})");
   CHECK(read().text == "oldest");
-  folder.write("tokenizer_config.json",
-               R"({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}],
+  put(folder / "tokenizer_config.json",
+      R"({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}],
                    "bos_token": {"content": "<b>"}, "eos_token": null})");
-  folder.write("special_tokens_map.json", R"({"bos_token": "<x>", "eos_token": "<e>"})");
+  put(folder / "special_tokens_map.json", R"({"bos_token": "<x>", "eos_token": "<e>"})");
   CHECK(read().text == "d");
   CHECK_THAT(read().origin, ATMANRL_CONTAINS("tokenizer_config.json: chat_template \"default\""));
   CHECK(read().tokens == std::vector<std::pair<std::string, std::string>>{{"bos_token", "<b>"}, {"eos_token", "<e>"}});
-  folder.write("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "r"}]})");
+  put(folder / "tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "r"}]})");
   CHECK(read().text.empty());
   CHECK_THAT(read().problem, ATMANRL_CONTAINS("1 templates with a name, and none of them is called \"default\""));
   CHECK_THAT(complaint_of([&] { own_chat(read())(hello); }), ATMANRL_CONTAINS("--chat (plain"));
-  folder.write("tokenizer_config.json", R"({"chat_template": 3})");
+  put(folder / "tokenizer_config.json", R"({"chat_template": 3})");
   CHECK_THAT(read().problem, ATMANRL_CONTAINS("neither a text nor a list"));
-  folder.write("chat_template.jinja", "newest");
+  put(folder / "chat_template.jinja", "newest");
   CHECK(read().text == "newest");
 }
 
@@ -271,8 +265,8 @@ TEST_CASE("chat: a saved tokenizer says the same about conversations") {
   scratch_folder const folder;
   for (char const* const name : {"chatml", "distill"}) {
     tokenizer const t = tokenizer::load(fixture("text/chat") / name);
-    t.save(folder.path);
-    tokenizer const again = tokenizer::load(folder.path);
+    t.save(folder.path());
+    tokenizer const again = tokenizer::load(folder.path());
     CHECK(encode_chat(again, again.chat(), hello) == encode_chat(t, t.chat(), hello));
     CHECK(stop_ids(again, {}) == stop_ids(t, {}));
   }

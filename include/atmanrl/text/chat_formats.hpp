@@ -20,7 +20,7 @@ namespace atmanrl {
 /// How a user wants conversations to be put; the values are those of the options of the same names.
 struct chat_options {
   std::string format = "auto";        ///< auto: the model's own template, plain text where it has none; or a name
-  std::optional<std::string> system;  ///< in front of every conversation
+  std::optional<std::string> system{};  ///< in front of every conversation
   std::string thinking = "auto";      ///< on, off, or auto: as the template has it
   std::string date = "2024-07-26";    ///< what a template takes for today, so that a run has the same prompts for ever
 

@@ -95,7 +95,7 @@ TEST_CASE("jinja: what is not followed is named with file and line, never guesse
            {"{{ nothing.role }}", "asks for \"role\" of \"nothing\", which is undefined"},
            {"{{ f() }}", "calls \"f\", which is undefined"},
            {"{{ 1 // 0 }}", "divides by zero"},
-           {"{{ 'a' }", "inside of a tag"},
+           {"{{ 'a' & 'b' }}", "the character \"&\" inside of a tag"},
            {"{{ ) }}", "opens nowhere"},
            {"{# x", "comment without end"},
            {"{% break %}", "outside of a loop"},
@@ -116,22 +116,24 @@ TEST_CASE("jinja: a template can neither run for ever nor fill memory nor the st
     chain += " + 1";
     blocks += "{% if true %}";
   }
-  for (auto const& [text, sentence] : std::vector<std::pair<std::string, std::string>>{
-           {deep, "nested more than"},
-           {chain + " }}", "nested more than"},
-           {blocks, "nested more than"},
-           {"{% for a in range(3000) %}{% for b in range(3000) %}x{% endfor %}{% endfor %}", "steps"},
-           {"{{ range(1000000000) }}", "numbers"},
-           {"{{ 'a' * 1000000000000 }}", "bytes"},
-           {"{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", "bytes"},
-           {"{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s.replace('a', 'aaa') %}"
-            "{% endfor %}",
-            "bytes"},
-           {"{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
-            "steps"},
-           {"{% set ns = namespace(s=[1]) %}{% for i in range(90) %}{% set ns.s = [ns.s] %}{% endfor %}", "nests lists"},
-           {"{% set a = 'a' * 4000000 %}{{ a.find('a' * 2000000 + 'b') }}", "steps"},
-           {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"}}) {
+  deep += std::string(5000, ')') + " }}";
+  for (
+      auto const& [text, sentence] : std::vector<std::pair<std::string, std::string>>{
+          {deep, "nested more than"},
+          {chain + " }}", "nested more than"},
+          {blocks, "nested more than"},
+          {"{% for a in range(3000) %}{% for b in range(3000) %}x{% endfor %}{% endfor %}", "steps"},
+          {"{{ range(1000000000) }}", "numbers"},
+          {"{{ 'a' * 1000000000000 }}", "bytes"},
+          {"{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", "bytes"},
+          {"{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s.replace('a', 'aaa') %}"
+           "{% endfor %}",
+           "bytes"},
+          {"{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+           "steps"},
+          {"{% set ns = namespace(s=[1]) %}{% for i in range(90) %}{% set ns.s = [ns.s] %}{% endfor %}", "nests lists"},
+          {"{% set a = 'a' * 4000000 %}{{ a.find('a' * 2000000 + 'b') }}", "steps"},
+          {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"}}) {
     CAPTURE(sentence, text.substr(0, 100));
     CHECK_THAT(complaint_of(text), ATMANRL_CONTAINS(sentence));
   }
@@ -151,9 +153,14 @@ TEST_CASE("jinja: damaged templates are refused or rendered, whatever they are")
     for (std::size_t k = below(4); k-- > 0;) {
       std::size_t const at = below(text.size() + 1);
       switch (below(3)) {
-        case 0: text.erase(at, below(4)); break;
-        case 1: text.insert(at, 1, "{}%#'\"()[]|.-\n\\\xff"[below(16)]); break;
-        default: text.insert(at, other.substr(below(other.size() + 1), below(12)));
+        case 0:
+          text.erase(at, below(4));
+          break;
+        case 1:
+          text.insert(at, 1, "{}%#'\"()[]|.-\n\\\xff"[below(16)]);
+          break;
+        default:
+          text.insert(at, other.substr(below(other.size() + 1), below(12)));
       }
     }
     try {
