@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Which answer does a completion give? docs/method.md, section 4: strict = what stands behind a `####`; flexible =
+/// Which answer does a completion give? docs/method.md, "Answers": strict = what stands behind a `####`; flexible =
 /// strict, or else the last number of the completion (for letters the last "answer is X", else the last lone letter).
 /// Answers are read as a person reads them. What cannot be read, or in two ways, is nothing, never a guess.
 
