@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Which answer does a completion give (docs/experiments.md#evaluating-any-model)? Strict = what stands behind a `####`; flexible =
-/// strict, or else the last number of the completion (for letters the last "answer is X", else the last lone letter).
-/// Answers are read as a person reads them. What cannot be read, or in two ways, is nothing, never a guess.
+/// Which answer does a completion give (docs/experiments.md#evaluating-any-model)? Strict = what stands after a `####`;
+/// flexible = strict, or else the last number of the completion (for letters the last "answer is X", else the last lone
+/// letter). Answers are read as a person reads them. What cannot be read, or in two ways, is nothing, never a guess.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/text/choice.hpp>

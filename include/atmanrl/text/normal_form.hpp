@@ -23,7 +23,7 @@ inline std::string to_nfc(std::string_view text) {
   if (std::ranges::all_of(text, [](char c) { return std::uint8_t(c) < std::uint8_t(first_lead); }))
     return std::string(text);
   utf8proc_uint8_t* normal = nullptr;
-  // STABLE leaves out the compositions that Unicode excludes for good; without it the result is no normal form.
+  // The options of utf8proc_NFC, which takes no length and so ends at a NUL.
   utf8proc_ssize_t const length =
       utf8proc_map(reinterpret_cast<utf8proc_uint8_t const*>(text.data()), utf8proc_ssize_t(text.size()), &normal,
                    utf8proc_option_t(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
