@@ -229,7 +229,8 @@ TEST_CASE("memory: a smaller limit for activations makes passes shorter, not few
         estimate_memory<llama<cpu_backend, float>>(c, long_step(), shape).cache);
   CHECK(estimate_memory<llama<cpu_backend, bf16>>(c, o, shape).weights <
         estimate_memory<llama<cpu_backend, float>>(c, o, shape).weights);
-  CHECK(estimate_memory<llama<cpu_backend, float>>(c, o, shape).optimizer == 16 * std::size_t(parameter_layout(c, standard_kind(c)).size()));
+  CHECK(estimate_memory<llama<cpu_backend, float>>(c, o, shape).optimizer ==
+        16 * std::size_t(parameter_layout(c, standard_kind(c)).size()));
 }
 
 TEST_CASE("memory: the process's peak is known and sizes are readable") {

@@ -389,7 +389,8 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   "use_cache": true,
   "vocab_size": 128256
 })";
-  model_config const c = parse_hugging_face_config(parse_json(config_text, "config.json"), nullptr, standard_architectures(), "config.json");
+  model_config const c = parse_hugging_face_config(parse_json(config_text, "config.json"), nullptr,
+                                                   standard_architectures(), "config.json");
   std::uint64_t state = 1;
   row_source const rows = [&](std::string_view name, index_t, index_t, std::span<float> out) {
     bool const gain = name.find("norm") != std::string_view::npos;
@@ -422,5 +423,6 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   CHECK(metrics[0]["ratio/max"] == 1.0);
   auto const lines = read_json_lines(out / "completions.jsonl");
   CHECK(contains(lines[0]["prompt"].get<std::string>(), "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"));
-  CHECK(model_file::open(out / "model", standard_architectures()).config() == model_file::open(model, standard_architectures()).config());
+  CHECK(model_file::open(out / "model", standard_architectures()).config() ==
+        model_file::open(model, standard_architectures()).config());
 }

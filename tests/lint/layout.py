@@ -27,8 +27,9 @@ MACROS_ASKED_FOR = {"PCRE2_CODE_UNIT_WIDTH": "text"}
 # The umbrella header of each folder that holds parts to choose from: whoever includes it can name every one of them.
 UMBRELLAS = {"attention": "saliency.hpp", "nn": "llama.hpp", "optim": "grpo.hpp", "rl": "grpo.hpp",
              "saliency": "saliency.hpp", "tasks": "experiment.hpp"}
-# What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles.
-READ_WITH_BODIES = {"experiment/report/run_page.hpp"}
+# What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles, and
+# that of the interpreter of chat templates.
+READ_WITH_BODIES = {"experiment/report/run_page.hpp", "text/jinja/program.hpp"}
 LIST_OF_UMBRELLA = "ATMANRL_TEMPLATES"  # defined, used and forgotten at the end of an umbrella header
 NOT_OURS = {".git", "build", "data", "runs", "__pycache__"}
 

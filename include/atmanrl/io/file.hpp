@@ -167,7 +167,7 @@ ATMANRL_INLINE std::pair<descriptor, std::uint64_t> open_for_reading(std::filesy
     fail<file_error>("{}: its size cannot be read: {}", path.string(), system_reason(errno));
   }
   expects<file_error>(S_ISREG(info.st_mode), "{}: is not a regular file", path.string());
-  // What a clone without git-lfs has in the place of large files (git-lfs.com, docs/spec.md): a text below 1 KiB.
+  // What a clone without git-lfs has in the place of large files (git-lfs.com, its specification): a text below 1 KiB.
   static constexpr std::string_view pointer = "version https://git-lfs.github.com/spec/";
   std::array<char, pointer.size()> first{};
   if (std::uint64_t(info.st_size) < 1024 && ::pread(fd.get(), first.data(), first.size(), 0) == ssize_t(first.size()))
