@@ -2,6 +2,7 @@
 // Policies as somebody outside the library would write them, from the doc comments of the concepts alone. Each is used
 // where the library takes such a policy.
 #include <atmanrl/attention/policy.hpp>
+#include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/optim/optimizer.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/advantage.hpp>
@@ -281,6 +282,41 @@ struct bracketed_chat {
   }
 };
 
+/// A part of a block: offsets that are added to queries, keys and values before they are rotated.
+struct offsets {
+  template <atmanrl::Backend B, class T>
+  struct saved {};
+  static atmanrl::index_t saved_numbers(atmanrl::model_config const&) { return 0; }
+  static void parameters(atmanrl::model_config const& c, atmanrl::index_t, atmanrl::parameter_list& list) {
+    list.gain("self_attn.offset_norm.weight", "attn_offset.weight", (c.heads + 2 * c.kv_heads) * c.head_dim);
+  }
+  template <atmanrl::Backend B, class T>
+  static void forward(atmanrl::nn::part_call<B, T> const& c, atmanrl::view_on<B, T, 3> qkv, saved<B, T>&) {
+    atmanrl::add_bias<B, T>(c.backend(), c.gain(0), rows_of<B, T>(qkv));
+  }
+  template <atmanrl::Backend B, class T>
+  static void backward(atmanrl::nn::part_call<B, T> const& c, atmanrl::view_on<B, T, 3> dqkv, saved<B, T> const&) {
+    if (auto const g = c.gain_gradient(0); !g.empty())
+      atmanrl::add_bias_backward<B, T>(c.backend(), rows_of<B, T>(dqkv), g);
+  }
+
+ private:
+  template <atmanrl::Backend B, class T>
+  static atmanrl::view_on<B, T, 2> rows_of(atmanrl::view_on<B, T, 3> x) {
+    return x.template reshaped<2>({x.extent(0), x.extent(1) * x.extent(2)});
+  }
+};
+
+/// Block: norms behind each half alone, offsets, and GeGLU, in files of its own kind.
+struct offset_block : atmanrl::llama_block {
+  static constexpr std::string_view model_type = "offset";
+  using qk = atmanrl::nn::in_order<offsets, atmanrl::nn::rope>;
+  using activation = atmanrl::nn::geglu;
+  using residual = atmanrl::nn::post_norm;
+  static atmanrl::architecture files() { return {.class_name = "OffsetForCausalLM", .gguf = "offset"}; }
+};
+
+static_assert(atmanrl::TransformerBlock<offset_block> && !atmanrl::TransformerBlock<offsets>);
 static_assert(atmanrl::ChatTemplate<bracketed_chat> && !atmanrl::ChatTemplate<brevity>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);

@@ -365,8 +365,7 @@ class decoder {
     state.dnormed.resize(*backend_, state.normed.shape());
     log_prob_backward(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), state.temperature,
                       state.head_scratch, state.lse.cview(), state.dlog_p.cview(), pass.results().entropy.cview(),
-                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradient)),
-                      head_bias_.cview());
+                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradient)), head_bias_.cview());
     backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient, input_gradient);
   }
 
@@ -431,7 +430,7 @@ class decoder {
   /// reads. The model's own are fixed while a caller trains others.
   template <class P>
   auto edit_with(P const& policy, view_on<B, T const, 1> values) const {
-    if constexpr (trains_edit && TrainableAttentionPolicy<P>) {
+    if constexpr (trains_edit && freezes_edit<P>) {
       auto all =
           attention::composed(attention::composed(block_edit_, attention::frozen<Edit, T>{edit_, edit_values_.data()}),
                               attention::by_reference<P>{policy});
@@ -447,10 +446,16 @@ class decoder {
     T const* values;
   };
 
+  /// Beside a caller's edit that has parameters itself, or looks at the row's smallest score and so has no derivative,
+  /// the model's own parameters are constants.
+  template <class P>
+  static constexpr bool freezes_edit =
+      TrainableAttentionPolicy<P> || detail::edits_scores_with_row_min<detail::params_of<P>>;
+
   /// Whether a backward pass also finds the gradient of the model's own edit.
   template <class P>
   static bool wants_edit_gradient(view_on<B, T, 1> base) {
-    return trains_edit && !TrainableAttentionPolicy<P> && !base.empty();
+    return trains_edit && !freezes_edit<P> && !base.empty();
   }
 
   void attach_empty(lora_config const& l) {
