@@ -277,3 +277,35 @@ TEST_CASE("options: a damaged options.json is refused with the file's name") {
   CHECK(contains(refusal(extra), "o.json"));
   CHECK(contains(refusal(json::array()), "o.json"));
 }
+
+TEST_CASE("options: a part of one's own has an option that is set, stored and read like the others") {
+  experiment_options o;
+  o.own = {{"brevity-target", 80, "tokens above which a completion costs"}};
+  CHECK_NOTHROW(check_own_options(o));
+  CHECK(o.own_value("brevity-target") == 80);
+  set_option(o, "brevity-target", "40.5");
+  CHECK(o.own_value("brevity-target") == 40.5);
+  auto const stored = json::parse(options_to_json(o).dump());
+  CHECK(stored.at("brevity-target") == 40.5);
+  auto const back = options_from_json(stored, "options.json", {{"brevity-target", 80, ""}});
+  CHECK(back.own_value("brevity-target") == 40.5);
+  experiment_options other = o;
+  CHECK_NOTHROW(check_same_run(o, other, "run"));
+  other.own[0].value = 40;
+  CHECK_THROWS_WITH(check_same_run(o, other, "run"), ATMANRL_CONTAINS("brevity-target"));
+}
+
+TEST_CASE("options: names of one's own that are unknown, or taken already, are refused") {
+  experiment_options o;
+  CHECK_THROWS_WITH(o.own_value("brevity-target"), ATMANRL_CONTAINS("no option --brevity-target"));
+  CHECK_THROWS_WITH(set_option(o, "brevity-target", "1"), ATMANRL_CONTAINS("--brevity-target"));
+  o.own = {{"steps", 1, ""}};
+  CHECK_THROWS_WITH(check_own_options(o), ATMANRL_CONTAINS("--steps"));
+  o.own = {{"mine", 1, ""}, {"mine", 2, ""}};
+  CHECK_THROWS_WITH(check_own_options(o), ATMANRL_CONTAINS("--mine"));
+  o.own = {{"mine", 1, ""}};
+  CHECK_THROWS_WITH(set_option(o, "mine", "much"), ATMANRL_CONTAINS("--mine"));
+  // A run without the program's own options is not this program's.
+  CHECK_THROWS_AS(options_from_json(json::parse(options_to_json(experiment_options{}).dump()), "options.json", o.own),
+                  file_error);
+}

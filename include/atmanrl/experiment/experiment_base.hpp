@@ -105,6 +105,7 @@ class experiment_base {
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : options_(std::move(options)) {
+  check_own_options(options_);
   validate(options_);
   check_input_path("--model", options_.model);
   check_input_path("--data", options_.data);
@@ -121,7 +122,7 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : op
   if (options_.resume.empty()) {
     check_fresh(options_.out);
   } else {
-    experiment_options const stored = stored_options(options_.resume);
+    experiment_options const stored = stored_options(options_.resume, options_.own);
     expects<usage_error>(options_.out.empty() || options_.out == options_.resume,
                          "--out {} contradicts --resume {}: a run goes on in its own folder", options_.out.string(),
                          options_.resume.string());

@@ -120,8 +120,12 @@ void for_each_option(experiment_options& o, F&& f) {
   f("validate-every", o.validate_every,
     "steps between measurements of whether the rewarded saliency is causal; 0: none");
   f("checkpoint-every", o.checkpoint_every, "steps between checkpoints; 0: none, and the run cannot be resumed");
+  for (own_option& each : o.own) f(each.name.c_str(), each.value, each.meaning.c_str());
   f("out", o.out, "folder for the run's files");
 }
+
+/// \throws usage_error when an option of the program's own has the name of another
+void check_own_options(experiment_options o);
 
 /// Sets one option from text.
 /// \throws usage_error for an unknown name or a value that it cannot have
@@ -133,7 +137,8 @@ ordered_json options_to_json(experiment_options o);
 /// Reads what options_to_json wrote.
 /// \throws file_error for a missing, unknown or impossible value
 /// \param what  name for the error's text, usually the file. Options that are younger than the file have their defaults
-experiment_options options_from_json(json const& from, std::string const& what);
+/// \param own   options of the program's own
+experiment_options options_from_json(json const& from, std::string const& what, std::vector<own_option> own = {});
 
 /// Refuses to continue a run under other options; the number of threads and the folder's name are free.
 /// \throws usage_error that names the first option that differs
@@ -147,6 +152,14 @@ inline bool is_younger_option(std::string_view name) {
   return name == "chat" || name == "system" || name == "thinking" || name == "chat-date";
 }
 }  // namespace detail
+
+ATMANRL_INLINE void check_own_options(experiment_options o) {
+  std::vector<std::string> names;
+  for_each_option(o, [&](char const* name, auto&&, char const*) { names.emplace_back(name); });
+  for (own_option const& each : o.own)
+    expects<usage_error>(std::count(names.begin(), names.end(), each.name) == 1,
+                         "own_options() names --{}, but there is an option of that name", each.name);
+}
 
 ATMANRL_INLINE void set_option(experiment_options& o, std::string_view name, std::string_view text) {
   bool known = false;
@@ -164,9 +177,11 @@ ATMANRL_INLINE ordered_json options_to_json(experiment_options o) {
   return out;
 }
 
-ATMANRL_INLINE experiment_options options_from_json(json const& from, std::string const& what) {
+ATMANRL_INLINE experiment_options options_from_json(json const& from, std::string const& what,
+                                                    std::vector<own_option> own) {
   expects<file_error>(from.is_object(), "{}: is no list of options", what);
   experiment_options o;
+  o.own = std::move(own);
   std::size_t found = 0;
   for_each_option(o, [&](char const* name, auto&& value, char const*) {
     if (!from.contains(name) && detail::is_younger_option(name)) return;

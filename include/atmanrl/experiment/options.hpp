@@ -33,6 +33,13 @@ namespace atmanrl {
 enum class weight_dtype { f32, bf16 };
 enum class experiment_preset { demo, paper };
 
+/// A number on the command line that a part of one's own reads: a reward's weight or target, for instance.
+struct own_option {
+  std::string name;     ///< without the dashes
+  double value;         ///< where nothing is said
+  std::string meaning;  ///< for --help
+};
+
 struct experiment_options {
   experiment_preset preset = experiment_preset::demo;  ///< where the other values came from; changes nothing by itself
 
@@ -100,8 +107,18 @@ struct experiment_options {
   int validate_every = 10;    ///< steps between measurements of whether the rewarded saliency is causal; 0: none
   int checkpoint_every = 10;  ///< steps; 0: no checkpoints, so that the run cannot be resumed
 
+  std::vector<own_option> own{};  ///< of a program's own parts (the traits' own_options)
+
   std::filesystem::path out;     ///< folder of the run's files; must not exist or be empty
   std::filesystem::path resume;  ///< folder of a run to continue; empty: a new run
+
+  /// Value of an option of one's own.
+  /// \throws usage_error when the program has none of this name
+  double own_value(std::string_view name) const {
+    for (own_option const& each : own)
+      if (each.name == name) return each.value;
+    fail<usage_error>("the program has no option --{} of its own: name it in the traits' own_options()", name);
+  }
 
   lora_config lora() const { return {.rank = lora_rank, .alpha = lora_alpha, .targets = lora_targets}; }
 

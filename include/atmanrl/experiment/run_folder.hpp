@@ -33,7 +33,8 @@ run_lock create_run_folder(experiment_options const& o, std::string_view task);
 
 /// The options that a run was started with, with `resume` set.
 /// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
-experiment_options stored_options(std::filesystem::path const& folder);
+/// \param own  options of the program's own
+experiment_options stored_options(std::filesystem::path const& folder, std::vector<own_option> own = {});
 
 /// The name of the task that a run was started with.
 /// \throws as stored_options
@@ -192,10 +193,10 @@ inline json stored_json(std::filesystem::path const& folder) {
 }
 }  // namespace detail
 
-ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder, std::vector<own_option> own) {
   json stored = detail::stored_json(folder);
   if (stored.is_object()) stored.erase("task_name");
-  experiment_options o = options_from_json(stored, (folder / "options.json").string());
+  experiment_options o = options_from_json(stored, (folder / "options.json").string(), std::move(own));
   o.out = o.resume = folder;
   return o;
 }
@@ -204,7 +205,10 @@ ATMANRL_INLINE std::string stored_task(std::filesystem::path const& folder) {
   json const stored = detail::stored_json(folder);
   json const* const name = stored.is_object() && stored.contains("task_name") ? &stored["task_name"] : nullptr;
   expects<file_error>(!name || name->is_string(), "{}: task_name is no text", (folder / "options.json").string());
-  return name ? name->get<std::string>() : stored_options(folder).task;
+  if (name) return name->get<std::string>();
+  bool const there = stored.is_object() && stored.contains("task") && stored["task"].is_string();
+  expects<file_error>(there, "{}: task is missing", (folder / "options.json").string());
+  return stored["task"].get<std::string>();
 }
 
 ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {

@@ -36,7 +36,7 @@ template <class B = cpu_backend>
 struct gsm8k_traits {
   using backend = B;
   using weights = weight_types<float, bf16>;
-  using block = standard_block;              // what the model's layers are made of
+  using block = standard_block;                // what the model's layers are made of
   using attention = atmanrl::attention::none;  // an edit of scores that belongs to the model, after the block's own
   using task = any_task;
   // Estimator and gate of the saliency are the options' choice.
@@ -57,11 +57,21 @@ struct gsm8k_traits {
                          o.few_shot);
     return arithmetic();
   }
-  // A traits type may also have a model class of its own, `template <class W> using model`, in place of block and
-  // attention; `static attention make_attention(experiment_options const&)`, where the edit has numbers; and
-  // `static reward make_reward(experiment_options const&)`; otherwise atmanrl::make_reward
-  // puts the reward together from its parts. So it may have make_optimizer and make_schedule.
+  // A traits type may also have `static std::vector<own_option> own_options()`: numbers that become options of the
+  // command line, are stored with the run, and are read with experiment_options::own_value; a model class of its own,
+  // `template <class W> using model`, in place of block and attention; `static attention
+  // make_attention(experiment_options const&)`, where the edit has numbers; and `static reward
+  // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
+  // it may have make_optimizer and make_schedule.
 };
+
+/// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.
+template <class Traits>
+experiment_options options_of() {
+  experiment_options o;
+  if constexpr (requires { Traits::own_options(); }) o.own = Traits::own_options();
+  return o;
+}
 
 namespace detail {
 
