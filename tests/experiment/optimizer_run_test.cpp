@@ -85,7 +85,7 @@ struct setting {
 
 }  // namespace
 
-TEST_CASE_METHOD(setting, "experiment: a run with Lion, SGD or Muon goes on from a checkpoint bit by bit") {
+TEST_CASE_METHOD(setting, "experiment: a run with AdamW, Lion, SGD or Muon goes on from a checkpoint bit by bit") {
   for (auto const& [name, arrays] : std::vector<std::pair<char const*, std::vector<std::string>>>{
            {"lion", {"momentum", "weights"}},
            {"sgd", {"momentum", "weights"}},
