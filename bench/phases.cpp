@@ -301,8 +301,8 @@ void adamw_update(benchmark::State& state) {
   cpu_backend backend;
   index_t const n = 134515008;
   auto p = tensor<cpu_backend, float, 1>::zeros(backend, {n}), g = tensor<cpu_backend, float, 1>::zeros(backend, {n});
-  adamw<cpu_backend, float> optimizer(backend, n, {.learning_rate = 1e-4});
-  measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview()); });
+  optim::adamw::state<cpu_backend, float> optimizer({}, backend, {n, {}});
+  measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview(), 1e-4); });
 }
 
 // The console's table, and the same numbers kept for the page.

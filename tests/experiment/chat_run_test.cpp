@@ -4,7 +4,7 @@
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_file.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/sft.hpp>
@@ -33,7 +33,7 @@ struct turn_end_base {
     };
     hugging_face_options options{.type = dtype::f32};
     options.copy_files = tokenizer_files(fixture("text/chat/turn_end_base"));
-    save_hugging_face_folder(folder, c, rows, options);
+    save_hugging_face_folder(folder, c, standard_kind(c), rows, options);
   }
   scratch_folder scratch;
   std::filesystem::path folder;
@@ -84,7 +84,7 @@ TEST_CASE("experiment: the end of a turn of the chat format ends sampling, is no
   auto const saved = base.scratch / "saved";
   save_model(saved, trainer.policy(), chatty, base.folder, dtype::f32);
   CHECK(read_json_file(saved / "generation_config.json")["eos_token_id"] == json{258, 260});
-  CHECK(model_file::open(saved).config().stop_ids == std::vector{258, 260});
+  CHECK(model_file::open(saved, standard_architectures()).config().stop_ids == std::vector{258, 260});
   tokenizer const again = tokenizer::load(saved);
   task_item const item = task.evaluation_item(3);
   CHECK(task.prompt(item, again) == task.prompt(item, chatty));

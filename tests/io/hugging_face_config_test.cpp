@@ -204,10 +204,11 @@ TEST_CASE("hugging_face_config: what is written reads back the same") {
 TEST_CASE("hugging_face_config: architectures alone name the model") {
   json config = llama_3_2_3b();
   config.erase("model_type");
-  CHECK(parse_hugging_face_config(config, nullptr, "config.json").architecture == "llama");
+  CHECK(parse_hugging_face_config(config, nullptr, standard_architectures(), "config.json").architecture == "llama");
   // What else is missing is said, whatever the fields that are there.
   CHECK(contains(complaint([&] {
-                   parse_hugging_face_config(json{{"architectures", {"LlamaForCausalLM"}}}, nullptr, "config.json");
+                   parse_hugging_face_config(json{{"architectures", {"LlamaForCausalLM"}}}, nullptr,
+                                             standard_architectures(), "config.json");
                  }),
                  "config.json: num_hidden_layers is missing"));
 }
@@ -216,12 +217,15 @@ TEST_CASE("hugging_face_config: a list of end tokens has a bound, and a field th
   json const config = llama_3_2_3b();
   json generation{{"eos_token_id", json::array()}};
   for (int i = 0; i < 1024; ++i) generation["eos_token_id"].push_back(i);
-  CHECK(parse_hugging_face_config(config, &generation, "config.json").stop_ids.size() == 1024);
+  CHECK(parse_hugging_face_config(config, &generation, standard_architectures(), "config.json").stop_ids.size() ==
+        1024);
   generation["eos_token_id"].push_back(1024);
-  CHECK(contains(complaint([&] { parse_hugging_face_config(config, &generation, "config.json"); }),
-                 "eos_token_id lists 1025 token ids, more than 1024"));
+  CHECK(contains(
+      complaint([&] { parse_hugging_face_config(config, &generation, standard_architectures(), "config.json"); }),
+      "eos_token_id lists 1025 token ids, more than 1024"));
   json const wrong{{"eos_token_id", json::array({1, std::string(5000, 'x')})}};
-  auto const text = complaint([&] { parse_hugging_face_config(config, &wrong, "config.json"); });
+  auto const text =
+      complaint([&] { parse_hugging_face_config(config, &wrong, standard_architectures(), "config.json"); });
   CHECK(contains(text, "eos_token_id is [1,\"xxx"));
   CHECK(text->size() < 300);
 }

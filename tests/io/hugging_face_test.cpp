@@ -133,7 +133,7 @@ TEST_CASE("hugging_face: a llama3 GGUF becomes a folder with its rule in config.
 
 TEST_CASE("hugging_face: what generation_config.json says beside its ids stays, and its ends of a text are added") {
   scratch_folder const dir;
-  model_file const tiny = model_file::open(fixture("io/tiny_llama"));
+  model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());
   model_config config = tiny.config();
   config.bos_id = 1;
   config.stop_ids = {2, 5};
@@ -142,24 +142,24 @@ TEST_CASE("hugging_face: what generation_config.json says beside its ids stays, 
                                           "do_sample": true,
                                           "transformers_version": "4.57.0", "new_field": {"a": [1]}})");
   hugging_face_options const options{.type = dtype::f32, .generation_config = generation_config_of(dir.path())};
-  save_hugging_face_folder(dir / "m", config, rows_of(tiny), options);
+  save_hugging_face_folder(dir / "m", config, tiny.kind(), rows_of(tiny), options);
   json const saved = read_json_file(dir / "m/generation_config.json");
   json expected = read_json_file(dir / "generation_config.json");
   expected["bos_token_id"] = 1;
   expected["eos_token_id"] = {2, 5, 3};
   CHECK(saved == expected);
-  CHECK(model_file::open(dir / "m").config().stop_ids == std::vector<int>{2, 5, 3});
+  CHECK(model_file::open(dir / "m", standard_architectures()).config().stop_ids == std::vector<int>{2, 5, 3});
 
   CHECK(generation_config_of(dir / "nowhere").is_null());
   config.stop_ids = {2};
-  save_hugging_face_folder(dir / "m", config, rows_of(tiny), {.type = dtype::f32});
+  save_hugging_face_folder(dir / "m", config, tiny.kind(), rows_of(tiny), {.type = dtype::f32});
   CHECK(read_json_file(dir / "m/generation_config.json") == json{{"bos_token_id", 1}, {"eos_token_id", 2}});
 }
 
 TEST_CASE("hugging_face: whether a model may be written to a folder is known before it is trained") {
   scratch_folder const dir;
-  model_file const tiny = model_file::open(fixture("io/tiny_llama"));
-  save_hugging_face_folder(dir / "m", tiny.config(), rows_of(tiny), {.text_files = {{"README.md", "x"}}});
+  model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());
+  save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), rows_of(tiny), {.text_files = {{"README.md", "x"}}});
   auto const refused = [&](std::filesystem::path const& folder, hugging_face_options const& options = {}) {
     return complaint<usage_error>([&] { check_model_output("--out", folder, options); });
   };

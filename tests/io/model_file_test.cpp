@@ -256,11 +256,12 @@ TEST_CASE("model_file: a part of a split GGUF says which part it is, and a Git L
   g.string("general.architecture", "llama");
   g.pad();
   put(dir / "model-00002-of-00003.gguf", g.bytes);
-  CHECK(contains(complaint([&] { model_file::open(dir / "model-00002-of-00003.gguf"); }),
+  CHECK(contains(complaint([&] { model_file::open(dir / "model-00002-of-00003.gguf", standard_architectures()); }),
                  "model-00002-of-00003.gguf: is part 2 of 3 of a model"));
   copy_tiny(dir / "m");
   put(dir / "m/model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n");
-  CHECK(contains(complaint([&] { model_file::open(dir / "m"); }), "model.safetensors: is a Git LFS pointer"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }),
+                 "model.safetensors: is a Git LFS pointer"));
 }
 
 TEST_CASE("model_file: a path that the system will not look at is refused with the reason") {
