@@ -52,9 +52,7 @@ struct likes_b {
   }
 };
 
-std::vector<sft_example> examples() {
-  return {{{3, 1}, {4, 1, 5}}, {{9, 2, 6}, {5, 3}}, {{5}, {8, 9, 7, 9}}};
-}
+std::vector<sft_example> examples() { return {{{3, 1}, {4, 1, 5}}, {{9, 2, 6}, {5, 3}}, {{5}, {8, 9, 7, 9}}}; }
 
 }  // namespace
 

@@ -50,8 +50,7 @@ TEST_CASE("second model: the gradient of a mask is that of its cross-entropy") {
   };
   double const h = 1e-5;
   std::vector<double> slopes;
-  for (std::size_t i = 0; i < at.size(); ++i)
-    slopes.push_back((sum_at(i, at[i] + h) - sum_at(i, at[i] - h)) / (2 * h));
+  for (std::size_t i = 0; i < at.size(); ++i) slopes.push_back((sum_at(i, at[i] + h) - sum_at(i, at[i] - h)) / (2 * h));
   CHECK(relative_difference(gradient, slopes) < 1e-6);
 }
 

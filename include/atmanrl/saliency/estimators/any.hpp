@@ -61,8 +61,9 @@ class any {
 
  private:
   static saliency_estimate refused(std::string_view estimator) {
-    fail<usage_error>("the saliency estimator {} asks for a member that the model does not have (docs/extending.md#models)",
-                      estimator);
+    fail<usage_error>(
+        "the saliency estimator {} asks for a member that the model does not have (docs/extending.md#models)",
+        estimator);
   }
 
   held_type held_;

@@ -42,8 +42,8 @@ inline rank_agreement agreement(std::span<std::vector<float> const> a, std::span
 
 /// A model of the same shape with random weights: matrices normal with the given deviation, gains 1, biases 0.
 template <TrainableModel Model>
-requires std::constructible_from<Model, typename Model::backend_type&, model_config const&>
-Model with_random_weights(Model& model, std::uint64_t seed, double deviation = 0.02) {
+requires std::constructible_from<Model, typename Model::backend_type&, model_config const&> Model
+with_random_weights(Model& model, std::uint64_t seed, double deviation = 0.02) {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
   Model out(model.backend(), model.config());
