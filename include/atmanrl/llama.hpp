@@ -6,6 +6,8 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/nn/language_model.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 

@@ -57,6 +57,7 @@ std::vector<task_item> evaluation_items(K const& task, index_t count) {
 template <class Model, Tokenizer Z, Task K, Sampler S = samplers::multinomial>
 evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<task_item const> items,
                     evaluation_options const& options, S const& sampler = {}) {
+  static_assert(detail::explain_language_model<Model>());
   expects<usage_error>(options.samples >= 1 && options.batch_questions >= 1,
                        "evaluate: {} samples of {} questions at a time; both must be at least 1", options.samples,
                        options.batch_questions);

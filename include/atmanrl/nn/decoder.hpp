@@ -9,11 +9,10 @@
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/peft.hpp>
 #include <atmanrl/nn/blocks.hpp>
+#include <atmanrl/nn/cache_and_pass.hpp>
 #include <atmanrl/nn/decoder_layer.hpp>
-#include <atmanrl/nn/forward_pass.hpp>
 #include <atmanrl/nn/lora_adapters.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
-#include <atmanrl/nn/workspace.hpp>
 #include <atmanrl/ops/embedding.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/mean_attention.hpp>
@@ -24,13 +23,6 @@
 #include <vector>
 
 namespace atmanrl {
-
-/// What one use of a model needs beside its weights.
-template <Backend B, class T>
-struct cache_and_pass {
-  kv_cache<B, T> cache;
-  forward_pass<B, T> pass;
-};
 
 /// What a decoder keeps of a forward pass.
 template <Backend B, class T, class Block>
@@ -171,12 +163,8 @@ class decoder {
   /// An empty cache of `rows` rows and a forward pass, in memory that earlier borrowers have left.
   /// \param recompute  see forward_pass::set_recompute
   borrowed<cache_and_pass<B, T>> borrow_pass(index_t rows, bool recompute = false) const {
-    auto space = memory_->borrow<cache_and_pass<B, T>>([&] {
-      return cache_and_pass<B, T>{new_cache(rows), forward_pass<B, T>(*backend_)};
-    });
-    space->cache.reset(rows);
-    space->pass.set_recompute(recompute);
-    return space;
+    return atmanrl::borrow_pass<T>(*memory_, *backend_, rows, recompute,
+                                   [&](index_t capacity) { return new_cache(capacity); });
   }
 
   /// Gives the model fresh adapters in place of older ones; from now on they alone are its trainable parameters.

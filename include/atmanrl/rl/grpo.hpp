@@ -7,7 +7,7 @@
 /// template argument.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/advantages/step_advantages.hpp>
@@ -70,7 +70,7 @@ struct grpo_step_report {
   phase_seconds seconds;
 };
 
-/// \tparam Model      a llama<Backend, Weight>
+/// \tparam Model      models TrainableModel
 /// \tparam TokenizerT models Tokenizer
 /// \tparam TaskT      models Task
 /// \tparam RewardT    models Reward for Model
@@ -79,6 +79,7 @@ template <class Model, class TokenizerT, class TaskT, class RewardT, class Advan
           class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant,
           class OptimizerT = optim::adamw>
 class grpo {
+  static_assert(detail::explain_trainable_model<Model>());
   static_assert(Tokenizer<TokenizerT>);
   static_assert(detail::explain_task<TaskT>());
   static_assert(detail::explain_reward<RewardT, Model>());
@@ -186,11 +187,13 @@ class grpo {
  private:
   template <class Replacement>
   grpo_step_report checked_step(std::span<task_item const> items, Replacement&& replacement) {
-    if (needs_reference(loss_) && !reference_ && model_->adapter_config()) {
-      reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature,
-                                  micro_batch_options const& o) {
-        return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
-      };
+    if constexpr (AdaptableModel<Model>) {
+      if (needs_reference(loss_) && !reference_ && model_->has_adapters()) {
+        reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature,
+                                    micro_batch_options const& o) {
+          return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
+        };
+      }
     }
     expects<usage_error>(!needs_reference(loss_) || reference_,
                          "the loss has a KL term, but no reference model was set (set_reference_model)");

@@ -4,11 +4,12 @@
 /// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer's state;
 /// of all its parameters, or of its adapters alone where it has some.
 
-#include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/optim/gradient_clip.hpp>
 
 #include <cmath>
+#include <string>
 
 namespace atmanrl {
 
@@ -16,6 +17,8 @@ namespace atmanrl {
 /// before they are made.
 template <class Model>
 class trainable_weights {
+  static_assert(detail::explain_trainable_model<Model>());
+
  public:
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
@@ -24,10 +27,12 @@ class trainable_weights {
       : model_(&model),
         master_(model.backend(), {model.trainable_layout().size()}),
         gradient_(tensor<B, T, 1>::zeros(model.backend(), {model.trainable_layout().size()})) {
-    lora_config const* const l = model.adapter_config();
-    expects<usage_error>(!l || l->dropout == 0,
-                         "the adapters were made for a dropout of {}; training here has none (set lora_dropout to 0)",
-                         l ? l->dropout : 0);
+    if constexpr (AdaptableModel<Model>) {
+      lora_config const* const l = model.adapter_config();
+      expects<usage_error>(!l || l->dropout == 0,
+                           "the adapters were made for a dropout of {}; training here has none (set lora_dropout to 0)",
+                           l ? l->dropout : 0);
+    }
     model.read_trainable(master_.view());
   }
 

@@ -4,7 +4,7 @@
 /// Supervised fine-tuning: maximum likelihood of completions given prompts, in packed batches without padding. What is
 /// trained is what `trainable_policy` trains: all parameters, or the adapters of a model that has some.
 
-#include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/policy.hpp>
@@ -80,11 +80,12 @@ struct sft_report {
 };
 
 /// Master weights and moments are kept in the model's computing type, whatever its matrices are stored in.
-/// \tparam Model       llama<B, W>
+/// \tparam Model       models TrainableModel
 /// \tparam S           learning-rate schedule (optim/schedule.hpp)
 /// \tparam OptimizerT  models Optimizer
 template <class Model, Schedule S = schedules::linear, class OptimizerT = optim::adamw>
 class sft_trainer {
+  static_assert(detail::explain_trainable_model<Model>());
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 

@@ -46,7 +46,7 @@ void for_each_mask_chunk(std::span<mask_item const> items, index_t row_budget, F
 }
 
 /// Training of one packed batch.
-template <class Model, class Mask, class Objective, class OptimizerT>
+template <LanguageModel Model, class Mask, class Objective, class OptimizerT>
 class mask_trainer {
  public:
   using B = typename Model::backend_type;
@@ -213,6 +213,7 @@ class mask_trainer {
 template <class Model, ScaledMask Mask = masks::additive, class Objective = objectives::any>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> given_options,
                     double wanted = 1) {
+  static_assert(detail::explain_language_model<Model>());
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
   mask_options_of<Mask> options;  // the objective is the cross-entropy, whatever masks are trained with
   options.family() = given_options.family();
@@ -250,6 +251,7 @@ template <class Model, class OptimizerT, class Mask = masks::additive, class Obj
 requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<mask_result> train_masks(
     Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
     OptimizerT const& optimizer, gradient_quantiles* quantiles = nullptr) {
+  static_assert(detail::explain_language_model<Model>());
   static_assert(detail::explain_optimizer<OptimizerT, typename Model::backend_type, typename Model::scalar>());
   validate(options);
   if constexpr (ScaledMask<Mask>)

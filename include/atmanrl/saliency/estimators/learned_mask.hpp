@@ -24,7 +24,7 @@ class learned_mask {
   explicit learned_mask(mask_options const& options) requires(!std::same_as<options_type, mask_options>)
       : options_(convert_mask_options<Mask, Objective>(options)) {}
 
-  template <class Model>
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
     return estimate(model, items, options_.training().optimizer);
   }
@@ -33,7 +33,7 @@ class learned_mask {
   void set_scale(double scale) requires ScaledMask<Mask> { options_.scale = scale; }
 
  protected:
-  template <class Model, class OptimizerT>
+  template <LanguageModel Model, class OptimizerT>
   saliency_estimate estimate(Model& model, std::span<mask_item const> items, OptimizerT const& optimizer) {
     saliency_estimate out;
     if (items.empty()) return out;
@@ -60,7 +60,7 @@ class learned_mask_with : public learned_mask<Mask, Objective> {
   explicit learned_mask_with(options_type options = options_type::recommended(), OptimizerT optimizer = {})
       : learned_mask<Mask, Objective>(std::move(options)), optimizer_(std::move(optimizer)) {}
 
-  template <class Model>
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
     return this->estimate(model, items, optimizer_);
   }
