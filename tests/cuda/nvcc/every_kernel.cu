@@ -5,6 +5,13 @@ using namespace atmanrl;
 
 namespace {
 
+struct product_of_gate {
+  template <class T>
+  ATMANRL_HOST_DEVICE T operator()(T gate, T up) const {
+    return gate * up;
+  }
+};
+
 template <class T>
 void use_kernels_of(cuda_backend& b) {
   view<T, 1, device_space> const row;
@@ -16,6 +23,8 @@ void use_kernels_of(cuda_backend& b) {
   rms_norm_backward(b, rows, row, row, rows, rows, row);
   swiglu(b, rows, rows);
   swiglu_backward(b, rows, rows, rows);
+  gated(b, product_of_gate{}, rows, rows);
+  gated_backward(b, product_of_gate{}, rows, rows, rows);
   rope(b, view<T, 3, device_space>(), 0, ids, tables, tables);
   gather_rows(b, rows, ids, rows);
   add_rows(b, rows, ids, rows);
