@@ -6,5 +6,5 @@ struct mine {
   void forward(std::vector<int> const& tokens);
 };
 void use(mine& model, std::span<std::vector<int> const> prompts) {
-  generate(model, prompts, {}, atmanrl::samplers::greedy{});
+  atmanrl::generate(model, prompts, {}, atmanrl::samplers::greedy{});
 }
