@@ -34,8 +34,7 @@ mask_options recommended_with(auto&& change) {
 
 std::string describe(mask_options const& o) {
   return fmt::format("{} | {} | {} | {} | {} | {:g} | {}", o.shape == mask_shape::pair ? "pair" : "column",
-                     o.rows == mask_rows::all_later ? "all_later" : "answer_rows",
-                     o.objective == mask_objective::cross_entropy ? "cross_entropy" : "kl_to_unmasked", o.sparsity,
+                     o.rows == mask_rows::all_later ? "all_later" : "answer_rows", o.objective.name, o.sparsity,
                      o.scale > 0 ? fmt::format("{:g}", o.scale) : std::string("auto"), o.optimizer.eps, o.steps);
 }
 
@@ -44,12 +43,12 @@ std::vector<mask_options> settings() {
   std::vector<mask_options> all;
   for (mask_rows const rows : {mask_rows::answer_rows, mask_rows::all_later})
     for (mask_shape const shape : {mask_shape::column, mask_shape::pair})
-      for (mask_objective const objective : {mask_objective::cross_entropy, mask_objective::kl_to_unmasked})
+      for (char const* const objective : {"cross_entropy", "kl_to_unmasked"})
         for (double const sparsity : {0.1, 0.0})
           all.push_back(recommended_with([&](mask_options& o) {
             o.shape = shape;
             o.rows = rows;
-            o.objective = objective;
+            o.objective = objectives::by_name(objective);
             o.sparsity = sparsity;
           }));
   for (double const sparsity : {0.03, 0.3})

@@ -172,10 +172,6 @@ void add_gradient(CLI::App& app, common_options& c, action& chosen) {
 
 template <class E>
 using by_name = std::map<std::string, E>;
-by_name<atmanrl::mask_objective> const mask_objectives{
-    {"cross_entropy", atmanrl::mask_objective::cross_entropy},
-    {"kl_to_unmasked", atmanrl::mask_objective::kl_to_unmasked},
-    {"excess_cross_entropy", atmanrl::mask_objective::excess_cross_entropy}};
 by_name<atmanrl::mask_sharing> const mask_sharings{{"all", atmanrl::mask_sharing::all},
                                                    {"per_layer", atmanrl::mask_sharing::per_layer},
                                                    {"per_head", atmanrl::mask_sharing::per_head}};
@@ -225,7 +221,8 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       ->check(CLI::IsMember({"all_later", "answer_rows"}))
       ->capture_default_str();
   verb.add_option("--objective", v->objective, "what the mask restores")
-      ->check(CLI::IsMember(names_of(mask_objectives)))
+      ->check(
+          CLI::IsMember(std::vector<std::string>(atmanrl::objectives::names.begin(), atmanrl::objectives::names.end())))
       ->capture_default_str();
   verb.add_option("--sharing", v->sharing,
                   "one mask for all layers and heads, or one for each layer, or for each layer and head")
@@ -246,7 +243,7 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       atmanrl::mask_options& o = v->options;
       o.shape = v->shape == "pair" ? atmanrl::mask_shape::pair : atmanrl::mask_shape::column;
       o.rows = v->rows == "all_later" ? atmanrl::mask_rows::all_later : atmanrl::mask_rows::answer_rows;
-      o.objective = mask_objectives.at(v->objective);
+      o.objective = atmanrl::objectives::by_name(v->objective);
       o.sharing = mask_sharings.at(v->sharing);
       o.reduction = mask_reductions.at(v->reduction);
       inspect::check_finite("--lr", o.optimizer.learning_rate);

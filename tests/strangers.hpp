@@ -6,9 +6,12 @@
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
+#include <atmanrl/saliency/masks/mask_family.hpp>
+#include <atmanrl/saliency/objectives/objective.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace strangers {
 
@@ -138,6 +141,110 @@ struct distance_factors {
   atmanrl::index_t parameter_count() const { return tags * reach; }
 };
 
+/// Mask family: every two neighbouring tokens of a chain share one value, which is added to the scores of both in all
+/// layers and heads. Where it lies, what it does and how it is read are its own from the first line to the last.
+struct couples {
+  static constexpr std::string_view name = "couples";
+
+  template <atmanrl::Backend B>
+  class policy {
+   public:
+    struct params_type {
+      atmanrl::mask_extent const* extents;
+      int sequences;
+      ATMANRL_HOST_DEVICE atmanrl::index_t parameter(atmanrl::score_site at) const {
+        if (at.sequence < 0 || at.sequence >= sequences) return -1;
+        atmanrl::mask_extent const e = extents[at.sequence];
+        bool const inside =
+            at.query >= e.first_row && at.query <= e.last_row && at.key >= e.cot_begin && at.key < e.cot_end;
+        return inside ? e.offset + (at.key - e.cot_begin) / 2 : -1;
+      }
+      template <class T>
+      ATMANRL_HOST_DEVICE T operator()(T score, T value, atmanrl::score_site) const {
+        return score + value;
+      }
+    };
+    void assign(B& backend, std::span<atmanrl::mask_extent const> extents) {
+      extents_.resize(backend, {atmanrl::index_t(extents.size())});
+      extents_.assign(extents);
+      count_ = 0;
+      for (auto const& e : extents) count_ += e.count;
+    }
+    params_type params() const { return {extents_.data(), int(extents_.extent(0))}; }
+    atmanrl::index_t parameter_count() const { return count_; }
+
+   private:
+    atmanrl::tensor<B, atmanrl::mask_extent, 1> extents_;
+    atmanrl::index_t count_ = 0;
+  };
+
+  float depth = 4;
+
+  atmanrl::mask_extent lay_out(atmanrl::mask_item const& item, atmanrl::mask_rows rows, atmanrl::model_config const&,
+                               atmanrl::index_t offset) const {
+    int const begin = int(item.prompt.size()), end = begin + int(item.cot.size());
+    int const total = end + int(item.delimiter.size() + item.answer.size());
+    auto e = atmanrl::make_mask_extent(atmanrl::mask_shape::column, rows, begin, end, total, offset);
+    e.count = (e.count + 1) / 2;
+    return e;
+  }
+  template <atmanrl::Backend B>
+  void assign(policy<B>& to, B& backend, std::span<atmanrl::mask_item const>,
+              std::span<atmanrl::mask_extent const> extents, atmanrl::model_config const&) const {
+    to.assign(backend, extents);
+  }
+  // The first of a chain starts half as deep.
+  void initial(atmanrl::mask_extent const&, std::span<double> values) const {
+    for (double& v : values) v = double(-depth);
+    values[0] /= 2;
+  }
+  atmanrl::mask_saliency reduce(atmanrl::mask_extent const& e, std::span<float const> values) const {
+    atmanrl::mask_saliency out;
+    for (int t = 0; t < e.cot_end - e.cot_begin; ++t) {
+      float const open = 1 + values[std::size_t(t / 2)] / depth;
+      out.token_saliency.push_back(open);
+      out.re_enabled += double(open) / double(e.cot_end - e.cot_begin);
+    }
+    out.as_printed = 1 - out.re_enabled;
+    return out;
+  }
+};
+
+/// Mask objective of log-probabilities: every token of the answer as probable as without a mask, and no more.
+struct squared_gap {
+  static constexpr std::string_view name = "squared_gap";
+  double operator()(atmanrl::answer_log_probs const& a, std::span<double> derivative) const {
+    double const n = double(a.masked.size());
+    double sum = 0;
+    for (std::size_t t = 0; t < a.masked.size(); ++t) {
+      double const gap = a.unmasked[t] - a.masked[t];
+      sum += gap * gap / n;
+      derivative[t] = -2 * gap / n;
+    }
+    return sum;
+  }
+};
+
+/// Mask objective of logits: how far the answer's logits stand below the mean of their row.
+struct below_mean {
+  static constexpr std::string_view name = "below_mean";
+  double operator()(atmanrl::answer_logits const& a, std::span<double> derivative) const {
+    double sum = 0;
+    for (std::size_t t = 0; t < a.answer.size(); ++t) {
+      auto const row = a.masked_row(t);
+      for (std::size_t j = 0; j < row.size(); ++j) {
+        double const slope = 1 / double(a.vocabulary) - (int(j) == a.answer[t] ? 1 : 0);
+        sum += slope * row[j];
+        derivative[t * a.vocabulary + j] = slope;
+      }
+    }
+    return sum;
+  }
+};
+
+static_assert(atmanrl::MaskFamily<couples> && !atmanrl::ScaledMask<couples> && !atmanrl::SparseMask<couples>);
+static_assert(atmanrl::LogProbObjective<squared_gap> && atmanrl::MaskObjective<squared_gap>);
+static_assert(atmanrl::LogitObjective<below_mean> && atmanrl::MaskObjective<below_mean>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
 static_assert(atmanrl::TokenAdvantage<last_token_pays> && !atmanrl::RolloutAdvantage<last_token_pays>);

@@ -12,14 +12,12 @@ namespace inspect {
 
 template <class Model>
 mask_outcome compute(Model& model, mask_request const& r) {
-  using T = typename Model::scalar;
   atmanrl::mask_item const item{r.prompt, r.cot, r.delimiter, r.answer};
   atmanrl::mask_options const& o = r.options;
   mask_outcome out{};
   if (r.gradient) {
     atmanrl::mask_batch<Model> batch(model, std::span(&item, 1), o);
-    std::vector<T> const start(std::size_t(batch.parameter_count()), T(o.init));
-    batch.values().assign(start);
+    batch.start();
     out.ce_start = batch.cross_entropies_and_gradient().front();
     out.gradient = batch.gradient().to_host();
   }

@@ -5,6 +5,9 @@
 
 #include <atmanrl/attention/knockout.hpp>
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/attention/multiplicative_gate.hpp>
+#include <atmanrl/attention/placed_mask.hpp>
+#include <atmanrl/attention/sigmoid_gate.hpp>
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
@@ -14,6 +17,16 @@
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 #include <atmanrl/saliency/estimators/single_edit.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
+#include <atmanrl/saliency/masks/additive.hpp>
+#include <atmanrl/saliency/masks/mask_family.hpp>
+#include <atmanrl/saliency/masks/multiplicative.hpp>
+#include <atmanrl/saliency/masks/placed.hpp>
+#include <atmanrl/saliency/masks/sigmoid_gate.hpp>
+#include <atmanrl/saliency/objectives/any.hpp>
+#include <atmanrl/saliency/objectives/cross_entropy.hpp>
+#include <atmanrl/saliency/objectives/excess_cross_entropy.hpp>
+#include <atmanrl/saliency/objectives/kl_to_unmasked.hpp>
+#include <atmanrl/saliency/objectives/objective.hpp>
 #include <atmanrl/saliency/reduce.hpp>
 #include <atmanrl/saliency/validation/baselines.hpp>
 #include <atmanrl/saliency/validation/deletion.hpp>
@@ -33,7 +46,7 @@
     TEMPLATE double choose_scale(llama<cpu_backend, W>&, std::span<mask_item const>, mask_options, double);       \
     TEMPLATE saliency_estimate estimate_saliency(estimators::any&, llama<cpu_backend, W>&,                        \
                                                  std::span<mask_item const>);                                     \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask&, llama<cpu_backend, W>&,               \
+    TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask<>&, llama<cpu_backend, W>&,             \
                                                  std::span<mask_item const>);                                     \
     TEMPLATE saliency_estimate estimate_saliency(estimators::leave_one_out&, llama<cpu_backend, W>&,              \
                                                  std::span<mask_item const>);                                     \

@@ -82,7 +82,7 @@ struct cached_path {
     for (mask_sharing const sharing : {mask_sharing::all, mask_sharing::per_layer, mask_sharing::per_head})
       for (mask_shape const shape : {mask_shape::pair, mask_shape::column})
         for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
-          mask_edit const edit{.sharing = sharing, .model_layers = 2, .heads = 4};
+          mask_edit const edit{.sites = {.sharing = sharing, .model_layers = 2, .heads = 4}};
           mask_extent const first = make_mask_extent(shape, rows, 4, 9, 13, 0, edit.copies());
           std::vector<mask_extent> const masks{first,
                                                make_mask_extent(shape, rows, 4, 7, 11, first.count, edit.copies())};

@@ -27,10 +27,7 @@ struct shared_test {
     return {.scale = 1.7f,
             .clamp = 0.1f,
             .lower_clamp = -0.9f,
-            .sharing = sharing,
-            .layers = std::move(layers),
-            .model_layers = model_layers,
-            .heads = heads};
+            .sites = {.sharing = sharing, .layers = std::move(layers), .model_layers = model_layers, .heads = heads}};
   }
   /// H with entries above, between, below and at both clamps.
   static std::vector<double> values(index_t count) {
@@ -64,10 +61,10 @@ TEST_CASE(
     reference_backend b;
     mask_edit const edit = shared_test::edit(sharing, layers, heads);
     int const edited = layers.empty() ? model_layers : int(layers.size());
-    REQUIRE(edit.copies() == (sharing == mask_sharing::all         ? 1
-                              : sharing == mask_sharing::per_layer ? edited
-                                                                   : edited * int(heads)));
-    auto const masks = shared_test::masks(shape, rows, edit.copies());
+    REQUIRE(edit.sites.copies() == (sharing == mask_sharing::all         ? 1
+                                    : sharing == mask_sharing::per_layer ? edited
+                                                                         : edited * int(heads)));
+    auto const masks = shared_test::masks(shape, rows, edit.sites.copies());
     attention::learned_mask<reference_backend> const policy(b, shape, masks, edit);
     // The mask of the first layer that sees one stands for "which entry of an H is it".
     attention::learned_mask<reference_backend> const single(b, shape, shared_test::masks(shape, rows, 1));
@@ -104,8 +101,8 @@ TEST_CASE(
   for_each_setting([&](mask_sharing sharing, std::vector<int> const& layers, mask_shape shape, mask_rows rows) {
     reference_backend b;
     mask_edit const edit = shared_test::edit(sharing, layers, 4);
-    attention::learned_mask<reference_backend> const policy(b, shape, shared_test::masks(shape, rows, edit.copies()),
-                                                            edit);
+    attention::learned_mask<reference_backend> const policy(b, shape,
+                                                            shared_test::masks(shape, rows, edit.sites.copies()), edit);
     tree_problem const p(shared_test::tree(), 4, 2, 3, 3);
     auto const h = shared_test::values(policy.parameter_count());
     auto const loss = [&](std::vector<complex> const& x, std::vector<complex> const& at) {
@@ -153,7 +150,7 @@ TEST_CASE("mask sharing: cpu_backend agrees with the plain loops in both passes"
     reference_backend plain;
     cpu_backend fast({.threads = 2});
     mask_edit const edit = shared_test::edit(sharing, layers, 6);
-    auto const masks = shared_test::masks(shape, rows, edit.copies());
+    auto const masks = shared_test::masks(shape, rows, edit.sites.copies());
     attention::learned_mask<reference_backend> const exact(plain, shape, masks, edit);
     attention::learned_mask<cpu_backend> const policy(fast, shape, masks, edit);
     auto const h = shared_test::values(exact.parameter_count());

@@ -76,7 +76,8 @@ TEST_CASE("cuda attention: learned masks of both shapes, rows and every sharing,
     for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows})
       for (mask_sharing const sharing : {mask_sharing::all, mask_sharing::per_layer, mask_sharing::per_head}) {
         CAPTURE(int(s), int(rows), int(sharing));
-        mask_edit const edit{.scale = 2, .sharing = sharing, .layers = {0, 1}, .model_layers = 3, .heads = 6};
+        mask_edit const edit{.scale = 2,
+                             .sites = {.sharing = sharing, .layers = {0, 1}, .model_layers = 3, .heads = 6}};
         auto const extents = masks(s, rows, edit.copies());
         attention::learned_mask<cuda_backend> const on(device, s, extents, edit);
         attention::learned_mask<reference_backend> const oracle(host, s, extents, edit);
@@ -91,7 +92,7 @@ TEST_CASE("cuda attention: learned masks of both shapes, rows and every sharing,
 TEST_CASE("cuda attention: a column of each head collects from all queries, over several tiles of keys") {
   cuda_backend device;
   reference_backend host;
-  mask_edit const edit{.scale = 2, .sharing = mask_sharing::per_head, .model_layers = 1, .heads = 3};
+  mask_edit const edit{.scale = 2, .sites = {.sharing = mask_sharing::per_head, .model_layers = 1, .heads = 3}};
   mask_extent const extent = make_mask_extent(mask_shape::column, mask_rows::all_later, 5, 125, 131, 0, edit.copies());
   attention::learned_mask<cuda_backend> const on(device, mask_shape::column, std::span(&extent, 1), edit);
   attention::learned_mask<reference_backend> const oracle(host, mask_shape::column, std::span(&extent, 1), edit);

@@ -104,7 +104,7 @@ TEST_CASE("cuda masks: an objective over distributions and a mask that stops ear
   mask_options o = mask_options{}.in_steps(20);
   o.shape = mask_shape::column;
   for (bool const divergence : {true, false}) {
-    o.objective = divergence ? mask_objective::kl_to_unmasked : mask_objective::cross_entropy;
+    o.objective = objectives::by_name(divergence ? "kl_to_unmasked" : "cross_entropy");
     o.stop_tolerance = divergence ? std::optional<double>() : std::optional<double>(0.05);
     auto const got = trained(device, o), expected = trained(plain, o);
     int fewest = 20;

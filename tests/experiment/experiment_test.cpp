@@ -184,7 +184,7 @@ TEST_CASE(
   apart.eval_questions = 0;
   apart.mask.sharing = mask_sharing::per_head;
   apart.mask.layers = {1};
-  apart.mask.objective = mask_objective::kl_to_unmasked;
+  apart.mask.objective = objectives::kl_to_unmasked{};
   apart.mask.reduction = saliency_reduction::token_mean;
   REQUIRE(run(apart) == 0);
   CHECK(read_json_lines(apart.out / "metrics.jsonl").front()["saliency/scale"].is_number());

@@ -159,7 +159,7 @@ TEST_CASE(
   o.mask.shape = mask_shape::pair;
   o.mask.rows = mask_rows::all_later;
   o.mask.sharing = mask_sharing::per_head;
-  o.mask.objective = mask_objective::kl_to_unmasked;
+  o.mask.objective = objectives::kl_to_unmasked{};
   check_close(small_step(o));
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
   model_config const c = endless_config();

@@ -1,7 +1,10 @@
 #include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/saliency/masks/multiplicative.hpp>
+#include <atmanrl/saliency/masks/sigmoid_gate.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
+#include "strangers.hpp"
 
 using namespace atmanrl;
 using atmanrl_test::complaint;
@@ -143,6 +146,42 @@ TEST_CASE("reward_state: a scale that a mask chosen by name has settled on comes
   a.reward.set_scale(40);
   restore_reward(b, parse_json(reward_state(a).dump(), "state"), "state");
   CHECK(mask_figures_of(b)->scale == 40);
+}
+
+TEST_CASE("make_reward: masks of another family and a user's objective follow the mask options, and keep their scale") {
+  experiment_options o;
+  o.mask.steps = 9;
+  using gates = rewards::saliency<estimators::learned_mask<masks::multiplicative>>;
+  using sigmoids = rewards::saliency<estimators::learned_mask<masks::sigmoid_gate>>;
+  using mine = rewards::saliency<estimators::learned_mask<strangers::couples, strangers::squared_gap>>;
+  CHECK(make_reward<gates>(o).options().steps == 9);
+  CHECK(make_reward<gates>(o).label() == mask_label::ground_truth);
+  auto own = make_reward<mine>(o);
+  CHECK(own.options().steps == 9);
+  REQUIRE(mask_figures_of(own).has_value());
+  CHECK(mask_figures_of(own)->scale == 0);
+  auto no_scale = make_reward<mine>(o);
+  CHECK_NOTHROW(restore_reward(no_scale, parse_json(reward_state(own).dump(), "state"), "state"));
+
+  auto a = make_reward<sigmoids>(o), b = make_reward<sigmoids>(o);
+  CHECK(mask_figures_of(b)->scale == 0);
+  a.set_scale(40);
+  restore_reward(b, parse_json(reward_state(a).dump(), "state"), "state");
+  CHECK(mask_figures_of(b)->scale == 40);
+
+  o.mask.init = -0.7;
+  CHECK(make_reward<sigmoids>(o).options().init == -0.7);
+  CHECK(contains(complaint<usage_error>([&] { make_reward<gates>(o); }), "mask init is -0.7"));
+  o.mask.init = -0.4;
+  o.mask.objective = objectives::kl_to_unmasked{};
+  CHECK(contains(complaint<usage_error>([&] { make_reward<mine>(o); }), "the objective squared_gap in its place"));
+}
+
+TEST_CASE("saliency reward: options of a family deduce the estimator that trains it") {
+  rewards::saliency const plain(mask_options{});
+  rewards::saliency const gates(mask_options_of<masks::multiplicative>{}, saliency_direction::as_printed);
+  CHECK(std::same_as<decltype(plain), rewards::saliency<> const>);
+  CHECK(std::same_as<decltype(gates), rewards::saliency<estimators::learned_mask<masks::multiplicative>> const>);
 }
 
 TEST_CASE("reward_state: the state of another reward is refused") {

@@ -82,7 +82,7 @@ TEST_CASE(
   setting s;
   s.masks.shape = mask_shape::pair;
   s.masks.rows = mask_rows::all_later;
-  s.masks.objective = mask_objective::kl_to_unmasked;
+  s.masks.objective = objectives::kl_to_unmasked{};
   s.masks.sharing = mask_sharing::per_head;
   check_quiet(allocations<float>(s, 1));
 }

@@ -43,13 +43,17 @@ struct full_path {
             std::vector<T> const& values, bool last_row_too = false)
       : full_path(model, item, options_of(shape, rows, scale), values, last_row_too) {}
 
-  full_path(llama<reference_backend, T>& model, owned_item const& item, mask_options const& o,
+  template <class Mask, class Objective>
+  full_path(llama<reference_backend, T>& model, owned_item const& item, mask_options_of<Mask, Objective> const& o,
             std::vector<T> const& values, bool last_row_too = false) {
     auto& backend = model.backend();
     std::vector<int> ids = item.all();
-    mask_edit const edit = make_mask_edit(model, o);
-    mask_extent extent = extent_of(item, o.shape, o.rows, last_row_too, edit.copies());
-    attention::learned_mask<reference_backend> const policy(backend, o.shape, std::span(&extent, 1), edit);
+    owned_item longer = item;
+    if (last_row_too) longer.answer.push_back(1);
+    mask_item const seen = longer;
+    mask_extent const extent = o.family().lay_out(seen, o.training().rows, model.config(), 0);
+    typename Mask::template policy<reference_backend> policy;
+    o.family().assign(policy, backend, std::span(&seen, 1), std::span(&extent, 1), model.config());
     kv_cache<reference_backend, T> cache(backend, model.config(), index_t(ids.size()));
     forward_pass<reference_backend, T> pass(backend);
     ragged_batch batch;

@@ -3,129 +3,40 @@
 /// \file
 /// The additive attention mask of AtManRL (arXiv:2604.16158, eq. 1):
 ///     B(w,v) = scale * min(H(w,v), clamp) * allowed(w,v),   S(w,v) = q_w.k_v / sqrt(d) + B(w,v)
-/// with w the query, v the key, and allowed(w,v) = [v in CoT][w >= v][w in rows][w <= last scored row]. One H serves
-/// all layers and heads, or there is one per layer, or one per layer and head.
+/// with w the query and v the key. One H serves all layers and heads, or there is one per layer, or one per layer and
+/// head.
 
-#include <atmanrl/attention/policy.hpp>
-#include <atmanrl/backend/tensor.hpp>
+#include <atmanrl/attention/placed_mask.hpp>
 
 #include <limits>
 #include <span>
-#include <vector>
 
 namespace atmanrl {
-
-/// One parameter per allowed (query, key) pair, as in eq. 1 and 3, or one per CoT token, as in the paper's figures.
-enum class mask_shape { pair, column };
-
-/// Which queries see the mask: all later ones (CoT, delimiter, answer), or only delimiter and answer.
-enum class mask_rows { all_later, answer_rows };
-
-/// Whether layers and heads share one H: all do, one for each layer, or one for each layer and head.
-enum class mask_sharing { all, per_layer, per_head };
-
-/// Where the mask of one sequence lies. All positions are absolute positions in the sequence.
-struct mask_extent {
-  int cot_begin = 0, cot_end = 0;    ///< the CoT tokens are the positions [cot_begin, cot_end)
-  int first_row = 0, last_row = -1;  ///< the queries that see the mask, both ends included
-  index_t offset = 0, count = 0;     ///< its parameters are [offset, offset + count) of the batch's parameters
-  int copies = 1;                    ///< separate H that lie one after the other: per layer, or per layer and head
-
-  /// Number of allowed entries (w, v) of one H, whatever the shape.
-  ATMANRL_HOST_DEVICE constexpr index_t entries() const { return row_offset(last_row + 1); }
-
-  /// Parameters of one H.
-  ATMANRL_HOST_DEVICE constexpr index_t parameters(mask_shape shape) const {
-    return shape == mask_shape::pair ? entries() : cot_end - cot_begin;
-  }
-
-  /// Allowed entries of the rows before `row`; entries are numbered row by row.
-  ATMANRL_HOST_DEVICE constexpr index_t row_offset(int row) const {
-    index_t const tokens = cot_end - cot_begin;
-    if (first_row >= cot_end) return index_t(row - first_row) * tokens;
-    index_t const i = row - cot_begin;  // row i of the CoT sees its i+1 first tokens
-    return i <= tokens ? i * (i + 1) / 2 : tokens * (tokens + 1) / 2 + (i - tokens) * tokens;
-  }
-};
-
-/// Extent for a sequence that reads  [0, cot_begin) prompt | [cot_begin, cot_end) CoT | delimiter | answer [.., total).
-/// The row of the last answer token predicts nothing that is scored, so it is not allowed.
-inline mask_extent make_mask_extent(mask_shape shape, mask_rows rows, int cot_begin, int cot_end, int total,
-                                    index_t offset, int copies = 1) {
-  expects<shape_error>(
-      0 <= cot_begin && cot_begin <= cot_end && cot_end < total,
-      "a mask over CoT tokens [{}, {}) needs delimiter and answer behind them, but the sequence has {} tokens",
-      cot_begin, cot_end, total);
-  mask_extent e{.cot_begin = cot_begin,
-                .cot_end = cot_end,
-                .first_row = rows == mask_rows::all_later ? cot_begin : cot_end,
-                .last_row = total - 2,
-                .offset = offset,
-                .copies = copies};
-  e.count = copies * e.parameters(shape);
-  return e;
-}
 
 /// How H enters the scores, B = scale * min(max(H, lower_clamp), clamp), and in which layers and heads.
 struct mask_edit {
   float scale = 10, clamp = 0, lower_clamp = -std::numeric_limits<float>::infinity();
-  mask_sharing sharing = mask_sharing::all;
-  std::vector<int> layers = {};         ///< layers that see the mask, ascending; empty: all
-  index_t model_layers = 0, heads = 0;  ///< of the model; needed unless all layers share one H
-
-  /// Number of separate H.
-  int copies() const {
-    index_t const edited = layers.empty() ? model_layers : index_t(layers.size());
-    return sharing == mask_sharing::all ? 1 : int(sharing == mask_sharing::per_layer ? edited : edited * heads);
-  }
+  mask_sites sites = {};
 };
 
 namespace attention {
 
-/// The masks of a batch of sequences; sequence tag i uses extent i, negative tags and those beyond the extents see no
-/// mask.
+/// The masks of a batch of sequences; sequence tag i uses extent i.
 template <Backend B>
-class learned_mask {
+class learned_mask : public placed_mask<B> {
  public:
-  struct params_type {
-    static constexpr bool separate_sequences = true, separate_keys = true, consecutive_parameters = true;
-    mask_extent const* extents;
-    int sequences;
-    mask_shape shape;
+  struct params_type : placed_mask<B>::params_type {
     float scale, clamp, lower_clamp;
-    int const* first_copy;    ///< (layers) first H of each layer, -1 where the layer sees no mask; null: all layers use
-                              ///< the only one
-    int layers, heads_apart;  ///< heads_apart is 1 where head h of a layer uses H first_copy + h, else 0
 
     template <class T>
     ATMANRL_HOST_DEVICE T operator()(T score, T value, score_site) const {
       return score + clamp_below(clamp_above(value, clamp), lower_clamp) * real_t_of<T>(scale);
-    }
-    ATMANRL_HOST_DEVICE index_t parameter(score_site at) const {
-      if (at.sequence < 0 || at.sequence >= sequences) return -1;
-      mask_extent const e = extents[at.sequence];
-      if (at.query < e.first_row || at.query > e.last_row || at.key < e.cot_begin || at.key >= e.cot_end) return -1;
-      index_t const column = at.key - e.cot_begin;
-      index_t const own = e.offset + (shape == mask_shape::column ? column : e.row_offset(at.query) + column);
-      if (!first_copy) return own;
-      int const copy = layer_copy(at.layer);
-      return copy < 0 ? -1 : own + (copy + heads_apart * at.head) * e.parameters(shape);
-    }
-    ATMANRL_HOST_DEVICE key_range keys(score_site at) const {
-      if (at.sequence < 0 || at.sequence >= sequences || layer_copy(at.layer) < 0) return {0, 0};
-      mask_extent const e = extents[at.sequence];
-      if (at.query < e.first_row || at.query > e.last_row) return {0, 0};
-      return {e.cot_begin, at.query + 1 < e.cot_end ? at.query + 1 : e.cot_end};
     }
 
    private:
     // float for float and dual<float>, double for double, dual<double> and complex<double>
     template <class T>
     using real_t_of = decltype(real_part(T{}));
-    ATMANRL_HOST_DEVICE int layer_copy(int layer) const {
-      if (!first_copy) return 0;
-      return layer < layers ? first_copy[layer] : -1;
-    }
   };
 
   /// No masks; `assign` gives it some.
@@ -138,61 +49,18 @@ class learned_mask {
   }
 
   /// Other masks in the memory of these.
-  /// \throws shape_error when extents do not fit the parameters or the number of separate H, usage_error for layers
-  ///         that the model does not have
+  /// \throws as placed_mask::assign
   void assign(B& backend, mask_shape shape, std::span<mask_extent const> extents, mask_edit const& edit) {
-    shape_ = shape;
-    edit_ = edit;
-    parameters_ = 0;
-    extents_.resize(backend, {index_t(extents.size())});
-    extents_.assign(extents);
-    first_copy_.resize(backend, {0});
-    for (mask_extent const& e : extents) parameters_ += e.count;
-    for (mask_extent const& e : extents) {
-      expects<shape_error>(e.copies == edit.copies(), "a mask with {} separate H where the layers and heads need {}",
-                           e.copies, edit.copies());
-      index_t const needed = e.copies * e.parameters(shape);
-      expects<shape_error>(e.count == needed && e.offset >= 0 && e.offset + e.count <= parameters_,
-                           "a mask with the parameters [{}, {}) of {} needs {} of them", e.offset, e.offset + e.count,
-                           parameters_, needed);
-    }
-    if (edit.sharing == mask_sharing::all && edit.layers.empty()) return;
-    std::vector<int> first(std::size_t(edit.model_layers), edit.layers.empty() ? 0 : -1);
-    int next = 0, previous = -1;
-    auto const give = [&](int layer) {
-      expects<usage_error>(
-          layer > previous && layer < int(edit.model_layers),
-          "mask layer {} stands behind layer {} for a model of {} layers: name each once, in ascending order", layer,
-          previous, edit.model_layers);
-      previous = layer;
-      first[std::size_t(layer)] = next;
-      next += edit.sharing == mask_sharing::all ? 0 : edit.sharing == mask_sharing::per_layer ? 1 : int(edit.heads);
-    };
-    for (int const layer : edit.layers) give(layer);
-    for (int layer = 0; edit.layers.empty() && layer < int(edit.model_layers); ++layer) give(layer);
-    first_copy_.resize({index_t(first.size())});
-    first_copy_.assign(first);
+    placed_mask<B>::assign(backend, shape, extents, edit.sites);
+    scale_ = edit.scale;
+    clamp_ = edit.clamp;
+    lower_clamp_ = edit.lower_clamp;
   }
 
-  params_type params() const {
-    return {.extents = extents_.data(),
-            .sequences = int(extents_.extent(0)),
-            .shape = shape_,
-            .scale = edit_.scale,
-            .clamp = edit_.clamp,
-            .lower_clamp = edit_.lower_clamp,
-            .first_copy = first_copy_.size() ? first_copy_.data() : nullptr,
-            .layers = int(first_copy_.extent(0)),
-            .heads_apart = edit_.sharing == mask_sharing::per_head};
-  }
-  index_t parameter_count() const { return parameters_; }
+  params_type params() const { return {placed_mask<B>::params(), scale_, clamp_, lower_clamp_}; }
 
  private:
-  mask_shape shape_ = mask_shape::pair;
-  mask_edit edit_;
-  index_t parameters_ = 0;
-  tensor<B, mask_extent, 1> extents_;
-  tensor<B, int, 1> first_copy_;
+  float scale_ = 10, clamp_ = 0, lower_clamp_ = -std::numeric_limits<float>::infinity();
 };
 
 }  // namespace attention

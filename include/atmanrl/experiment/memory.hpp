@@ -70,9 +70,7 @@ inline index_t gradient_row_floats(model_config const& c, bool recompute) {
 inline index_t scored_row_floats(model_config const& c) { return 4 * c.hidden + 11; }
 
 /// Separate H of a mask: one, or one for each layer (and head) that sees it.
-inline index_t mask_copies(model_config const& c, mask_options const& o) {
-  return mask_edit{.sharing = o.sharing, .layers = o.layers, .model_layers = c.layers, .heads = c.heads}.copies();
-}
+inline index_t mask_copies(model_config const& c, mask_options const& o) { return o.sites(c).copies(); }
 
 /// Parameters of one mask, all copies included.
 inline index_t mask_parameters(model_config const& c, mask_options const& o, index_t cot, index_t label_tokens) {
@@ -211,8 +209,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     m.cache += kv_cache<B, float>::bytes(c, update, o.kv_cache);
     m.activations += floats(update, detail::forward_row_floats(c) + 2 * c.hidden + 9);
   }
-  // A divergence holds the logits of all scored rows of the masks.
-  index_t const divergence = o.mask.objective == mask_objective::kl_to_unmasked ? masked * shape.label_tokens : 0;
+  // An objective over distributions holds the logits of all scored rows of the masks.
+  index_t const divergence = o.mask.objective.needs_logits ? masked * shape.label_tokens : 0;
   constexpr logit_blocks blocks = logit_blocks_of<B>();
   m.head = floats(most.scored, 2 * c.hidden + 9) + floats(most.scored_back, 2 * c.hidden + 2) +
            floats(most.logits + divergence, c.vocab) +

@@ -76,12 +76,6 @@ struct named_values<mask_rows> {
                                   std::pair{mask_rows::answer_rows, "answer_rows"}};
 };
 template <>
-struct named_values<mask_objective> {
-  static constexpr std::array all{std::pair{mask_objective::cross_entropy, "cross_entropy"},
-                                  std::pair{mask_objective::kl_to_unmasked, "kl_to_unmasked"},
-                                  std::pair{mask_objective::excess_cross_entropy, "excess_cross_entropy"}};
-};
-template <>
 struct named_values<mask_sharing> {
   static constexpr std::array all{std::pair{mask_sharing::all, "all"}, std::pair{mask_sharing::per_layer, "per_layer"},
                                   std::pair{mask_sharing::per_head, "per_head"}};
@@ -193,6 +187,11 @@ inline void read_option(std::string_view name, std::string_view text, one_of out
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(out.names, ", "));
   *out.value = text;
 }
+inline void read_option(std::string_view name, std::string_view text, objectives::any& out) {
+  bool const known = std::find(objectives::names.begin(), objectives::names.end(), text) != objectives::names.end();
+  expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(objectives::names, ", "));
+  out = objectives::by_name(text);
+}
 inline void read_option(std::string_view name, std::string_view text, std::vector<lora_target>& out) {
   out = parse_lora_targets(text, fmt::format("--{}", name));
 }
@@ -237,6 +236,7 @@ inline json option_json(layer_list x) {
 inline json option_json(std::filesystem::path const& x) { return x.string(); }
 inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
+inline json option_json(objectives::any const& x) { return x.name; }
 inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
 template <class E>

@@ -89,15 +89,18 @@ inline constexpr bool is_saliency<rewards::gated<R, Gate>> = is_saliency<R>;
 template <class R>
 inline constexpr bool is_saliency<rewards::shuffled<R>> = is_saliency<R>;
 
-// The learned mask of a saliency reward, or nullptr where another estimator does its work.
+template <class R>
+inline constexpr bool has_learned_mask = false;
+template <class Mask, class Objective>
+inline constexpr bool has_learned_mask<rewards::saliency<estimators::learned_mask<Mask, Objective>>> = true;
+
+// Whether learned masks do the work of a saliency reward.
 template <class Part>
-estimators::learned_mask const* mask_in([[maybe_unused]] Part const& part) {
-  if constexpr (std::same_as<Part, rewards::saliency<>>)
-    return &part.estimator();
-  else if constexpr (std::same_as<Part, rewards::saliency<estimators::any>>)
-    return part.estimator().mask();
+bool trains_masks([[maybe_unused]] Part const& part) {
+  if constexpr (std::same_as<Part, rewards::saliency<estimators::any>>)
+    return part.estimator().mask() != nullptr;
   else
-    return nullptr;
+    return has_learned_mask<Part>;
 }
 
 template <class Main, class Auxiliary>
@@ -183,8 +186,9 @@ struct reward_parts<rewards::shuffled<R>> {
 };
 
 template <class R>
-inline constexpr bool has_mask_scale =
-    std::same_as<R, rewards::saliency<>> || std::same_as<R, rewards::saliency<estimators::any>>;
+inline constexpr bool has_mask_scale = std::same_as<R, rewards::saliency<estimators::any>>;
+template <ScaledMask Mask, class Objective>
+inline constexpr bool has_mask_scale<rewards::saliency<estimators::learned_mask<Mask, Objective>>> = true;
 
 template <class R>
 inline constexpr bool is_balanced_sum = false;
@@ -212,7 +216,7 @@ R make_reward(experiment_options const& o) {
 /// What a learned mask adds to the metrics.
 struct mask_figures {
   gradient_quantiles gradients;  ///< of the latest step
-  double scale = 0;              ///< 0: not chosen yet
+  double scale = 0;              ///< 0: not chosen yet, or the masks have none
 };
 
 /// Those of the first saliency reward with learned masks among the parts; nothing without one.
@@ -220,8 +224,10 @@ template <class R>
 std::optional<mask_figures> mask_figures_of(R& reward) {
   std::optional<mask_figures> found;
   detail::reward_parts<R>::visit(reward, [&](auto& part) {
-    if (auto const* const mask = detail::mask_in(part); mask && !found) {
-      found.emplace().scale = mask->options().scale;
+    if (detail::trains_masks(part) && !found) {
+      found.emplace();
+      if constexpr (detail::has_mask_scale<std::remove_reference_t<decltype(part)>>)
+        found->scale = part.options().scale;
       if constexpr (requires { part.quantiles(); }) found->gradients = part.quantiles();
     }
   });

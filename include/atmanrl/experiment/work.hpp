@@ -10,7 +10,7 @@
 /// once per call of a kernel and every result once, a result that is added to twice: the least that a kernel can move.
 /// Calls are those of a GPU (`device_logit_blocks`).
 
-#include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/attention/placed_mask.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 
@@ -289,7 +289,9 @@ inline phase_work mask_training_work(model_config const& c, step_shape const& s)
   detail::work_formulas const f(c, s);
   detail::rows_shape const r = detail::mask_rows_of(s);
   double const prompts = double(s.prompts) * double(s.prompt), cots = double(s.rollouts()) * double(s.cot);
-  phase_work const evaluation = f.up(r, false) + f.head_up(r.scored);
+  detail::rows_shape unmasked = r;
+  unmasked.edits = unmasked.parameters = 0;
+  phase_work const head = f.head_up(r.scored), evaluations = f.up(unmasked, false) + f.up(r, false) + head + head;
   phase_work step = f.up(r, true) + f.head_up(r.scored) + f.head_down(r.scored, r.rows, false) + f.down(r, false);
   step.rest += f.masks_update(r.parameters);
   phase_work all =
@@ -300,9 +302,8 @@ inline phase_work mask_training_work(model_config const& c, step_shape const& s)
                       .cached = cots * double(s.prompt),
                       .keys = prompts + cots},
                      false);
-  all.rest +=
-      {0, 5 * s.scalar_bytes * r.parameters};  // values, gradient, moments and the zeros of the unmasked evaluation
-  return all + 2 * evaluation + double(s.mask_steps) * step;
+  all.rest += {0, 4 * s.scalar_bytes * r.parameters};  // values, gradient and moments
+  return all + evaluations + double(s.mask_steps) * step;
 }
 
 /// Forward and backward passes over all rollouts of the step and the updates of all weights.

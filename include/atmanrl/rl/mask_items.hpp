@@ -4,6 +4,7 @@
 /// The rollouts of a step that saliency can be computed for.
 
 #include <atmanrl/rl/rollout.hpp>
+#include <atmanrl/saliency/mask_batch.hpp>
 
 #include <vector>
 

@@ -3,7 +3,7 @@
 /// \file
 /// What a policy produced for a prompt, and everything that rewards may look at.
 
-#include <atmanrl/saliency/mask_training.hpp>
+#include <atmanrl/saliency/mask_result.hpp>
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/split.hpp>
 

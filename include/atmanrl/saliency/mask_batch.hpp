@@ -4,9 +4,11 @@
 /// Packed masks of many rollouts over one frozen model: what a step of mask training computes.
 
 #include <atmanrl/nn/llama.hpp>
-#include <atmanrl/saliency/mask_objective.hpp>
+#include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
+#include <algorithm>
+#include <concepts>
 #include <map>
 #include <span>
 #include <utility>
@@ -14,55 +16,44 @@
 
 namespace atmanrl {
 
-/// A rollout whose mask is wanted, as token ids. Items with equal prompts share the prompt's keys and values.
-struct mask_item {
-  std::span<int const> prompt, cot, delimiter, answer;
-};
-
 /// What masks take beside the model's pass: H, its gradient (also per key-value head) and moments, and the constant
-/// gradient of the sparsity term, all of them packed; logits of the scored rows for a divergence.
-template <Backend B, class T>
+/// gradient of the sparsity term, all of them packed; logits of the scored rows for an objective that reads them.
+template <Backend B, class T, class Policy>
 struct mask_space {
-  attention::learned_mask<B> policy;
+  Policy policy;
   tensor<B, T, 1> values, gradient, first_moment, second_moment, sparsity;  // (parameters of all masks)
   tensor<B, T, 2> per_head, logits;
 };
 
-/// The part of the options that the attention edit sees.
-template <class Model>
-mask_edit make_mask_edit(Model const& model, mask_options const& o) {
-  return {.scale = float(o.scale),
-          .clamp = float(o.clamp),
-          .lower_clamp = float(o.lower_clamp),
-          .sharing = o.sharing,
-          .layers = o.layers,
-          .model_layers = model.config().layers,
-          .heads = model.config().heads};
-}
-
 /// Prompt rows (and with `answer_rows` CoT rows) never see the mask: they are computed once, and every step computes
 /// only the rows that do.
-template <class Model>
+/// \tparam Mask       what the values of a mask do to scores, a MaskFamily
+/// \tparam Objective  what a mask's loss is, a MaskObjective
+template <class Model, class Mask = masks::additive, class Objective = objectives::any>
 class mask_batch {
  public:
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
+  static_assert(detail::explain_mask_family<Mask, B>());
+  using policy_type = typename Mask::template policy<B>;
+  using space_type = mask_space<B, T, policy_type>;
 
-  /// Shape, rows, scale, clamps, layers, sharing and objective are read from the options.
+  /// The family's numbers, the objective, rows and recomputation are read from the options.
   /// \throws usage_error when an item has an empty prompt, CoT, delimiter or answer, or when the model lacks a layer
-  mask_batch(Model& model, std::span<mask_item const> items, mask_options const& options)
+  mask_batch(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options)
       : model_(&model),
+        mask_(options.family()),
         objective_(options.objective),
         items_(items.begin(), items.end()),
         active_(items.size(), true),
         ce_(items.size()),
         loss_(items.size()),
-        space_(model.borrow_pass(cache_rows(items), options.recompute)),
+        space_(model.borrow_pass(cache_rows(items), options.training().recompute)),
         cache_(space_->cache),
         pass_(space_->pass),
-        masks_(model.memory().template borrow<mask_space<B, T>>()) {
-    mask_edit const edit = make_mask_edit(model, options);
-    bool const later = options.rows == mask_rows::all_later;
+        masks_(model.memory().template borrow<space_type>()) {
+    mask_rows const rows = options.training().rows;
+    bool const later = rows == mask_rows::all_later;
     ragged_batch prefill, cots;
     std::map<std::vector<int>, int> roots;
     for (mask_item const& item : items_) {
@@ -71,10 +62,15 @@ class mask_batch {
           "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
           item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
       int const prompt = int(item.prompt.size()), cot_end = prompt + int(item.cot.size());
-      int const total = cot_end + int(item.delimiter.size() + item.answer.size());
-      extents_.push_back(
-          make_mask_extent(options.shape, options.rows, prompt, cot_end, total, parameters_, edit.copies()));
-      parameters_ += extents_.back().count;
+      mask_extent const e = mask_.lay_out(item, rows, model.config(), parameters_);
+      expects<usage_error>(e.offset == parameters_ && e.count > 0,
+                           "the mask family {} lays {} values out at {}, but they must begin at {}, and be some",
+                           Mask::name, e.count, e.offset, parameters_);
+      expects<usage_error>(e.first_row >= (later ? prompt : cot_end),
+                           "the mask family {} edits row {}, but rows below {} are computed once, without masks",
+                           Mask::name, e.first_row, later ? prompt : cot_end);
+      extents_.push_back(e);
+      parameters_ += e.count;
       auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
       if (fresh) {
         root->second = cache_.add_sequence(prompt);
@@ -100,40 +96,56 @@ class mask_batch {
       model.forward(cache_, prefill, pass_);
       if (cots.rows() > 0) model.forward(cache_, cots, pass_);
     }
-    masks_->policy.assign(model.backend(), options.shape, extents_, edit);
+    mask_.assign(masks_->policy, model.backend(), std::span<mask_item const>(items_),
+                 std::span<mask_extent const>(extents_), model.config());
     for (auto* const t : {&masks_->values, &masks_->gradient}) {
       t->resize(model.backend(), {parameters_});
       t->fill_zero();
     }
     masks_->per_head.resize(model.backend(), {model.config().kv_heads, parameters_});
-    if (objective_ != mask_objective::cross_entropy) unmasked();
+    if (detail::needs_logits(objective_) || detail::needs_unmasked(objective_)) unmasked();
   }
 
   mask_batch(Model& model, std::span<mask_item const> items, mask_shape shape, mask_rows rows, double scale,
-             double clamp = 0)
+             double clamp = 0) requires std::same_as<mask_options_of<Mask, Objective>, mask_options>
       : mask_batch(model, items, plain_options(shape, rows, scale, clamp)) {}
 
   std::span<mask_extent const> extents() const { return extents_; }
   index_t parameter_count() const { return parameters_; }
   tensor<B, T, 1>& values() { return masks_->values; }      ///< H of all masks
   tensor<B, T, 1>& gradient() { return masks_->gradient; }  ///< d(sum of the items' losses)/dH, scale included
-  mask_space<B, T>& space() { return *masks_; }
+  space_type& space() { return *masks_; }
   index_t rows_per_step() const { return batch_.rows(); }
+
+  /// Puts every value to where the family starts it.
+  void start() {
+    std::vector<T> values(static_cast<std::size_t>(parameters_));
+    if constexpr (detail::starts_at_one_value<Mask>) {
+      std::fill(values.begin(), values.end(), T(mask_.initial()));
+    } else {
+      for (mask_extent const& e : extents_) {
+        std::vector<double> mine(std::size_t(e.count));
+        mask_.initial(e, std::span<double>(mine));
+        for (index_t k = 0; k < e.count; ++k) values[std::size_t(e.offset + k)] = T(mine[std::size_t(k)]);
+      }
+    }
+    masks_->values.assign(values);
+  }
 
   /// Mean cross-entropy of each item's answer without suppression, in nats per token.
   std::vector<double> const& unmasked() {
     if (!ce_unmasked_.empty() || items_.empty()) return ce_unmasked_;
     expects<usage_error>(batch_.items == items_.size(), "CE(0) of a batch must be evaluated before items are dropped");
-    // Undefined outside of `backward`: its first row serves as H = 0.
-    model_->backend().fill_zero(masks_->per_head.data(), std::size_t(parameters_) * sizeof(T));
-    evaluate(gradient_mode::none, {masks_->per_head.data(), {parameters_}});
+    rewind();
+    model_->forward(cache_, batch_, pass_);
+    score(true);
     ce_unmasked_ = ce_;
     return ce_unmasked_;
   }
 
   /// The same under the present values.
   std::vector<double> const& cross_entropies() {
-    evaluate(gradient_mode::none, masks_->values.cview());
+    evaluate(gradient_mode::none);
     return ce_;
   }
   /// The objective's value for each item, of the latest evaluation.
@@ -149,20 +161,17 @@ class mask_batch {
 
   /// The two halves of it: evaluates the present values and keeps what `backward` needs.
   std::vector<double> const& forward() {
-    evaluate(gradient_mode::activations, masks_->values.cview());
+    evaluate(gradient_mode::activations);
     return ce_;
   }
   void backward() {
     expects<usage_error>(batch_.rows() > 0, "there is no gradient: all items of the batch were dropped");
     masks_->per_head.fill_zero();
-    if (objective_ == mask_objective::kl_to_unmasked) {
+    if (detail::needs_logits(objective_)) {
       model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy, masks_->values.cview(),
                                    masks_->per_head.view());
     } else {
-      std::vector<T> dlog_p;
-      for (std::size_t i = 0; i < items_.size(); ++i)
-        if (active_[i]) dlog_p.insert(dlog_p.end(), items_[i].answer.size(), T(-1.0 / double(items_[i].answer.size())));
-      model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, masks_->policy, masks_->values.cview(),
+      model_->backward(cache_, pass_, std::span<T const>(dlog_p_), {}, {}, masks_->policy, masks_->values.cview(),
                        masks_->per_head.view());
     }
     sum_rows(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
@@ -218,67 +227,88 @@ class mask_batch {
     }
   }
 
-  void evaluate(gradient_mode mode, view_on<B, T const, 1> values) {
-    if (batch_.rows() == 0) return;
+  void rewind() {
     for (std::size_t i = 0; i < tails_.size(); ++i)
       if (active_[i]) cache_.truncate(tails_[i].sequence, tails_[i].visible);
-    model_->forward(cache_, batch_, pass_, mode, masks_->policy, values);
-    if (objective_ == mask_objective::kl_to_unmasked) return evaluate_distributions();
+  }
+
+  void evaluate(gradient_mode mode) {
+    if (batch_.rows() == 0) return;
+    rewind();
+    model_->forward(cache_, batch_, pass_, mode, masks_->policy, masks_->values.cview());
+    score(false);
+  }
+
+  // Cross-entropies and losses of the latest pass, and what `backward` needs of the objective.
+  void score(bool without_masks) {
+    if constexpr (LogitObjective<Objective>)
+      if (detail::needs_logits(objective_)) return score_logits(without_masks);
+    if constexpr (LogProbObjective<Objective>) score_log_probs(without_masks);
+  }
+
+  void score_log_probs(bool without_masks) {
     model_->log_probs(pass_, scored_);
     auto const log_p = pass_.log_p();
+    unmasked_log_p_.resize(items_.size());
+    dlog_p_.clear();
     std::size_t at = 0;
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!active_[i]) continue;
-      double sum = 0;
-      for (std::size_t t = 0; t < items_[i].answer.size(); ++t) sum -= double(log_p[at++]);
-      ce_[i] = sum / double(items_[i].answer.size());
-      loss_[i] = objective_ == mask_objective::excess_cross_entropy && !ce_unmasked_.empty() ? ce_[i] - ce_unmasked_[i]
-                                                                                             : ce_[i];
+      std::size_t const n = items_[i].answer.size();
+      std::vector<double> const present(log_p.begin() + std::ptrdiff_t(at), log_p.begin() + std::ptrdiff_t(at + n));
+      if (without_masks) unmasked_log_p_[i] = present;
+      std::vector<double> derivative(n);
+      ce_[i] = objectives::cross_entropy::of(present);
+      loss_[i] = objective_(answer_log_probs{present, unmasked_log_p_[i]}, std::span<double>(derivative));
+      for (double const d : derivative) dlog_p_.push_back(T(d));
+      at += n;
     }
   }
 
-  // Divergences from full logits of the scored rows, which become their gradient. The first call keeps the logits as
-  // those of the unmasked model. Holds rows x vocabulary numbers twice.
-  void evaluate_distributions() {
+  // From full logits of the scored rows, which become their gradient; in double, one item at a time.
+  void score_logits(bool without_masks) {
     std::vector<int> rows;
     for (scored_token const& s : scored_) rows.push_back(s.row);
     model_->logits(pass_, rows, masks_->logits);
     std::vector<T> z = masks_->logits.to_host();
-    bool const first = unmasked_logits_.empty();
-    if (first) unmasked_logits_.resize(items_.size());
+    unmasked_logits_.resize(items_.size());
     std::size_t const vocabulary = std::size_t(model_->config().vocab);
     std::size_t at = 0;
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!active_[i]) continue;
       std::size_t const n = items_[i].answer.size();
       std::span<T> const mine = std::span(z).subspan(at * vocabulary, n * vocabulary);
-      if (first) unmasked_logits_[i].assign(mine.begin(), mine.end());
-      double ce = 0, kl = 0;
-      for (std::size_t t = 0; t < n; ++t) {
-        std::span<T> const row = mine.subspan(t * vocabulary, vocabulary);
-        ce += log_sum_exp(std::span<T const>(row)) - double(row[std::size_t(items_[i].answer[t])]);
-        kl += kl_and_gradient(std::span<T const>(unmasked_logits_[i]).subspan(t * vocabulary, vocabulary), row,
-                              1 / double(n));
-      }
+      if (without_masks) unmasked_logits_[i].assign(mine.begin(), mine.end());
+      std::vector<double> const present(mine.begin(), mine.end()),
+          unmasked(unmasked_logits_[i].begin(), unmasked_logits_[i].end());
+      std::vector<double> derivative(present.size());
+      answer_logits const logits{items_[i].answer, vocabulary, present, unmasked};
+      double ce = 0;
+      for (std::size_t t = 0; t < n; ++t)
+        ce += log_sum_exp(logits.masked_row(t)) - logits.masked_row(t)[std::size_t(items_[i].answer[t])];
       ce_[i] = ce / double(n);
-      loss_[i] = kl / double(n);
+      loss_[i] = objective_(logits, std::span<double>(derivative));
+      std::transform(derivative.begin(), derivative.end(), mine.begin(), [](double d) { return T(d); });
       at += n;
     }
     masks_->logits.assign(z);
   }
 
   Model* model_;
-  mask_objective objective_;
+  Mask mask_;
+  Objective objective_;
   std::vector<mask_item> items_;
   std::vector<char> active_;
   std::vector<double> ce_, loss_, ce_unmasked_;
-  std::vector<std::vector<T>> unmasked_logits_;  // of each item's scored rows, for kl_to_unmasked
+  std::vector<std::vector<double>> unmasked_log_p_;  // of each item's answer tokens
+  std::vector<std::vector<T>> unmasked_logits_;      // of each item's scored rows
+  std::vector<T> dlog_p_;                            // the objective's derivative, of all scored tokens
   std::vector<mask_extent> extents_;
   index_t parameters_ = 0;
   borrowed<cache_and_pass<B, T>> space_;
   kv_cache<B, T>& cache_;
   forward_pass<B, T>& pass_;
-  borrowed<mask_space<B, T>> masks_;
+  borrowed<space_type> masks_;
   std::vector<tail> tails_;
   step_rows batch_;
   std::vector<scored_token> scored_;

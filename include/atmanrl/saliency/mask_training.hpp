@@ -1,12 +1,13 @@
 #pragma once
 
 /// \file
-/// Mask training (arXiv:2604.16158, section 3.2): through the frozen model, one additive attention mask per rollout is
+/// Mask training (arXiv:2604.16158, section 3.2): through the frozen model, one attention mask per rollout is
 /// optimised to restore the probability of the answer; the loss of a packed batch is the SUM over rollouts of
-///     mean_t CE(answer token t)  +  λ mean(1 - H/c)          (or another objective of mask_options.hpp),
+///     mean_t CE(answer token t)  +  λ mean(1 - H/c)          (or another objective of saliency/objectives/),
 /// so that a rollout's mask does not depend on what it is trained beside.
 
 #include <atmanrl/saliency/mask_batch.hpp>
+#include <atmanrl/saliency/mask_result.hpp>
 #include <atmanrl/saliency/reduce.hpp>
 
 #include <algorithm>
@@ -16,17 +17,6 @@
 #include <vector>
 
 namespace atmanrl {
-
-struct mask_result {
-  double ce_unmasked = 0;             ///< CE(0), nats per answer token
-  double ce_start = 0;                ///< CE(c)
-  double ce_end = 0;                  ///< CE(H*), after the last update
-  std::vector<float> mask;            ///< H*, row-major over the allowed entries, or per CoT token
-  std::vector<float> token_saliency;  ///< s_v per CoT token
-  double re_enabled = 0, as_printed = 0;
-  double loss_start = 0, loss_end = 0;  ///< the objective at c and at H*, without the sparsity term
-  int steps = 0;                        ///< updates that the mask got
-};
 
 /// Deciles 1, 5 and 9 of |dH| at the first step over all masks of a batch: AdamW forgets scale, the reader should not.
 struct gradient_quantiles {
@@ -52,31 +42,19 @@ void for_each_mask_chunk(std::span<mask_item const> items, index_t row_budget, F
   if (first < items.size()) f(first, items.size() - first);
 }
 
-/// Adds the gradient of λ mean(1 - H/c) over the allowed entries of every mask.
-template <class B, class T>
-void add_sparsity_gradient(mask_shape shape, std::span<mask_extent const> extents, double sparsity, double init,
-                           std::vector<T>& g) {
-  for (mask_extent const& e : extents) {
-    double const each = -sparsity / init / double(e.entries() * e.copies);
-    index_t const stride = e.parameters(shape);
-    for (index_t i = 0; i < e.count; ++i)
-      g[std::size_t(e.offset + i)] +=
-          T(each * (shape == mask_shape::column ? double(rows_that_see(e, int(i % stride))) : 1.0));
-  }
-}
-
 /// Training of one packed batch.
-template <class Model>
+template <class Model, class Mask, class Objective>
 class mask_trainer {
  public:
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 
   /// \param first_item  number of the first item, for messages
-  mask_trainer(Model& model, std::span<mask_item const> items, mask_options const& options, std::size_t first_item,
-               std::span<mask_result> results, std::vector<double>& first_gradient)
+  mask_trainer(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
+               std::size_t first_item, std::span<mask_result> results, std::vector<double>& first_gradient)
       : backend_(model.backend()),
-        options_(options),
+        mask_(options.family()),
+        options_(options.training()),
         batch_(model, items, options),
         first_item_(first_item),
         results_(results),
@@ -86,14 +64,12 @@ class mask_trainer {
   void run() {
     index_t const n = batch_.parameter_count();
     note(batch_.unmasked(), &mask_result::ce_unmasked);
-    batch_.values().assign(std::vector<T>(std::size_t(n), T(options_.init)));
+    batch_.start();
     tensor<B, T, 1>&m = batch_.space().first_moment, &v = batch_.space().second_moment,
                  &sparsity = batch_.space().sparsity;
     if (options_.sparsity > 0) {
-      std::vector<T> constant(static_cast<std::size_t>(n));
-      add_sparsity_gradient<B, T>(options_.shape, batch_.extents(), options_.sparsity, options_.init, constant);
       sparsity.resize(backend_, {n});
-      sparsity.assign(constant);
+      sparsity.assign(sparsity_gradient());
     }
     for (auto* const t : {&m, &v}) {
       t->resize(backend_, {n});
@@ -118,6 +94,15 @@ class mask_trainer {
   }
 
  private:
+  std::vector<T> sparsity_gradient() const {
+    std::vector<double> all(static_cast<std::size_t>(batch_.parameter_count()));
+    if constexpr (SparseMask<Mask>)
+      for (mask_extent const& e : batch_.extents())
+        mask_.sparsity_gradient(e, options_.sparsity,
+                                std::span(all).subspan(std::size_t(e.offset), std::size_t(e.count)));
+    return {all.begin(), all.end()};
+  }
+
   void note(std::vector<double> const& values, double mask_result::*where) {
     for (std::size_t i = 0; i < results_.size(); ++i) {
       expects<numeric_error>(std::isfinite(values[i]), "the cross-entropy of mask {} is {}", first_item_ + i,
@@ -173,7 +158,7 @@ class mask_trainer {
       mask_extent const& e = batch_.extents()[i];
       mask_result& r = results_[i];
       r.mask.assign(trained.begin() + e.offset, trained.begin() + e.offset + e.count);
-      auto reduced = reduce_mask(options_.shape, e, options_.init, r.mask, options_.reduction);
+      mask_saliency reduced = mask_.reduce(e, std::span<float const>(r.mask));
       r.token_saliency = std::move(reduced.token_saliency);
       r.re_enabled = reduced.re_enabled;
       r.as_printed = reduced.as_printed;
@@ -181,8 +166,9 @@ class mask_trainer {
   }
 
   B& backend_;
-  mask_options const& options_;
-  mask_batch<Model> batch_;
+  Mask const& mask_;
+  mask_training_options const& options_;
+  mask_batch<Model, Mask, Objective> batch_;
   std::size_t first_item_;
   std::span<mask_result> results_;
   std::vector<double>& first_gradient_;
@@ -197,20 +183,21 @@ class mask_trainer {
 /// any scale, and at a scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all
 /// items where the model gives none of the answers. The first rung, the paper's 10, when none reaches it: the answers
 /// do not hang on the chain, a larger scale would only flatten the gradient.
-template <class Model>
-double choose_scale(Model& model, std::span<mask_item const> items, mask_options options, double wanted = 1) {
+template <class Model, ScaledMask Mask = masks::additive, class Objective = objectives::any>
+double choose_scale(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> given_options,
+                    double wanted = 1) {
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
-  options.objective = mask_objective::cross_entropy;
+  mask_options_of<Mask> options;  // the objective is the cross-entropy, whatever masks are trained with
+  options.family() = given_options.family();
+  static_cast<mask_training_options&>(options) = given_options.training();
   static constexpr double ladder[] = {10, 15, 25, 40, 60, 100};
   for (double const scale : ladder) {
     options.scale = scale;
     std::vector<double> given, all;  // CE(c) - CE(0)
-    detail::for_each_mask_chunk(items, options.row_budget, [&](std::size_t first, std::size_t count) {
-      mask_batch<Model> batch(model, items.subspan(first, count), options);
+    detail::for_each_mask_chunk(items, options.training().row_budget, [&](std::size_t first, std::size_t count) {
+      mask_batch<Model, Mask> batch(model, items.subspan(first, count), options);
       std::vector<double> const unmasked = batch.unmasked();
-      std::vector<typename Model::scalar> start(std::size_t(batch.parameter_count()),
-                                                typename Model::scalar(options.init));
-      batch.values().assign(start);
+      batch.start();
       auto const& suppressed = batch.cross_entropies();
       for (std::size_t i = 0; i < count; ++i) {
         double const rise = suppressed[i] - unmasked[i];
@@ -231,17 +218,21 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
 /// Trains one mask per item and reduces it to token saliency and the two readings of the reward.
 /// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names
 ///         the item)
-template <class Model>
-std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items, mask_options const& options,
+template <class Model, class Mask = masks::additive, class Objective = objectives::any>
+std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items,
+                                     mask_options_of<Mask, Objective> const& options,
                                      gradient_quantiles* quantiles = nullptr) {
   validate(options);
-  expects<usage_error>(options.scale > 0,
-                       "mask scale 0 (to be chosen) must be settled by choose_scale before training");
+  if constexpr (ScaledMask<Mask>)
+    expects<usage_error>(options.scale > 0,
+                         "mask scale 0 (to be chosen) must be settled by choose_scale before training");
   std::vector<mask_result> results(items.size());
   std::vector<double> first_gradient;
-  detail::for_each_mask_chunk(items, options.row_budget, [&](std::size_t first, std::size_t count) {
+  detail::for_each_mask_chunk(items, options.training().row_budget, [&](std::size_t first, std::size_t count) {
     auto const mine = std::span(results).subspan(first, count);
-    detail::mask_trainer<Model>(model, items.subspan(first, count), options, first, mine, first_gradient).run();
+    detail::mask_trainer<Model, Mask, Objective>(model, items.subspan(first, count), options, first, mine,
+                                                 first_gradient)
+        .run();
   });
   if (quantiles && !first_gradient.empty()) {
     std::sort(first_gradient.begin(), first_gradient.end());

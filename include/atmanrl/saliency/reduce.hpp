@@ -6,7 +6,7 @@
 /// (arXiv:2604.16158, eq. 3; the printed sign pays for filler, docs/method.md). Where layers or heads have an H of
 /// their own, the means run over them as well.
 
-#include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/attention/placed_mask.hpp>
 
 #include <algorithm>
 #include <span>

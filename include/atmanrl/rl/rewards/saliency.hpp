@@ -21,7 +21,7 @@ namespace rewards {
 /// R_saliency of rollouts that have a saliency; the others get the smallest R_saliency of the step, because a zero
 /// would pay for invalid output whenever the reward is negative. All rollouts of the step are estimated together.
 /// \tparam Estimator  a SaliencyEstimator; `saliency<estimators::leave_one_out>` for instance
-template <class Estimator = estimators::learned_mask>
+template <class Estimator = estimators::learned_mask<>>
 class saliency {
  public:
   using estimator_type = Estimator;
@@ -30,8 +30,11 @@ class saliency {
   explicit saliency(Estimator estimator = Estimator{}, saliency_direction direction = saliency_direction::re_enabled)
       : estimator_(std::move(estimator)), direction_(direction) {}
   /// The learned mask by its options.
-  explicit saliency(mask_options options, saliency_direction direction = saliency_direction::re_enabled) requires
-      std::constructible_from<Estimator, mask_options> : saliency(Estimator(options), direction) {}
+  template <class Mask, class Objective>
+  requires std::constructible_from<Estimator, mask_options_of<Mask, Objective>>
+  explicit saliency(mask_options_of<Mask, Objective> options,
+                    saliency_direction direction = saliency_direction::re_enabled)
+      : saliency(Estimator(std::move(options)), direction) {}
 
   template <class Model>
   void operator()(step_rollouts& step, Model& model, std::span<float> out) {
@@ -81,8 +84,10 @@ class saliency {
   saliency_direction direction_;
   gradient_quantiles quantiles_;
 };
-saliency(mask_options)->saliency<estimators::learned_mask>;
-saliency(mask_options, saliency_direction)->saliency<estimators::learned_mask>;
+template <class Mask, class Objective>
+saliency(mask_options_of<Mask, Objective>) -> saliency<estimators::learned_mask<Mask, Objective>>;
+template <class Mask, class Objective>
+saliency(mask_options_of<Mask, Objective>, saliency_direction) -> saliency<estimators::learned_mask<Mask, Objective>>;
 
 }  // namespace rewards
 }  // namespace atmanrl

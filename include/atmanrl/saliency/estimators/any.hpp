@@ -18,20 +18,20 @@
 
 namespace atmanrl::estimators {
 
-inline constexpr std::array<std::string_view, 6> names{learned_mask::name,     leave_one_out::name,
+inline constexpr std::array<std::string_view, 6> names{learned_mask<>::name,   leave_one_out::name,
                                                        gradient::name,         atman_suppression::name,
                                                        gradient_x_input::name, attention_rollout::name};
 
 /// Holds one of the built-in estimators; without one it is the learned mask.
 class any {
   using held_type =
-      std::variant<learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout>;
+      std::variant<learned_mask<>, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout>;
 
  public:
-  std::string_view name = learned_mask::name;  ///< that of the held estimator
+  std::string_view name = learned_mask<>::name;  ///< that of the held estimator
 
   any() : any(mask_options::recommended()) {}
-  explicit any(mask_options options) : any(learned_mask(options), options) {}
+  explicit any(mask_options options) : any(learned_mask<>(options), options) {}
   /// \param options  what `options()` says of an estimator that has none itself: its label is that of the reward
   template <class Estimator>
   requires std::constructible_from<held_type, Estimator> any(Estimator estimator, mask_options options)
@@ -43,12 +43,12 @@ class any {
   }
 
   /// The learned mask, or nullptr.
-  learned_mask const* mask() const { return std::get_if<learned_mask>(&held_); }
+  learned_mask<> const* mask() const { return std::get_if<learned_mask<>>(&held_); }
   /// Of a learned mask, with the scale that it has chosen; otherwise what it was made from.
   mask_options const& options() const { return mask() ? mask()->options() : options_; }
   /// Only a learned mask has a scale to put back.
   void set_scale(double scale) {
-    if (auto* const m = std::get_if<learned_mask>(&held_)) m->set_scale(scale);
+    if (auto* const m = std::get_if<learned_mask<>>(&held_)) m->set_scale(scale);
   }
 
  private:
@@ -65,7 +65,7 @@ any by_name(std::string_view name, mask_options const& o = mask_options::recomme
 
 ATMANRL_INLINE any by_name(std::string_view name, mask_options const& o) {
   variant_options const variants{.rows = o.rows, .row_budget = o.row_budget};
-  if (name == learned_mask::name) return any(o);
+  if (name == learned_mask<>::name) return any(o);
   if (name == leave_one_out::name) return {leave_one_out{.options = variants}, o};
   if (name == gradient::name)
     return {gradient{.at = o.init,

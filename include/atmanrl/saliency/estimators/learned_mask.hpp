@@ -1,37 +1,47 @@
 #pragma once
 
 /// \file
-/// The method's own estimator: one additive mask per rollout, trained to restore the answer (arXiv:2604.16158, section
+/// The method's own estimator: one attention mask per rollout, trained to restore the answer (arXiv:2604.16158, section
 /// 3.2).
 
 #include <atmanrl/saliency/estimators/estimator.hpp>
 
 namespace atmanrl::estimators {
 
-/// Token saliency s_v = 1 - mean of Ĥ(w,v), reward 1 - mean Ĥ.
+/// Token saliency s_v = 1 - mean of Ĥ(w,v), reward 1 - mean Ĥ, or what the family makes of its values.
+/// \tparam Mask       a MaskFamily
+/// \tparam Objective  a MaskObjective
+template <class Mask = masks::additive, class Objective = objectives::any>
 class learned_mask {
  public:
+  using options_type = mask_options_of<Mask, Objective>;
   static constexpr std::string_view name = "learned_mask";
 
   /// A scale of 0 is replaced by the smallest that hurts the answer at the first call (choose_scale), and then kept.
-  explicit learned_mask(mask_options options = mask_options::recommended()) : options_(options) {}
+  explicit learned_mask(options_type options = options_type::recommended()) : options_(std::move(options)) {}
+  /// From the settings of a command line, as far as the family and the objective have a use for them.
+  /// \throws usage_error for those that they have none for
+  explicit learned_mask(mask_options const& options) requires(!std::same_as<options_type, mask_options>)
+      : options_(convert_mask_options<Mask, Objective>(options)) {}
 
   template <class Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
     saliency_estimate out;
     if (items.empty()) return out;
-    if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
+    if constexpr (ScaledMask<Mask>)
+      if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
     out.items = train_masks(model, items, options_, &out.gradients);
-    auto const n = detail::count_mask_rows(items, options_.rows);
-    out.rows = {n.fixed + index_t(options_.steps + 2) * n.step, index_t(options_.steps) * n.step};
+    mask_training_options const& t = options_.training();
+    auto const n = detail::count_mask_rows(items, t.rows);
+    out.rows = {n.fixed + index_t(t.steps + 2) * n.step, index_t(t.steps) * n.step};
     return out;
   }
 
-  mask_options const& options() const { return options_; }
-  void set_scale(double scale) { options_.scale = scale; }
+  options_type const& options() const { return options_; }
+  void set_scale(double scale) requires ScaledMask<Mask> { options_.scale = scale; }
 
  private:
-  mask_options options_;
+  options_type options_;
 };
 
 }  // namespace atmanrl::estimators

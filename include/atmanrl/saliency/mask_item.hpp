@@ -1,0 +1,15 @@
+#pragma once
+
+/// \file
+/// What a mask is trained on: one rollout, cut into its parts.
+
+#include <span>
+
+namespace atmanrl {
+
+/// A rollout whose mask is wanted, as token ids. Items with equal prompts share the prompt's keys and values.
+struct mask_item {
+  std::span<int const> prompt, cot, delimiter, answer;
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,23 @@
+#pragma once
+
+/// \file
+/// What the training of one mask (arXiv:2604.16158, section 3.2) leaves behind. A header of its own, because rollouts
+/// carry it and most rewards train no mask.
+
+#include <vector>
+
+namespace atmanrl {
+
+/// One trained mask and what it did to the probability of the answer.
+struct mask_result {
+  double ce_unmasked = 0;             ///< CE(0), nats per answer token
+  double ce_start = 0;                ///< CE(c)
+  double ce_end = 0;                  ///< CE(H*), after the last update
+  std::vector<float> mask;            ///< H*, row-major over the allowed entries, or per CoT token
+  std::vector<float> token_saliency;  ///< s_v per CoT token
+  double re_enabled = 0, as_printed = 0;
+  double loss_start = 0, loss_end = 0;  ///< the objective at c and at H*, without the sparsity term
+  int steps = 0;                        ///< updates that the mask got
+};
+
+}  // namespace atmanrl
