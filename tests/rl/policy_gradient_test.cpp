@@ -259,6 +259,7 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss where toke
   std::vector<std::vector<float>> each;
   for (auto const& r : s.rollouts)
     each.push_back(converted<float>(random_values(std::ptrdiff_t(r.completion.size()), unsigned(each.size()) + 20)));
+  each[5] = {0};  // that token was not sampled, so its ratio is not 1
   for (std::size_t i = 0; i < each.size(); ++i) s.rollouts[i].advantage = std::span<float const>(each[i]);
   trainable_policy policy(model, adamw_options{});
   policy_gradient_report report;
