@@ -114,7 +114,10 @@ TEST_CASE("sparsity: its gradient is the derivative of the mean of 1 - H/c over 
     mask_extent const e = make_mask_extent(shape, rows, 2, 6, 11, 3);
     double const init = -0.4, sparsity = 0.3;
     std::vector<double> g(std::size_t(e.offset + e.count), 1.0);  // added to
-    detail::add_sparsity_gradient<reference_backend>(shape, std::span(&e, 1), sparsity, init, g);
+    masks::additive mask;
+    mask.shape = shape;
+    mask.init = init;
+    mask.sparsity_gradient(e, sparsity, std::span(g).subspan(std::size_t(e.offset), std::size_t(e.count)));
     CHECK(std::vector<double>(g.begin(), g.begin() + 3) == std::vector<double>(3, 1.0));
     std::vector<float> const h(std::size_t(e.count), -0.25f);
     for (index_t k = 0; k < e.count; ++k) {
