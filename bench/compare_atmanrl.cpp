@@ -187,9 +187,9 @@ runner adamw_update(cpu_backend& backend, json const& request) {
     state(cpu_backend& b, index_t n)
         : p(tensor<cpu_backend, float, 1>::zeros(b, {n})),
           g(tensor<cpu_backend, float, 1>::zeros(b, {n})),
-          optimizer(b, n, {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01}) {}
+          optimizer({.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01}, b, {n, {}}) {}
     tensor<cpu_backend, float, 1> p, g;
-    adamw<cpu_backend, float> optimizer;
+    optim::adamw::state<cpu_backend, float> optimizer;
   };
   index_t const n = request.at("parameters").get<index_t>();
   auto const kept = std::make_shared<state>(backend, n);
@@ -200,12 +200,12 @@ runner adamw_update(cpu_backend& backend, json const& request) {
   int const repeats = request.at("repeats").get<int>();
   return [=](std::string const& out) {
     stopwatch const watch;
-    for (int i = 0; i < repeats; ++i) kept->optimizer.step(kept->p.view(), kept->g.cview());
+    for (int i = 0; i < repeats; ++i) kept->optimizer.step(kept->p.view(), kept->g.cview(), 1e-3);
     double const seconds = watch.seconds() / repeats;
     if (!out.empty()) {
       // While the gradient stays the same, no update depends on the decay of the moments.
       for (index_t i = 0; i < n; ++i) kept->g.data()[i] *= -0.5f;
-      kept->optimizer.step(kept->p.view(), kept->g.cview());
+      kept->optimizer.step(kept->p.view(), kept->g.cview(), 1e-3);
     }
     write_floats(out, {kept->p.data(), 1024});
     return json{{"seconds", seconds}, {"tokens", n}};

@@ -23,7 +23,7 @@ LINKED = "-DATMANRL_COMPILED"  # what linking atmanrl::compiled adds
 PARTS = [
     ("a second time for bf16 weights", r"bf16"),
     ("nlohmann-json", r"nlohmann"),
-    ("multiply-add tiles", r"cpu::detail::tile<"),
+    ("multiply-add tiles", r"cpu::\w+::detail::tile<"),
     ("std::filesystem", r"std::filesystem"),
     ("learned mask", r"learned_mask"),
     ("the run's page, experiment/report/", r"atmanrl::html::"),

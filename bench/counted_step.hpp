@@ -98,7 +98,7 @@ class counted_step {
   }
 
   void update(index_t passes) {
-    trainable_policy<model_type> policy(model, {});
+    trainable_policy<model_type> policy(model);
     backend.reset();  // the copies that the policy begins with
     std::vector<training_rollout> rollouts;
     for (index_t i = 0; i < shape_.rollouts(); ++i)

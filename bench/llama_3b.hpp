@@ -27,7 +27,7 @@ inline void fill(model_type& model) {
   std::uint32_t number = 0;
   for (parameter_info const& p : model.layout().all()) {
     bool const gain = p.is_vector();
-    float const bound = p.kind == parameter_kind::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
+    float const bound = p.role == parameter_role::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
     index_t const most = std::max<index_t>(1, (index_t{1} << 22) / p.columns / 32 * 32);
     for (index_t first = 0; first < p.rows; first += most) {
       index_t const rows = std::min(most, p.rows - first), size = rows * p.columns;

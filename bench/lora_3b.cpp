@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
   phase.done("random weights");
 
   model.attach({.rank = 16, .alpha = 32}, 3);
-  trainable_policy<model_type> policy(model, {.learning_rate = 1e-4});
+  trainable_policy<model_type> policy(model);
   phase.done(fmt::format("adapters of rank 16, {:.1f} M parameters", double(model.trainable_layout().size()) * 1e-6));
 
   std::vector<std::vector<int>> const prompts{random_tokens(prompt_tokens, 0, config.vocab)};

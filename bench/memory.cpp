@@ -42,7 +42,7 @@ void run() {
     for (float& w : weights) w = float(random.uniform() - 0.5) * 0.08f;
     model.assign(std::span<float const>(weights));
   }
-  trainable_policy<llama<cpu_backend, W>> policy(model, {});
+  trainable_policy<llama<cpu_backend, W>> policy(model);
   std::vector<std::vector<int>> const prompts{tokens(100, 0)};
   std::vector<std::vector<int>> completions;
   for (int g = 0; g < 4; ++g) completions.push_back(tokens(100, g + 1));

@@ -205,7 +205,7 @@ void forward_backward(benchmark::State& state) {
   std::vector<float> const old(completions[0].size(), -10.0f);
   std::vector<training_rollout> rollouts;
   for (std::size_t g = 0; g < 8; ++g) rollouts.push_back({prompts[g], completions[g], old, 1.0f});
-  trainable_policy<llama<cpu_backend, W>> policy(m, {});
+  trainable_policy<llama<cpu_backend, W>> policy(m);
   double const rows = double((shared ? 1 : 8) * prompts[0].size() + 8 * completions[0].size());
   double const products =
       2 * (layer_parameters(m.config()) * rows + head_parameters(m.config()) * double(8 * completions[0].size()));
@@ -301,8 +301,8 @@ void adamw_update(benchmark::State& state) {
   cpu_backend backend;
   index_t const n = 134515008;
   auto p = tensor<cpu_backend, float, 1>::zeros(backend, {n}), g = tensor<cpu_backend, float, 1>::zeros(backend, {n});
-  adamw<cpu_backend, float> optimizer(backend, n, {.learning_rate = 1e-4});
-  measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview()); });
+  optim::adamw::state<cpu_backend, float> optimizer({}, backend, {n, {}});
+  measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview(), 1e-4); });
 }
 
 // The console's table, and the same numbers kept for the page.

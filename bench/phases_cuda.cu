@@ -40,7 +40,7 @@ void fill(model_type& model) {
   random_stream draw({.seed = 1});
   for (float& x : numbers) x = float(2 * draw.uniform() - 1);
   for (parameter_info const& p : model.layout().all()) {
-    float const bound = p.kind == parameter_kind::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
+    float const bound = p.role == parameter_role::embedding ? 0.035f : 1 / std::sqrt(float(p.columns));
     index_t const at_once = std::max<index_t>(1, most / p.columns);
     for (index_t first = 0; first < p.rows; first += at_once) {
       index_t const rows = std::min(at_once, p.rows - first);
@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
 
   if (wanted("update")) {
     model.attach({.rank = 16, .alpha = 32}, 3);
-    trainable_policy<model_type> policy(model, {.learning_rate = 1e-5});
+    trainable_policy<model_type> policy(model);
     std::vector<int> const completion(std::size_t(s.completion), 2);
     std::vector<float> const old_log_p(completion.size(), -float(std::log(config.vocab)));
     std::vector<training_rollout> const rollouts(std::size_t(s.group), {prompts[0], completion, old_log_p, 1.0f});

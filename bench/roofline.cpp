@@ -286,7 +286,8 @@ int print_memory() {
         o.lora_rank = rank;
         o.prompts_per_step = 1;
         o.max_new_tokens = 400;
-        auto const m = estimate_memory<counting_backend, bf16>(config, o, {.longest_prompt = 200, .label_tokens = 8});
+        auto const m =
+            estimate_memory<llama<counting_backend, bf16>>(config, o, {.longest_prompt = 200, .label_tokens = 8});
         std::string fits;
         for (int const gb : {24, 40, 80})
           if (double(m.peak()) <= 1e9 * gb && fits.empty()) fits = fmt::format("{} GB", gb);

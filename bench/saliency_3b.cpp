@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
   auto const started = std::chrono::steady_clock::now();
   auto const trained = train_masks(model, std::span<mask_item const>(items), masks);
   double const map_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  phase.done(fmt::format("saliency map, {} steps at {}", masks.steps, masks.optimizer.learning_rate));
+  phase.done(fmt::format("saliency map, {} steps at {}", masks.steps, masks.learning_rate));
 
   mask_result const& r = trained[0];
   fmt::print(

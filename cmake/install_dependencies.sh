@@ -4,14 +4,15 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build make git ca-certificates libeigen3-dev libfmt-dev catch2 libbenchmark-dev
-          nlohmann-json3-dev libpcre2-dev libcli11-dev ccache python3)
+          nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcli11-dev ccache python3)
 
 [ "${ATMANRL_SKIP_INSTALL:-0}" != 1 ] || exit 0
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
   cat >&2 <<'TXT'
 This system has no apt. Please install: a C++20 compiler (g++ 12 or clang 14 and later), CMake 3.24 or later,
-Ninja, Python 3, Eigen 3.4, fmt 9 or later, nlohmann-json 3.10 or later, PCRE2 (8-bit), CLI11 2, Catch2, Google Benchmark;
+Ninja, Python 3, Eigen 3.4, fmt 9 or later, nlohmann-json 3.10 or later, PCRE2 (8-bit), utf8proc 2,
+libxxhash 0.8, CLI11 2, Catch2, Google Benchmark;
 then run the same command again with ATMANRL_SKIP_INSTALL=1 before it.
 TXT
   exit 2

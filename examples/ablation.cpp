@@ -97,6 +97,7 @@ std::vector<float> rewards_of(saliency_estimate const& e) {
 std::string number(std::optional<double> x) { return x ? fmt::format("{:.3f}", *x) : "–"; }
 
 void run(program_options const& o) {
+  if (!o.out.empty()) check_output_file("--out", o.out);
   cpu_backend backend(cpu_options{.threads = o.threads});
   cpu::print_build_note();
   auto model = model_type::load(backend, o.model);
@@ -104,8 +105,7 @@ void run(program_options const& o) {
   arithmetic const task;
   std::string text;
   auto const say = [&](std::string const& line) {
-    fmt::print("{}\n", line);
-    std::fflush(stdout);
+    print_progress(stdout, "{}\n", line);
     text += line + "\n";
   };
   auto step = sample_evaluation(model, words, task, o.first, o.prompts, o.samples, 192, 1.0, o.seed);
@@ -221,7 +221,7 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "0: as many as the processor runs")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_option("--out", o.out, "also write the tables to this file");
+    app.add_option("--out", o.out, "also write the tables to this file")->check(given_path());
     parse_arguments(app, argc, argv);
     run(o);
     return 0;

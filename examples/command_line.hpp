@@ -13,21 +13,26 @@
 
 /// Options from the command line: those of the preset (or of the run to resume), then what was given.
 /// \param adjust  `void(experiment_options&)`: changes the preset's values for this program, before those that are
-/// given \throws CLI::Success for --help, atmanrl::usage_error for anything that cannot be understood
+/// given
+/// \param own  options of the program's own parts (options_of<Traits>().own)
+/// \throws CLI::Success for --help, atmanrl::usage_error for anything that cannot be understood
 template <class Adjust = decltype([](atmanrl::experiment_options&) {})>
 atmanrl::experiment_options parse_command_line(int argc, char** argv, std::string const& description,
-                                               Adjust adjust = {}) {
+                                               Adjust adjust = {}, std::vector<atmanrl::own_option> const& own = {}) {
   CLI::App app{description};
   atmanrl::experiment_options shown;
+  shown.own = own;
   adjust(shown);
   std::vector<std::pair<std::string, std::optional<std::string>>> given;
-  std::string resume;
+  std::optional<std::string> resume;
   atmanrl::for_each_option(shown,
                            [&](char const* name, auto&&, char const*) { given.emplace_back(name, std::nullopt); });
   std::size_t at = 0;
   atmanrl::for_each_option(shown, [&](char const* name, auto&& value, char const* meaning) {
     auto const standard = atmanrl::detail::option_json(value);
-    std::string const text = standard.is_string() ? standard.template get<std::string>() : standard.dump();
+    std::string const text = standard.is_string() ? standard.template get<std::string>()
+                             : standard.is_null() ? "none"
+                                                  : standard.dump();
     auto* const option = app.add_option(std::string("--") + name, given[at++].second, meaning)->take_last();
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, bool>)
       option->expected(0, 1);  // --merge is --merge true
@@ -38,12 +43,15 @@ atmanrl::experiment_options parse_command_line(int argc, char** argv, std::strin
   parse_arguments(app, argc, argv);
 
   atmanrl::experiment_options options;
-  if (!resume.empty()) {
-    options = atmanrl::stored_options(resume);
+  options.own = own;
+  if (resume) {
+    atmanrl::expects<atmanrl::usage_error>(!resume->empty(), "--resume is empty, it must be the folder of a run");
+    options = atmanrl::stored_options(*resume, own);
   } else {
     for (auto const& [name, text] : given)
       if (name == "preset" && text) atmanrl::set_option(options, name, *text);
     options = atmanrl::experiment_options::of_preset(options.preset);
+    options.own = own;
     adjust(options);
   }
   for (auto const& [name, text] : given)

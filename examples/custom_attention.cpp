@@ -2,7 +2,7 @@
 // Every head of the frozen, bundled model is made short-sighted; the loss on worked solutions then says which heads
 // must look far: their slopes fall towards 0.
 #include <atmanrl/llama.hpp>
-#include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 
 #include <cstdio>
@@ -82,7 +82,7 @@ int run(int steps) {
   index_t const n = policy.parameter_count();
   std::vector<float> const start(std::size_t(n), 0.2f), zero(std::size_t(n), 0.0f);
   tensor<cpu_backend, float, 1> slopes(backend, {n}), gradient(backend, {n});
-  auto m = tensor<cpu_backend, float, 1>::zeros(backend, {n}), v = tensor<cpu_backend, float, 1>::zeros(backend, {n});
+  optim::adamw::state<cpu_backend, float> optimizer({}, backend, {n});
   solutions training(model, words, 24, false), held_out(model, words, 24, true);
 
   // What the library derived from the line above, beside a difference quotient.
@@ -102,11 +102,10 @@ int run(int steps) {
   double const unedited = held_out.loss(model, policy, slopes);
   slopes.assign(start);
   double const before = held_out.loss(model, policy, slopes);
-  adamw_options const optimizer{.learning_rate = 0.02};
   for (int step = 1; step <= steps; ++step) {
     double const loss = training.loss(model, policy, slopes, &gradient);
     if (step == 1 || step % 5 == 0) fmt::print("step {:2}  {:.4f} nats per token\n", step, loss);
-    adamw_step(backend, slopes.view(), gradient.cview(), m.view(), v.view(), optimizer, std::uint64_t(step));
+    optimizer.step(slopes.view(), gradient.cview(), 0.02);
   }
   double const after = held_out.loss(model, policy, slopes);
   fmt::print("held-out problems: {:.4f} -> {:.4f} nats per token; {:.4f} without an edit\n\nslopes of the heads\n",

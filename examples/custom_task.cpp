@@ -2,7 +2,7 @@
 // library's parts, so that the bundled model can answer it: one calculation, told in one sentence.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/table.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/tasks/prompting.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 

@@ -3,6 +3,7 @@
 // questions.
 //   evaluate --model FOLDER --task gsm8k --prompt cot --questions 100 --samples 4 --out new.json --compare old.json
 //   evaluate --model FOLDER --task mmlu --letters --questions 0
+#include "chat_options.hpp"
 #include "command_line.hpp"
 
 #include <atmanrl/experiment/letters.hpp>
@@ -23,6 +24,7 @@ struct options {
   double temperature = 1;
   std::uint64_t seed = 0;
   bool letters = false;
+  chat_options chat;
 };
 
 mmlu make_mmlu(options const& o) {
@@ -80,17 +82,21 @@ void run_letters(Model& model, tokenizer const& words, options const& o) {
   auto const cell = [](interval const& i) {
     return fmt::format("{:.1f} [{:.1f}, {:.1f}]", 100 * i.value, 100 * i.low, 100 * i.high);
   };
-  fmt::print("{} questions, {} shots   accuracy (%)\nmean over questions        {}\nmean over subjects         {}\n",
-             items.size(), o.shots, cell(e.micro), cell(e.macro));
-  if (e.fewer_shots > 0) fmt::print("{} questions had room for fewer worked examples\n", e.fewer_shots);
-  if (o.completions.empty()) return;
-  jsonl_writer file(o.completions);
-  for (letters_result const& r : e.per_question)
-    file.append(ordered_json{{"id", r.id},
-                             {"subject", r.subject},
-                             {"answer", std::string(1, r.truth)},
-                             {"chosen", std::string(1, r.chosen)},
-                             {"log_p", r.log_p}});
+  std::string table = fmt::format(
+      "{} questions, {} shots   accuracy (%)\nmean over questions        {}\nmean over subjects         {}\n",
+      items.size(), o.shots, cell(e.micro), cell(e.macro));
+  if (e.fewer_shots > 0) table += fmt::format("{} questions had room for fewer worked examples\n", e.fewer_shots);
+  bool const printed = print_results(table);
+  if (!o.completions.empty()) {
+    jsonl_writer file(o.completions);
+    for (letters_result const& r : e.per_question)
+      file.append(ordered_json{{"id", r.id},
+                               {"subject", r.subject},
+                               {"answer", std::string(1, r.truth)},
+                               {"chosen", std::string(1, r.chosen)},
+                               {"log_p", r.log_p}});
+  }
+  expect_printed(printed);
 }
 
 template <class Model>
@@ -101,37 +107,52 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
   std::vector<task_item> const items = evaluation_items(task, o.questions == 0 ? task.evaluation_size() : o.questions);
   index_t longest = 0;
   for (task_item const& item : items) longest = std::max(longest, index_t(task.prompt(item, words).size()));
+  int const batch =
+      questions_per_batch(model.config(), longest, o.samples, o.max_new_tokens, std::size_t{2} << 30, sizeof(float));
+  std::size_t const machine = machine_memory_bytes(),
+                    taken = evaluation_bytes(model.config(), longest, batch, o.samples, o.max_new_tokens);
+  expects<usage_error>(machine == 0 || taken <= machine,
+                       "--samples {} with --max-new-tokens {}: keys, values and logits of {} questions would take {}, "
+                       "but there are {}",
+                       o.samples, o.max_new_tokens, batch, format_bytes(taken), format_bytes(machine));
   std::optional<jsonl_writer> completions;
   if (!o.completions.empty()) completions.emplace(o.completions);
   progress bar;
   bar.begin("evaluation", 1);
-  evaluation_options const e{
-      .samples = o.samples,
-      .max_new_tokens = o.max_new_tokens,
-      .temperature = o.temperature,
-      .seed = o.seed,
-      .batch_questions = questions_per_batch(model.config(), longest, o.samples, o.max_new_tokens, std::size_t{2} << 30,
-                                             sizeof(float)),
-      .on_progress =
-          [&](int done, int all, index_t tokens) {
-            bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
-          },
-      .should_stop = {},
-      .on_question =
-          [&](int, task_item const& item, std::span<rollout const> samples) {
-            if (completions) completions->append(line_of(item, samples));
-          }};
+  evaluation_options const e{.samples = o.samples,
+                             .max_new_tokens = o.max_new_tokens,
+                             .temperature = o.temperature,
+                             .seed = o.seed,
+                             .batch_questions = batch,
+                             .on_progress =
+                                 [&](int done, int all, index_t tokens) {
+                                   bar.update(double(done) / double(all), tokens,
+                                              fmt::format("{}/{} questions", done, all));
+                                 },
+                             .should_stop = {},
+                             .on_question =
+                                 [&](int, task_item const& item, std::span<rollout const> samples) {
+                                   if (completions) completions->append(line_of(item, samples));
+                                 }};
   evaluation const found = evaluate(model, words, task, std::span<task_item const>(items), e);
   bar.clear();
+  bool const printed =
+      print_results(earlier ? comparison_table(*earlier, found, "earlier", "now") : evaluation_table(found));
   if (!o.out.empty()) write_file_atomically(o.out, dump_json(to_json(found), 17) + "\n");
-  fmt::print("{}", earlier ? comparison_table(*earlier, found, "earlier", "now") : evaluation_table(found));
+  expect_printed(printed);
 }
 
 template <class W>
 void run(options const& o) {
+  check_input_path("--model", o.model);
+  check_input_path("--adapter", o.adapter);
+  check_input_path("--data", o.data);
+  expects<usage_error>(o.out.empty() || !o.letters, "--out is for completions; --letters writes --completions");
+  if (!o.out.empty()) check_output_file("--out", o.out);
+  if (!o.completions.empty()) check_output_file("--completions", o.completions);
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
-  tokenizer const words = tokenizer::load(o.model);
+  tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
   if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
@@ -148,15 +169,18 @@ int main(int argc, char** argv) {
     options o;
     CLI::App app(
         "Accuracy, pass@k, lengths and token classes of a model on a task, with bootstrap intervals over questions");
-    app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")->capture_default_str();
-    app.add_option("--adapter", o.adapter, "folder of a LoRA adapter in PEFT's format");
+    app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")
+        ->capture_default_str()
+        ->check(given_path());
+    app.add_option("--adapter", o.adapter, "folder of a LoRA adapter in PEFT's format")->check(given_path());
     app.add_option("--task", o.task)->capture_default_str()->check(CLI::IsMember({"arithmetic", "gsm8k", "mmlu"}));
-    app.add_option("--data", o.data, "folder with the task's files");
+    app.add_option("--data", o.data, "folder with the task's files")->check(given_path());
     app.add_option(
            "--prompt", o.prompt,
            "delimiter: the paper's ####; cot: Wei et al. 2022 (gsm8k); llama: lm-evaluation-harness' *_cot_llama")
         ->capture_default_str()
         ->check(CLI::IsMember({"delimiter", "cot", "llama"}));
+    add_conversation_options(app, o.chat);
     app.add_option("--few-shot", o.few_shot,
                    "worked examples in front of each question; default: 8 with cot and llama, else 0");
     app.add_option("--questions", o.questions, "drawn by the seed; 0: all")
@@ -166,7 +190,7 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
     app.add_option("--max-new-tokens", o.max_new_tokens)->capture_default_str()->check(CLI::PositiveNumber);
-    app.add_option("--temperature", o.temperature, "0: greedy")->capture_default_str()->check(CLI::NonNegativeNumber);
+    app.add_option("--temperature", o.temperature, "0: greedy")->capture_default_str()->check(sampling_temperature());
     app.add_flag("--letters", o.letters, "MMLU by the log-probabilities of the letters, without generation");
     app.add_option("--shots", o.shots, "worked examples of --letters")->capture_default_str()->check(CLI::Range(0, 5));
     app.add_option("--seed", o.seed)->capture_default_str();
@@ -175,9 +199,10 @@ int main(int argc, char** argv) {
     app.add_option("--kv-cache", o.kv_cache, "storage of keys and values; bf16 takes half the memory")
         ->capture_default_str()
         ->check(CLI::IsMember({"f32", "bf16"}));
-    app.add_option("--completions", o.completions, "file for a line of JSON per question");
-    app.add_option("--out", o.out, "file for the figures as JSON");
-    app.add_option("--compare", o.compare, "figures of an earlier run with the same questions: paired differences");
+    app.add_option("--completions", o.completions, "file for a line of JSON per question")->check(given_path());
+    app.add_option("--out", o.out, "file for the figures as JSON")->check(given_path());
+    app.add_option("--compare", o.compare, "figures of an earlier run with the same questions: paired differences")
+        ->check(given_path());
     parse_arguments(app, argc, argv);
     if (o.dtype == "bf16")
       run<bf16>(o);

@@ -10,6 +10,7 @@
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include "chat_options.hpp"
 #include "program.hpp"
 #include "saliency_items.hpp"
 
@@ -30,6 +31,7 @@ struct program_options {
   int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, threads = 0;
   double temperature = 0;
   std::uint64_t seed = 0;
+  chat_options chat;
 };
 
 /// What is explained: ids and what a reader wants to see of them.
@@ -54,7 +56,7 @@ std::vector<subject> sampled(program_options const& o, model_type& model, tokeni
   auto step = sample_evaluation(model, words, task, o.item, o.items, 1, o.max_new_tokens, o.temperature, o.seed);
   step.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
     if (r.label_answer.empty()) {
-      fmt::print(stderr, "{}: the completion has no chain of thought in front of an answer; left out\n", g.item.id);
+      print_progress(stderr, "{}: the completion has no chain of thought in front of an answer; left out\n", g.item.id);
       return;
     }
     out.push_back({g.item.id, task.answer_text(g.item), g.prompt_ids, std::vector<int>(r.cot().begin(), r.cot().end()),
@@ -162,9 +164,14 @@ page_chart chart_of(std::string title, std::string x, validation_report const& r
 std::string number(std::optional<double> x) { return x ? fmt::format("{:.3f}", *x) : "–"; }
 
 int run(program_options const& o) {
+  check_input_path("--model", o.model);
+  check_input_path("--data", o.data);
+  check_input_path("--completions", o.completions);
+  if (!o.json.empty()) check_output_file("--json", o.json);
+  if (!o.html.empty()) check_output_file("--html", o.html);
   cpu_backend backend(cpu_options{.threads = o.threads});
   cpu::print_build_note();
-  tokenizer const words = tokenizer::load(o.model);
+  tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = model_type::load(backend, o.model);
   any_task const task =
       o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : any_task(arithmetic());
@@ -178,8 +185,8 @@ int run(program_options const& o) {
   std::erase_if(subjects, [&](subject const& s) {
     index_t const rows = index_t(s.prompt.size() + s.cot.size() + s.delimiter.size() + s.answer.size()) - 1;
     if (rows > model.config().max_positions)
-      fmt::print(stderr, "{}: {} tokens are more than the model's {}; left out\n", s.id, rows,
-                 model.config().max_positions);
+      print_progress(stderr, "{}: {} tokens are more than the model's {}; left out\n", s.id, rows,
+                     model.config().max_positions);
     return rows > model.config().max_positions;
   });
   expects<usage_error>(!subjects.empty(), "there is no completion with a chain of thought and an answer to explain");
@@ -213,13 +220,14 @@ int run(program_options const& o) {
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     subject const& s = subjects[i];
     std::vector<std::string> const tokens = token_texts(words, s.cot);
-    fmt::print("{}: {}\n{}\n{}{}\n", s.id, s.prompt_text, shaded(tokens, methods.front().saliency[i], colour),
-               words.decode(s.delimiter), words.decode(s.answer));
+    print_progress(stdout, "{}: {}\n{}\n{}{}\n", s.id, s.prompt_text,
+                   shaded(tokens, methods.front().saliency[i], colour), words.decode(s.delimiter),
+                   words.decode(s.answer));
     auto const order = falling_order(methods.front().saliency[i]);
     for (std::size_t k = 0; k < std::min<std::size_t>(5, order.size()); ++k)
-      fmt::print("  {:8.3f}  token {} {:?}\n", methods.front().saliency[i][std::size_t(order[k])], order[k],
-                 tokens[std::size_t(order[k])]);
-    fmt::print("\n");
+      print_progress(stdout, "  {:8.3f}  token {} {:?}\n", methods.front().saliency[i][std::size_t(order[k])], order[k],
+                     tokens[std::size_t(order[k])]);
+    print_progress(stdout, "\n");
 
     // The curves of this item alone.
     std::vector<saliency_method> own;
@@ -294,9 +302,12 @@ int run(program_options const& o) {
       "something only "
       "below that of random orders."};
 
-  for (auto const& r : page.table) fmt::print("{:20} {:>14} {:>14}\n", r[0], r[1], r[2]);
+  std::string table;
+  for (auto const& r : page.table) table += fmt::format("{:20} {:>14} {:>14}\n", r[0], r[1], r[2]);
+  bool const printed = print_results(table);
   if (!o.json.empty()) write_file_atomically(o.json, dump_json(out) + "\n");
   if (!o.html.empty()) write_explain_page(o.html, page);
+  expect_printed(printed);
   return 0;
 }
 
@@ -311,12 +322,13 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"arithmetic", "gsm8k"}))
         ->capture_default_str();
     app.add_option("--data", o.data, "folder of the task's files");
+    add_conversation_options(app, o.chat);
     app.add_option("--item", o.item, "number of the first evaluation item")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     app.add_option("--items", o.items, "how many of them")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--temperature", o.temperature, "of the completions; 0: greedy")
-        ->check(CLI::NonNegativeNumber)
+        ->check(sampling_temperature())
         ->capture_default_str();
     app.add_option("--max-new-tokens", o.max_new_tokens, "length limit of the completions")
         ->check(CLI::PositiveNumber)
@@ -339,8 +351,8 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "0: as many as the processor runs")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_option("--json", o.json, "write tokens, values and curves to this file");
-    app.add_option("--html", o.html, "write a page to look at to this file");
+    app.add_option("--json", o.json, "write tokens, values and curves to this file")->check(given_path());
+    app.add_option("--html", o.html, "write a page to look at to this file")->check(given_path());
     parse_arguments(app, argc, argv);
     return run(o);
   });

@@ -2,8 +2,13 @@
 /// A look inside: tokens, probabilities, gradients, masks, policy gradients and answers as JSON. One verb per call;
 /// `inspect VERB --help` says what goes in and what comes out. The verbs are in inspect/, one per header.
 
+#include "chat_options.hpp"
 #include "inspect/input.hpp"
 #include "inspect/verbs.hpp"
+
+#include <atmanrl/io/paths.hpp>
+#include <atmanrl/io/standard_streams.hpp>
+#include <atmanrl/ops/temperature.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -50,12 +55,8 @@ void add_model(CLI::App& verb, common_options& c, bool required) {
 
 /// A result that cannot be written should not cost the computation first.
 std::filesystem::path checked_output(std::string const& out) {
-  std::filesystem::path const path(out), folder = path.parent_path();
-  expects<usage_error>(path.has_filename() && !std::filesystem::is_directory(path),
-                       "--out: \"{}\" is not a file's name", out);
-  expects<usage_error>(folder.empty() || std::filesystem::is_directory(folder), "--out: {}: there is no such folder",
-                       folder.string());
-  return path;
+  atmanrl::check_output_file("--out", out);
+  return out;
 }
 
 CLI::App& add_verb(CLI::App& app, char const* name, char const* what, char const* details) {
@@ -91,12 +92,13 @@ void add_chat(CLI::App& app, common_options& c, action& chosen) {
     std::optional<std::string> system;
   };
   auto& verb = add_verb(app, "chat", "Token ids of a conversation up to the assistant's turn",
-                        "Prints [ids], in the format whose control tokens the tokenizer has (Llama 3 or ChatML); a "
-                        "base\nmodel's text stands alone. Control tokens "
+                        "Prints [ids], by the model's own chat template or the format that was chosen; the text of a "
+                        "model\nwithout a template stands alone. Control tokens "
                         "spelled out in a message stay text.");
   auto const t = std::make_shared<texts>();
   verb.add_option("--user", t->user, "the user's message")->required();
-  verb.add_option("--system", t->system, "the system message; where none is given the format's own default is used");
+  verb.add_option("--system", t->system, "the system message; where none is given the template has its own");
+  add_chat_options(verb, c.chat, "--chat-format,--chat");
   add_model(verb, c, false);
   verb.callback([&c, &chosen, t] { chosen = [&c, t] { return inspect::chat(c, t->user, t->system); }; });
 }
@@ -118,13 +120,14 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
                         "Log-probabilities are\nthose of logits / temperature "
                         "(temperature 1 when it is 0), whatever top-k and top-p cut off. text is\nnull for a model "
                         "without a tokenizer. Stop tokens are the "
-                        "model's own.");
+                        "model's own, the\ntokenizer's end of text and, with --chat, what ends a turn.");
   auto const v = std::make_shared<inspect::generate_options>();
   auto const seed = std::make_shared<std::string>("0");  // as text: the parser of numbers lets -1 and 2^64 pass
   verb.add_option("--ids", v->ids, "the prompt as token ids, comma-separated; nothing is added to them");
   verb.add_option("--prompt", v->prompt, "the prompt as text; begin-of-text is put in front where the model wants it");
   verb.add_option("--chat", v->chat, "a user's message");
   verb.add_option("--system", v->system, "the system message of --chat");
+  add_chat_options(verb, c.chat, "--chat-format");
   verb.add_flag("--special", v->special, "recognise special tokens that are spelled out in --prompt");
   verb.add_option("--max-new-tokens", v->request.max_new_tokens, "the most tokens to add")->required();
   verb.add_option("--temperature", v->request.temperature, "0: always the most probable token")->capture_default_str();
@@ -142,7 +145,9 @@ void add_generate(CLI::App& app, common_options& c, action& chosen) {
       expects<usage_error>(!v->special || v->prompt, "--special goes with --prompt only");
       expects<usage_error>(r.max_new_tokens > 0, "--max-new-tokens is {}, but it must be above 0", r.max_new_tokens);
       inspect::check_finite("--temperature", r.temperature);
-      expects<usage_error>(r.temperature >= 0, "--temperature is {}, but it must not be negative", r.temperature);
+      expects<usage_error>(r.temperature == 0 || atmanrl::is_temperature(r.temperature),
+                           "--temperature is {}, but it must be 0 or lie between {} and {}", r.temperature,
+                           atmanrl::lowest_temperature, atmanrl::highest_temperature);
       expects<usage_error>(r.top_p > 0 && r.top_p <= 1, "--top-p is {}, but it must be above 0 and at most 1", r.top_p);
       expects<usage_error>(r.top_k >= 0, "--top-k is {}, but it must not be negative", r.top_k);
       char const* const end = seed->data() + seed->size();
@@ -231,7 +236,7 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
   verb.add_option("--reduction", v->reduction, "of the mask to the rewards")
       ->check(CLI::IsMember(names_of(mask_reductions)))
       ->capture_default_str();
-  verb.add_option("--lr", o.optimizer.learning_rate, "learning rate of AdamW")->capture_default_str();
+  verb.add_option("--lr", o.learning_rate, "learning rate of AdamW")->capture_default_str();
   verb.add_option("--eps", o.optimizer.eps, "eps of AdamW")->capture_default_str();
   verb.add_option("--init", o.init, "start value of every entry, below 0")->capture_default_str();
   verb.add_option("--scale", o.scale, "factor between an entry and what is added to the score")->capture_default_str();
@@ -246,14 +251,13 @@ void add_mask(CLI::App& app, common_options& c, action& chosen) {
       o.objective = atmanrl::objectives::by_name(v->objective);
       o.sharing = mask_sharings.at(v->sharing);
       o.reduction = mask_reductions.at(v->reduction);
-      inspect::check_finite("--lr", o.optimizer.learning_rate);
+      inspect::check_finite("--lr", o.learning_rate);
       inspect::check_finite("--eps", o.optimizer.eps);
       inspect::check_finite("--init", o.init);
       inspect::check_finite("--scale", o.scale);
       inspect::check_finite("--sparsity", o.sparsity);
       expects<usage_error>(o.steps >= 0, "--steps is {}, but it must not be negative", o.steps);
-      expects<usage_error>(o.optimizer.learning_rate > 0, "--lr is {}, but it must be above 0",
-                           o.optimizer.learning_rate);
+      expects<usage_error>(o.learning_rate > 0, "--lr is {}, but it must be above 0", o.learning_rate);
       expects<usage_error>(o.optimizer.eps > 0, "--eps is {}, but it must be above 0", o.optimizer.eps);
       expects<usage_error>(o.init <= 0, "--init is {}, but a mask that starts above 0 suppresses nothing", o.init);
       expects<usage_error>(
@@ -303,7 +307,10 @@ void add_answer(CLI::App& app, action& chosen) {
   });
 }
 
-int complain(std::string const& sentence) {
+int complain(std::string sentence) {
+  // The option is called otherwise here, where --chat is a message.
+  if (auto const at = sentence.find(atmanrl::chat_formats::advice); at != std::string::npos)
+    sentence.replace(sentence.find("--chat", at), 6, "--chat-format");
   std::fprintf(stderr, "inspect: %s\n", inspect::one_line(sentence).c_str());
   return 2;
 }
@@ -311,6 +318,7 @@ int complain(std::string const& sentence) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  atmanrl::open_closed_standard_streams();
   common_options common;
   try {
     CLI::App app(

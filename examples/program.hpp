@@ -1,12 +1,21 @@
 #pragma once
 // What every program does: read its arguments, work, and turn what is thrown into one line and an exit status.
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/io/paths.hpp>
+#include <atmanrl/io/standard_streams.hpp>
+#include <atmanrl/ops/temperature.hpp>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #if defined(__GLIBC__)
 #  include <malloc.h>
@@ -25,6 +34,39 @@ inline void parse_arguments(CLI::App& app, int argc, char** argv) {
   }
 }
 
+/// For `check` of an option that is a path: `--out "$FOLDER"` with an unset variable is a mistake, not a wish for none.
+inline CLI::Validator given_path() {
+  return CLI::Validator(
+      [](std::string& text) { return text.empty() ? std::string("is empty, it must be a path") : std::string(); }, "");
+}
+
+/// For `check` of the temperature of sampling.
+inline CLI::Validator sampling_temperature() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double t = -1;
+        bool const number = CLI::detail::lexical_cast(text, t);
+        return number && (t == 0 || atmanrl::is_temperature(t))
+                   ? std::string()
+                   : fmt::format("is \"{}\", it must be 0 or lie between {} and {}", text, atmanrl::lowest_temperature,
+                                 atmanrl::highest_temperature);
+      },
+      "");
+}
+
+/// Progress on a standard stream; the work goes on where it cannot be printed.
+template <class... Args>
+void print_progress(std::FILE* to, fmt::format_string<Args...> text, Args&&... args) {
+  atmanrl::print_if_possible(to, fmt::format(text, std::forward<Args>(args)...));
+}
+
+/// Results, before they are written to files.
+/// \returns whether they went out; `expect_printed` says so when everything else is done
+[[nodiscard]] inline bool print_results(std::string_view text) { return atmanrl::print_if_possible(stdout, text); }
+inline void expect_printed(bool printed) {
+  atmanrl::expects(printed, "standard output: the results could not be printed");
+}
+
 /// Runs a program's work and turns what it throws into one line and an exit status: 2 for bad input, 1 for anything
 /// else that goes wrong.
 template <class Work>
@@ -34,18 +76,26 @@ int run_program(Work&& work) {
   // move the limit up to 32 MiB, and a run of the bundled model would take a quarter more.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
+  atmanrl::open_closed_standard_streams();
+  auto const complain = [](std::string_view sentence, int status) {
+    atmanrl::print_if_possible(stderr, atmanrl::detail::one_line(sentence) + "\n");
+    return status;
+  };
   try {
     return work();
   } catch (CLI::Success const&) {
     return 0;
   } catch (atmanrl::usage_error const& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 2;
+    return complain(e.what(), 2);
   } catch (atmanrl::file_error const& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 2;
+    return complain(e.what(), 2);
+  } catch (std::filesystem::filesystem_error const& e) {
+    return complain(e.what(), 2);
+  } catch (std::bad_alloc const&) {
+    return complain("out of memory: the options ask for more than there is", 1);
+  } catch (std::length_error const&) {
+    return complain("out of memory: the options ask for more than there is", 1);
   } catch (std::exception const& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 1;
+    return complain(e.what(), 1);
   }
 }

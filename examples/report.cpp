@@ -1,24 +1,29 @@
 // Writes report.html into the folder of a run again, or into those of several: report runs/FOLDER...
 #include <atmanrl/experiment/report/run_page.hpp>
 
-#include <fmt/format.h>
+#include <atmanrl/io/standard_streams.hpp>
 
 #include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
 
 int main(int argc, char** argv) {
+  atmanrl::open_closed_standard_streams();
   bool const help = argc == 2 && std::string_view(argv[1]).starts_with("-");
   if (argc < 2 || help) {
-    fmt::print(help ? stdout : stderr, "report FOLDER...: writes the page of each run, report.html, into its folder\n");
+    atmanrl::print_if_possible(help ? stdout : stderr,
+                               "report FOLDER...: writes the page of each run, report.html, into its folder\n");
     return help ? 0 : 2;
   }
   try {
     for (int i = 1; i < argc; ++i) {
       atmanrl::write_run_page(argv[i]);
-      fmt::print("{}\n", (std::filesystem::path(argv[i]) / "report.html").string());
+      atmanrl::print_if_possible(stdout, (std::filesystem::path(argv[i]) / "report.html").string() + "\n");
     }
     return 0;
   } catch (std::exception const& e) {
-    fmt::print(stderr, "{}\n", e.what());
+    atmanrl::print_if_possible(stderr, std::string(e.what()) + "\n");
     return 2;
   }
 }

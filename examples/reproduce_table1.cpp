@@ -166,14 +166,14 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
                                   interrupt_listener const& interrupted) {
   std::string const name = fmt::format("{}-seed{}", a ? a->name : "start", seed);
   auto const file = std::filesystem::path(o.out) / (name + ".json");
-  if (std::filesystem::exists(file)) {
+  if (is_there(file)) {
     json const j = read_json_file(file);
     expects<usage_error>(j.value("settings", json()) == json(o.settings()),
                          "{} was made with other settings ({}); use another --out or the same settings", file.string(),
                          j.value("settings", json()).dump());
     arm_result r{evaluation_from_json(j.at("evaluation"), file.string()), {}};
     for (auto const& [key, member] : causal_figures::members) r.causal.*member = j.at("causal").at(key);
-    fmt::print(stderr, "{}: taken from {}\n", name, file.string());
+    print_progress(stderr, "{}: taken from {}\n", name, file.string());
     return r;
   }
   auto model = model_type::load(backend, o.model);
@@ -185,7 +185,7 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
                          .group_size = o.group,
                          .max_new_tokens = 160,
                          .inner_passes = 2,
-                         .optimizer = {.learning_rate = o.learning_rate},
+                         .learning_rate = o.learning_rate,
                          .seed = seed};
     grpo trainer{model,
                  words,
@@ -209,11 +209,11 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
       for (auto const& c : report.rewards.components)
         line[c.name] = std::accumulate(c.values.begin(), c.values.end(), 0.0) / n;
       training.push_back(line);
-      fmt::print(stderr, "\r{}: step {} of {}, {:.0f} % right, {:.0f} tokens   ", name, s + 1, o.steps, 100 * right / n,
-                 tokens / n);
+      print_progress(stderr, "\r{}: step {} of {}, {:.0f} % right, {:.0f} tokens   ", name, s + 1, o.steps,
+                     100 * right / n, tokens / n);
     }
   }
-  fmt::print(stderr, "\r{}: measuring                                  ", name);
+  print_progress(stderr, "\r{}: measuring                                  ", name);
   arm_result r;
   evaluation_options e{
       .questions = o.questions, .samples = o.samples, .max_new_tokens = 192, .seed = seed, .on_progress = {}};
@@ -225,8 +225,8 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
   for (auto const& [key, member] : causal_figures::members) out["causal"][key] = r.causal.*member;
   out["training"] = training;
   write_file_atomically(file, dump_json(out) + "\n");
-  fmt::print(stderr, "\r{}: {:.1f} tokens, {:.1f} % right                        \n", name, r.eval.cot_tokens.value,
-             100 * r.eval.strict.value);
+  print_progress(stderr, "\r{}: {:.1f} tokens, {:.1f} % right                        \n", name, r.eval.cot_tokens.value,
+                 100 * r.eval.strict.value);
   return r;
 }
 
@@ -305,6 +305,7 @@ std::string tables(std::vector<std::pair<std::string, std::vector<arm_result>>> 
 int run(program_options const& o) {
   expects<usage_error>(!o.seeds.empty() && o.steps > 0 && o.questions > 0 && o.samples > 0,
                        "there must be a seed, a step, a question and a sample");
+  check_output_folder("--out", o.out);
   std::filesystem::create_directories(o.out);
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
@@ -323,12 +324,13 @@ int run(program_options const& o) {
   bool complete = add("before training", nullptr);
   for (arm const& a : list) complete = complete && add(a.title, &a);
   if (!complete) {
-    fmt::print(stderr, "\ninterrupted; finished arms are in {}, the same command goes on from there\n", o.out);
+    print_progress(stderr, "\ninterrupted; finished arms are in {}, the same command goes on from there\n", o.out);
     return 130;
   }
   std::string const text = tables(all);
+  bool const printed = print_results(text);
   write_file_atomically(std::filesystem::path(o.out) / "table1.md", text);
-  fmt::print("{}", text);
+  expect_printed(printed);
   return 0;
 }
 
@@ -340,7 +342,9 @@ int main(int argc, char** argv) {
     CLI::App app{
         "Trains the tiny model with seven rewards and prints the paper's Table 1 for them, with what it leaves out."};
     app.add_option("--model", o.model, "folder of a model that solves the task arithmetic")->capture_default_str();
-    app.add_option("--out", o.out, "folder; finished arms are kept there and not run again")->capture_default_str();
+    app.add_option("--out", o.out, "folder; finished arms are kept there and not run again")
+        ->capture_default_str()
+        ->check(given_path());
     app.add_option("--steps", o.steps, "optimiser steps of an arm")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--prompts", o.prompts, "problems per step")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--group-size", o.group, "rollouts per problem")->check(CLI::Range(2, 1024))->capture_default_str();

@@ -9,14 +9,15 @@ value_of() {
   [ $# -ge 2 ] && [ -n "$2" ] || { echo "$1 needs a value" >&2; exit 2; }
 }
 
-arguments=() model= task= has_data= has_out= has_resume= has_preset=
+arguments=() model= task= backend=cpu has_data= has_out= has_resume= has_preset=
 while [ $# -gt 0 ]; do
   case $1 in
-    --model=* | --task=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    --model=* | --task=* | --backend=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
   esac
   case $1 in
     --model) value_of "$@"; model=$2; shift 2 ;;
     --task) value_of "$@"; task=$2; shift 2 ;;
+    --backend) value_of "$@"; backend=$2; arguments+=("$1" "$2"); shift 2 ;;
     --data | --data=*) has_data=1; arguments+=("$1"); shift ;;
     --out | --out=*) has_out=1; arguments+=("$1"); shift ;;
     --resume | --resume=*) has_resume=1; arguments+=("$1"); shift ;;
@@ -25,9 +26,13 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+# What nvcc compiles takes minutes: only where a device is (examples/CMakeLists.txt) or where it is asked for.
+targets=(gsm8k_experiment)
+[ "$backend" != cuda ] || targets+=(gsm8k_experiment_on_cuda)
+
 # Standard output belongs to the experiment.
 bash "$root/cmake/install_dependencies.sh" >&2
-(cd "$root" && cmake --preset release && cmake --build --preset release --target gsm8k_experiment) >&2
+(cd "$root" && cmake --preset release && cmake --build --preset release --target "${targets[@]}") >&2
 
 program=$root/build/release/examples/gsm8k_experiment
 

@@ -13,7 +13,7 @@ atmanrl::step_rollouts sample_evaluation(Model& model, Tokenizer const& words, T
                                          int prompts, int group_size, int max_new_tokens, double temperature,
                                          std::uint64_t seed) {
   using namespace atmanrl;
-  std::vector<int> const& stop = model.config().stop_ids;
+  std::vector<int> const stop = stop_ids(words, model.config().stop_ids);
   step_rollouts step;
   step.groups.reserve(std::size_t(prompts));
   static constexpr int at_once = 16;

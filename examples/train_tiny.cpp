@@ -52,7 +52,7 @@ std::vector<float> initial_weights(parameter_layout const& layout, index_t layer
   for (parameter_info const& p : layout.all()) {
     random_stream draw(random_key{.seed = seed, .step = 0x494e4954, .prompt = number++});
     if (p.is_vector()) continue;
-    bool const writes = p.kind == parameter_kind::o || p.kind == parameter_kind::down;
+    bool const writes = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
     double const deviation = writes ? 0.05 / std::sqrt(2.0 * double(layers)) : 0.05;
     for (index_t i = 0; i < p.size(); ++i) weights[std::size_t(p.offset + i)] = float(deviation * draw.normal());
   }
@@ -98,11 +98,11 @@ accuracy evaluate(Model& model, arithmetic const& task, tokenizer const& words, 
 }
 
 void print(accuracy const& a) {
-  fmt::print(
+  print_progress(
+      stdout,
       "  held out, temperature 1: {:.1f} % correct, {:.1f} tokens in a chain of thought, {:.2f} steps and {:.2f} "
       "filler sentences, {:.1f} % without ####\n",
       100 * a.strict, a.cot_tokens, a.steps, a.filler, 100 * a.no_delimiter);
-  std::fflush(stdout);
 }
 
 std::string model_card(options const& o, accuracy const& a, index_t parameters) {
@@ -119,6 +119,7 @@ std::string model_card(options const& o, accuracy const& a, index_t parameters) 
 }
 
 void run(options const& o) {
+  if (!o.out.empty()) check_model_output("--out", o.out, {.text_files = {{"README.md", {}}}});
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
   arithmetic const task;
@@ -130,15 +131,15 @@ void run(options const& o) {
     weights.assign(initial_weights(model.layout(), config.layers, o.seed));
     model.assign(weights.cview());
   }
-  fmt::print("{} parameters, {} tokens, {} threads\n", model.layout().size(), words.vocab_size(), backend.threads());
+  print_progress(stdout, "{} parameters, {} tokens, {} threads\n", model.layout().size(), words.vocab_size(),
+                 backend.threads());
 
   sft_trainer trainer(
       model,
-      sft_options{.steps = o.steps,
-                  .batch_size = o.batch,
-                  .micro_batches = o.micro_batches,
-                  .optimizer = {.learning_rate = o.learning_rate, .beta1 = 0.9, .beta2 = 0.98, .weight_decay = 0.01}},
-      schedules::linear{.warmup = std::min<std::uint64_t>(100, o.steps / 2), .floor = 0.05});
+      sft_options{
+          .steps = o.steps, .batch_size = o.batch, .micro_batches = o.micro_batches, .learning_rate = o.learning_rate},
+      schedules::linear{.warmup = std::min<std::uint64_t>(100, o.steps / 2), .floor = 0.05},
+      optim::adamw{.beta2 = 0.98, .weight_decay = 0.01});
   auto const example = [&](std::uint64_t index) {
     task_item const item = task.training_item(o.seed, index);
     sft_example e{task.prompt(item, words), task.completion(item, words)};
@@ -154,9 +155,8 @@ void run(options const& o) {
     if (r.step % 50 == 0 || r.step == o.steps) {
       double const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       double const since = double((r.step - 1) % 50 + 1);
-      fmt::print("step {:5}  loss {:.4f}  gradient norm {:.2f}  {:.0f} s, {:.0f} tokens/s\n", r.step, loss / since,
-                 r.gradient_norm, seconds, double(rows) / seconds);
-      std::fflush(stdout);
+      print_progress(stdout, "step {:5}  loss {:.4f}  gradient norm {:.2f}  {:.0f} s, {:.0f} tokens/s\n", r.step,
+                     loss / since, r.gradient_norm, seconds, double(rows) / seconds);
       loss = 0;
     }
     if (r.step % o.evaluate_every == 0 && r.step < o.steps)
@@ -169,7 +169,7 @@ void run(options const& o) {
     model.read_rows(p, 0, view<float, 2>(rounded.data() + p.offset, {p.rows, p.columns}));
   for (float& w : rounded) w = float(bf16(w));
   model.assign(view<float const, 1>(rounded.data(), {model.layout().size()}));
-  fmt::print("as written (bf16):\n");
+  print_progress(stdout, "as written (bf16):\n");
   accuracy const final_accuracy = evaluate(model, task, words, o.questions, o.seed);
   print(final_accuracy);
   if (o.out.empty()) return;
@@ -184,12 +184,12 @@ void run(options const& o) {
         std::copy_n(rounded.begin() + p.offset + first * columns, count * columns, to.begin());
       }
   };
-  save_hugging_face_folder(out, config, source,
+  save_hugging_face_folder(out, config, model.kind(), source,
                            {.type = dtype::bf16,
                             .copy_files = tokenizer_files(tokenizer_folder),
                             .text_files = {{"README.md", model_card(o, final_accuracy, model.layout().size())}}});
   std::filesystem::remove_all(tokenizer_folder);
-  fmt::print("written to {}\n", out.string());
+  print_progress(stdout, "written to {}\n", out.string());
 }
 
 }  // namespace
@@ -198,7 +198,7 @@ int main(int argc, char** argv) {
   return run_program([&] {
     options o;
     CLI::App app("Trains the bundled tiny model from scratch on generated word problems");
-    app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it");
+    app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it")->check(given_path());
     app.add_option("--steps", o.steps)->capture_default_str()->check(CLI::PositiveNumber);
     app.add_option("--batch", o.batch, "problems per step")->capture_default_str()->check(CLI::PositiveNumber);
     app.add_option("--micro-batches", o.micro_batches, "passes per step")

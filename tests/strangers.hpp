@@ -2,12 +2,16 @@
 // Policies as somebody outside the library would write them, from the doc comments of the concepts alone. Each is used
 // where the library takes such a policy.
 #include <atmanrl/attention/policy.hpp>
+#include <atmanrl/nn/blocks.hpp>
+#include <atmanrl/optim/optimizer.hpp>
+#include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/advantage.hpp>
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 #include <atmanrl/saliency/masks/mask_family.hpp>
 #include <atmanrl/saliency/objectives/objective.hpp>
+#include <atmanrl/text/chat_template.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -106,6 +110,30 @@ struct second_best {
     }
     return second;
   }
+};
+
+/// Optimizer: the sign of a momentum (signSGD, Bernstein et al. 2018), in plain loops over host memory.
+struct sign_momentum {
+  double momentum = 0.8;
+  template <atmanrl::Backend B, class T>
+  struct state : atmanrl::optim::moments<sign_momentum, B, T> {
+    state(sign_momentum const& numbers, B& backend, atmanrl::optim::parameter_list const& all)
+        : atmanrl::optim::moments<sign_momentum, B, T>(numbers, backend, {{"average", all.size}}) {}
+    void step(atmanrl::view_on<B, T, 1> parameters, atmanrl::view_on<B, T const, 1> gradient, double learning_rate) {
+      T const keep = T(this->numbers().momentum), rate = T(learning_rate);
+      auto const m = this->moment(0);
+      for (atmanrl::index_t i = 0; i < m.size(); ++i) {
+        m(i) = keep * m(i) + (1 - keep) * gradient(i);
+        parameters(i) -= m(i) > 0 ? rate : m(i) < 0 ? -rate : 0;
+      }
+      this->next_step();
+    }
+  };
+};
+
+/// Learning-rate schedule: the rate is halved every four steps.
+struct halving {
+  double operator()(std::uint64_t step, std::uint64_t) const { return std::exp2(-double(step / 4)); }
 };
 
 /// Attention: a soft cap of the scores (Gemma 2), then a recency bias that falls with the head (ALiBi).
@@ -245,10 +273,56 @@ struct below_mean {
 static_assert(atmanrl::MaskFamily<couples> && !atmanrl::ScaledMask<couples> && !atmanrl::SparseMask<couples>);
 static_assert(atmanrl::LogProbObjective<squared_gap> && atmanrl::MaskObjective<squared_gap>);
 static_assert(atmanrl::LogitObjective<below_mean> && atmanrl::MaskObjective<below_mean>);
+/// Chat template: names in brackets.
+struct bracketed_chat {
+  atmanrl::chat_text operator()(std::span<atmanrl::chat_message const> messages, bool answer_follows) const {
+    atmanrl::chat_text out;
+    for (auto const& m : messages) out.control("[" + m.role + "] ").content(m.content).control("<|im_end|>");
+    return answer_follows ? out.control("[assistant]") : out;
+  }
+};
+
+/// A part of a block: offsets that are added to queries, keys and values before they are rotated.
+struct offsets {
+  template <atmanrl::Backend B, class T>
+  struct saved {};
+  static atmanrl::index_t saved_numbers(atmanrl::model_config const&) { return 0; }
+  static void parameters(atmanrl::model_config const& c, atmanrl::index_t, atmanrl::parameter_list& list) {
+    list.gain("self_attn.offset_norm.weight", "attn_offset.weight", (c.heads + 2 * c.kv_heads) * c.head_dim);
+  }
+  template <atmanrl::Backend B, class T>
+  static void forward(atmanrl::nn::part_call<B, T> const& c, atmanrl::view_on<B, T, 3> qkv, saved<B, T>&) {
+    atmanrl::add_bias<B, T>(c.backend(), c.gain(0), rows_of<B, T>(qkv));
+  }
+  template <atmanrl::Backend B, class T>
+  static void backward(atmanrl::nn::part_call<B, T> const& c, atmanrl::view_on<B, T, 3> dqkv, saved<B, T> const&) {
+    if (auto const g = c.gain_gradient(0); !g.empty())
+      atmanrl::add_bias_backward<B, T>(c.backend(), rows_of<B, T>(dqkv), g);
+  }
+
+ private:
+  template <atmanrl::Backend B, class T>
+  static atmanrl::view_on<B, T, 2> rows_of(atmanrl::view_on<B, T, 3> x) {
+    return x.template reshaped<2>({x.extent(0), x.extent(1) * x.extent(2)});
+  }
+};
+
+/// Block: norms behind each half alone, offsets, and GeGLU, in files of its own kind.
+struct offset_block : atmanrl::llama_block {
+  static constexpr std::string_view model_type = "offset";
+  using qk = atmanrl::nn::in_order<offsets, atmanrl::nn::rope>;
+  using activation = atmanrl::nn::geglu;
+  using residual = atmanrl::nn::post_norm;
+  static atmanrl::architecture files() { return {.class_name = "OffsetForCausalLM", .gguf = "offset"}; }
+};
+
+static_assert(atmanrl::TransformerBlock<offset_block> && !atmanrl::TransformerBlock<offsets>);
+static_assert(atmanrl::ChatTemplate<bracketed_chat> && !atmanrl::ChatTemplate<brevity>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
 static_assert(atmanrl::TokenAdvantage<last_token_pays> && !atmanrl::RolloutAdvantage<last_token_pays>);
 static_assert(atmanrl::Advantage<leave_one_out> && atmanrl::PolicyLoss<reinforce> && atmanrl::Sampler<second_best>);
+static_assert(atmanrl::Optimizer<sign_momentum> && atmanrl::Schedule<halving>);
 static_assert(atmanrl::AttentionPolicy<capped_recency> && atmanrl::TrainableAttentionPolicy<distance_factors>);
 
 }  // namespace strangers

@@ -5,7 +5,7 @@
 
 #include "compute.hpp"
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 
 #include <cmath>
@@ -57,7 +57,7 @@ grpo_result compute(Model& model, grpo_request const& r) {
   options.micro_batch = r.micro_batch;
   options.max_tokens = r.max_tokens > 0 ? r.max_tokens : longest;
   options.entropy_bonus = r.entropy_bonus;
-  atmanrl::trainable_policy<Model> policy(model, {});
+  atmanrl::trainable_policy<Model> policy(model);
   policy.zero_gradient();
   auto report = add_policy_gradient(policy, std::span<atmanrl::training_rollout const>(rollouts), r.loss, options);
   for (std::size_t i = 0; i < rollouts.size(); ++i) {

@@ -5,7 +5,7 @@
 
 #include "compute.hpp"
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include <algorithm>
 

@@ -5,6 +5,7 @@
 
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include <utility>
 
@@ -43,13 +44,13 @@ std::vector<int> checked_ids(std::string_view option, std::string const& list, m
 }  // namespace
 
 std::string logprobs(common_options const& c, std::string const& ids) {
-  auto const file = model_file::open(c.model);
+  auto const file = model_file::open(c.model, atmanrl::standard_architectures());
   auto const r = compute_with<logprobs_result>(c, file, logprobs_request{checked_ids("--ids", ids, file)});
   return dump_json(ordered_json{{"logprobs", r.log_probs}, {"argmax", r.argmax}});
 }
 
 std::string generate(common_options const& c, generate_options const& o) {
-  auto const file = model_file::open(c.model);
+  auto const file = model_file::open(c.model, atmanrl::standard_architectures());
   auto const prompt = prepare_prompt(c, o);
   check_ids(prompt.option, prompt.ids, file.config().vocab);
   expects<usage_error>(std::ptrdiff_t(prompt.ids.size()) < file.config().max_positions,
@@ -57,7 +58,10 @@ std::string generate(common_options const& c, generate_options const& o) {
                        prompt.ids.size(), file.config().max_positions);
   generate_request request = o.request;
   request.ids = prompt.ids;
-  request.stop_ids = file.config().stop_ids.empty() ? prompt.chat_stop_ids : file.config().stop_ids;
+  request.stop_ids = file.config().stop_ids;
+  // A tokenizer that was named may be another model's; what is not among this one's tokens ends nothing.
+  if (prompt.stop_ids) request.stop_ids = prompt.stop_ids(file.config().stop_ids);
+  std::erase_if(request.stop_ids, [&](int id) { return id >= file.config().vocab; });
   auto const r = compute_with<generate_result>(c, file, request);
   ordered_json text = nullptr;
   if (prompt.decode) text = prompt.decode(r.ids);
@@ -65,11 +69,11 @@ std::string generate(common_options const& c, generate_options const& o) {
 }
 
 std::string gradient(common_options const& c, std::string const& ids, std::filesystem::path const& out) {
-  auto const file = model_file::open(c.model);
+  auto const file = model_file::open(c.model, atmanrl::standard_architectures());
   gradient_request request{checked_ids("--ids", ids, file)};
   expects<usage_error>(request.ids.size() >= 2, "--ids: one id has no next token, so there is no loss");
   auto const r = compute_with<gradient_result>(c, file, std::move(request));
-  atmanrl::parameter_layout const layout(file.config());
+  atmanrl::parameter_layout const layout(file.config(), file.kind());
   check_gradient(layout, r.gradient);
   std::string text = dump_json(ordered_json{
       {"loss", r.loss}, {"gradient_norm", r.norm}, {"tensors", layout.all().size()}, {"out", out.string()}});
@@ -78,7 +82,7 @@ std::string gradient(common_options const& c, std::string const& ids, std::files
 }
 
 std::string mask(common_options const& c, mask_ids const& ids, atmanrl::mask_options const& options, bool gradient) {
-  auto const file = model_file::open(c.model);
+  auto const file = model_file::open(c.model, atmanrl::standard_architectures());
   mask_request r{.prompt = checked_ids("--prompt-ids", ids.prompt, file),
                  .cot = checked_ids("--cot-ids", ids.cot, file),
                  .delimiter = checked_ids("--delimiter-ids", ids.delimiter, file),
@@ -98,7 +102,7 @@ std::string mask(common_options const& c, mask_ids const& ids, atmanrl::mask_opt
 
 std::string grpo(common_options const& c, std::string_view input, std::filesystem::path const& out) {
   auto [model, request] = parse_grpo_request(input);
-  auto const file = model_file::open(model);
+  auto const file = model_file::open(model, atmanrl::standard_architectures());
   for (std::size_t g = 0; g < request.groups.size(); ++g) {
     auto const& group = request.groups[g];
     auto const place = fmt::format("standard input: groups[{}]", g);
@@ -110,7 +114,7 @@ std::string grpo(common_options const& c, std::string_view input, std::filesyste
     }
   }
   auto const r = compute_with<grpo_result>(c, file, std::move(request));
-  atmanrl::parameter_layout const layout(file.config());
+  atmanrl::parameter_layout const layout(file.config(), file.kind());
   check_gradient(layout, r.gradient);
   ordered_json answer{{"advantages", r.advantages},
                       {"ratios", r.ratios},

@@ -6,6 +6,7 @@
 #include <atmanrl/text/answer.hpp>
 #include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/tokenizer.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include <fmt/format.h>
 
@@ -31,7 +32,7 @@ bool has_tokenizer(common_options const& c) {
     return kind && *kind != "none" && *kind != "no_vocab";
   }
   if (model.extension() != ".bin") return false;
-  auto const vocab = atmanrl::model_file::open(model).config().vocab;
+  auto const vocab = atmanrl::model_file::open(model, atmanrl::standard_architectures()).config().vocab;
   return std::filesystem::exists(model.parent_path() /
                                  (vocab == 32000 ? "tokenizer.bin" : fmt::format("tok{}.bin", vocab)));
 }
@@ -41,7 +42,7 @@ std::vector<int> encode_turn(atmanrl::tokenizer const& tokenizer, std::string co
   std::vector<atmanrl::chat_message> messages;
   if (system) messages.push_back({"system", *system});
   messages.push_back({"user", user});
-  return encode_chat(tokenizer, detect_chat_format(tokenizer), messages);
+  return encode_chat(tokenizer, tokenizer.chat(), messages);
 }
 
 /// A text to continue, behind the begin-of-text token where the model wants one, which then stands there exactly once.
@@ -96,7 +97,7 @@ std::string detokenize(common_options const& c, std::string const& ids) {
 }
 
 std::string chat(common_options const& c, std::string const& user, std::optional<std::string> const& system) {
-  return dump_json(json(encode_turn(open_tokenizer(c), user, system)));
+  return dump_json(json(encode_turn(open_tokenizer(c).with_chat(c.chat), user, system)));
 }
 
 prepared_prompt prepare_prompt(common_options const& c, generate_options const& o) {
@@ -111,10 +112,15 @@ prepared_prompt prepare_prompt(common_options const& c, generate_options const& 
     p.ids = encode_prompt(*tokenizer, *o.prompt, o.special);
   } else {
     p.option = "--chat";
+    tokenizer = tokenizer->with_chat(c.chat);
     p.ids = encode_turn(*tokenizer, *o.chat, o.system);
-    p.chat_stop_ids = atmanrl::chat_stop_ids(*tokenizer, detect_chat_format(*tokenizer));
   }
-  if (tokenizer) p.decode = [t = *tokenizer](std::vector<int> const& ids) { return text_of(t, ids); };
+  if (tokenizer) {
+    // What is no conversation ends with a text, whatever the model's chats look like.
+    if (!o.chat) tokenizer = tokenizer->with_chat(tokenizer->chat().as_plain());
+    p.decode = [t = *tokenizer](std::vector<int> const& ids) { return text_of(t, ids); };
+    p.stop_ids = [t = *tokenizer](std::span<int const> of_model) { return atmanrl::stop_ids(t, of_model); };
+  }
   return p;
 }
 

@@ -6,9 +6,12 @@
 
 #include "compute.hpp"
 
+#include <atmanrl/text/chat_formats.hpp>
+
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +23,7 @@ struct common_options {
   std::string backend = "cpu", dtype = "f32";
   int threads = 0;
   std::string model, tokenizer;  ///< empty tokenizer: the one in or beside the model
+  atmanrl::chat_options chat;    ///< of the verbs with conversations
 };
 
 struct generate_options {
@@ -43,9 +47,10 @@ std::string answer(std::string_view lines, bool letters);
 /// The prompt that the options describe.
 struct prepared_prompt {
   std::vector<int> ids;
-  std::string option;              ///< where it comes from
-  std::vector<int> chat_stop_ids;  ///< what ends a turn in the chat format, empty without --chat
-  std::function<std::string(std::vector<int> const&)> decode;  ///< empty where the model comes without a tokenizer
+  std::string option;  ///< where it comes from
+  /// Both empty where the model comes without a tokenizer.
+  std::function<std::string(std::vector<int> const&)> decode;
+  std::function<std::vector<int>(std::span<int const>)> stop_ids;  ///< of the model's own, all that end what it writes
 };
 prepared_prompt prepare_prompt(common_options const& c, generate_options const& o);
 

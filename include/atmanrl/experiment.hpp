@@ -6,17 +6,18 @@
 #include <atmanrl/grpo.hpp>
 
 #include <atmanrl/experiment/experiment.hpp>
+#include <atmanrl/tasks/mmlu.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                               \
-    TEMPLATE memory_estimate estimate_memory<cpu_backend, W>(model_config const&, experiment_options const&,           \
-                                                             run_shape const&);                                        \
+    TEMPLATE memory_estimate estimate_memory<llama<cpu_backend, W>>(model_config const&, experiment_options const&,    \
+                                                                    run_shape const&);                                 \
     TEMPLATE evaluation evaluate(llama<cpu_backend, W>&, tokenizer const&, any_task const&, evaluation_options const&, \
                                  samplers::any const&);                                                                \
-    TEMPLATE void save_model(std::filesystem::path const&, trainable_policy<llama<cpu_backend, W>>&, tokenizer const&, \
-                             std::filesystem::path const&, dtype);                                                     \
-    TEMPLATE void save_adapters(std::filesystem::path const&, trainable_policy<llama<cpu_backend, W>>&,                \
+    TEMPLATE void save_model(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,                  \
+                             tokenizer const&, std::filesystem::path const&, dtype);                                   \
+    TEMPLATE void save_adapters(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,               \
                                 std::filesystem::path const&);
 
 namespace atmanrl {

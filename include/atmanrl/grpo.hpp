@@ -6,33 +6,64 @@
 #include <atmanrl/llama.hpp>
 #include <atmanrl/saliency.hpp>
 
+#include <atmanrl/optim/any.hpp>
+#include <atmanrl/rl/advantages/advantage.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
+#include <atmanrl/rl/advantages/batch_normalized.hpp>
+#include <atmanrl/rl/advantages/gdpo.hpp>
+#include <atmanrl/rl/advantages/group_normalized.hpp>
+#include <atmanrl/rl/advantages/leave_one_out.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/grpo.hpp>
+#include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/losses/bnpo.hpp>
+#include <atmanrl/rl/losses/cispo.hpp>
+#include <atmanrl/rl/losses/dapo.hpp>
+#include <atmanrl/rl/losses/dr_grpo.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/losses/gspo.hpp>
+#include <atmanrl/rl/losses/kl.hpp>
+#include <atmanrl/rl/losses/loss.hpp>
+#include <atmanrl/rl/losses/surrogate.hpp>
+#include <atmanrl/rl/losses/two_sided.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
+#include <atmanrl/rl/observers/observer.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/rewards/format.hpp>
+#include <atmanrl/rl/rewards/function.hpp>
+#include <atmanrl/rl/rewards/gated.hpp>
+#include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/penalized.hpp>
+#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/rewards/reward_table.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
+#include <atmanrl/rl/rewards/shuffled.hpp>
+#include <atmanrl/rl/rewards/soft_overlong.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
+#include <atmanrl/rl/samplers/any.hpp>
+#include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/greedy.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/samplers/sampler.hpp>
+#include <atmanrl/rl/sft.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  include <atmanrl/rl/losses/any.hpp>
-#  include <atmanrl/rl/samplers/any.hpp>
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                              \
+    TEMPLATE class trainable_weights<llama<cpu_backend, W>>;                                                          \
     TEMPLATE class trainable_policy<llama<cpu_backend, W>>;                                                           \
+    TEMPLATE class trainable_policy<llama<cpu_backend, W>, optim::any>;                                               \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::any const&);            \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::multinomial const&);    \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::greedy const&);         \
-    TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, W>>&,                     \
+    TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
                                                         std::span<training_rollout const>, losses::any const&,        \
                                                         policy_gradient_options const&);                              \
-    TEMPLATE policy_gradient_report add_policy_gradient(trainable_policy<llama<cpu_backend, W>>&,                     \
+    TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
                                                         std::span<training_rollout const>, losses::grpo const&,       \
                                                         policy_gradient_options const&);                              \
     TEMPLATE std::vector<std::vector<float>> reference_log_probs(                                                     \

@@ -5,31 +5,21 @@
 
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/model_file.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/nn/language_model.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  include <atmanrl/cpu/build.hpp>
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)          \
-    TEMPLATE class decoder_layer<cpu_backend, W>; \
-    TEMPLATE class llama<cpu_backend, W>;
+    TEMPLATE class decoder_layer<cpu_backend, W, standard_block>; \
+    TEMPLATE class decoder<cpu_backend, W>;
 
 namespace atmanrl {
-namespace detail {
-// A program for other instructions than the library would mix two layouts of the panels, so it does not link: it asks
-// for an overload that the library does not have.
-template <cpu::instructions>
-struct instructions_of_program {};
-void compiled_library_made_for(instructions_of_program<cpu::compiled_for()>);
-[[gnu::used]] static void (*const same_instructions)(instructions_of_program<cpu::compiled_for()>) =
-    &compiled_library_made_for;
-}  // namespace detail
-
 ATMANRL_FLOAT_TEMPLATE class kv_cache<cpu_backend, float>;
 ATMANRL_FLOAT_TEMPLATE class forward_pass<cpu_backend, float>;
-ATMANRL_FLOAT_TEMPLATE class lora_adapters<cpu_backend, float>;
 ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
 ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
 }  // namespace atmanrl

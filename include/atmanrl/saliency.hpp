@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Attention masks, what they say about a chain of thought, and whether it is true.
+/// Attention masks, what they say about a chain of thought, and whether it is true, on the CPU.
 
 #include <atmanrl/attention/knockout.hpp>
 #include <atmanrl/attention/learned_mask.hpp>
@@ -9,6 +9,8 @@
 #include <atmanrl/attention/placed_mask.hpp>
 #include <atmanrl/attention/sigmoid_gate.hpp>
 #include <atmanrl/attention/suppress.hpp>
+#include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>
@@ -38,8 +40,6 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  include <atmanrl/cpu/cpu_backend.hpp>
-#  include <atmanrl/nn/llama.hpp>
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                          \
     TEMPLATE std::vector<mask_result> train_masks(llama<cpu_backend, W>&, std::span<mask_item const>,             \
                                                   mask_options const&, gradient_quantiles*);                      \

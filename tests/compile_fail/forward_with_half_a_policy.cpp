@@ -1,5 +1,5 @@
 // expect: atmanrl: the attention policy's params have a parameter\(site\), so the policy needs `atmanrl::index_t parameter_count
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 struct temperature_per_head {
   struct params_type {

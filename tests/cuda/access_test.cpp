@@ -160,6 +160,9 @@ TEST_CASE("cuda accesses: flat arrays, weights and logits move whole sectors") {
   weight<cuda_backend, bf16> w(b, 64, 64), head(b, 1024, 64);
   log_prob_scratch<cuda_backend, float> scratch;
   CHECK(wasteful([&] { adamw_step(b, p.view(), g.cview(), m.view(), v.view(), {}, 1); }) == nothing);
+  CHECK(wasteful([&] { sgd_step(b, p.view(), g.cview(), {}); }) == nothing);
+  CHECK(wasteful([&] { sgd_step(b, p.view(), g.cview(), m.view(), {}); }) == nothing);
+  CHECK(wasteful([&] { lion_step(b, p.view(), g.cview(), m.view(), {}); }) == nothing);
   CHECK(wasteful([&] { scale(b, p.view(), 2.0f); }) == nothing);
   CHECK(wasteful([&] { (void)sum_of_squares(b, p.view()); }) == nothing);
   // Rounding reads 16 bytes of float and writes 8 of bf16; widening goes the other way.

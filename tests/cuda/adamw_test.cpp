@@ -11,10 +11,12 @@ results adamw_of(B& backend, T, index_t size) {
   inputs<B, T> const in(backend);
   auto p = in.random({size}, 1);
   auto const g = in.random({size}, 2);
-  adamw<B, T> optimizer(backend, size,
-                        {.learning_rate = 0.01, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
-  for (int step = 0; step < 3; ++step) optimizer.step(p.view(), g.cview());
-  return {host(p), host(optimizer.first_moment()), host(optimizer.second_moment())};
+  optim::adamw::state<B, T> optimizer({.beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05}, backend,
+                                      {size});
+  for (int step = 0; step < 3; ++step) optimizer.step(p.view(), g.cview(), 0.01);
+  results all{host(p)};
+  for (auto const& moment : optimizer.arrays()) all.push_back(host(*moment.values));
+  return all;
 }
 
 }  // namespace
@@ -44,9 +46,9 @@ TEST_CASE("cuda adamw: golden values of the mask's optimiser after 200 constant 
   tensor<cuda_backend, float, 1> p(device, {3}), g(device, {3});
   p.assign(std::vector<float>(3, -0.4f));
   g.assign(std::vector<float>{-1, -1e-6f, 0});
-  adamw<cuda_backend, float> optimizer(
-      device, 3, {.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05});
-  for (int step = 0; step < 200; ++step) optimizer.step(p.view(), g.cview());
+  optim::adamw::state<cuda_backend, float> optimizer({.beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05},
+                                                     device, {3});
+  for (int step = 0; step < 200; ++step) optimizer.step(p.view(), g.cview(), 1e-3);
   auto const got = host(p);
   CHECK(got[0] == Approx(-0.19701156).margin(2e-6));
   CHECK(got[1] == Approx(-0.19898194).margin(2e-6));

@@ -78,7 +78,7 @@ TEST_CASE("cuda attention: learned masks of both shapes, rows and every sharing,
         CAPTURE(int(s), int(rows), int(sharing));
         mask_edit const edit{.scale = 2,
                              .sites = {.sharing = sharing, .layers = {0, 1}, .model_layers = 3, .heads = 6}};
-        auto const extents = masks(s, rows, edit.copies());
+        auto const extents = masks(s, rows, edit.sites.copies());
         attention::learned_mask<cuda_backend> const on(device, s, extents, edit);
         attention::learned_mask<reference_backend> const oracle(host, s, extents, edit);
         auto const values = mask_values(on.parameter_count());
@@ -93,7 +93,8 @@ TEST_CASE("cuda attention: a column of each head collects from all queries, over
   cuda_backend device;
   reference_backend host;
   mask_edit const edit{.scale = 2, .sites = {.sharing = mask_sharing::per_head, .model_layers = 1, .heads = 3}};
-  mask_extent const extent = make_mask_extent(mask_shape::column, mask_rows::all_later, 5, 125, 131, 0, edit.copies());
+  mask_extent const extent =
+      make_mask_extent(mask_shape::column, mask_rows::all_later, 5, 125, 131, 0, edit.sites.copies());
   attention::learned_mask<cuda_backend> const on(device, mask_shape::column, std::span(&extent, 1), edit);
   attention::learned_mask<reference_backend> const oracle(host, mask_shape::column, std::span(&extent, 1), edit);
   check_on_device<float>(device, tree_problem({{-1, 0, 131, 0}}, 3, 1, 8), on.params(), oracle.params(),

@@ -27,7 +27,7 @@ def main():
         for unit in ["main", "catch_runner", *tests]:
             objects.append(f"{folder}/{unit}.o")
             subprocess.run(["g++", *shlex.split(FLAGS), "-c", str(ROOT / f"tests/cuda/{unit}.cpp"), "-o", objects[-1]], check=True, cwd=folder)
-        subprocess.run(["g++", *objects, "--coverage", "-lfmt", "-lpcre2-8", "-o", f"{folder}/all"], check=True)
+        subprocess.run(["g++", *objects, "--coverage", "-lfmt", "-lpcre2-8", "-lutf8proc", "-lxxhash", "-o", f"{folder}/all"], check=True)
         if subprocess.run([f"{folder}/all"], cwd=folder).returncode:
             print("the tests fail, so what they execute says little")
         for data in sorted(pathlib.Path(folder).glob("*.gcda")):

@@ -41,7 +41,7 @@ void training_step() {
   mask_options masks = mask_options{}.in_steps(1);
   masks.rows = mask_rows::answer_rows;
   train_masks(model, std::span<mask_item const>(views_of(items)), masks);
-  trainable_policy policy(model, {});
+  trainable_policy policy(model);
   policy.zero_gradient();
   add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {});
   policy.update(1e-3, 1e-3);

@@ -91,7 +91,7 @@ TEST_CASE("cuda model: logits, losses and every gradient are those of the plain 
   reference_backend plain;
   for (model_config const& config : {device_config(), rich_device_config()}) {
     auto const expected = run<double>(plain, config);
-    parameter_layout const layout(config);
+    parameter_layout const layout(config, standard_kind(config));
     compare(run<double>(device, config), expected, layout, 1e-11);
     compare(run<float>(device, config), expected, layout, 3e-5);
     // A product with bf16 weights rounds its activations to bf16, an error of up to 2^-9 in each factor.
@@ -102,11 +102,10 @@ TEST_CASE("cuda model: logits, losses and every gradient are those of the plain 
 TEST_CASE("cuda model: adapters over frozen weights have the gradients of the plain loops") {
   cuda_backend device;
   reference_backend plain;
-  using enum lora_target;
   model_config const config = device_config();
-  for (lora_config const& l : {lora_config{.rank = 3, .alpha = 5, .targets = {q_proj, v_proj, o_proj, up_proj}},
+  for (lora_config const& l : {lora_config{.rank = 3, .alpha = 5, .targets = {"q_proj", "v_proj", "o_proj", "up_proj"}},
                                lora_config{.rank = 4, .alpha = 4}}) {
-    parameter_layout const layout(config, l);
+    parameter_layout const layout(config, standard_kind(config), l);
     compare(run<float>(device, config, &l), run<double>(plain, config, &l), layout, 3e-5);
     compare(run<bf16>(device, config, &l), run<bf16>(plain, config, &l), layout, 0.06);
   }
@@ -121,7 +120,7 @@ TEST_CASE(
     return run<W>(backend, config, nullptr, storage);
   };
   auto const rounded = in(plain, float{}, kv_storage::bf16), full = in(plain, float{}, kv_storage::full);
-  parameter_layout const layout(config);
+  parameter_layout const layout(config, standard_kind(config));
   compare(in(device, float{}, kv_storage::bf16), rounded, layout, 3e-5);
   compare(in(device, bf16{}, kv_storage::bf16), in(plain, bf16{}, kv_storage::bf16), layout, 0.06);
   CHECK(relative_difference(rounded.log_p, full.log_p) > 3e-4);  // so the comparison tells the two storages apart
@@ -151,7 +150,7 @@ TEST_CASE("cuda model: weight gradients in bf16 and products in TF32 are what th
   reference_backend plain;
   model_config const config = rich_device_config();
   auto const expected = run<double>(plain, config);
-  parameter_layout const layout(config);
+  parameter_layout const layout(config, standard_kind(config));
   cuda_backend rounded({.bf16_weight_gradients = true}), tf32({.tf32 = true});
   auto const with_bf16 = run<float>(rounded, config), with_tf32 = run<float>(tf32, config);
   compare(with_bf16, expected, layout, 0.02);

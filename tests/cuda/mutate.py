@@ -43,6 +43,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "elementwise.cuh": ["elementwise_test"],
     "embedding.cuh": ["embedding_test"],
     "gemm.cuh": ["matmul_test"],
+    "lion.cuh": ["lion_test"],
     "log_prob.cuh": ["log_prob_test"],
     "matmul.cuh": ["matmul_test"],
     "mean_attention.cuh": ["attention_edits_test", "attention_test"],
@@ -50,6 +51,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "rms_norm.cuh": ["rms_norm_test"],
     "rope.cuh": ["rope_test"],
     "sampling.cuh": ["sampling_test"],
+    "sgd.cuh": ["sgd_test"],
     "swiglu.cuh": ["swiglu_test"],
 }
 SMALL_HEADS = ["attention_edits_test", "attention_gradient_test"]  # as in CMakeLists.txt
@@ -159,7 +161,7 @@ class Leg:
     def link(self, test):
         if not self.path(test).exists():
             units = [self.compiled(u) for u in ["main", "catch_runner", test, *(["trace"] if self.name == "traced" else [])]]
-            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-o", self.path(test)], check=True)
+            subprocess.run(["g++", *units, *self.link_flags, "-lfmt", "-lpcre2-8", "-lutf8proc", "-lxxhash", "-o", self.path(test)], check=True)
 
     def measure(self, test):
         """Without a mutant; how long a mutant's run may take follows."""

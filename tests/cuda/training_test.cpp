@@ -48,7 +48,7 @@ template <class W, class B>
 training_outcome ten_steps(B& backend) {
   fixed_rollouts const r;
   auto model = random_model<B, W>(backend, rich_device_config());
-  trainable_policy policy(model, {.learning_rate = 1e-3});
+  trainable_policy policy(model);
   training_outcome o;
   for (int step = 0; step < 10; ++step) {
     policy.zero_gradient();
@@ -139,7 +139,7 @@ TEST_CASE("cuda training: right after sampling the ratios are close to 1") {
   std::vector<training_rollout> rollouts;
   for (std::size_t p = 0; p < groups.size(); ++p)
     for (auto const& c : groups[p]) rollouts.push_back({prompts[p], c.ids, c.log_probs, 1.0f});
-  trainable_policy policy(model, {});
+  trainable_policy policy(model);
   auto const report = add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {});
   CHECK(report.ratio_min > 0.98);
   CHECK(report.ratio_max < 1.02);

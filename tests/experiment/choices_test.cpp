@@ -19,6 +19,16 @@ struct fixed_traits : chosen_traits {
   using sampler = samplers::multinomial;
 };
 
+/// A task from outside the library; --task does not know it.
+struct own_sums : arithmetic {
+  own_sums() = default;
+  std::string_view name() const { return "own_sums"; }
+};
+struct own_task_traits : fixed_traits {
+  using task = own_sums;
+  static task make_task(experiment_options const&) { return own_sums(); }
+};
+
 std::string complaint(experiment_options o) {
   try {
     validate(o);
@@ -164,4 +174,33 @@ TEST_CASE(
   CHECK_THAT(with("beta", "-1"), ATMANRL_CONTAINS("--beta is -1"));
   CHECK_THAT(with("dynamic-sampling", "-1"), ATMANRL_CONTAINS("--dynamic-sampling is -1"));
   CHECK_THAT(with("length-penalty", "-1"), ATMANRL_CONTAINS("--length-penalty is -1"));
+}
+
+TEST_CASE("experiment: a task from outside has its own name in options, metrics and page, and goes on as that task") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  auto o = short_run(folder / "model", folder / "own");
+  o.steps = 2;
+  o.eval_questions = 0;
+  REQUIRE(experiment<own_task_traits>{o}.run() == 0);
+  CHECK(read_json_file(o.out / "options.json")["task_name"] == "own_sums");
+  for (json const& line : read_json_lines(o.out / "metrics.jsonl")) CHECK(line["task"] == "own_sums");
+  CHECK(content(o.out / "report.html").find("<title>model on own_sums") != std::string::npos);
+  auto again = o;
+  again.resume = o.out;
+  CHECK(experiment<own_task_traits>{again}.run() == 0);
+  std::string sentence;
+  try {
+    experiment<fixed_traits>{again}.run();
+  } catch (usage_error const& e) {
+    sentence = e.what();
+  }
+  CHECK(sentence ==
+        fmt::format("--resume {}: this run asks the task own_sums, but the program arithmetic", o.out.string()));
+
+  o.out = folder / "built-in";
+  o.steps = 1;
+  REQUIRE(experiment<fixed_traits>{o}.run() == 0);
+  CHECK_FALSE(read_json_file(o.out / "options.json").contains("task_name"));
+  CHECK_FALSE(read_json_lines(o.out / "metrics.jsonl")[0].contains("task"));
 }

@@ -68,8 +68,34 @@ TEST_CASE("evaluate: bad input ends with status 2 and one line that names it") {
   fails_with("evaluate", model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
   fails_with("evaluate", model + " --task mmlu --letters", "/nowhere/mmlu/test: there is no such folder");
   fails_with("evaluate", model + " --task mmlu --few-shot 2", "--few-shot");
+  fails_with("evaluate", model + " --out " + (s.folder / "results/new.json").string(), "there is no folder");
+  fails_with("evaluate", model + " --completions " + (s.folder / "results/a.jsonl").string(), "there is no folder");
+  fails_with("evaluate", model + " --out ''", "--out: is empty");
+  fails_with("evaluate", "--model /nowhere --out " + s.folder.path().string(), "--out");
+  fails_with("evaluate", model + " --task mmlu --letters --out " + (s.folder / "a.json").string(), "--out is for");
+  fails_with("evaluate", model + " --samples 2000000000", "--samples 2000000000");
+  for (char const* const temperature : {"1e-40", "-1", "nan", "1e40"})
+    fails_with("evaluate", model + " --temperature " + temperature, "--temperature");
+  fails_with("evaluate", "--model " + (s.folder / std::string(300, 'n')).string(), "--model");
   fails_with("evaluate", model + " --adapter /nowhere", "/nowhere/adapter_config.json");
   fails_with("evaluate", model + " --compare /nowhere.json", "/nowhere.json");
+}
+
+TEST_CASE("evaluate: what it found is written where it cannot be printed") {
+  setting const s;
+  auto const path = program("evaluate");
+  if (!path) {
+    WARN("skipped: evaluate was not built");
+    return;
+  }
+  std::string const out = (s.folder / "a.json").string();
+  auto const full =
+      run_command("( '" + path->string() + "' --model " + s.model +
+                  " --questions 1 --samples 1 --max-new-tokens 2 --threads 1 --out " + out + " 2>&1 > /dev/full )");
+  INFO(full.output);
+  CHECK(full.status == 1);
+  CHECK(contains(full.output, "standard output: the results could not be printed"));
+  CHECK(read_json_file(out)["questions"] == 1);
 }
 
 TEST_CASE("sft: writes a model that loads, and says what is wrong") {
@@ -83,10 +109,17 @@ TEST_CASE("sft: writes a model that loads, and says what is wrong") {
   CHECK(r->status == 0);
   CHECK(contains(r->output, "step     2 of 2"));
   CHECK(contains(r->output, "held-out loss"));
-  CHECK(model_file::open(out).config().layers == random_config().layers);
+  CHECK(model_file::open(out, standard_architectures()).config().layers == random_config().layers);
   fails_with("sft", "--model " + s.model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
   fails_with("sft", "--model " + s.model + " --task arithmetic --examples 12 --held-out 12", "12 are to be held out");
   fails_with("sft", "--model /nowhere", "/nowhere");
+  // Known before the first step is trained, and before a model is looked for.
+  put(s.folder / "mine.txt", "years of work");
+  fails_with("sft", common + " --out " + s.folder.path().string(), "cannot be replaced by a model");
+  fails_with("sft", "--model /nowhere --out " + s.folder.path().string(), "also holds");
+  fails_with("sft", common + " --out " + (s.folder / "mine.txt/model").string(), "--out ");
+  fails_with("sft", common + " --out ''", "--out: is empty");
+  fails_with("sft", "--model " + s.model + " --task arithmetic --examples 2000000000000", "--examples 2000000000000");
 }
 
 TEST_CASE("mmlu_experiment: without a model or data it ends with one line") {

@@ -173,7 +173,7 @@ TEST_CASE(
   REQUIRE(run(o) == 0);
   auto const named = read_json_lines(o.out / "metrics.jsonl").front();
   CHECK(named.contains("rewards/gated_saliency/mean"));
-  CHECK(named["saliency/masks_trained"] == 8);
+  CHECK(named["saliency/masks_trained"].get<double>() == 8 * named["accuracy/strict"].get<double>());
   CHECK_FALSE(named.contains("saliency/scale"));
   CHECK(run(resumed(o)) == 0);
   o.saliency_gate = rewards::gate_choice::none;
@@ -200,7 +200,7 @@ TEST_CASE("experiment: the saved model is the trained one, and another run can s
   CHECK(before.size() == after.size());
   CHECK((before != after));
   auto const newest = load_checkpoint(o.out / "checkpoints" / "step-000003.checkpoint");
-  auto const file = model_file::open(o.out / "model");
+  auto const file = model_file::open(o.out / "model", standard_architectures());
   std::vector<float> embedding(std::size_t(file.config().vocab * file.config().hidden));
   file.read("model.embed_tokens.weight", embedding);
   CHECK(std::equal(embedding.begin(), embedding.end(), newest.arrays.at("weights").begin()));
@@ -303,6 +303,20 @@ TEST_CASE("experiment: lines that a checkpoint counts on and are gone are refuse
   CHECK(run(o, disturbed::what::interrupt, 2) == 128 + SIGINT);
   std::filesystem::resize_file(o.out / "completions.jsonl", 100);
   CHECK(contains(complaint([&] { run(resumed(o)); }), "completions.jsonl"));
+  CHECK(count_lines(o.out / "metrics.jsonl") == 2);
+}
+
+TEST_CASE("experiment: what the source's generation_config.json says is in the saved model's") {
+  setting const s;
+  json source = read_json_file(s.model / "generation_config.json");
+  source["temperature"] = 0.6;
+  source["pad_token_id"] = 0;
+  put(s.model / "generation_config.json", source.dump());
+  auto o = s.options("run");
+  o.eval_questions = 0;
+  o.steps = 1;
+  REQUIRE(run(o) == 0);
+  CHECK(read_json_file(o.out / "model" / "generation_config.json") == source);
 }
 
 TEST_CASE("experiment: a value that is not finite stops the run with its step, and the last whole step is kept") {

@@ -1,6 +1,6 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/experiment/letters.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include "catch.hpp"
 #include "run_setting.hpp"

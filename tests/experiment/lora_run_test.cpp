@@ -109,7 +109,7 @@ TEST_CASE("experiment: the options of adapters are checked, stored and read back
   set_option(o, "lora-targets", "v_proj,q_proj");
   set_option(o, "adapter", "some/folder");
   set_option(o, "merge", "true");
-  CHECK(o.lora() == lora_config{.rank = 4, .alpha = 2.5, .targets = {lora_target::q_proj, lora_target::v_proj}});
+  CHECK(o.lora() == lora_config{.rank = 4, .alpha = 2.5, .targets = {"q_proj", "v_proj"}});
   auto const again = options_from_json(json::parse(options_to_json(o).dump()), "x");
   CHECK(again.lora() == o.lora());
   CHECK(again.merge);
@@ -133,10 +133,10 @@ TEST_CASE("memory: adapters take moments for themselves alone, and their packed 
   experiment_options o, lora;
   lora.lora_rank = 2;
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
-  auto const full = estimate_memory<cpu_backend, bf16>(c, o, shape),
-             small = estimate_memory<cpu_backend, bf16>(c, lora, shape);
-  CHECK(small.optimizer == 16 * std::size_t(parameter_layout(c, lora.lora()).size()));
-  CHECK(full.optimizer == 16 * std::size_t(parameter_layout(c).size()));
+  auto const full = estimate_memory<llama<cpu_backend, bf16>>(c, o, shape),
+             small = estimate_memory<llama<cpu_backend, bf16>>(c, lora, shape);
+  CHECK(small.optimizer == 16 * std::size_t(parameter_layout(c, standard_kind(c), lora.lora()).size()));
+  CHECK(full.optimizer == 16 * std::size_t(parameter_layout(c, standard_kind(c)).size()));
   cpu_backend backend({.threads = 1});
   llama<cpu_backend, bf16> model(backend, c);
   std::size_t const before = backend.allocated_bytes();

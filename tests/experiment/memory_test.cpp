@@ -58,7 +58,7 @@ measured steps(Model& model, tokenizer const& words, experiment_options o, int c
   model_config const& c = model.config();
   model.set_kv_storage(o.kv_cache);
   if (o.lora_rank > 0) model.attach(o.lora(), 1);
-  auto const budgets = budgets_of(c, o);
+  auto const budgets = budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o);
   o.threads = model.backend().threads();
   experiment_options adjusted = o;
   adjusted.mask.row_budget = budgets.masks;
@@ -69,14 +69,14 @@ measured steps(Model& model, tokenizer const& words, experiment_options o, int c
                 .max_new_tokens = o.max_new_tokens,
                 .row_budget = budgets.update,
                 .recompute = o.recompute,
-                .optimizer = {.learning_rate = 1e-6},
+                .learning_rate = 1e-6,
                 .no_delimiter = o.no_delimiter},
                advantages::mean_centered{}, losses::grpo{}, sampler);
   o.steps = count;
   run_shape const shape = shape_of(task, words, c, o);
   using W = typename Model::weight_type;
   for (int i = 0; i < count; ++i) trainer.step();
-  return {model.backend().peak_bytes(), estimate_memory<cpu_backend, W>(c, o, shape)};
+  return {model.backend().peak_bytes(), estimate_memory<llama<cpu_backend, W>>(c, o, shape)};
 }
 
 measured small_step(experiment_options const& o) {
@@ -163,18 +163,18 @@ TEST_CASE(
   check_close(small_step(o));
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
   model_config const c = endless_config();
-  auto const masks = [&] { return estimate_memory<cpu_backend, float>(c, o, shape).masks; };
+  auto const masks = [&] { return estimate_memory<llama<cpu_backend, float>>(c, o, shape).masks; };
   std::size_t const per_head = masks();
-  index_t const rows = budgets_of(c, o).masks;
+  index_t const rows = budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o).masks;
   o.mask.layers = {1};
   CHECK(masks() < per_head);
   o.mask.sharing = mask_sharing::all;
   CHECK(masks() < per_head);
   o.activation_mib = 1;
   o.mask.layers = {};
-  index_t const narrow = budgets_of(c, o).masks;
+  index_t const narrow = budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o).masks;
   o.mask.sharing = mask_sharing::per_head;
-  CHECK(budgets_of(c, o).masks < narrow);
+  CHECK(budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o).masks < narrow);
   CHECK(rows > narrow);
 }
 
@@ -208,28 +208,29 @@ TEST_CASE("memory: the estimate is within 10 % of the demo's, whose model ends i
 TEST_CASE("memory: a smaller limit for activations makes passes shorter, not fewer than 64 rows") {
   model_config const c = endless_config();
   experiment_options o = long_step();
-  auto const wide = budgets_of(c, o);
+  auto const wide = budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o);
   o.activation_mib = 1;
-  auto const narrow = budgets_of(c, o);
+  auto const narrow = budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o);
   CHECK(wide.update == 4096);
   CHECK(narrow.update < wide.update);
   CHECK(narrow.update >= 64);
   CHECK(narrow.masks < wide.masks);
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
   experiment_options big = long_step();
-  CHECK(estimate_memory<cpu_backend, float>(c, o, shape).activations <
-        estimate_memory<cpu_backend, float>(c, big, shape).activations);
+  CHECK(estimate_memory<llama<cpu_backend, float>>(c, o, shape).activations <
+        estimate_memory<llama<cpu_backend, float>>(c, big, shape).activations);
   big.recompute = true;
-  CHECK(estimate_memory<cpu_backend, float>(c, big, shape).activations <
-        estimate_memory<cpu_backend, float>(c, long_step(), shape).activations);
+  CHECK(estimate_memory<llama<cpu_backend, float>>(c, big, shape).activations <
+        estimate_memory<llama<cpu_backend, float>>(c, long_step(), shape).activations);
   o.recompute = true;
-  CHECK(budgets_of(c, o).update > narrow.update);
+  CHECK(budgets_of(c, llama<cpu_backend, float>::kept_numbers(c), o).update > narrow.update);
   big.kv_cache = kv_storage::bf16;
-  CHECK(2 * estimate_memory<cpu_backend, float>(c, big, shape).cache ==
-        estimate_memory<cpu_backend, float>(c, long_step(), shape).cache);
-  CHECK(estimate_memory<cpu_backend, bf16>(c, o, shape).weights <
-        estimate_memory<cpu_backend, float>(c, o, shape).weights);
-  CHECK(estimate_memory<cpu_backend, float>(c, o, shape).optimizer == 16 * std::size_t(parameter_layout(c).size()));
+  CHECK(2 * estimate_memory<llama<cpu_backend, float>>(c, big, shape).cache ==
+        estimate_memory<llama<cpu_backend, float>>(c, long_step(), shape).cache);
+  CHECK(estimate_memory<llama<cpu_backend, bf16>>(c, o, shape).weights <
+        estimate_memory<llama<cpu_backend, float>>(c, o, shape).weights);
+  CHECK(estimate_memory<llama<cpu_backend, float>>(c, o, shape).optimizer ==
+        16 * std::size_t(parameter_layout(c, standard_kind(c)).size()));
 }
 
 TEST_CASE("memory: the process's peak is known and sizes are readable") {

@@ -16,7 +16,7 @@ TEST_CASE("options: the paper preset has the printed settings") {
   CHECK(o.mask.scale == 10);
   CHECK(o.mask.clamp == 0);
   CHECK(o.mask.steps == 200);
-  CHECK(o.mask.optimizer.learning_rate == 1e-3);
+  CHECK(o.mask.learning_rate == 1e-3);
   CHECK(o.mask.optimizer.beta1 == 0.6);
   CHECK(o.mask.optimizer.beta2 == 0.9999);
   CHECK(o.mask.optimizer.eps == 1e-8);
@@ -53,7 +53,7 @@ TEST_CASE("options: the demo preset has the settings that were found to work and
   CHECK(o.mask.init == -0.4);
   CHECK(o.mask.sparsity == 0.1);
   CHECK(o.mask.steps == 20);
-  CHECK(o.mask.optimizer.learning_rate == 1e-2);
+  CHECK(o.mask.learning_rate == 1e-2);
   CHECK(o.learning_rate == 2e-5);
   CHECK(o.lr_warmup == 10);
   CHECK(o.prompts_per_step == 8);
@@ -135,6 +135,10 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"eval-questions", "12"},
                                                                   {"eval-samples", "3"},
                                                                   {"checkpoint-every", "4"},
+                                                                  {"chat", "llama3.1"},
+                                                                  {"system", ""},
+                                                                  {"thinking", "off"},
+                                                                  {"chat-date", "2025-01-31"},
                                                                   {"out", "o"}})
     set_option(o, name, text);
   CHECK(o.mask.scale == 0);
@@ -145,7 +149,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
   CHECK_FALSE(o.saliency_weight.has_value());
   auto const back = options_from_json(json::parse(options_to_json(o).dump()), "options.json");
   CHECK(options_to_json(back) == options_to_json(o));
-  CHECK(back.mask.optimizer.learning_rate == 0.012345678901234567);
+  CHECK(back.mask.learning_rate == 0.012345678901234567);
   CHECK(back.mask.objective.name == "kl_to_unmasked");
   CHECK(back.mask.label == mask_label::only_correct);
   CHECK(back.mask.sharing == mask_sharing::per_head);
@@ -156,6 +160,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
   CHECK(back.mask.reduction == saliency_reduction::token_mean);
   CHECK(back.saliency_estimator == "leave_one_out");
   CHECK(back.saliency_gate == rewards::gate_choice::correct);
+  CHECK(back.chat == chat_options{.format = "llama3.1", .system = "", .thinking = "off", .date = "2025-01-31"});
   // The list above is complete: nothing is left as the preset has it.
   auto const before = options_to_json(experiment_options::of_preset(experiment_preset::demo)),
              after = options_to_json(o);
@@ -216,6 +221,11 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(invalid([](auto& x) { x.steps = 0; }), "--steps is 0"));
   CHECK(contains(invalid([](auto& x) { x.group_size = 1; }), "--group-size is 1"));
   CHECK(contains(invalid([](auto& x) { x.temperature = 0; }), "--temperature is 0"));
+  for (double const temperature : {1e-40, 1e40, -1.0})
+    CHECK(contains(invalid([&](auto& x) { x.temperature = temperature; }), "--temperature is"));
+  CHECK_FALSE(invalid([](auto& x) { x.temperature = 0.01; }).has_value());
+  CHECK(contains(invalid([](auto& x) { x.lora_rank = 2000000000; }), "--lora-rank is 2000000000"));
+  CHECK(contains(invalid([](auto& x) { x.lora_alpha = 0; }), "--lora-alpha is 0"));
   CHECK(contains(invalid([](auto& x) { x.mask.init = 0; }), "--mask-init is 0"));
   CHECK(contains(invalid([](auto& x) { x.mask.lower_clamp = -0.3; }),
                  "--mask-lower-clamp is -0.3, but above --mask-init -0.4"));
@@ -233,6 +243,27 @@ TEST_CASE("options: a run may go on with other threads, but not with other steps
                  "--steps 99 contradicts the run in run"));
 }
 
+TEST_CASE(
+    "options: a file from before the chat options is read, and a system message may be missing, empty or any text") {
+  json old = json::parse(options_to_json({}).dump());
+  CHECK(old["chat"] == "auto");
+  CHECK(old["system"].is_null());
+  CHECK_FALSE(options_from_json(old, "o.json").chat.system.has_value());
+  for (char const* const name : {"chat", "system", "thinking", "chat-date"}) old.erase(name);
+  CHECK(options_from_json(old, "o.json").chat == chat_options{});
+  for (char const* const text : {"", "null", "auto", "Be \"brief\".\n"}) {
+    experiment_options o;
+    set_option(o, "system", text);
+    CHECK(options_from_json(json::parse(options_to_json(o).dump()), "o.json").chat.system == text);
+  }
+  experiment_options o;
+  for (auto const& [name, text] : {std::pair{"chat", "alpaca"}, {"thinking", "maybe"}})
+    CHECK(contains(complaint<usage_error>([&] { set_option(o, name, text); }),
+                   fmt::format("--{} is \"{}\"", name, text)));
+  o.chat.date = "today";
+  CHECK(contains(complaint<usage_error>([&] { validate(o); }), "--chat-date is \"today\""));
+}
+
 TEST_CASE("options: a damaged options.json is refused with the file's name") {
   json whole = json::parse(options_to_json({}).dump());
   auto const refusal = [](json const& j) { return complaint([&] { options_from_json(j, "o.json"); }); };
@@ -245,4 +276,36 @@ TEST_CASE("options: a damaged options.json is refused with the file's name") {
   CHECK(contains(refusal(wrong), "o.json: --steps is \"x\""));
   CHECK(contains(refusal(extra), "o.json"));
   CHECK(contains(refusal(json::array()), "o.json"));
+}
+
+TEST_CASE("options: a part of one's own has an option that is set, stored and read like the others") {
+  experiment_options o;
+  o.own = {{"brevity-target", 80, "tokens above which a completion costs"}};
+  CHECK_NOTHROW(check_own_options(o));
+  CHECK(o.own_value("brevity-target") == 80);
+  set_option(o, "brevity-target", "40.5");
+  CHECK(o.own_value("brevity-target") == 40.5);
+  auto const stored = json::parse(options_to_json(o).dump());
+  CHECK(stored.at("brevity-target") == 40.5);
+  auto const back = options_from_json(stored, "options.json", {{"brevity-target", 80, ""}});
+  CHECK(back.own_value("brevity-target") == 40.5);
+  experiment_options other = o;
+  CHECK_NOTHROW(check_same_run(o, other, "run"));
+  other.own[0].value = 40;
+  CHECK_THROWS_WITH(check_same_run(o, other, "run"), ATMANRL_CONTAINS("brevity-target"));
+}
+
+TEST_CASE("options: names of one's own that are unknown, or taken already, are refused") {
+  experiment_options o;
+  CHECK_THROWS_WITH(o.own_value("brevity-target"), ATMANRL_CONTAINS("no option --brevity-target"));
+  CHECK_THROWS_WITH(set_option(o, "brevity-target", "1"), ATMANRL_CONTAINS("--brevity-target"));
+  o.own = {{"steps", 1, ""}};
+  CHECK_THROWS_WITH(check_own_options(o), ATMANRL_CONTAINS("--steps"));
+  o.own = {{"mine", 1, ""}, {"mine", 2, ""}};
+  CHECK_THROWS_WITH(check_own_options(o), ATMANRL_CONTAINS("--mine"));
+  o.own = {{"mine", 1, ""}};
+  CHECK_THROWS_WITH(set_option(o, "mine", "much"), ATMANRL_CONTAINS("--mine"));
+  // A run without the program's own options is not this program's.
+  CHECK_THROWS_AS(options_from_json(json::parse(options_to_json(experiment_options{}).dump()), "options.json", o.own),
+                  file_error);
 }

@@ -105,7 +105,18 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
                                     {{"--task", "gsm8k", "--data", "/no/such/data"}, "/no/such/data"},
                                     {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
                                     {{"--tf32"}, "--tf32 is for"},
-                                    {{"--few-shot", "2"}, "--few-shot is 2"}}) {
+                                    {{"--few-shot", "2"}, "--few-shot is 2"},
+                                    {{"--temperature", "1e-40"}, "--temperature is 1e-40"},
+                                    {{"--prompts-per-step", "2000000000"}, "--prompts-per-step (2000000000 now)"},
+                                    {{"--group-size", "2000000000"}, "--group-size (2000000000)"},
+                                    {{"--lora-rank", "2000000000"}, "--lora-rank is 2000000000"},
+                                    {{"--resume", ""}, "--resume is empty"},
+                                    {{"--out", ""}, "--out is empty"},
+                                    {{"--out", std::string(300, 'n')}, "--out "},
+                                    {{"--model", std::string(300, 'n')}, "--model "},
+                                    {{"--adapter", std::string(300, 'n')}, "--adapter "},
+                                    {{"--task", "gsm8k", "--data", std::string(300, 'n')}, "--data "},
+                                    {{"--resume", std::string(300, 'n')}, "--resume "}}) {
     auto const r = s.run(s.arguments("out", w.arguments));
     INFO(r.output);
     CHECK(r.status == 2);
@@ -203,6 +214,99 @@ TEST_CASE("gsm8k_experiment: killed at any moment and resumed, it ends with the 
   }
 }
 
+TEST_CASE("gsm8k_experiment: where nothing can be printed it writes the same files and ends as always") {
+  setting const s;
+  if (not_built(s)) return;
+  REQUIRE(s.run(s.arguments("whole")).status == 0);
+  int number = 0;
+  for (char const* const streams :
+       {">&- 2>&-", "<&- >&- 2>&-", "2>&-", ">&-", ">/dev/full 2>/dev/full", "2>&1 | head -c 1 > /dev/null"}) {
+    auto const out = fmt::format("quiet-{}", number++);
+    std::string command;
+    for (std::string const& a : s.arguments(out)) command += " '" + a + "'";
+    INFO(streams);
+    // In a pipe the shell's status is that of the last program; the first one's is written down.
+    auto const status = (s.folder / "status").string();
+    run_command("( { " + command + "; echo $? > '" + status + "'; } " + streams + " )");
+    CHECK(content(status) == "0\n");
+    for (char const* const name :
+         {"metrics.jsonl", "completions.jsonl", "causal.jsonl", "summary.txt", "model/model.safetensors"}) {
+      INFO(name);
+      REQUIRE(std::filesystem::exists(s.folder / out / name));
+      CHECK((content(s.folder / out / name) == content(s.folder / "whole" / name)));
+    }
+  }
+}
+
+TEST_CASE("gsm8k_experiment: a run that is going on is not continued by a second process") {
+  setting const s;
+  if (not_built(s)) return;
+  auto const out = s.folder / "busy";
+  pid_t const child = start(s.arguments("busy", {"--steps", "100000"}));
+  REQUIRE(child > 0);
+  for (int i = 0; i < 60000 && count_lines(out / "metrics.jsonl") < 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  auto const second = s.run({s.gsm8k_experiment->string(), "--resume", out.string()});
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  INFO(second.output);
+  CHECK(second.status == 2);
+  CHECK(one_line(second));
+  CHECK(contains(second.output, "another process is writing this run"));
+  CHECK(content(out / "metrics.jsonl").find('\0') == std::string::npos);
+}
+
+TEST_CASE("gsm8k_experiment: what a run goes on from is looked at first, and nothing is cut where it cannot go on") {
+  setting const s;
+  if (not_built(s)) return;
+  auto const whole = s.folder / "whole", out = s.folder / "out";
+  REQUIRE(s.run(s.arguments("whole")).status == 0);
+  REQUIRE(s.run(s.arguments("out", {"--steps", "6"})).status == 0);
+  std::filesystem::remove_all(out / "model");
+  std::filesystem::remove(out / "summary.txt");
+  std::string const metrics = content(out / "metrics.jsonl"), options = content(out / "options.json");
+  auto const resume = [&] { return s.run({s.gsm8k_experiment->string(), "--resume", out.string()}); };
+  auto const refused = [&](char const* part) {
+    auto const r = resume();
+    INFO(r.output);
+    CHECK(r.status == 2);
+    CHECK(contains(r.output, part));
+    CHECK(content(out / "metrics.jsonl").size() >= 100);
+  };
+  // Options that were changed by hand.
+  for (auto const& [from, to] : {std::pair{"\"lr\": 2e-05", "\"lr\": 0.5"}, {"\"steps\": 6", "\"steps\": 7"}}) {
+    std::string changed = options;
+    REQUIRE(changed.find(from) != std::string::npos);
+    changed.replace(changed.find(from), std::string_view(from).size(), to);
+    put(out / "options.json", changed);
+    refused("options.json: ");
+  }
+  put(out / "options.json", options);
+  // Checkpoints that cannot be read are not none.
+  std::filesystem::rename(out / "checkpoints", s.folder / "kept");
+  std::filesystem::create_symlink("checkpoints", out / "checkpoints");
+  refused("checkpoints: ");
+  CHECK(content(out / "metrics.jsonl") == metrics);
+  std::filesystem::remove(out / "checkpoints");
+  std::filesystem::rename(s.folder / "kept", out / "checkpoints");
+  // A line in the middle that every checkpoint counts on.
+  std::string damaged = metrics;
+  damaged[metrics.find('\n') + 10] = '\0';
+  put(out / "metrics.jsonl", damaged);
+  refused("metrics.jsonl:2: not valid JSON");
+  // The last line is gone: the checkpoint before fits.
+  put(out / "metrics.jsonl", metrics.substr(0, metrics.rfind("{\"step\":6")));
+  auto const r = resume();
+  INFO(r.output);
+  CHECK(r.status == 0);
+  CHECK(contains(r.output, "has 5 complete lines but 6 are to be kept; the checkpoint before it is looked at"));
+  CHECK(contains(r.output, "continuing after step 5"));
+  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "summary.txt", "model/model.safetensors"}) {
+    INFO(name);
+    CHECK((content(out / name) == content(whole / name)));
+  }
+}
+
 TEST_CASE("gsm8k_experiment: Ctrl-C ends with status 130 and says how to go on") {
   setting const s;
   if (not_built(s)) return;
@@ -285,7 +389,8 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   "use_cache": true,
   "vocab_size": 128256
 })";
-  model_config const c = parse_hugging_face_config(parse_json(config_text, "config.json"), nullptr, "config.json");
+  model_config const c = parse_hugging_face_config(parse_json(config_text, "config.json"), nullptr,
+                                                   standard_architectures(), "config.json");
   std::uint64_t state = 1;
   row_source const rows = [&](std::string_view name, index_t, index_t, std::span<float> out) {
     bool const gain = name.find("norm") != std::string_view::npos;
@@ -296,7 +401,7 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   };
   auto const model = s.folder / "llama";
   save_hugging_face_folder(
-      model, c, rows,
+      model, c, standard_kind(c), rows,
       {.type = dtype::bf16, .max_shard_bytes = 900000000, .copy_files = {*data / "tokenizers/llama3/tokenizer.json"}});
   put(model / "config.json", config_text);
   REQUIRE(std::filesystem::exists(model / "model-00002-of-00002.safetensors"));
@@ -318,5 +423,6 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   CHECK(metrics[0]["ratio/max"] == 1.0);
   auto const lines = read_json_lines(out / "completions.jsonl");
   CHECK(contains(lines[0]["prompt"].get<std::string>(), "<|begin_of_text|><|start_header_id|>system<|end_header_id|>"));
-  CHECK(model_file::open(out / "model").config() == model_file::open(model).config());
+  CHECK(model_file::open(out / "model", standard_architectures()).config() ==
+        model_file::open(model, standard_architectures()).config());
 }

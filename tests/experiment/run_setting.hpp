@@ -4,6 +4,7 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/tasks/arithmetic_text.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -37,8 +38,9 @@ inline atmanrl::model_config random_config() {
 
 /// Writes a model with random weights and the arithmetic vocabulary.
 /// \param deviation  of the weights; large ones make confident models
-inline void write_random_model(std::filesystem::path const& folder, atmanrl::model_config const& c,
-                               double deviation = 0.3) {
+/// \param kind       which tensors it has
+inline void write_random_model(std::filesystem::path const& folder, atmanrl::model_config const& c, double deviation,
+                               atmanrl::architecture const& kind) {
   atmanrl::row_source const rows = [&](std::string_view name, atmanrl::index_t first, atmanrl::index_t,
                                        std::span<float> out) {
     bool const gain = name.find("norm") != std::string_view::npos;
@@ -52,8 +54,13 @@ inline void write_random_model(std::filesystem::path const& folder, atmanrl::mod
   parts += "-tokenizer";
   std::filesystem::create_directories(parts);
   words.save(parts);
-  atmanrl::save_hugging_face_folder(folder, c, rows,
+  atmanrl::save_hugging_face_folder(folder, c, kind, rows,
                                     {.type = atmanrl::dtype::f32, .copy_files = atmanrl::tokenizer_files(parts)});
+}
+
+inline void write_random_model(std::filesystem::path const& folder, atmanrl::model_config const& c,
+                               double deviation = 0.3) {
+  write_random_model(folder, c, deviation, atmanrl::standard_kind(c));
 }
 
 /// A run of a second: two steps of two groups of four.

@@ -165,6 +165,7 @@ TEST_CASE("inspect: wrong options are named") {
   says(generate({"--prompt", "x"}), "there is no tokenizer.json");
   says(generate({"--ids", "1", "--temperature", "nan"}), "--temperature is nan");
   says(generate({"--ids", "1", "--temperature", "-1"}), "--temperature is -1");
+  says(generate({"--ids", "1", "--temperature", "1e-40"}), "--temperature is 1e-40");
   says(generate({"--ids", "1", "--top-p", "0"}), "--top-p is 0");
   says(generate({"--ids", "1", "--top-k", "-1"}), "--top-k is -1");
   says(generate({"--ids", "1", "--seed", "-1"}), "--seed is \"-1\"");
@@ -197,10 +198,12 @@ TEST_CASE("inspect: a gradient that cannot be written is refused before anything
   scratch_folder const folder;
   std::string const nowhere = folder / "missing/gradient.safetensors";
   says(inspect_complaint({"gradient", "--model", model(), "--ids", "1,2", "--out", nowhere}),
-       "missing: there is no such folder");
+       "there is no folder " + (folder / "missing").string());
   says(inspect_complaint({"gradient", "--model", model(), "--ids", "1,2", "--out", folder.path()}),
+       "is there and not a regular file");
+  says(inspect_complaint({"gradient", "--model", model(), "--ids", "1,2", "--out", (folder.path() / "").string()}),
        "is not a file's name");
-  says(inspect_complaint({"grpo", "--out", nowhere}, grpo_on(model())), "missing: there is no such folder");
+  says(inspect_complaint({"grpo", "--out", nowhere}, grpo_on(model())), "there is no folder");
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
@@ -228,6 +231,7 @@ TEST_CASE(
        "the key \"cilp\" is unknown; there are model, groups, loss, advantage, clip");
   says(with([](json& r) { r["clip"] = -1; }), "clip");
   says(with([](json& r) { r["temperature"] = 0; }), "temperature is 0");
+  says(with([](json& r) { r["temperature"] = 1e-40; }), "temperature is 1e-40");
   says(with([](json& r) { r["micro_batch"] = 1.5; }), "micro_batch is 1.5");
   says(with([](json& r) { r["groups"][0]["prompt_ids"] = json::array(); }), "groups[0]: prompt_ids is empty");
   says(with([](json& r) { r["groups"][0]["prompt_ids"][1] = 97; }), "groups[0]: prompt_ids: item 2 is id 97");

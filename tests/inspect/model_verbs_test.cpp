@@ -431,14 +431,14 @@ TEST_CASE("inspect: the number of threads does not change a byte of the output")
 
 TEST_CASE("inspect: --dtype bf16 is the model with its matrices rounded to bf16") {
   scratch_folder const folder;
-  auto const file = atmanrl::model_file::open(model_fixture("untied"));
+  auto const file = atmanrl::model_file::open(model_fixture("untied"), atmanrl::standard_architectures());
   auto const rounded = [&](std::string_view name, atmanrl::index_t first, atmanrl::index_t count,
                            std::span<float> out) {
     file.read_rows(name, first, count, out);
     if (file.shape(name).size() == 2)
       for (float& x : out) x = atmanrl::bf16(x);
   };
-  save_hugging_face_folder(folder / "rounded", file.config(), rounded, {.type = atmanrl::dtype::f32});
+  save_hugging_face_folder(folder / "rounded", file.config(), file.kind(), rounded, {.type = atmanrl::dtype::f32});
   std::string const backend = GENERATE("cpu", "reference");
   auto const log_p = [&](std::string const& model, char const* dtype) {
     return numbers(inspect_json({"logprobs", "--model", model, "--ids", "5,6,7,8,9,10,11", "--dtype", dtype,

@@ -15,7 +15,8 @@ std::string hex_of(std::string_view bytes) {
   return out;
 }
 
-void check_chats(std::string const& model, json const& chats) {
+/// \param format  of --chat-format; empty: the model's own
+void check_chats(std::string const& model, std::string const& format, json const& chats) {
   int checked = 0;
   for (json const& c : chats) {
     json const& m = c["messages"];
@@ -23,6 +24,7 @@ void check_chats(std::string const& model, json const& chats) {
     if (!c["generate"].get<bool>() || !(system || (m.size() == 1 && m[0][0] == "user"))) continue;
     std::vector<std::string> call{"chat", "--model", model, "--user", m.back()[1]};
     if (system) call.insert(call.end(), {"--system", m[0][1]});
+    if (!format.empty()) call.insert(call.end(), {"--chat-format", format});
     CHECK(inspect_json(call) == c["ids"]);
     ++checked;
   }
@@ -77,8 +79,28 @@ TEST_CASE("inspect detokenize: half a character is U+FFFD in the text and itself
 }
 
 TEST_CASE("inspect chat: the ids are those of the models' templates") {
-  check_chats(tiny("tiny_llama3.json"), json_fixture("text/tiny_llama3_chats.json"));
-  check_chats(tiny("tiny_smollm.json"), json_fixture("text/tiny_smollm_chats.json"));
+  for (std::string const name : {"chatml", "llama30", "distill"})
+    check_chats(fixture("text/chat") / name, "", json_fixture("text/chat/" + name + "_chats.json"));
+  check_chats(tiny("tiny_llama3.json"), "llama3.1", json_fixture("text/tiny_llama3_chats.json"));
+}
+
+TEST_CASE("inspect chat: a vocabulary without a template gets plain text, and a format that it lacks is refused") {
+  std::string const base = fixture("text/chat/base"), llama3 = tiny("tiny_llama3.json");
+  CHECK(inspect_json({"chat", "--model", base, "--user", "Hi"}) == inspect_json({"tokenize", "--model", base}, "Hi"));
+  CHECK(inspect_json({"chat", "--model", base, "--user", "Hi", "--chat", "plain"}) ==
+        inspect_json({"chat", "--model", base, "--user", "Hi"}));
+  auto const marked = inspect_json({"chat", "--model", base, "--user", "Hi", "--chat", "chatml"});
+  CHECK(inspect_json({"detokenize", "--model", base, "--ids", comma_separated(marked)})["text"] ==
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  CHECK_THAT(inspect_complaint({"chat", "--model", base, "--user", "Hi", "--chat", "llama3"}),
+             ATMANRL_CONTAINS("--chat llama3 needs the token <|start_header_id|>"));
+  CHECK_THAT(inspect_complaint({"chat", "--model", base, "--user", "Hi", "--thinking", "off"}),
+             ATMANRL_CONTAINS("--thinking is off"));
+  auto const dated =
+      inspect_json({"chat", "--model", llama3, "--user", "Hi", "--chat", "llama3.1", "--chat-date", "2025-01-31"});
+  CHECK_THAT(
+      inspect_json({"detokenize", "--model", llama3, "--ids", comma_separated(dated)})["text"].get<std::string>(),
+      ATMANRL_CONTAINS("Today Date: 31 Jan 2025"));
 }
 
 TEST_CASE("inspect chat: the Llama 3 tokenizer and template, begin-of-text exactly once", "[data]") {
@@ -87,7 +109,8 @@ TEST_CASE("inspect chat: the Llama 3 tokenizer and template, begin-of-text exact
     WARN("skipped: needs ATMANRL_DATA_DIR");
     return;
   }
-  check_chats(*data / "tokenizers/llama3", json_fixture("text/llama3_chats.json"));
+  check_chats(*data / "tokenizers/llama3", "", json_fixture("text/chat/llama3_chats.json"));
+  check_chats(*data / "tokenizers/llama3", "llama3.1", json_fixture("text/llama3_chats.json"));
 }
 
 TEST_CASE("inspect generate: text is what detokenize makes of the new ids") {

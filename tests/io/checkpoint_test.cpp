@@ -85,6 +85,42 @@ TEST_CASE("checkpoint: every changed bit and every truncation is noticed, and th
   CHECK(load_latest_checkpoint(dir.path(), nullptr)->step == 2);
 }
 
+TEST_CASE("checkpoint: a folder that cannot be read is not one without checkpoints") {
+  scratch_folder const dir;
+  std::filesystem::create_symlink("loop", dir / "loop");
+  CHECK(contains(complaint([&] { list_checkpoints(dir / "loop"); }), (dir / "loop").string()));
+  put(dir / "file", "x");
+  CHECK(contains(complaint([&] { load_latest_checkpoint(dir / "file", nullptr); }), "the folder cannot be read"));
+}
+
+TEST_CASE("checkpoint: the newest that is intact and fits is used; intact ones of which none fits are an error") {
+  scratch_folder const dir;
+  for (std::uint64_t const step : {1, 2, 3}) save_checkpoint(dir.path(), sample(step), 3);
+  std::vector<std::string> said;
+  auto const load = [&](std::uint64_t most) {
+    said.clear();
+    return load_latest_checkpoint(
+        dir.path(), [&](std::string const& s) { said.push_back(s); },
+        [&](checkpoint const& c, std::filesystem::path const& path) {
+          expects<file_error>(c.step <= most, "{}: too late", path.string());
+        });
+  };
+  CHECK(load(3)->step == 3);
+  CHECK(said.empty());
+  CHECK(load(1)->step == 1);
+  REQUIRE(said.size() == 2);
+  CHECK(contains(said[0], "step-000003.checkpoint: too late; the checkpoint before it is looked at"));
+  CHECK(contains(complaint([&] { load(0); }), "step-000003.checkpoint: too late"));
+  CHECK(contains(said.back(), "there is no checkpoint before it"));
+  // One that is damaged does not fit either, but the intact one is what there is to lose.
+  put(dir / "step-000001.checkpoint", "damaged");
+  CHECK(contains(complaint([&] { load(0); }), "step-000003.checkpoint: too late"));
+  CHECK(load(2)->step == 2);
+  CHECK_THROWS_AS(
+      load_latest_checkpoint(dir.path(), nullptr,
+                             [](checkpoint const&, std::filesystem::path const&) { throw usage_error("no"); }),
+      usage_error);
+}
 TEST_CASE("checkpoint: a header that lies under a right hash is refused all the same") {
   scratch_folder const dir;
   auto rehashed = [](std::string bytes) {

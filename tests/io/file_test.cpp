@@ -65,3 +65,20 @@ TEST_CASE("file: an atomic file that is not committed leaves the old content and
 TEST_CASE("file: writing into a folder that does not exist names the file") {
   CHECK(contains(complaint([] { write_file_atomically("/nowhere/at/all", "x"); }), "/nowhere/at/all"));
 }
+
+TEST_CASE("file: a Git LFS pointer in the place of any file is called by its name") {
+  scratch_folder const dir;
+  std::string const pointer =
+      "version https://git-lfs.github.com/spec/v1\n"
+      "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 269060552\n";
+  put(dir / "model.safetensors", pointer);
+  for (auto const& open : std::initializer_list<std::function<void()>>{
+           [&] { mapped_file{dir / "model.safetensors"}; }, [&] { read_text_file(dir / "model.safetensors"); }}) {
+    auto const text = complaint(open);
+    CHECK(contains(text, (dir / "model.safetensors").string() + ": is a Git LFS pointer"));
+  }
+  put(dir / "essay.txt", "About " + pointer);
+  CHECK(read_text_file(dir / "essay.txt") == "About " + pointer);
+  put(dir / "long.txt", pointer + std::string(2000, 'x'));
+  CHECK_NOTHROW(mapped_file{dir / "long.txt"});
+}

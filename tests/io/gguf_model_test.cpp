@@ -1,4 +1,5 @@
 #include <atmanrl/io/gguf_model.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include "catch.hpp"
 #include "io/gguf_bytes.hpp"
@@ -36,7 +37,7 @@ void unchanged(std::map<std::string, std::uint32_t>&) {}
 }  // namespace
 
 TEST_CASE("gguf_model: shape, rotary factors and stop ids come from the metadata") {
-  model_config const c = parse_gguf_config(gguf_file(fixture("io/tiny_llama.gguf")));
+  model_config const c = parse_gguf_config(gguf_file(fixture("io/tiny_llama.gguf")), standard_architectures());
   CHECK(c.architecture == "llama");
   CHECK(c.layers == 2);
   CHECK(c.hidden == 16);
@@ -65,7 +66,7 @@ TEST_CASE("gguf_model: factors that follow no rule are kept as they are") {
     std::string bytes = good;
     std::memcpy(bytes.data() + at, &x, 4);
     put(dir / "m.gguf", bytes);
-    return parse_gguf_config(gguf_file(dir / "m.gguf"));
+    return parse_gguf_config(gguf_file(dir / "m.gguf"), standard_architectures());
   };
   model_config const c = with_first_factor(2.0f);
   CHECK_FALSE(c.rope_scaling.llama3);
@@ -77,7 +78,7 @@ TEST_CASE("gguf_model: factors that follow no rule are kept as they are") {
 TEST_CASE("gguf_model: what is missing has GGUF's defaults") {
   scratch_folder const dir;
   put(dir / "m.gguf", metadata([](auto& n) { n.erase("attention.head_count_kv"); }));
-  model_config const c = parse_gguf_config(gguf_file(dir / "m.gguf"));
+  model_config const c = parse_gguf_config(gguf_file(dir / "m.gguf"), standard_architectures());
   CHECK(c.kv_heads == 4);
   CHECK(c.head_dim == 4);
   CHECK(c.vocab == 8);
@@ -87,7 +88,7 @@ TEST_CASE("gguf_model: what is missing has GGUF's defaults") {
   CHECK(c.stop_ids.empty());
   put(dir / "q.gguf", metadata(
                           unchanged, 0, [](gguf_bytes&) {}, "qwen2"));
-  CHECK(parse_gguf_config(gguf_file(dir / "q.gguf")).qkv_bias);
+  CHECK(parse_gguf_config(gguf_file(dir / "q.gguf"), standard_architectures()).qkv_bias);
 }
 
 TEST_CASE("gguf_model: what is unknown or wrong is refused with the key's name") {
@@ -116,7 +117,7 @@ TEST_CASE("gguf_model: what is unknown or wrong is refused with the key's name")
   };
   for (auto const& f : faults) {
     put(dir / "m.gguf", f.bytes);
-    auto const text = complaint([&] { parse_gguf_config(gguf_file(dir / "m.gguf")); });
+    auto const text = complaint([&] { parse_gguf_config(gguf_file(dir / "m.gguf"), standard_architectures()); });
     INFO(f.part << " -> " << text.value_or("(accepted)"));
     CHECK(contains(text, (dir / "m.gguf").string()));
     CHECK(contains(text, f.part));
@@ -124,11 +125,19 @@ TEST_CASE("gguf_model: what is unknown or wrong is refused with the key's name")
 }
 
 TEST_CASE("gguf_model: tensors have Hugging Face's names") {
-  CHECK(hugging_face_name("token_embd.weight") == "model.embed_tokens.weight");
-  CHECK(hugging_face_name("output.weight") == "lm_head.weight");
-  CHECK(hugging_face_name("blk.12.ffn_down.weight") == "model.layers.12.mlp.down_proj.weight");
-  CHECK(hugging_face_name("blk.0.attn_k.bias") == "model.layers.0.self_attn.k_proj.bias");
-  for (char const* const other : {"blk.0", "blk.0.attn_q_norm.weight", "blk.", "", "output.bias"}) {
-    CHECK_FALSE(hugging_face_name(other));
-  }
+  model_config c;
+  c.layers = 13;
+  c.architecture = "qwen2";
+  c.qkv_bias = true;
+  auto const name = [&](char const* gguf) -> std::string {
+    auto const place = place_of_gguf_tensor(gguf, c, standard_kind(c));
+    return place ? place->hugging_face : "";
+  };
+  CHECK(name("token_embd.weight") == "model.embed_tokens.weight");
+  CHECK(name("output.weight") == "lm_head.weight");
+  CHECK(name("blk.12.ffn_down.weight") == "model.layers.12.mlp.down_proj.weight");
+  CHECK(name("blk.0.attn_k.bias") == "model.layers.0.self_attn.k_proj.bias");
+  for (char const* const other : {"blk.0", "blk.0.attn_q_norm.weight", "blk.13.ffn_down.weight", "blk.", "",
+                                  "output.bias", "blk.x.attn_q.weight"})
+    CHECK(name(other).empty());
 }

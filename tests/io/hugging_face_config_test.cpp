@@ -1,4 +1,5 @@
 #include <atmanrl/io/hugging_face_config.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
@@ -46,7 +47,7 @@ json qwen2_5() {
 }  // namespace
 
 TEST_CASE("hugging_face_config: Llama 3.2 3B reads the same in both spellings") {
-  model_config const c = parse_hugging_face_config(llama_3_2_3b(), nullptr, "config.json");
+  model_config const c = parse_hugging_face_config(llama_3_2_3b(), nullptr, standard_architectures(), "config.json");
   CHECK(c.architecture == "llama");
   CHECK(c.layers == 28);
   CHECK(c.hidden == 3072);
@@ -65,11 +66,12 @@ TEST_CASE("hugging_face_config: Llama 3.2 3B reads the same in both spellings") 
   CHECK(c.max_positions == 131072);
   CHECK(c.bos_id == 128000);
   CHECK(c.stop_ids == std::vector<int>{128001, 128008, 128009});
-  CHECK(parse_hugging_face_config(in_new_spelling(llama_3_2_3b()), nullptr, "config.json") == c);
+  CHECK(parse_hugging_face_config(in_new_spelling(llama_3_2_3b()), nullptr, standard_architectures(), "config.json") ==
+        c);
 }
 
 TEST_CASE("hugging_face_config: Qwen 2 has biases and no scaling") {
-  model_config const c = parse_hugging_face_config(qwen2_5(), nullptr, "config.json");
+  model_config const c = parse_hugging_face_config(qwen2_5(), nullptr, standard_architectures(), "config.json");
   CHECK(c.architecture == "qwen2");
   CHECK(c.qkv_bias);
   CHECK(c.head_dim == 64);
@@ -77,17 +79,20 @@ TEST_CASE("hugging_face_config: Qwen 2 has biases and no scaling") {
   CHECK(c.stop_ids == std::vector<int>{151645});
   json newer = qwen2_5();
   newer["layer_types"] = std::vector<std::string>(24, "full_attention");
-  CHECK(parse_hugging_face_config(newer, nullptr, "config.json") == c);
+  CHECK(parse_hugging_face_config(newer, nullptr, standard_architectures(), "config.json") == c);
 }
 
 TEST_CASE("hugging_face_config: generation_config.json's stop ids go before those of config.json") {
   json const one = {{"eos_token_id", 7}}, list = {{"eos_token_id", {7, 9, 7}}}, none = json::object();
-  CHECK(parse_hugging_face_config(llama_3_2_3b(), &one, "config.json").stop_ids == std::vector<int>{7});
-  CHECK(parse_hugging_face_config(llama_3_2_3b(), &list, "config.json").stop_ids == std::vector<int>{7, 9});
-  CHECK(parse_hugging_face_config(llama_3_2_3b(), &none, "config.json").stop_ids.size() == 3);
+  CHECK(parse_hugging_face_config(llama_3_2_3b(), &one, standard_architectures(), "config.json").stop_ids ==
+        std::vector<int>{7});
+  CHECK(parse_hugging_face_config(llama_3_2_3b(), &list, standard_architectures(), "config.json").stop_ids ==
+        std::vector<int>{7, 9});
+  CHECK(parse_hugging_face_config(llama_3_2_3b(), &none, standard_architectures(), "config.json").stop_ids.size() == 3);
   json const bad = {{"eos_token_id", "x"}};
-  CHECK(contains(complaint([&] { parse_hugging_face_config(llama_3_2_3b(), &bad, "m/config.json"); }),
-                 "m/generation_config.json: eos_token_id"));
+  CHECK(contains(
+      complaint([&] { parse_hugging_face_config(llama_3_2_3b(), &bad, standard_architectures(), "m/config.json"); }),
+      "m/generation_config.json: eos_token_id"));
 }
 
 TEST_CASE("hugging_face_config: what is missing has the defaults of transformers") {
@@ -96,7 +101,7 @@ TEST_CASE("hugging_face_config: what is missing has the defaults of transformers
                           "rms_norm_eps", "max_position_embeddings", "hidden_act", "eos_token_id", "bos_token_id"}) {
     small.erase(key);
   }
-  model_config const c = parse_hugging_face_config(small, nullptr, "config.json");
+  model_config const c = parse_hugging_face_config(small, nullptr, standard_architectures(), "config.json");
   CHECK(c.kv_heads == 24);
   CHECK(c.head_dim == 128);
   CHECK(c.rope_theta == 10000);
@@ -175,7 +180,8 @@ TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with
   for (auto const& f : faults) {
     json config = llama_3_2_3b();
     f.make(config);
-    auto const text = complaint([&] { parse_hugging_face_config(config, nullptr, "dir/config.json"); });
+    auto const text =
+        complaint([&] { parse_hugging_face_config(config, nullptr, standard_architectures(), "dir/config.json"); });
     INFO(f.field << " -> " << text.value_or("(accepted)"));
     CHECK(contains(text, "dir/config.json: "));
     CHECK(contains(text, f.field));
@@ -184,13 +190,42 @@ TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with
 
 TEST_CASE("hugging_face_config: what is written reads back the same") {
   for (json const& original : {llama_3_2_3b(), qwen2_5()}) {
-    model_config const c = parse_hugging_face_config(original, nullptr, "config.json");
-    json const written = json::parse(to_hugging_face_config(c, "bfloat16").dump());
-    CHECK(parse_hugging_face_config(written, nullptr, "config.json") == c);
+    model_config const c = parse_hugging_face_config(original, nullptr, standard_architectures(), "config.json");
+    json const written = json::parse(to_hugging_face_config(c, standard_kind(c), "bfloat16").dump());
+    CHECK(parse_hugging_face_config(written, nullptr, standard_architectures(), "config.json") == c);
     CHECK(written["torch_dtype"] == "bfloat16");
   }
-  model_config odd = parse_hugging_face_config(llama_3_2_3b(), nullptr, "config.json");
+  model_config odd = parse_hugging_face_config(llama_3_2_3b(), nullptr, standard_architectures(), "config.json");
   odd.rope_scaling = {};
   odd.rope_scaling.factors.assign(64, 2.0f);
-  CHECK_THROWS_AS(to_hugging_face_config(odd, "float32"), usage_error);
+  CHECK_THROWS_AS(to_hugging_face_config(odd, standard_kind(odd), "float32"), usage_error);
+}
+
+TEST_CASE("hugging_face_config: architectures alone name the model") {
+  json config = llama_3_2_3b();
+  config.erase("model_type");
+  CHECK(parse_hugging_face_config(config, nullptr, standard_architectures(), "config.json").architecture == "llama");
+  // What else is missing is said, whatever the fields that are there.
+  CHECK(contains(complaint([&] {
+                   parse_hugging_face_config(json{{"architectures", {"LlamaForCausalLM"}}}, nullptr,
+                                             standard_architectures(), "config.json");
+                 }),
+                 "config.json: num_hidden_layers is missing"));
+}
+
+TEST_CASE("hugging_face_config: a list of end tokens has a bound, and a field that is right is never made a text of") {
+  json const config = llama_3_2_3b();
+  json generation{{"eos_token_id", json::array()}};
+  for (int i = 0; i < 1024; ++i) generation["eos_token_id"].push_back(i);
+  CHECK(parse_hugging_face_config(config, &generation, standard_architectures(), "config.json").stop_ids.size() ==
+        1024);
+  generation["eos_token_id"].push_back(1024);
+  CHECK(contains(
+      complaint([&] { parse_hugging_face_config(config, &generation, standard_architectures(), "config.json"); }),
+      "eos_token_id lists 1025 token ids, more than 1024"));
+  json const wrong{{"eos_token_id", json::array({1, std::string(5000, 'x')})}};
+  auto const text =
+      complaint([&] { parse_hugging_face_config(config, &wrong, standard_architectures(), "config.json"); });
+  CHECK(contains(text, "eos_token_id is [1,\"xxx"));
+  CHECK(text->size() < 300);
 }

@@ -36,6 +36,14 @@ TEST_CASE("json: text that is not UTF-8 and numbers that overflow are refused") 
   CHECK(contains(complaint([] { parse_json("1e999", "f"); }), "not valid JSON"));
 }
 
+TEST_CASE("json: the sentence about an unterminated string of megabytes is short") {
+  auto const text = complaint([] { parse_json("{\"a\": \"" + std::string(3'000'000, 'x'), "big.json"); });
+  CHECK(contains(text, "big.json: not valid JSON at line 1, byte 3000008"));
+  REQUIRE(text);
+  CHECK(text->size() < 400);
+  CHECK(contains(complaint([] { parse_json("[\"a\n\x1b[2J\"]", "lines.json"); }), "lines.json: not valid JSON"));
+}
+
 TEST_CASE("json: a missing file is named") {
   CHECK(contains(complaint([] { read_json_file("/nowhere/x.json"); }), "/nowhere/x.json: cannot be opened"));
 }

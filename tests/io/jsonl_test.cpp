@@ -76,3 +76,24 @@ TEST_CASE("jsonl: winding back works across the pieces in which the file is read
   jsonl_writer out(dir / "f", 4321);
   CHECK(read_text_file(dir / "f") == text.substr(0, 4321 * 51));
 }
+
+TEST_CASE("jsonl: lines that are to be kept are looked at without touching the file") {
+  scratch_folder const dir;
+  std::string const text = "{\"a\":1}\n2\n3\n{\"cut";
+  put(dir / "f", text);
+  std::vector<index_t> seen;
+  auto const look = [&](index_t count) {
+    seen.clear();
+    return complaint([&] { for_each_kept_line(dir / "f", count, [&](json const&, index_t n) { seen.push_back(n); }); });
+  };
+  CHECK_FALSE(look(3));
+  CHECK(seen == std::vector<index_t>{1, 2, 3});
+  CHECK_FALSE(look(0));
+  CHECK(contains(look(4), "f: has 3 complete lines but 4 are to be kept"));
+  put(dir / "f", "1\n" + std::string(3, '\0') + "\n3\n");
+  CHECK(contains(look(3), "f:2: not valid JSON"));
+  put(dir / "f", "1\n\n3\n");
+  CHECK(contains(look(3), "f:2: not valid JSON"));
+  CHECK_NOTHROW(for_each_kept_line(dir / "none", 0, nullptr));
+  CHECK(contains(complaint([&] { for_each_kept_line(dir / "none", 1, nullptr); }), "none: cannot be opened"));
+}

@@ -1,4 +1,5 @@
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
@@ -32,7 +33,9 @@ model_config llama_3_2_3b() {
 TEST_CASE("model_config: numbers that do not fit together are refused with the file's and the field's name") {
   CHECK_NOTHROW(validate(llama_3_2_3b(), "m.gguf"));
   std::vector<std::pair<char const*, std::function<void(model_config&)>>> const faults{
-      {"\"mamba\"", [](model_config& c) { c.architecture = "mamba"; }},
+      {"numbers for 2 layers", [](model_config& c) { c.per_layer.resize(2); }},
+      {"sliding_window is -1", [](model_config& c) { c.per_layer.assign(28, {.window = -1}); }},
+      {"capped at nan", [](model_config& c) { c.score_cap = std::nan(""); }},
       {"num_hidden_layers", [](model_config& c) { c.layers = 0; }},
       {"hidden_size", [](model_config& c) { c.hidden = index_t(1) << 40; }},
       {"num_attention_heads", [](model_config& c) { c.heads = -24; }},
@@ -86,10 +89,10 @@ TEST_CASE("model_config: tensors of a model are listed in the order of the forwa
   model_config c = llama_3_2_3b();
   c.architecture = "qwen2";
   c.qkv_bias = true;
-  auto const tensors = model_tensors(c);
+  auto const tensors = model_tensors(c, standard_kind(c));
   CHECK(tensors.size() == 28 * 12 + 2);
   CHECK(tensors[2] == tensor_shape{"model.layers.0.self_attn.q_proj.weight", {3072, 3072}});
   CHECK(tensors[6] == tensor_shape{"model.layers.0.self_attn.k_proj.bias", {1024}});
   c.tied_head = false;
-  CHECK(model_tensors(c).back() == tensor_shape{"lm_head.weight", {128256, 3072}});
+  CHECK(model_tensors(c, standard_kind(c)).back() == tensor_shape{"lm_head.weight", {128256, 3072}});
 }

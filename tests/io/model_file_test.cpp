@@ -1,5 +1,6 @@
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include "catch.hpp"
 #include "io/damage.hpp"
@@ -21,7 +22,7 @@ std::vector<float> values(model_file const& m, std::string_view name) {
 }
 
 void read_everything(std::filesystem::path const& path) {
-  model_file const m = model_file::open(path);
+  model_file const m = model_file::open(path, standard_architectures());
   for (tensor_shape const& t : m.tensors()) values(m, t.name);
 }
 
@@ -76,8 +77,8 @@ void write_shape_only_gguf(std::filesystem::path const& path, std::string const&
 }  // namespace
 
 TEST_CASE("model_file: the GGUF and the Hugging Face folder of one model are equal") {
-  model_file const gguf = model_file::open(fixture("io/tiny_llama.gguf"));
-  model_file const hf = model_file::open(fixture("io/tiny_llama"));
+  model_file const gguf = model_file::open(fixture("io/tiny_llama.gguf"), standard_architectures());
+  model_file const hf = model_file::open(fixture("io/tiny_llama"), standard_architectures());
   model_config expected = hf.config();
   expected.rope_scaling.factors = gguf.config().rope_scaling.factors;
   CHECK(gguf.config() == expected);
@@ -94,7 +95,7 @@ TEST_CASE("model_file: the GGUF and the Hugging Face folder of one model are equ
 
 TEST_CASE("model_file: rows may be read in any pieces") {
   for (char const* const path : {"io/tiny_llama.gguf", "io/tiny_llama"}) {
-    model_file const m = model_file::open(fixture(path));
+    model_file const m = model_file::open(fixture(path), standard_architectures());
     for (char const* const name : {"model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.k_proj.weight",
                                    "model.layers.1.mlp.down_proj.weight", "model.norm.weight"}) {
       std::vector<float> const whole = values(m, name);
@@ -124,7 +125,8 @@ TEST_CASE("model_file: qwen2's GGUF has biases and rows in place, llama's are in
   write_shape_only_gguf(dir / "l.gguf", "llama", false, false);
   std::vector<float> const straight{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   std::vector<float> const halves{0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15};
-  model_file const q = model_file::open(dir / "q.gguf"), l = model_file::open(dir / "l.gguf");
+  model_file const q = model_file::open(dir / "q.gguf", standard_architectures()),
+                   l = model_file::open(dir / "l.gguf", standard_architectures());
   CHECK(values(q, "model.layers.0.self_attn.q_proj.weight") == straight);
   CHECK(values(q, "model.layers.0.self_attn.v_proj.bias") == std::vector<float>{0, 1, 2, 3});
   CHECK(q.config().rms_eps == 1e-6);
@@ -137,11 +139,14 @@ TEST_CASE("model_file: qwen2's GGUF has biases and rows in place, llama's are in
 TEST_CASE("model_file: tensors too few and too many are refused by name") {
   scratch_folder const dir;
   write_shape_only_gguf(dir / "m.gguf", "qwen2", false, false);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf"); }), "q_proj.bias is missing"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }),
+                 "q_proj.bias is missing"));
   write_shape_only_gguf(dir / "m.gguf", "llama", true, false);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf"); }), "k_proj.bias does not belong"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }),
+                 "k_proj.bias does not belong"));
   write_shape_only_gguf(dir / "m.gguf", "llama", false, true);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf"); }), "attn_q_norm.weight is not known"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m.gguf", standard_architectures()); }),
+                 "attn_q_norm.weight is not known"));
 }
 
 TEST_CASE("model_file: a config that promises other shapes than the file holds is refused") {
@@ -156,7 +161,7 @@ TEST_CASE("model_file: a config that promises other shapes than the file holds i
     json config = read_json_file(dir / "m/config.json");
     config[field] = value;
     put(dir / "m/config.json", config.dump());
-    auto const text = complaint([&] { model_file::open(dir / "m"); });
+    auto const text = complaint([&] { model_file::open(dir / "m", standard_architectures()); });
     INFO(text.value_or("(accepted)"));
     CHECK(contains(text, part));
     CHECK(contains(text, (dir / "m").string()));
@@ -165,11 +170,11 @@ TEST_CASE("model_file: a config that promises other shapes than the file holds i
 
 TEST_CASE("model_file: a stored head wins over tie_word_embeddings unless it is the embedding again") {
   scratch_folder const dir;
-  model_file const tiny = model_file::open(fixture("io/tiny_llama"));
+  model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());
   auto write = [&](bool tie, char const* head) {
     std::filesystem::remove_all(dir / "m");
     std::filesystem::create_directories(dir / "m");
-    json config = to_hugging_face_config(tiny.config(), "float32");
+    json config = to_hugging_face_config(tiny.config(), tiny.kind(), "float32");
     config["tie_word_embeddings"] = tie;
     put(dir / "m/config.json", config.dump());
     std::vector<std::vector<float>> data;
@@ -182,32 +187,33 @@ TEST_CASE("model_file: a stored head wins over tie_word_embeddings unless it is 
     save_safetensors(dir / "m/model.safetensors", tensors);
   };
   write(true, "lm_head.weight");
-  CHECK_FALSE(model_file::open(dir / "m").config().tied_head);
+  CHECK_FALSE(model_file::open(dir / "m", standard_architectures()).config().tied_head);
   write(true, "model.embed_tokens.weight");
-  CHECK(model_file::open(dir / "m").config().tied_head);
-  CHECK_FALSE(model_file::open(dir / "m").has("lm_head.weight"));
+  CHECK(model_file::open(dir / "m", standard_architectures()).config().tied_head);
+  CHECK_FALSE(model_file::open(dir / "m", standard_architectures()).has("lm_head.weight"));
   write(true, nullptr);
-  CHECK(model_file::open(dir / "m").config().tied_head);
+  CHECK(model_file::open(dir / "m", standard_architectures()).config().tied_head);
   write(false, nullptr);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m"); }), "lm_head.weight is missing"));
+  CHECK(
+      contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }), "lm_head.weight is missing"));
 }
 
 TEST_CASE("model_file: shards and their index are read and checked") {
   scratch_folder const dir;
-  model_file const tiny = model_file::open(fixture("io/tiny_llama"));
-  save_hugging_face_folder(dir / "m", tiny.config(), [&](auto... a) { tiny.read_rows(a...); },
+  model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());
+  save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), [&](auto... a) { tiny.read_rows(a...); },
                            {.type = dtype::f32, .max_shard_bytes = 20000});
   std::filesystem::path const index = dir / "m/model.safetensors.index.json";
   json const good = read_json_file(index);
   std::string const first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
   REQUIRE(std::filesystem::exists(dir / "m" / second));
   {
-    model_file const m = model_file::open(dir / "m");
+    model_file const m = model_file::open(dir / "m", standard_architectures());
     for (tensor_shape const& t : tiny.tensors()) CHECK(values(m, t.name) == values(tiny, t.name));
   }
   auto refused = [&](json const& changed, char const* part) {
     put(index, changed.dump());
-    auto const text = complaint([&] { model_file::open(dir / "m"); });
+    auto const text = complaint([&] { model_file::open(dir / "m", standard_architectures()); });
     INFO(text.value_or("(accepted)"));
     CHECK(contains(text, part));
     CHECK(contains(text, (dir / "m").string()));
@@ -227,7 +233,8 @@ TEST_CASE("model_file: shards and their index are read and checked") {
   refused(json::object(), "weight_map is missing");
   refused(json(3), "weight_map is missing");
   std::filesystem::remove(index);
-  CHECK(contains(complaint([&] { model_file::open(dir / "m"); }), "holds neither model.safetensors nor"));
+  CHECK(contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }),
+                 "holds neither model.safetensors nor"));
 }
 
 TEST_CASE("model_file: paths that are no model are refused by name") {
@@ -237,10 +244,34 @@ TEST_CASE("model_file: paths that are no model are refused by name") {
   put(dir / "empty.bin", "");
   std::filesystem::create_directories(dir / "folder");
   for (char const* const name : {"nothing", "notes.txt", "empty.gguf", "empty.bin", "folder"}) {
-    CHECK(contains(complaint([&] { model_file::open(dir / name); }), (dir / name).string()));
+    CHECK(contains(complaint([&] { model_file::open(dir / name, standard_architectures()); }), (dir / name).string()));
   }
 }
 
+TEST_CASE("model_file: a part of a split GGUF says which part it is, and a Git LFS pointer that it is one") {
+  scratch_folder const dir;
+  gguf_bytes g(0, 3);
+  g.key("split.no", 2), g.number(std::uint16_t{1});
+  g.key("split.count", 2), g.number(std::uint16_t{3});
+  g.string("general.architecture", "llama");
+  g.pad();
+  put(dir / "model-00002-of-00003.gguf", g.bytes);
+  CHECK(contains(complaint([&] { model_file::open(dir / "model-00002-of-00003.gguf", standard_architectures()); }),
+                 "model-00002-of-00003.gguf: is part 2 of 3 of a model"));
+  copy_tiny(dir / "m");
+  put(dir / "m/model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n");
+  CHECK(contains(complaint([&] { model_file::open(dir / "m", standard_architectures()); }),
+                 "model.safetensors: is a Git LFS pointer"));
+}
+
+TEST_CASE("model_file: a path that the system will not look at is refused with the reason") {
+  scratch_folder const dir;
+  std::filesystem::create_symlink("loop", dir / "loop");
+  CHECK(contains(complaint([&] { model_file::open(dir / "loop", standard_architectures()); }),
+                 "loop: Too many levels of symbolic links"));
+  CHECK(contains(complaint([&] { model_file::open(dir / std::string(300, 'n'), standard_architectures()); }),
+                 "File name too long"));
+}
 TEST_CASE("model_file: truncated and randomly damaged models never do worse than an error") {
   scratch_folder const dir;
   std::string const gguf = read_text_file(fixture("io/tiny_llama.gguf"));
@@ -271,7 +302,7 @@ TEST_CASE("model_file: stories260K opens with rows for the half-split rotation",
     WARN("skipped: needs ATMANRL_DATA_DIR");
     return;
   }
-  model_file const m = model_file::open(*data / "tinyllamas/stories260K.bin");
+  model_file const m = model_file::open(*data / "tinyllamas/stories260K.bin", standard_architectures());
   llama2c_file const raw(*data / "tinyllamas/stories260K.bin");
   CHECK(m.tensors().size() == 5 * 9 + 2);
   auto const& bytes = raw.tensors().at("model.layers.3.self_attn.k_proj.weight").bytes;

@@ -185,3 +185,24 @@ TEST_CASE("safetensors: random damage never does worse than an error") {
                    std::vector<named_tensor>{{"one", {5, 4}, std::span(values).first(20)}, {"two", {40}, values}});
   check_random_damage(dir / "bad", read_text_file(path), read_everything);
 }
+
+TEST_CASE("safetensors: an extent of 0 does not hide that the others are too large together") {
+  scratch_folder const dir;
+  // 2^62 * 2 * 0 bytes are none, but the size of the shape's first two axes fits no index.
+  std::string const shape = "[4611686018427387904,2,0]";
+  check_refused(dir / "f", file_of(R"({"a":{"dtype":"U8","shape":)" + shape + R"(,"data_offsets":[0,0]}})", ""),
+                [](auto const& path) { safetensors_file f(path); });
+  CHECK(contains(complaint([&] { safetensors_file f(dir / "f"); }), "is too large"));
+  put(dir / "f", file_of(R"({"a":{"dtype":"U8","shape":[4611686018427387904,0],"data_offsets":[0,0]}})", ""));
+  CHECK(safetensors_file(dir / "f").find("a")->size() == 0);
+  CHECK_THROWS_AS(safetensors_writer(dir / "g", {{"a", dtype::u8, {index_t(1) << 62, 2, 0}}}), usage_error);
+}
+
+TEST_CASE("safetensors: an empty tensor is read without an address to read from") {
+  scratch_folder const dir;
+  put(dir / "f", file_of(R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}})", ""));
+  safetensors_file const f(dir / "f");
+  CHECK_NOTHROW(to_float(*f.find("a"), 0, {}));
+  CHECK_NOTHROW(detail::widen(dtype::f32, nullptr, 0, nullptr));
+  CHECK_NOTHROW(detail::narrow(dtype::f32, nullptr, 0, nullptr));
+}

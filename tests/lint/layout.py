@@ -17,11 +17,19 @@ PACKAGES = [
     (r"(unsupported/)?Eigen/", {"cpu"}),
     (r"nlohmann/", {"io", "text", "tasks", "experiment"}),
     (r"pcre2", {"text"}),
+    (r"utf8proc", {"text"}),
+    (r"xxhash", {"io"}),
     (r"(cuda_|cublas)", {"cuda"}),
     (r"(CLI/|CLI11|catch2/|benchmark/)", set()),
 ]
 # Macros outside core/config.hpp: those that a package's header asks for before it is included.
 MACROS_ASKED_FOR = {"PCRE2_CODE_UNIT_WIDTH": "text"}
+# The umbrella header of each folder that holds parts to choose from: whoever includes it can name every one of them.
+UMBRELLAS = {"attention": "saliency.hpp", "nn": "llama.hpp", "optim": "grpo.hpp", "rl": "grpo.hpp",
+             "saliency": "saliency.hpp", "tasks": "experiment.hpp"}
+# What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles, and
+# that of the interpreter of chat templates.
+READ_WITH_BODIES = {"experiment/report/run_page.hpp", "text/jinja/program.hpp"}
 LIST_OF_UMBRELLA = "ATMANRL_TEMPLATES"  # defined, used and forgotten at the end of an umbrella header
 NOT_OURS = {".git", "build", "data", "runs", "__pycache__"}
 
@@ -107,6 +115,63 @@ def compiled(root):
             yield path.relative_to(top), "has bodies that cmake/compiled/functions.cpp does not reach"
 
 
+def conditional_lines(text):
+    """(line, whether it is read only with, or only without, atmanrl::compiled) for the lines of a header."""
+    conditions = []
+    for line in text.split("\n"):
+        word = re.match(r"\s*#\s*(if|ifdef|ifndef|endif)\b(.*)", line)
+        if word and word[1] == "endif":
+            conditions and conditions.pop()
+        elif word:
+            conditions.append(bool(re.search(r"ATMANRL_(BODIES|COMPILED)", word[2])))
+        yield line, any(conditions)
+
+
+def umbrellas(root):
+    """A folder's umbrella header reaches all of its headers, and names do not come and go with atmanrl::compiled."""
+    files, top = headers_of(root)
+    includes = {}
+    for path in files:
+        name = path.relative_to(top).as_posix()
+        includes[name], unseen, inside_detail = [], [], False
+        read = list(conditional_lines(path.read_text()))
+        declared = "\n".join(line for line, conditional in read if not conditional)
+        for line, conditional in read:
+            if found := re.match(r"\s*#\s*include\s*<atmanrl/([^>]+)>", line):
+                if not conditional:
+                    includes[name].append(found[1])
+                elif name not in READ_WITH_BODIES:
+                    yield name, f"includes {found[1]} only with, or only without, atmanrl::compiled"
+            if not conditional:
+                continue
+            if found := re.match(r"(inline )?namespace ([\w:]+) \{", line):
+                inside_detail = "detail" in found[2]
+            elif line.startswith("}  // namespace"):
+                inside_detail = False
+            elif not inside_detail and re.match(r"(struct|class|enum|inline|constexpr|ATMANRL_INLINE|\[\[)", line):
+                words = re.findall(r"(\w+)\(", line) or re.findall(r"(\w+) ?(?:[{=;]|$)", line)
+                if words and not re.search(rf"\b{words[0]}\b", declared):
+                    unseen.append(words[0])
+        if name not in READ_WITH_BODIES:
+            for word in unseen:
+                yield name, f"{word} is not declared for programs that link atmanrl::compiled"
+
+    def reached_from(umbrella):
+        reached, waiting = set(), [umbrella]
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                waiting += includes.get(name, [])
+        return reached
+
+    for folder, umbrella in UMBRELLAS.items():
+        reached = reached_from(umbrella)
+        for name in includes:
+            if name.startswith(folder + "/") and name not in reached:
+                yield name, f"is not reached from {umbrella}, the umbrella of {folder}/"
+
+
 def words(root):
     wrong = re.compile(r"\b(TODO|FIXME|XXX|not implemented|stub)\b", re.I)
     for folder in ("include", "examples", "bench"):
@@ -185,7 +250,40 @@ def readme(root):
                 yield name, f"its block is not equal to {source}{':' + part if part else ''}"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, words, lines, paths, readme)}
+def headings(page):
+    """What a link can name behind the # of a page: its headings, as GitHub spells them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+def references(root):
+    """Pages, their headings and source files that comments, messages and pages name are there."""
+    sources = {".hpp", ".cuh", ".cpp", ".cu", ".md", ".py", ".sh"}
+    bad_tree = root / "tests" / "lint" / "bad_tree"
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if NOT_OURS & set(parts[:-1]) or bad_tree in path.parents or path.suffix not in sources or not path.is_file():
+            continue
+        text = re.sub(r'"\s*\n\s*"', "", path.read_text())  # a message may go on in the next line
+        if path.suffix == ".md":
+            for file, heading in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
+                page = path.parent / file if file else path
+                if not page.exists():
+                    yield path.relative_to(root), f"links to {file}, which does not exist"
+                elif heading and heading not in headings(page):
+                    yield path.relative_to(root), f"links to {file}#{heading}, but the page has no such heading"
+        for name in re.findall(r"(?<![\w./-])((?:docs|examples|tests|cmake|bench)/[\w./-]+\.(?:hpp|cpp|cu|md|py|sh|cmake))\b(?! of )",
+                               text):
+            if not re.search(r"\b[A-Z_]{4,}\b", name) and not (root / name).is_file():
+                yield path.relative_to(root), f"names {name}, which does not exist"
+        for page, heading in re.findall(r"(?<![\w./-])(docs/\w+\.md)#([\w-]+)", text):
+            if (root / page).is_file() and heading not in headings(root / page):
+                yield path.relative_to(root), f"names {page}#{heading}, but the page has no such heading"
+        for found in re.findall(r"docs/\w+\.md, section \d+", text):
+            yield path.relative_to(root), f"names {found}, but sections have no numbers: write #heading"
+
+
+CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme, references)}
 
 
 def main():

@@ -35,7 +35,7 @@ struct passed {
 
 TEST_CASE("llama: the input of a pass is the embedding, and its gradients add up to the embedding's") {
   passed with(gradient_mode::parameters);
-  parameter_info const& p = *with.model.layout().find(parameter_kind::embedding, -1);
+  parameter_info const& p = *with.model.layout().find("model.embed_tokens.weight");
   auto const parameters = read_parameters(with.model);
   auto const input = with.pass.input();
   for (index_t r = 0; r < with.pass.rows(); ++r)

@@ -74,7 +74,7 @@ struct problem {
     auto const [ours, of_values] = gradient(flat);
     std::vector<double> const exact = complex_step_gradient(
         flat, [&](std::vector<complex> const& x) { return loss(x, converted<complex>(edit.values)); });
-    parameter_layout const layout(config);
+    parameter_layout const layout(config, standard_kind(config));
     for (parameter_info const& p : layout.all()) {
       INFO(p.name);
       auto const part = [&](std::vector<double> const& all) {

@@ -1,7 +1,7 @@
 // Adapters against the PEFT library: its folders are read, what is written here it can read (make_lora_fixtures.py).
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/json.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
@@ -96,7 +96,8 @@ struct copied {
     else
       changed[field] = std::move(value);
     put(folder / "adapter_config.json", changed.dump());
-    return complaint([&] { read_peft_config(folder); });
+    auto const base = model_file::open(fixture("llama") / "tied", standard_architectures());
+    return complaint([&] { peft_adapter(folder, base.config(), base.kind()); });
   }
 };
 
@@ -122,7 +123,7 @@ TEST_CASE("peft: a folder written here holds the values of the one that was read
 
   tensor<cpu_backend, float, 1> flat(backend, {model.trainable_layout().size()});
   model.read_trainable(flat.view());
-  save_peft_folder(out / "adapter", model.config(), *model.adapter_config(),
+  save_peft_folder(out / "adapter", model.config(), model.kind(), *model.adapter_config(),
                    [&](std::string_view name, std::span<float> to) {
                      for (parameter_info const& p : model.trainable_layout().all())
                        if (p.name == name) std::copy_n(flat.data() + p.offset, p.size(), to.data());
@@ -143,7 +144,7 @@ TEST_CASE("peft: a folder written here holds the values of the one that was read
         model.read_rows(p, first, {to.data(), {p.is_vector() ? 1 : count, p.is_vector() ? count : p.columns}},
                         adapters::on);
   };
-  save_hugging_face_folder(out / "merged", model.config(), rows, {.type = dtype::f32});
+  save_hugging_face_folder(out / "merged", model.config(), model.kind(), rows, {.type = dtype::f32});
   auto again = llama<cpu_backend>::load(backend, out / "merged");
   CHECK(relative_difference(run<cpu_backend>(again, gradient_mode::none).logits(), logits) < 1e-5);
   named_tensor const all{"logits", {31, model.config().vocab}, logits};
@@ -152,7 +153,7 @@ TEST_CASE("peft: a folder written here holds the values of the one that was read
 
 TEST_CASE("peft: what is not plain LoRA is refused by the name of its field") {
   copied const c;
-  CHECK_FALSE(c.with("r", 3).has_value());
+  CHECK_FALSE(c.with("lora_dropout", 0.5).has_value());
   for (auto const& [field, value] :
        std::vector<std::pair<char const*, json>>{{"peft_type", "IA3"},
                                                  {"use_rslora", true},
@@ -210,5 +211,6 @@ TEST_CASE("peft: tensors that do not fit the model are refused by name") {
   CHECK(contains(load(model, c.scratch / "nowhere"), "adapter_config.json"));
   CHECK_FALSE(model.has_adapters());
   put(c.folder / "notes.txt", "mine");
-  CHECK(contains(complaint([&] { save_peft_folder(c.folder, model.config(), {}, [](auto, auto) {}); }), "notes.txt"));
+  CHECK(contains(complaint([&] { save_peft_folder(c.folder, model.config(), model.kind(), {}, [](auto, auto) {}); }),
+                 "notes.txt"));
 }

@@ -1,3 +1,4 @@
+#include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 
 #include "catch.hpp"
@@ -26,8 +27,8 @@ TEST_CASE("parameter_layout: names and shapes are those of the model's tensors, 
   for (bool const tied : {false, true}) {
     for (bool const bias : {false, true}) {
       model_config const c = shape(tied, bias);
-      parameter_layout const layout(c);
-      auto const tensors = model_tensors(c);
+      parameter_layout const layout(c, standard_kind(c));
+      auto const tensors = model_tensors(c, standard_kind(c));
       REQUIRE(layout.all().size() == tensors.size());
       index_t at = 0;
       for (parameter_info const& p : layout.all()) {
@@ -38,29 +39,27 @@ TEST_CASE("parameter_layout: names and shapes are those of the model's tensors, 
         CHECK((p.is_vector() ? std::vector{p.columns} : std::vector{p.rows, p.columns}) == t->shape);
         CHECK(p.offset == at);
         at += p.size();
-        CHECK(layout.find(p.kind, p.layer) == &p);
+        CHECK(layout.find(p.name) == &p);
       }
       CHECK(layout.size() == at);
-      CHECK((layout.find(parameter_kind::head) == nullptr) == tied);
-      CHECK((layout.find(parameter_kind::q_bias, 1) == nullptr) == !bias);
+      CHECK((layout.find("lm_head.weight") == nullptr) == tied);
+      CHECK((layout.find("model.layers.1.self_attn.q_proj.bias") == nullptr) == !bias);
     }
   }
 }
 
 TEST_CASE("parameter_layout: q, k, v and gate, up are one matrix each, the biases one vector") {
   model_config const c = shape(false, true);
-  parameter_layout const layout(c);
-  using enum parameter_kind;
+  parameter_layout const layout(c, standard_kind(c));
   for (index_t l = 0; l < c.layers; ++l) {
-    CHECK(layout.find(k, l)->offset == layout.find(q, l)->offset + layout.find(q, l)->size());
-    CHECK(layout.find(v, l)->offset == layout.find(k, l)->offset + layout.find(k, l)->size());
-    CHECK(layout.find(k_bias, l)->offset == layout.find(q_bias, l)->offset + layout.find(q_bias, l)->size());
-    CHECK(layout.find(v_bias, l)->offset == layout.find(k_bias, l)->offset + layout.find(k_bias, l)->size());
-    CHECK(layout.find(up, l)->offset == layout.find(gate, l)->offset + layout.find(gate, l)->size());
+    auto const follows = [&](char const* second, char const* first) {
+      auto const at = [&](char const* name) { return layout.find(fmt::format("model.layers.{}.{}", l, name)); };
+      CHECK(at(second)->offset == at(first)->offset + at(first)->size());
+    };
+    follows("self_attn.k_proj.weight", "self_attn.q_proj.weight");
+    follows("self_attn.v_proj.weight", "self_attn.k_proj.weight");
+    follows("self_attn.k_proj.bias", "self_attn.q_proj.bias");
+    follows("self_attn.v_proj.bias", "self_attn.k_proj.bias");
+    follows("mlp.up_proj.weight", "mlp.gate_proj.weight");
   }
-  std::vector<float> flat(std::size_t(layout.size()));
-  auto const qkv = layout.matrix(view<float, 1>(std::span(flat)), q, 1, (4 + 2 * 2) * 6);
-  CHECK(qkv.data() == flat.data() + layout.find(q, 1)->offset);
-  CHECK(qkv.shape() == std::array<index_t, 2>{48, 8});
-  CHECK(layout.matrix(view<float, 1>{}, q, 1, 48).empty());
 }

@@ -22,8 +22,11 @@ model_config deep_config() {
 
 struct result {
   std::vector<float> log_p, gradient, edit;
+  std::vector<float> input;  // of the pass, after the backward pass
   std::size_t bytes = 0;  // of the pass alone
-  bool same_bits(result const& o) const { return log_p == o.log_p && gradient == o.gradient && edit == o.edit; }
+  bool same_bits(result const& o) const {
+    return log_p == o.log_p && gradient == o.gradient && edit == o.edit && input == o.input && !input.empty();
+  }
 };
 
 template <class W>
@@ -78,6 +81,8 @@ result run(gradient_mode mode, bool recompute, bool adapters = false, kv_storage
     r.log_p = pass.log_p();
     model.backward(cache, pass, std::span<float const>(weights), std::span<float const>(weights),
                    view<float, 1>(r.gradient.data(), {index_t(r.gradient.size())}), policy, h, edit);
+    auto const x = pass.input();
+    r.input.assign(x.data(), x.data() + x.size());
   };
   if (masked)
     forward_and_backward(masks, {values.data(), {count}}, {r.edit.data(), {deep_config().kv_heads, count}});

@@ -1,6 +1,6 @@
 #pragma once
 // Random models that are small enough for exact derivatives, and trees of sequences to run through them.
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include "gradient_check.hpp"
 
@@ -42,11 +42,10 @@ inline model_config rich_config() {
 
 /// Parameters of a random model: gains around 1, matrices of a size that gives logits worth a softmax.
 inline std::vector<double> random_parameters(model_config const& config, unsigned seed = 1, double size = 1) {
-  parameter_layout const layout(config);
+  parameter_layout const layout(config, standard_kind(config));
   std::vector<double> flat = random_values(layout.size(), seed);
   for (parameter_info const& p : layout.all()) {
-    bool const gain = p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain ||
-                      p.kind == parameter_kind::final_gain;
+    bool const gain = p.role == parameter_role::gain;
     for (index_t i = p.offset; i < p.offset + p.size(); ++i) {
       double& x = flat[std::size_t(i)];
       if (gain)
@@ -55,7 +54,7 @@ inline std::vector<double> random_parameters(model_config const& config, unsigne
         x *= 0.3;
       else
         x *=
-            (p.kind == parameter_kind::embedding || p.kind == parameter_kind::head ? 0.8
+            (p.role == parameter_role::embedding || p.role == parameter_role::head ? 0.8
                                                                                    : 1 / std::sqrt(double(p.columns))) *
             size;
     }

@@ -14,11 +14,11 @@ namespace {
 double trained(std::function<double(int)> const& gradient, int steps = 200) {
   reference_backend backend;
   mask_options const paper;
-  adamw<reference_backend, double> optimizer(backend, 1, paper.optimizer);
+  optim::adamw::state<reference_backend, double> optimizer(paper.optimizer, backend, {1});
   double h = paper.init;
   for (int t = 0; t < steps; ++t) {
     double const g = gradient(t);
-    optimizer.step(view<double, 1>(&h, {1}), view<double const, 1>(&g, {1}));
+    optimizer.step(view<double, 1>(&h, {1}), view<double const, 1>(&g, {1}), paper.learning_rate);
   }
   CHECK(optimizer.steps() == std::uint64_t(steps));
   return h;
@@ -34,38 +34,39 @@ TEST_CASE("adamw: the golden values of a mask entry under gradients as PyTorch t
   CHECK(trained([](int t) { return -std::exp(t / 60.0); }) == Approx(-0.04228146).margin(1e-8));
 }
 
-TEST_CASE("adamw: a rate given for one step replaces the options' rate for that step alone") {
+TEST_CASE("adamw: every step has the rate that it is given") {
   reference_backend backend;
-  adamw<reference_backend, double> optimizer(backend, 1, {.learning_rate = 0.5});
+  optim::adamw::state<reference_backend, double> optimizer({}, backend, {1});
   double p = 1;
   double const g = 2;
   view<double, 1> const at(&p, {1});
   optimizer.step(at, view<double const, 1>(&g, {1}), 0.0);
   CHECK(p == 1);
-  optimizer.step(at, view<double const, 1>(&g, {1}));
+  optimizer.step(at, view<double const, 1>(&g, {1}), 0.5);
   CHECK(p == Approx(0.5).epsilon(1e-6));  // a constant gradient moves by the rate
 }
 
-TEST_CASE("adamw: moments and step count continue a run where it was") {
+TEST_CASE("adamw: a step of some ranges leaves the others as they are, and a state that is restarted is a new one") {
   reference_backend backend;
-  std::vector<double> p{1, -2, 3}, q = p;
-  auto const gradient = [](std::vector<double> const& x, int t) {
-    return std::vector<double>{x[0] + t, std::sin(x[1]), -x[2] * t};
-  };
-  adamw<reference_backend, double> whole(backend, 3, {.learning_rate = 0.1, .weight_decay = 0.1});
-  for (int t = 0; t < 10; ++t) {
-    auto const g = gradient(p, t);
-    whole.step(std::span(p), std::span<double const>(g));
-  }
-  adamw<reference_backend, double> first(backend, 3, whole.options()), second(backend, 3, whole.options());
-  for (int t = 0; t < 10; ++t) {
-    if (t == 4) {
-      second.first_moment().assign(first.first_moment().to_host());
-      second.second_moment().assign(first.second_moment().to_host());
-      second.set_steps(first.steps());
-    }
-    auto const g = gradient(q, t);
-    (t < 4 ? first : second).step(std::span(q), std::span<double const>(g));
-  }
-  CHECK(p == q);
+  optim::adamw const numbers{.weight_decay = 0.1};
+  std::vector<double> whole{1, -2, 3, 4}, part = whole;
+  std::vector<double> const g{1, 2, -3, 0.5};
+  optim::adamw::state<reference_backend, double> a(numbers, backend, {4}), b({}, backend, {7});
+  std::vector<double> first(7, 1.0);
+  b.step(std::span(first), std::span<double const>(first), 1);
+  b.restart(numbers, {4});
+  CHECK(b.steps() == 0);
+  CHECK(b.arrays()[0].values->to_host() == std::vector<double>(4));
+  a.step(std::span(whole), std::span<double const>(g), 0.1);
+  b.step(std::span(part), std::span<double const>(g), 0.1, std::vector<element_range>{{1, 2}});
+  CHECK(part == std::vector<double>{1, whole[1], whole[2], 4});
+}
+
+TEST_CASE("adamw: numbers that cannot be used are named") {
+  reference_backend backend;
+  auto const make = [&](optim::adamw const& o) { optim::adamw::state<reference_backend, float>(o, backend, {1}); };
+  CHECK_THROWS_WITH(make({.beta1 = 1}), ATMANRL_CONTAINS("beta1 is 1 and beta2 is 0.999"));
+  CHECK_THROWS_WITH(make({.beta2 = -0.1}), ATMANRL_CONTAINS("beta2 is -0.1"));
+  CHECK_THROWS_WITH(make({.eps = 0}), ATMANRL_CONTAINS("eps is 0"));
+  CHECK_THROWS_WITH(make({.weight_decay = -1}), ATMANRL_CONTAINS("weight decay is -1"));
 }

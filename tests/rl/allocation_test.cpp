@@ -45,7 +45,7 @@ std::vector<std::size_t> allocations(setting const& s, int threads) {
                 .max_new_tokens = 12,
                 .row_budget = 60,
                 .recompute = s.recompute,
-                .optimizer = {.learning_rate = 1e-9},
+                .learning_rate = 1e-9,
                 .no_delimiter = no_delimiter_policy::force},
                advantages::mean_centered{}, losses::add_kl(losses::by_name("grpo", {}), "k3", s.beta));
   std::vector<std::size_t> out;

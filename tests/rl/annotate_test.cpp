@@ -44,6 +44,19 @@ TEST_CASE("annotate: chain, delimiter and answer are found on the tokens, the st
   CHECK_FALSE(r.mask);
 }
 
+TEST_CASE("annotate: a copy of a step keeps its questions when the step is gone") {
+  std::optional<toy_step> original(std::in_place, std::vector<std::vector<std::vector<int>>>{
+                                                      {ids_of({"w", "####", " ", "1", "|"}), ids_of({"w", "."})}});
+  std::weak_ptr<task_item const> const question = original->at(0, 0).item;
+  step_rollouts copy = original->step;
+  original.reset();
+  REQUIRE_FALSE(question.expired());
+  for (rollout const& r : copy.groups[0].rollouts) CHECK(r.item->id == "toy-1");
+  rollout const last = std::move(copy.groups[0].rollouts[1]);
+  copy = {};
+  CHECK(last.item->answer == "1");
+}
+
 TEST_CASE("annotate: the label is the truth, not the rollout's own answer") {
   auto const r = annotated(ids_of({"w", "####", " ", "3", "|"}), 5);
   CHECK_FALSE(r.grade.correct_strict);

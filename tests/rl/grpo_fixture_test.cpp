@@ -49,12 +49,9 @@ void check_steps(int micro_batch, double tolerance) {
     rollouts.push_back({stored[i].prompt, stored[i].ids, stored[i].old_log_p, advantages[i]});
     longest = std::max(longest, stored[i].ids.size());
   }
-  adamw_options const optimizer{.learning_rate = f.at("learning_rate"),
-                                .beta1 = f.at("beta1"),
-                                .beta2 = f.at("beta2"),
-                                .eps = f.at("eps"),
-                                .weight_decay = f.at("weight_decay")};
-  trainable_policy<model_type> policy(model, optimizer);
+  trainable_policy<model_type> policy(
+      model,
+      {.beta1 = f.at("beta1"), .beta2 = f.at("beta2"), .eps = f.at("eps"), .weight_decay = f.at("weight_decay")});
   losses::grpo const loss{.clip_low = f.at("clip"), .clip_high = f.at("clip")};
   policy_gradient_options options;
   options.temperature = f.at("temperature");
@@ -67,7 +64,7 @@ void check_steps(int micro_batch, double tolerance) {
     CAPTURE(step);
     policy.zero_gradient();
     auto const report = add_policy_gradient(policy, std::span<training_rollout const>(rollouts), loss, options);
-    double const norm = policy.update(optimizer.learning_rate, f.at("max_gradient_norm"));
+    double const norm = policy.update(f.at("learning_rate"), f.at("max_gradient_norm"));
     auto const near = [&](char const* field) {
       return Approx(expected.at(field).get<double>()).epsilon(tolerance).margin(tolerance);
     };

@@ -18,7 +18,7 @@ grpo_options small_run() {
   o.group_size = 4;
   o.max_new_tokens = 10;
   o.no_delimiter = no_delimiter_policy::force;
-  o.optimizer.learning_rate = 1e-2;
+  o.learning_rate = 1e-2;
   o.seed = 11;
   return o;
 }
@@ -42,7 +42,8 @@ TEMPLATE_TEST_CASE("trainable_policy: with adapters a step trains them alone, fr
   toy_task const task;
   grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run());
   CHECK(trainer.policy().master().size() == model.trainable_layout().size());
-  CHECK(trainer.policy().optimizer().first_moment().size() == model.trainable_layout().size());
+  for (auto const& moment : trainer.policy().optimizer().arrays())
+    CHECK(moment.values->size() == model.trainable_layout().size());
   auto const fresh = trainable(model);
   for (int step = 0; step < 2; ++step) {
     auto const report = trainer.step();
@@ -71,8 +72,8 @@ TEST_CASE("trainable_policy: adapters go on from master weights and moments as i
   grpo resumed(resumed_model, tokenizer, task, strangers::likes_token{.id = 19}, small_run());
   resumed.policy().master().assign(whole.policy().master().to_host());
   resumed_model.assign_trainable(resumed.policy().master().cview());
-  resumed.policy().optimizer().first_moment().assign(whole.policy().optimizer().first_moment().to_host());
-  resumed.policy().optimizer().second_moment().assign(whole.policy().optimizer().second_moment().to_host());
+  auto const kept = whole.policy().optimizer().arrays(), fresh = resumed.policy().optimizer().arrays();
+  for (std::size_t i = 0; i < kept.size(); ++i) fresh[i].values->assign(kept[i].values->to_host());
   resumed.policy().optimizer().set_steps(whole.policy().optimizer().steps());
   resumed.set_steps(whole.steps());
   CHECK(whole.step().rewards.total == resumed.step().rewards.total);
@@ -113,5 +114,5 @@ TEST_CASE("trainable_policy: adapters that were made for dropout are refused") {
   cpu_backend backend;
   auto model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
   model.attach({.dropout = 0.1}, 5);
-  CHECK_THROWS_WITH(trainable_policy(model, adamw_options{}), ATMANRL_CONTAINS("dropout of 0.1"));
+  CHECK_THROWS_WITH(trainable_policy(model, optim::adamw{}), ATMANRL_CONTAINS("dropout of 0.1"));
 }

@@ -65,7 +65,7 @@ TEMPLATE_TEST_CASE("policy gradient: right after sampling every ratio is exactly
   model.set_kv_storage(storage);
   sampled s(model, 0.9);
   s.rollouts.erase(s.rollouts.begin() + 5);  // the one that was not sampled
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   for (int const micro_batch : {0, 1, 3}) {
     auto const r = add_policy_gradient(policy, std::span<training_rollout const>(s.rollouts), losses::grpo{},
                                        {.temperature = 0.9, .micro_batch = micro_batch, .recompute = micro_batch == 3});
@@ -86,7 +86,7 @@ TEMPLATE_TEST_CASE("policy gradient: any split into micro-batches gives one grad
   auto model = random_model<B, TestType>(backend, pg_config(), 4, 0.7);
   sampled const s(model, 1);
   std::span<training_rollout const> const all(s.rollouts);
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   policy_gradient_report whole;
   auto const expected = gradient_of(policy, all, losses::grpo{}, {.row_budget = 100000}, &whole);
   auto const check = [&](policy_gradient_options const& options) {
@@ -114,7 +114,7 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss") {
       shifted[i].push_back(rollouts[i].old_log_p[t] + 0.1f * float(int(t + i) % 9 - 4));
     rollouts[i].old_log_p = shifted[i];
   }
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   policy_gradient_options const options{.temperature = 0.8};
   policy_gradient_report report;
   auto const gradient =
@@ -150,7 +150,7 @@ TEST_CASE(
   for (std::size_t i = 0; i < s.rollouts.size(); ++i) s.rollouts[i].reference_log_p = reference[i];
   auto const moved = random_parameters(model.config(), 4, 0.72);  // ratios away from 1
   set_parameters(model, moved);
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   std::span<training_rollout const> const all(s.rollouts);
   for (auto const name : losses::names) {
     CAPTURE(name);
@@ -183,7 +183,7 @@ TEST_CASE("policy gradient: with a KL term and an entropy bonus it is the deriva
   sampled s(model, 0.8);
   auto const reference = reference_log_probs(frozen, std::span<training_rollout const>(s.rollouts), 0.8);
   for (std::size_t i = 0; i < s.rollouts.size(); ++i) s.rollouts[i].reference_log_p = reference[i];
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   std::span<training_rollout const> const all(s.rollouts);
   policy_gradient_options const options{.temperature = 0.8, .entropy_bonus = 0.3};
   auto const flat = random_parameters(model.config(), 4, 0.7);
@@ -208,7 +208,7 @@ TEST_CASE("policy gradient: masked rollouts leave no trace, and a step of nothin
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
   sampled s(model, 1);
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   auto rollouts = s.rollouts;
   rollouts[4].masked = true;
   auto const masked = gradient_of(policy, std::span<training_rollout const>(rollouts), losses::dapo{}, {});
@@ -247,7 +247,7 @@ TEST_CASE("policy gradient: without advantages there is none, to the last bit") 
   auto model = random_model<cpu_backend, float>(backend, pg_config(), 4, 0.7);
   sampled s(model, 1);
   for (auto& r : s.rollouts) r.advantage = 0;
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   auto const g = gradient_of(policy, std::span<training_rollout const>(s.rollouts), losses::grpo{}, {});
   CHECK(std::all_of(g.begin(), g.end(), [](float x) { return x == 0; }));
 }
@@ -283,7 +283,7 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss where toke
 TEST_CASE("policy gradient: rollouts that do not fit together are refused") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, pg_config(), 4);
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   std::vector<int> const ids{1, 2};
   std::vector<float> const one{-1.0f}, two{-1.0f, -2.0f};
   auto const add = [&](training_rollout const& r) {
@@ -302,7 +302,7 @@ TEST_CASE("policy gradient: a log-probability that is not finite names its rollo
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, pg_config(), 4, 0.7);
   sampled s(model, 1);
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   std::vector<float> broken(s.rollouts[4].old_log_p.begin(), s.rollouts[4].old_log_p.end());
   broken.back() = std::numeric_limits<float>::quiet_NaN();
   s.rollouts[4].old_log_p = broken;
@@ -313,7 +313,7 @@ TEST_CASE("policy gradient: a log-probability that is not finite names its rollo
 TEST_CASE("trainable_policy: an update clips, moves master weights and rounds them into the model") {
   cpu_backend backend;
   auto model = random_model<cpu_backend, bf16>(backend, pg_config(), 4);
-  trainable_policy policy(model, adamw_options{.learning_rate = 1e-5});
+  trainable_policy policy(model, optim::adamw{});
   auto const before = policy.master().to_host();
   CHECK(before == read_parameters(model));
   index_t const n = model.layout().size();
@@ -327,7 +327,7 @@ TEST_CASE("trainable_policy: an update clips, moves master weights and rounds th
   CHECK(relative_difference(moved, expected) < 0.02);  // float spacing around the largest weights
   // So small a step is lost in bf16 matrices, but not in the master weights that the next one starts from.
   auto const rounded = read_parameters(model);
-  auto const gain = model.layout().find(parameter_kind::final_gain);
+  auto const gain = model.layout().find("model.norm.weight");
   CHECK(rounded[std::size_t(gain->offset)] == after[std::size_t(gain->offset)]);
   CHECK(rounded[0] == float(bf16(after[0])));
 }
@@ -335,10 +335,10 @@ TEST_CASE("trainable_policy: an update clips, moves master weights and rounds th
 TEST_CASE("trainable_policy: a gradient that is not finite names its tensor and changes nothing") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, pg_config(), 4);
-  trainable_policy policy(model, adamw_options{.learning_rate = 0.1});
+  trainable_policy policy(model, optim::adamw{});
   auto const before = policy.master().to_host();
   std::vector<double> g(before.size(), 1.0);
-  g[std::size_t(model.layout().find(parameter_kind::up, 1)->offset + 3)] = std::numeric_limits<double>::infinity();
+  g[std::size_t(model.layout().find("model.layers.1.mlp.up_proj.weight")->offset + 3)] = std::numeric_limits<double>::infinity();
   policy.gradient().assign(g);
   CHECK_THROWS_WITH(policy.update(0.1, 1), ATMANRL_CONTAINS("model.layers.1.mlp.up_proj.weight"));
   CHECK(policy.master().to_host() == before);

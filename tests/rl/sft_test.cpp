@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
+#include "strangers.hpp"
 
 #include <limits>
 
@@ -52,7 +53,7 @@ std::vector<T> host(view_on<B, T const, 1> v) {
 }
 
 sft_options plain(int micro_batches = 1) {
-  return {.steps = 50, .micro_batches = micro_batches, .optimizer = {.learning_rate = 0.01}, .max_gradient_norm = 0};
+  return {.steps = 50, .micro_batches = micro_batches, .learning_rate = 0.01, .max_gradient_norm = 0};
 }
 
 }  // namespace
@@ -130,10 +131,9 @@ TEST_CASE("an update is clipped and follows the schedule") {
   auto model = small_model<reference_backend, double>(backend);
   std::vector<double> weights(std::size_t(model.layout().size()));
   model.read(as(weights, {model.layout().size()}));
-  sft_options options{.steps = 10,
-                      .optimizer = {.learning_rate = 0.1, .beta1 = 0.8, .beta2 = 0.9, .weight_decay = 0.01},
-                      .max_gradient_norm = 0.25};
-  sft_trainer trainer(model, options, schedules::linear{.warmup = 4, .floor = 0.1});
+  sft_options options{.steps = 10, .learning_rate = 0.1, .max_gradient_norm = 0.25};
+  optim::adamw const optimizer{.beta1 = 0.8, .beta2 = 0.9, .weight_decay = 0.01};
+  sft_trainer trainer(model, options, schedules::linear{.warmup = 4, .floor = 0.1}, optimizer);
   std::vector<double> m(weights.size()), v(weights.size()), rates;
   index_t const n = model.layout().size();
   for (std::uint64_t step = 1; step <= 10; ++step) {
@@ -143,9 +143,8 @@ TEST_CASE("an update is clipped and follows the schedule") {
     double norm = 0;
     for (double const g : gradient) norm += g * g;
     CHECK(std::sqrt(norm) == Approx(std::min(0.25, report.gradient_norm)).epsilon(1e-5));
-    adamw_options o = options.optimizer;
-    o.learning_rate = report.learning_rate;
-    adamw_step(backend, as(weights, {n}), as(gradient, {n}), as(m, {n}), as(v, {n}), o, step);
+    adamw_step(backend, as(weights, {n}), as(gradient, {n}), as(m, {n}), as(v, {n}),
+               optimizer.with_rate(report.learning_rate), step);
     CHECK(relative_difference(host<reference_backend, double>(trainer.master_weights()), weights) < 1e-12);
   }
   CHECK(rates[0] == Approx(0.025));
@@ -163,8 +162,7 @@ TEST_CASE("a run learns its examples by heart") {
   auto const all = examples();
   std::vector<double> losses;
   std::vector<std::uint64_t> asked;
-  sft_trainer trainer(model, {.steps = 150, .batch_size = 5, .optimizer = {.learning_rate = 0.02}},
-                      schedules::cosine{.warmup = 10});
+  sft_trainer trainer(model, {.steps = 150, .batch_size = 5, .learning_rate = 0.02}, schedules::cosine{.warmup = 10});
   trainer.run([&](std::uint64_t i) { return asked.push_back(i), all[i % all.size()]; },
               [&](sft_report const& r) { losses.push_back(r.loss); });
   REQUIRE(losses.size() == 150);
@@ -198,17 +196,33 @@ TEST_CASE("the CPU backend takes the same steps as the reference") {
   }
 }
 
+TEST_CASE("an optimizer of somebody's own updates the weights, at the schedule's rate") {
+  reference_backend backend;
+  auto model = small_model<reference_backend, double>(backend);
+  sft_options options = plain();
+  options.learning_rate = 1e-3;
+  sft_trainer trainer(model, options, schedules::constant{.warmup = 2}, strangers::sign_momentum{});
+  auto const before = host<reference_backend, double>(trainer.master_weights());
+  double const first = trainer.step(examples()).loss;
+  auto const after = host<reference_backend, double>(trainer.master_weights());
+  auto const gradient = host<reference_backend, double>(trainer.gradient());
+  for (std::size_t i = 0; i < before.size(); ++i)
+    CHECK(after[i] == before[i] - (gradient[i] > 0 ? 0.5e-3 : gradient[i] < 0 ? -0.5e-3 : 0));
+  for (int i = 0; i < 20; ++i) trainer.step(examples());
+  CHECK(trainer.step(examples()).loss < first - 0.1);
+}
+
 TEST_CASE("updates too small for bf16 add up in the master weights") {
   reference_backend backend;
   auto model = small_model<reference_backend, bf16>(backend);
   sft_options options = plain();
-  options.optimizer.learning_rate = 1e-5;  // bf16 steps near 0.3 are 2e-3
+  options.learning_rate = 1e-5;  // bf16 steps near 0.3 are 2e-3
   options.steps = 1000;
   sft_trainer trainer(model, options, schedules::constant{});
   auto const before = host<reference_backend, float>(trainer.master_weights());
   for (int i = 0; i < 20; ++i) trainer.step(examples());
   auto const after = host<reference_backend, float>(trainer.master_weights());
-  parameter_info const& p = *model.layout().find(parameter_kind::down, 0);
+  parameter_info const& p = *model.layout().find("model.layers.0.mlp.down_proj.weight");
   std::vector<float> rounded(std::size_t(p.size()));
   model.read_rows(p, 0, as(rounded, {p.rows, p.columns}));
   double moved = 0;
@@ -319,7 +333,7 @@ TEST_CASE("examples of a task: prompt, reference solution, end token of the chat
   byte_bpe const words(arithmetic_text::vocabulary());
   arithmetic const task;
   task_item const item = task.training_item(0, 0);
-  CHECK(answer_end_id(words, chat_format::plain) == words.eos());
+  CHECK(answer_end_id(words, {}) == words.eos());
   sft_example const e = make_sft_example(task, item, words, words.eos());
   CHECK(e.prompt == task.prompt(item, words));
   CHECK(e.completion.back() == words.eos());
@@ -335,6 +349,9 @@ TEST_CASE("examples of a task: prompt, reference solution, end token of the chat
     spec.kinds.push_back(token_kind::special);
   }
   byte_bpe const chatml(spec);
-  CHECK(answer_end_id(chatml, chat_format::chatml) == chatml.token_id("<|im_end|>"));
-  CHECK_THROWS_AS(answer_end_id(words, chat_format::llama3), usage_error);
+  CHECK(answer_end_id(chatml, named_chat(chatml, "chatml")) == chatml.token_id("<|im_end|>"));
+  CHECK(answer_end_id(chatml, {}) == words.eos());
+  spec.eos = -1;
+  CHECK(answer_end_id(byte_bpe(spec), {}, std::vector{7, 8}) == 7);
+  CHECK_THROWS_AS(answer_end_id(byte_bpe(spec), {}), usage_error);
 }

@@ -33,25 +33,27 @@ struct copying_model {
   explicit copying_model(int layers = 1) : model(backend, config(layers)) {
     parameter_layout const& layout = model.layout();
     std::vector<double> flat(std::size_t(layout.size()));
-    auto const at = [&](parameter_kind kind, index_t layer, index_t row, index_t column) -> double& {
-      parameter_info const& p = *layout.find(kind, layer);
+    auto const entry = [&](std::string const& name, index_t row, index_t column) -> double& {
+      parameter_info const& p = *layout.find(name);
       return flat[std::size_t(p.offset + row * p.columns + column)];
     };
-    using enum parameter_kind;
+    auto const at = [&](char const* name, int layer, index_t row, index_t column) -> double& {
+      return entry(fmt::format("model.layers.{}.{}.weight", layer, name), row, column);
+    };
     int const top = layers - 1;
     double const one = 1 / std::sqrt(double(vocab));  // a normed one-hot embedding has a single entry of sqrt(vocab)
     for (int t = 0; t < vocab; ++t) {
-      at(embedding, -1, t, t) = 1;
-      at(head, -1, t, t) = 2;
-      for (int l = 0; l < layers; ++l) at(attention_gain, l, 0, t) = at(ffn_gain, l, 0, t) = 1;
-      at(final_gain, -1, 0, t) = 1;
-      at(q, top, 3, t) = std::sqrt(8.0) * one;
-      at(k, top, 3, t) = key_score(t) * one;
-      if (t >= 1 && t <= 4) at(v, top, t - 1, t) = one;
-      if (top > 0) at(v, 0, 0, t) = one;
+      entry("model.embed_tokens.weight", t, t) = 1;
+      entry("lm_head.weight", t, t) = 2;
+      for (int l = 0; l < layers; ++l) at("input_layernorm", l, 0, t) = at("post_attention_layernorm", l, 0, t) = 1;
+      entry("model.norm.weight", 0, t) = 1;
+      at("self_attn.q_proj", top, 3, t) = std::sqrt(8.0) * one;
+      at("self_attn.k_proj", top, 3, t) = key_score(t) * one;
+      if (t >= 1 && t <= 4) at("self_attn.v_proj", top, t - 1, t) = one;
+      if (top > 0) at("self_attn.v_proj", 0, 0, t) = one;
     }
-    for (int d = 1; d <= 4; ++d) at(o, top, d, d - 1) = 4;
-    if (top > 0) at(o, 0, 0, 0) = 1;
+    for (int d = 1; d <= 4; ++d) at("self_attn.o_proj", top, d, d - 1) = 4;
+    if (top > 0) at("self_attn.o_proj", 0, 0, 0) = 1;
     set_parameters(model, flat);
   }
 

@@ -48,11 +48,9 @@ void check_masks(tolerances const& allowed) {
     options.scale = settings.at("scale");
     options.sparsity = settings.at("sparsity");
     options.steps = f.at("steps");
-    options.optimizer = {.learning_rate = f.at("lr"),
-                         .beta1 = f.at("beta1"),
-                         .beta2 = f.at("beta2"),
-                         .eps = f.at("eps"),
-                         .weight_decay = f.at("weight_decay")};
+    options.learning_rate = f.at("lr");
+    options.optimizer = {
+        .beta1 = f.at("beta1"), .beta2 = f.at("beta2"), .eps = f.at("eps"), .weight_decay = f.at("weight_decay")};
 
     mask_batch<model_type> batch(model, items, options.shape, options.rows, options.scale, options.clamp);
     batch.values().assign(std::vector<T>(std::size_t(batch.parameter_count()), T(options.init)));

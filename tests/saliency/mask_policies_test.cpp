@@ -46,7 +46,7 @@ mask_options short_training() {
   mask_options o = mask_options::recommended();
   o.scale = 10;
   o.steps = 8;
-  o.optimizer.learning_rate = 0.03;
+  o.learning_rate = 0.03;
   return o;
 }
 
@@ -339,7 +339,7 @@ TEST_CASE_METHOD(
     "mask_options: in_steps keeps the distance that AdamW can travel, and options that cannot work are named") {
   mask_options const o = mask_options{}.in_steps(50);
   CHECK(o.steps == 50);
-  CHECK(o.optimizer.learning_rate == Approx(4e-3));
+  CHECK(o.learning_rate == Approx(4e-3));
   CHECK(o.optimizer.beta1 == 0.6);
   mask_options bad = short_training();
   bad.lower_clamp = -0.3;

@@ -212,14 +212,20 @@ TEST_CASE(
   CHECK(forced.answer == part(spans.answer));
 }
 
-TEST_CASE("a tokenizer with chat tokens gets one user turn") {
+TEST_CASE("a tokenizer with a chat template gets one user turn, one with chat tokens alone plain text") {
   byte_bpe_spec spec = arithmetic_text::vocabulary();
   for (char const* const name : {"<|im_start|>", "<|im_end|>"}) {
     spec.tokens.emplace_back(name);
     spec.kinds.push_back(token_kind::special);
   }
-  byte_bpe const chatty(spec);
   task_item const item = task.evaluation_item(7);
+  CHECK(task.prompt(item, byte_bpe(spec)) == task.prompt(item, words));
+  spec.chat.text =
+      "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' }}{% endfor "
+      "%}"
+      "{{ '<|im_start|>assistant\\n' }}";
+  spec.chat.tokens = {{"bos_token", std::string(arithmetic_text::begin_of_text)}};
+  byte_bpe const chatty(spec);
   auto const ids = task.prompt(item, chatty);
   CHECK(std::ranges::count(ids, chatty.bos()) == 1);
   std::string const text = chatty.decode(ids);

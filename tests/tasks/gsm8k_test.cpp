@@ -1,5 +1,6 @@
 #include <atmanrl/tasks/arithmetic_text.hpp>
 #include <atmanrl/tasks/gsm8k.hpp>
+#include <atmanrl/text/tokenizer.hpp>
 
 #include "catch.hpp"
 #include "test_data.hpp"
@@ -106,6 +107,10 @@ TEST_CASE("instruct models get the examples as earlier turns, or plain text when
     spec.tokens.emplace_back(name);
     spec.kinds.push_back(token_kind::special);
   }
+  spec.chat.text = chat_formats::all[2].text;
+  CHECK(chat_formats::all[2].name == "llama3.1");
+  spec.chat.text.insert(0, "{{ bos_token }}");
+  spec.chat.tokens = {{"bos_token", std::string(arithmetic_text::begin_of_text)}};
   byte_bpe const llama3(spec);
   gsm8k const chat(fixture("tasks/gsm8k"), {.few_shot = 1}),
       plain(fixture("tasks/gsm8k"), {.few_shot = 1, .chat = false});
@@ -119,6 +124,11 @@ TEST_CASE("instruct models get the examples as earlier turns, or plain text when
   CHECK(text.ends_with("<|start_header_id|>assistant<|end_header_id|>\n\n"));
   CHECK(llama3.decode(chat.completion(item, llama3)) == item.solution);
   CHECK(plain.prompt(item, llama3) == plain.prompt(item, words));
+  // A system message stands in front of either.
+  tokenizer const briefly = tokenizer(llama3).with_chat(chat_options{.system = "Be brief."});
+  CHECK_THAT(briefly.decode(chat.prompt(item, briefly)), Contains("26 Jul 2024\n\nBe brief.<|eot_id|>"));
+  CHECK(briefly.decode(plain.prompt(item, briefly)) ==
+        "<|begin_of_text|>Be brief.\n\n" + llama3.decode(plain.prompt(item, llama3)).substr(17));
 }
 
 TEST_CASE("answers are graded as numbers with separators, money and decimals") {
@@ -151,6 +161,9 @@ TEST_CASE("bad files and options give one sentence with file and line") {
   CHECK_THAT(message(), Contains("train.jsonl:1") && Contains("####"));
   folder.write("train.jsonl", R"({"question": "?", "answer": "#### two"})");
   CHECK_THAT(message(), Contains("train.jsonl:1") && Contains("two"));
+  folder.write("train.jsonl", R"({"question": "?", "answer": "#### 2\nof 3 apples\nfor the two of them and for Bob"})");
+  CHECK_THAT(message(), Contains("train.jsonl:1: what stands behind #### is not one number: \"2\\nof 3 apples\\nfor the "));
+  CHECK(message().find('\n') == std::string::npos);
   folder.write("train.jsonl", "\n\n");
   CHECK_THAT(message(), Contains("train.jsonl") && Contains("no items"));
   folder.write("train.jsonl", good_line);

@@ -1,10 +1,11 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 #include <atmanrl/text/split.hpp>
 #include <atmanrl/text/tokenizer.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include "catch.hpp"
 #include "test_data.hpp"
@@ -49,7 +50,7 @@ TEST_CASE("tiny model: at most 4 MB, made for its tokenizer, stops at the end of
   std::uintmax_t bytes = 0;
   for (auto const& entry : std::filesystem::directory_iterator(model_folder())) bytes += entry.file_size();
   CHECK(bytes < 4000000);
-  auto const file = model_file::open(model_folder());
+  auto const file = model_file::open(model_folder(), standard_architectures());
   tokenizer const words = tokenizer::load(model_folder());
   CHECK(file.config().vocab == words.vocab_size());
   CHECK(file.config().bos_id == words.bos());

@@ -1,11 +1,14 @@
+#include <atmanrl/io/jsonl.hpp>
 #include <atmanrl/text/answer.hpp>
 
 #include "catch.hpp"
+#include "test_data.hpp"
 
 #include <optional>
 #include <string>
 
 using namespace atmanrl;
+using atmanrl_test::fixture;
 
 namespace {
 
@@ -48,7 +51,6 @@ TEST_CASE("extract_number: forms that mean a number") {
       {"#### 12%", "12", "12"},
       {"#### 3/4", "3/4", "3/4"},
       {"#### 5/day", "5", "5"},
-      {"#### 5/0", "5", "5"},
       {"#### 72 apples.", "72", "72"},
       {"#### 72km", "72", "72"},
       {"####\n\n72", "72", "72"},
@@ -67,10 +69,11 @@ TEST_CASE("extract_number: forms that mean a number") {
   }
 }
 
-TEST_CASE("extract_number: the first number behind the first mark, otherwise the last number of all") {
+TEST_CASE("extract_number: one reading behind a mark, otherwise the last number of all") {
   row const rows[] = {
-      {"#### 5 apples + 3", "5", "5"},
-      {"#### 1,2,3", "1", "1"},
+      {"#### 5 apples + 3", none, none},
+      {"#### 1,2,3", none, none},
+      {"#### 5/0", none, none},
       {"1 #### 2 #### 3", "2", "2"},
       {"It is 7 or 8.", none, "8"},
       {"", none, none},
@@ -80,7 +83,7 @@ TEST_CASE("extract_number: the first number behind the first mark, otherwise the
       {"### 7", none, "7"},
       {"10-5", none, "5"},
       {"10 - 5", none, "5"},
-      {"#### 7 \xe2\x88\x92 5", "7", "7"},
+      {"#### 7 \xe2\x88\x92 5", none, none},
       {"7 \xe2\x88\x92 5", none, "5"},
       {"5 - 7 = -2", none, "-2"},
       {"answer --5", none, "5"},
@@ -94,7 +97,7 @@ TEST_CASE("extract_number: the first number behind the first mark, otherwise the
       {"6 eggs, 1e-5", none, "6"},
       {"5e", none, "5"},
       {"1,0000", none, "0"},
-      {"#### 1234,567", "1234", "1234"},
+      {"#### 1234,567", none, none},
       {"page 3/4.5", none, "4.5"},
       {"\xff\xfe 3 \xc3", none, "3"},
   };
@@ -103,6 +106,72 @@ TEST_CASE("extract_number: the first number behind the first mark, otherwise the
     CHECK(extract_number(r.completion).strict == expected(r.strict));
     CHECK(extract_number(r.completion).flexible == expected(r.flexible));
   }
+}
+
+TEST_CASE("extract_number: 51 completions are read as a person reads them") {
+  std::vector<json> const rows = read_json_lines(fixture("text/answers/gsm8k_answers.jsonl"));
+  CHECK(rows.size() == 51);
+  for (json const& row : rows) {
+    auto const completion = row.at("completion").get<std::string>();
+    INFO(row.dump());
+    extracted_answer const found = extract_number(completion);
+    INFO(found.strict.value_or("none") << " | " << found.flexible.value_or("none"));
+    // Names, ranges and lists are no numbers.
+    auto const person = row["a_person_reads"].is_string()
+                            ? to_canonical_number(row["a_person_reads"].get<std::string>())
+                            : std::nullopt;
+    std::string const note = row.at("note");
+    bool const none_here = !person || note == "range" || note == "list" || note == "name";
+    CHECK(found.flexible.has_value() == !none_here);
+    if (!none_here) CHECK(numbers_equal(*found.flexible, *person));
+    if (note != "no mark") CHECK(found.strict == found.flexible);
+    CHECK((found.flexible && numbers_equal(*found.flexible, row.at("truth").get<std::string>())) ==
+          row.at("correct").get<bool>());
+  }
+}
+
+TEST_CASE("extract_number: equations, conversions and explanations behind a mark") {
+  row const rows[] = {
+      {"#### 18 = 3*6", "18", "18"},
+      {"#### 2 hours = 120 minutes", none, none},
+      {"#### x = 18, y = 7", none, none},
+      {"#### a = b = 9", "9", "9"},
+      {"#### 18 (9 eggs at $2)", "18", "18"},
+      {"#### 10 (or 12)", none, none},
+      {"#### 18. She sells 9 eggs for $2.", "18", "18"},
+      {"#### 18 because 9 * 2 = 18", "18", "18"},
+      {"#### 3*6", none, none},
+      {"#### 10 to 12", none, none},
+      {"#### 12:30", none, none},
+      {"#### 7 or 8", none, none},
+      {"#### 18 dollars, or $18.00", "18", "18"},
+      {"#### 3,5", none, none},
+      {"#### 1.234,56", none, none},
+      {"#### 5 thousand", "5000", "5000"},
+      {"#### $2.5 million", "2500000", "2500000"},
+      {"#### 3\\frac{1}{2}", "7/2", "7/2"},
+      {"#### \xc2\xbd", "1/2", "1/2"},
+      {"#### 10^{-3}", none, none},
+      {"#### \\sqrt{15}", none, none},
+      {"#### \\frac{x}{2}", none, none},
+      {"#### 5\xc2\xb2", "25", "25"},
+      {"#### 12,34,567", "1234567", "1234567"},
+      {"#### 5 \xc2\xb1 1", none, none},
+      {"#### minus 5", "-5", "-5"},
+      {"#### USD500", "500", "500"},
+      {"#### The answer to part 2 is 18", "18", "18"},
+      {"#### 1. Find the price\n3*6\n#### 2. Add\n#### 18", "18", "18"},
+      {"#### 18\n\nProblem 2: 3+4?\n#### 7", "18", "18"},
+      {"#### 17\nThe waiter is here.\n#### 18", "17", "17"},
+      {"#### 17\nSorry:\n#### 3 or 4", none, none},
+      {"7 #### A7", none, none},
+  };
+  for (row const& r : rows) {
+    INFO(r.completion);
+    CHECK(extract_number(r.completion).strict == expected(r.strict));
+    CHECK(extract_number(r.completion).flexible == expected(r.flexible));
+  }
+  CHECK(extract_number("The final answer is 8. The final answer is 7", {"The final answer is", true}).strict == "7");
 }
 
 TEST_CASE("numbers_equal: exact values decide, not spellings and not doubles") {
@@ -171,7 +240,6 @@ TEST_CASE("extract_letter: forms that mean a choice") {
       {"#### The answer is A because", "A", "A"},
       {"#### a", "A", "A"},
       {"#### a dog: B", "B", "B"},  // an article
-      {"#### A B", "A", "A"},
       {"#### none of the above, D", "D", "D"},
       {"#### B-cells: C", "C", "C"},
       {"#### I say B", "B", "B"},
@@ -205,6 +273,7 @@ TEST_CASE("extract_letter: the last \"answer is\", otherwise the last lone lette
        "B",
        none, none},
       {"#### E", none, none},
+      {"#### A B", none, none},
       {"", none, none},
   };
   for (row const& r : rows) {
@@ -212,6 +281,45 @@ TEST_CASE("extract_letter: the last \"answer is\", otherwise the last lone lette
     CHECK(extract_letter(r.completion).strict == expected(r.strict));
     CHECK(extract_letter(r.completion).flexible == expected(r.flexible));
   }
+}
+
+TEST_CASE("extract_letter: completions are read as a person reads them") {
+  std::vector<json> const rows = read_json_lines(fixture("text/answers/mmlu_letters.jsonl"));
+  CHECK(rows.size() == 37);
+  for (json const& row : rows) {
+    auto const completion = row.at("completion").get<std::string>();
+    INFO(row.dump());
+    extracted_answer const found = extract_letter(completion);
+    INFO(found.strict.value_or("none") << " | " << found.flexible.value_or("none"));
+    auto const& person = row.at("a_person_reads");
+    auto const wanted = person.is_string() ? std::optional(person.get<std::string>()) : std::nullopt;
+    CHECK(found.flexible == wanted);
+    if (completion.find("####") != std::string::npos) CHECK(found.strict == wanted);
+  }
+}
+
+TEST_CASE("extract_letter: two choices, negations and further questions") {
+  row const rows[] = {
+      {"#### B/C", none, none},
+      {"#### The answer is A or B", none, none},
+      {"#### B is right and A is wrong", "B", "B"},
+      {"#### A, because B fails", "A", "A"},
+      {"#### A cell", none, none},
+      {"#### \xef\xbc\xa2", "B", "B"},  // full-width B
+      {"The answer is A or B.", none, none},
+      {"The answer is not A.", none, none},
+      {"Not A. The correct choice seems to be (d).", none, "D"},
+      {"Answer: B\n\nQuestion: next?\nAnswer: C", none, "B"},
+      {"#### B\nWait, that is wrong.\n#### C", "C", "C"},
+      {"#### B\n\nQuestion: next?\n#### C", "B", "B"},
+      {"I would go with C", none, "C"},
+  };
+  for (row const& r : rows) {
+    INFO(r.completion);
+    CHECK(extract_letter(r.completion).strict == expected(r.strict));
+    CHECK(extract_letter(r.completion).flexible == expected(r.flexible));
+  }
+  CHECK(extract_letter("The answer is I think unclear", 10).flexible == std::nullopt);
 }
 
 TEST_CASE("extract_letter: the number of choices bounds the letters") {
@@ -222,11 +330,15 @@ TEST_CASE("extract_letter: the number of choices bounds the letters") {
 }
 
 TEST_CASE("answers: megabytes of digits, letters and marks take linear time") {
-  for (char const* const part : {"1", "1,", "A ", "-", "answer is ", "####", "a.", " "}) {
+  for (char const* const part :
+       {"1",  "1,",       "A ",       "-",  "answer is ", "####", "a.", " ",      "$",   "\\frac{",
+        "<<", "#### 1\n", "#### A\n", ":A", "^1",         "1 ",   "(",  "not A ", "= 1", "\xef\xbc\x91"}) {
     std::string text;
     while (text.size() < 400'000) text += part;
     extract_number(text);
     extract_letter(text);
+    extract_number("####" + text);
+    extract_letter("####" + text);
   }
   SUCCEED();
 }

@@ -70,7 +70,10 @@ TEST_CASE("llama2.c vocabulary: the best score is merged first, unknown characte
   CHECK_FALSE(vocab.token_id("the"));
   CHECK(vocab.encode("<s>").size() > 1);
   CHECK(vocab.encode_with_specials("<s>the</s>") == std::vector{1, id(" the"), 2});
-  CHECK_THROWS_AS(vocab.token_bytes(int(vocab.vocab_size())), usage_error);
+  CHECK_THROWS_AS(vocab.token_bytes(-1), usage_error);
+  CHECK(vocab.token_bytes(int(vocab.vocab_size())).empty());
+  CHECK(has_token(vocab, int(vocab.vocab_size()) - 1));
+  CHECK_FALSE(has_token(vocab, int(vocab.vocab_size())));
 }
 
 TEST_CASE("llama2.c vocabulary: encoding is that of llama2.c's quadratic loop") {

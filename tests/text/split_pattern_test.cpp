@@ -22,8 +22,18 @@ using list = std::vector<std::string>;
 TEST_CASE("split_pattern: matches and the text between them are the pieces") {
   CHECK(pieces(R"(\p{N})", "ab12c") == list{"ab", "1", "2", "c"});
   CHECK(pieces("x", "") == list{});
-  CHECK(pieces("x*", "axxb") == list{"a", "xx", "b"});  // empty matches are none
+  CHECK(pieces("x*", "axxb") == list{"a", "xx", "b"});
   CHECK(pieces("x", "yyy") == list{"yyy"});
+}
+
+TEST_CASE("split_pattern: empty matches cut where they lie") {
+  CHECK(pieces(R"((?=(\d{3})+(?!\d)))", "1234567") == list{"1", "234", "567"});
+  CHECK(pieces(R"((?=(\d{3})+(?!\d)))", "123456") == list{"123", "456"});
+  CHECK(pieces(R"((?=(\d{3})+(?!\d)))", "a1234567b") == list{"a1", "234", "567b"});
+  CHECK(pieces("(?=b)", "abbc") == list{"a", "b", "bc"});
+  CHECK(pieces("(?:)", "a\xc3\xa9z") == list{"a", "\xc3\xa9", "z"});
+  CHECK(pieces("b*", "abba") == list{"a", "bb", "a"});  // the empty match behind "bb" cuts nothing more
+  CHECK(pieces("(?<=,)", "a,b,") == list{"a,", "b,"});
 }
 
 TEST_CASE("split_pattern: the built-in patterns cut as their models do") {
@@ -91,7 +101,10 @@ TEST_CASE("split_pattern: long runs take linear time") {
 }
 
 TEST_CASE("split_pattern: a pattern that explodes ends with an error, not with a hang") {
-  split_pattern const bad("(a+)+$|b", "test");
-  CHECK_THROWS_WITH(bad.for_each_piece(std::string(60, 'a') + "!", [](std::string_view) {}),
-                    ATMANRL_CONTAINS("cannot be matched"));
+  for (char const* const pattern : {"(a+)+$|b", "(?=(?:a|a)*c)a|x"}) {
+    split_pattern const bad(pattern, "file.json: field");
+    CHECK_THROWS_WITH(bad.for_each_piece(std::string(60, 'a') + "!", [](std::string_view) {}),
+                      ATMANRL_CONTAINS("file.json: field: the split pattern cannot be matched in a text of 61 bytes") &&
+                          ATMANRL_CONTAINS(pattern));
+  }
 }

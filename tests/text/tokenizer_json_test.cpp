@@ -45,11 +45,104 @@ TEST_CASE("tokenizer.json: the begin-of-text token comes from the post-processor
   CHECK(read_tokenizer_json(folder / "tokenizer.json").eos == -1);
   put(folder / "tokenizer_config.json", R"({"eos_token":{"content":"<|eot_id|>"},"chat_template":"in config"})");
   CHECK(read_tokenizer_json(folder / "tokenizer.json").eos == 5);
-  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat_template == "in config");
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat.text == "in config");
   put(folder / "chat_template.jinja", "in a file");
-  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat_template == "in a file");
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat.text == "in a file");
   put(folder / "tokenizer_config.json", R"({"eos_token":"<none>"})");
   CHECK_THROWS_WITH(read_tokenizer_json(folder / "tokenizer.json"), ATMANRL_CONTAINS("<none>"));
+}
+
+TEST_CASE(
+    "tokenizer.json: NFC, empty matches, added letters and tokens of tokenizer_config.json give the ids of Hugging "
+    "Face") {
+  json const rows = read_json_file(fixture("text/cases/vectors.json"));
+  CHECK(rows.size() == 25);
+  for (json const& row : rows) {
+    INFO(row.dump());
+    tokenizer const t = tokenizer::load(fixture(("text/cases/" + row["tokenizer"].get<std::string>()).c_str()));
+    CHECK(t.encode_with_specials(row["text"].get<std::string>()) == row["ids"].get<std::vector<int>>());
+    // And after it has been written and read again.
+    scratch_folder const folder;
+    t.save(folder.path());
+    CHECK(tokenizer::load(folder.path()).encode_with_specials(row["text"].get<std::string>()) ==
+          row["ids"].get<std::vector<int>>());
+  }
+}
+
+TEST_CASE("tokenizer.json: an added letter at the id of a byte is found as the letter and decoded to the byte") {
+  tokenizer const t = tokenizer::load(fixture("text/cases/added_byte_letter.json"));
+  CHECK(t.token_id("\xc3\xa9") == 233);
+  CHECK(t.token_bytes(233) == "\xe9");
+  CHECK(t.decode(t.encode("\xe9\xbf\xbf")) == "\xe9\xbf\xbf");  // U+9FFF
+  for (int byte = 0; byte < 256; ++byte) CHECK(t.encode(std::string(1, char(byte))) == std::vector{byte});
+}
+
+TEST_CASE("tokenizer.json: rows of a model behind the last token have none") {
+  tokenizer const t = tokenizer::load(fixture("text/cases/padded_vocab"));
+  CHECK(t.vocab_size() == 261);
+  CHECK(has_token(t, 260));
+  for (int const id : {261, 300, 319}) CHECK_FALSE(has_token(t, id));
+  CHECK(t.decode(std::vector{65, 300, 319, 66}) == "AB");
+}
+
+TEST_CASE("tokenizer.json: tokens that tokenizer_config.json alone lists get the ids that it says, or are refused") {
+  tokenizer const t = tokenizer::load(fixture("text/cases/tokens_only_in_tokenizer_config"));
+  CHECK(t.vocab_size() == 262);
+  CHECK(t.eos() == 259);
+  CHECK(t.is_special(261));
+  CHECK_FALSE(t.is_special(260));
+  CHECK(t.decode(std::vector{260, 261}) == "<tool><|im_end|>");
+  scratch_folder const folder;
+  put(folder / "tokenizer.json", read_text_file(fixture("text/cases/tokens_only_in_tokenizer_config/tokenizer.json")));
+  auto const read = [&](char const* config) {
+    put(folder / "tokenizer_config.json", config);
+    return complaint([&] { read_tokenizer_json(folder / "tokenizer.json"); });
+  };
+  for (auto const& [config, sentence] : {
+           std::pair{R"({"added_tokens_decoder":{"300":{"content":"<x>"}}})",
+                     "tokenizer_config.json: added_tokens_decoder.300 is \"<x>\", which has or would get the id 260"},
+           std::pair{R"({"added_tokens_decoder":{"260":{"content":"th"}}})", "would get the id 256"},
+           std::pair{R"({"added_tokens_decoder":{"260":{"content":"<x>","lstrip":true}}})", "lstrip"},
+           std::pair{R"({"added_tokens_decoder":{"260":{}}})", "added_tokens_decoder.260.content is missing"},
+           std::pair{R"({"added_tokens_decoder":{"2x":{"content":"<x>"}}})", "\"2x\" in place of a token id"},
+           std::pair{R"({"added_tokens_decoder":[1]})", "is not an object"},
+       }) {
+    INFO(config);
+    CHECK(contains(read(config), sentence));
+  }
+  CHECK_FALSE(read(R"({"added_tokens_decoder":{"259":{"content":"<|endoftext|>","special":true}}})"));
+}
+
+TEST_CASE("tokenizer.json: a token that is named as the end of a text is special") {
+  scratch_folder const folder;
+  json j = read_json_file(fixture("text/cases/tokens_only_in_tokenizer_config/tokenizer.json"));
+  j["added_tokens"][0]["special"] = false;
+  put(folder / "tokenizer.json", j.dump());
+  for (auto const& [name, id] : {std::pair{"<|endoftext|>", 259}, std::pair{"####", 258}}) {
+    put(folder / "tokenizer_config.json", json{{"eos_token", name}}.dump());
+    tokenizer const t = tokenizer::load(folder.path());
+    CHECK(t.eos() == id);
+    CHECK(t.is_special(id));
+  }
+}
+
+TEST_CASE("tokenizer.json: an added token may not take the id of another one") {
+  json j = tiny();
+  j["added_tokens"][0]["id"] = j["model"]["vocab"]["a"];
+  scratch_folder const folder;
+  put(folder / "tokenizer.json", j.dump());
+  CHECK(contains(complaint([&] { read_tokenizer_json(folder / "tokenizer.json"); }),
+                 "added_tokens[0].id is " + j["model"]["vocab"]["a"].dump() + ", which another token has"));
+}
+
+TEST_CASE("tokenizer.json: a split pattern that takes too many steps names file and field") {
+  json j = tiny();
+  j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(?=(?:a|a)*c)a|x";
+  scratch_folder const folder;
+  put(folder / "tokenizer.json", j.dump());
+  tokenizer const t = tokenizer::load(folder.path());
+  auto const text = complaint([&] { t.encode(std::string(60, 'a')); });
+  CHECK(contains(text, (folder / "tokenizer.json").string() + ": pre_tokenizer: the split pattern cannot be matched"));
 }
 
 TEST_CASE("tokenizer.json: merges may be texts or pairs") {

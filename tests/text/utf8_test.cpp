@@ -1,5 +1,4 @@
 #include <atmanrl/text/byte_alphabet.hpp>
-#include <atmanrl/text/normal_form.hpp>
 #include <atmanrl/text/utf8.hpp>
 
 #include "catch.hpp"
@@ -61,17 +60,4 @@ TEST_CASE("byte alphabet: every byte has one printable character and comes back"
   CHECK_FALSE(from_byte_alphabet("a b"));
   CHECK_FALSE(from_byte_alphabet("\xe2\x82\xac"));
   CHECK_FALSE(from_byte_alphabet("\xff"));
-}
-
-TEST_CASE("first_not_surely_nfc: passes common scripts and stops at what normalising may change") {
-  CHECK_FALSE(
-      first_not_surely_nfc("ASCII, \xc3\xa9, \xd0\x9f\xd1\x80\xd0\xb8, \xe4\xb8\xad\xe6\x96\x87, \xed\x95\x9c, "
-                           "\xe2\x82\xac, \xf0\x9f\x99\x82"));
-  auto const accent = first_not_surely_nfc("caf\x65\xcc\x81");  // e and U+0301
-  REQUIRE(accent);
-  CHECK(accent->code == 0x301);
-  CHECK(accent->offset == 4);
-  CHECK(first_not_surely_nfc("\xe2\x84\xab")->code == 0x212b);           // Angstrom sign becomes Å
-  CHECK(first_not_surely_nfc("\xe1\x84\x92\xe1\x85\xa1")->offset == 0);  // conjoining jamo
-  CHECK_FALSE(first_not_surely_nfc("\xff\xfe"));
 }

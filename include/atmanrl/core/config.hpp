@@ -17,6 +17,24 @@
       "atmanrl: build without -ffast-math; equal bits in sampling and training rest on the written order of additions"
 #endif
 
+// The kernels of cpu/ differ with the instructions that a unit is compiled for: length of vectors, layout of panels,
+// what is rounded. So whatever is in cpu/ lives in an inline namespace of that name, `atmanrl::cpu_backend` included.
+// A function of a backend that one unit calls and another unit, compiled for other instructions, defines is then
+// another function: such units do not link, where they would mix two layouts.
+#if defined(__AVX512BF16__)
+#  define ATMANRL_CPU_BUILD cpu_avx512_bf16
+#elif defined(__AVX512F__)
+#  define ATMANRL_CPU_BUILD cpu_avx512
+#elif defined(__AVX__) && defined(__FMA__)
+#  define ATMANRL_CPU_BUILD cpu_avx2  // AVX2 itself makes no difference to them
+#elif defined(__AVX__)
+#  define ATMANRL_CPU_BUILD cpu_avx
+#elif defined(__FP_FAST_FMAF)
+#  define ATMANRL_CPU_BUILD cpu_plain_fma
+#else
+#  define ATMANRL_CPU_BUILD cpu_plain
+#endif
+
 // A program that links atmanrl::compiled is compiled with ATMANRL_COMPILED: it sees the declarations of what that
 // library holds, and not the bodies, which are the same in every program. A header that takes part ends with a section
 // `#if ATMANRL_BODIES`, whose functions begin with ATMANRL_INLINE; an umbrella header ends with the list of the

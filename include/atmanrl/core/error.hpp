@@ -1,7 +1,10 @@
 #pragma once
 
 /// \file
-/// Exceptions and the one check that throws them. Every failure is a sentence with the values that caused it.
+/// Exceptions and the one check that throws them. Every failure is a sentence with the values that caused it, on one
+/// line whatever these are.
+
+#include <atmanrl/core/printable.hpp>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -64,7 +67,7 @@ namespace detail {
 template <class E>
 [[noreturn, gnu::cold, gnu::noinline]] void raise(fmt::string_view text, fmt::format_args args, char const* file,
                                                   int line) {
-  std::string sentence = fmt::vformat(text, args);
+  std::string sentence = one_line(fmt::vformat(text, args));
   if constexpr (E::names_source_line) sentence = fmt::format("{} ({}:{})", sentence, file, line);
   throw E(sentence);
 }

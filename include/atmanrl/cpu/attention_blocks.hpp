@@ -5,12 +5,13 @@
 /// that collect the gradients of all rows that see them. The cuts change who computes what and when, never a result's
 /// bits.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/ops/attention.hpp>
 
 #include <algorithm>
 #include <vector>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Consecutive new rows of one sequence.
 struct row_piece {
@@ -123,4 +124,4 @@ inline std::vector<key_block> key_blocks(attention_plan<> const& plan, int most,
   return blocks;
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -5,11 +5,12 @@
 /// row is worked on in groups of a vector's length, in loops that the compiler turns into vector instructions; a row's
 /// last group is filled up, so that every score meets the same instructions.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/simd.hpp>
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// The keys of [first, last) whose scores the edit may change.
 template <class Params>
@@ -140,4 +141,4 @@ void add_parameter_gradient(Params const& params, score_site at, key_range range
   }
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -8,6 +8,7 @@
 /// rounds activations. Two components, or two keys, then make one step of a chain; a pair of keys begins at an even
 /// position, whatever segments the two lie in, so that chains stay the same however keys are split.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/attention_blocks.hpp>
 #include <atmanrl/cpu/cached_rows.hpp>
 #include <atmanrl/cpu/rows.hpp>
@@ -15,7 +16,7 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Extents of a task's scratch: `queries` rows of `dim`, of `padded` (whole panels) or of `keys` floats.
 struct attention_sizes {
@@ -367,4 +368,4 @@ inline void add_to_own_keys(attention_extents const& e, attention_plan<> const& 
   }
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -4,7 +4,9 @@
 /// What a program was compiled for and what the processor that runs it has. A program that was not compiled for this
 /// processor runs, but may take several times as long; it should say so (`cpu_backend::build_note`).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/simd.hpp>
+#include <atmanrl/io/standard_streams.hpp>
 
 #include <fmt/format.h>
 
@@ -12,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Instruction sets that the kernels have a form for, in rising order.
 enum class instructions { plain, avx2, avx512, avx512_bf16 };
@@ -56,7 +58,7 @@ inline std::string build_note(instructions used = compiled_for(), instructions t
 
 /// Prints it; for the start of a program.
 inline void print_build_note(std::FILE* to = stderr) {
-  if (std::string const note = build_note(); !note.empty()) fmt::print(to, "{}\n", note);
+  if (std::string const note = build_note(); !note.empty()) print_if_possible(to, note + "\n");
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -4,6 +4,7 @@
 /// Keys or values of one layer as the cache stores them, floats or bfloat16. The storage is looked at once per block of
 /// rows and not in the type, so that the attention kernels, one per edit, are compiled once for both.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/rows.hpp>
@@ -11,7 +12,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 class cached_rows {
  public:
@@ -78,4 +79,4 @@ inline void store_row(float const* from, index_t count, bf16* to) {
   for_each_vector(count, [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n), n); });
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

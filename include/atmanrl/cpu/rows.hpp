@@ -4,13 +4,14 @@
 /// Walking a row vector by vector. The lanes begin at the row's first element and a tail is a vector with some lanes
 /// masked, so that an element meets the same instructions, and a sum the same order, wherever the row stands.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/simd.hpp>
 #include <atmanrl/cpu/threads.hpp>
 
 #include <algorithm>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Calls f(first element, elements) for [0, count) in steps of a vector.
 template <class F>
@@ -54,4 +55,4 @@ void split_columns(cpu_threads& threads, index_t rows, index_t columns, F const&
   });
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -21,7 +21,7 @@
 #  include <immintrin.h>
 #endif
 
-namespace atmanrl::simd {
+namespace atmanrl::simd::inline ATMANRL_CPU_BUILD {
 
 #if defined(__AVX512F__)
 inline constexpr int lanes = 16;
@@ -297,4 +297,4 @@ words load_pairs(T const* p, std::ptrdiff_t n) {
   return to_neighbour_pairs(load_first(p, n), floats{});
 }
 
-}  // namespace atmanrl::simd
+}  // namespace atmanrl::simd::inline ATMANRL_CPU_BUILD

@@ -7,6 +7,8 @@
 /// nothing to do. Nor is a kernel held up by a thread that does not get a core: what it has not begun when the others
 /// are done, the caller does.
 
+#include <atmanrl/core/config.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -19,7 +21,7 @@
 #  include <immintrin.h>
 #endif
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Threads that a user wants: the first number of OMP_NUM_THREADS, as other numerical programs read it, else as many as
 /// the process may run on.
@@ -132,4 +134,4 @@ class thread_pool {
   alignas(128) std::atomic<std::uint32_t> unfinished_{0};
 };
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

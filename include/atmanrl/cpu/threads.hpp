@@ -5,6 +5,7 @@
 /// threads: every output element is computed whole by one of them, or in blocks of fixed size that are merged in order.
 
 #include <atmanrl/backend/host_memory.hpp>
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/simd.hpp>
@@ -16,6 +17,8 @@
 #include <vector>
 
 namespace atmanrl {
+
+inline namespace ATMANRL_CPU_BUILD {
 
 struct cpu_options {
   int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the process may run on
@@ -129,6 +132,8 @@ class cpu_threads : public host_memory {
 };
 
 class cpu_backend;  // complete only in cpu/cpu_backend.hpp, which brings all its kernels
+
+}  // namespace ATMANRL_CPU_BUILD
 
 namespace detail {
 /// Elements per thread below which a parallel region costs more than it saves.

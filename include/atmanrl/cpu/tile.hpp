@@ -5,6 +5,7 @@
 /// rows read as vectors and A's elements broadcast. Every element of C is one chain of multiply-adds over ascending
 /// depth, in one accumulator, for every number of rows: that is what the bit rule rests on.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/simd.hpp>
@@ -13,7 +14,7 @@
 #include <array>
 #include <utility>
 
-namespace atmanrl::cpu {
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Columns of a panel of B.
 inline constexpr index_t panel_width = 32;
@@ -334,4 +335,4 @@ inline void transpose_to_panel(float const* source, index_t stride, index_t rows
   }
 }
 
-}  // namespace atmanrl::cpu
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -9,6 +9,8 @@
 #include <atmanrl/cuda/attention.cuh>
 #include <atmanrl/cuda/elementwise.cuh>
 #include <atmanrl/cuda/embedding.cuh>
+#include <atmanrl/cuda/gated.cuh>
+#include <atmanrl/cuda/lion.cuh>
 #include <atmanrl/cuda/log_prob.cuh>
 #include <atmanrl/cuda/matmul.cuh>
 #include <atmanrl/cuda/mean_attention.cuh>
@@ -16,6 +18,7 @@
 #include <atmanrl/cuda/rope.cuh>
 #include <atmanrl/cuda/runtime.cuh>
 #include <atmanrl/cuda/sampling.cuh>
+#include <atmanrl/cuda/sgd.cuh>
 #include <atmanrl/cuda/swiglu.cuh>
 
 namespace atmanrl {

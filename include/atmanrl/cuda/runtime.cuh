@@ -77,6 +77,12 @@ class cuda_runtime {
   }
   void synchronize() { cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
 
+  /// Of the device.
+  std::size_t memory_bytes() const {
+    std::size_t free = 0, all = 0;
+    cuda::check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+    return all;
+  }
   std::size_t allocated_bytes() const { return allocated_; }
   std::size_t peak_bytes() const { return peak_; }
 

@@ -11,6 +11,8 @@
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/token_rows.hpp>
+#include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/token_classes.hpp>
 
 #include <functional>
@@ -38,6 +40,10 @@ struct evaluation_options {
 int questions_per_batch(model_config const& c, index_t longest_prompt, int samples, int max_new_tokens,
                         std::size_t bytes, std::size_t scalar_bytes);
 
+/// Bytes of the keys and values and of the logits of so many questions that are decoded together.
+std::size_t evaluation_bytes(model_config const& c, index_t longest_prompt, int questions, int samples,
+                             int max_new_tokens);
+
 /// The first `count` evaluation items of a task, or as many as it has.
 template <Task K>
 std::vector<task_item> evaluation_items(K const& task, index_t count) {
@@ -51,14 +57,16 @@ std::vector<task_item> evaluation_items(K const& task, index_t count) {
 template <class Model, Tokenizer Z, Task K, Sampler S = samplers::multinomial>
 evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<task_item const> items,
                     evaluation_options const& options, S const& sampler = {}) {
+  static_assert(detail::explain_language_model<Model>());
   expects<usage_error>(options.samples >= 1 && options.batch_questions >= 1,
                        "evaluate: {} samples of {} questions at a time; both must be at least 1", options.samples,
                        options.batch_questions);
+  forbid_missing_tokens(model, tokenizer);
   evaluation out;
   out.samples = options.samples;
   out.seed = options.seed;
   int const questions = int(items.size());
-  std::vector<int> const& stop_ids = model.config().stop_ids;
+  std::vector<int> const stop = stop_ids(tokenizer, model.config().stop_ids);
   index_t tokens_so_far = 0;
   for (int first = 0; first < questions; first += options.batch_questions) {
     if (options.should_stop && options.should_stop()) {
@@ -71,7 +79,7 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
     generate_options g{.group_size = options.samples,
                        .max_new_tokens = options.max_new_tokens,
                        .temperature = options.temperature,
-                       .stop_ids = stop_ids,
+                       .stop_ids = stop,
                        .seed = options.seed,
                        .step = 0,
                        .first_prompt = std::uint32_t(first),
@@ -90,7 +98,7 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
       std::vector<rollout> rollouts;
       for (int s = 0; s < options.samples; ++s) {
         rollouts.push_back(annotate(std::move(sampled[std::size_t(i)][std::size_t(s)]), first + i, s, item, task,
-                                    tokenizer, std::span<int const>(stop_ids), no_delimiter_policy::skip));
+                                    tokenizer, std::span<int const>(stop), no_delimiter_policy::skip));
         rollout const& r = rollouts.back();
         q.correct += r.grade.correct_strict;
         q.correct_flexible += r.grade.correct_flexible;
@@ -135,6 +143,16 @@ ATMANRL_INLINE int questions_per_batch(model_config const& c, index_t longest_pr
                       2.0 * double(samples) * double(c.vocab) * double(scalar_bytes);
   // More than 64 rows make no product faster.
   return int(std::clamp(double(bytes) / each, 1.0, std::max(1.0, 64.0 / double(samples))));
+}
+
+ATMANRL_INLINE std::size_t evaluation_bytes(model_config const& c, index_t longest_prompt, int questions, int samples,
+                                            int max_new_tokens) {
+  // In double, because no number of an option may leave the range.
+  double const completion = double(std::min<index_t>(max_new_tokens, c.max_positions));
+  double const rows = double(questions) * (double(longest_prompt) + double(samples) * completion);
+  double const bytes = sizeof(float) * (rows * double(2 * c.layers * c.kv_heads * c.head_dim) +
+                                        double(questions) * double(samples) * double(c.vocab));
+  return std::size_t(std::min(bytes, 0x1p62));
 }
 
 #endif

@@ -18,7 +18,7 @@
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/model_file.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -60,30 +60,39 @@ class experiment : public detail::experiment_base {
 
   template <class W>
   int run_with() {
-    using Model = llama<B, W>;
+    using Model = typename detail::model_of_traits<Traits, W>::type;
     static_assert(std::is_same_v<typename Model::scalar, float>);
+    progress bar;
+    run_lock lock = options_.resume.empty() ? run_lock() : lock_run(bar);
+    auto found = options_.resume.empty() ? std::nullopt : newest_checkpoint(bar);
     auto const backend = detail::make_backend<Traits>(options_);
-    tokenizer const words = tokenizer::load(options_.model);
+    tokenizer const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
-    auto file = std::make_optional(model_file::open(options_.model));
-    model_config const config = file->config();
+    name_task(task.name());
+    auto file = std::make_optional(model_file::open(options_.model, Model::known_architectures()));
+    model_config config = file->config();
     check_model(words, config);
+    if (options_.lora_rank > 0) check_adapter(lora_matrices(config, Model::kind_of(config)));
+    config.stop_ids = stop_ids(words, config.stop_ids);
     run_shape const shape = shape_of(task, words, config, options_);
-    auto const estimate = estimate_memory<B, W>(config, options_, shape);
+    auto const estimate = estimate_memory<Model>(config, options_, shape);
+    check_fits(estimate, detail::memory_of(*backend));
     estimate_ = estimate;
     run_shape longest = shape;
     longest.mean_completion = 0;
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
-    describe(config, estimate, estimate_memory<B, W>(config, options_, longest).peak(), note);
+    describe(config, words.chat(), parameter_layout(config, Model::kind_of(config)).size(),
+             trained_layout<Model>(config, options_).size(), estimate,
+             estimate_memory<Model>(config, options_, longest).peak(), note);
 
     interrupt_listener const interrupt;
-    Model model = Model::load(*backend, *file);
+    Model model = detail::load_model<Traits, Model>(*backend, *file, options_);
     // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes
     // on.
     std::optional<Model> reference;
     if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty())
-      reference.emplace(Model::load(*backend, *file));
+      reference.emplace(detail::load_model<Traits, Model>(*backend, *file, options_));
     file.reset();
     model.set_kv_storage(options_.kv_cache);
     if (reference) reference->set_kv_storage(options_.kv_cache);
@@ -91,45 +100,40 @@ class experiment : public detail::experiment_base {
       model.load_adapters(options_.adapter);
     else if (options_.lora_rank > 0)
       model.attach(options_.lora(), options_.seed);
-    row_budgets const budgets = budgets_of(config, options_);
+    row_budgets const budgets = budgets_of(config, Model::kept_numbers(config), options_);
     experiment_options adjusted = options_;
     adjusted.mask.row_budget = budgets.masks;
     adjusted.mask.recompute = options_.recompute;
     grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
                  detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_),
-                 detail::make_traits_sampler<Traits>(options_),
-                 schedules::by_name(options_.lr_schedule, std::uint64_t(options_.lr_warmup)));
+                 detail::make_traits_sampler<Traits>(options_), detail::make_traits_schedule<Traits>(options_),
+                 detail::make_traits_optimizer<Traits>(options_));
     if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty())
-      create_run_folder(options_);
+      lock = create_run_folder(options_, task_name_);
     else
       remove_partial_files(options_.out);
 
     // The weights are still those that the run began with.
-    progress bar;
     auto const before = evaluation_of("before", model, words, task, shape, bar, interrupt);
     if (before && !before->complete) return stopped(interrupt, 0, bar);
 
     restored_lines lines;
-    if (!options_.resume.empty()) {
-      auto const found =
-          load_latest_checkpoint(options_.out / "checkpoints", [&](std::string const& sentence) { bar.say(sentence); });
-      if (found)
-        lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
-      bar.say(found ? fmt::format("continuing after step {}", found->step)
-                    : std::string("continuing from the start: there is no checkpoint yet"));
-    }
+    if (found)
+      lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
+    found.reset();  // as large as all that is trained
     run_files files(options_.out, lines);
     bool const finished = train(trainer, words, files, bar, interrupt);
     if (!finished) return stopped(interrupt, trainer.steps(), bar);
 
     auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
     if (after && !after->complete) return stopped(interrupt, trainer.steps(), bar);
+    std::string const table = print_results(before, after, backend->peak_bytes(), bar);
     if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
     if (!model.has_adapters() || options_.merge)
       save_model(options_.out / "model", trainer.policy(), words, options_.model,
                  options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
-    return finished_run(before, after, backend->peak_bytes(), bar);
+    return finished_run(table, bar);
   }
 
   /// From its file where there is one, so that a continued run shows what the first part found.
@@ -171,13 +175,14 @@ class experiment : public detail::experiment_base {
       bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
     experiment_options within_memory = options_;
-    within_memory.mask.row_budget = budgets_of(trainer.model().config(), options_).masks;
+    within_memory.mask.row_budget =
+        budgets_of(trainer.model().config(), trainer.model().kept_numbers(trainer.model().config()), options_).masks;
     within_memory.mask.recompute = options_.recompute;
     auto observer = detail::make_observer<Traits>(within_memory);
     std::uint64_t saved = trainer.steps();
     auto const save = [&] {
       if (saved == trainer.steps() || options_.checkpoint_every == 0) return;
-      save_run(options_.out, trainer, files);
+      save_run(options_, trainer, files);
       saved = trainer.steps();
     };
     while (trainer.steps() < std::uint64_t(options_.steps) && !interrupt.caught()) {

@@ -14,9 +14,13 @@
 #include <atmanrl/experiment/progress.hpp>
 #include <atmanrl/experiment/report/run_page.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/io/checkpoint.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
+#include <atmanrl/io/standard_streams.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
@@ -25,6 +29,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace atmanrl::detail {
@@ -42,10 +47,28 @@ class experiment_base {
   /// \throws usage_error when tokenizer, model and options do not fit each other
   void check_model(tokenizer const& words, model_config const& config) const;
 
+  /// \param machine  bytes of memory that there are; 0: not known
+  /// \throws usage_error when the run is estimated to take more
+  void check_fits(memory_estimate const& m, std::size_t machine) const;
+
+  /// Keeps other processes away from the run that is continued.
+  /// \throws usage_error when one is writing it
+  run_lock lock_run(progress& bar) const;
+
+  /// What the run goes on from; nothing when it has no intact checkpoint and begins anew.
+  /// \throws usage_error, file_error when it cannot go on
+  std::optional<checkpoint> newest_checkpoint(progress& bar) const;
+  /// Says in the run's files and on its page which task is asked.
+  /// \throws usage_error when a run that goes on was started with another one
+  void name_task(std::string_view name);
+
   grpo_options trainer_options(row_budgets const& budgets) const;
 
+  /// \throws usage_error for targets that the model does not have, or options that contradict --adapter's folder
+  void check_adapter(std::vector<lora_matrix> const& matrices) const;
   /// \param note  what the backend has to say about the build; may be empty
-  void describe(model_config const& c, memory_estimate const& m, std::size_t at_most, std::string const& note) const;
+  void describe(model_config const& c, chat_format const& chat, index_t parameters, index_t trained,
+                memory_estimate const& m, std::size_t at_most, std::string const& note) const;
 
   /// The evaluation's file and line of timings.
   void keep_evaluation(std::filesystem::path const& path, std::string const& when, evaluation const& found,
@@ -58,13 +81,19 @@ class experiment_base {
   /// A page that cannot be written costs no run its result.
   void write_page(progress& bar) const;
 
-  /// Prints and writes what is left to say. \returns the exit status
-  int finished_run(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
-                   std::size_t peak_tensor_bytes, progress& bar) const;
+  /// Prints the closing table before anything else is written: a full disk does not take it away.
+  /// \returns the table
+  std::string print_results(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
+                            std::size_t peak_tensor_bytes, progress& bar) const;
+
+  /// Writes what is left to write. \returns the exit status
+  int finished_run(std::string const& table, progress& bar) const;
 
   int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const;
 
+  std::optional<lora_config> asked_adapters_;  // by options beside --adapter
   experiment_options options_;
+  std::string task_name_;
   std::optional<memory_estimate> estimate_;
   std::vector<ordered_json> evaluation_timings_;
 
@@ -76,7 +105,11 @@ class experiment_base {
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : options_(std::move(options)) {
+  check_own_options(options_);
   validate(options_);
+  check_input_path("--model", options_.model);
+  check_input_path("--data", options_.data);
+  check_input_path("--adapter", options_.adapter);
   auto const settle = [](std::filesystem::path& p) {
     if (p.empty()) return;
     p = std::filesystem::absolute(p).lexically_normal();
@@ -89,7 +122,7 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : op
   if (options_.resume.empty()) {
     check_fresh(options_.out);
   } else {
-    experiment_options const stored = stored_options(options_.resume);
+    experiment_options const stored = stored_options(options_.resume, options_.own);
     expects<usage_error>(options_.out.empty() || options_.out == options_.resume,
                          "--out {} contradicts --resume {}: a run goes on in its own folder", options_.out.string(),
                          options_.resume.string());
@@ -98,17 +131,31 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : op
   }
 }
 
+ATMANRL_INLINE void experiment_base::check_adapter(std::vector<lora_matrix> const& matrices) const {
+  lora_config const l = resolved(options_.lora(), matrices, "--lora-targets");
+  if (asked_adapters_)
+    expects<usage_error>(resolved(*asked_adapters_, matrices, "--lora-targets") == l,
+                         "--adapter {} has rank {}, alpha {} and targets {}: --lora-rank, --lora-alpha and "
+                         "--lora-targets must not say something else",
+                         options_.adapter.string(), l.rank, l.alpha, lora_targets_text(l.targets));
+}
+
 ATMANRL_INLINE void experiment_base::adopt_adapter() {
   lora_config const l = read_peft_config(options_.adapter);
   expects<usage_error>(l.dropout == 0, "--adapter {}: lora_dropout is {}, but training here has none",
                        options_.adapter.string(), l.dropout);
-  expects<usage_error>(options_.lora_rank == 0 || options_.lora() == l,
-                       "--adapter {} has rank {}, alpha {} and targets {}: --lora-rank, --lora-alpha and "
-                       "--lora-targets must not say something else",
-                       options_.adapter.string(), l.rank, l.alpha, lora_targets_text(l.targets));
+  if (options_.lora_rank > 0) asked_adapters_ = options_.lora();
   options_.lora_rank = int(l.rank);
   options_.lora_alpha = l.alpha;
   options_.lora_targets = l.targets;
+}
+
+ATMANRL_INLINE void experiment_base::name_task(std::string_view name) {
+  task_name_ = name;
+  if (options_.resume.empty()) return;
+  std::string const stored = stored_task(options_.resume);
+  expects<usage_error>(stored == name, "--resume {}: this run asks the task {}, but the program {}",
+                       options_.resume.string(), stored, name);
 }
 
 ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& budgets) const {
@@ -120,7 +167,7 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .micro_batch = 0,
           .row_budget = budgets.update,
           .recompute = options_.recompute,
-          .optimizer = {.learning_rate = options_.learning_rate},
+          .learning_rate = options_.learning_rate,
           .total_steps = std::uint64_t(options_.steps),
           .max_gradient_norm = options_.max_gradient_norm,
           .entropy_bonus = options_.entropy_bonus,
@@ -130,29 +177,32 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .seed = options_.seed};
 }
 
-ATMANRL_INLINE void experiment_base::describe(model_config const& c, memory_estimate const& m, std::size_t at_most,
+ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format const& chat, index_t parameters,
+                                              index_t trained, memory_estimate const& m, std::size_t at_most,
                                               std::string const& note) const {
-  parameter_layout const layout(c);
-  fmt::print("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
-             options_.model.string(), c.layers, c.hidden, double(layout.size()) / 1e6,
-             options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", options_.task, options_.steps,
-             options_.prompts_per_step, options_.group_size,
-             options_.preset == experiment_preset::paper ? "paper" : "demo");
+  std::string text;
+  auto const add = [&]<class... Args>(fmt::format_string<Args...> line, Args&&... args) {
+    text += fmt::format(line, std::forward<Args>(args)...);
+  };
+  add("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
+      options_.model.string(), c.layers, c.hidden, double(parameters) / 1e6,
+      options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", task_name_, options_.steps, options_.prompts_per_step,
+      options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
+  if (!chat.is_plain()) add("questions are put as a chat: {}\n", chat.name());
   if (options_.lora_rank > 0)
-    fmt::print("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
-               lora_targets_text(options_.lora_targets), double(parameter_layout(c, options_.lora()).size()) / 1e6);
-  fmt::print(
-      "memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch "
+    add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
+        lora_targets_text(options_.lora_targets), double(trained) / 1e6);
+  add("memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch "
       "{}\n",
       format_bytes(m.peak()), format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache),
       format_bytes(m.activations), format_bytes(m.head), format_bytes(m.masks), format_bytes(m.scratch));
   if (at_most > m.peak())
-    fmt::print("        with completions as long as the reference solutions; {} if all run to {} tokens\n",
-               format_bytes(at_most), options_.max_new_tokens);
-  if (!note.empty()) fmt::print("{}\n", note);
+    add("        with completions as long as the reference solutions; {} if all run to {} tokens\n",
+        format_bytes(at_most), options_.max_new_tokens);
+  if (!note.empty()) add("{}\n", note);
   if (c.stop_ids.empty())
-    fmt::print("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
-  std::fflush(stdout);
+    add("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
+  print_if_possible(stdout, text);
 }
 
 ATMANRL_INLINE void experiment_base::keep_evaluation(std::filesystem::path const& path, std::string const& when,
@@ -171,6 +221,7 @@ ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report,
                                                  std::vector<observation> const& observed,
                                                  validation_report const* validation, std::size_t peak_tensor_bytes,
                                                  tokenizer const& words, run_files& files, progress& bar) const {
+  if (task_name_ != options_.task) metrics["task"] = task_name_;
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<ordered_json> causal;
   if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
@@ -232,20 +283,57 @@ ATMANRL_INLINE void experiment_base::check_model(tokenizer const& words, model_c
                        config.layers);
 }
 
-ATMANRL_INLINE int experiment_base::finished_run(std::optional<evaluation> const& before,
-                                                 std::optional<evaluation> const& after, std::size_t peak_tensor_bytes,
-                                                 progress& bar) const {
+ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) const {
+  expects<usage_error>(
+      machine == 0 || m.peak() <= machine,
+      "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "
+      "there are {}: less is taken by fewer --prompts-per-step ({} now), a smaller --group-size ({}), "
+      "--max-new-tokens ({}), --eval-samples ({}) or --activation-mib ({}), --kv-cache bf16 and --dtype bf16",
+      format_bytes(m.peak()), format_bytes(m.cache), format_bytes(m.activations), format_bytes(machine),
+      options_.prompts_per_step, options_.group_size, options_.max_new_tokens, options_.eval_samples,
+      options_.activation_mib);
+}
+
+ATMANRL_INLINE run_lock experiment_base::lock_run(progress& bar) const {
+  run_lock lock(options_.out / "options.json", options_.out);
+  if (!lock.held()) bar.say("note: the file system has no locks; only one process may write a run");
+  return lock;
+}
+
+ATMANRL_INLINE std::optional<checkpoint> experiment_base::newest_checkpoint(progress& bar) const {
+  auto const folder = options_.out / "checkpoints";
+  auto found = load_latest_checkpoint(
+      folder, [&](std::string const& sentence) { bar.say(sentence); },
+      [&](checkpoint const& c, std::filesystem::path const& path) {
+        check_continuation(options_.out, c, path.string(), options_);
+      });
+  bar.say(found ? fmt::format("continuing after step {}", found->step)
+                : fmt::format("continuing from the start: there is no {}checkpoint{}",
+                              list_checkpoints(folder).empty() ? "" : "intact ",
+                              list_checkpoints(folder).empty() ? " yet" : ""));
+  return found;
+}
+
+ATMANRL_INLINE std::string experiment_base::print_results(std::optional<evaluation> const& before,
+                                                          std::optional<evaluation> const& after,
+                                                          std::size_t peak_tensor_bytes, progress& bar) const {
   std::string const table =
       closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
+  bar.clear();
+  print_if_possible(
+      stdout,
+      fmt::format(
+          "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                 "
+          "      {}\n",
+          table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
+          options_.out.string()));
+  return table;
+}
+
+ATMANRL_INLINE int experiment_base::finished_run(std::string const& table, progress& bar) const {
   write_file_atomically(options_.out / "summary.txt", table);
   write_page(bar);
   bar.clear();
-  fmt::print(
-      "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                       "
-      "{}\n",
-      table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
-      options_.out.string());
-  std::fflush(stdout);
   return 0;
 }
 

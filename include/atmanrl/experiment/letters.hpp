@@ -25,7 +25,7 @@ inline std::size_t common_prefix(std::span<int const> a, std::span<int const> b)
 }
 
 /// Adds log p of every option after each of `prompts`, which share their first `shared` tokens, to `out`.
-template <class Model>
+template <LanguageModel Model>
 void score_batch(Model& model, std::span<std::vector<int> const> prompts, std::size_t shared,
                  std::span<std::vector<int> const> options, std::vector<std::vector<double>>& out) {
   prefix_tree_batch tree;
@@ -59,6 +59,7 @@ template <class Model>
 std::vector<std::vector<double>> score_options(Model& model, std::span<std::vector<int> const> prompts,
                                                std::span<std::vector<int> const> options, index_t row_budget = 4096,
                                                std::function<void(std::size_t)> const& on_prompts = {}) {
+  static_assert(detail::explain_language_model<Model>());
   std::size_t option_rows = 0, longest = 0;
   expects<usage_error>(!options.empty(), "score_options: there are no options");
   for (auto const& o : options) {

@@ -8,6 +8,7 @@
 #include <atmanrl/attention/learned_mask.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/experiment/machine_memory.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
@@ -18,18 +19,18 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <fstream>
 #include <string>
 #include <thread>
-#include <utility>
 
 namespace atmanrl {
 
-/// Bytes.
+/// Bytes. What is more than any machine has is some such number.
 struct memory_estimate {
   std::size_t weights = 0;      ///< as the backend keeps them, adapters and a reference model included
-  std::size_t optimizer = 0;    ///< master weights, gradient, two moments of what is trained
+  std::size_t optimizer = 0;    ///< master weights and gradient of what is trained, the optimizer's moments
   std::size_t cache = 0;        ///< keys and values
   std::size_t activations = 0;  ///< of one forward and backward pass
   std::size_t head = 0;         ///< scored rows and logits
@@ -49,21 +50,28 @@ struct run_shape {
 
 namespace detail {
 
-/// Floats of one row of one layer's activations but for the two residual streams, and of a row of the cache.
-inline index_t layer_row_floats(model_config const& c) {
-  return (c.heads + 2 * c.kv_heads) * c.head_dim + c.heads * c.head_dim + c.heads + 2 + 2 * c.ffn;
+/// More rows, or bytes, than any memory holds. Options may be any number; their products must not leave 64 bits.
+inline constexpr index_t countless = index_t(1) << 34;
+
+/// a * b of numbers that are not negative, at most `most`.
+constexpr index_t at_most(index_t most, index_t a, index_t b) {
+  index_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? most : std::min(most, product);
 }
+
+/// Floats of a row of the cache.
 inline index_t cache_row_floats(model_config const& c) { return 2 * c.layers * c.kv_heads * c.head_dim; }
 
 /// Floats of a row that is only computed: residual stream, one layer, workspace.
-inline index_t forward_row_floats(model_config const& c) { return 2 * c.hidden + layer_row_floats(c) + c.ffn; }
+/// \param kept  the model's kept_numbers
+inline index_t forward_row_floats(model_config const& c, index_t kept) { return 2 * c.hidden + kept + c.ffn; }
 
 /// What a row that has a gradient takes beside that.
-inline index_t gradient_row_floats(model_config const& c, bool recompute) {
+inline index_t gradient_row_floats(model_config const& c, index_t kept, bool recompute) {
   index_t const streams = 2 * c.hidden,
                 backward = 2 * c.hidden + c.ffn + 2 * c.heads * c.head_dim + 2 * c.kv_heads * c.head_dim;
   if (recompute) return (c.layers + 1) * c.hidden + backward;
-  return (c.layers - 1) * layer_row_floats(c) + c.layers * streams + backward;
+  return (c.layers - 1) * kept + c.layers * streams + backward;
 }
 
 /// Floats of a scored row: gathered, normed, their gradients, and its numbers.
@@ -74,10 +82,12 @@ inline index_t mask_copies(model_config const& c, mask_options const& o) { retur
 
 /// Parameters of one mask, all copies included.
 inline index_t mask_parameters(model_config const& c, mask_options const& o, index_t cot, index_t label_tokens) {
+  static constexpr index_t most = index_t(1) << 44;
+  index_t const triangle = cot % 2 == 0 ? at_most(most, cot / 2, cot + 1) : at_most(most, cot, (cot + 1) / 2);
   index_t const entries = o.shape == mask_shape::column      ? cot
-                          : o.rows == mask_rows::answer_rows ? cot * label_tokens
-                                                             : cot * (cot + 1) / 2 + cot * label_tokens;
-  return entries * mask_copies(c, o);
+                          : o.rows == mask_rows::answer_rows ? at_most(most, cot, label_tokens)
+                                                             : triangle + at_most(most, cot, label_tokens);
+  return at_most(most, entries, mask_copies(c, o));
 }
 
 /// Floats that one parameter of a mask takes: value, gradient, two moments, gradient per head, the sparsity term's.
@@ -93,13 +103,23 @@ struct row_budgets {
   index_t update, masks;
 };
 
-row_budgets budgets_of(model_config const& c, experiment_options const& o);
+/// \param kept  the model's kept_numbers
+row_budgets budgets_of(model_config const& c, index_t kept, experiment_options const& o);
 
-/// \tparam B  backend
-/// \tparam W  storage of the matrices
-template <class B, class W>
+/// What a run trains: the adapters, or all.
+template <class Model>
+parameter_layout trained_layout(model_config const& c, experiment_options const& o) {
+  architecture const& kind = Model::kind_of(c);
+  return o.lora_rank > 0 ? parameter_layout(c, kind, o.lora()) : parameter_layout(c, kind);
+}
+
+template <class Model>
 memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape) {
+  using B = typename Model::backend_type;
+  using W = typename Model::weight_type;
   static constexpr std::size_t real = sizeof(float);
+  architecture const& kind = Model::kind_of(c);
+  index_t const kept = Model::kept_numbers(c);
   memory_estimate m;
   auto const matrix = [&](index_t outputs, index_t inputs) {
     m.weights += sizeof(W) * std::size_t(kernels::matmul<B>::template storage_size<W>(outputs, inputs));
@@ -107,31 +127,32 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   matrix(c.vocab, c.hidden);
   if (!c.tied_head) matrix(c.vocab, c.hidden);
   for (index_t l = 0; l < c.layers; ++l) {
-    matrix((c.heads + 2 * c.kv_heads) * c.head_dim, c.hidden);
-    matrix(c.hidden, c.heads * c.head_dim);
-    matrix(2 * c.ffn, c.hidden);
-    matrix(c.hidden, c.ffn);
-    m.weights += real * std::size_t(2 * c.hidden);
+    std::array<index_t, linear_slots> outputs{}, inputs{};
+    for (parameter_spec const& p : kind.layer_parameters(c, l)) {
+      if (p.is_vector())
+        m.weights += real * std::size_t(p.columns);
+      else
+        outputs[std::size_t(p.linear)] += p.rows, inputs[std::size_t(p.linear)] = p.columns;
+    }
+    for (std::size_t slot = 0; slot < linear_slots; ++slot) matrix(outputs[slot], inputs[slot]);
   }
   m.weights += real * std::size_t(c.hidden);
   index_t lora_low = 0, lora_backward = 0,
           lora_rows = 0;  // floats per row of a pass, and per update, of the adapters' products
   if (o.lora_rank > 0) {
     // The adapters of a fused matrix are packed together: A stacked, B block-diagonal.
-    using enum lora_target;
-    for (auto const& [first, last] : {std::pair{q_proj, v_proj}, std::pair{o_proj, o_proj},
-                                      std::pair{gate_proj, up_proj}, std::pair{down_proj, down_proj}}) {
+    auto const matrices = lora_matrices(c, kind);
+    for (int slot = 0; slot < linear_slots; ++slot) {
       index_t outputs = 0, inputs = 0, rank = 0, largest = 0, tallest = 0;
-      for (int t = int(first); t <= int(last); ++t) {
-        lora_matrix const each = lora_matrix_of(c, lora_target(t));
-        if (o.lora().has(lora_target(t))) {
-          rank += o.lora_rank;
-          tallest = std::max(tallest, each.outputs);
-          if (first != last) largest = std::max(largest, each.outputs);
-        }
+      for (lora_matrix const& each : matrices) {
+        if (int(each.linear) != slot) continue;
         outputs += each.outputs;
         inputs = each.inputs;
+        if (!o.lora().has(each.name())) continue;
+        rank += o.lora_rank;
+        tallest = std::max(tallest, each.outputs);
       }
+      if (tallest < outputs) largest = tallest;  // several matrices in one: their columns are copied out
       if (rank == 0) continue;
       m.weights += real * std::size_t(c.layers) *
                    std::size_t(kernels::matmul<B>::template storage_size<float>(rank, inputs) +
@@ -143,15 +164,22 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     m.weights += real * std::size_t(lora_rows);
   }
   if (o.beta > 0 && o.lora_rank == 0) m.weights *= 2;  // the reference model
-  m.optimizer = 4 * real * std::size_t((o.lora_rank > 0 ? parameter_layout(c, o.lora()) : parameter_layout(c)).size());
+  // Master weights, gradient, and what the optimizer keeps; one of a program's own counts as AdamW.
+  parameter_layout const layout = trained_layout<Model>(c, o);
+  auto const shapes = optim::shapes_of(layout);
+  optim::any const optimizer = optim::by_name(o.optimizer, o.optimizer_settings);
+  m.optimizer = real * std::size_t(2 * layout.size() + optimizer.state_size({layout.size(), shapes}));
 
-  auto const floats = [](index_t rows, index_t each) { return real * std::size_t(rows) * std::size_t(each); };
+  auto const product = [](index_t a, index_t b) { return detail::at_most(detail::countless, a, b); };
+  auto const floats = [](index_t rows, index_t each) {
+    return real * std::size_t(detail::at_most(index_t(1) << 56, rows, each));
+  };
   index_t const positions = std::max<index_t>(1, c.max_positions - shape.longest_prompt);
   index_t const room = std::min<index_t>(o.max_new_tokens, positions);
   index_t const completion = shape.mean_completion > 0 ? std::min(shape.mean_completion, room) : room;
   index_t const prompt = shape.mean_prompt > 0 ? shape.mean_prompt : shape.longest_prompt;
-  index_t const rollouts = index_t(o.prompts_per_step) * o.group_size, prompts = o.prompts_per_step * prompt;
-  row_budgets const budget = budgets_of(c, o);
+  index_t const rollouts = product(o.prompts_per_step, o.group_size), prompts = product(o.prompts_per_step, prompt);
+  row_budgets const budget = budgets_of(c, kept, o);
   bool const answer_rows = o.mask.rows == mask_rows::answer_rows;
 
   // The largest of the uses makes a buffer as large as it is: rows in the cache, rows that are computed, rows that are
@@ -159,26 +187,28 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   struct {
     index_t cached = 0, computed = 0, kept = 0, scored = 0, scored_back = 0, logits = 0;
   } most;
-  auto const use = [](index_t& largest, index_t rows) { largest = std::max(largest, rows); };
+  auto const use = [](index_t& largest, index_t rows) {
+    largest = std::max(largest, std::min(rows, detail::countless));
+  };
   // Sampling makes room for the longest completions, whatever comes.
-  use(most.cached, prompts + rollouts * room);
+  use(most.cached, prompts + product(rollouts, room));
   use(most.computed, std::max(prompts, rollouts));
   use(most.logits, std::max<index_t>(o.prompts_per_step, rollouts));
   if (o.eval_questions > 0) {
     index_t const questions = std::min<index_t>(
         o.eval_questions, questions_per_batch(c, shape.longest_prompt, o.eval_samples, o.max_new_tokens,
                                               std::size_t(o.activation_mib) << 20, real));
-    use(most.cached, questions * (prompt + o.eval_samples * room));
-    use(most.computed, std::max(questions * prompt, questions * o.eval_samples));
-    use(most.logits, questions * o.eval_samples);
+    use(most.cached, product(questions, prompt + product(o.eval_samples, room)));
+    use(most.computed, std::max(product(questions, prompt), product(questions, o.eval_samples)));
+    use(most.logits, product(questions, o.eval_samples));
   }
   use(most.scored, most.logits);
 
-  index_t const update = std::min(budget.update, prompts + rollouts * completion);
+  index_t const update = std::min(budget.update, prompts + product(rollouts, completion));
   use(most.cached, update);
   use(most.computed, update);
   use(most.kept, update);
-  use(most.scored_back, std::min(update, rollouts * completion));
+  use(most.scored_back, std::min(update, product(rollouts, completion)));
 
   index_t const masked =
       std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
@@ -187,7 +217,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   use(most.computed, std::max({prompts, answer_rows ? masked * completion : 0, tail}));
   use(most.kept, tail);
   use(most.scored_back, masked * shape.label_tokens);
-  index_t const parameters = masked * detail::mask_parameters(c, o.mask, completion, shape.label_tokens);
+  index_t const parameters =
+      detail::at_most(index_t(1) << 56, masked, detail::mask_parameters(c, o.mask, completion, shape.label_tokens));
   m.masks = floats(parameters, detail::floats_per_mask_parameter(c, o.mask));
 
   if (o.validate_every > 0) {
@@ -201,13 +232,14 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   use(most.scored, most.scored_back);
 
-  m.cache = kv_cache<B, float>::bytes(c, most.cached, o.kv_cache);
-  m.activations = floats(most.computed, detail::forward_row_floats(c) + lora_low) +
-                  floats(most.kept, detail::gradient_row_floats(c, o.recompute) + lora_backward);
+  index_t const most_cached = (index_t(1) << 58) / detail::cache_row_floats(c);
+  m.cache = kv_cache<B, float>::bytes(c, std::min(most.cached, most_cached), o.kv_cache);
+  m.activations = floats(most.computed, detail::forward_row_floats(c, kept) + lora_low) +
+                  floats(most.kept, detail::gradient_row_floats(c, kept, o.recompute) + lora_backward);
   if (o.beta > 0 && o.lora_rank == 0) {
     // The reference model scores the same passes in memory of its own.
     m.cache += kv_cache<B, float>::bytes(c, update, o.kv_cache);
-    m.activations += floats(update, detail::forward_row_floats(c) + 2 * c.hidden + 9);
+    m.activations += floats(update, detail::forward_row_floats(c, kept) + 2 * c.hidden + 9);
   }
   // An objective over distributions holds the logits of all scored rows of the masks.
   index_t const divergence = o.mask.objective.needs_logits ? masked * shape.label_tokens : 0;
@@ -262,13 +294,13 @@ std::string format_bytes(std::size_t bytes);
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE row_budgets budgets_of(model_config const& c, experiment_options const& o) {
+ATMANRL_INLINE row_budgets budgets_of(model_config const& c, index_t kept, experiment_options const& o) {
   auto const rows = [&](index_t floats, index_t most) {
     return std::clamp<index_t>((index_t(o.activation_mib) << 20) / (index_t(sizeof(float)) * floats), 64, most);
   };
   index_t const forward =
-      detail::forward_row_floats(c) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
-  index_t const gradient = detail::gradient_row_floats(c, o.recompute);
+      detail::forward_row_floats(c, kept) + detail::cache_row_floats(c) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
+  index_t const gradient = detail::gradient_row_floats(c, kept, o.recompute);
   // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
   bool const all = o.mask.rows == mask_rows::all_later;
   // Pairs, and masks of their own for layers and heads, can take more than the activations do.

@@ -2,7 +2,8 @@
 
 /// \file
 /// The experiment on MMLU: the parts of gsm8k_traits with another task. Training draws from the val and dev questions,
-/// or from the auxiliary ones where the folder has them; evaluation from the test (docs/method.md, section 8).
+/// or from the auxiliary ones where the folder has them; evaluation from the test
+/// (docs/experiments.md#evaluating-any-model).
 
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/tasks/mmlu.hpp>

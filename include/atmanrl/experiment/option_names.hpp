@@ -20,6 +20,15 @@ void for_each_option(experiment_options& o, F&& f) {
   f("task", o.task, "arithmetic (generated problems) or gsm8k; mmlu has a program of its own, mmlu_experiment");
   f("data", o.data, "folder with the task's files (gsm8k: train.jsonl and test.jsonl; mmlu: dev, val and test)");
   f("few-shot", o.few_shot, "worked examples in front of each question");
+  f("chat", detail::one_of{&o.chat.format, chat_formats::names},
+    "chat format; auto: the model's own template, plain text where it has none; else plain, chatml, llama3, llama3.1 "
+    "or "
+    "deepseek-r1");
+  f("system", o.chat.system,
+    "a system message in front of every question; where none is given the template has its own");
+  f("thinking", detail::one_of{&o.chat.thinking, detail::thinking_names},
+    "on, off, or auto: as the template has it, for templates that ask for enable_thinking");
+  f("chat-date", detail::any_text{&o.chat.date}, "what a template takes for today, as YYYY-MM-DD");
   f("steps", o.steps, "optimiser steps");
   f("prompts-per-step", o.prompts_per_step, "questions per step");
   f("group-size", o.group_size, "rollouts per question");
@@ -28,7 +37,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-steps", o.mask.steps, "updates of each attention mask");
   f("mask-shape", o.mask.shape, "pair (a parameter per query and key) or column (per token)");
   f("mask-rows", o.mask.rows, "all_later or answer_rows: the queries that see the mask");
-  f("mask-lr", o.mask.optimizer.learning_rate, "learning rate of the masks");
+  f("mask-lr", o.mask.learning_rate, "learning rate of the masks");
   f("mask-init", o.mask.init, "start value of the masks, below 0");
   f("mask-scale", detail::zero_is_auto{&o.mask.scale},
     "strength of the masks, or auto: the smallest that hurts the answer");
@@ -60,6 +69,15 @@ void for_each_option(experiment_options& o, F&& f) {
   f("lr-schedule", detail::one_of{&o.lr_schedule, schedules::names},
     "of the learning rate: constant, linear or cosine decay");
   f("lr-warmup", o.lr_warmup, "steps in which the learning rate rises");
+  f("optimizer", detail::one_of{&o.optimizer, optim::names}, "of the weights: adamw, sgd, lion or muon");
+  f("optimizer-beta1", o.optimizer_settings.beta1,
+    "of adamw and lion, or auto: the optimizer's own; muon: of its AdamW");
+  f("optimizer-beta2", o.optimizer_settings.beta2,
+    "of adamw and lion, or auto: the optimizer's own; muon: of its AdamW");
+  f("optimizer-eps", o.optimizer_settings.eps, "of adamw, or auto: 1e-8; muon: of its AdamW");
+  f("momentum", o.optimizer_settings.momentum, "of sgd and muon, or auto: the optimizer's own");
+  f("nesterov", o.optimizer_settings.nesterov, "Nesterov's step in sgd and muon, or auto: the optimizer's own");
+  f("weight-decay", o.optimizer_settings.weight_decay, "of the optimizer, or auto: none");
   f("advantage", detail::one_of{&o.advantage, advantages::names},
     "mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo, or saliency_weighted: spread over tokens");
   f("loss", detail::one_of{&o.loss, losses::names}, "grpo, bnpo, dr_grpo, dapo, gspo, cispo or two_sided");
@@ -102,8 +120,12 @@ void for_each_option(experiment_options& o, F&& f) {
   f("validate-every", o.validate_every,
     "steps between measurements of whether the rewarded saliency is causal; 0: none");
   f("checkpoint-every", o.checkpoint_every, "steps between checkpoints; 0: none, and the run cannot be resumed");
+  for (own_option& each : o.own) f(each.name.c_str(), each.value, each.meaning.c_str());
   f("out", o.out, "folder for the run's files");
 }
+
+/// \throws usage_error when an option of the program's own has the name of another
+void check_own_options(experiment_options o);
 
 /// Sets one option from text.
 /// \throws usage_error for an unknown name or a value that it cannot have
@@ -113,15 +135,31 @@ void set_option(experiment_options& o, std::string_view name, std::string_view t
 ordered_json options_to_json(experiment_options o);
 
 /// Reads what options_to_json wrote.
-/// \param what  name for the error's text, usually the file
 /// \throws file_error for a missing, unknown or impossible value
-experiment_options options_from_json(json const& from, std::string const& what);
+/// \param what  name for the error's text, usually the file. Options that are younger than the file have their defaults
+/// \param own   options of the program's own
+experiment_options options_from_json(json const& from, std::string const& what, std::vector<own_option> own = {});
 
 /// Refuses to continue a run under other options; the number of threads and the folder's name are free.
 /// \throws usage_error that names the first option that differs
 void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder);
 
 #if ATMANRL_BODIES
+
+namespace detail {
+/// Options that runs of an earlier version did not write.
+inline bool is_younger_option(std::string_view name) {
+  return name == "chat" || name == "system" || name == "thinking" || name == "chat-date";
+}
+}  // namespace detail
+
+ATMANRL_INLINE void check_own_options(experiment_options o) {
+  std::vector<std::string> names;
+  for_each_option(o, [&](char const* name, auto&&, char const*) { names.emplace_back(name); });
+  for (own_option const& each : o.own)
+    expects<usage_error>(std::count(names.begin(), names.end(), each.name) == 1,
+                         "own_options() names --{}, but there is an option of that name", each.name);
+}
 
 ATMANRL_INLINE void set_option(experiment_options& o, std::string_view name, std::string_view text) {
   bool known = false;
@@ -139,16 +177,22 @@ ATMANRL_INLINE ordered_json options_to_json(experiment_options o) {
   return out;
 }
 
-ATMANRL_INLINE experiment_options options_from_json(json const& from, std::string const& what) {
+ATMANRL_INLINE experiment_options options_from_json(json const& from, std::string const& what,
+                                                    std::vector<own_option> own) {
   expects<file_error>(from.is_object(), "{}: is no list of options", what);
   experiment_options o;
+  o.own = std::move(own);
   std::size_t found = 0;
   for_each_option(o, [&](char const* name, auto&& value, char const*) {
+    if (!from.contains(name) && detail::is_younger_option(name)) return;
     expects<file_error>(from.contains(name), "{}: {} is missing", what, name);
     json const& x = from[name];
     ++found;
-    // Only paths that were not given are written as empty texts.
-    if (x.is_string() && x.template get_ref<std::string const&>().empty()) return;
+    // Paths that were not given are written as empty texts, a system message that was not as null.
+    using V = std::remove_cvref_t<decltype(value)>;
+    if (std::is_same_v<V, std::filesystem::path> && x.is_string() && x.template get_ref<std::string const&>().empty())
+      return;
+    if (std::is_same_v<V, std::optional<std::string>> && x.is_null()) return;
     try {
       detail::read_option(name, x.is_string() ? x.template get<std::string>() : x.dump(), value);
     } catch (usage_error const& e) {

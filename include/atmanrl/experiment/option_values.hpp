@@ -39,6 +39,11 @@ struct layer_list {
   std::vector<int>* value;
 };
 
+/// Any text.
+struct any_text {
+  std::string* value;
+};
+
 /// A text that is one of a list of names.
 struct one_of {
   std::string* value;
@@ -109,6 +114,7 @@ struct named_values<no_delimiter_policy> {
                                   std::pair{no_delimiter_policy::force, "force"}};
 };
 
+inline constexpr std::array<std::string_view, 3> thinking_names{"auto", "on", "off"};
 inline constexpr std::array<char const*, 3> task_names{"arithmetic", "gsm8k", "mmlu"};
 
 template <class N>
@@ -182,6 +188,8 @@ inline void read_option(std::string_view name, std::string_view text, std::strin
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(task_names, ", "));
   out = text;
 }
+inline void read_option(std::string_view, std::string_view text, std::optional<std::string>& out) { out = text; }
+inline void read_option(std::string_view, std::string_view text, any_text out) { *out.value = text; }
 inline void read_option(std::string_view name, std::string_view text, one_of out) {
   bool const known = std::find(out.names.begin(), out.names.end(), text) != out.names.end();
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(out.names, ", "));
@@ -192,7 +200,7 @@ inline void read_option(std::string_view name, std::string_view text, objectives
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(objectives::names, ", "));
   out = objectives::by_name(text);
 }
-inline void read_option(std::string_view name, std::string_view text, std::vector<lora_target>& out) {
+inline void read_option(std::string_view name, std::string_view text, std::vector<std::string>& out) {
   out = parse_lora_targets(text, fmt::format("--{}", name));
 }
 inline void read_option(std::string_view name, std::string_view text, bool& out) {
@@ -200,6 +208,11 @@ inline void read_option(std::string_view name, std::string_view text, bool& out)
   expects<usage_error>(text.empty() || text == "true" || text == "false", "--{} is \"{}\", it must be true or false",
                        name, text);
   out = text != "false";
+}
+inline void read_option(std::string_view name, std::string_view text, std::optional<bool>& out) {
+  if (text == "auto") return out.reset();
+  expects<usage_error>(text == "true" || text == "false", "--{} is \"{}\", it must be true, false or auto", name, text);
+  out = text == "true";
 }
 template <class E>
 requires std::is_enum_v<E>
@@ -237,8 +250,11 @@ inline json option_json(std::filesystem::path const& x) { return x.string(); }
 inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
 inline json option_json(objectives::any const& x) { return x.name; }
-inline json option_json(std::vector<lora_target> const& x) { return lora_targets_text(x); }
+inline json option_json(any_text x) { return *x.value; }
+inline json option_json(std::optional<std::string> const& x) { return x ? json(*x) : json(nullptr); }
+inline json option_json(std::vector<std::string> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
+inline json option_json(std::optional<bool> const& x) { return x ? json(*x) : json("auto"); }
 template <class E>
 requires std::is_enum_v<E> json option_json(E x) {
   for (auto const& [value, word] : named_values<E>::all)

@@ -8,6 +8,8 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
+#include <atmanrl/ops/temperature.hpp>
+#include <atmanrl/optim/any.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
@@ -17,6 +19,7 @@
 #include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
+#include <atmanrl/text/chat_formats.hpp>
 
 #include <cstdint>
 #include <filesystem>
@@ -30,6 +33,13 @@ namespace atmanrl {
 enum class weight_dtype { f32, bf16 };
 enum class experiment_preset { demo, paper };
 
+/// A number on the command line that a part of one's own reads: a reward's weight or target, for instance.
+struct own_option {
+  std::string name;     ///< without the dashes
+  double value;         ///< where nothing is said
+  std::string meaning;  ///< for --help
+};
+
 struct experiment_options {
   experiment_preset preset = experiment_preset::demo;  ///< where the other values came from; changes nothing by itself
 
@@ -37,6 +47,7 @@ struct experiment_options {
   std::string task = "arithmetic";                       ///< "arithmetic", "gsm8k" or "mmlu"
   std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
   int few_shot = 0;                                      ///< worked examples in front of each question
+  chat_options chat{};                                   ///< how questions are put to the model
 
   int steps = 100;
   int prompts_per_step = 8;
@@ -58,6 +69,8 @@ struct experiment_options {
   double max_gradient_norm = 1;
   std::string lr_schedule = "constant";  ///< a name of schedules::names; its length is `steps`
   int lr_warmup = 10;                    ///< steps; AdamW's first steps move every weight by the whole rate
+  std::string optimizer = "adamw";       ///< a name of optim::names
+  optim::settings optimizer_settings;    ///< what is empty is the optimizer's own
 
   std::string advantage = "mean_centered";  ///< a name of advantages::names
   std::string loss = "grpo";                ///< a name of losses::names
@@ -74,9 +87,9 @@ struct experiment_options {
 
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;
-  std::vector<lora_target> lora_targets = all_lora_targets();
-  std::filesystem::path adapter;  ///< PEFT folder that training goes on from; empty: fresh adapters
-  bool merge = false;             ///< also write the model with the adapters merged in
+  std::vector<std::string> lora_targets{};  ///< names of matrices; empty: all
+  std::filesystem::path adapter;            ///< PEFT folder that training goes on from; empty: fresh adapters
+  bool merge = false;                       ///< also write the model with the adapters merged in
 
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
@@ -94,8 +107,18 @@ struct experiment_options {
   int validate_every = 10;    ///< steps between measurements of whether the rewarded saliency is causal; 0: none
   int checkpoint_every = 10;  ///< steps; 0: no checkpoints, so that the run cannot be resumed
 
+  std::vector<own_option> own{};  ///< of a program's own parts (the traits' own_options)
+
   std::filesystem::path out;     ///< folder of the run's files; must not exist or be empty
   std::filesystem::path resume;  ///< folder of a run to continue; empty: a new run
+
+  /// Value of an option of one's own.
+  /// \throws usage_error when the program has none of this name
+  double own_value(std::string_view name) const {
+    for (own_option const& each : own)
+      if (each.name == name) return each.value;
+    fail<usage_error>("the program has no option --{} of its own: name it in the traits' own_options()", name);
+  }
 
   lora_config lora() const { return {.rank = lora_rank, .alpha = lora_alpha, .targets = lora_targets}; }
 
@@ -126,15 +149,17 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
     expects<usage_error>(value >= least, "--{} is {}, it must be at least {}", name, value, least);
   };
   at_least("few-shot", o.few_shot, 0);
+  validate(o.chat);
   at_least("steps", o.steps, 1);
   at_least("prompts-per-step", o.prompts_per_step, 1);
   expects<usage_error>(o.group_size >= 2, "--group-size is {}, it must be at least 2: a group of one has no advantage",
                        o.group_size);
   at_least("max-new-tokens", o.max_new_tokens, 1);
   expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
+  expects<usage_error>(is_temperature(o.temperature), "--temperature is {}, it must lie between {} and {}",
+                       o.temperature, lowest_temperature, highest_temperature);
   at_least("mask-steps", o.mask.steps, 0);
-  expects<usage_error>(o.mask.optimizer.learning_rate > 0, "--mask-lr is {}, it must be above 0",
-                       o.mask.optimizer.learning_rate);
+  expects<usage_error>(o.mask.learning_rate > 0, "--mask-lr is {}, it must be above 0", o.mask.learning_rate);
   expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing",
                        o.mask.init);
   at_least("mask-scale", o.mask.scale, 0);
@@ -153,10 +178,12 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("length-penalty", o.length_penalty, 0);
   at_least("overlong-cache", o.overlong_cache, 0);
   schedules::by_name(o.lr_schedule);
+  optim::by_name(o.optimizer, o.optimizer_settings);
   advantages::by_name(o.advantage);
   losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
   samplers::by_name(o.sampler, o.cuts);
   at_least("lora-rank", o.lora_rank, 0);
+  expects<usage_error>(o.lora_rank <= 65536, "--lora-rank is {}, it must be at most 65536", o.lora_rank);
   expects<usage_error>(o.lora_alpha > 0, "--lora-alpha is {}, it must be above 0", o.lora_alpha);
   expects<usage_error>(o.lora_rank > 0 || !o.adapter.empty() || !o.merge,
                        "--merge needs adapters: --lora-rank or --adapter");

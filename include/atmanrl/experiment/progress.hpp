@@ -2,11 +2,12 @@
 
 /// \file
 /// What a person sees of a run on standard error: a bar that is redrawn in place on a terminal, one line per step
-/// elsewhere.
+/// elsewhere. Where it cannot be printed it is lost, and the run goes on.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
+#include <atmanrl/io/standard_streams.hpp>
 
 #include <unistd.h>
 
@@ -90,21 +91,18 @@ ATMANRL_INLINE void progress::finish_one(index_t tokens, std::string_view line) 
   tokens_ = tokens_before_ += tokens;
   if (terminal_) return draw(0, line);
   if (!line.empty()) {
-    fmt::print(to_, "{} {}/{}  {}  {}\n", name_, done_, units_, line, rate());
-    std::fflush(to_);
+    print_if_possible(to_, fmt::format("{} {}/{}  {}  {}\n", name_, done_, units_, line, rate()));
   }
 }
 
 ATMANRL_INLINE void progress::say(std::string_view line) {
   clear();
-  fmt::print(to_, "{}\n", line);
-  std::fflush(to_);
+  print_if_possible(to_, fmt::format("{}\n", line));
 }
 
 ATMANRL_INLINE void progress::clear() {
   if (terminal_ && shown_ > 0) {
-    fmt::print(to_, "\r{:{}}\r", "", shown_);
-    std::fflush(to_);
+    print_if_possible(to_, fmt::format("\r{:{}}\r", "", shown_));
     shown_ = 0;
   }
 }
@@ -127,8 +125,7 @@ ATMANRL_INLINE void progress::draw(double part, std::string_view what) {
   std::string line = fmt::format("{} {}/{} [{}{}] {}  {}", name_, std::min(done_ + (done_ < units_ ? 1 : 0), units_),
                                  units_, std::string(filled, '#'), std::string(width - filled, '.'), rate(part), what);
   line.resize(std::min<std::size_t>(line.size(), 160));
-  fmt::print(to_, "\r{:<{}}", line, std::max(shown_, line.size()));
-  std::fflush(to_);
+  print_if_possible(to_, fmt::format("\r{:<{}}", line, std::max(shown_, line.size())));
   shown_ = line.size();
   drawn_ = clock::now();
 }

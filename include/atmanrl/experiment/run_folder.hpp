@@ -4,15 +4,19 @@
 /// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl,
 /// evaluation_before.json and evaluation_after.json, summary.txt, checkpoints/, at the end model/, and report.html, a
 /// page made from the other files. A run that is killed at any moment is continued from its newest checkpoint: lines
-/// that were written after it are cut off and written again, the same.
+/// that were written after it are cut off and written again, the same. Nothing is cut off before it is known that the
+/// run can go on.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/io/jsonl.hpp>
+#include <atmanrl/io/paths.hpp>
+#include <atmanrl/io/shown_json.hpp>
 
 #include <filesystem>
 #include <optional>
@@ -20,15 +24,21 @@
 
 namespace atmanrl {
 
-/// \throws usage_error when the folder holds something already
+/// \throws usage_error when the folder holds something already, or cannot be made
 void check_fresh(std::filesystem::path const& out);
 
-/// Makes the folder with its options in one step: it is there completely or not at all.
-void create_run_folder(experiment_options const& o);
+/// Makes the folder with its options in one step: it is there completely or not at all, and locked from the beginning.
+/// \throws usage_error when it holds something by now
+run_lock create_run_folder(experiment_options const& o, std::string_view task);
 
 /// The options that a run was started with, with `resume` set.
 /// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
-experiment_options stored_options(std::filesystem::path const& folder);
+/// \param own  options of the program's own
+experiment_options stored_options(std::filesystem::path const& folder, std::vector<own_option> own = {});
+
+/// The name of the task that a run was started with.
+/// \throws as stored_options
+std::string stored_task(std::filesystem::path const& folder);
 
 /// Removes what a killed process left half-written.
 void remove_partial_files(std::filesystem::path const& folder);
@@ -51,21 +61,36 @@ struct run_files {
                 std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
 };
 
-/// Writes weights, moments, the reward's state and the files' lengths after `trainer.steps()` steps.
+/// The options that a checkpoint depends on: all but the number of threads and what paths are called, so that a run,
+/// its model and its data may be moved.
+ordered_json options_of_checkpoint(experiment_options const& o);
+
+/// What a checkpoint says about the lines that were written before it.
+/// \param what  the checkpoint's path, for the error's text
+restored_lines lines_of(checkpoint const& c, std::string const& what);
+
+/// Looks at all that a run would go on from, and changes nothing.
+/// \throws usage_error that names the option when the checkpoint was made with another value than options.json has now;
+///         file_error when lines that it counts on are missing or damaged
+void check_continuation(std::filesystem::path const& folder, checkpoint const& c, std::string const& what,
+                        experiment_options const& options);
+
+/// Writes weights, the optimizer's arrays, the reward's state and the files' lengths after `trainer.steps()` steps.
 template <class Trainer>
-void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& files) {
+void save_run(experiment_options const& options, Trainer& trainer, run_files& files) {
   files.metrics.sync();
   files.completions.sync();
   files.causal.sync();
   auto& policy = trainer.policy();
   json const state{{"metrics_lines", files.metrics.lines()},        {"completions_lines", files.completions.lines()},
                    {"causal_lines", files.causal.lines()},          {"timings_lines", files.timings.lines()},
-                   {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())}};
+                   {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())},
+                   {"options", options_of_checkpoint(options)}};
   std::string const text = state.dump();
   using B = typename std::remove_reference_t<decltype(trainer.model())>::backend_type;
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
-  std::vector<std::vector<float>> copies;
-  auto const add = [&](char const* name, auto& tensor) {
+  std::vector<std::vector<float>> copies;  // whose elements stay where they are when it grows
+  auto const add = [&](std::string_view name, auto const& tensor) {
     if constexpr (HostBackend<B>) {
       c.arrays.emplace_back(name, std::span<float const>(tensor.data(), std::size_t(tensor.size())));
     } else {
@@ -73,37 +98,49 @@ void save_run(std::filesystem::path const& folder, Trainer& trainer, run_files& 
       c.arrays.emplace_back(name, copies.back());
     }
   };
-  copies.reserve(3);
   add("weights", policy.master());
-  add("first_moment", policy.optimizer().first_moment());
-  add("second_moment", policy.optimizer().second_moment());
-  save_checkpoint(folder / "checkpoints", c);
+  for (auto const& array : policy.optimizer().arrays()) {
+    for (auto const& [name, values] : c.arrays)
+      expects<usage_error>(name != array.name, "the optimizer has an array \"{}\", but a checkpoint has one already",
+                           name);
+    add(array.name, *array.values);
+  }
+  save_checkpoint(options.out / "checkpoints", c);
 }
 
 /// Puts a checkpoint back into a trainer.
-/// \throws file_error when it belongs to another model or reward
+/// \throws file_error when it belongs to another model, optimizer or reward
 template <class Trainer>
 restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer& trainer) {
   auto& policy = trainer.policy();
-  auto const put = [&](char const* name, auto& tensor) {
-    auto const at = c.arrays.find(name);
+  auto const values_of = [&](std::string_view name) -> std::vector<float> const& {
+    auto const at = c.arrays.find(std::string(name));
     expects<file_error>(at != c.arrays.end(), "{}: {} is missing", what, name);
-    expects<file_error>(index_t(at->second.size()) == tensor.size(),
-                        "{}: {} has {} values but the model has {} parameters", what, name, at->second.size(),
-                        tensor.size());
-    tensor.assign(at->second);
+    return at->second;
   };
-  put("weights", policy.master());
-  put("first_moment", policy.optimizer().first_moment());
-  put("second_moment", policy.optimizer().second_moment());
+  auto const& weights = values_of("weights");
+  expects<file_error>(index_t(weights.size()) == policy.master().size(),
+                      "{}: weights has {} values but the model has {} parameters", what, weights.size(),
+                      policy.master().size());
+  policy.master().assign(weights);
+  std::size_t known = 1;
+  for (auto const& array : policy.optimizer().arrays()) {
+    auto const& values = values_of(array.name);
+    expects<file_error>(index_t(values.size()) == array.values->size(),
+                        "{}: {} has {} values but the optimizer's has {}", what, array.name, values.size(),
+                        array.values->size());
+    array.values->assign(values);
+    ++known;
+  }
+  expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),
+                      known);
   trainer.model().assign_trainable(policy.master().cview());
   try {
     json const state = parse_json(c.state_json, what + " (state)");
     policy.optimizer().set_steps(state.at("optimizer_steps"));
     restore_reward(trainer.reward(), state.at("reward"), what);
     trainer.set_steps(c.step);
-    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines"),
-            state.at("timings_lines")};
+    return lines_of(c, what);
   } catch (json::exception const& e) {
     fail<file_error>("{}: its state is wrong: {}", what, detail::json_reason(e.what()));
   }
@@ -117,36 +154,61 @@ std::optional<evaluation> load_evaluation(std::filesystem::path const& path);
 
 #if ATMANRL_BODIES
 
+namespace detail {
+[[noreturn, gnu::cold]] inline void refuse_used_folder(std::filesystem::path const& out) {
+  fail<usage_error>("--out {} is not empty: choose another folder, or continue that run with --resume {}", out.string(),
+                    out.string());
+}
+}  // namespace detail
+
 ATMANRL_INLINE void check_fresh(std::filesystem::path const& out) {
   expects<usage_error>(!out.empty(), "--out is missing: a run needs a folder for its files");
-  std::error_code ignored;
-  if (!std::filesystem::exists(out, ignored)) return;
-  expects<usage_error>(std::filesystem::is_directory(out, ignored), "--out {} exists and is not a folder",
-                       out.string());
-  expects<usage_error>(std::filesystem::is_empty(out, ignored),
-                       "--out {} is not empty: choose another folder, or continue that run with --resume {}",
-                       out.string(), out.string());
+  check_output_folder("--out", out);
+  std::error_code problem;
+  bool const empty = std::filesystem::is_empty(out, problem);
+  if (problem == std::errc::no_such_file_or_directory) return;
+  if (problem) fail<usage_error>("--out {}: {}", out.string(), problem.message());
+  if (!empty) detail::refuse_used_folder(out);
 }
 
-ATMANRL_INLINE void create_run_folder(experiment_options const& o) {
-  if (o.out.has_parent_path()) {
-    std::error_code problem;
-    std::filesystem::create_directories(o.out.parent_path(), problem);
-    if (problem) fail<file_error>("{}: cannot be created: {}", o.out.parent_path().string(), problem.message());
-  }
+ATMANRL_INLINE run_lock create_run_folder(experiment_options const& o, std::string_view task) {
   detail::atomic_folder folder(o.out);
-  write_file_atomically(folder.path() / "options.json", options_to_json(o).dump(2) + "\n");
-  folder.commit();
+  ordered_json options = options_to_json(o);
+  // The option names one of the library's tasks; a program with a task of its own leaves it as it is.
+  if (task != o.task) options["task_name"] = task;
+  write_file_atomically(folder.path() / "options.json", options.dump(2) + "\n");
+  run_lock lock(folder.path() / "options.json", o.out);
+  // Another run may have begun there since check_fresh; its folder is not replaced.
+  if (!folder.commit_new()) detail::refuse_used_folder(o.out);
+  return lock;
 }
 
-ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder) {
+namespace detail {
+inline json stored_json(std::filesystem::path const& folder) {
   auto const path = folder / "options.json";
-  std::error_code ignored;
-  expects<usage_error>(std::filesystem::exists(path, ignored),
-                       "--resume {}: there is no run in this folder (options.json is missing)", folder.string());
-  experiment_options o = options_from_json(read_json_file(path), path.string());
+  check_input_path("--resume", path);
+  expects<usage_error>(is_there(path), "--resume {}: there is no run in this folder (options.json is missing)",
+                       folder.string());
+  return read_json_file(path);
+}
+}  // namespace detail
+
+ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder, std::vector<own_option> own) {
+  json stored = detail::stored_json(folder);
+  if (stored.is_object()) stored.erase("task_name");
+  experiment_options o = options_from_json(stored, (folder / "options.json").string(), std::move(own));
   o.out = o.resume = folder;
   return o;
+}
+
+ATMANRL_INLINE std::string stored_task(std::filesystem::path const& folder) {
+  json const stored = detail::stored_json(folder);
+  json const* const name = stored.is_object() && stored.contains("task_name") ? &stored["task_name"] : nullptr;
+  expects<file_error>(!name || name->is_string(), "{}: task_name is no text", (folder / "options.json").string());
+  if (name) return name->get<std::string>();
+  bool const there = stored.is_object() && stored.contains("task") && stored["task"].is_string();
+  expects<file_error>(there, "{}: task is missing", (folder / "options.json").string());
+  return stored["task"].get<std::string>();
 }
 
 ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
@@ -157,13 +219,55 @@ ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
         std::filesystem::remove_all(at->path(), ignored);
 }
 
+ATMANRL_INLINE ordered_json options_of_checkpoint(experiment_options const& o) {
+  ordered_json all = options_to_json(o);
+  for (char const* const free : {"threads", "out", "model", "data", "adapter"}) all.erase(free);
+  return all;
+}
+
+ATMANRL_INLINE restored_lines lines_of(checkpoint const& c, std::string const& what) {
+  try {
+    json const state = parse_json(c.state_json, what + " (state)");
+    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines"),
+            state.at("timings_lines")};
+  } catch (json::exception const& e) {
+    fail<file_error>("{}: its state is wrong: {}", what, detail::json_reason(e.what()));
+  }
+}
+
+ATMANRL_INLINE void check_continuation(std::filesystem::path const& folder, checkpoint const& c,
+                                       std::string const& what, experiment_options const& options) {
+  json const state = parse_json(c.state_json, what + " (state)"), now = options_of_checkpoint(options);
+  // Checkpoints of older versions do not say what they were made with.
+  json const made_with = state.value("options", json::object());
+  for (auto const& [name, value] : now.items()) {
+    auto const then = made_with.find(name);
+    if (then == made_with.end() || *then == value) continue;
+    fail<usage_error>("{}: {} is {}, but {} was made with {}: a run goes on under the options that it began with",
+                      (folder / "options.json").string(), name, detail::shown_json{value}, what,
+                      detail::shown_json{*then});
+  }
+  restored_lines const kept = lines_of(c, what);
+  auto const look_at = [&](char const* name, index_t count, bool one_for_each_step) {
+    auto const file = folder / name;
+    for_each_kept_line(file, count, [&](json const& line, index_t number) {
+      bool const has_step = line.is_object() && line.contains("step") && line["step"].is_number_unsigned();
+      expects<file_error>(has_step, "{}:{}: names no step", file.string(), number);
+      expects<file_error>(!one_for_each_step || line["step"] == number, "{}:{}: is of another step", file.string(),
+                          number);
+    });
+  };
+  look_at("metrics.jsonl", kept.metrics, true);
+  look_at("completions.jsonl", kept.completions, false);
+  look_at("causal.jsonl", kept.causal, false);
+}
+
 ATMANRL_INLINE void save_evaluation(std::filesystem::path const& path, evaluation const& e) {
   write_file_atomically(path, dump_json(to_json(e)) + "\n");
 }
 
 ATMANRL_INLINE std::optional<evaluation> load_evaluation(std::filesystem::path const& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   return evaluation_from_json(read_json_file(path), path.string());
 }
 

@@ -4,6 +4,7 @@
 /// Writes the trained model as a Hugging Face folder with its tokenizer, or its adapters as a PEFT folder.
 
 #include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/text/tokenizer.hpp>
@@ -29,10 +30,11 @@ inline auto by_name(parameter_layout const& layout) {
 }  // namespace detail
 
 /// Adapters are merged into the matrices: W + (alpha / rank) B A.
-/// \param source  what the model was loaded from: a folder's tokenizer files are copied, other tokenizers are written
-///                anew; a llama2.c vocabulary has no such form and is left out
+/// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its
+///                generation_config.json says stays; other tokenizers are written anew; a llama2.c vocabulary has no
+///                such form and is left out
 template <class Model>
-void save_model(std::filesystem::path const& folder, trainable_policy<Model>& policy, tokenizer const& words,
+void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, tokenizer const& words,
                 std::filesystem::path const& source, dtype type) {
   using B = typename Model::backend_type;
   Model& model = policy.model();
@@ -50,9 +52,14 @@ void save_model(std::filesystem::path const& folder, trainable_policy<Model>& po
     }
   };
   hugging_face_options options{.type = type};
+  // What the model was trained with: where it stops, and a chat format that its files do not say.
+  model_config config = model.config();
+  config.stop_ids = stop_ids(words, config.stop_ids);
+  if (!words.chat().jinja().empty()) options.text_files["chat_template.jinja"] = words.chat().jinja();
   std::filesystem::path made;
-  if (std::filesystem::is_directory(source)) {
+  if (is_folder(source)) {
     options.copy_files = tokenizer_files(source);
+    options.generation_config = generation_config_of(source);
   } else if (words.get_if<byte_bpe>()) {
     made = folder;
     made += ".tokenizer.partial-" + std::to_string(::getpid());
@@ -60,20 +67,20 @@ void save_model(std::filesystem::path const& folder, trainable_policy<Model>& po
     words.save(made);
     options.copy_files = tokenizer_files(made);
   }
-  save_hugging_face_folder(folder, model.config(), rows, options);
+  save_hugging_face_folder(folder, config, model.kind(), rows, options);
   std::error_code ignored;
   if (!made.empty()) std::filesystem::remove_all(made, ignored);
 }
 
 /// \param base  what the model was loaded from; PEFT loads it when it is not told another
 template <class Model>
-void save_adapters(std::filesystem::path const& folder, trainable_policy<Model>& policy,
+void save_adapters(std::filesystem::path const& folder, trainable_weights<Model>& policy,
                    std::filesystem::path const& base) {
   Model& model = policy.model();
   expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());
   auto const find = detail::by_name(model.trainable_layout());
   save_peft_folder(
-      folder, model.config(), *model.adapter_config(),
+      folder, model.config(), model.kind(), *model.adapter_config(),
       [&](std::string_view name, std::span<float> out) {
         model.backend().copy_to_host(out.data(), policy.master().data() + find(name).offset, out.size_bytes());
       },

@@ -9,11 +9,13 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/tasks/any_task.hpp>
+#include <atmanrl/text/tokenizer.hpp>
 
 #include <cstdlib>
 
@@ -34,14 +36,19 @@ template <class B = cpu_backend>
 struct gsm8k_traits {
   using backend = B;
   using weights = weight_types<float, bf16>;
+  using block = standard_block;                // what the model's layers are made of
+  using attention = atmanrl::attention::none;  // an edit of scores that belongs to the model, after the block's own
   using task = any_task;
   // Estimator and gate of the saliency are the options' choice.
   using reward = rewards::penalized<rewards::balanced_sum<
       rewards::correct_answer, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>>;
-  using advantage = advantages::any;  // these three are the options' choice
+  using advantage = advantages::any;  // what is called `any` is the options' choice
   using loss = losses::any;
   using sampler = samplers::any;
+  using optimizer = optim::any;           // of the weights
+  using schedule = schedules::any;        // of the learning rate
   using observer = observers::causality;  // called after each step
+  using chat = chat_format;               // how questions are put to the model: the options' choice, or a ChatTemplate
 
   static task make_task(experiment_options const& o) {
     if (o.task == "gsm8k") return gsm8k(gsm8k_folder(o.data), {.few_shot = o.few_shot, .evaluation_seed = o.seed});
@@ -50,11 +57,42 @@ struct gsm8k_traits {
                          o.few_shot);
     return arithmetic();
   }
-  // A traits type may also have `static reward make_reward(experiment_options const&)`; otherwise atmanrl::make_reward
-  // puts the reward together from its parts.
+  // A traits type may also have `static std::vector<own_option> own_options()`: numbers that become options of the
+  // command line, are stored with the run, and are read with experiment_options::own_value; a model class of its own,
+  // `template <class W> using model`, in place of block and attention; `static attention
+  // make_attention(experiment_options const&)`, where the edit has numbers; and `static reward
+  // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
+  // it may have make_optimizer and make_schedule.
 };
 
+/// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.
+template <class Traits>
+experiment_options options_of() {
+  experiment_options o;
+  if constexpr (requires { Traits::own_options(); }) o.own = Traits::own_options();
+  return o;
+}
+
 namespace detail {
+
+/// The model of an experiment with matrices stored as `W`.
+template <class Traits, class W>
+struct model_of_traits {
+  using type = decoder<typename Traits::backend, W, typename Traits::block, typename Traits::attention>;
+};
+template <class Traits, class W>
+requires requires { typename Traits::template model<W>; }
+struct model_of_traits<Traits, W> {
+  using type = typename Traits::template model<W>;
+};
+
+template <class Traits, class Model>
+Model load_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
+  if constexpr (requires { Traits::make_attention(o); })
+    return Model::load(backend, file, Traits::make_attention(o));
+  else
+    return Model::load(backend, file);
+}
 
 template <class Traits>
 std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& o) {
@@ -109,6 +147,55 @@ typename Traits::sampler make_traits_sampler(experiment_options const& o) {
                                                     [&] { return samplers::by_name(o.sampler, o.cuts); });
 }
 
+template <class Traits>
+typename Traits::optimizer make_traits_optimizer(experiment_options const& o) {
+  using Optimizer = typename Traits::optimizer;
+  if constexpr (requires {
+                  { Traits::make_optimizer(o) } -> std::same_as<Optimizer>;
+                }) {
+    return Traits::make_optimizer(o);
+  } else {
+    optim::settings const& s = o.optimizer_settings;
+    expects<usage_error>(std::same_as<Optimizer, optim::any> ||
+                             !(s.beta1 || s.beta2 || s.eps || s.momentum || s.nesterov || s.weight_decay),
+                         "--optimizer-beta1, -beta2, -eps, --momentum, --nesterov and --weight-decay are numbers of "
+                         "the built-in optimizers, but this program has one of its own");
+    return make_traits_part<Optimizer>("optimizer", o.optimizer, experiment_options{}.optimizer,
+                                       [&] { return optim::by_name(o.optimizer, o.optimizer_settings); });
+  }
+}
+template <class Traits>
+typename Traits::schedule make_traits_schedule(experiment_options const& o) {
+  using Schedule = typename Traits::schedule;
+  if constexpr (requires {
+                  { Traits::make_schedule(o) } -> std::same_as<Schedule>;
+                }) {
+    return Traits::make_schedule(o);
+  } else {
+    expects<usage_error>(
+        std::same_as<Schedule, schedules::any> || o.lr_warmup == experiment_options::of_preset(o.preset).lr_warmup,
+        "--lr-warmup is {}, but this program has a schedule of its own", o.lr_warmup);
+    return make_traits_part<Schedule>("lr-schedule", o.lr_schedule, experiment_options{}.lr_schedule,
+                                      [&] { return schedules::by_name(o.lr_schedule, std::uint64_t(o.lr_warmup)); });
+  }
+}
+
+/// The model's tokenizer with the chat format of the traits, or the one that the options choose.
+template <class Traits>
+tokenizer open_tokenizer(experiment_options const& o) {
+  tokenizer const words = tokenizer::load(o.model);
+  if constexpr (requires { typename Traits::chat; }) {
+    if constexpr (!std::same_as<typename Traits::chat, chat_format>) {
+      static_assert(explain_chat_template<typename Traits::chat>());
+      expects<usage_error>(o.chat.format == "auto" && o.chat.thinking == "auto",
+                           "--chat is {} and --thinking is {}, but this program has a chat template of its own",
+                           o.chat.format, o.chat.thinking);
+      return words.with_chat(chat_format(typename Traits::chat{}).with_system(o.chat.system));
+    }
+  }
+  return words.with_chat(o.chat);
+}
+
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.
 template <class Traits>
 consteval bool explain_traits() {
@@ -120,10 +207,13 @@ consteval bool explain_traits() {
                   typename Traits::advantage;
                   typename Traits::loss;
                   typename Traits::sampler;
+                  typename Traits::optimizer;
+                  typename Traits::schedule;
                 })
     static_assert(always_false<Traits>,
                   "atmanrl: not an experiment's traits: derive from atmanrl::gsm8k_traits<> and name other types for "
-                  "some of backend, weights, task, reward, advantage, loss, sampler (see docs/extending.md)");
+                  "some of backend, weights, task, reward, advantage, loss, sampler, optimizer, schedule (see "
+                  "docs/extending.md)");
   else if constexpr (!requires(experiment_options const& o) {
                        { Traits::make_task(o) } -> std::convertible_to<typename Traits::task>;
                      })

@@ -11,6 +11,7 @@
 #include <atmanrl/io/dtype.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/json.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/xxh64.hpp>
 
 #include <algorithm>
@@ -75,7 +76,8 @@ inline std::uint64_t padded_to_8(std::uint64_t bytes) { return (bytes + 7) / 8 *
 
 }  // namespace detail
 
-/// The checkpoints of a folder, newest first, whether they are intact or not.
+/// The checkpoints of a folder, newest first, whether they are intact or not; none where there is no such folder.
+/// \throws file_error when the folder cannot be read
 std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path const& folder);
 
 /// Writes a checkpoint beside its place, flushes it and renames it; only then are older ones removed, down to `keep` in
@@ -90,19 +92,27 @@ void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, i
 /// \throws file_error when it is cut off, damaged or no checkpoint
 checkpoint load_checkpoint(std::filesystem::path const& path);
 
-/// The newest intact checkpoint of a folder; nothing when there is none.
-/// \param on_bad  called with one sentence for each newer one that had to be passed over
-std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path const& folder,
-                                                 std::function<void(std::string const&)> const& on_bad);
+/// The newest checkpoint of a folder that is intact and fits; nothing when none is intact.
+/// \param on_bad   called with one sentence for each newer one that had to be passed over
+/// \param fits     throws file_error for one that cannot be used, and the one before it is looked at; other exceptions
+///                 pass; may be empty
+/// \throws file_error when the folder cannot be read, or there are intact ones of which none fits: to begin anew would
+///         throw away what they belong to
+std::optional<checkpoint> load_latest_checkpoint(
+    std::filesystem::path const& folder, std::function<void(std::string const&)> const& on_bad,
+    std::function<void(checkpoint const&, std::filesystem::path const&)> const& fits = {});
 
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE std::vector<std::filesystem::path> list_checkpoints(std::filesystem::path const& folder) {
   std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
+  if (!is_there(folder)) return {};
   std::error_code problem;
   for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {
     if (auto const step = detail::step_of_name(at->path().filename().string())) found.emplace_back(*step, at->path());
   }
+  // A folder that cannot be read is not one without checkpoints.
+  if (problem) fail<file_error>("{}: the folder cannot be read: {}", folder.string(), problem.message());
   std::sort(found.begin(), found.end(), [](auto const& a, auto const& b) { return a.first > b.first; });
   std::vector<std::filesystem::path> paths;
   for (auto& [step, path] : found) paths.push_back(std::move(path));
@@ -211,18 +221,29 @@ ATMANRL_INLINE checkpoint load_checkpoint(std::filesystem::path const& path) {
   return c;
 }
 
-ATMANRL_INLINE std::optional<checkpoint> load_latest_checkpoint(std::filesystem::path const& folder,
-                                                                std::function<void(std::string const&)> const& on_bad) {
-  for (auto const& path : list_checkpoints(folder)) {
+ATMANRL_INLINE std::optional<checkpoint> load_latest_checkpoint(
+    std::filesystem::path const& folder, std::function<void(std::string const&)> const& on_bad,
+    std::function<void(checkpoint const&, std::filesystem::path const&)> const& fits) {
+  std::optional<std::string> unfit;  // why the newest intact one cannot be used
+  auto const all = list_checkpoints(folder);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    bool intact = false;
     try {
-      checkpoint c = load_checkpoint(path);
-      auto const step = *detail::step_of_name(path.filename().string());
-      expects<file_error>(c.step == step, "{}: holds step {}", path.string(), c.step);
+      checkpoint c = load_checkpoint(all[i]);
+      auto const step = *detail::step_of_name(all[i].filename().string());
+      expects<file_error>(c.step == step, "{}: holds step {}", all[i].string(), c.step);
+      intact = true;
+      if (fits) fits(c, all[i]);
       return c;
     } catch (file_error const& e) {
-      if (on_bad) on_bad(fmt::format("{}; the checkpoint before it is used", e.what()));
+      if (intact && !unfit) unfit = e.what();
+      if (on_bad)
+        on_bad(fmt::format(
+            "{}; {}", e.what(),
+            i + 1 < all.size() ? "the checkpoint before it is looked at" : "there is no checkpoint before it"));
     }
   }
+  if (unfit) throw file_error(*unfit);
   return std::nullopt;
 }
 

@@ -4,6 +4,7 @@
 /// Storage types of tensors in files, and float conversions of the 16-bit ones. Files and memory are little-endian.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/core/printable.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 
@@ -95,6 +96,7 @@ T load_unaligned(std::byte const* at) {
 
 /// `n` elements of a floating storage type to float.
 inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
+  if (n == 0) return;  // an empty tensor has no address to copy from
   switch (type) {
     case dtype::f32:
       std::memcpy(to, from, std::size_t(n) * 4);
@@ -117,6 +119,7 @@ inline void widen(dtype type, std::byte const* from, index_t n, float* to) {
 
 /// `n` floats to a floating storage type, rounded to nearest even.
 inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
+  if (n == 0) return;
   auto store = [&](index_t i, auto value) { std::memcpy(to + i * index_t(sizeof(value)), &value, sizeof(value)); };
   switch (type) {
     case dtype::f32:
@@ -134,19 +137,6 @@ inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
     default:
       fail<usage_error>("floats cannot be stored as {}", dtype_name(type));
   }
-}
-
-/// Text from a file for use in an error: control bytes escaped, long texts cut.
-inline std::string printable(std::string_view text) {
-  std::string out;
-  for (char const c : text.substr(0, 80)) {
-    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  return text.size() > 80 ? out + "..." : out;
 }
 
 }  // namespace detail

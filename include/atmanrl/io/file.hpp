@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -48,18 +49,14 @@ class descriptor {
   int fd_ = -1;
 };
 
+/// open(2); errno says what is wrong when the descriptor is not open. Its number is never that of a standard stream:
+/// where one of them is closed, the system would give its number to the next file, and what is printed would land
+/// there.
+descriptor open_descriptor(std::filesystem::path const& path, int flags, mode_t mode = 0);
+
 /// Opens a regular file for reading and tells its size in bytes.
-inline std::pair<descriptor, std::uint64_t> open_for_reading(std::filesystem::path const& path) {
-  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-  descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.is_open()) fail<file_error>("{}: cannot be opened: {}", path.string(), system_reason(errno));
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) {
-    fail<file_error>("{}: its size cannot be read: {}", path.string(), system_reason(errno));
-  }
-  expects<file_error>(S_ISREG(info.st_mode), "{}: is not a regular file", path.string());
-  return {std::move(fd), std::uint64_t(info.st_size)};
-}
+/// \throws file_error when it is missing, unreadable, not a regular file, or a Git LFS pointer in a file's place
+std::pair<descriptor, std::uint64_t> open_for_reading(std::filesystem::path const& path);
 
 inline void write_all(int fd, void const* data, std::size_t size, std::string const& name) {
   auto const* at = static_cast<char const*>(data);
@@ -148,6 +145,39 @@ void write_file_atomically(std::filesystem::path const& path, std::string_view b
 
 #if ATMANRL_BODIES
 
+namespace detail {
+
+ATMANRL_INLINE descriptor open_descriptor(std::filesystem::path const& path, int flags, mode_t mode) {
+  int number = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  if (number >= 0 && number <= STDERR_FILENO) {
+    int const above = ::fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), problem = errno;
+    ::close(number);
+    errno = problem;
+    number = above;
+  }
+  return descriptor(number);
+}
+
+ATMANRL_INLINE std::pair<descriptor, std::uint64_t> open_for_reading(std::filesystem::path const& path) {
+  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+  descriptor fd = open_descriptor(path, O_RDONLY | O_NONBLOCK);
+  if (!fd.is_open()) fail<file_error>("{}: cannot be opened: {}", path.string(), system_reason(errno));
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) {
+    fail<file_error>("{}: its size cannot be read: {}", path.string(), system_reason(errno));
+  }
+  expects<file_error>(S_ISREG(info.st_mode), "{}: is not a regular file", path.string());
+  // What a clone without git-lfs has in the place of large files (git-lfs.com, its specification): a text below 1 KiB.
+  static constexpr std::string_view pointer = "version https://git-lfs.github.com/spec/";
+  std::array<char, pointer.size()> first{};
+  if (std::uint64_t(info.st_size) < 1024 && ::pread(fd.get(), first.data(), first.size(), 0) == ssize_t(first.size()))
+    expects<file_error>(std::string_view(first.data(), first.size()) != pointer,
+                        "{}: is a Git LFS pointer, not the file itself, which `git lfs pull` fetches", path.string());
+  return {std::move(fd), std::uint64_t(info.st_size)};
+}
+
+}  // namespace detail
+
 ATMANRL_INLINE std::string read_text_file(std::filesystem::path const& path, std::uint64_t max_bytes) {
   auto [fd, size] = detail::open_for_reading(path);
   expects<file_error>(size <= max_bytes, "{}: has {} bytes, more than the {} that are accepted here", path.string(),
@@ -167,7 +197,7 @@ ATMANRL_INLINE std::string read_text_file(std::filesystem::path const& path, std
 
 ATMANRL_INLINE void sync_directory(std::filesystem::path const& directory) {
   std::filesystem::path const folder = directory.empty() ? std::filesystem::path(".") : directory;
-  detail::descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  detail::descriptor const fd = detail::open_descriptor(folder, O_RDONLY | O_DIRECTORY);
   if (!fd.is_open()) {
     fail<file_error>("{}: the folder cannot be opened: {}", folder.string(), detail::system_reason(errno));
   }
@@ -186,7 +216,7 @@ ATMANRL_INLINE void write_file_atomically(std::filesystem::path const& path, std
 ATMANRL_INLINE atomic_file::atomic_file(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
   expects<file_error>(path_.has_filename(), "{}: is not a file's name", path_.string());
   temporary_ += fmt::format(".partial-{}", ::getpid());
-  fd_ = detail::descriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  fd_ = detail::open_descriptor(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (!fd_.is_open()) {
     fail<file_error>("{}: cannot be created: {}", temporary_.string(), detail::system_reason(errno));
   }

@@ -1,12 +1,13 @@
 #pragma once
 
 /// \file
-/// What a GGUF file says about a Llama-architecture model: its shape, and which of its tensors is which.
+/// What a GGUF file says about a model: its shape, and which of its tensors is which.
 
+#include <atmanrl/io/architecture.hpp>
 #include <atmanrl/io/gguf.hpp>
 #include <atmanrl/io/model_config.hpp>
 
-#include <array>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -59,15 +60,19 @@ namespace detail {
 }  // namespace detail
 
 /// Shape of the model in a GGUF file.
+/// \param known  the architectures among which general.architecture chooses
 /// \throws file_error that names the file and the key that is missing, wrong or not supported
-[[gnu::cold]] inline model_config parse_gguf_config(gguf_file const& file) {
+[[gnu::cold]] inline model_config parse_gguf_config(gguf_file const& file, architectures const& known) {
   std::string const name = file.path().string();
   model_config c;
-  c.architecture = file.get<std::string>("general.architecture");
-  expects<file_error>(c.architecture == "llama" || c.architecture == "qwen2",
-                      "{}: general.architecture \"{}\" is not supported (llama and qwen2 are)", name, c.architecture);
-  c.qkv_bias = c.architecture == "qwen2";
-  std::string const arch = c.architecture + ".";
+  auto const gguf_name = file.get<std::string>("general.architecture");
+  auto const kind = std::find_if(known.begin(), known.end(),
+                                 [&](architecture const& a) { return !a.gguf.empty() && a.gguf == gguf_name; });
+  expects<file_error>(kind != known.end(),
+                      "{}: general.architecture \"{}\" is not one that this program is built for ({})", name,
+                      detail::printable(gguf_name), names_of(known));
+  c.architecture = kind->model_type;
+  std::string const arch = gguf_name + ".";
   auto number = [&](char const* key) { return file.get<index_t>(arch + key); };
 
   c.layers = number("block_count");
@@ -91,16 +96,20 @@ namespace detail {
   c.rms_eps = std::strtod(fmt::format("{:.7g}", c.rms_eps).c_str(), nullptr);
   c.rope_theta = file.find<double>(arch + "rope.freq_base").value_or(10000);
   for (char const* const key : {"expert_count", "attention.sliding_window"}) {
+    if (kind->answers_for(key)) continue;
     auto const count = file.find<index_t>(arch + key).value_or(0);
     expects<file_error>(count == 0, "{}: {}{} is {}, which is not supported", name, arch, key, count);
   }
-  detail::check_gguf_rope(file, c.architecture, c.head_dim, name);
+  detail::check_gguf_rope(file, gguf_name, c.head_dim, name);
 
   gguf_tensor const* const embedding = file.find_tensor("token_embd.weight");
   expects<file_error>(embedding, "{}: the tensor token_embd.weight is missing{}", name,
                       file.tensors().empty() ? " (the file holds only a vocabulary)" : "");
   c.vocab = file.find<index_t>(arch + "vocab_size").value_or(embedding->shape.front());
   c.tied_head = !file.find_tensor("output.weight");
+  expects<file_error>(c.layers >= 1 && c.layers <= 1024, "{}: {}block_count is {} but must lie between 1 and 1024",
+                      name, arch, c.layers);
+  if (kind->read_gguf) kind->read_gguf(file, c);
 
   if (auto const bos = file.find<int>("tokenizer.ggml.bos_token_id")) c.bos_id = *bos;
   for (char const* const key : {"eos_token_id", "eot_token_id", "eom_token_id"}) {
@@ -121,35 +130,27 @@ namespace detail {
   return c;
 }
 
-/// Hugging Face's name of a GGUF tensor; nothing for one that is no weight of the supported architectures.
-[[gnu::cold]] inline std::optional<std::string> hugging_face_name(std::string_view gguf_name) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> whole{
-      {{"token_embd.weight", "model.embed_tokens.weight"},
-       {"output_norm.weight", "model.norm.weight"},
-       {"output.weight", "lm_head.weight"}}};
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 12> per_layer{
-      {{"attn_norm.weight", "input_layernorm.weight"},
-       {"attn_q.weight", "self_attn.q_proj.weight"},
-       {"attn_k.weight", "self_attn.k_proj.weight"},
-       {"attn_v.weight", "self_attn.v_proj.weight"},
-       {"attn_q.bias", "self_attn.q_proj.bias"},
-       {"attn_k.bias", "self_attn.k_proj.bias"},
-       {"attn_v.bias", "self_attn.v_proj.bias"},
-       {"attn_output.weight", "self_attn.o_proj.weight"},
-       {"ffn_norm.weight", "post_attention_layernorm.weight"},
-       {"ffn_gate.weight", "mlp.gate_proj.weight"},
-       {"ffn_up.weight", "mlp.up_proj.weight"},
-       {"ffn_down.weight", "mlp.down_proj.weight"}}};
-  for (auto const& [gguf, hf] : whole) {
-    if (gguf_name == gguf) return std::string(hf);
-  }
+/// Where a tensor of a GGUF file belongs in the model; nothing for one that is no weight of the architecture.
+struct gguf_place {
+  std::string hugging_face;
+  bool rotated = false;
+  float shift = 0;  ///< the file holds the values plus this
+};
+[[gnu::cold]] inline std::optional<gguf_place> place_of_gguf_tensor(std::string_view gguf_name, model_config const& c,
+                                                                    architecture const& a) {
+  if (gguf_name == "token_embd.weight") return gguf_place{std::string(embedding_name)};
+  if (gguf_name == "output_norm.weight")
+    return gguf_place{std::string(final_gain_name), false, a.gguf_final_gain_shift};
+  if (gguf_name == "output.weight") return gguf_place{std::string(head_name)};
   if (!gguf_name.starts_with("blk.")) return std::nullopt;
   std::string_view const rest = gguf_name.substr(4);
   std::size_t const dot = rest.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
-  for (auto const& [gguf, hf] : per_layer) {
-    if (rest.substr(dot + 1) == gguf) return fmt::format("model.layers.{}.{}", rest.substr(0, dot), hf);
-  }
+  index_t layer = -1;
+  auto const [end, problem] = std::from_chars(rest.data(), rest.data() + dot, layer);
+  if (problem != std::errc() || end != rest.data() + dot || layer < 0 || layer >= c.layers) return std::nullopt;
+  for (parameter_spec const& p : a.layer_parameters(c, layer))
+    if (p.gguf == rest.substr(dot + 1)) return gguf_place{layer_parameter_name(layer, p), p.rotated, p.gguf_shift};
   return std::nullopt;
 }
 

@@ -11,6 +11,7 @@
 #include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/safetensors.hpp>
 
 #include <fcntl.h>
@@ -37,7 +38,13 @@ struct hugging_face_options {
   std::uint64_t max_shard_bytes = 5000000000u;  ///< more goes into several files with an index, as transformers has it
   std::vector<std::filesystem::path> copy_files{};  ///< copied under their own names: tokenizer.json and its companions
   std::map<std::string, std::string> text_files{};  ///< further files: name and content
+  /// generation_config.json of the model that this one comes from, or null: what it says beside the ids that begin and
+  /// end a text stays, and ids that end a text are added to the config's.
+  json generation_config{};
 };
+
+/// generation_config.json of a model's folder, for `hugging_face_options::generation_config`; null where there is none.
+json generation_config_of(std::filesystem::path const& folder);
 
 /// The tokenizer's files that exist in a model folder, for `hugging_face_options::copy_files`.
 std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path const& folder);
@@ -69,7 +76,7 @@ class atomic_folder {
   void commit() {
     sync_directory(temporary_);
     std::error_code problem;
-    if (!std::filesystem::exists(target_)) {
+    if (!is_there(target_)) {
       std::filesystem::rename(temporary_, target_, problem);
     } else if (!exchange()) {
       std::filesystem::path old = target_;
@@ -83,6 +90,20 @@ class atomic_folder {
       fail<file_error>("{}: cannot be renamed to {}: {}", temporary_.string(), target_.string(), problem.message());
     }
     sync_directory(target_.parent_path());
+  }
+
+  /// As commit, but what is there already stays.
+  /// \returns false when the target is there and not empty
+  bool commit_new() {
+    sync_directory(temporary_);
+    std::error_code problem;
+    std::filesystem::rename(temporary_, target_, problem);  // an empty folder is replaced
+    if (problem == std::errc::directory_not_empty || problem == std::errc::file_exists) return false;
+    if (problem) {
+      fail<file_error>("{}: cannot be renamed to {}: {}", temporary_.string(), target_.string(), problem.message());
+    }
+    sync_directory(target_.parent_path());
+    return true;
   }
 
  private:
@@ -103,19 +124,21 @@ class atomic_folder {
 /// \param ours  whether a file of that name belongs to it
 template <class Ours>
 void check_replaceable(std::filesystem::path const& folder, std::string_view what, Ours const& ours) {
-  auto const status = std::filesystem::status(folder);
+  auto const status = status_of(folder);
   if (!std::filesystem::exists(status)) return;
   expects<file_error>(std::filesystem::is_directory(status), "{}: exists and is not a folder", folder.string());
-  for (auto const& entry : std::filesystem::directory_iterator(folder)) {
-    std::string const name = entry.path().filename().string();
-    expects<file_error>(ours(name) && entry.is_regular_file(), "{}: cannot be replaced by {} because it also holds {}",
-                        folder.string(), what, name);
+  std::error_code problem;
+  for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {
+    std::string const name = at->path().filename().string();
+    expects<file_error>(ours(name) && std::filesystem::is_regular_file(status_of(at->path())),
+                        "{}: cannot be replaced by {} because it also holds {}", folder.string(), what, name);
   }
+  if (problem) fail<file_error>("{}: the folder cannot be read: {}", folder.string(), problem.message());
 }
 
 /// The files that a model's folder may have.
 [[gnu::cold]] inline bool is_model_file(std::string const& name, hugging_face_options const& options) {
-  static constexpr std::array<std::string_view, 10> known{"config.json",
+  static constexpr std::array<std::string_view, 11> known{"config.json",
                                                           "generation_config.json",
                                                           "tokenizer.json",
                                                           "tokenizer_config.json",
@@ -124,7 +147,8 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
                                                           "special_tokens_map.json",
                                                           "added_tokens.json",
                                                           "model.safetensors.index.json",
-                                                          "chat_template.jinja"};
+                                                          "chat_template.jinja",
+                                                          "chat_template.json"};
   return std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
          (name.starts_with("model") && name.ends_with(".safetensors")) ||
          std::any_of(options.copy_files.begin(), options.copy_files.end(),
@@ -152,39 +176,83 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
 
 }  // namespace detail
 
+/// Looks before the work whether `save_hugging_face_folder` may write there, so that no training is lost to it.
+/// \param option  "--out", for the sentence
+/// \throws usage_error when the folder cannot be made, or exists and holds other things than a model
+void check_model_output(std::string_view option, std::filesystem::path const& folder,
+                        hugging_face_options const& options = {});
+
 /// Writes a model's folder: beside its place first, then renamed, so that it is there completely or not at all. An
-/// older model folder of that name is replaced. \param rows  gives the tensors of model_tensors(config) \throws
-/// file_error when something cannot be written, or the folder exists and holds other things than a model
-void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config, row_source const& rows,
-                              hugging_face_options const& options = {});
+/// older model folder of that name is replaced.
+/// \param rows  gives the tensors of model_tensors(config, kind)
+/// \throws file_error when something cannot be written, or the folder exists and holds other things than a model
+void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config, architecture const& kind,
+                              row_source const& rows, hugging_face_options const& options = {});
 
 #if ATMANRL_BODIES
 
+ATMANRL_INLINE json generation_config_of(std::filesystem::path const& folder) {
+  auto const path = folder / "generation_config.json";
+  if (!is_there(path)) return nullptr;
+  json const found = read_json_file(path);
+  expects<file_error>(found.is_object(), "{}: its content is not a JSON object", path.string());
+  return found;
+}
+
+ATMANRL_INLINE void check_model_output(std::string_view option, std::filesystem::path const& folder,
+                                       hugging_face_options const& options) {
+  try {
+    detail::check_replaceable(folder, "a model",
+                              [&](std::string const& name) { return detail::is_model_file(name, options); });
+  } catch (file_error const& e) {
+    fail<usage_error>("{} {}", option, e.what());
+  }
+  check_output_folder(option, folder);
+}
+
+namespace detail {
+
+/// What the source's generation_config.json says, with the ids of the model that is written.
+[[gnu::cold]] inline json merged_generation_config(json const& source, json const& description) {
+  json merged = source.is_object() ? source : json::object();
+  if (description.contains("bos_token_id")) merged["bos_token_id"] = description["bos_token_id"];
+  json ends = json::array();
+  for (json const* const from : {&description, &source}) {
+    if (!from->is_object() || !from->contains("eos_token_id")) continue;
+    json const& ids = (*from)["eos_token_id"];
+    for (json const& id : ids.is_array() ? ids : json::array({ids}))
+      if (!id.is_null() && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+  }
+  if (ends.size() == 1) merged["eos_token_id"] = ends.front();
+  if (ends.size() > 1) merged["eos_token_id"] = ends;
+  return merged;
+}
+
+}  // namespace detail
+
 ATMANRL_INLINE std::vector<std::filesystem::path> tokenizer_files(std::filesystem::path const& folder) {
   std::vector<std::filesystem::path> found;
-  for (char const* const name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}) {
+  for (char const* const name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                 "chat_template.jinja", "chat_template.json"}) {
     if (std::filesystem::is_regular_file(folder / name)) found.push_back(folder / name);
   }
   return found;
 }
 
 ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder, model_config const& config,
-                                             row_source const& rows, hugging_face_options const& options) {
+                                             architecture const& kind, row_source const& rows,
+                                             hugging_face_options const& options) {
   validate(config, folder.string());
   expects<usage_error>(options.type == dtype::f32 || options.type == dtype::bf16 || options.type == dtype::f16,
                        "a model is stored as F32, BF16 or F16, not as {}", dtype_name(options.type));
-  json const description = to_hugging_face_config(config, torch_dtype_name(options.type));
+  json const description = to_hugging_face_config(config, kind, torch_dtype_name(options.type));
   detail::check_replaceable(folder, "a model",
                             [&](std::string const& name) { return detail::is_model_file(name, options); });
   detail::atomic_folder out(folder);
 
   write_file_atomically(out.path() / "config.json", description.dump(2) + "\n");
-  json generation = json::object();
-  for (char const* const key : {"bos_token_id", "eos_token_id"}) {
-    if (description.contains(key)) generation[key] = description[key];
-  }
-  write_file_atomically(out.path() / "generation_config.json", generation.dump(2) + "\n");
+  write_file_atomically(out.path() / "generation_config.json",
+                        detail::merged_generation_config(options.generation_config, description).dump(2) + "\n");
   for (auto const& from : options.copy_files) {
     mapped_file const content(from);
     atomic_file to(out.path() / from.filename());
@@ -193,7 +261,7 @@ ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder
   }
   for (auto const& [name, text] : options.text_files) write_file_atomically(out.path() / name, text);
 
-  std::vector<tensor_shape> const tensors = model_tensors(config);
+  std::vector<tensor_shape> const tensors = model_tensors(config, kind);
   auto bytes_of = [&](tensor_shape const& t) {
     std::uint64_t bytes = std::uint64_t(dtype_bytes(options.type));
     for (index_t const e : t.shape) bytes *= std::uint64_t(e);

@@ -6,8 +6,11 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
+#include <atmanrl/io/architecture.hpp>
+#include <atmanrl/io/dtype.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/io/shown_json.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -46,7 +49,7 @@ class config_reader {
     bool const fits =
         v->is_number_integer() &&
         (!v->is_number_unsigned() || v->get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<index_t>::max()));
-    expects<file_error>(fits, "{}: {}{} is {} but must be an integer", file_, prefix_, key, show(*v));
+    expects<file_error>(fits, "{}: {}{} is {} but must be an integer", file_, prefix_, key, shown_json{*v});
     return v->get<index_t>();
   }
   index_t required_integer(std::string const& key) const {
@@ -57,7 +60,7 @@ class config_reader {
   std::optional<double> number(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
-    expects<file_error>(v->is_number(), "{}: {}{} is {} but must be a number", file_, prefix_, key, show(*v));
+    expects<file_error>(v->is_number(), "{}: {}{} is {} but must be a number", file_, prefix_, key, shown_json{*v});
     return v->get<double>();
   }
   double required_number(std::string const& key) const {
@@ -68,23 +71,27 @@ class config_reader {
   std::optional<bool> boolean(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
-    expects<file_error>(v->is_boolean(), "{}: {}{} is {} but must be true or false", file_, prefix_, key, show(*v));
+    expects<file_error>(v->is_boolean(), "{}: {}{} is {} but must be true or false", file_, prefix_, key,
+                        shown_json{*v});
     return v->get<bool>();
   }
   std::optional<std::string> string(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
-    expects<file_error>(v->is_string(), "{}: {}{} is {} but must be a string", file_, prefix_, key, show(*v));
+    expects<file_error>(v->is_string(), "{}: {}{} is {} but must be a string", file_, prefix_, key, shown_json{*v});
     return v->get<std::string>();
   }
-  /// One token id or a list of them.
+  /// One token id or a list of them, at most `most_ids`.
   std::optional<std::vector<int>> ids(std::string const& key) const {
+    static constexpr std::size_t most_ids = 1024;
     json const* const v = find(key);
     if (!v) return std::nullopt;
+    expects<file_error>(!v->is_array() || v->size() <= most_ids, "{}: {}{} lists {} token ids, more than {}", file_,
+                        prefix_, key, v->size(), most_ids);
     std::vector<int> all;
     for (json const& item : v->is_array() ? *v : json::array({*v})) {
       bool const fits = item.is_number_integer() && item >= 0 && item <= std::numeric_limits<int>::max();
-      expects<file_error>(fits, "{}: {}{} is {} but must hold token ids", file_, prefix_, key, show(*v));
+      expects<file_error>(fits, "{}: {}{} is {} but must hold token ids", file_, prefix_, key, shown_json{*v});
       int const id = item.get<int>();
       if (std::find(all.begin(), all.end(), id) == all.end()) all.push_back(id);
     }
@@ -96,11 +103,6 @@ class config_reader {
   }
 
   std::string_view file() const { return file_; }
-  static std::string show(json const& v) {
-    std::string text = v.dump(-1, ' ', false, json::error_handler_t::replace);
-    if (text.size() > 80) text.replace(77, std::string::npos, "...");
-    return text;
-  }
 
  private:
   json const& object_;
@@ -140,23 +142,24 @@ class config_reader {
 }  // namespace detail
 
 /// Reads config.json and, where there is one, generation_config.json, whose eos_token_id goes before config.json's.
-/// Defaults of missing fields are those of transformers' LlamaConfig and Qwen2Config.
-/// \param file  name for errors
+/// Defaults of missing fields are those of transformers' configurations.
+/// \param known  the architectures among which model_type (or architectures) chooses
+/// \param file   name for errors
 /// \throws file_error that names the file and the field that is missing, wrong or not supported
-model_config parse_hugging_face_config(json const& config, json const* generation_config, std::string_view file);
+model_config parse_hugging_face_config(json const& config, json const* generation_config, architectures const& known,
+                                       std::string_view file);
 
 /// config.json of a model, spelt so that transformers 4 and 5 both read it.
 /// \param dtype  "float32", "bfloat16" or "float16": what the weights are stored in
 /// \throws usage_error when rotary factors came from a GGUF and follow no rule that config.json can express
-json to_hugging_face_config(model_config const& c, std::string_view dtype);
+json to_hugging_face_config(model_config const& c, architecture const& a, std::string_view dtype);
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE json to_hugging_face_config(model_config const& c, std::string_view dtype) {
-  bool const qwen2 = c.architecture == "qwen2";
+ATMANRL_INLINE json to_hugging_face_config(model_config const& c, architecture const& a, std::string_view dtype) {
   json out;
-  out["architectures"] = json::array({qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM"});
-  out["model_type"] = c.architecture;
+  out["architectures"] = json::array({a.class_name});
+  out["model_type"] = a.model_type;
   out["num_hidden_layers"] = c.layers;
   out["hidden_size"] = c.hidden;
   out["intermediate_size"] = c.ffn;
@@ -166,7 +169,7 @@ ATMANRL_INLINE json to_hugging_face_config(model_config const& c, std::string_vi
   out["head_dim"] = c.head_dim;
   out["max_position_embeddings"] = c.max_positions;
   out["rms_norm_eps"] = c.rms_eps;
-  out["hidden_act"] = "silu";
+  out["hidden_act"] = a.activations.front();
   out["tie_word_embeddings"] = c.tied_head;
   out["rope_theta"] = c.rope_theta;
   out["rope_scaling"] = nullptr;
@@ -174,7 +177,6 @@ ATMANRL_INLINE json to_hugging_face_config(model_config const& c, std::string_vi
   out["initializer_range"] = 0.02;
   out["use_cache"] = true;
   out["torch_dtype"] = dtype;
-  if (!qwen2) out["attention_bias"] = out["mlp_bias"] = false;
   rope_scaling const& s = c.rope_scaling;
   expects<usage_error>(s.llama3 || s.factors.empty(),
                        "rotary factors that follow no llama3 rule cannot be written to config.json");
@@ -188,33 +190,49 @@ ATMANRL_INLINE json to_hugging_face_config(model_config const& c, std::string_vi
   if (c.bos_id >= 0) out["bos_token_id"] = c.bos_id;
   if (c.stop_ids.size() == 1) out["eos_token_id"] = c.stop_ids.front();
   if (c.stop_ids.size() > 1) out["eos_token_id"] = c.stop_ids;
+  if (a.write_config) a.write_config(c, out);
   return out;
 }
 
-ATMANRL_INLINE model_config parse_hugging_face_config(json const& config, json const* generation_config,
-                                                      std::string_view file) {
-  detail::config_reader const in(config, file);
-  model_config c;
+namespace detail {
 
+/// The architecture that config.json names; model_type and architectures must agree where both are there.
+inline architecture const& architecture_of_config(config_reader const& in, architectures const& known,
+                                                  std::string_view file) {
+  auto const by = [&](std::string architecture::*field, std::string const& name) -> architecture const* {
+    auto const at = std::find_if(known.begin(), known.end(), [&](architecture const& a) { return a.*field == name; });
+    return at == known.end() ? nullptr : &*at;
+  };
   auto const type = in.string("model_type");
-  std::string name = type.value_or("") == "llama"   ? "LlamaForCausalLM"
-                     : type.value_or("") == "qwen2" ? "Qwen2ForCausalLM"
-                                                    : type.value_or("");
+  architecture const* found = type ? by(&architecture::model_type, *type) : nullptr;
+  std::string name = type.value_or("");
   if (json const* const list = in.find("architectures")) {
     expects<file_error>(list->is_array() && list->size() == 1 && list->front().is_string(),
-                        "{}: architectures is {} but must be a list of one name", file, in.show(*list));
-    auto const named = list->front().get<std::string>();
-    expects<file_error>(!type || named == name || (named != "LlamaForCausalLM" && named != "Qwen2ForCausalLM"),
-                        "{}: model_type \"{}\" does not belong to architectures [\"{}\"]", file, *type, named);
-    name = named;
+                        "{}: architectures is {} but must be a list of one name", file, detail::shown_json{*list});
+    name = list->front().get<std::string>();
+    architecture const* const named = by(&architecture::class_name, name);
+    expects<file_error>(!found || !named || found == named,
+                        "{}: model_type \"{}\" does not belong to architectures [\"{}\"]", file, type.value_or(""),
+                        name);
+    found = named;
+  } else {
+    expects<file_error>(type.has_value(), "{}: architectures is missing", file);
   }
-  expects<file_error>(!name.empty(), "{}: architectures is missing", file);
-  expects<file_error>(name == "LlamaForCausalLM" || name == "Qwen2ForCausalLM",
-                      "{}: the architecture \"{}\" is not supported (LlamaForCausalLM and Qwen2ForCausalLM are)", file,
-                      name);
-  bool const qwen2 = name == "Qwen2ForCausalLM";
-  c.architecture = qwen2 ? "qwen2" : "llama";
-  c.qkv_bias = qwen2;
+  if (found) return *found;
+  std::string names;
+  for (architecture const& a : known) names += (names.empty() ? "" : ", ") + a.class_name;
+  fail<file_error>("{}: the architecture \"{}\" is not one that this program is built for ({})", file,
+                   detail::printable(name), names);
+}
+
+}  // namespace detail
+
+ATMANRL_INLINE model_config parse_hugging_face_config(json const& config, json const* generation_config,
+                                                      architectures const& known, std::string_view file) {
+  detail::config_reader const in(config, file);
+  architecture const& kind = detail::architecture_of_config(in, known, file);
+  model_config c;
+  c.architecture = kind.model_type;
 
   c.layers = in.required_integer("num_hidden_layers");
   c.hidden = in.required_integer("hidden_size");
@@ -229,22 +247,28 @@ ATMANRL_INLINE model_config parse_hugging_face_config(json const& config, json c
                         "{}: hidden_size {} is not a multiple of num_attention_heads {}", file, c.hidden, c.heads);
     c.head_dim = c.hidden / c.heads;
   }
-  c.max_positions = in.integer("max_position_embeddings").value_or(qwen2 ? 32768 : 2048);
+  c.max_positions = in.integer("max_position_embeddings").value_or(kind.default_max_positions);
   c.rms_eps = in.number("rms_norm_eps").value_or(1e-6);
-  c.tied_head = in.boolean("tie_word_embeddings").value_or(false);
+  c.tied_head = in.boolean("tie_word_embeddings").value_or(kind.default_tied_head);
 
-  auto const activation = in.string("hidden_act").value_or("silu");
-  expects<file_error>(activation == "silu" || activation == "swish", "{}: hidden_act \"{}\" is not supported (silu is)",
-                      file, activation);
-  for (char const* const key : {"attention_bias", "mlp_bias", "use_sliding_window"}) in.must_be_off(key);
+  char const* const act = in.find("hidden_activation") ? "hidden_activation" : "hidden_act";
+  auto const activation = in.string(act).value_or(kind.activations.front());
+  expects<file_error>(std::find(kind.activations.begin(), kind.activations.end(), activation) != kind.activations.end(),
+                      "{}: {} \"{}\" is not supported ({} is)", file, act, activation, kind.activations.front());
+  for (char const* const key : {"attention_bias", "mlp_bias", "use_sliding_window"})
+    if (!kind.answers_for(key)) in.must_be_off(key);
   expects<file_error>(!in.find("quantization_config"), "{}: quantization_config: quantised weights are not supported",
                       file);
   expects<file_error>(in.number("partial_rotary_factor").value_or(1) == 1, "{}: partial_rotary_factor must be 1", file);
-  if (json const* const kinds = in.find("layer_types")) {
+  if (json const* const kinds = kind.answers_for("layer_types") ? nullptr : in.find("layer_types")) {
     bool plain = kinds->is_array();
-    for (json const& kind : *kinds) plain = plain && kind == "full_attention";
+    for (json const& each : *kinds) plain = plain && each == "full_attention";
     expects<file_error>(plain, "{}: layer_types holds something else than \"full_attention\"", file);
   }
+  // A block's own numbers may speak of single layers, so how many there are must be sane first.
+  expects<file_error>(c.layers >= 1 && c.layers <= 1024, "{}: num_hidden_layers is {} but must lie between 1 and 1024",
+                      file, c.layers);
+  if (kind.read_config) kind.read_config(in, c);
 
   if (auto const theta = in.number("rope_theta")) c.rope_theta = *theta;
   json const* const old_rope = in.find("rope_scaling");

@@ -49,10 +49,11 @@ inline void check_json_depth(std::string_view text, std::string_view what) {
   }
 }
 
-/// Reason of a parser's exception without its prefix "[json.exception...] ".
-inline std::string_view json_reason(std::string_view text) {
+/// Reason of a parser's exception without its prefix "[json.exception...] ". It ends with what was read last, which may
+/// be most of the file.
+inline std::string json_reason(std::string_view text) {
   std::size_t const end = text.find("] ");
-  return end == std::string_view::npos ? text : text.substr(end + 2);
+  return one_line(end == std::string_view::npos ? text : text.substr(end + 2), 200);
 }
 
 /// Parses `text`; `callback` is a parser callback of nlohmann::json or nullptr.

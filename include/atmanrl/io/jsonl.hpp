@@ -11,6 +11,7 @@
 #include <atmanrl/io/json.hpp>
 
 #include <fstream>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,11 @@ void for_each_json_line(std::filesystem::path const& path, Use use) {
   }
   expects<file_error>(!in.bad(), "{}: cannot be read", path.string());
 }
+
+/// Reads the first `count` lines of a file that grows, and leaves it as it is: what a `jsonl_writer` would keep of it.
+/// \throws file_error when it has fewer complete lines; "FILE:LINE: ..." for one that is not JSON
+void for_each_kept_line(std::filesystem::path const& path, index_t count,
+                        std::function<void(json const& value, index_t line)> const& use);
 
 /// All values of a file with one JSON value per line.
 std::vector<json> read_json_lines(std::filesystem::path const& path);
@@ -75,7 +81,7 @@ class jsonl_writer {
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE jsonl_writer::jsonl_writer(std::filesystem::path path, index_t keep) : path_(std::move(path)) {
-  fd_ = detail::descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  fd_ = detail::open_descriptor(path_, O_RDWR | O_CREAT, 0666);
   if (!fd_.is_open()) fail<file_error>("{}: cannot be opened: {}", path_.string(), detail::system_reason(errno));
   truncate(keep);
 }
@@ -106,6 +112,21 @@ ATMANRL_INLINE void jsonl_writer::truncate(index_t keep) {
 
 ATMANRL_INLINE void jsonl_writer::sync() {
   if (::fsync(fd_.get()) != 0) complain("cannot be flushed");
+}
+
+ATMANRL_INLINE void for_each_kept_line(std::filesystem::path const& path, index_t count,
+                                       std::function<void(json const& value, index_t line)> const& use) {
+  if (count == 0) return;
+  detail::open_for_reading(path);
+  std::ifstream in(path, std::ios::binary);
+  std::string line;
+  for (index_t number = 1; number <= count; ++number) {
+    // The last line is complete only with the line break behind it.
+    bool const whole = std::getline(in, line) && !in.eof();
+    expects<file_error>(whole || !in.bad(), "{}: cannot be read", path.string());
+    expects<file_error>(whole, "{}: has {} complete lines but {} are to be kept", path.string(), number - 1, count);
+    use(parse_json(line, fmt::format("{}:{}", path.string(), number)), number);
+  }
 }
 
 ATMANRL_INLINE std::vector<json> read_json_lines(std::filesystem::path const& path) {

@@ -50,20 +50,21 @@ class llama2c_file {
     index_t const kv = c.kv_heads * c.head_dim;
     std::uint64_t at = 28;
     // The extents are bounded by validate, so a product of three stays far below 2^63.
-    auto stack = [&](char const* hf_name, index_t count, std::vector<index_t> shape) {
+    auto stack = [&](char const* hf_name, index_t count, std::vector<index_t> shape, bool rotated = false) {
       std::uint64_t bytes = 4;
       for (index_t const e : shape) bytes *= std::uint64_t(e);
       expects<file_error>(bytes * std::uint64_t(count) <= all.size() - at,
                           "{}: the file ends at byte {}, inside {}; its header promises more", name, all.size(),
                           hf_name);
       for (index_t l = 0; l < count; ++l, at += bytes) {
-        tensors_[fmt::format(fmt::runtime(hf_name), l)] = {shape, all.subspan(std::size_t(at), std::size_t(bytes))};
+        tensors_[fmt::format(fmt::runtime(hf_name), l)] = {shape, all.subspan(std::size_t(at), std::size_t(bytes)),
+                                                           rotated};
       }
     };
     stack("model.embed_tokens.weight", 1, {c.vocab, c.hidden});
     stack("model.layers.{}.input_layernorm.weight", c.layers, {c.hidden});
-    stack("model.layers.{}.self_attn.q_proj.weight", c.layers, {c.hidden, c.hidden});
-    stack("model.layers.{}.self_attn.k_proj.weight", c.layers, {kv, c.hidden});
+    stack("model.layers.{}.self_attn.q_proj.weight", c.layers, {c.hidden, c.hidden}, true);
+    stack("model.layers.{}.self_attn.k_proj.weight", c.layers, {kv, c.hidden}, true);
     stack("model.layers.{}.self_attn.v_proj.weight", c.layers, {kv, c.hidden});
     stack("model.layers.{}.self_attn.o_proj.weight", c.layers, {c.hidden, c.hidden});
     stack("model.layers.{}.post_attention_layernorm.weight", c.layers, {c.hidden});
@@ -81,6 +82,7 @@ class llama2c_file {
   struct tensor {
     std::vector<index_t> shape;
     std::span<std::byte const> bytes;  ///< float32
+    bool rotated = false;              ///< whether its rows are interleaved
   };
 
   model_config const& config() const { return config_; }

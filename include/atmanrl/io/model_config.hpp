@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Shape of a Llama-architecture model: the numbers that fix its tensors and its forward pass, and their checks.
+/// Shape of a decoder-only language model: the numbers that fix its tensors and its forward pass, and their checks.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <map>
 #include <numbers>
 #include <optional>
 #include <string>
@@ -32,9 +34,17 @@ struct rope_scaling {
   friend bool operator==(rope_scaling const&, rope_scaling const&) = default;
 };
 
+/// Numbers in which the layers of one model may differ.
+struct layer_numbers {
+  bool rotary = true;  ///< whether queries and keys are rotated; false: no position code (NoPE, arXiv:2305.19466)
+  index_t window = 0;  ///< a query sees the latest so many keys, its own included; 0: all
+
+  friend bool operator==(layer_numbers const&, layer_numbers const&) = default;
+};
+
 /// Everything that fixes the shapes and the forward pass of a model.
 struct model_config {
-  std::string architecture = "llama";  ///< "llama" or "qwen2"
+  std::string architecture = "llama";  ///< config.json's model_type; which blocks it means, io/architecture.hpp
   index_t layers = 0, hidden = 0;
   index_t heads = 0, kv_heads = 0, head_dim = 0;
   index_t ffn = 0;  ///< width of the gated feed-forward layer
@@ -42,28 +52,24 @@ struct model_config {
   double rope_theta = 10000;
   atmanrl::rope_scaling rope_scaling{};
   double rms_eps = 1e-5;
-  bool tied_head = true;  ///< the output layer is the token embedding
-  bool qkv_bias = false;
+  bool tied_head = true;                                      ///< the output layer is the token embedding
+  bool qkv_bias = false, out_bias = false, mlp_bias = false;  ///< which linear layers add a bias
+  double score_scale = 0;                                     ///< factor of q·k; 0: 1 / sqrt(head_dim)
+  double score_cap = 0;        ///< scores s become cap·tanh(s / cap) (Gemma 2, arXiv:2408.00118); 0: they stay
+  double embedding_scale = 1;  ///< the residual stream begins as the embedding times this
+  std::vector<layer_numbers> per_layer{};                ///< one for each layer; empty: the defaults in all
+  std::map<std::string, double, std::less<>> numbers{};  ///< further ones of a block of one's own, by name
   index_t max_positions = 2048;
   int bos_id = -1;  ///< -1: none
   std::vector<int> stop_ids{};
+
+  layer_numbers layer(index_t l) const { return per_layer.empty() ? layer_numbers{} : per_layer[std::size_t(l)]; }
 
   friend bool operator==(model_config const&, model_config const&) = default;
 };
 
 /// Divisor of the rotary frequency theta^(-2i/head_dim) of each pair i. Length head_dim / 2.
 std::vector<double> rope_divisors(model_config const& config);
-
-/// A tensor that a model of some shape must have, under its Hugging Face name.
-struct tensor_shape {
-  std::string name;
-  std::vector<index_t> shape;
-
-  friend bool operator==(tensor_shape const&, tensor_shape const&) = default;
-};
-
-/// Names and shapes of all tensors of a model, in the order of the forward pass. Matrices are (out, in).
-std::vector<tensor_shape> model_tensors(model_config const& c);
 
 /// Checks that the numbers fit together and lie in sane ranges, so that no product of two of them can overflow.
 /// \throws file_error that names `file` and the field in Hugging Face's spelling
@@ -88,33 +94,6 @@ ATMANRL_INLINE std::vector<double> rope_divisors(model_config const& config) {
   return divisors;
 }
 
-ATMANRL_INLINE std::vector<tensor_shape> model_tensors(model_config const& c) {
-  std::vector<tensor_shape> all;
-  all.push_back({"model.embed_tokens.weight", {c.vocab, c.hidden}});
-  for (index_t l = 0; l < c.layers; ++l) {
-    std::string const layer = fmt::format("model.layers.{}.", l);
-    index_t const q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-    auto add = [&](char const* name, std::vector<index_t> shape) { all.push_back({layer + name, std::move(shape)}); };
-    add("input_layernorm.weight", {c.hidden});
-    add("self_attn.q_proj.weight", {q, c.hidden});
-    add("self_attn.k_proj.weight", {kv, c.hidden});
-    add("self_attn.v_proj.weight", {kv, c.hidden});
-    if (c.qkv_bias) {
-      add("self_attn.q_proj.bias", {q});
-      add("self_attn.k_proj.bias", {kv});
-      add("self_attn.v_proj.bias", {kv});
-    }
-    add("self_attn.o_proj.weight", {c.hidden, q});
-    add("post_attention_layernorm.weight", {c.hidden});
-    add("mlp.gate_proj.weight", {c.ffn, c.hidden});
-    add("mlp.up_proj.weight", {c.ffn, c.hidden});
-    add("mlp.down_proj.weight", {c.hidden, c.ffn});
-  }
-  all.push_back({"model.norm.weight", {c.hidden}});
-  if (!c.tied_head) all.push_back({"lm_head.weight", {c.vocab, c.hidden}});
-  return all;
-}
-
 ATMANRL_INLINE void validate(model_config const& c, std::string_view file) {
   auto in_range = [&](char const* field, index_t value, index_t most) {
     expects<file_error>(value >= 1 && value <= most, "{}: {} is {} but must lie between 1 and {}", file, field, value,
@@ -128,8 +107,6 @@ ATMANRL_INLINE void validate(model_config const& c, std::string_view file) {
   in_range("intermediate_size", c.ffn, index_t(1) << 20);
   in_range("vocab_size", c.vocab, index_t(1) << 24);
   in_range("max_position_embeddings", c.max_positions, index_t(1) << 31);
-  expects<file_error>(c.architecture == "llama" || c.architecture == "qwen2",
-                      "{}: the architecture \"{}\" is not supported (llama and qwen2 are)", file, c.architecture);
   expects<file_error>(c.heads % c.kv_heads == 0,
                       "{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", file, c.heads,
                       c.kv_heads);
@@ -138,6 +115,15 @@ ATMANRL_INLINE void validate(model_config const& c, std::string_view file) {
                       "{}: rms_norm_eps is {} but must lie in [0, 1)", file, c.rms_eps);
   expects<file_error>(std::isfinite(c.rope_theta) && c.rope_theta >= 1, "{}: rope_theta is {} but must be at least 1",
                       file, c.rope_theta);
+  expects<file_error>(std::isfinite(c.score_scale) && c.score_scale >= 0 && std::isfinite(c.score_cap) &&
+                          c.score_cap >= 0 && std::isfinite(c.embedding_scale),
+                      "{}: scores are scaled by {} and capped at {}, embeddings scaled by {}, which is no model", file,
+                      c.score_scale, c.score_cap, c.embedding_scale);
+  expects<file_error>(c.per_layer.empty() || index_t(c.per_layer.size()) == c.layers,
+                      "{}: there are numbers for {} layers but num_hidden_layers is {}", file, c.per_layer.size(),
+                      c.layers);
+  for (layer_numbers const& n : c.per_layer)
+    expects<file_error>(n.window >= 0, "{}: sliding_window is {} but must not be negative", file, n.window);
   rope_scaling const& s = c.rope_scaling;
   if (s.llama3) {
     expects<file_error>(std::isfinite(s.factor) && s.factor >= 1,

@@ -7,11 +7,13 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
+#include <atmanrl/io/architecture.hpp>
 #include <atmanrl/io/gguf_model.hpp>
 #include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/llama2c.hpp>
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/safetensors.hpp>
 
 #include <cstring>
@@ -34,13 +36,15 @@ class model_file {
  public:
   /// Opens a folder with config.json and model.safetensors (or model.safetensors.index.json and its shards), a .gguf
   /// file, or a llama2.c .bin file.
+  /// \param known  the kinds of models that the program is built for; those of a model class are its architectures()
   /// \throws file_error that names the file and the field
-  static model_file open(std::filesystem::path const& path);
+  static model_file open(std::filesystem::path const& path, architectures const& known);
 
   model_config const& config() const { return config_; }
+  architecture const& kind() const { return kind_; }
   std::filesystem::path const& path() const { return path_; }
   /// The tensors of the config, in the order of model_tensors().
-  std::vector<tensor_shape> tensors() const { return model_tensors(config_); }
+  std::vector<tensor_shape> tensors() const { return model_tensors(config_, kind_); }
 
   bool has(std::string_view hf_name) const { return sources_.find(hf_name) != sources_.end(); }
   std::vector<index_t> shape(std::string_view hf_name) const { return source_of(hf_name).shape; }
@@ -88,41 +92,40 @@ class model_file {
 
   void add_safetensors(std::filesystem::path const& path, std::map<std::string, std::string> const* weight_map);
 
-  void open_hugging_face();
+  void open_hugging_face(architectures const& known);
 
   void open_shards();
 
   /// A stored head wins over tie_word_embeddings unless it is the embedding once more.
   void settle_head();
 
-  void open_gguf();
+  void open_gguf(architectures const& known);
 
   void open_llama2c();
-
-  index_t interleaved_heads(std::string_view name) const;
 
   void check_complete() const;
 
   std::filesystem::path path_;
   model_config config_;
+  architecture kind_;
   std::map<std::string, source, std::less<>> sources_;
   std::vector<std::shared_ptr<mapped_file const>> storage_;
 };
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE model_file model_file::open(std::filesystem::path const& path) {
+ATMANRL_INLINE model_file model_file::open(std::filesystem::path const& path, architectures const& known) {
   model_file m;
   m.path_ = path;
-  std::error_code ignored;
-  auto const status = std::filesystem::status(path, ignored);
+  auto const status = status_of(path);
   expects<file_error>(std::filesystem::exists(status), "{}: there is no such file or folder", path.string());
   if (std::filesystem::is_directory(status)) {
-    m.open_hugging_face();
+    m.open_hugging_face(known);
   } else if (path.extension() == ".gguf") {
-    m.open_gguf();
+    m.open_gguf(known);
   } else if (path.extension() == ".bin") {
     m.open_llama2c();
+    m.kind_ = find_architecture(known, m.config_.architecture);
   } else {
     fail<file_error>("{}: is no model: a Hugging Face folder, a .gguf file or a llama2.c .bin file is needed",
                      path.string());
@@ -145,10 +148,15 @@ ATMANRL_INLINE void model_file::read_rows(std::string_view hf_name, index_t firs
     // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the
     // second.
     index_t const dim = rows / s.interleaved_heads;
+    auto all = std::vector<float>(std::size_t(vector ? rows : 0));
+    if (vector) s.decode(s.bytes.data(), rows, all.data());
     for (index_t r = 0; r < count; ++r) {
       index_t const head = (first + r) / dim, j = (first + r) % dim;
       index_t const row = head * dim + (j < dim / 2 ? 2 * j : 2 * j - dim + 1);
-      s.decode(s.bytes.data() + row * s.row_bytes, columns, out.data() + r * columns);
+      if (vector)
+        out[std::size_t(r)] = all[std::size_t(row)];
+      else
+        s.decode(s.bytes.data() + row * s.row_bytes, columns, out.data() + r * columns);
     }
   } else if (vector && s.block > 1) {
     auto all = std::vector<float>(std::size_t(rows));
@@ -186,16 +194,17 @@ ATMANRL_INLINE void model_file::add_safetensors(std::filesystem::path const& pat
   }
 }
 
-ATMANRL_INLINE void model_file::open_hugging_face() {
+ATMANRL_INLINE void model_file::open_hugging_face(architectures const& known) {
   std::filesystem::path const config_path = path_ / "config.json";
   json const config = read_json_file(config_path);
   std::optional<json> generation;
-  if (std::filesystem::exists(path_ / "generation_config.json")) {
+  if (is_there(path_ / "generation_config.json")) {
     generation = read_json_file(path_ / "generation_config.json");
   }
-  config_ = parse_hugging_face_config(config, generation ? &*generation : nullptr, config_path.string());
+  config_ = parse_hugging_face_config(config, generation ? &*generation : nullptr, known, config_path.string());
+  kind_ = find_architecture(known, config_.architecture);
 
-  if (std::filesystem::exists(path_ / "model.safetensors")) {
+  if (is_there(path_ / "model.safetensors")) {
     add_safetensors(path_ / "model.safetensors", nullptr);
   } else {
     open_shards();
@@ -205,8 +214,8 @@ ATMANRL_INLINE void model_file::open_hugging_face() {
 
 ATMANRL_INLINE void model_file::open_shards() {
   std::filesystem::path const index_path = path_ / "model.safetensors.index.json";
-  expects<file_error>(std::filesystem::exists(index_path),
-                      "{}: holds neither model.safetensors nor model.safetensors.index.json", path_.string());
+  expects<file_error>(is_there(index_path), "{}: holds neither model.safetensors nor model.safetensors.index.json",
+                      path_.string());
   json const index = read_json_file(index_path);
   std::string const name = index_path.string();
   expects<file_error>(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
@@ -246,14 +255,19 @@ ATMANRL_INLINE void model_file::settle_head() {
   }
 }
 
-ATMANRL_INLINE void model_file::open_gguf() {
+ATMANRL_INLINE void model_file::open_gguf(architectures const& known) {
   gguf_file const file(path_);
+  if (auto const parts = file.find<std::uint64_t>("split.count").value_or(1); parts > 1)
+    fail<file_error>(
+        "{}: is part {} of {} of a model; `llama-gguf-split --merge` makes one file of them, which can be read",
+        path_.string(), file.find<std::uint64_t>("split.no").value_or(0) + 1, parts);
   storage_.push_back(file.storage());
-  config_ = parse_gguf_config(file);
+  config_ = parse_gguf_config(file, known);
+  kind_ = find_architecture(known, config_.architecture);
   for (gguf_tensor const& t : file.tensors()) {
     if (t.name == "rope_freqs.weight") continue;
-    auto const name = hugging_face_name(t.name);
-    expects<file_error>(name.has_value(), "{}: the tensor {} is not known in this architecture", path_.string(),
+    auto const place = place_of_gguf_tensor(t.name, config_, kind_);
+    expects<file_error>(place.has_value(), "{}: the tensor {} is not known in this architecture", path_.string(),
                         detail::printable(t.name));
     gguf_type const type = t.type;
     auto const* const info = find_gguf_type(std::uint32_t(type));
@@ -261,11 +275,15 @@ ATMANRL_INLINE void model_file::open_gguf() {
              .bytes = t.bytes,
              .type_name = info->name,
              .block = info->block_elements,
-             .decode = [type](std::byte const* from, index_t n, float* to) { detail::dequantize(type, from, n, to); },
+             .decode =
+                 [type, shift = place->shift](std::byte const* from, index_t n, float* to) {
+                   detail::dequantize(type, from, n, to);
+                   for (index_t i = 0; shift != 0 && i < n; ++i) to[i] -= shift;
+                 },
              .file = path_.string()};
-    // Only llama's converter interleaves; qwen2's rows are stored for the half-split rotation.
-    if (config_.architecture == "llama") s.interleaved_heads = interleaved_heads(*name);
-    add(*name, std::move(s));
+    // Some converters interleave the rotated pairs, others store rows for the half-split rotation.
+    if (kind_.gguf_interleaves && place->rotated) s.interleaved_heads = t.shape.front() / config_.head_dim;
+    add(place->hugging_face, std::move(s));
   }
 }
 
@@ -277,21 +295,15 @@ ATMANRL_INLINE void model_file::open_llama2c() {
     add(name, {.shape = t.shape,
                .bytes = t.bytes,
                .type_name = "F32",
-               .interleaved_heads = interleaved_heads(name),
+               .interleaved_heads = t.rotated ? t.shape.front() / config_.head_dim : 0,
                .decode = [](std::byte const* from, index_t n, float* to) { detail::widen(dtype::f32, from, n, to); },
                .file = path_.string()});
   }
 }
 
-ATMANRL_INLINE index_t model_file::interleaved_heads(std::string_view name) const {
-  if (name.ends_with("self_attn.q_proj.weight")) return config_.heads;
-  if (name.ends_with("self_attn.k_proj.weight")) return config_.kv_heads;
-  return 0;
-}
-
 ATMANRL_INLINE void model_file::check_complete() const {
   std::set<std::string, std::less<>> known;
-  for (tensor_shape const& t : model_tensors(config_)) {
+  for (tensor_shape const& t : model_tensors(config_, kind_)) {
     known.insert(t.name);
     auto const at = sources_.find(t.name);
     expects<file_error>(at != sources_.end(), "{}: the tensor {} is missing", path_.string(), t.name);

@@ -11,8 +11,10 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/io/safetensors.hpp>
+#include <atmanrl/io/shown_json.hpp>
 
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -28,7 +30,8 @@ lora_config lora_config_from_peft(json const& in, std::string const& file);
 
 /// adapter_config.json for plain LoRA.
 /// \param base_model  what PEFT loads the adapters onto when it is not told; may be empty
-ordered_json lora_config_to_peft(lora_config const& l, std::string const& base_model);
+ordered_json lora_config_to_peft(lora_config const& l, std::vector<lora_matrix> const& matrices,
+                                 std::string const& base_model);
 
 /// The configuration alone, for what must be known before a model is there.
 lora_config read_peft_config(std::filesystem::path const& folder);
@@ -37,7 +40,7 @@ lora_config read_peft_config(std::filesystem::path const& folder);
 class peft_adapter {
  public:
   /// \throws file_error when a file is missing or damaged, or a tensor is missing, superfluous or of another shape
-  peft_adapter(std::filesystem::path const& folder, model_config const& model);
+  peft_adapter(std::filesystem::path const& folder, model_config const& model, architecture const& kind);
 
   lora_config const& config() const { return config_; }
   /// All values of one tensor.
@@ -54,8 +57,19 @@ using lora_source = std::function<void(std::string_view name, std::span<float> o
 /// Writes adapters as a folder that PEFT loads, in float32 as PEFT keeps them. It is there completely or not at all; an
 /// older adapter folder is replaced.
 /// \throws file_error when something cannot be written, or the folder holds other things than adapters
-void save_peft_folder(std::filesystem::path const& folder, model_config const& model, lora_config const& l,
-                      lora_source const& values, std::string const& base_model = "");
+void save_peft_folder(std::filesystem::path const& folder, model_config const& model, architecture const& kind,
+                      lora_config const& l, lora_source const& values, std::string const& base_model = "");
+
+namespace detail {
+/// The configuration of a folder; a target that the model does not have is the file's fault.
+inline lora_config resolved_peft_config(std::filesystem::path const& folder, std::vector<lora_matrix> const& matrices) {
+  try {
+    return resolved(read_peft_config(folder), matrices, (folder / "adapter_config.json").string() + ": target_modules");
+  } catch (usage_error const& e) {
+    fail<file_error>("{}", e.what());
+  }
+}
+}  // namespace detail
 
 #if ATMANRL_BODIES
 
@@ -68,19 +82,22 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
   };
   auto const number = [&](char const* name) {
     json const& x = field(name);
-    expects<file_error>(x.is_number(), "{}: {} is {} but must be a number", file, name, detail::printable(x.dump()));
+    expects<file_error>(x.is_number(), "{}: {} is {} but must be a number", file, name, detail::shown_json{x});
     return x.get<double>();
   };
   json const& type = field("peft_type");
   expects<file_error>(type == "LORA", "{}: peft_type is {}, but LORA is what is supported", file,
-                      detail::printable(type.dump()));
+                      detail::shown_json{type});
   lora_config l;
   json const& r = field("r");
   expects<file_error>(r.is_number_integer() && r.get<double>() >= 1 && r.get<double>() <= 65536,
-                      "{}: r is {} but must be a whole number above 0", file, detail::printable(r.dump()));
+                      "{}: r is {} but must be a whole number above 0", file, detail::shown_json{r});
   l.rank = r.get<index_t>();
   l.alpha = number("lora_alpha");
+  expects<file_error>(std::isfinite(l.alpha) && l.alpha > 0, "{}: lora_alpha is {} but must be above 0", file, l.alpha);
   if (in.contains("lora_dropout")) l.dropout = number("lora_dropout");
+  expects<file_error>(l.dropout >= 0 && l.dropout < 1, "{}: lora_dropout is {} but must lie in [0, 1)", file,
+                      l.dropout);
 
   // Off is null, false, nothing inside, or "none".
   static constexpr std::array must_be_off{"use_rslora",
@@ -104,36 +121,34 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
     auto const at = in.find(name);
     if (at == in.end()) continue;
     bool const off = at->is_null() || *at == false || *at == "none" || (at->is_structured() && at->empty());
-    expects<file_error>(off, "{}: {} is {}, which is not supported", file, name, detail::printable(at->dump()));
+    expects<file_error>(off, "{}: {} is {}, which is not supported", file, name, detail::shown_json{*at});
   }
   if (auto const init = in.find("init_lora_weights"); init != in.end() && init->is_string()) {
     // The others change the base weights as well.
     expects<file_error>(*init == "gaussian" || *init == "orthogonal" || *init == "eva",
-                        "{}: init_lora_weights is {}, which is not supported", file, detail::printable(init->dump()));
+                        "{}: init_lora_weights is {}, which is not supported", file, detail::shown_json{*init});
   }
 
   json const& targets = field("target_modules");
-  if (targets == "all-linear") return l;
-  expects<file_error>(targets.is_array() && !targets.empty(), "{}: target_modules is {} but must be a list of names",
-                      file, detail::printable(targets.dump()));
-  l.targets.clear();
-  for (json const& t : targets) {
-    auto const known = t.is_string() ? lora_target_of(t.get_ref<std::string const&>()) : std::nullopt;
-    expects<file_error>(known.has_value(), "{}: target_modules names {}, but only {} can be adapted", file,
-                        detail::printable(t.dump()), fmt::join(lora_target_names, ", "));
-    expects<file_error>(!l.has(*known), "{}: target_modules names {} twice", file, t.dump());
-    l.targets.push_back(*known);
+  bool const all = targets == "all-linear";
+  expects<file_error>(all || (targets.is_array() && !targets.empty()),
+                      "{}: target_modules is {} but must be a list of names", file, detail::shown_json{targets});
+  for (json const& t : all ? json::array() : targets) {
+    expects<file_error>(t.is_string() && !t.get_ref<std::string const&>().empty(),
+                        "{}: target_modules holds {}, which is no name", file, detail::shown_json{t});
+    // PEFT takes the end of a module's path, so "self_attn.q_proj" means q_proj, too.
+    auto const& path = t.get_ref<std::string const&>();
+    l.targets.push_back(path.substr(path.rfind('.') + 1));
   }
   std::sort(l.targets.begin(), l.targets.end());
-  try {
-    validate(l, file);
-  } catch (usage_error const& e) {
-    fail<file_error>("{}", e.what());
-  }
+  auto const twice = std::adjacent_find(l.targets.begin(), l.targets.end());
+  expects<file_error>(twice == l.targets.end(), "{}: target_modules names {} twice", file,
+                      twice == l.targets.end() ? "" : detail::printable(*twice));
   return l;
 }
 
-ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::string const& base_model) {
+ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::vector<lora_matrix> const& matrices,
+                                                std::string const& base_model) {
   ordered_json out;
   out["peft_type"] = "LORA";
   out["task_type"] = "CAUSAL_LM";
@@ -144,7 +159,8 @@ ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::strin
       l.alpha == std::floor(l.alpha) && l.alpha < 1e9 ? ordered_json(index_t(l.alpha)) : ordered_json(l.alpha);
   out["lora_dropout"] = l.dropout;
   out["target_modules"] = ordered_json::array();
-  for (lora_target const t : l.targets) out["target_modules"].push_back(lora_target_names[std::size_t(t)]);
+  for (lora_matrix const& m : matrices)
+    if (l.has(m.name())) out["target_modules"].push_back(m.name());
   out["bias"] = "none";
   out["fan_in_fan_out"] = false;
   out["init_lora_weights"] = true;
@@ -160,10 +176,12 @@ ATMANRL_INLINE lora_config read_peft_config(std::filesystem::path const& folder)
   return lora_config_from_peft(read_json_file(path), path.string());
 }
 
-ATMANRL_INLINE peft_adapter::peft_adapter(std::filesystem::path const& folder, model_config const& model)
-    : config_(read_peft_config(folder)), tensors_(folder / "adapter_model.safetensors") {
+ATMANRL_INLINE peft_adapter::peft_adapter(std::filesystem::path const& folder, model_config const& model,
+                                          architecture const& kind)
+    : config_(detail::resolved_peft_config(folder, lora_matrices(model, kind))),
+      tensors_(folder / "adapter_model.safetensors") {
   std::string const file = tensors_.path().string();
-  auto const expected = lora_tensors(model, config_);
+  auto const expected = lora_tensors(model, kind, config_);
   for (lora_tensor const& t : expected) {
     tensor_entry const* const found = tensors_.find(t.name);
     expects<file_error>(found != nullptr, "{}: {} is missing", file, t.name);
@@ -181,14 +199,16 @@ ATMANRL_INLINE peft_adapter::peft_adapter(std::filesystem::path const& folder, m
 }
 
 ATMANRL_INLINE void save_peft_folder(std::filesystem::path const& folder, model_config const& model,
-                                     lora_config const& l, lora_source const& values, std::string const& base_model) {
+                                     architecture const& kind, lora_config const& l, lora_source const& values,
+                                     std::string const& base_model) {
   validate(l, folder.string());
   detail::check_replaceable(folder, "adapters", [](std::string const& name) {
     return name == "adapter_config.json" || name == "adapter_model.safetensors" || name == "README.md";
   });
   detail::atomic_folder out(folder);
-  write_file_atomically(out.path() / "adapter_config.json", lora_config_to_peft(l, base_model).dump(2) + "\n");
-  auto const tensors = lora_tensors(model, l);
+  write_file_atomically(out.path() / "adapter_config.json",
+                        lora_config_to_peft(l, lora_matrices(model, kind), base_model).dump(2) + "\n");
+  auto const tensors = lora_tensors(model, kind, l);
   std::vector<tensor_declaration> declarations;
   for (lora_tensor const& t : tensors) declarations.push_back({t.name, dtype::f32, {t.rows, t.columns}});
   safetensors_writer writer(out.path() / "adapter_model.safetensors", std::move(declarations));

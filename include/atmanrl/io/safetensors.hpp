@@ -155,11 +155,15 @@ class safetensors_file {
     expects<file_error>(offsets[0] <= offsets[1] && offsets[1] <= data.size(),
                         "{}: data_offsets [{}, {}] do not lie in the file's {} bytes of data", who, offsets[0],
                         offsets[1], data.size());
-    std::uint64_t bytes = std::uint64_t(dtype_bytes(*type));
+    // An extent of 0 must not hide that the others are too large together: the product of those that are not 0 has a
+    // bound, so that every product of some of them fits 63 bits.
+    std::uint64_t const width = std::uint64_t(dtype_bytes(*type));
+    std::uint64_t bytes = width, bounded = width;
     for (std::uint64_t const extent : shape) {
-      // An extent of 0 must not hide the overflow of the others: each is bounded by itself as well.
-      bool const overflow = __builtin_mul_overflow(bytes, extent, &bytes) || extent > (std::uint64_t(1) << 62);
+      bool const overflow = __builtin_mul_overflow(bounded, std::max<std::uint64_t>(extent, 1), &bounded) ||
+                            bounded > (std::uint64_t(1) << 62);
       expects<file_error>(!overflow, "{}: shape [{}] is too large", who, fmt::join(shape, ", "));
+      bytes *= extent;
     }
     expects<file_error>(bytes == offsets[1] - offsets[0],
                         "{}: shape [{}] of {} needs {} bytes but data_offsets hold {}", who, fmt::join(shape, ", "),
@@ -195,11 +199,15 @@ class safetensors_writer {
     for (tensor_declaration const& t : tensors_) {
       expects<usage_error>(!header.contains(t.name) && t.name != "__metadata__", "the tensor {} is declared twice",
                            t.name);
-      std::uint64_t bytes = std::uint64_t(dtype_bytes(t.type));
+      std::uint64_t bytes = std::uint64_t(dtype_bytes(t.type)), bounded = bytes;
       for (index_t const extent : t.shape) {
-        bool const overflow = extent < 0 || __builtin_mul_overflow(bytes, std::uint64_t(extent), &bytes);
+        bool const overflow =
+            extent < 0 ||
+            __builtin_mul_overflow(bounded, std::max(std::uint64_t(extent), std::uint64_t{1}), &bounded) ||
+            bounded > (std::uint64_t(1) << 62);
         expects<usage_error>(!overflow, "the tensor {} has the impossible shape [{}]", t.name,
                              fmt::join(t.shape, ", "));
+        bytes *= std::uint64_t(extent);
       }
       header[t.name] = {{"dtype", dtype_name(t.type)}, {"shape", t.shape}, {"data_offsets", {at, at + bytes}}};
       sizes_.push_back(bytes);

@@ -1,16 +1,18 @@
 #pragma once
 
 /// \file
-/// What one forward pass leaves behind: the plan of who attended to what, the activations that its gradient mode asks
-/// for, and the head's results. Reused from step to step, it stops allocating after the largest one.
+/// What one forward pass leaves behind: the plan of who attended to what, the results, and the state that the model
+/// keeps for its backward pass. Reused from step to step, it stops allocating after the largest one.
 
-#include <atmanrl/nn/decoder_layer.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/ragged_batch.hpp>
-#include <atmanrl/ops/log_prob.hpp>
+#include <atmanrl/ops/attention.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <span>
+#include <typeindex>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -37,17 +39,47 @@ class forward_pass {
   /// (Chen et al. 2016, arXiv:1604.06174): less memory by about the number of layers, the same bits, one more forward
   /// pass of time.
   void set_recompute(bool recompute) { recompute_ = recompute; }
+  bool recompute() const { return recompute_; }
   index_t rows() const { return rows_; }
 
   /// log p, entropy (nats, when asked for) of the pairs of the last call of log_probs.
-  std::vector<T> log_p() const { return log_p_.to_host(); }
-  std::vector<T> entropy() const { return entropy_.to_host(); }
+  std::vector<T> log_p() const { return results_.log_p.to_host(); }
+  std::vector<T> entropy() const { return results_.entropy.to_host(); }
 
-  /// (rows, hidden) the embedded tokens, of a pass that kept its activations.
+  /// (rows, hidden) the embedded tokens, of a pass that kept its activations or its layers' inputs.
   view_on<B, T const, 2> input() const {
     expects<shape_error>(mode_ != gradient_mode::none, "the forward pass did not keep its activations");
-    return layers_.front().x_in.cview();
+    return results_.input;
   }
+
+  // ---- for those who write models ----------------------------------------------------------------------------------
+
+  /// What a model leaves for the pass's readers.
+  struct results_type {
+    tensor<B, T, 1> log_p, entropy;  ///< (scored)
+    view_on<B, T const, 2> input{};  ///< (rows, hidden)
+  };
+  results_type& results() { return results_; }
+
+  /// Memory of the model's own, made at the first call and kept: one object of each type.
+  template <class State>
+  State& state() {
+    for (auto& [type, object] : states_)
+      if (type == typeid(State)) return *static_cast<State*>(object.get());
+    states_.emplace_back(typeid(State), std::make_shared<State>());
+    return *static_cast<State*>(states_.back().second.get());
+  }
+  template <class State>
+  State const& state() const {
+    for (auto& [type, object] : states_)
+      if (type == typeid(State)) return *static_cast<State const*>(object.get());
+    fail<shape_error>("the forward pass was not made by this model");
+  }
+
+  view_on<B, int const, 1> ids() const { return ids_.cview(); }                ///< (rows) tokens
+  view_on<B, int const, 1> positions() const { return positions_.cview(); }    ///< (rows) absolute positions
+  view_on<B, int const, 1> cache_rows() const { return cache_rows_.cview(); }  ///< (rows) where keys and values go
+  attention_plan<typename B::memory_space> const& attention() const { return plan_; }
 
   /// Lays the batch out over the cache: finds every row's place and ancestors, groups sequences by tree. The cache
   /// stays as it is: its sequences grow when their rows have been computed.
@@ -145,16 +177,12 @@ class forward_pass {
     upload(segments_, segments);
     upload(sequences_, ordered);
     upload(trees_, trees);
-    upload(targets_, std::vector<int>{});  // those of an earlier call mean nothing any more
     plan_ = {sequences_.cview(), segments_.cview(),
              trees_.cview(),     longest,
              most_rows,          most_root_viewers(ordered, segments, trees)};
   }
 
  private:
-  template <Backend, class>
-  friend class llama;
-
   /// attention_plan::root_viewers
   static int most_root_viewers(std::vector<attention_sequence> const& sequences,
                                std::vector<attention_segment> const& segments, std::vector<int> const& trees) {
@@ -179,9 +207,7 @@ class forward_pass {
 
   B* backend_;
   gradient_mode mode_ = gradient_mode::none;
-  bool recompute_ = false;    // asked for
-  bool inputs_only_ = false;  // what the latest forward pass kept
-  bool adapted_ = false;      // whether it went through the model's adapters
+  bool recompute_ = false;
   index_t rows_ = 0;
 
   tensor<B, int, 1> ids_, positions_, cache_rows_;
@@ -189,19 +215,8 @@ class forward_pass {
   tensor<B, attention_sequence, 1> sequences_;
   tensor<B, int, 1> trees_;
   attention_plan<typename B::memory_space> plan_;
-
-  tensor<B, T, 2> x_;  // (rows, hidden) residual stream; its gradient in the backward pass is dx_
-  tensor<B, T, 2> dx_;
-  std::vector<layer_activations<B, T>> layers_;  // one where no or only inputs are kept
-  std::vector<tensor<B, T, 2>> inputs_;          // (rows, hidden) x_in of every layer, where only they are kept
-  layer_workspace<B, T> workspace_;
-
-  // Head: rows gathered for the scored tokens.
-  double temperature_ = 1;
-  tensor<B, int, 1> scored_rows_, targets_;
-  tensor<B, T, 2> gathered_, normed_, dnormed_, dgathered_;              // (scored, hidden)
-  tensor<B, T, 1> inv_rms_, log_p_, lse_, entropy_, dlog_p_, dentropy_;  // (scored)
-  log_prob_scratch<B, T> head_scratch_;
+  results_type results_;
+  std::vector<std::pair<std::type_index, std::shared_ptr<void>>> states_;
 };
 
 }  // namespace atmanrl

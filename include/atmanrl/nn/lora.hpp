@@ -1,13 +1,12 @@
 #pragma once
 
 /// \file
-/// Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) of a Llama model:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha /
+/// Low-rank adapter (Hu et al. 2021, arXiv:2106.09685) of a linear layer:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha /
 /// rank. W stays as it is and wants no gradient, so it may be bf16 and is there once; A and B are trained in computing
 /// precision.
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/io/lora_config.hpp>
-#include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
@@ -37,16 +36,17 @@ class lora_linear {
  public:
   /// No adapter: the functions below do nothing.
   lora_linear() = default;
+  explicit operator bool() const { return !parts_.empty(); }
 
-  /// \param first, last  the targets whose matrices are fused, in this order
-  /// \param offset       where the factors begin in the flat array of all adapters; moved behind them
-  lora_linear(B& backend, model_config const& c, lora_config const& l, index_t layer, lora_target first,
-              lora_target last, index_t& offset)
+  /// \param matrices  of one decoder layer; those of `linear` are fused, in this order
+  /// \param offset    where the factors begin in the flat array of all adapters; moved behind them
+  lora_linear(B& backend, std::vector<lora_matrix> const& matrices, lora_config const& l, index_t layer,
+              linear_slot linear, index_t& offset)
       : rank_(l.rank), scaling_(real_t<T>(l.scaling())) {
     index_t outputs = 0, inputs = 0;
-    for (int t = int(first); t <= int(last); ++t) {
-      lora_matrix const m = lora_matrix_of(c, lora_target(t));
-      if (l.has(lora_target(t))) parts_.push_back({lora_target(t), layer, outputs, m.outputs, 0});
+    for (lora_matrix const& m : matrices) {
+      if (m.linear != linear) continue;
+      if (l.has(m.name())) parts_.push_back({m.number, layer, m.first, m.outputs, 0});
       outputs += m.outputs;
       inputs = m.inputs;
     }
@@ -132,7 +132,7 @@ class lora_linear {
       return {.seed = seed,
               .step = stream,
               .prompt = std::uint32_t(parts_[i].layer),
-              .rollout = std::uint32_t(parts_[i].target),
+              .rollout = std::uint32_t(parts_[i].number),
               .position = std::uint32_t(k)};
     };
     for (std::size_t i = 0; i < parts_.size(); ++i) {
@@ -145,7 +145,7 @@ class lora_linear {
 
  private:
   struct part {
-    lora_target target;
+    int number;  // lora_matrix::number
     index_t layer;
     index_t first, outputs;  // its rows in the fused matrix
     index_t b_offset;        // its B in the flat array
@@ -177,93 +177,6 @@ class lora_linear {
   real_t<T> scaling_{};
   weight<B, T> a_;  // (parts * rank, inputs)
   weight<B, T> b_;  // (outputs, parts * rank), block-diagonal
-};
-
-/// The adapters of one decoder layer, by the linear layer that they belong to.
-template <Backend B, class T>
-struct lora_layer {
-  lora_linear<B, T> qkv, o, gate_up, down;
-
-  template <class Self, class F>
-  static void for_each(Self& self, F&& f) {
-    f(self.qkv);
-    f(self.o);
-    f(self.gate_up);
-    f(self.down);
-  }
-};
-
-/// All adapters of a model. Their values are one flat array in the order of `layout()`.
-template <Backend B, class T>
-class lora_adapters {
- public:
-  lora_adapters(B& backend, model_config const& c, lora_config l)
-      : backend_(&backend), config_(std::move(l)), layout_(c, config_) {
-    using enum lora_target;
-    index_t offset = 0;
-    for (index_t i = 0; i < c.layers; ++i) {
-      auto const make = [&](lora_target first, lora_target last) {
-        return lora_linear<B, T>(backend, c, config_, i, first, last, offset);
-      };
-      auto& layer = layers_.emplace_back();
-      layer.qkv = make(q_proj, v_proj);
-      layer.o = make(o_proj, o_proj);
-      layer.gate_up = make(gate_proj, up_proj);
-      layer.down = make(down_proj, down_proj);
-    }
-    expects<shape_error>(offset == layout_.size(), "adapters of {} values for a layout of {}", offset, layout_.size());
-  }
-
-  lora_config const& config() const { return config_; }
-  parameter_layout const& layout() const { return layout_; }
-  lora_layer<B, T> const& layer(std::size_t l) const { return layers_[l]; }
-  /// The adapters of the linear layer that holds a matrix of a decoder layer.
-  lora_linear<B, T> const& of(parameter_info const& matrix) const {
-    lora_layer<B, T> const& l = layers_[std::size_t(matrix.layer)];
-    using enum parameter_kind;
-    switch (matrix.kind) {
-      case o:
-        return l.o;
-      case gate:
-      case up:
-        return l.gate_up;
-      case down:
-        return l.down;
-      default:
-        return l.qkv;
-    }
-  }
-
-  void assign(view_on<B, T const, 1> values) {
-    check(values.size());
-    for (auto& layer : layers_)
-      lora_layer<B, T>::for_each(layer, [&](auto& linear) { linear.assign(*backend_, values, rows_); });
-  }
-  void read(view_on<B, T, 1> values) const {
-    check(values.size());
-    for (auto const& layer : layers_)
-      lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.read(*backend_, values); });
-  }
-  /// Fresh values: A drawn from the seed, B zero.
-  void draw(std::uint64_t seed) {
-    std::vector<T> values(std::size_t(layout_.size()));
-    for (auto const& layer : layers_)
-      lora_layer<B, T>::for_each(layer, [&](auto const& linear) { linear.draw(seed, values); });
-    tensor<B, T, 1> on_backend(*backend_, {layout_.size()});
-    on_backend.assign(values);
-    assign(on_backend.cview());
-  }
-
- private:
-  void check(index_t size) const {
-    expects<shape_error>(size == layout_.size(), "{} values for adapters of {} parameters", size, layout_.size());
-  }
-
-  B* backend_;
-  lora_config config_;
-  parameter_layout layout_;
-  std::vector<lora_layer<B, T>> layers_;
-  tensor<B, T, 2> rows_;  // of one B with the zeros beside it, on their way into a weight
 };
 
 }  // namespace atmanrl

@@ -57,9 +57,10 @@ struct attention_extents {
   int layer = 0;
   index_t heads = 0, kv_heads = 0, head_dim = 0;
   bool bf16_weights = false;  ///< so that a backend may round the factors of attention's products, too
+  double score_scale = 0;     ///< factor of q.k; 0: 1 / sqrt(head_dim)
 
   index_t group() const { return heads / kv_heads; }
-  double scale() const { return 1 / std::sqrt(double(head_dim)); }
+  double scale() const { return score_scale > 0 ? score_scale : 1 / std::sqrt(double(head_dim)); }
 };
 
 namespace kernels {
@@ -79,11 +80,21 @@ inline constexpr bool has_parameters = atmanrl::detail::edits_scores_by_paramete
 template <class Params>
 inline constexpr bool has_row_min = atmanrl::detail::edits_scores_with_row_min<Params>;
 
-/// The score edited by a parameter whose number is known; -1: it stays as it is.
+/// A score that uses no parameter of the edit: it stays as it is, unless another edit is composed with it
+/// (attention::compose).
+template <class T, class Params>
+ATMANRL_HOST_DEVICE T score_without_parameter(Params const& params, T score, score_site at) {
+  if constexpr (requires { params.without_parameter(score, at); })
+    return params.without_parameter(score, at);
+  else
+    return score;
+}
+
+/// The score edited by a parameter whose number is known; -1: none.
 template <class T, class Params>
 ATMANRL_HOST_DEVICE T score_edited_by(index_t parameter, Params const& params, T score, score_site at,
                                       T const* values) {
-  return parameter < 0 ? score : params(score, values[parameter], at);
+  return parameter < 0 ? score_without_parameter(params, score, at) : params(score, values[parameter], at);
 }
 
 /// The edited score, for plain scalars.
@@ -105,11 +116,14 @@ struct score_derivative {
   index_t parameter;
 };
 
-/// Of a score edited by a parameter whose number is known; -1: it stays as it is.
+/// Of a score edited by a parameter whose number is known; -1: none.
 template <class T, class Params>
 ATMANRL_HOST_DEVICE score_derivative<T> derivative_of_edit_by(index_t parameter, Params const& params, T score,
                                                               score_site at, T const* values) {
-  if (parameter < 0) return {score, T(1), T(0), -1};
+  if (parameter < 0) {
+    dual<T> const by_score = score_without_parameter(params, dual<T>{score, T(1)}, at);
+    return {by_score.value, by_score.derivative, T(0), -1};
+  }
   T const value = values[parameter];
   dual<T> const by_score = params(dual<T>{score, T(1)}, dual<T>{value, T(0)}, at);
   return {by_score.value, by_score.derivative, params(dual<T>{score, T(0)}, dual<T>{value, T(1)}, at).derivative,

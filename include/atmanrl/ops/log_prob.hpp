@@ -4,6 +4,7 @@
 /// Language-model head and log-softmax, fused and in chunks of the vocabulary: the logits of a batch are never stored.
 /// With z = logits / temperature:  log p(t) = z_t - lse(z),  H = lse(z) - sum_j p_j z_j.
 
+#include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
 #include <algorithm>
@@ -138,11 +139,13 @@ void for_each_logit_block(logit_blocks most, index_t rows, index_t vocabulary, F
 /// \param log_p    (rows), overwritten
 /// \param lse      (rows), overwritten with the log-sum-exp of the scaled logits
 /// \param entropy  (rows), overwritten with the entropy in nats; empty when it is not wanted
+/// \param bias     (vocabulary), added to the logits; empty: none
 template <Backend B, class W, class T>
 void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight_view<B, W> head,
               std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
               log_prob_scratch<B, T>& scratch, view<T, 1, typename B::memory_space> log_p,
-              std::type_identity_t<view_on<B, T, 1>> lse, std::type_identity_t<view_on<B, T, 1>> entropy = {}) {
+              std::type_identity_t<view_on<B, T, 1>> lse, std::type_identity_t<view_on<B, T, 1>> entropy = {},
+              std::type_identity_t<view_on<B, T const, 1>> bias = {}) {
   index_t const rows = h.extent(0);
   expects<shape_error>(targets.extent(0) == rows && log_p.extent(0) == rows && lse.extent(0) == rows &&
                            (entropy.empty() || entropy.extent(0) == rows),
@@ -155,6 +158,7 @@ void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight
       logit_blocks_of<B>(), rows, head.outputs, [&](index_t r, index_t count, index_t id, index_t ids) {
         scratch.logits.resize(backend, {count, ids});
         matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
+        if (!bias.empty()) add_bias(backend, bias.rows(id, ids), scratch.logits.view());
         kernels::log_prob<B>::accumulate(backend, scratch.logits.cview(), real_t<T>(1 / temperature), id,
                                          targets.rows(r, count), scratch.states.view().rows(r, count));
       });
@@ -165,6 +169,7 @@ void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight
 /// again.
 /// \param dh     (rows, dim), overwritten
 /// \param dhead  (vocabulary, dim) row-major, added to; empty when it is not wanted
+/// \param bias   that of the forward pass
 template <Backend B, class W, class T>
 void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight_view<B, W> head,
                        std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
@@ -172,7 +177,8 @@ void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
                        std::type_identity_t<view_on<B, T const, 1>> dlog_p,
                        std::type_identity_t<view_on<B, T const, 1>> entropy,
                        std::type_identity_t<view_on<B, T const, 1>> dentropy, view<T, 2, typename B::memory_space> dh,
-                       std::type_identity_t<view_on<B, T, 2>> dhead) {
+                       std::type_identity_t<view_on<B, T, 2>> dhead,
+                       std::type_identity_t<view_on<B, T const, 1>> bias = {}) {
   index_t const rows = h.extent(0);
   expects<shape_error>(
       dh.shape() == h.shape() && targets.extent(0) == rows && lse.extent(0) == rows && dlog_p.extent(0) == rows &&
@@ -185,6 +191,7 @@ void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
         auto const part = [&](auto v) { return v.empty() ? v : v.rows(r, count); };
         scratch.logits.resize(backend, {count, ids});
         matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
+        if (!bias.empty()) add_bias(backend, bias.rows(id, ids), scratch.logits.view());
         kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets),
                                        part(lse), part(dlog_p), part(entropy), part(dentropy));
         matmul_backward_input(backend, scratch.logits.cview(), head.rows(id, ids), dh.rows(r, count),

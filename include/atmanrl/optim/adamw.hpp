@@ -3,47 +3,60 @@
 /// \file
 /// AdamW as an optimizer: the moments and the step count that ops/adamw.hpp works on.
 
-#include <atmanrl/backend/tensor.hpp>
 #include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/optim/optimizer.hpp>
 
-#include <cstdint>
+#include <cmath>
 
-namespace atmanrl {
+namespace atmanrl::optim {
 
-/// Updates a flat parameter array of fixed size. 8 bytes per float parameter beside parameters and gradient.
-template <Backend B, class T>
-class adamw {
- public:
-  adamw(B& backend, index_t size, adamw_options options = {})
-      : backend_(&backend),
-        options_(options),
-        m_(tensor<B, T, 1>::zeros(backend, {size})),
-        v_(tensor<B, T, 1>::zeros(backend, {size})) {}
+/// Two moments, 8 bytes per float parameter.
+struct adamw {
+  static constexpr std::string_view name = "adamw";
 
-  adamw_options const& options() const { return options_; }
+  double beta1 = 0.9, beta2 = 0.999;  ///< in [0, 1)
+  double eps = 1e-8;                  ///< above 0
+  double weight_decay = 0;            ///< times the learning rate, of every parameter
 
-  /// One update with the options' learning rate.
-  void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient) {
-    step(parameters, gradient, options_.learning_rate);
+  template <Backend B, class T>
+  class state : public moments<adamw, B, T> {
+   public:
+    /// \throws usage_error for numbers that cannot be used
+    state(adamw const& numbers, B& backend, parameter_list const& all)
+        : moments<adamw, B, T>(numbers.checked(), backend, {{"first_moment", all.size}, {"second_moment", all.size}}) {}
+
+    void restart(adamw const& numbers, parameter_list const& all) {
+      moments<adamw, B, T>::restart(numbers.checked(), {{"first_moment", all.size}, {"second_moment", all.size}});
+    }
+
+    void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate) {
+      adamw_step(this->backend(), parameters, gradient, this->moment(0), this->moment(1),
+                 this->numbers().with_rate(learning_rate), this->next_step());
+    }
+    /// One step of some ranges, in ascending order; all else stays as it is.
+    void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate,
+              std::span<element_range const> ranges) {
+      adamw_step(this->backend(), parameters, gradient, this->moment(0), this->moment(1), ranges,
+                 this->numbers().with_rate(learning_rate), this->next_step());
+    }
+  };
+
+  /// Elements that a state holds.
+  static index_t state_size(parameter_list const& all) { return 2 * all.size; }
+
+  adamw_options with_rate(double learning_rate) const {
+    return {.learning_rate = learning_rate, .beta1 = beta1, .beta2 = beta2, .eps = eps, .weight_decay = weight_decay};
   }
-  /// One update with another learning rate, for schedules.
-  void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate) {
-    adamw_options o = options_;
-    o.learning_rate = learning_rate;
-    adamw_step(*backend_, parameters, gradient, m_.view(), v_.view(), o, ++steps_);
+
+  /// \throws usage_error for numbers that cannot be used
+  adamw const& checked() const {
+    expects<usage_error>(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1,
+                         "adamw: beta1 is {} and beta2 is {}, but both must be in [0, 1)", beta1, beta2);
+    expects<usage_error>(eps > 0 && std::isfinite(eps), "adamw: eps is {}, but it must be above 0", eps);
+    expects<usage_error>(weight_decay >= 0 && std::isfinite(weight_decay),
+                         "adamw: weight decay is {}, but it must not be negative", weight_decay);
+    return *this;
   }
-
-  /// State for checkpoints.
-  tensor<B, T, 1>& first_moment() { return m_; }
-  tensor<B, T, 1>& second_moment() { return v_; }
-  std::uint64_t steps() const { return steps_; }
-  void set_steps(std::uint64_t steps) { steps_ = steps; }
-
- private:
-  B* backend_;
-  adamw_options options_;
-  tensor<B, T, 1> m_, v_;
-  std::uint64_t steps_ = 0;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::optim

@@ -9,6 +9,7 @@
 #include <atmanrl/text/split.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -29,7 +30,7 @@ rollout annotate(completion c, int prompt, int member, task_item const& item, K 
   r.log_probs = std::move(c.log_probs);
   r.entropies = std::move(c.entropies);
   r.truncated = c.truncated;
-  r.item = &item;
+  r.item = std::make_shared<task_item const>(item);
   auto const stop = std::find_first_of(r.ids.begin(), r.ids.end(), stop_ids.begin(), stop_ids.end());
   std::span<int const> const before_stop(r.ids.data(), std::size_t(stop - r.ids.begin()));
   r.text = tokenizer.decode(before_stop);

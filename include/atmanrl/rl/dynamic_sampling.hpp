@@ -45,10 +45,7 @@ ATMANRL_INLINE int replace_groups_without_spread(step_rollouts& step, reward_tab
       std::copy_n(from.begin() + std::ptrdiff_t(g * size), size, to.begin() + std::ptrdiff_t(slot * size));
     };
     step.groups[slot] = std::move(fresh.groups[g]);
-    for (rollout& r : step.groups[slot].rollouts) {
-      r.prompt = int(slot);
-      r.item = &step.groups[slot].item;
-    }
+    for (rollout& r : step.groups[slot].rollouts) r.prompt = int(slot);
     copy(fresh_rewards.total, rewards.total);
     for (std::size_t k = 0; k < rewards.components.size(); ++k)
       copy(fresh_rewards.components[k].values, rewards.components[k].values);

@@ -5,7 +5,7 @@
 /// depends on (seed, step, prompt, rollout, position) and on what came before it, never on what it is batched with.
 
 #include <atmanrl/core/random.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/sample.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
@@ -78,6 +78,7 @@ std::vector<int> drawn_on_host(tensor<B, T, 2> const& logits, std::span<int cons
 template <class Model, Sampler S>
 std::vector<std::vector<completion>> generate(Model& model, std::span<std::vector<int> const> prompts,
                                               generate_options const& options, S const& sampler) {
+  static_assert(detail::explain_language_model<Model>());
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
   expects<usage_error>(options.group_size > 0 && options.max_new_tokens > 0,

@@ -7,7 +7,7 @@
 /// template argument.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/advantages/step_advantages.hpp>
@@ -19,7 +19,9 @@
 #include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
+#include <atmanrl/rl/token_rows.hpp>
 #include <atmanrl/tasks/task.hpp>
+#include <atmanrl/text/chat.hpp>
 
 #include <chrono>
 #include <cmath>
@@ -34,12 +36,12 @@ struct grpo_options {
   int group_size = 8;
   int max_new_tokens = 1024;
   double temperature = 1;
-  int inner_passes = 2;       ///< gradient passes over the step's rollouts
-  int micro_batch = 0;        ///< rollouts per forward and backward pass; 0: as many as fit row_budget
-  index_t row_budget = 4096;  ///< rows of one forward and backward pass
-  bool recompute = false;     ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
-  adamw_options optimizer{.learning_rate = 1e-6};  ///< learning_rate: the schedule's peak
-  std::uint64_t total_steps = 0;                   ///< length of the schedule; constant rates need none
+  int inner_passes = 2;           ///< gradient passes over the step's rollouts
+  int micro_batch = 0;            ///< rollouts per forward and backward pass; 0: as many as fit row_budget
+  index_t row_budget = 4096;      ///< rows of one forward and backward pass
+  bool recompute = false;         ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  double learning_rate = 1e-6;    ///< the schedule's peak
+  std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
   double max_gradient_norm = 1;
   double entropy_bonus = 0;  ///< the mean entropy of the step's tokens, times this, is taken from the loss
   bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)
@@ -68,13 +70,16 @@ struct grpo_step_report {
   phase_seconds seconds;
 };
 
-/// \tparam Model      a llama<Backend, Weight>
+/// \tparam Model      models TrainableModel
 /// \tparam TokenizerT models Tokenizer
 /// \tparam TaskT      models Task
 /// \tparam RewardT    models Reward for Model
+/// \tparam OptimizerT models Optimizer
 template <class Model, class TokenizerT, class TaskT, class RewardT, class AdvantageT = advantages::mean_centered,
-          class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant>
+          class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant,
+          class OptimizerT = optim::adamw>
 class grpo {
+  static_assert(detail::explain_trainable_model<Model>());
   static_assert(Tokenizer<TokenizerT>);
   static_assert(detail::explain_task<TaskT>());
   static_assert(detail::explain_reward<RewardT, Model>());
@@ -85,7 +90,8 @@ class grpo {
 
  public:
   grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {},
-       AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {})
+       AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {},
+       OptimizerT const& optimizer = {})
       : model_(&model),
         tokenizer_(&tokenizer),
         task_(&task),
@@ -95,14 +101,15 @@ class grpo {
         loss_(std::move(loss)),
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
-        policy_(model, options.optimizer) {
+        policy_(model, optimizer) {
+    forbid_missing_tokens(model, tokenizer);
     validate(options_);
   }
 
   grpo_options const& options() const { return options_; }
   Model& model() { return *model_; }
   RewardT& reward() { return reward_; }
-  trainable_policy<Model>& policy() { return policy_; }
+  trainable_policy<Model, OptimizerT>& policy() { return policy_; }
   /// Steps done; random numbers depend on it, so a resumed run sets it.
   std::uint64_t steps() const { return steps_; }
   void set_steps(std::uint64_t steps) { steps_ = steps; }
@@ -118,6 +125,7 @@ class grpo {
   /// A frozen copy of the model as it was at the start; it must outlive the trainer.
   template <class Frozen>
   void set_reference_model(Frozen& frozen) {
+    forbid_missing_tokens(frozen, *tokenizer_);
     reference_ = [&frozen](std::span<training_rollout const> rollouts, double temperature,
                            micro_batch_options const& options) {
       return reference_log_probs(frozen, rollouts, temperature, options);
@@ -153,25 +161,25 @@ class grpo {
     step.step = steps_ + 1;
     std::vector<std::vector<int>> prompts;
     for (task_item const& item : items) prompts.push_back(task_->prompt(item, *tokenizer_));
-    std::vector<int> const& stop_ids = model_->config().stop_ids;
+    std::vector<int> const stop = stop_ids(*tokenizer_, model_->config().stop_ids);
     auto sampled = generate(*model_, std::span<std::vector<int> const>(prompts),
                             {.group_size = options_.group_size,
                              .max_new_tokens = options_.max_new_tokens,
                              .temperature = options_.temperature,
-                             .stop_ids = stop_ids,
+                             .stop_ids = stop,
                              .seed = options_.seed,
                              .step = std::uint32_t(steps_ + 1),
                              .first_prompt = first_prompt,
                              .on_progress = on_sampling},
                             sampler_);
-    step.groups.reserve(items.size());  // rollouts point at their group's item
+    step.groups.reserve(items.size());
     for (std::size_t p = 0; p < items.size(); ++p) {
       rollout_group& g = step.groups.emplace_back();
       g.prompt_ids = std::move(prompts[p]);
       g.item = items[p];
       for (std::size_t m = 0; m < sampled[p].size(); ++m)
         g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(p), int(m), g.item, *task_, *tokenizer_,
-                                      std::span<int const>(stop_ids), options_.no_delimiter));
+                                      std::span<int const>(stop), options_.no_delimiter));
     }
     return step;
   }
@@ -179,11 +187,13 @@ class grpo {
  private:
   template <class Replacement>
   grpo_step_report checked_step(std::span<task_item const> items, Replacement&& replacement) {
-    if (needs_reference(loss_) && !reference_ && model_->adapter_config()) {
-      reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature,
-                                  micro_batch_options const& o) {
-        return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
-      };
+    if constexpr (AdaptableModel<Model>) {
+      if (needs_reference(loss_) && !reference_ && model_->has_adapters()) {
+        reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature,
+                                    micro_batch_options const& o) {
+          return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
+        };
+      }
     }
     expects<usage_error>(!needs_reference(loss_) || reference_,
                          "the loss has a KL term, but no reference model was set (set_reference_model)");
@@ -205,7 +215,7 @@ class grpo {
   template <class Replacement>
   grpo_step_report finite_step(std::span<task_item const> items, Replacement&& replacement) {
     grpo_step_report report;
-    report.learning_rate = options_.optimizer.learning_rate * schedule_(steps_, options_.total_steps);
+    report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
     auto clock = std::chrono::steady_clock::now();
     auto const lap = [&] {
       auto const now = std::chrono::steady_clock::now();
@@ -282,7 +292,7 @@ class grpo {
   SamplerT sampler_;
   ScheduleT schedule_;
   reference_function reference_;
-  trainable_policy<Model> policy_;
+  trainable_policy<Model, OptimizerT> policy_;
   std::uint64_t steps_ = 0;
 };
 
@@ -296,7 +306,7 @@ ATMANRL_INLINE void validate(grpo_options const& o) {
   expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
   expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit",
                        o.micro_batch);
-  expects<usage_error>(o.optimizer.learning_rate >= 0, "learning rate is {}", o.optimizer.learning_rate);
+  expects<usage_error>(o.learning_rate >= 0, "learning rate is {}", o.learning_rate);
   expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
   expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative",
                        o.dynamic_sampling_rounds);

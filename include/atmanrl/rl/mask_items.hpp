@@ -6,6 +6,7 @@
 #include <atmanrl/rl/rollout.hpp>
 #include <atmanrl/saliency/mask_batch.hpp>
 
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -19,8 +20,10 @@ struct mask_items {
 
 /// Leaves out rollouts without chain of thought or label, and those behind whose chain there is no room for the label.
 /// \param label  the true answer, the rollout's own, or the true answer of correct rollouts only
-inline mask_items mask_items_of(step_rollouts& step, index_t max_positions,
-                                mask_label label = mask_label::ground_truth) {
+/// \param wanted  bool(rollout const&): rollouts for which it does not hold are left out, too
+template <class Wanted = every_rollout>
+mask_items mask_items_of(step_rollouts& step, index_t max_positions, mask_label label = mask_label::ground_truth,
+                         Wanted const& wanted = {}) {
   mask_items out;
   step.for_each([&](rollout_group& g, rollout& r, std::size_t) {
     auto const part = [&](token_span s) {
@@ -31,6 +34,7 @@ inline mask_items mask_items_of(step_rollouts& step, index_t max_positions,
                          own ? part(r.spans.answer) : r.label_answer};
     if (item.cot.empty() || item.delimiter.empty() || item.answer.empty()) return;
     if (label == mask_label::only_correct && !r.grade.correct_strict) return;
+    if (!wanted(std::as_const(r))) return;
     std::size_t const positions = item.prompt.size() + item.cot.size() + item.delimiter.size() + item.answer.size() - 1;
     if (index_t(positions) > max_positions) return;
     out.items.push_back(item);

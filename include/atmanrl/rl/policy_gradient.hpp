@@ -82,7 +82,7 @@ struct token_statistics {
 /// the whole step, so it does not depend on the micro-batches either.
 /// \throws numeric_error naming the rollout when a log-probability is not finite
 template <class Model, PolicyLoss Loss>
-policy_gradient_report add_policy_gradient(trainable_policy<Model>& policy, std::span<training_rollout const> rollouts,
+policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std::span<training_rollout const> rollouts,
                                            Loss const& loss, policy_gradient_options const& options) {
   using T = typename Model::scalar;
   Model& model = policy.model();

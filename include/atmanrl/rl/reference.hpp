@@ -4,6 +4,7 @@
 /// Log-probabilities of completions under a model that does not learn from them: the reference of a KL term. A run with
 /// adapters has its reference in the same model with adapters::off; full fine-tuning needs a frozen copy.
 
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/rl/training_batch.hpp>
 
 #include <cmath>
@@ -13,7 +14,7 @@
 namespace atmanrl {
 
 /// log p of every completion token of every rollout, through the forward path and the packing of training.
-/// \param which  adapters::off for the model that the adapters began from
+/// \param which  adapters::off for the model that the adapters began from; the same for one that can have none
 /// \returns one list per rollout; that of a masked rollout is empty
 /// \throws usage_error for a rollout without prompt or completion, numeric_error naming the rollout when a
 ///         log-probability is not finite
@@ -21,6 +22,7 @@ template <class Model>
 std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<training_rollout const> rollouts,
                                                     double temperature, micro_batch_options const& options = {},
                                                     adapters which = adapters::on) {
+  static_assert(detail::explain_language_model<Model>());
   std::vector<training_rollout const*> active;
   for (std::size_t i = 0; i < rollouts.size(); ++i) {
     training_rollout const& r = rollouts[i];
@@ -36,7 +38,10 @@ std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<trai
     auto const space = model.borrow_pass(tree.cache_rows());
     auto& [cache, pass] = *space;
     tree.open(model, cache, pass);
-    model.forward(cache, tree.batch(), pass, gradient_mode::none, attention::none{}, {}, which);
+    if constexpr (AdaptableModel<Model>)
+      model.forward(cache, tree.batch(), pass, gradient_mode::none, attention::none{}, {}, which);
+    else
+      model.forward(cache, tree.batch(), pass);
     model.log_probs(pass, tree.scored(), temperature);
     auto const values = pass.log_p();
     std::size_t at = 0;

@@ -7,6 +7,7 @@
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/split.hpp>
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,10 +25,12 @@ struct rollout {
   std::vector<float> entropies;  ///< nats, of the distribution that each token was drawn from
   bool truncated = false;        ///< ended by the length limit instead of a stop token
 
-  std::string text;                 ///< bytes of `ids` without the stop token
-  completion_spans spans;           ///< chain of thought, delimiter and answer as token ranges of `ids`
-  task_item const* item = nullptr;  ///< the question and its truth
+  std::string text;        ///< bytes of `ids` without the stop token
+  completion_spans spans;  ///< chain of thought, delimiter and answer as token ranges of `ids`
   graded_answer grade;
+
+  /// The question and its truth. Owned, so that a rollout outlives the step and the report that it came from.
+  std::shared_ptr<task_item const> item;
 
   /// Delimiter and true answer as they would follow this chain of thought; both empty when no mask can be made.
   std::vector<int> label_delimiter, label_answer;
@@ -37,6 +40,11 @@ struct rollout {
   std::span<int const> cot() const {
     return std::span(ids).subspan(std::size_t(spans.cot.first), std::size_t(spans.cot.size()));
   }
+};
+
+/// The predicate on rollouts that holds for all of them.
+struct every_rollout {
+  constexpr bool operator()(rollout const&) const { return true; }
 };
 
 /// The rollouts of one prompt.

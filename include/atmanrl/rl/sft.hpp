@@ -4,7 +4,7 @@
 /// Supervised fine-tuning: maximum likelihood of completions given prompts, in packed batches without padding. What is
 /// trained is what `trainable_policy` trains: all parameters, or the adapters of a model that has some.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/policy.hpp>
@@ -34,9 +34,9 @@ struct sft_options {
   int batch_size = 64;         ///< examples per update
   int micro_batches = 1;       ///< forward-backward passes per update; more need less memory and give the same gradient
   index_t row_budget = 0;      ///< most rows (tokens) of one such pass, at least one example each; 0: no bound
-  adamw_options optimizer{.learning_rate = 1e-4};  ///< learning_rate: the schedule's peak
-  double max_gradient_norm = 1;                    ///< 0: no clipping
-  bool recompute = false;  ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  double learning_rate = 1e-4;   ///< the schedule's peak
+  double max_gradient_norm = 1;  ///< 0: no clipping
+  bool recompute = false;        ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
 };
 
 /// Updates that `epochs` passes over `examples` examples take; the last one may begin another pass.
@@ -46,20 +46,17 @@ inline std::uint64_t sft_steps(std::size_t examples, int batch_size, double epoc
   return std::uint64_t(std::ceil(epochs * double(examples) / double(batch_size)));
 }
 
-/// The token with which a model ends an answer to `task`'s prompt: that of its chat format, else end-of-text.
-/// \throws usage_error when the tokenizer has none
+/// The token with which a model ends an answer in a chat format: what the format puts there, else the end of a text. It
+/// is one of `stop_ids`, where sampling stops.
+/// \param of_model  model_config::stop_ids, for a tokenizer that names no end of a text
+/// \throws usage_error when there is none
 template <Tokenizer K>
-int answer_end_id(K const& tokenizer, chat_format format) {
-  std::optional<int> id;
-  if (format == chat_format::llama3) id = tokenizer.token_id("<|eot_id|>");
-  if (format == chat_format::chatml) id = tokenizer.token_id("<|im_end|>");
-  if (format == chat_format::plain) {
-    if constexpr (requires { tokenizer.eos(); })
-      if (tokenizer.eos() >= 0) id = tokenizer.eos();
-    if (std::vector<int> const stop = chat_stop_ids(tokenizer, format); !id && !stop.empty()) id = stop.front();
-  }
-  expects<usage_error>(id.has_value(), "the tokenizer has no token that ends an answer");
-  return *id;
+int answer_end_id(K const& tokenizer, chat_format const& format, std::span<int const> of_model = {}) {
+  if (auto const id = turn_end_id(tokenizer, format)) return *id;
+  if constexpr (requires { tokenizer.eos(); })
+    if (tokenizer.eos() >= 0) return tokenizer.eos();
+  expects<usage_error>(!of_model.empty(), "neither the tokenizer nor the model names a token that ends an answer");
+  return of_model.front();
 }
 
 /// An item's prompt and reference solution, the end token included.
@@ -83,23 +80,25 @@ struct sft_report {
 };
 
 /// Master weights and moments are kept in the model's computing type, whatever its matrices are stored in.
-/// \tparam Model  llama<B, W>
-/// \tparam S      learning-rate schedule (optim/schedule.hpp)
-template <class Model, Schedule S = schedules::linear>
+/// \tparam Model       models TrainableModel
+/// \tparam S           learning-rate schedule (optim/schedule.hpp)
+/// \tparam OptimizerT  models Optimizer
+template <class Model, Schedule S = schedules::linear, class OptimizerT = optim::adamw>
 class sft_trainer {
+  static_assert(detail::explain_trainable_model<Model>());
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 
  public:
-  sft_trainer(Model& model, sft_options options, S schedule = {})
-      : options_(checked(options)), schedule_(schedule), policy_(model, options.optimizer) {}
+  sft_trainer(Model& model, sft_options options, S schedule = {}, OptimizerT const& optimizer = {})
+      : options_(checked(options)), schedule_(schedule), policy_(model, optimizer) {}
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
   /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
   ///         not finite, and the weights are then as they were before
   sft_report step(std::span<sft_example const> batch) {
     sft_report report{.step = policy_.optimizer().steps() + 1};
-    report.learning_rate = options_.optimizer.learning_rate * schedule_(report.step - 1, options_.steps);
+    report.learning_rate = options_.learning_rate * schedule_(report.step - 1, options_.steps);
     report.completion_tokens = check(batch, fmt::format("step {}", report.step));
     policy_.zero_gradient();
     for_each_part(batch, [&](std::span<sft_example const> part, std::size_t first) {
@@ -164,7 +163,7 @@ class sft_trainer {
 
   sft_options const& options() const { return options_; }
   /// Weights, gradient and optimizer, for checkpoints and save_model.
-  trainable_policy<Model>& policy() { return policy_; }
+  trainable_policy<Model, OptimizerT>& policy() { return policy_; }
   /// Flat, in the order of the model's trainable layout.
   view_on<B, T const, 1> master_weights() { return std::as_const(policy_.master()).cview(); }
   view_on<B, T const, 1> gradient() { return std::as_const(policy_.gradient()).cview(); }
@@ -237,7 +236,7 @@ class sft_trainer {
 
   sft_options options_;
   S schedule_;
-  trainable_policy<Model> policy_;
+  trainable_policy<Model, OptimizerT> policy_;
 };
 
 }  // namespace atmanrl

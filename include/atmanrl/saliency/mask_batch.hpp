@@ -3,8 +3,9 @@
 /// \file
 /// Packed masks of many rollouts over one frozen model: what a step of mask training computes.
 
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
+#include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
@@ -16,12 +17,12 @@
 
 namespace atmanrl {
 
-/// What masks take beside the model's pass: H, its gradient (also per key-value head) and moments, and the constant
-/// gradient of the sparsity term, all of them packed; logits of the scored rows for an objective that reads them.
+/// What masks take beside the model's pass: H, its gradient (also per key-value head), and the constant gradient of the
+/// sparsity term, all of them packed; logits of the scored rows for an objective that reads them.
 template <Backend B, class T, class Policy>
 struct mask_space {
   Policy policy;
-  tensor<B, T, 1> values, gradient, first_moment, second_moment, sparsity;  // (parameters of all masks)
+  tensor<B, T, 1> values, gradient, sparsity;  // (parameters of all masks)
   tensor<B, T, 2> per_head, logits;
 };
 
@@ -34,6 +35,7 @@ class mask_batch {
  public:
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
+  static_assert(detail::explain_language_model<Model>());
   static_assert(detail::explain_mask_family<Mask, B>());
   using policy_type = typename Mask::template policy<B>;
   using space_type = mask_space<B, T, policy_type>;
@@ -51,6 +53,10 @@ class mask_batch {
         tree_(lay_out(items, options.training().rows)),
         space_(model.borrow_pass(tree_.cache_rows(), options.training().recompute)),
         masks_(model.memory().template borrow<space_type>()) {
+    if constexpr (LogitObjective<Objective> && !detail::TakesLogitGradients<Model>)
+      expects<usage_error>(!detail::needs_logits(objective_),
+                           "the mask objective {} reads full logits, but the model has no backward_from_logits",
+                           objective_.name);
     mask_rows const rows = options.training().rows;
     bool const later = rows == mask_rows::all_later;
     for (mask_item const& item : items_) {
@@ -138,13 +144,7 @@ class mask_batch {
   void backward() {
     expects<usage_error>(rows_per_step() > 0, "there is no gradient: all items of the batch were dropped");
     masks_->per_head.fill_zero();
-    if (detail::needs_logits(objective_)) {
-      model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy, masks_->values.cview(),
-                                   masks_->per_head.view());
-    } else {
-      model_->backward(cache_, pass_, std::span<T const>(dlog_p_), {}, {}, masks_->policy, masks_->values.cview(),
-                       masks_->per_head.view());
-    }
+    backward_of_objective();
     sum_rows(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
   }
 
@@ -190,6 +190,15 @@ class mask_batch {
     rewind();
     model_->forward(cache_, tree_.batch(), pass_, mode, masks_->policy, masks_->values.cview());
     score(false);
+  }
+
+  void backward_of_objective() {
+    if constexpr (detail::TakesLogitGradients<Model>)
+      if (detail::needs_logits(objective_))
+        return model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy,
+                                            masks_->values.cview(), masks_->per_head.view());
+    model_->backward(cache_, pass_, std::span<T const>(dlog_p_), {}, {}, masks_->policy, masks_->values.cview(),
+                     masks_->per_head.view());
   }
 
   // Cross-entropies and losses of the latest pass, and what `backward` needs of the objective.

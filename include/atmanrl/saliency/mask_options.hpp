@@ -5,7 +5,7 @@
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
-#include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/saliency/masks/additive.hpp>
 #include <atmanrl/saliency/objectives/any.hpp>
 
@@ -26,7 +26,8 @@ enum class mask_label {
 struct mask_training_options {
   mask_rows rows = mask_rows::all_later;
   int steps = 200;
-  adamw_options optimizer{.learning_rate = 1e-3, .beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05};
+  double learning_rate = 1e-3;
+  optim::adamw optimizer{.beta1 = 0.6, .beta2 = 0.9999, .eps = 1e-8, .weight_decay = 0.05};
   double sparsity = 0;  ///< λ of the family's sparsity term, which makes re-enabling cost something
   index_t row_budget =
       16384;  ///< rows of one packed batch; masks are independent, so this bounds memory and changes nothing else
@@ -58,7 +59,7 @@ struct mask_options_of : Mask, mask_training_options {
     if constexpr (ScaledMask<Mask>) o.scale = 0;
     o.rows = mask_rows::answer_rows;
     o.steps = 20;
-    o.optimizer.learning_rate = 1e-2;
+    o.learning_rate = 1e-2;
     o.sparsity = SparseMask<Mask> ? 0.1 : 0;
     return o;
   }
@@ -67,7 +68,7 @@ struct mask_options_of : Mask, mask_training_options {
   /// both is kept, or H could not leave the start.
   mask_options_of in_steps(int count) const {
     mask_options_of o = *this;
-    o.optimizer.learning_rate *= double(o.training().steps) / count;
+    o.learning_rate *= double(o.training().steps) / count;
     o.steps = count;
     return o;
   }
@@ -118,7 +119,7 @@ mask_options_of<Mask, Objective> convert_mask_options(mask_options const& from) 
 
 ATMANRL_INLINE void validate(mask_training_options const& o) {
   expects<usage_error>(o.steps >= 0, "mask steps is {}", o.steps);
-  expects<usage_error>(o.optimizer.learning_rate > 0, "mask learning rate is {}", o.optimizer.learning_rate);
+  expects<usage_error>(o.learning_rate > 0, "mask learning rate is {}", o.learning_rate);
   expects<usage_error>(o.sparsity >= 0, "mask sparsity is {}", o.sparsity);
   expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "mask stop tolerance is {}",
                        o.stop_tolerance.value_or(0));

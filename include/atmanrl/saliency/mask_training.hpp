@@ -6,13 +6,16 @@
 ///     mean_t CE(answer token t)  +  λ mean(1 - H/c)          (or another objective of saliency/objectives/),
 /// so that a rollout's mask does not depend on what it is trained beside.
 
+#include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/saliency/mask_batch.hpp>
 #include <atmanrl/saliency/mask_result.hpp>
 #include <atmanrl/saliency/reduce.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <numbers>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -43,7 +46,7 @@ void for_each_mask_chunk(std::span<mask_item const> items, index_t row_budget, F
 }
 
 /// Training of one packed batch.
-template <class Model, class Mask, class Objective>
+template <LanguageModel Model, class Mask, class Objective, class OptimizerT>
 class mask_trainer {
  public:
   using B = typename Model::backend_type;
@@ -51,29 +54,37 @@ class mask_trainer {
 
   /// \param first_item  number of the first item, for messages
   mask_trainer(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
-               std::size_t first_item, std::span<mask_result> results, std::vector<double>& first_gradient)
+               OptimizerT const& optimizer, std::size_t first_item, std::span<mask_result> results,
+               std::vector<double>& first_gradient)
       : backend_(model.backend()),
         mask_(options.family()),
         options_(options.training()),
         batch_(model, items, options),
+        optimizer_(model.memory().template borrow<std::optional<optimizer_state>>()),
         first_item_(first_item),
         results_(results),
         first_gradient_(first_gradient),
-        training_(items.size(), true) {}
+        training_(items.size(), true) {
+    std::vector<optim::parameter_shape> shapes;
+    for (mask_extent const& e : batch_.extents()) shapes.push_back({"mask", e.offset, 1, e.count});
+    optim::parameter_list const all{batch_.parameter_count(), shapes};
+    if constexpr (requires { (*optimizer_)->restart(optimizer, all); }) {
+      if (*optimizer_) {
+        (*optimizer_)->restart(optimizer, all);
+        return;
+      }
+    }
+    optimizer_->emplace(optimizer, backend_, all);
+  }
 
   void run() {
     index_t const n = batch_.parameter_count();
     note(batch_.unmasked(), &mask_result::ce_unmasked);
     batch_.start();
-    tensor<B, T, 1>&m = batch_.space().first_moment, &v = batch_.space().second_moment,
-                 &sparsity = batch_.space().sparsity;
+    tensor<B, T, 1>& sparsity = batch_.space().sparsity;
     if (options_.sparsity > 0) {
       sparsity.resize(backend_, {n});
       sparsity.assign(sparsity_gradient());
-    }
-    for (auto* const t : {&m, &v}) {
-      t->resize(backend_, {n});
-      t->fill_zero();
     }
     for (int step = 1; step <= options_.steps; ++step) {
       auto const& ce = batch_.forward();
@@ -83,7 +94,7 @@ class mask_trainer {
       batch_.backward();
       if (step == 1) look_at_first_gradient();
       if (options_.sparsity > 0) add(backend_, sparsity.cview(), batch_.gradient().view());
-      update(m, v, step);
+      update();
       for (std::size_t const i : stopped) batch_.drop(i);
     }
     auto const& ce_end = batch_.cross_entropies();
@@ -137,19 +148,32 @@ class mask_trainer {
     }
   }
 
-  // AdamW is element-wise: what has stopped is left out.
-  void update(tensor<B, T, 1>& m, tensor<B, T, 1>& v, int step) {
+  // What has stopped is left out of the step, or put back behind it.
+  void update() {
     std::vector<element_range> ranges;
     for (std::size_t i = 0; i < results_.size(); ++i) {
       results_[i].steps += training_[i];
       if (training_[i]) ranges.push_back({batch_.extents()[i].offset, batch_.extents()[i].count});
     }
-    auto const values = batch_.values().view(), gradient = batch_.gradient().view();
-    if (ranges.size() == results_.size())
-      adamw_step(backend_, values, gradient, m.view(), v.view(), options_.optimizer, std::uint64_t(step));
-    else
-      adamw_step(backend_, values, gradient, m.view(), v.view(), std::span<element_range const>(ranges),
-                 options_.optimizer, std::uint64_t(step));
+    auto const values = batch_.values().view();
+    view_on<B, T const, 1> const gradient = batch_.gradient().view();
+    optimizer_state& optimizer = **optimizer_;
+    double const rate = options_.learning_rate;
+    if (ranges.size() == results_.size()) return void(optimizer.step(values, gradient, rate));
+    if constexpr (requires { optimizer.step(values, gradient, rate, std::span<element_range const>(ranges)); }) {
+      optimizer.step(values, gradient, rate, std::span<element_range const>(ranges));
+    } else {
+      auto const copy_stopped = [&](T* to, T const* from) {
+        for (std::size_t i = 0; i < results_.size(); ++i) {
+          mask_extent const& e = batch_.extents()[i];
+          if (!training_[i]) backend_.copy(to + e.offset, from + e.offset, std::size_t(e.count) * sizeof(T));
+        }
+      };
+      T* const kept = batch_.space().per_head.data();  // of no use until the next backward pass
+      copy_stopped(kept, values.data());
+      optimizer.step(values, gradient, rate);
+      copy_stopped(values.data(), kept);
+    }
   }
 
   void reduce() {
@@ -165,10 +189,13 @@ class mask_trainer {
     }
   }
 
+  using optimizer_state = typename OptimizerT::template state<B, T>;
+
   B& backend_;
   Mask const& mask_;
   mask_training_options const& options_;
   mask_batch<Model, Mask, Objective> batch_;
+  borrowed<std::optional<optimizer_state>> optimizer_;
   std::size_t first_item_;
   std::span<mask_result> results_;
   std::vector<double>& first_gradient_;
@@ -186,6 +213,7 @@ class mask_trainer {
 template <class Model, ScaledMask Mask = masks::additive, class Objective = objectives::any>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> given_options,
                     double wanted = 1) {
+  static_assert(detail::explain_language_model<Model>());
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
   mask_options_of<Mask> options;  // the objective is the cross-entropy, whatever masks are trained with
   options.family() = given_options.family();
@@ -215,13 +243,16 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
   return ladder[0];
 }
 
-/// Trains one mask per item and reduces it to token saliency and the two readings of the reward.
+/// Trains one mask per item with an optimizer, to which each mask is a vector, and reduces it to token saliency and the
+/// two readings of the reward. The learning rate is the options'.
 /// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names
 ///         the item)
-template <class Model, class Mask = masks::additive, class Objective = objectives::any>
-std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items,
-                                     mask_options_of<Mask, Objective> const& options,
-                                     gradient_quantiles* quantiles = nullptr) {
+template <class Model, class OptimizerT, class Mask = masks::additive, class Objective = objectives::any>
+requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<mask_result> train_masks(
+    Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
+    OptimizerT const& optimizer, gradient_quantiles* quantiles = nullptr) {
+  static_assert(detail::explain_language_model<Model>());
+  static_assert(detail::explain_optimizer<OptimizerT, typename Model::backend_type, typename Model::scalar>());
   validate(options);
   if constexpr (ScaledMask<Mask>)
     expects<usage_error>(options.scale > 0,
@@ -230,8 +261,8 @@ std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> it
   std::vector<double> first_gradient;
   detail::for_each_mask_chunk(items, options.training().row_budget, [&](std::size_t first, std::size_t count) {
     auto const mine = std::span(results).subspan(first, count);
-    detail::mask_trainer<Model, Mask, Objective>(model, items.subspan(first, count), options, first, mine,
-                                                 first_gradient)
+    detail::mask_trainer<Model, Mask, Objective, OptimizerT>(model, items.subspan(first, count), options, optimizer,
+                                                             first, mine, first_gradient)
         .run();
   });
   if (quantiles && !first_gradient.empty()) {
@@ -240,6 +271,14 @@ std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> it
     *quantiles = {at(0.1), at(0.5), at(0.9)};
   }
   return results;
+}
+
+/// The same with the options' AdamW.
+template <class Model, class Mask = masks::additive, class Objective = objectives::any>
+std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items,
+                                     mask_options_of<Mask, Objective> const& options,
+                                     gradient_quantiles* quantiles = nullptr) {
+  return train_masks(model, items, options, options.training().optimizer, quantiles);
 }
 
 }  // namespace atmanrl

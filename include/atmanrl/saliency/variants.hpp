@@ -6,7 +6,7 @@
 /// computed prompt and chain, so only the rows that it changes are computed.
 
 #include <atmanrl/attention/knockout.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 
@@ -77,7 +77,7 @@ inline index_t computed_rows(mask_item const& item, cot_variant const& v, mask_r
 }
 
 /// One packed batch of variants. Prompts are computed once each, chains once per item.
-template <class Model>
+template <LanguageModel Model>
 class variant_batch {
  public:
   using B = typename Model::backend_type;
@@ -182,6 +182,7 @@ template <class Model, class MakePolicy = knock_out>
 std::vector<variant_score> score_variants(Model& model, std::span<mask_item const> items,
                                           std::span<cot_variant const> variants, variant_options const& options = {},
                                           MakePolicy const& make_policy = {}, row_count* rows = nullptr) {
+  static_assert(detail::explain_language_model<Model>());
   for (std::size_t i = 0; i < variants.size(); ++i) {
     cot_variant const& v = variants[i];
     expects<usage_error>(v.item < items.size(), "variant {} is of item {} of {}", i, v.item, items.size());

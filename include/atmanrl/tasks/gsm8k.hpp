@@ -172,9 +172,11 @@ ATMANRL_INLINE std::vector<task_item> gsm8k::read(std::filesystem::path const& p
     std::string const& answer = text("answer");
     std::size_t const mark = answer.find("####");
     expects<file_error>(mark != std::string::npos, "{}:{}: the answer has no ####", path.string(), number);
-    auto truth = to_canonical_number(std::string_view(answer).substr(mark + 4));
-    expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not a number: \"{}\"", path.string(),
-                        number, answer.substr(mark + 4, 40));
+    std::string_view behind = std::string_view(answer).substr(mark + 4);
+    behind.remove_prefix(std::min(behind.find_first_not_of(" \t\r\n"), behind.size()));
+    auto truth = to_canonical_number(behind);
+    expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not one number: \"{}\"", path.string(),
+                        number, behind.size() > 40 ? fmt::format("{}...", behind.substr(0, 40)) : std::string(behind));
     task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
     std::string reasoning = without_calculator(std::string_view(answer).substr(0, mark));
     while (reasoning.ends_with('\n') || reasoning.ends_with(' ')) reasoning.pop_back();

@@ -29,11 +29,13 @@ struct prompt_style {
   std::string delimiter_text = "\n#### ";  ///< as a solution writes it, with its white space
   std::string solution_end{};              ///< behind the answer of a worked example
   bool last_delimiter = false;             ///< the last one counts when a completion has several, else the first
-  bool chat = true;                        ///< whether the tokenizer's chat template is used where it has one
+  bool chat = true;                        ///< whether the tokenizer's chat format is used where it has one
 
+  /// The chat format that the tokenizer carries, or plain text.
   template <Tokenizer K>
   chat_format format(K const& tokenizer) const {
-    return chat ? detect_chat_format(tokenizer) : chat_format::plain;
+    chat_format const in_use = chat_of(tokenizer);
+    return chat ? in_use : in_use.as_plain();
   }
   answer_mark mark() const { return {delimiter, last_delimiter}; }
 };
@@ -54,8 +56,8 @@ template <Tokenizer K>
 std::vector<int> question_prompt(K const& tokenizer, prompt_style const& style, std::string_view question,
                                  std::span<worked_example const> shots = {}) {
   chat_format const format = style.format(tokenizer);
-  if (format == chat_format::plain) {
-    std::string text = style.plain_head;
+  if (format.is_plain()) {
+    std::string text = (format.system() ? *format.system() + "\n\n" : "") + style.plain_head;
     for (worked_example const& e : shots)
       text += fmt::format("{}{}{}{}{}\n\n", style.plain_prefix, e.question, style.plain_suffix,
                           detail::plain_gap(style), e.solution);
@@ -80,7 +82,7 @@ std::vector<int> question_prompt(K const& tokenizer, prompt_style const& style, 
 /// "Answer:".
 template <Tokenizer K>
 std::vector<int> reference_completion(K const& tokenizer, prompt_style const& style, std::string_view solution) {
-  bool const plain = style.format(tokenizer) == chat_format::plain;
+  bool const plain = style.format(tokenizer).is_plain();
   return tokenizer.encode(std::string(plain ? detail::plain_gap(style) : "").append(solution));
 }
 

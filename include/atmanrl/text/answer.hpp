@@ -1,26 +1,27 @@
 #pragma once
 
 /// \file
-/// Which answer does a completion give? docs/method.md, section 4: strict = the first number (letter) after the first
-/// `####`; flexible = strict, or else the last number of the completion (for letters the last "answer is X", else the
-/// last lone letter). What cannot be read is nothing, never a guess.
+/// Which answer does a completion give (docs/experiments.md#evaluating-any-model)? Strict = what stands after a `####`;
+/// flexible = strict, or else the last number of the completion (for letters the last "answer is X", else the last lone
+/// letter). Answers are read as a person reads them. What cannot be read, or in two ways, is nothing, never a guess.
 
 #include <atmanrl/core/error.hpp>
-#include <atmanrl/text/number.hpp>
-#include <atmanrl/text/utf8.hpp>
+#include <atmanrl/text/choice.hpp>
+#include <atmanrl/text/number_reading.hpp>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace atmanrl {
 
-/// What stands in front of the answer, and which of several such places counts.
+/// What stands in front of the answer, and which of several such places counts. A mark of number signs is found with
+/// blanks between them and in their full-width form, too.
 struct answer_mark {
   std::string_view text = "####";
-  bool last = false;  ///< the first place otherwise
+  bool last = false;  ///< the last place; otherwise the first one that holds an answer and is not taken back
 };
 
 /// Numbers come in canonical form (`to_canonical_number`), letters in upper case.
@@ -31,112 +32,166 @@ struct extracted_answer {
 
 namespace detail {
 
-/// Offset behind the mark that counts; npos when there is none.
-inline std::size_t behind(answer_mark mark, std::string_view text) {
-  std::size_t const at = mark.last ? text.rfind(mark.text) : text.find(mark.text);
-  return at == std::string_view::npos ? at : at + mark.text.size();
-}
+/// Offsets of a mark and of what stands behind it.
+struct mark_place {
+  std::size_t first, last;
+};
 
-constexpr char to_upper(char c) { return c >= 'a' && c <= 'z' ? char(c - 'a' + 'A') : c; }
-
-constexpr bool is_word_character(char32_t c) {
-  if (c < 0x80) return is_digit(char(c)) || is_letter(char(c)) || c == '_';
-  return c >= 0xc0 && c < 0x2000 && c != 0xd7 && c != 0xf7;  // letters; above are punctuation, symbols and ideographs
-}
-
-/// True when text[at] is a letter that is a word of its own. In "B-cell", "C++", "A's", "D.C." and beside "é" it is
-/// not.
-inline bool is_lone_letter(std::string_view text, std::size_t at) {
-  if (!is_letter(text[at])) return false;
-  auto const letter_at = [&](std::size_t i) { return i < text.size() && is_letter(text[i]); };
-  // Whether the sign text[sign] ties the letter to another one; a full stop does so in "D.C." but not in "B.The".
-  auto const ties = [&](std::size_t sign, std::size_t neighbour, std::size_t behind_neighbour) {
-    if (sign >= text.size() || !letter_at(neighbour)) return false;
-    return text[sign] == '-' || text[sign] == '\'' || (text[sign] == '.' && !letter_at(behind_neighbour));
+/// All places of `mark`, in order.
+inline std::vector<mark_place> find_marks(std::string_view mark, std::string_view text) {
+  std::vector<mark_place> out;
+  bool const hashes = !mark.empty() && mark.find_first_not_of('#') == std::string_view::npos;
+  if (!hashes) {
+    for (std::size_t at = text.find(mark); at != std::string_view::npos && !mark.empty();
+         at = text.find(mark, at + mark.size()))
+      out.push_back({at, at + mark.size()});
+    return out;
+  }
+  auto const hash = [&](std::size_t at) -> std::size_t {
+    if (at < text.size() && text[at] == '#') return 1;
+    return text.substr(std::min(at, text.size())).starts_with("\xef\xbc\x83") ? 3 : 0;
   };
-  if (at > 0) {
-    std::size_t begin = at - 1;
-    while (begin > 0 && at - begin < 4 && (std::uint8_t(text[begin]) & 0xc0) == 0x80) --begin;
-    utf8_unit const before = next_utf8(text.substr(begin, at - begin));
-    bool const whole = before.kind == utf8_unit::state::valid && before.length == at - begin;
-    if (whole && is_word_character(before.code)) return false;
-    // Positions before the text wrap around to huge ones, where no letter is.
-    if (ties(at - 1, at - 2, at - 3)) return false;
-  }
-  std::string_view const rest = text.substr(at + 1);
-  if (rest.empty()) return true;
-  utf8_unit const after = next_utf8(rest);
-  if (after.kind == utf8_unit::state::valid && is_word_character(after.code)) return false;
-  return !ties(at + 1, at + 2, at + 3) && rest[0] != '+' && rest[0] != '#';
-}
-
-/// True when the lone letter text[at] cannot be the article "a" (or, in a long list, "I"): capital, or no word behind
-/// it.
-inline bool names_a_choice(std::string_view text, std::size_t at) {
-  if (text[at] != 'a' && text[at] != 'i') return true;
-  return at + 1 == text.size() || text[at + 1] != ' ';
-}
-
-/// True for "A" that begins a sentence and is followed by a noun, as in "A dog barks", but not in "A is right".
-inline bool is_leading_article(std::string_view text, std::size_t at) {
-  if (text[at] != 'A') return false;
-  std::string_view before = text.substr(0, at);
-  while (before.ends_with(' ')) before.remove_suffix(1);
-  if (!before.empty() && std::string_view(".!?\n").find(before.back()) == std::string_view::npos) return false;
-  if (at + 2 >= text.size() || text[at + 1] != ' ' || text[at + 2] < 'a' || text[at + 2] > 'z') return false;
-  std::string_view word = text.substr(at + 2);
-  word = word.substr(0, std::min(word.size(), std::size_t(std::ranges::find_if_not(word, is_letter) - word.begin())));
-  constexpr std::array<std::string_view, 7> verbs{"is", "was", "and", "or", "because", "since", "would"};
-  return std::ranges::find(verbs, word) == verbs.end();
-}
-
-/// The letter behind the last "answer is" that one follows.
-inline std::optional<char> letter_after_answer_is(std::string_view text, int choices) {
-  constexpr std::string_view phrase = "ANSWER IS";
-  constexpr std::array<std::string_view, 8> fillers{"OPTION", "CHOICE", "LETTER", "BOXED",
-                                                    "TEXT",   "TEXTBF", "MATHBF", "MATHRM"};
-  std::string upper(text);
-  std::ranges::transform(upper, upper.begin(), to_upper);
-  for (std::size_t found = upper.rfind(phrase); found != std::string::npos;
-       found = found == 0 ? std::string::npos : upper.rfind(phrase, found - 1)) {
-    for (std::size_t at = found + phrase.size(); at < text.size();) {
-      if (is_lone_letter(text, at)) {
-        if (upper[at] - 'A' < choices && names_a_choice(text, at)) return upper[at];
-        break;
-      }
-      if (is_letter(text[at])) {
-        auto const word = std::string_view(upper).substr(
-            at,
-            std::size_t(std::find_if_not(upper.begin() + std::ptrdiff_t(at), upper.end(), is_letter) - upper.begin()) -
-                at);
-        if (std::ranges::find(fillers, word) == fillers.end()) break;
-        at += word.size();
-        continue;
-      }
-      // Blanks, brackets, quotes, emphasis and LaTeX may stand in between; a full stop or a digit ends the phrase.
-      bool const passes = std::uint8_t(text[at]) >= 0x80 ||
-                          std::string_view(" \t\r\n:*_`\"'([{<$\\").find(text[at]) != std::string_view::npos;
-      if (!passes) break;
+  for (std::size_t at = 0; at < text.size();) {
+    if (hash(at) == 0) {
       ++at;
+      continue;
     }
+    std::size_t count = 0, end = at;
+    for (std::size_t i = at; hash(i) > 0; ++count) {
+      end = i += hash(i);
+      if (i < text.size() && text[i] == ' ' && hash(i + 1) > 0) ++i;
+    }
+    if (count >= mark.size()) out.push_back({at, end});
+    at = end;
   }
-  return std::nullopt;
+  return out;
+}
+
+/// True when `text` says that what came before it was wrong.
+inline bool takes_back(std::string_view text) {
+  std::string const lower = lower_case(text);
+  for (std::string_view const word : {"wait", "wrong", "mistake", "error", "incorrect", "correction", "sorry", "oops",
+                                      "actually", "recheck", "recalculate", "instead", "should be", "not right"})
+    if (has_word(lower, word)) return true;
+  return false;
+}
+
+/// Offset in `text` at which another question begins: models that are not stopped go on with one of their own.
+inline std::size_t next_question(std::string_view text) {
+  for (std::size_t line = 0; line < text.size();) {
+    std::string const head = lower_case(text.substr(line, 16));
+    for (std::string_view const label : {"question", "problem", "exercise", "q", "human", "user", "instruction"}) {
+      if (!head.starts_with(label)) continue;
+      std::size_t const behind = head.find_first_not_of(" 0123456789", label.size());
+      if (behind != std::string::npos && head[behind] == ':') return line;
+    }
+    line = text.find('\n', line);
+    if (line == std::string_view::npos) break;
+    ++line;
+  }
+  return text.size();
+}
+
+/// True for a mark that a sentence only speaks of: "I will write #### before the answer."
+inline bool is_mention(std::string_view text, mark_place mark) {
+  std::size_t const before = text.substr(0, mark.first).find_last_not_of(" \t");
+  if (before == std::string_view::npos || text[before] == '\n') return false;
+  std::size_t const behind = text.find_first_not_of(' ', mark.last);
+  if (behind == std::string_view::npos) return false;
+  bool const word = is_letter(text[behind]) && behind + 1 < text.size() && is_letter(text[behind + 1]);
+  return word || text[behind] == '"' || text[behind] == '`';
+}
+
+/// What the completion answers behind its marks.
+/// \param read  `(line) -> reading`; lines are those of `plain_math`
+template <class Read>
+reading read_behind_marks(std::string_view text, answer_mark mark, Read const& read) {
+  using enum reading::state;
+  std::vector<mark_place> const marks = find_marks(mark.text, text);
+  auto const segment = [&](std::size_t i) {
+    std::size_t const end = i + 1 < marks.size() ? marks[i + 1].first : text.size();
+    return text.substr(marks[i].last, end - marks[i].last);
+  };
+  // "#### 1. Find the price" and "#### 2. ..." in front of further marks are headings.
+  std::size_t headings = 0;
+  auto const is_counted_heading = [&](std::string_view line, std::size_t i) {
+    std::size_t const front = std::min(line.find_first_not_of(" \x1a"), line.size()),
+                      end = digit_run(line.substr(front)) + front;
+    bool const shaped = end > front && end + 2 < line.size() && (line[end] == '.' || line[end] == ')') &&
+                        line[end + 1] == ' ' && i + 1 < marks.size();
+    if (!shaped || line.substr(front, end - front) != std::to_string(headings + 1)) return false;
+    ++headings;
+    return true;
+  };
+  // The first line that is not blank; behind "Final answer:" the one after it.
+  auto const read_segment = [&](std::size_t i) {
+    std::string const plain = plain_math(segment(i).substr(0, 4096));
+    std::string_view rest = plain;
+    for (int lines = 0; lines < 3 && !rest.empty();) {
+      std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+      while (!line.empty() && std::string_view(" \t\r\x1a\x1f").find(line.back()) != line.npos) line.remove_suffix(1);
+      if (line.find_first_not_of(" \t\x1a\x1f") == line.npos) continue;
+      if (lines == 0 && is_counted_heading(line, i)) return reading{};
+      if (reading out = read(line); out.kind != nothing || is_numbered_heading(line)) return out;
+      bool const goes_on = line.ends_with(':') || std::ranges::none_of(line, [](char c) { return is_letter(c); });
+      if (!goes_on) break;
+      ++lines;
+    }
+    return reading{};
+  };
+  reading chosen, uncertain;
+  bool unclear_seen = false;
+  if (mark.last) {
+    for (std::size_t i = marks.size(); i-- > 0;)
+      if (reading out = read_segment(i); out.kind != nothing) return out;
+    return {};
+  }
+  std::size_t last_line_mark = 0;
+  for (std::size_t i = 0; i < marks.size(); ++i)
+    if (!is_mention(text, marks[i])) last_line_mark = i;
+  bool over = false, corrected = false;
+  for (std::size_t i = 0; i < marks.size() && !over; ++i) {
+    bool const mentioned = i < last_line_mark && is_mention(text, marks[i]);
+    if (!mentioned && (chosen.kind != value || corrected)) {
+      reading out = read_segment(i);
+      if (out.kind == value && !out.certain) {
+        if (uncertain.kind != value) uncertain = std::move(out);
+      } else if (out.kind == value) {
+        chosen = std::move(out);
+        corrected = false;
+      } else if (out.kind == unclear) {
+        unclear_seen = true;
+        if (corrected) chosen = {};
+      }
+    }
+    if (chosen.kind != value) continue;
+    std::string_view const between = segment(i);
+    std::size_t const end = next_question(between);
+    over = end < between.size();
+    corrected = corrected || takes_back(between.substr(0, end));
+  }
+  if (chosen.kind == value) return chosen;
+  if (unclear_seen) return {unclear};
+  return uncertain;
 }
 
 }  // namespace detail
 
-/// The number that a completion answers with. Read as numbers: `[30]`, `$31,800`, `30.00`, `-5`, `3/4`, `12%`, `.5`,
-/// units, a full stop behind it. Not read: exponents, digits inside names ("x2") or behind "^". "1,2,3" is three
-/// numbers.
+/// The number that a completion answers with. Read as numbers: `[30]`, `$31,800`, `30.00`, `-5`, `3/4`, `3 1/2`, `12%`,
+/// `.5`, `5k`, `2^5`, LaTeX, units, a full stop behind it. Not read: exponents as in "1e5", digits inside names ("x2"),
+/// and lines with several numbers: ranges, lists, sums without their result.
 inline extracted_answer extract_number(std::string_view completion, answer_mark mark = {}) {
+  using enum detail::reading::state;
   extracted_answer out;
-  if (std::size_t const from = detail::behind(mark, completion); from != std::string_view::npos)
-    if (auto first = detail::find_number(completion, from)) out.strict = std::move(first->value);
-  if (out.strict) {
-    out.flexible = out.strict;
+  detail::reading marked = detail::read_behind_marks(completion, mark, detail::read_number_line);
+  if (marked.kind == unclear) return out;
+  if (marked.kind == value) {
+    out.strict = out.flexible = std::move(marked.value);
     return out;
   }
-  for (auto number = detail::find_number(completion, 0); number; number = detail::find_number(completion, number->last))
+  std::string const plain = detail::plain_math(completion);
+  for (auto number = detail::find_number(plain, 0); number; number = detail::find_number(plain, number->last))
     out.flexible = std::move(number->value);
   return out;
 }
@@ -144,31 +199,21 @@ inline extracted_answer extract_number(std::string_view completion, answer_mark 
 /// The letter that a completion answers a multiple-choice question with.
 /// \param choices  letters from A on that are answers, 1 to 26
 inline extracted_answer extract_letter(std::string_view completion, int choices = 4, answer_mark mark = {}) {
+  using enum detail::reading::state;
   expects<usage_error>(choices >= 1 && choices <= 26, "extract_letter: {} choices cannot be named by letters", choices);
-  auto const is_choice = [&](std::size_t at) {
-    return detail::is_lone_letter(completion, at) && detail::to_upper(completion[at]) - 'A' < choices;
-  };
-  auto const as_text = [](char letter) { return std::string(1, detail::to_upper(letter)); };
   extracted_answer out;
-  if (std::size_t const from = detail::behind(mark, completion); from != std::string_view::npos)
-    for (std::size_t at = from; at < completion.size() && !out.strict; ++at)
-      if (is_choice(at) && detail::names_a_choice(completion, at)) out.strict = as_text(completion[at]);
-  if (out.strict) {
-    out.flexible = out.strict;
+  detail::reading found = detail::read_behind_marks(
+      completion, mark, [&](std::string_view line) { return detail::choice_reader(line, choices).line(); });
+  if (found.kind == unclear) return out;
+  if (found.kind == value) {
+    out.strict = out.flexible = std::move(found.value);
     return out;
   }
-  if (auto const letter = detail::letter_after_answer_is(completion, choices)) {
-    out.flexible = as_text(*letter);
-    return out;
-  }
-  for (std::size_t at = completion.size(); at-- > 0 && !out.flexible;) {
-    if (!is_choice(at)) continue;
-    // A small letter is an answer only in brackets, as in "(b)"; elsewhere it may be a variable or an article.
-    bool const capital = completion[at] <= 'Z';
-    bool const bracketed =
-        at > 0 && at + 1 < completion.size() && completion[at - 1] == '(' && completion[at + 1] == ')';
-    if (bracketed || (capital && !detail::is_leading_article(completion, at))) out.flexible = as_text(completion[at]);
-  }
+  std::string const plain = detail::plain_math(completion);
+  detail::choice_reader const reader(plain, choices);
+  found = reader.introduced();
+  if (found.kind == nothing) found = reader.last_alone();
+  if (found.kind == value) out.flexible = std::move(found.value);
   return out;
 }
 

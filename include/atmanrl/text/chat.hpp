@@ -1,189 +1,188 @@
 #pragma once
 
 /// \file
-/// Conversations as token ids. The control tokens come from here by id; the text of a message is encoded plainly, so
-/// that a "<|eot_id|>" typed by a user stays text and cannot end a turn. (The Jinja templates of the models render one
-/// string and parse it whole; for text without control tokens the ids are the same.)
+/// Conversations as token ids, and the tokens that end what a model writes. The model's own template decides what a
+/// conversation looks like; without one it is a base model, which is given plain text, whatever tokens its vocabulary
+/// has. The text of a message is encoded plainly, so that a "<|eot_id|>" typed by a user stays text and cannot end a
+/// turn; for text without control tokens the ids are those of transformers' apply_chat_template.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/text/chat_formats.hpp>
+#include <atmanrl/text/chat_template.hpp>
 #include <atmanrl/text/tokenizer_concept.hpp>
-#include <atmanrl/text/utf8.hpp>
 
 #include <algorithm>
-#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
 
 namespace atmanrl {
 
-/// One turn. `role` is "system", "user" or "assistant".
-struct chat_message {
-  std::string role, content;
-};
-
-enum class chat_format {
-  plain,   ///< a base model: contents one after another, an empty line between them, nothing else
-  llama3,  ///< Llama 3.1 to 3.3
-  chatml   ///< SmolLM2, Qwen2 and others
-};
-
-/// The format whose control tokens the vocabulary has.
-template <Tokenizer T>
-chat_format detect_chat_format(T const& tokenizer) {
-  auto const has = [&](std::initializer_list<std::string_view> names) {
-    return std::ranges::all_of(names, [&](std::string_view name) { return tokenizer.token_id(name).has_value(); });
-  };
-  if (has({"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"})) return chat_format::llama3;
-  if (has({"<|im_start|>", "<|im_end|>"})) return chat_format::chatml;
-  return chat_format::plain;
-}
-
 namespace detail {
 
-template <Tokenizer T>
-int required_token(T const& tokenizer, std::string_view name) {
-  auto const id = tokenizer.token_id(name);
-  expects<usage_error>(id.has_value(), "this chat format needs the token {}, which the tokenizer does not have", name);
-  return *id;
+/// What the tokenizer's files say about conversations; nullptr for one that has no files.
+template <Tokenizer K>
+chat_source const* chat_source_of(K const& tokenizer) {
+  if constexpr (requires {
+                  { tokenizer.source_of_chat() } -> std::convertible_to<chat_source const*>;
+                })
+    return tokenizer.source_of_chat();
+  else if constexpr (requires {
+                       { tokenizer.spec().chat } -> std::convertible_to<chat_source const&>;
+                     })
+    return &tokenizer.spec().chat;
+  else
+    return nullptr;
 }
 
-/// Removes what Python's str.strip removes, which is what a template's `trim` means: White_Space and U+001C to U+001F.
-inline std::string_view trim(std::string_view text) {
-  auto const blank = [](char32_t c) { return is_unicode_space(c) || (c >= 0x1c && c <= 0x1f); };
-  while (!text.empty()) {
-    utf8_unit const front = next_utf8(text);
-    if (front.kind != utf8_unit::state::valid || !blank(front.code)) break;
-    text.remove_prefix(front.length);
+/// The ids of special tokens in `text`, each with where it begins, in order.
+template <Tokenizer K>
+std::vector<std::pair<std::size_t, int>> control_tokens(K const& tokenizer, std::string_view text) {
+  std::vector<std::pair<std::size_t, int>> out;
+  std::size_t from = 0;
+  for (int const id : tokenizer.encode_with_specials(text)) {
+    if (!tokenizer.is_special(id)) continue;
+    std::string_view const bytes = tokenizer.token_bytes(id);
+    std::size_t const at = text.find(bytes, from);
+    expects<usage_error>(at != text.npos, "the tokenizer finds the control token {} where it does not stand", id);
+    out.emplace_back(at, id);
+    from = at + bytes.size();
   }
-  while (!text.empty()) {
-    std::size_t begin = text.size() - 1;
-    while (begin > 0 && text.size() - begin < 4 && (std::uint8_t(text[begin]) & 0xc0) == 0x80) --begin;
-    utf8_unit const back = next_utf8(text.substr(begin));
-    if (back.kind != utf8_unit::state::valid || !blank(back.code)) break;
-    text = text.substr(0, begin);
-  }
-  return text;
-}
-
-/// Ids of control tokens and of the text between them.
-template <Tokenizer T>
-class chat_writer {
- public:
-  explicit chat_writer(T const& tokenizer) : tokenizer_(tokenizer) {}
-
-  void token(std::string_view name) { token(required_token(tokenizer_, name)); }
-  void token(int id) { ids_.push_back(id); }
-  void text(std::string_view plain) {
-    auto const ids = tokenizer_.encode(plain);
-    ids_.insert(ids_.end(), ids.begin(), ids.end());
-  }
-  std::vector<int> take() { return std::move(ids_); }
-
- private:
-  T const& tokenizer_;
-  std::vector<int> ids_;
-};
-
-template <Tokenizer T>
-std::vector<int> encode_llama3_chat(T const& tokenizer, std::span<chat_message const> messages,
-                                    bool add_generation_prompt) {
-  chat_writer<T> out(tokenizer);
-  auto const header = [&](std::string_view role) {
-    out.token("<|start_header_id|>");
-    out.text(role);
-    out.token("<|end_header_id|>");
-  };
-  out.token("<|begin_of_text|>");
-  // The date is pinned: the template's default where it cannot ask a clock, and the same ids every day.
-  std::string system = "\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
-  if (messages.front().role == "system") {
-    system += trim(messages.front().content);
-    messages = messages.subspan(1);
-  }
-  header("system");
-  out.text(system);
-  out.token("<|eot_id|>");
-  for (chat_message const& m : messages) {
-    header(m.role);
-    out.text(std::string("\n\n").append(trim(m.content)));
-    out.token("<|eot_id|>");
-  }
-  if (add_generation_prompt) {
-    header("assistant");
-    out.text("\n\n");
-  }
-  return out.take();
-}
-
-template <Tokenizer T>
-std::vector<int> encode_chatml(T const& tokenizer, std::span<chat_message const> messages, bool add_generation_prompt) {
-  chat_writer<T> out(tokenizer);
-  if (tokenizer.bos() >= 0) out.token(tokenizer.bos());
-  auto const turn = [&](std::string_view role, std::string_view content) {
-    out.token("<|im_start|>");
-    out.text(std::string(role).append("\n").append(content));
-    out.token("<|im_end|>");
-    out.text("\n");
-  };
-  if (messages.front().role != "system")
-    turn("system", "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
-  for (chat_message const& m : messages) turn(m.role, m.content);
-  if (add_generation_prompt) {
-    out.token("<|im_start|>");
-    out.text("assistant\n");
-  }
-  return out.take();
+  return out;
 }
 
 }  // namespace detail
 
-/// Token ids of a conversation, with exactly one begin-of-text token where the model has one.
-///  - `llama3`: as the template of Llama-3.2-Instruct renders it: always a system header with the knowledge and the
-///  pinned
-///    date, contents trimmed.
-///  - `chatml`: as the template of SmolLM2-Instruct renders it, with that model's system message where none is given;
-///    for another model give one.
-/// \param add_generation_prompt  ends with the opening of the assistant's turn (no meaning for `plain`)
-/// \throws usage_error for no messages, an unknown role, or a tokenizer without the format's control tokens
-template <Tokenizer T>
-std::vector<int> encode_chat(T const& tokenizer, chat_format format, std::span<chat_message const> messages,
-                             bool add_generation_prompt = true) {
-  expects<usage_error>(!messages.empty(), "a chat needs at least one message");
-  for (chat_message const& m : messages)
-    expects<usage_error>(m.role == "system" || m.role == "user" || m.role == "assistant",
-                         "the role \"{}\" is none of system, user and assistant", m.role);
-  if (format == chat_format::llama3) return detail::encode_llama3_chat(tokenizer, messages, add_generation_prompt);
-  if (format == chat_format::chatml) return detail::encode_chatml(tokenizer, messages, add_generation_prompt);
-  detail::chat_writer<T> out(tokenizer);
-  if (tokenizer.bos() >= 0) out.token(tokenizer.bos());
-  std::string text;
-  for (chat_message const& m : messages) text.append(text.empty() ? "" : "\n\n").append(m.content);
-  out.text(text);
-  return out.take();
+/// Ids of what a chat format wrote. Control tokens are looked for in its own words alone; all text between two of them
+/// is encoded in one go, wherever it comes from.
+template <Tokenizer K>
+std::vector<int> encode_chat_text(K const& tokenizer, chat_text const& t) {
+  std::vector<int> ids;
+  std::size_t plain = 0;  // bytes from here on are not encoded yet
+  std::string_view const bytes = t.bytes();
+  auto const encode_to = [&](std::size_t end) {
+    if (end == plain) return;
+    std::vector<int> const some = tokenizer.encode(bytes.substr(plain, end - plain));
+    ids.insert(ids.end(), some.begin(), some.end());
+  };
+  for (std::size_t i = 0; i < t.size();) {
+    std::size_t const end = t.end_of_kind(i);
+    if (!t.is_content(i))
+      for (auto const& [at, id] : detail::control_tokens(tokenizer, bytes.substr(i, end - i))) {
+        encode_to(i + at);
+        ids.push_back(id);
+        plain = i + at + tokenizer.token_bytes(id).size();
+      }
+    i = end;
+  }
+  encode_to(t.size());
+  return ids;
 }
 
-/// The tokens that end an assistant's turn (or, for `plain`, a text), ascending; those that the vocabulary has. For
-/// `plain` a new begin-of-text token ends a text as well.
-template <Tokenizer T>
-std::vector<int> chat_stop_ids(T const& tokenizer, chat_format format) {
-  std::vector<int> out;
-  auto const add = [&](std::initializer_list<std::string_view> names) {
-    for (std::string_view const name : names)
-      if (auto const id = tokenizer.token_id(name)) out.push_back(*id);
+/// The chat format that a tokenizer carries: the one that it was given, else that of its files, else plain text.
+template <Tokenizer K>
+chat_format chat_of(K const& tokenizer) {
+  if constexpr (requires {
+                  { tokenizer.chat() } -> std::convertible_to<chat_format const&>;
+                })
+    return tokenizer.chat();
+  else if (chat_source const* const source = detail::chat_source_of(tokenizer))
+    return own_chat(*source);
+  else
+    return {};
+}
+
+/// Token ids of a conversation. Plain text begins with the begin-of-text token where the model has one; otherwise the
+/// template says it. \param answer_follows  ends with the opening of the assistant's turn (no meaning for plain text)
+/// \throws usage_error, file_error  see chat_format
+template <Tokenizer K>
+std::vector<int> encode_chat(K const& tokenizer, chat_format const& format, std::span<chat_message const> messages,
+                             bool answer_follows = true) {
+  chat_text const text = format(messages, answer_follows);
+  if (!format.is_plain()) return encode_chat_text(tokenizer, text);
+  std::vector<int> ids = tokenizer.encode(text.bytes());
+  if (tokenizer.bos() >= 0) ids.insert(ids.begin(), tokenizer.bos());
+  return ids;
+}
+
+/// A format by its name, for a vocabulary that has its control tokens. Begin-of-text stands in front where the model
+/// has one. \throws usage_error for an unknown name or a missing token
+template <Tokenizer K>
+chat_format named_chat(K const& tokenizer, std::string_view name, chat_options const& options = {}) {
+  if (name == "plain") return {};
+  auto const found = std::ranges::find(chat_formats::all, name, &chat_formats::named::name);
+  expects<usage_error>(found != chat_formats::all.end(), "there is no chat format \"{}\"", name);
+  for (std::string_view const token : found->tokens)
+    expects<usage_error>(tokenizer.token_id(token).has_value(),
+                         "--chat {} needs the token {}, which the tokenizer does not have", name, token);
+  expects<usage_error>(options.thinking == "auto", "--thinking is {}, but the chat format {} has nothing of that kind",
+                       options.thinking, name);
+  struct written {
+    jinja_chat chat;
+    std::string text;
+    chat_text operator()(std::span<chat_message const> messages, bool answer_follows) const {
+      return chat(messages, answer_follows);
+    }
+    std::string const& jinja() const { return text; }
   };
-  switch (format) {
-    case chat_format::llama3:
-      add({"<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"});
-      break;
-    case chat_format::chatml:
-      add({"<|endoftext|>", "<|im_end|>"});
-      break;
-    case chat_format::plain:
-      add({"<|endoftext|>", "<|end_of_text|>", "</s>"});
-      if constexpr (requires { tokenizer.eos(); })
-        if (tokenizer.eos() >= 0) out.push_back(tokenizer.eos());
-      if (tokenizer.bos() >= 0) out.push_back(tokenizer.bos());
+  std::string text(found->text);
+  std::vector<std::pair<std::string, std::string>> tokens;
+  if (tokenizer.bos() >= 0) {
+    text.insert(0, "{{ bos_token }}");
+    tokens.emplace_back("bos_token", std::string(tokenizer.token_bytes(tokenizer.bos())));
   }
-  std::ranges::sort(out);
-  out.erase(std::unique(out.begin(), out.end()), out.end());
+  jinja_chat chat(text, fmt::format("--chat {}", name), std::move(tokens), options);
+  return {written{std::move(chat), std::move(text)}, std::string(name)};
+}
+
+/// The format that the options choose for a model.
+/// \throws usage_error for options that cannot be had, or a system message that the format would leave out
+template <Tokenizer K>
+chat_format choose_chat(K const& tokenizer, chat_options const& options) {
+  validate(options);
+  chat_source const* const source = detail::chat_source_of(tokenizer);
+  bool const own = options.format == "auto";
+  expects<usage_error>(own || options.format != "plain" || options.thinking == "auto",
+                       "--thinking is {}, but plain text has nothing of that kind", options.thinking);
+  chat_format out =
+      (own ? own_chat(source ? *source : chat_source{}, options) : named_chat(tokenizer, options.format, options))
+          .with_system(options.system);
+  if (out.is_plain() || !options.system || options.system->find_first_not_of(" \t\r\n") == std::string::npos)
+    return out;
+  std::vector<chat_message> const asked{{"system", *options.system}, {"user", ""}};
+  expects<usage_error>(out(asked).has_content(), "--system: {} leaves the system message out", out.name());
+  return out;
+}
+
+/// The token that a format puts behind an answer; none for plain text, or where no control token stands there.
+template <Tokenizer K>
+std::optional<int> turn_end_id(K const& tokenizer, chat_format const& format) {
+  if (format.is_plain()) return std::nullopt;
+  std::vector<chat_message> const spoken{{"user", "Question?"}, {"assistant", "Answer."}};
+  chat_text const text = format(spoken, false);
+  std::size_t end = text.size();
+  while (end > 0 && !text.is_content(end - 1)) --end;
+  if (end == 0) return std::nullopt;
+  for (int const id : tokenizer.encode_with_specials(std::string_view(text.bytes()).substr(end)))
+    if (tokenizer.is_special(id) || tokenizer.token_id(tokenizer.token_bytes(id)) == id) return id;
+  return std::nullopt;
+}
+
+/// The tokens that end what a model writes: those that its files name, the tokenizer's end of text, and what ends a
+/// turn in the chat format in use. Sampling, the split of completions, evaluation and fine-tuning stop at these, and a
+/// saved model names them. \param of_model  model_config::stop_ids, which stay in front
+template <Tokenizer K>
+std::vector<int> stop_ids(K const& tokenizer, std::span<int const> of_model) {
+  std::vector<int> out(of_model.begin(), of_model.end());
+  auto const add = [&](int id) {
+    if (std::ranges::find(out, id) == out.end()) out.push_back(id);
+  };
+  if constexpr (requires {
+                  { tokenizer.eos() } -> std::convertible_to<int>;
+                })
+    if (tokenizer.eos() >= 0) add(tokenizer.eos());
+  if (auto const id = turn_end_id(tokenizer, chat_of(tokenizer))) add(*id);
   return out;
 }
 

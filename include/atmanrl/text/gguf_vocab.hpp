@@ -8,6 +8,7 @@
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
 
+#include <array>
 #include <initializer_list>
 
 namespace atmanrl {
@@ -57,9 +58,11 @@ struct gguf_pre_tokenizer {
   byte_bpe_spec spec;
   spec.origin = file;
   spec.splits = splits.splits;
+  spec.split_field = "tokenizer.ggml.pre";
   spec.ignore_merges = splits.ignore_merges;
   spec.nfc = splits.nfc;
-  spec.chat_template = gguf.find<std::string>("tokenizer.chat_template").value_or("");
+  spec.chat.text = gguf.find<std::string>("tokenizer.chat_template").value_or("");
+  spec.chat.origin = file + ": tokenizer.chat_template";
 
   auto const tokens = gguf.get<std::vector<std::string_view>>("tokenizer.ggml.tokens");
   auto const types =
@@ -79,6 +82,19 @@ struct gguf_pre_tokenizer {
     if (bytes && bytes->empty()) spec.kinds.back() = token_kind::unused;
     spec.tokens.push_back(bytes ? std::move(*bytes) : std::string(tokens[i]));
     ids.try_emplace(tokens[i], int(i));
+  }
+
+  // A letter that somebody added, as "é", may be the only token of the byte that the alphabet writes so.
+  std::array<bool, 256> has_token{};
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (spec.kinds[i] == token_kind::normal && spec.tokens[i].size() == 1)
+      has_token[std::uint8_t(spec.tokens[i][0])] = true;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (spec.kinds[i] != token_kind::added && spec.kinds[i] != token_kind::special) continue;
+    auto byte = from_byte_alphabet(tokens[i]);
+    if (!byte || byte->size() != 1 || has_token[std::uint8_t((*byte)[0])]) continue;
+    spec.found_as.emplace(int(i), spec.tokens[i]);
+    spec.tokens[i] = std::move(*byte);
   }
 
   auto const merges = gguf.get<std::vector<std::string_view>>("tokenizer.ggml.merges");
@@ -104,6 +120,13 @@ struct gguf_pre_tokenizer {
   if (gguf.find<bool>("tokenizer.ggml.add_bos_token").value_or(splits.adds_bos))
     spec.bos = gguf.get<int>("tokenizer.ggml.bos_token_id");
   spec.eos = gguf.find<int>("tokenizer.ggml.eos_token_id").value_or(-1);
+  // What a template may ask for, whether or not a text begins with it.
+  for (auto const& [name, key] :
+       {std::pair{"bos_token", "bos"}, std::pair{"eos_token", "eos"}, std::pair{"pad_token", "padding"}}) {
+    int const id = gguf.find<int>(fmt::format("tokenizer.ggml.{}_token_id", key)).value_or(-1);
+    if (id >= 0 && std::size_t(id) < tokens.size() && spec.kinds[std::size_t(id)] == token_kind::special)
+      spec.chat.tokens.emplace_back(name, std::string(tokens[std::size_t(id)]));
+  }
   return spec;
 }
 

@@ -103,8 +103,8 @@ class llama2c_vocab {
   index_t vocab_size() const { return index_t(pieces_.size()); }
   int bos() const { return begin_of_text; }
   int eos() const { return end_of_text; }
-  bool is_special(int id) const { return checked(id), is_control(id); }
-  std::string_view token_bytes(int id) const { return checked(id), bytes_[std::size_t(id)]; }
+  bool is_special(int id) const { return exists(id) && is_control(id); }
+  std::string_view token_bytes(int id) const { return exists(id) ? bytes_[std::size_t(id)] : std::string_view(); }
 
   /// Control pieces by the text in the file or by their usual names `<unk>`, `<s>` and `</s>`.
   std::optional<int> token_id(std::string_view text) const {
@@ -163,9 +163,10 @@ class llama2c_vocab {
 
   static bool is_control(int id) { return id >= 0 && id < 3; }
 
-  void checked(int id) const {
-    expects<usage_error>(id >= 0 && std::size_t(id) < pieces_.size(), "token id {} is not below the {} tokens of {}",
-                         id, pieces_.size(), origin_);
+  /// True for ids below `vocab_size()`. \throws usage_error for negative ones
+  bool exists(int id) const {
+    expects<usage_error>(id >= 0, "the token id {} of {} is negative", id, origin_);
+    return std::size_t(id) < pieces_.size();
   }
 
   /// Value of a piece spelled `<0xHH>`, −1 for other pieces.

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The token-exact split of a completion into chain of thought, delimiter δ and answer (docs/method.md, section 1):
+/// The token-exact split of a completion into chain of thought, delimiter δ and answer (docs/method.md#a-rollout):
 /// made on token ids with a map of byte offsets, so that generated text is never tokenised a second time.
 
 #include <atmanrl/core/error.hpp>

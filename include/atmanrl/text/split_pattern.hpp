@@ -6,6 +6,7 @@
 /// construct differently it is rewritten or refused, never matched with another meaning.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/text/utf8.hpp>
 
 #ifndef PCRE2_CODE_UNIT_WIDTH
 #  define PCRE2_CODE_UNIT_WIDTH 8
@@ -100,7 +101,7 @@ class split_pattern {
   /// \param pattern  in Oniguruma's syntax
   /// \param where    file and field, for the error's text
   /// \throws file_error when the pattern is wrong or uses something that PCRE2 would read differently
-  split_pattern(std::string pattern, std::string_view where) : source_(std::move(pattern)) {
+  split_pattern(std::string pattern, std::string_view where) : source_(std::move(pattern)), where_(where) {
     std::string const translated = detail::oniguruma_to_pcre2(source_, where);
     std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
         pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
@@ -120,32 +121,43 @@ class split_pattern {
 
   std::string const& source() const { return source_; }
 
-  /// Calls `emit(piece)` for each match and for each stretch between matches, in order; together they are `text`.
+  /// Calls `emit(piece)` for each match and for each stretch between matches, in order; together they are `text`. An
+  /// empty match cuts where it lies, unless a match ends there.
   /// \param text  valid UTF-8
+  /// \throws file_error when the pattern takes more steps than PCRE2 allows
   template <class Emit>
   void for_each_piece(std::string_view text, Emit&& emit) const {
     std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(pcre2_match_data_create(1, nullptr),
                                                                               &pcre2_match_data_free);
     expects(match != nullptr, "no memory for matching a split pattern");
-    std::size_t at = 0;
-    while (at < text.size()) {
-      int const found = find(text, at, match.get());
+    auto const piece = [&](std::size_t first, std::size_t last) {
+      if (first < last) emit(text.substr(first, last - first));
+    };
+    // The order of steps is that of the iterator in Rust's onig, which tokenizers uses: behind a match the search goes
+    // on at its end, and an empty match there is passed over together with the character behind it.
+    std::size_t done = 0;  // end of the last match
+    for (std::size_t from = 0; from < text.size();) {
+      int const found = find(text, from, match.get());
       if (found == PCRE2_ERROR_NOMATCH) break;
-      if (found < 0) fail("the split pattern {} cannot be matched: {}", source_, reason(found));
+      if (found < 0)
+        fail<file_error>("{}: the split pattern cannot be matched in a text of {} bytes: {}: {}", where_, text.size(),
+                         reason(found), source_);
       PCRE2_SIZE const* const range = pcre2_get_ovector_pointer(match.get());
       // Copies: `emit` may run other patterns, and they own their match data, but the range is read here for good.
       std::size_t const first = range[0], last = range[1];
-      if (first > at) emit(text.substr(at, first - at));
-      emit(text.substr(first, last - first));
-      at = last;
+      piece(done, first);
+      piece(first, last);
+      done = last;
+      if (last == text.size()) break;
+      from = first < last ? last : last + next_utf8(text.substr(last)).length;
     }
-    if (at < text.size()) emit(text.substr(at));
+    piece(done, text.size());
   }
 
  private:
   int find(std::string_view text, std::size_t at, pcre2_match_data* match) const {
     // The text was checked once, by the caller; a check per match would make the whole quadratic.
-    std::uint32_t const options = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
+    std::uint32_t const options = PCRE2_NO_UTF_CHECK;
     auto const* const subject = PCRE2_SPTR(text.data());
     int const found = pcre2_match(code_.get(), subject, text.size(), at, options, match, nullptr);
     if (found != PCRE2_ERROR_JIT_STACKLIMIT) return found;
@@ -158,7 +170,7 @@ class split_pattern {
     return reinterpret_cast<char const*>(text.data());
   }
 
-  std::string source_;
+  std::string source_, where_;
   std::shared_ptr<pcre2_code> code_;
 };
 

@@ -7,6 +7,7 @@
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
+#include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/gguf_vocab.hpp>
 #include <atmanrl/text/llama2c_vocab.hpp>
 #include <atmanrl/text/tokenizer_concept.hpp>
@@ -28,7 +29,7 @@ class tokenizer {
   }
 
  public:
-  tokenizer(byte_bpe t) : kind_(std::make_shared<kinds const>(std::move(t))) {}
+  tokenizer(byte_bpe t) : chat_(own_chat(t.spec().chat)), kind_(std::make_shared<kinds const>(std::move(t))) {}
   tokenizer(llama2c_vocab t) : kind_(std::make_shared<kinds const>(std::move(t))) {}
 
   /// Opens
@@ -63,6 +64,9 @@ class tokenizer {
   bool is_special(int id) const {
     return visit([&](auto const& t) { return t.is_special(id); });
   }
+  bool has_token(int id) const {
+    return visit([&](auto const& t) { return atmanrl::has_token(t, id); });
+  }
   int bos() const {
     return visit([](auto const& t) { return t.bos(); });
   }
@@ -74,6 +78,22 @@ class tokenizer {
     return visit([&](auto const& t) { return t.token_id(text); });
   }
 
+  /// How conversations are put to the model: its own template, or what `with_chat` chose. Prompts of tasks, the token
+  /// that ends an answer and the stop tokens follow it.
+  chat_format const& chat() const { return chat_; }
+  tokenizer with_chat(chat_format format) const {
+    tokenizer out = *this;
+    out.chat_ = std::move(format);
+    return out;
+  }
+  /// \throws usage_error  see choose_chat
+  tokenizer with_chat(chat_options const& options) const { return with_chat(choose_chat(*this, options)); }
+  /// What the files say about conversations; nullptr: they are of a kind that says nothing.
+  chat_source const* source_of_chat() const {
+    auto const* const bpe = get_if<byte_bpe>();
+    return bpe ? &bpe->spec().chat : nullptr;
+  }
+
   /// The kind behind it, nullptr when it is another.
   template <class Kind>
   Kind const* get_if() const {
@@ -83,6 +103,7 @@ class tokenizer {
  private:
   static tokenizer load_llama2c(std::filesystem::path const& path);
 
+  chat_format chat_;
   std::shared_ptr<kinds const> kind_;
 };
 

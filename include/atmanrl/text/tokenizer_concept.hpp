@@ -24,7 +24,8 @@ namespace atmanrl {
 ///  - `is_special`: control tokens, which `encode` never produces.
 ///  - `bos`: the token that has to stand in front of every text, −1 where the model wants none.
 ///  - `token_id`: the added or special token with exactly this text.
-/// Ids outside [0, vocab_size) are a `usage_error`. All calls are const and safe from several threads.
+/// Ids that stand for no token (rows of a model behind its vocabulary, holes in the numbering) have no bytes and are
+/// decoded to nothing. Negative ids are a `usage_error`. All calls are const and safe from several threads.
 template <class T>
 concept Tokenizer = requires(T const t, std::string_view text, std::span<int const> ids, int id) {
   { t.vocab_size() } -> std::convertible_to<index_t>;
@@ -36,5 +37,15 @@ concept Tokenizer = requires(T const t, std::string_view text, std::span<int con
   { t.bos() } -> std::same_as<int>;
   { t.token_id(text) } -> std::same_as<std::optional<int>>;
 };
+
+/// Whether `id` stands for a token. A model may have more rows than its vocabulary has tokens; they are never drawn.
+/// Asks the tokenizer's own `has_token(id)`; without one every id below `vocab_size()` is a token.
+template <Tokenizer T>
+bool has_token(T const& tokenizer, int id) {
+  if constexpr (requires { tokenizer.has_token(id); })
+    return tokenizer.has_token(id);
+  else
+    return id >= 0 && id < tokenizer.vocab_size();
+}
 
 }  // namespace atmanrl

@@ -7,6 +7,10 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
+#include <atmanrl/text/chat_files.hpp>
+
+#include <charconv>
+#include <map>
 
 namespace atmanrl {
 
@@ -17,6 +21,7 @@ class tokenizer_json_reader {
  public:
   explicit tokenizer_json_reader(std::filesystem::path const& path) : path_(path), file_(path.string()) {
     spec_.origin = file_;
+    spec_.split_field = "pre_tokenizer";
   }
 
   byte_bpe_spec read() {
@@ -122,15 +127,30 @@ class tokenizer_json_reader {
     if (!list.is_array()) refuse("added_tokens", "is not a list");
     for (std::size_t i = 0; i < list.size(); ++i) {
       std::string const field = fmt::format("added_tokens[{}]", i);
-      std::string const content = text(list[i], "content", field);
       int const at = id(child(list[i], "id", field), join(field, "id"));
-      if (content.empty()) refuse(join(field, "content"), "is empty");
-      for (char const* const key : {"single_word", "lstrip", "rstrip"})
-        if (flag(list[i], key, field, false)) refuse(join(field, key), "is set, which is not supported");
       if (std::size_t(at) >= 2 * (ids_.size() + list.size()) + 65536)
         refuse(join(field, "id"), fmt::format("is {} but there are {} tokens", at, ids_.size() + list.size()));
-      set(at, content, flag(list[i], "special", field, false) ? token_kind::special : token_kind::added);
+      add(at, list[i], field);
     }
+  }
+
+  /// One entry of added_tokens, or of added_tokens_decoder in tokenizer_config.json.
+  void add(int at, json const& entry, std::string const& field) {
+    std::string const content = text(entry, "content", field);
+    if (content.empty()) refuse(join(field, "content"), "is empty");
+    for (char const* const key : {"single_word", "lstrip", "rstrip"})
+      if (flag(entry, key, field, false)) refuse(join(field, key), "is set, which is not supported");
+    bool const special = flag(entry, "special", field, false);
+    auto const in_vocab = ids_.find(content);
+    bool const own_slot = in_vocab != ids_.end() && in_vocab->second == at;
+    if (!own_slot && !free_slot(at)) refuse(join(field, "id"), fmt::format("is {}, which another token has", at));
+    // A token that merging makes, too, keeps the bytes that it has there.
+    bool const merged_too = own_slot && spec_.kinds[std::size_t(at)] == token_kind::normal;
+    if (merged_too) spec_.found_as.emplace(at, content);
+    if (!spec_.found_as.contains(at)) set(at, content, token_kind::unused);
+    spec_.kinds[std::size_t(at)] = special ? token_kind::special : token_kind::added;
+    if (flag(entry, "normalized", field, !special)) spec_.found_normalized.push_back(at);
+    added_.emplace(content, at);
   }
 
   void read_normalizer(json const& j, std::string const& field) {
@@ -198,26 +218,58 @@ class tokenizer_json_reader {
     }
   }
 
-  /// tokenizer_config.json and chat_template.jinja beside the file, where they exist.
+  /// tokenizer_config.json and what is said about chats beside the file, where they exist.
   void read_config() {
     std::filesystem::path const folder = path_.parent_path();
     if (auto const config = folder / "tokenizer_config.json"; std::filesystem::exists(config)) {
       json const j = read_json_file(config);
-      if (!j.is_object()) fail<file_error>("{}: is not an object", config.string());
-      if (auto const* eos = optional_child(j, "eos_token")) {
-        if (eos->is_object()) eos = optional_child(*eos, "content");
-        if (!eos || !eos->is_string()) fail<file_error>("{}: eos_token is not a text", config.string());
-        auto const& name = eos->get_ref<std::string const&>();
-        for (int at = 0; at < int(spec_.tokens.size()) && spec_.eos < 0; ++at)
-          if (spec_.kinds[std::size_t(at)] == token_kind::special && spec_.tokens[std::size_t(at)] == name)
-            spec_.eos = at;
-        if (spec_.eos < 0) fail<file_error>("{}: eos_token \"{}\" is not a special token", config.string(), name);
-      }
-      if (auto const* const chat = optional_child(j, "chat_template"); chat && chat->is_string())
-        spec_.chat_template = chat->get<std::string>();
+      file_ = config.string();
+      if (!j.is_object()) refuse("the file", "is not an object");
+      if (auto const* const tokens = optional_child(j, "added_tokens_decoder")) read_added_tokens_decoder(*tokens);
+      read_eos(j);
     }
-    if (auto const chat = folder / "chat_template.jinja"; std::filesystem::exists(chat))
-      spec_.chat_template = read_text_file(chat);
+    spec_.chat = read_chat_source(folder);
+  }
+
+  /// Tokens that tokenizer.json does not list. transformers gives them the next free ids, whatever their numbers say;
+  /// where the two differ nobody knows which the model was trained with.
+  void read_added_tokens_decoder(json const& list) {
+    if (!list.is_object()) refuse("added_tokens_decoder", "is not an object");
+    std::map<int, json const*> entries;
+    for (auto const& [number, entry] : list.items()) {
+      int at = -1;
+      auto const end = number.data() + number.size();
+      if (auto const [stop, mistake] = std::from_chars(number.data(), end, at);
+          mistake != std::errc() || stop != end || at < 0)
+        refuse("added_tokens_decoder", fmt::format("has \"{}\" in place of a token id", number));
+      entries.emplace(at, &entry);
+    }
+    for (auto const& [at, entry] : entries) {
+      std::string const field = fmt::format("added_tokens_decoder.{}", at);
+      std::string const content = text(*entry, "content", field);
+      if (added_.contains(content)) continue;
+      auto const in_vocab = ids_.find(content);
+      int const next = in_vocab != ids_.end() ? in_vocab->second : int(spec_.tokens.size());
+      if (at != next)
+        refuse(field, fmt::format("is \"{}\", which has or would get the id {} in transformers", content, next));
+      add(at, *entry, field);
+    }
+  }
+
+  void read_eos(json const& config) {
+    auto const* eos = optional_child(config, "eos_token");
+    if (!eos) return;
+    if (eos->is_object()) eos = optional_child(*eos, "content");
+    if (!eos || !eos->is_string()) refuse("eos_token", "is not a text");
+    auto const& name = eos->get_ref<std::string const&>();
+    // transformers makes a special token of what is named here.
+    auto const in_vocab = ids_.find(name);
+    if (!added_.contains(name) && in_vocab != ids_.end())
+      add(in_vocab->second, {{"content", name}, {"special", true}}, "eos_token");
+    auto const at = added_.find(name);
+    if (at == added_.end()) refuse("eos_token", fmt::format("\"{}\" is not a token", name));
+    spec_.eos = at->second;
+    spec_.kinds[std::size_t(spec_.eos)] = token_kind::special;
   }
 
   bool free_slot(int at) const { return std::size_t(at) >= taken_.size() || !taken_[std::size_t(at)]; }
@@ -236,7 +288,8 @@ class tokenizer_json_reader {
   std::string file_;
   byte_bpe_spec spec_;
   std::vector<bool> taken_;
-  std::unordered_map<std::string, int> ids_;  // as spelled in model.vocab
+  std::unordered_map<std::string, int> ids_;    // as spelled in model.vocab
+  std::unordered_map<std::string, int> added_;  // added and special tokens
   bool byte_level_ = false;
 };
 

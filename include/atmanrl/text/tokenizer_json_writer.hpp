@@ -23,17 +23,19 @@ namespace atmanrl {
     token_kind const kind = spec.kinds[std::size_t(id)];
     std::string const& bytes = spec.tokens[std::size_t(id)];
     if (bytes.empty()) continue;
+    auto const found_as = spec.found_as.find(id);
+    bool const merged = kind == token_kind::normal || found_as != spec.found_as.end();
     // Added tokens stand in the vocabulary too: transformers numbers those that do not anew.
-    bool const first = vocab.emplace(kind == token_kind::normal ? spelled(id) : bytes, id).second;
+    bool const first = vocab.emplace(merged ? spelled(id) : bytes, id).second;
     expects<file_error>(first, "{}: token {} of {} is spelled like another one, which tokenizer.json cannot hold",
                         folder.string(), id, spec.origin);
     if (kind != token_kind::special && kind != token_kind::added) continue;
     added.push_back({{"id"s, id},
-                     {"content"s, bytes},
+                     {"content"s, found_as != spec.found_as.end() ? found_as->second : bytes},
                      {"single_word"s, false},
                      {"lstrip"s, false},
                      {"rstrip"s, false},
-                     {"normalized"s, false},
+                     {"normalized"s, std::ranges::find(spec.found_normalized, id) != spec.found_normalized.end()},
                      {"special"s, kind == token_kind::special}});
   }
   for (bpe_merge const& m : spec.merges) merges.push_back(spelled(m.left) + ' ' + spelled(m.right));
@@ -84,7 +86,9 @@ namespace atmanrl {
   config["clean_up_tokenization_spaces"] = false;
   if (spec.bos >= 0) config["bos_token"] = spec.tokens[std::size_t(spec.bos)];
   if (spec.eos >= 0) config["eos_token"] = spec.tokens[std::size_t(spec.eos)];
-  if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
+  for (auto const& [name, text] : spec.chat.tokens)
+    if (!config.contains(name)) config[name] = text;
+  if (!spec.chat.text.empty()) config["chat_template"] = spec.chat.text;
 
   // Replacement, so that an unused token of broken UTF-8 cannot end the export.
   auto const print = [](json const& j) { return j.dump(1, ' ', false, json::error_handler_t::replace) + '\n'; };

@@ -29,6 +29,9 @@ void use_kernels_of(cuda_backend& b) {
   matmul_backward_weight(b, rows, rows, rows);
   adamw_step(b, row, row, row, row, {}, 1);
   adamw_step(b, row, row, row, row, std::span<element_range const>(), {}, 1);
+  sgd_step(b, row, row, {});
+  sgd_step(b, row, row, row, {});
+  lion_step(b, row, row, row, {});
   log_prob_scratch<cuda_backend, T> scratch;
   weight_view<cuda_backend, T> const head;
   log_prob(b, rows, head, ids, 1, scratch, row, row, row);

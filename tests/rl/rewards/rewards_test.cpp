@@ -2,6 +2,8 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/rewards/gated.hpp>
+#include <atmanrl/rl/rewards/penalized.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
 
@@ -156,6 +158,52 @@ TEST_CASE_METHOD(reward_test,
   reward_values(reward, full.step, model);
   CHECK(full.at(0, 0).mask.has_value());
   CHECK_FALSE(full.at(0, 1).mask.has_value());
+}
+
+namespace {
+
+/// An estimator that pays the length of the chain, and remembers how many items it was asked for.
+struct counts_items {
+  static constexpr std::string_view name = "counts_items";
+  std::vector<std::size_t> asked;
+  template <class Model>
+  saliency_estimate operator()(Model&, std::span<mask_item const> items) {
+    asked.push_back(items.size());
+    saliency_estimate out;
+    for (mask_item const& i : items) {
+      mask_result& r = out.items.emplace_back();
+      r.token_saliency.assign(i.cot.size(), 0.5f);
+      r.re_enabled = double(i.cot.size()) - 10;
+    }
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(reward_test, "saliency: inside a gate of right answers only those get a mask, and the step is theirs") {
+  rewards::saliency<counts_items> all;
+  CHECK(reward_values(all, t.step, model) == std::vector<float>{-8, -6, -9, -8, -9, -9});
+  CHECK(all.estimator().asked == std::vector<std::size_t>{4});
+  rewards::gated<rewards::saliency<counts_items>> right;
+  CHECK(reward_values(right, t.step, model) == std::vector<float>(6, -8));
+  CHECK(right.reward.estimator().asked == std::vector<std::size_t>{2});
+  t.step.for_each(
+      [](rollout_group const&, rollout const& r, std::size_t i) { CHECK(r.mask.has_value() == (i % 3 == 0)); });
+
+  // Gates, sums and penalties between the gate and the saliency hand on what is asked for.
+  auto const first_group = [](rollout const& r) { return r.prompt == 0; };
+  rewards::gated twice(right, first_group);
+  reward_values(twice, t.step, model);
+  CHECK(twice.reward.reward.estimator().asked == std::vector<std::size_t>{2, 1});
+  using sum = rewards::weighted_sum<strangers::brevity, rewards::penalized<rewards::saliency<counts_items>>>;
+  rewards::gated<sum> around;
+  CHECK(reward_values(around, t.step, model)[0] == -2 - 8);
+  CHECK(around.reward.reward<1>().reward.estimator().asked == std::vector<std::size_t>{2});
+  // Dealing out needs the values of all, and an open gate asks for all.
+  rewards::gated<rewards::saliency<counts_items>, rewards::chosen_gate> open;
+  CHECK(reward_values(open, t.step, model) == reward_values(all, t.step, model));
+  CHECK(open.reward.estimator().asked == std::vector<std::size_t>{4});
 }
 
 TEST_CASE_METHOD(reward_test, "saliency: a scale of 0 is chosen at the first masks and then kept") {

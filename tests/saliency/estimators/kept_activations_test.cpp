@@ -127,7 +127,7 @@ TEST_CASE("gradient_x_input: it is the derivative by which the answer's cross-en
   set_parameters(model, parameters);
   auto const r = estimate(estimators::gradient_x_input{}, model, item);
   CHECK(r.ce_unmasked == Approx(cross_entropy(model, item)));
-  parameter_info const& p = *model.layout().find(parameter_kind::embedding, -1);
+  parameter_info const& p = *model.layout().find("model.embed_tokens.weight");
   double const step = 1e-5;
   for (std::size_t v = 0; v < item.cot.size(); ++v) {
     auto const shrunk = [&](double h) {

@@ -131,7 +131,7 @@ TEST_CASE_METHOD(families_test,
   auto const check = [&](auto o, double learning_rate) {
     o.rows = mask_rows::answer_rows;
     o.steps = 15;
-    o.optimizer.learning_rate = learning_rate;
+    o.learning_rate = learning_rate;
     auto const trained = train_masks(model, std::span<mask_item const>(views), o);
     for (std::size_t i = 0; i < items.size(); ++i) {
       CHECK(trained[i].ce_end < trained[i].ce_start);
@@ -162,14 +162,14 @@ TEST_CASE("mask families: each ranks the token that the answer is copied from fi
     return std::max_element(s.begin(), s.end()) - s.begin();
   };
   auto gates = mask_options_of<masks::multiplicative>::recommended();
-  gates.optimizer.learning_rate = 0.04;
+  gates.learning_rate = 0.04;
   CHECK(first_of(estimators::learned_mask(gates)) == 3);
   auto sigmoids = mask_options_of<masks::sigmoid_gate>::recommended();
   CHECK(sigmoids.scale == 0);  // chosen at the first call
   CHECK(first_of(estimators::learned_mask(sigmoids)) == 3);
   auto couples = mask_options_of<strangers::couples>::recommended();
   CHECK(couples.sparsity == 0);
-  couples.optimizer.learning_rate = 0.2;
+  couples.learning_rate = 0.2;
   CHECK(first_of(estimators::learned_mask(couples)) / 2 == 1);  // tokens 2 and 3 share a value
 }
 

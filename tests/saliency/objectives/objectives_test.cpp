@@ -157,7 +157,7 @@ TEST_CASE_METHOD(objectives_test, "mask objectives: as a type and held by any, t
     auto o = columns<decltype(objective)>();
     auto held = columns<objectives::any>();
     o.steps = held.steps = 4;
-    o.optimizer.learning_rate = held.optimizer.learning_rate = 0.03;
+    o.learning_rate = held.learning_rate = 0.03;
     held.objective = objective;
     auto const a = train_masks(model, std::span<mask_item const>(views), o),
                b = train_masks(model, std::span<mask_item const>(views), held);

@@ -253,7 +253,8 @@ inline std::string duration(double seconds) {
   if (!steps.empty() && fmt::format("{}", done) != steps)
     problems.push_back(fmt::format("this run has {} of {} steps so far", done, steps));
 
-  std::string const model = std::filesystem::path(option("model")).filename().string(), task = option("task");
+  std::string const model = std::filesystem::path(option("model")).filename().string(), own = option("task_name"),
+                    task = own.empty() ? option("task") : own;
   std::string const title =
       !model.empty() && !task.empty() ? fmt::format("{} on {}", model, task) : "Run " + run_folder.filename().string();
   std::string const line =

@@ -2,11 +2,13 @@
 
 /// \file
 /// A reward that is only paid to some rollouts, by default to those with the right answer. The others get the smallest
-/// value of the step's paid ones: a zero would favour them whenever the reward is negative.
+/// value of the step's paid ones: a zero would favour them whenever the reward is negative. Where the reward can be
+/// asked for some rollouts alone, as the saliency can, no work is done for the others: they get no mask.
 
 #include <atmanrl/rl/rewards/reward.hpp>
 
 #include <algorithm>
+#include <set>
 
 namespace atmanrl::rewards {
 
@@ -23,7 +25,7 @@ struct chosen_gate {
 };
 
 /// \tparam R     any reward
-/// \tparam Gate  bool(rollout const&)
+/// \tparam Gate  bool(rollout const&), asked before the reward is computed: it does not see the mask of this step
 template <class R, class Gate = when_correct>
 struct gated {
   std::string name = "gated";
@@ -34,18 +36,23 @@ struct gated {
   explicit gated(R r, Gate g = Gate{})
       : name("gated_" + atmanrl::detail::reward_name(r)), reward(std::move(r)), gate(std::move(g)) {}
 
-  template <class Model>
-  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
-    std::vector<float> const values = reward_values(reward, step, model);
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
+    std::set<rollout const*> let_through;
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
+      if (gate(r) && wanted(r)) let_through.insert(&r);
+    });
+    auto const paid = [&](rollout const& r) { return let_through.contains(&r); };
+    std::vector<float> const values = reward_values(reward, step, model, paid);
     float smallest = 0;  // when nobody is paid
     bool any = false;
     step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
-      if (!gate(r)) return;
+      if (!paid(r)) return;
       smallest = any ? std::min(smallest, values[i]) : values[i];
       any = true;
     });
     step.for_each(
-        [&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = gate(r) ? values[i] : smallest; });
+        [&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = paid(r) ? values[i] : smallest; });
   }
 };
 

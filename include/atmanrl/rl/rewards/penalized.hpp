@@ -20,15 +20,15 @@ struct penalized {
   rewards::length length{.tokens = 0};                                ///< tokens 0: off
   rewards::soft_overlong soft_overlong{.max_tokens = 0, .cache = 0};  ///< cache 0: off
 
-  template <class Model>
-  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
-    auto const all = table(step, model);
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
+    auto const all = table(step, model, wanted);
     std::copy(all.total.begin(), all.total.end(), out.begin());
   }
 
-  template <class Model>
-  reward_table table(step_rollouts& step, Model& model) {
-    reward_table t = evaluate_reward(reward, step, model);
+  template <class Model, class Wanted = every_rollout>
+  reward_table table(step_rollouts& step, Model& model, Wanted const& wanted = {}) {
+    reward_table t = evaluate_reward(reward, step, model, wanted);
     auto const add = [&](auto& penalty) {
       reward_component c{atmanrl::detail::reward_name(penalty), 1.0f, reward_values(penalty, step, model)};
       for (std::size_t i = 0; i < t.total.size(); ++i) t.total[i] += c.values[i];

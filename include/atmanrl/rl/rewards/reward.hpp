@@ -77,11 +77,15 @@ std::string reward_name(R const& reward) {
 }  // namespace detail
 
 /// Values of a reward for all rollouts of a step, whatever its form.
-template <class R, class Model>
-std::vector<float> reward_values(R& reward, step_rollouts& step, Model& model) {
+/// \param wanted  bool(rollout const&): the values of the other rollouts are thrown away. A ModelReward may take it as
+///        a fourth argument, do no work for those and write anything in their places.
+template <class R, class Model, class Wanted = every_rollout>
+std::vector<float> reward_values(R& reward, step_rollouts& step, Model& model, Wanted const& wanted = {}) {
   static_assert(detail::explain_reward<R, Model>());
   std::vector<float> out(step.size());
-  if constexpr (ModelReward<R, Model>) {
+  if constexpr (requires { reward(step, model, std::span<float>(out), wanted); }) {
+    reward(step, model, std::span<float>(out), wanted);
+  } else if constexpr (ModelReward<R, Model>) {
     reward(step, model, std::span<float>(out));
   } else if constexpr (GroupReward<R>) {
     std::size_t at = 0;
@@ -96,14 +100,19 @@ std::vector<float> reward_values(R& reward, step_rollouts& step, Model& model) {
 }
 
 /// Total and components; a reward that is not a sum is its own only component.
-template <class R, class Model>
-reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model) {
+/// \param wanted  as in reward_values
+template <class R, class Model, class Wanted = every_rollout>
+reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model, Wanted const& wanted = {}) {
   if constexpr (requires {
-                  { reward.table(step, model) } -> std::same_as<reward_table>;
+                  { reward.table(step, model, wanted) } -> std::same_as<reward_table>;
                 }) {
+    return reward.table(step, model, wanted);
+  } else if constexpr (requires {
+                         { reward.table(step, model) } -> std::same_as<reward_table>;
+                       }) {
     return reward.table(step, model);
   } else {
-    auto values = reward_values(reward, step, model);
+    auto values = reward_values(reward, step, model, wanted);
     return {values, {{detail::reward_name(reward), 1.0f, values}}};
   }
 }

@@ -20,6 +20,7 @@ namespace rewards {
 
 /// R_saliency of rollouts that have a saliency; the others get the smallest R_saliency of the step, because a zero
 /// would pay for invalid output whenever the reward is negative. All rollouts of the step are estimated together.
+/// Inside a gate only those that it lets through are, and the step is theirs.
 /// \tparam Estimator  a SaliencyEstimator; `saliency<estimators::leave_one_out>` for instance
 template <class Estimator = estimators::learned_mask<>>
 class saliency {
@@ -36,10 +37,10 @@ class saliency {
                     saliency_direction direction = saliency_direction::re_enabled)
       : saliency(Estimator(std::move(options)), direction) {}
 
-  template <class Model>
-  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
     step.for_each([&](rollout_group&, rollout& r, std::size_t) { r.mask.reset(); });
-    mask_items const masked = mask_items_of(step, model.config().max_positions, label());
+    mask_items const masked = mask_items_of(step, model.config().max_positions, label(), wanted);
     quantiles_ = {};
     if (!masked.items.empty()) {
       auto estimate = estimate_saliency(estimator_, model, std::span<mask_item const>(masked.items));

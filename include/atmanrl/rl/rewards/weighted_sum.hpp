@@ -30,17 +30,17 @@ class weighted_sum {
   weighted_sum() = default;
   explicit weighted_sum(term<Rs>... terms) : terms_{std::move(terms)...} {}
 
-  template <class Model>
-  void operator()(step_rollouts& step, Model& model, std::span<float> out) {
-    auto const all = table(step, model);
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
+    auto const all = table(step, model, wanted);
     std::copy(all.total.begin(), all.total.end(), out.begin());
   }
 
-  template <class Model>
-  reward_table table(step_rollouts& step, Model& model) {
+  template <class Model, class Wanted = every_rollout>
+  reward_table table(step_rollouts& step, Model& model, Wanted const& wanted = {}) {
     static_assert((atmanrl::detail::explain_reward<Rs, Model>() && ...));
     reward_table t{std::vector<float>(step.size(), 0.0f), {}};
-    std::apply([&](auto&... each) { (add(each, step, model, t), ...); }, terms_);
+    std::apply([&](auto&... each) { (add(each, step, model, wanted, t), ...); }, terms_);
     return t;
   }
 
@@ -55,9 +55,10 @@ class weighted_sum {
   }
 
  private:
-  template <class R, class Model>
-  static void add(term<R>& each, step_rollouts& step, Model& model, reward_table& t) {
-    reward_component c{atmanrl::detail::reward_name(each.reward), each.weight, reward_values(each.reward, step, model)};
+  template <class R, class Model, class Wanted>
+  static void add(term<R>& each, step_rollouts& step, Model& model, Wanted const& wanted, reward_table& t) {
+    reward_component c{atmanrl::detail::reward_name(each.reward), each.weight,
+                       reward_values(each.reward, step, model, wanted)};
     for (std::size_t i = 0; i < t.total.size(); ++i) t.total[i] += each.weight * c.values[i];
     t.components.push_back(std::move(c));
   }

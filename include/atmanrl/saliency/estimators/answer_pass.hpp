@@ -13,7 +13,7 @@
 namespace atmanrl {
 
 /// Prompts are computed once each and keep nothing; the rows of chain, delimiter and answer of all items are one pass.
-template <class Model>
+template <LanguageModel Model>
 class answer_pass {
  public:
   using B = typename Model::backend_type;

@@ -37,9 +37,17 @@ class any {
   requires std::constructible_from<held_type, Estimator> any(Estimator estimator, mask_options options)
       : name(Estimator::name), held_(std::move(estimator)), options_(options) {}
 
-  template <class Model>
+  /// \throws usage_error when the held one asks for a member that the model does not have
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
-    return std::visit([&](auto& estimator) { return estimator(model, items); }, held_);
+    return std::visit(
+        [&]<class E>(E& estimator) {
+          if constexpr (SaliencyEstimator<E, Model>)
+            return estimator(model, items);
+          else
+            return refused(E::name);
+        },
+        held_);
   }
 
   /// The learned mask, or nullptr.
@@ -52,6 +60,12 @@ class any {
   }
 
  private:
+  static saliency_estimate refused(std::string_view estimator) {
+    fail<usage_error>(
+        "the saliency estimator {} asks for a member that the model does not have (docs/extending.md#models)",
+        estimator);
+  }
+
   held_type held_;
   mask_options options_;
 };

@@ -24,7 +24,7 @@ struct attention_rollout {
   static constexpr std::string_view name = "attention_rollout";
   index_t row_budget = 16384;
 
-  template <class Model>
+  template <detail::ShowsAttention Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {

@@ -18,7 +18,7 @@ struct gradient {
   mask_rows rows = mask_rows::answer_rows;
   index_t row_budget = 16384;
 
-  template <class Model>
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
     using T = typename Model::scalar;
     saliency_estimate out;

@@ -18,7 +18,7 @@ struct gradient_x_input {
   static constexpr std::string_view name = "gradient_x_input";
   index_t row_budget = 16384;
 
-  template <class Model>
+  template <detail::GivesInputGradients Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {

@@ -24,24 +24,49 @@ class learned_mask {
   explicit learned_mask(mask_options const& options) requires(!std::same_as<options_type, mask_options>)
       : options_(convert_mask_options<Mask, Objective>(options)) {}
 
-  template <class Model>
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
+    return estimate(model, items, options_.training().optimizer);
+  }
+
+  options_type const& options() const { return options_; }
+  void set_scale(double scale) requires ScaledMask<Mask> { options_.scale = scale; }
+
+ protected:
+  template <LanguageModel Model, class OptimizerT>
+  saliency_estimate estimate(Model& model, std::span<mask_item const> items, OptimizerT const& optimizer) {
     saliency_estimate out;
     if (items.empty()) return out;
     if constexpr (ScaledMask<Mask>)
       if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
-    out.items = train_masks(model, items, options_, &out.gradients);
+    out.items = train_masks(model, items, options_, optimizer, &out.gradients);
     mask_training_options const& t = options_.training();
     auto const n = detail::count_mask_rows(items, t.rows);
     out.rows = {n.fixed + index_t(t.steps + 2) * n.step, index_t(t.steps) * n.step};
     return out;
   }
 
-  options_type const& options() const { return options_; }
-  void set_scale(double scale) requires ScaledMask<Mask> { options_.scale = scale; }
-
  private:
   options_type options_;
+};
+
+/// The same with another optimizer than the options' AdamW; the learning rate is theirs.
+/// \tparam OptimizerT  models Optimizer
+template <class OptimizerT, class Mask = masks::additive, class Objective = objectives::any>
+class learned_mask_with : public learned_mask<Mask, Objective> {
+ public:
+  using typename learned_mask<Mask, Objective>::options_type;
+
+  explicit learned_mask_with(options_type options = options_type::recommended(), OptimizerT optimizer = {})
+      : learned_mask<Mask, Objective>(std::move(options)), optimizer_(std::move(optimizer)) {}
+
+  template <LanguageModel Model>
+  saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
+    return this->estimate(model, items, optimizer_);
+  }
+
+ private:
+  OptimizerT optimizer_;
 };
 
 }  // namespace atmanrl::estimators

@@ -11,7 +11,7 @@ namespace atmanrl {
 
 /// For every item: CE unedited, CE with each token edited (T values) and CE with all tokens edited.
 /// \param make_policy  as in score_variants
-template <class Model, class MakePolicy>
+template <LanguageModel Model, class MakePolicy>
 saliency_estimate single_edit_effects(Model& model, std::span<mask_item const> items, variant_options const& options,
                                       MakePolicy const& make_policy) {
   std::vector<cot_variant> variants;
@@ -55,7 +55,7 @@ struct leave_one_out {
   static constexpr std::string_view name = "leave_one_out";
   variant_options options{};
 
-  template <class Model>
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
     return single_edit_effects(model, items, options, knock_out{});
   }
@@ -68,7 +68,7 @@ struct atman_suppression {
   float factor = 0.1f;
   variant_options options{};
 
-  template <class Model>
+  template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
     return single_edit_effects(model, items, options,
                                [f = factor]<Backend B>(B& backend, std::span<key_selection const> s) {

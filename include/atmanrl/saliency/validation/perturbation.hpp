@@ -51,7 +51,7 @@ struct early_answer_curve {
 };
 
 /// Cuts every chain after each of its sentences (`ends` as from sentence_ends, one list per item).
-template <class Model>
+template <LanguageModel Model>
 std::vector<early_answer_curve> early_answering(Model& model, std::span<mask_item const> items,
                                                 std::span<std::vector<index_t> const> ends,
                                                 variant_options options = {}, row_count* rows = nullptr) {
@@ -90,7 +90,7 @@ struct perturbation_effect {
 };
 
 /// Scores the chains in `changed` (empty: no such chain) against the items' own.
-template <class Model>
+template <LanguageModel Model>
 perturbation_effect score_changed_chains(Model& model, std::span<mask_item const> items,
                                          std::span<std::vector<int> const> changed, variant_options options = {},
                                          row_count* rows = nullptr) {

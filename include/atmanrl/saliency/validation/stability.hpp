@@ -6,7 +6,7 @@
 /// numbers: the same weights give the same masks.
 
 #include <atmanrl/core/random.hpp>
-#include <atmanrl/nn/llama.hpp>
+#include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/saliency/validation/rank_statistics.hpp>
 
 #include <cmath>
@@ -41,16 +41,17 @@ inline rank_agreement agreement(std::span<std::vector<float> const> a, std::span
 }
 
 /// A model of the same shape with random weights: matrices normal with the given deviation, gains 1, biases 0.
-template <class Model>
-Model with_random_weights(Model& model, std::uint64_t seed, double deviation = 0.02) {
+template <TrainableModel Model>
+requires std::constructible_from<Model, typename Model::backend_type&, model_config const&> Model
+with_random_weights(Model& model, std::uint64_t seed, double deviation = 0.02) {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
   Model out(model.backend(), model.config());
-  std::vector<T> flat(std::size_t(model.layout().size()), T(0));
+  parameter_layout const& layout = out.trainable_layout();
+  std::vector<T> flat(std::size_t(layout.size()), T(0));
   random_stream draw(seed, 0x3A4D03u);
-  for (parameter_info const& p : model.layout().all()) {
-    bool const gain = p.kind == parameter_kind::attention_gain || p.kind == parameter_kind::ffn_gain ||
-                      p.kind == parameter_kind::final_gain;
+  for (parameter_info const& p : layout.all()) {
+    bool const gain = p.role == parameter_role::gain;
     for (index_t i = p.offset; i < p.offset + p.rows * p.columns; ++i) {
       if (gain)
         flat[std::size_t(i)] = T(1);
@@ -60,7 +61,7 @@ Model with_random_weights(Model& model, std::uint64_t seed, double deviation = 0
   }
   tensor<B, T, 1> on_backend(model.backend(), {index_t(flat.size())});
   on_backend.assign(flat);
-  out.assign(on_backend.cview());
+  out.assign_trainable(on_backend.cview());
   return out;
 }
 

@@ -157,7 +157,7 @@ inline void add_label_figures(validation_row& row, std::span<std::vector<float> 
 /// the model in packed batches over the computed chains.
 /// \param labels  one per item, or empty where no truth is known
 /// \throws usage_error when a method has another number of items or tokens than `items`
-template <class Model>
+template <LanguageModel Model>
 validation_report validate_saliency(Model& model, std::span<mask_item const> items,
                                     std::span<saliency_method const> methods, std::span<token_labels const> labels = {},
                                     validation_options const& options = {}) {

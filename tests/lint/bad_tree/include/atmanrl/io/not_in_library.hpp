@@ -1,7 +1,11 @@
 #pragma once
 
 /// \file
-/// Has a body that no unit of the compiled library includes.
+/// Has bodies that no unit of the compiled library includes, and names that exist only where bodies do.
+
+#if ATMANRL_BODIES
+#  include <atmanrl/core/upwards.hpp>
+#endif
 
 namespace atmanrl {
 
@@ -10,6 +14,12 @@ int answer();
 #if ATMANRL_BODIES
 
 inline int answer() { return 42; }
+
+namespace detail {
+inline int hidden() { return 1; }
+}  // namespace detail
+
+inline int appears() { return 43; }
 
 #endif
 

@@ -1,0 +1,61 @@
+#pragma once
+
+/// \file
+/// Gated activations of any f on the GPU. Rows lie along x of the grid, columns along y; bound by memory, or by f.
+
+#include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/vector.cuh>
+#include <atmanrl/ops/gated.hpp>
+
+namespace atmanrl {
+
+namespace cuda {
+
+template <class T, class F>
+__global__ void __launch_bounds__(128) gated_forward(F f, T const* __restrict__ gate_up, T* __restrict__ y, int ffn) {
+  index_t const row = blockIdx.x;
+  int const c = int(blockIdx.y * blockDim.x + threadIdx.x);
+  if (c < ffn) y[row * ffn + c] = f(gate_up[row * 2 * ffn + c], gate_up[row * 2 * ffn + ffn + c]);
+}
+
+// A thread reads what it overwrites, so both may be the same memory.
+template <class T, class F>
+__global__ void __launch_bounds__(128)
+    gated_backward(F f, T const* gate_up, T const* __restrict__ dy, T* dgate_up, int ffn) {
+  index_t const row = blockIdx.x;
+  int const c = int(blockIdx.y * blockDim.x + threadIdx.x);
+  if (c >= ffn) return;
+  T by_gate{}, by_up{};
+  kernels::gated_slopes(f, gate_up[row * 2 * ffn + c], gate_up[row * 2 * ffn + ffn + c], by_gate, by_up);
+  T const d = dy[row * ffn + c];
+  dgate_up[row * 2 * ffn + c] = d * by_gate;
+  dgate_up[row * 2 * ffn + ffn + c] = d * by_up;
+}
+
+}  // namespace cuda
+
+template <>
+struct kernels::gated<cuda_backend> {
+  template <class T, class F>
+  static void forward(cuda_runtime& runtime, F f, view<T const, 2, device_space> gate_up, view<T, 2, device_space> y) {
+    index_t const ffn = y.extent(1);
+    cuda::launch("gated_forward", &cuda::gated_forward<T, F>, grid(y.extent(0), ffn), dim3(threads), 0,
+                 runtime.stream(), f, gate_up.data(), y.data(), int(ffn));
+  }
+
+  template <class T, class F>
+  static void backward(cuda_runtime& runtime, F f, view<T const, 2, device_space> gate_up,
+                       view<T const, 2, device_space> dy, view<T, 2, device_space> dgate_up) {
+    index_t const ffn = dy.extent(1);
+    cuda::launch("gated_backward", &cuda::gated_backward<T, F>, grid(dy.extent(0), ffn), dim3(threads), 0,
+                 runtime.stream(), f, gate_up.data(), dy.data(), dgate_up.data(), int(ffn));
+  }
+
+ private:
+  static constexpr unsigned threads = 128;
+  static dim3 grid(index_t rows, index_t ffn) {
+    return dim3(unsigned(rows), cuda::blocks_for(ffn, index_t(threads)));
+  }
+};
+
+}  // namespace atmanrl

@@ -1,0 +1,190 @@
+// Runs with other optimizers and schedules: by option, and by traits of one's own.
+#include <atmanrl/experiment/experiment.hpp>
+
+#include "catch.hpp"
+#include "run_setting.hpp"
+#include "strangers.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+namespace {
+
+struct chosen_traits : gsm8k_traits<> {
+  using weights = weight_types<float>;
+};
+
+/// An optimizer and a schedule of one's own, the optimizer for the masks as well.
+struct own_traits : chosen_traits {
+  using reward = rewards::weighted_sum<rewards::correct_answer,
+                                       rewards::saliency<estimators::learned_mask_with<strangers::sign_momentum>>>;
+  using optimizer = strangers::sign_momentum;
+  using schedule = strangers::halving;
+};
+
+/// Their numbers are options that other programs give to something else.
+struct numbered_traits : own_traits {
+  static optimizer make_optimizer(experiment_options const& o) {
+    return {.momentum = o.optimizer_settings.momentum.value()};
+  }
+  static schedules::constant make_schedule(experiment_options const& o) {
+    return {.warmup = std::uint64_t(o.lr_warmup)};
+  }
+  using schedule = schedules::constant;
+};
+
+/// As if it had been killed in step 3: the checkpoint before it and longer files.
+std::filesystem::path cut_copy(std::filesystem::path const& whole, std::filesystem::path const& cut) {
+  std::filesystem::copy(whole, cut, std::filesystem::copy_options::recursive);
+  for (auto const& each : std::filesystem::directory_iterator(cut / "checkpoints"))
+    if (each.path().filename() != "step-000002.checkpoint") std::filesystem::remove(each.path());
+  std::filesystem::remove_all(cut / "model");
+  std::filesystem::remove(cut / "evaluation_after.json");
+  std::filesystem::remove(cut / "summary.txt");
+  REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
+  return cut;
+}
+
+template <class Traits>
+void check_goes_on(experiment_options const& whole, std::vector<std::string> const& arrays) {
+  REQUIRE(experiment<Traits>{whole}.run() == 0);
+  std::vector<std::string> kept;
+  for (auto const& [name, values] : load_checkpoint(whole.out / "checkpoints" / "step-000002.checkpoint").arrays)
+    kept.push_back(name);
+  CHECK(kept == arrays);
+  auto const cut = cut_copy(whole.out, whole.out.string() + "-cut");
+  REQUIRE(experiment<Traits>{stored_options(cut)}.run() == 0);
+  for (char const* const name :
+       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
+    INFO(name);
+    CHECK((content(whole.out / name) == content(cut / name)));
+  }
+}
+
+std::string complaint(std::initializer_list<std::pair<char const*, char const*>> options) {
+  experiment_options o;
+  for (auto const& [name, text] : options) set_option(o, name, text);
+  try {
+    validate(o);
+  } catch (usage_error const& e) {
+    return e.what();
+  }
+  return "nothing";
+}
+
+struct setting {
+  scratch_folder folder;
+  setting() { write_random_model(folder / "model", random_config()); }
+  experiment_options options(char const* name) const {
+    experiment_options o = short_run(folder / "model", folder / name);
+    o.saliency_weight = 1;  // a random model's answers are all wrong, so that the saliency alone must teach
+    o.eval_questions = 2;
+    return o;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(setting, "experiment: a run with AdamW, Lion, SGD or Muon goes on from a checkpoint bit by bit") {
+  auto standard = options("adamw");
+  set_option(standard, "weight-decay", "0.01");
+  check_goes_on<chosen_traits>(standard, {"first_moment", "second_moment", "weights"});
+  for (auto const& [name, arrays] : std::vector<std::pair<char const*, std::vector<std::string>>>{
+           {"lion", {"momentum", "weights"}},
+           {"sgd", {"momentum", "weights"}},
+           {"muon", {"momentum", "second_moment", "weights"}}}) {
+    INFO(name);
+    auto o = options(name);
+    set_option(o, "optimizer", name);
+    set_option(o, "weight-decay", "0.01");
+    check_goes_on<chosen_traits>(o, arrays);
+    CHECK_FALSE((content(standard.out / "metrics.jsonl") == content(o.out / "metrics.jsonl")));
+  }
+}
+
+TEST_CASE_METHOD(setting, "experiment: so does one whose traits have an optimizer and a schedule of their own") {
+  auto const o = options("own");
+  check_goes_on<own_traits>(o, {"average", "weights"});
+}
+
+TEST_CASE("experiment: traits may make their optimizer and their schedule from options") {
+  experiment_options o;
+  set_option(o, "momentum", "0.3");
+  set_option(o, "lr-warmup", "2");
+  CHECK(detail::make_traits_optimizer<numbered_traits>(o).momentum == 0.3);
+  CHECK(detail::make_traits_schedule<numbered_traits>(o).warmup == 2);
+}
+
+TEST_CASE_METHOD(setting, "experiment: traits with an optimizer or a schedule of their own refuse options for others") {
+  auto const run = [&](char const* name, char const* text) {
+    auto o = options(name);
+    set_option(o, name, text);
+    experiment<own_traits>{o}.run();
+  };
+  CHECK_THROWS_WITH(run("optimizer", "lion"), ATMANRL_CONTAINS("--optimizer is lion"));
+  CHECK_THROWS_WITH(run("optimizer-beta2", "0.9"), ATMANRL_CONTAINS("this program has one of its own"));
+  CHECK_THROWS_WITH(run("lr-schedule", "cosine"), ATMANRL_CONTAINS("--lr-schedule is cosine"));
+  CHECK_THROWS_WITH(run("lr-warmup", "3"), ATMANRL_CONTAINS("--lr-warmup is 3"));
+}
+
+TEST_CASE("options: numbers of the optimizer are read, written, and refused where it has none or they make no sense") {
+  experiment_options o;
+  for (auto const& [name, text] : std::initializer_list<std::pair<char const*, char const*>>{
+           {"optimizer", "muon"}, {"momentum", "0.8"}, {"nesterov", "false"}, {"optimizer-beta1", "0.7"}})
+    set_option(o, name, text);
+  auto const again = options_from_json(json::parse(options_to_json(o).dump()), "x");
+  CHECK(again.optimizer == "muon");
+  CHECK(again.optimizer_settings.momentum == 0.8);
+  CHECK(again.optimizer_settings.nesterov == false);
+  CHECK(again.optimizer_settings.beta1 == 0.7);
+  CHECK_FALSE(again.optimizer_settings.weight_decay);
+  CHECK(options_to_json(o)["optimizer-eps"] == "auto");
+  set_option(o, "nesterov", "auto");
+  CHECK_FALSE(o.optimizer_settings.nesterov);
+  CHECK_THROWS_WITH(set_option(o, "nesterov", "yes"),
+                    ATMANRL_CONTAINS("--nesterov is \"yes\", it must be true, false or auto"));
+  CHECK_THROWS_WITH(set_option(o, "optimizer", "adam"), ATMANRL_CONTAINS("adamw, sgd, lion, muon"));
+  CHECK(complaint({{"optimizer", "sgd"}, {"momentum", "0.5"}}) == "nothing");
+  CHECK_THAT(complaint({{"momentum", "0.5"}}), ATMANRL_CONTAINS("adamw has no momentum"));
+  CHECK_THAT(complaint({{"optimizer-beta1", "1"}}), ATMANRL_CONTAINS("beta1 is 1"));
+  CHECK_THAT(complaint({{"weight-decay", "-1"}}), ATMANRL_CONTAINS("weight decay is -1"));
+}
+
+TEST_CASE("restore_run: a checkpoint with AdamW's two moments is read by name, one of another optimizer is refused") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  cpu_backend backend({.threads = 1});
+  auto model = llama<cpu_backend>::load(backend, folder / "model");
+  struct trainer_parts {
+    llama<cpu_backend>* model_;
+    trainable_policy<llama<cpu_backend>> policy_;
+    rewards::correct_answer reward_;
+    std::uint64_t steps = 0;
+    auto& model() { return *model_; }
+    auto& policy() { return policy_; }
+    auto& reward() { return reward_; }
+    void set_steps(std::uint64_t n) { steps = n; }
+  } trainer{&model, trainable_policy(model), {}};
+  auto const n = std::size_t(model.layout().size());
+  checkpoint c{.step = 5,
+               .arrays = {{"weights", std::vector<float>(n, 0.5f)},
+                          {"first_moment", std::vector<float>(n, 2)},
+                          {"second_moment", std::vector<float>(n, 3)}},
+               .state_json = R"({"metrics_lines": 1, "completions_lines": 2, "causal_lines": 3, "timings_lines": 4,
+                                "optimizer_steps": 10, "reward": null})"};
+  c.state_json.replace(c.state_json.find("null"), 4, reward_state(trainer.reward()).dump());
+  auto const lines = restore_run(c, "it", trainer);
+  CHECK(lines.completions == 2);
+  CHECK(trainer.steps == 5);
+  CHECK(trainer.policy().optimizer().steps() == 10);
+  CHECK(trainer.policy().optimizer().arrays()[0].values->to_host() == std::vector<float>(n, 2));
+  CHECK(trainer.policy().optimizer().arrays()[1].values->to_host() == std::vector<float>(n, 3));
+  CHECK(trainer.policy().master().to_host() == std::vector<float>(n, 0.5f));
+  auto other = c;
+  other.arrays["momentum"] = std::vector<float>(n, 2);
+  CHECK_THROWS_WITH(restore_run(other, "it", trainer), ATMANRL_CONTAINS("it: has 4 arrays but the optimizer knows 3"));
+  other.arrays.erase("first_moment");
+  CHECK_THROWS_WITH(restore_run(other, "it", trainer), ATMANRL_CONTAINS("it: first_moment is missing"));
+  c.arrays["second_moment"].pop_back();
+  CHECK_THROWS_WITH(restore_run(c, "it", trainer), ATMANRL_CONTAINS("second_moment has"));
+}

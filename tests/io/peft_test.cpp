@@ -1,0 +1,25 @@
+#include <atmanrl/io/peft.hpp>
+
+#include "catch.hpp"
+#include "io/scratch.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+TEST_CASE("peft: numbers that no adapter can have are refused at the start, for a list of targets and for all-linear") {
+  for (json const& targets : {json("all-linear"), json::array({"q_proj", "v_proj"})}) {
+    auto const with = [&](char const* field, json const& value) {
+      json config{{"peft_type", "LORA"}, {"r", 4}, {"lora_alpha", 8}, {"target_modules", targets}};
+      config[field] = value;
+      return complaint([&] { lora_config_from_peft(config, "adapter_config.json"); });
+    };
+    INFO(targets.dump());
+    CHECK_FALSE(with("lora_alpha", 0.5));
+    CHECK_FALSE(with("lora_dropout", 0.5));
+    for (double const alpha : {0.0, -4.0})
+      CHECK(contains(with("lora_alpha", alpha), "adapter_config.json: lora_alpha is"));
+    for (double const dropout : {7.5, 1.0, -0.1})
+      CHECK(contains(with("lora_dropout", dropout), "adapter_config.json: lora_dropout is"));
+    CHECK(contains(with("r", 0), "adapter_config.json: r is 0"));
+  }
+}
