@@ -108,6 +108,26 @@ TEST_CASE("prefix_tree_batch: an empty cache is given the same sequences, and th
   CHECK_THROWS_WITH(tree.open(model, cache, pass), ATMANRL_CONTAINS("rows"));  // it is full
 }
 
+TEST_CASE("prefix_tree_batch: a sequence that is dropped leaves the last call, and the rows behind it move up") {
+  prefix_tree_batch tree(2);
+  int const root = tree.root(std::array{1, 2}, shared::with_any);
+  int const a = tree.score(root, {std::array{3}}, std::array{4, 5}, 7);
+  int const b = tree.score(root, {std::array{6}}, std::array{8}, 8);
+  int const c = tree.score(root, {std::array{9}}, std::array{10, 11}, 9);
+  tree.drop(b);
+  CHECK(tokens(tree.batch()) == std::vector{3, 4, 9, 10});
+  CHECK(pairs(tree) == list{{0, 4}, {1, 5}, {2, 10}, {3, 11}});
+  CHECK(tree.first_row(c) == 2);
+  CHECK(tree.batch().entries()[1].tag == 9);
+  tree.drop(a);
+  CHECK(tokens(tree.batch()) == std::vector{9, 10});
+  CHECK(pairs(tree) == list{{0, 10}, {1, 11}});
+  tree.drop(c);
+  CHECK(tree.batch().rows() == 0);
+  CHECK(tree.scored().empty());
+  CHECK(tree.cache_rows() == 7);
+}
+
 TEST_CASE("prefix_tree_batch: what cannot be laid out is refused") {
   prefix_tree_batch tree(2);
   int const root = tree.add(none, std::array{1}, 0);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -66,6 +67,20 @@ class prefix_tree_batch {
       scored_.push_back({t == 0 && after_parent ? last_row(parent) : row + t, answer[std::size_t(t)]});
     tokens.insert(tokens.end(), answer.begin(), answer.end() - 1);
     return tokens.empty() ? parent : add(parent, tokens, last_call, tag, visible);
+  }
+
+  /// Takes a sequence's rows and scored tokens out of the last call; its place in the cache stays.
+  void drop(int sequence) {
+    node const gone = at(sequence);
+    ragged_batch const all = std::exchange(calls_.back(), {});
+    for (auto const& e : all.entries())
+      if (e.sequence != sequence)
+        nodes_[std::size_t(e.sequence)].first_row =
+            calls_.back().add(e.sequence, all.tokens().subspan(std::size_t(e.first_row), std::size_t(e.rows)), e.tag);
+    int const rows = int(gone.rows);
+    std::erase_if(scored_,
+                  [&](scored_token const& s) { return s.row >= gone.first_row && s.row < gone.first_row + rows; });
+    for (scored_token& s : scored_) s.row -= s.row > gone.first_row ? rows : 0;
   }
 
   index_t cache_rows() const { return std::max(cache_rows_, index_t{1}); }  ///< that a cache for all of it must have

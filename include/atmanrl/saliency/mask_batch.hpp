@@ -4,13 +4,13 @@
 /// Packed masks of many rollouts over one frozen model: what a step of mask training computes.
 
 #include <atmanrl/nn/language_model.hpp>
+#include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
 #include <algorithm>
 #include <concepts>
-#include <map>
 #include <span>
 #include <utility>
 #include <vector>
@@ -50,9 +50,8 @@ class mask_batch {
         active_(items.size(), true),
         ce_(items.size()),
         loss_(items.size()),
-        space_(model.borrow_pass(cache_rows(items), options.training().recompute)),
-        cache_(space_->cache),
-        pass_(space_->pass),
+        tree_(lay_out(items, options.training().rows)),
+        space_(model.borrow_pass(tree_.cache_rows(), options.training().recompute)),
         masks_(model.memory().template borrow<space_type>()) {
     if constexpr (LogitObjective<Objective> && !detail::TakesLogitGradients<Model>)
       expects<usage_error>(!detail::needs_logits(objective_),
@@ -60,13 +59,7 @@ class mask_batch {
                            objective_.name);
     mask_rows const rows = options.training().rows;
     bool const later = rows == mask_rows::all_later;
-    ragged_batch prefill, cots;
-    std::map<std::vector<int>, int> roots;
     for (mask_item const& item : items_) {
-      expects<usage_error>(
-          !item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
-          "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
-          item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
       int const prompt = int(item.prompt.size()), cot_end = prompt + int(item.cot.size());
       mask_extent const e = mask_.lay_out(item, rows, model.config(), parameters_);
       expects<usage_error>(e.offset == parameters_ && e.count > 0,
@@ -77,31 +70,8 @@ class mask_batch {
                            Mask::name, e.first_row, later ? prompt : cot_end);
       extents_.push_back(e);
       parameters_ += e.count;
-      auto const [root, fresh] = roots.try_emplace(std::vector<int>(item.prompt.begin(), item.prompt.end()), -1);
-      if (fresh) {
-        root->second = cache_.add_sequence(prompt);
-        prefill.add(root->second, item.prompt);
-      }
-      // Rows that are computed at every step: the last answer token's row predicts nothing that is scored.
-      std::vector<int> tail;
-      int parent = root->second, visible = prompt;
-      if (later) {
-        tail.assign(item.cot.begin(), item.cot.end());
-      } else {
-        parent = cache_.add_child(parent, prompt, index_t(item.cot.size()));
-        cots.add(parent, item.cot);
-        visible = cot_end;
-      }
-      tail.insert(tail.end(), item.delimiter.begin(), item.delimiter.end());
-      tail.insert(tail.end(), item.answer.begin(), item.answer.end() - 1);
-      int const id = cache_.add_child(parent, visible, index_t(tail.size()));
-      tails_.push_back({id, visible, std::move(tail)});
     }
-    lay_out();
-    if (!items_.empty()) {
-      model.forward(cache_, prefill, pass_);
-      if (cots.rows() > 0) model.forward(cache_, cots, pass_);
-    }
+    tree_.open(model, cache_, pass_);
     mask_.assign(masks_->policy, model.backend(), std::span<mask_item const>(items_),
                  std::span<mask_extent const>(extents_), model.config());
     for (auto* const t : {&masks_->values, &masks_->gradient}) {
@@ -121,7 +91,7 @@ class mask_batch {
   tensor<B, T, 1>& values() { return masks_->values; }      ///< H of all masks
   tensor<B, T, 1>& gradient() { return masks_->gradient; }  ///< d(sum of the items' losses)/dH, scale included
   space_type& space() { return *masks_; }
-  index_t rows_per_step() const { return batch_.rows(); }
+  index_t rows_per_step() const { return tree_.batch().rows(); }
 
   /// Puts every value to where the family starts it.
   void start() {
@@ -141,9 +111,10 @@ class mask_batch {
   /// Mean cross-entropy of each item's answer without suppression, in nats per token.
   std::vector<double> const& unmasked() {
     if (!ce_unmasked_.empty() || items_.empty()) return ce_unmasked_;
-    expects<usage_error>(batch_.items == items_.size(), "CE(0) of a batch must be evaluated before items are dropped");
+    expects<usage_error>(std::ranges::count(active_, char(false)) == 0,
+                         "CE(0) of a batch must be evaluated before items are dropped");
     rewind();
-    model_->forward(cache_, batch_, pass_);
+    model_->forward(cache_, tree_.batch(), pass_);
     score(true);
     ce_unmasked_ = ce_;
     return ce_unmasked_;
@@ -171,7 +142,7 @@ class mask_batch {
     return ce_;
   }
   void backward() {
-    expects<usage_error>(batch_.rows() > 0, "there is no gradient: all items of the batch were dropped");
+    expects<usage_error>(rows_per_step() > 0, "there is no gradient: all items of the batch were dropped");
     masks_->per_head.fill_zero();
     backward_of_objective();
     sum_rows(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
@@ -180,19 +151,11 @@ class mask_batch {
   /// Takes an item's rows out of the steps to come. Its values stay, its losses are those of the latest evaluation, and
   /// its part of the gradient is zero.
   void drop(std::size_t item) {
+    if (active_[item]) tree_.drop(tails_[item]);
     active_[item] = false;
-    lay_out();
   }
 
  private:
-  struct tail {
-    int sequence, visible;    // the sequence and the length to cut it back to before a step
-    std::vector<int> tokens;  // rows of a step
-  };
-  struct step_rows : ragged_batch {
-    std::size_t items = 0;
-  };
-
   static mask_options plain_options(mask_shape shape, mask_rows rows, double scale, double clamp) {
     mask_options o;
     o.shape = shape;
@@ -202,40 +165,30 @@ class mask_batch {
     return o;
   }
 
-  static index_t cache_rows(std::span<mask_item const> items) {
-    index_t rows = 1;
-    std::map<std::vector<int>, bool> prompts;
-    for (mask_item const& i : items) {
-      rows += index_t(i.cot.size() + i.delimiter.size() + i.answer.size());
-      if (prompts.try_emplace(std::vector<int>(i.prompt.begin(), i.prompt.end()), true).second)
-        rows += index_t(i.prompt.size());
+  /// Prompts, then (with `answer_rows`) chains of thought, then the rows that see the masks: those of every step.
+  prefix_tree_batch lay_out(std::span<mask_item const> items, mask_rows rows) {
+    prefix_tree_batch tree(3);
+    for (mask_item const& item : items) {
+      expects<usage_error>(
+          !item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
+          "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
+          item.prompt.size(), item.cot.size(), item.delimiter.size(), item.answer.size());
+      int const prompt = tree.root(item.prompt, prefix_tree_batch::shared::with_any), tag = int(tails_.size());
+      tails_.push_back(rows == mask_rows::all_later
+                           ? tree.score(prompt, {item.cot, item.delimiter}, item.answer, tag)
+                           : tree.score(tree.add(prompt, item.cot, 1), {item.delimiter}, item.answer, tag));
     }
-    return rows;
-  }
-
-  // Rows of a step and the tokens that are scored after them, of all items that take part.
-  void lay_out() {
-    batch_ = {};
-    scored_.clear();
-    for (std::size_t i = 0; i < items_.size(); ++i) {
-      if (!active_[i]) continue;
-      std::span<int const> const answer = items_[i].answer;
-      int const first_scored =
-          batch_.add(tails_[i].sequence, tails_[i].tokens, int(i)) + int(tails_[i].tokens.size() - answer.size());
-      for (std::size_t t = 0; t < answer.size(); ++t) scored_.push_back({first_scored + int(t), answer[t]});
-      ++batch_.items;
-    }
+    return tree;
   }
 
   void rewind() {
-    for (std::size_t i = 0; i < tails_.size(); ++i)
-      if (active_[i]) cache_.truncate(tails_[i].sequence, tails_[i].visible);
+    for (auto const& e : tree_.batch().entries()) cache_.truncate(e.sequence, cache_.at(e.sequence).inherited);
   }
 
   void evaluate(gradient_mode mode) {
-    if (batch_.rows() == 0) return;
+    if (rows_per_step() == 0) return;
     rewind();
-    model_->forward(cache_, batch_, pass_, mode, masks_->policy, masks_->values.cview());
+    model_->forward(cache_, tree_.batch(), pass_, mode, masks_->policy, masks_->values.cview());
     score(false);
   }
 
@@ -256,7 +209,7 @@ class mask_batch {
   }
 
   void score_log_probs(bool without_masks) {
-    model_->log_probs(pass_, scored_);
+    model_->log_probs(pass_, tree_.scored());
     auto const log_p = pass_.log_p();
     unmasked_log_p_.resize(items_.size());
     dlog_p_.clear();
@@ -277,7 +230,7 @@ class mask_batch {
   // From full logits of the scored rows, which become their gradient; in double, one item at a time.
   void score_logits(bool without_masks) {
     std::vector<int> rows;
-    for (scored_token const& s : scored_) rows.push_back(s.row);
+    for (scored_token const& s : tree_.scored()) rows.push_back(s.row);
     model_->logits(pass_, rows, masks_->logits);
     std::vector<T> z = masks_->logits.to_host();
     unmasked_logits_.resize(items_.size());
@@ -314,13 +267,12 @@ class mask_batch {
   std::vector<T> dlog_p_;                            // the objective's derivative, of all scored tokens
   std::vector<mask_extent> extents_;
   index_t parameters_ = 0;
+  std::vector<int> tails_;  // sequences of the rows that see masks; before the tree, whose layout fills them
+  prefix_tree_batch tree_;
   borrowed<cache_and_pass<B, T>> space_;
-  kv_cache<B, T>& cache_;
-  forward_pass<B, T>& pass_;
+  kv_cache<B, T>& cache_ = space_->cache;
+  forward_pass<B, T>& pass_ = space_->pass;
   borrowed<space_type> masks_;
-  std::vector<tail> tails_;
-  step_rows batch_;
-  std::vector<scored_token> scored_;
 };
 
 }  // namespace atmanrl
