@@ -107,9 +107,9 @@ concept CopiesParameters = NamesScalars<M> && requires(M& m, M const& c, calls_o
 ///   template argument
 /// - `log_probs(pass, tokens, temperature, want_entropy)`, `logits(pass, rows, out)`  after a forward pass
 /// - `backward(cache, pass, dlog_p, dentropy, gradient, policy, edit_values, edit_gradient)`  after log_probs
-/// decoder says what each does and refuses. Used where they are there: `backward_from_logits` (mask objectives of full
-/// logits), `mean_attention` (attention rollout), `backward`'s last argument `input_gradient` (gradient × input), and
-/// the refinements below.
+/// decoder says what each does and refuses. Used where they are there: `forbid(ids)` (rows that no token stands
+/// for), `backward_from_logits` (mask objectives of full logits), `mean_attention` (attention rollout),
+/// `backward`'s last argument `input_gradient` (gradient × input), and the refinements below.
 template <class M>
 concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && detail::RunsEdited<M> &&
     detail::ScoresTokens<M> && detail::RunsBackward<M>;
