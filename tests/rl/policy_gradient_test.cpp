@@ -261,7 +261,7 @@ TEST_CASE("policy gradient: it is the derivative of the reported loss where toke
     each.push_back(converted<float>(random_values(std::ptrdiff_t(r.completion.size()), unsigned(each.size()) + 20)));
   each[5] = {0};  // that token was not sampled, so its ratio is not 1
   for (std::size_t i = 0; i < each.size(); ++i) s.rollouts[i].advantage = std::span<float const>(each[i]);
-  trainable_policy policy(model, adamw_options{});
+  trainable_policy policy(model, optim::adamw{});
   policy_gradient_report report;
   auto const g = gradient_of(policy, std::span<training_rollout const>(s.rollouts), losses::dapo{}, {}, &report);
   // The first ratio is 1: the loss is that of the advantages alone, and log p has the slope -A / tokens.
