@@ -84,8 +84,8 @@ struct cached_path {
         for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
           mask_edit const edit{.sites = {.sharing = sharing, .model_layers = 2, .heads = 4}};
           mask_extent const first = make_mask_extent(shape, rows, 4, 9, 13, 0, edit.sites.copies());
-          std::vector<mask_extent> const masks{first,
-                                               make_mask_extent(shape, rows, 4, 7, 11, first.count, edit.sites.copies())};
+          std::vector<mask_extent> const masks{
+              first, make_mask_extent(shape, rows, 4, 7, 11, first.count, edit.sites.copies())};
           attention::learned_mask<B> const policy(backend, shape, masks, edit);
           check("learned_mask", policy, converted<T>(random_values(policy.parameter_count(), 5, 0.3)));
         }

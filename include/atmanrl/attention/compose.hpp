@@ -15,8 +15,17 @@ namespace atmanrl {
 
 namespace attention {
 
-/// First `A`, then `B` on what comes of it. At most one of them has parameters: those of a model's own edit are frozen
-/// while a caller trains another's (see `frozen`).
+namespace detail {
+template <class T>
+ATMANRL_HOST_DEVICE bool hidden(T score) {
+  using real = decltype(real_part(T{}));
+  return real_part(score) == -std::numeric_limits<real>::infinity();
+}
+}  // namespace detail
+
+/// First `A`, then `B` on what comes of it. A key that `A` hides stays hidden: what `B` makes of minus infinity need
+/// not be that, nor a number. At most one of them has parameters: those of a model's own edit are frozen while a caller
+/// trains another's (see `frozen`).
 template <AttentionPolicy A, AttentionPolicy B>
 struct compose {
   using first_params = atmanrl::detail::params_of<A>;
@@ -36,7 +45,8 @@ struct compose {
 
     template <class T>
     ATMANRL_HOST_DEVICE T operator()(T score, score_site at) const {
-      return b(a(score, at), at);
+      T const first = a(score, at);
+      return detail::hidden(first) ? first : b(first, at);
     }
   };
   /// Kernels know the smallest score before any edit; what the second edit is told is that one, edited by the first.
@@ -48,10 +58,7 @@ struct compose {
     template <class T>
     ATMANRL_HOST_DEVICE T operator()(T score, score_site at, T row_min) const {
       T const first = a(score, at);
-      // A key that the first edit hides stays hidden: infinity minus infinity is no number.
-      return real_part(first) == -std::numeric_limits<decltype(real_part(T{}))>::infinity()
-                 ? first
-                 : b(first, at, a(row_min, at));
+      return detail::hidden(first) ? first : b(first, at, a(row_min, at));
     }
   };
   struct trained_params {
@@ -70,10 +77,13 @@ struct compose {
     }
     template <class T>
     ATMANRL_HOST_DEVICE T operator()(T score, T value, score_site at) const {
-      if constexpr (first_trains)
-        return b(a(score, value, at), at);
-      else
-        return b(a(score, at), value, at);
+      if constexpr (first_trains) {
+        T const first = a(score, value, at);
+        return detail::hidden(first) ? first : b(first, at);
+      } else {
+        T const first = a(score, at);
+        return detail::hidden(first) ? first : b(first, value, at);
+      }
     }
     /// A score that uses no parameter still meets the other edit.
     template <class T>
