@@ -104,7 +104,7 @@ int run() {
     std::string const name = "model.layers.0.self_attn.qk_length";
     auto const at = std::size_t(model.layout().find(name)->offset);
     derivative = double(still.policy().gradient().to_host()[at]);
-    for (float const h : {0.1f, -0.1f}) {
+    for (float const h : {0.05f, -0.05f}) {
       auto moved = start;
       moved[at] += h;
       weights.assign(moved);
