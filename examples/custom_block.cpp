@@ -8,7 +8,7 @@
 
 using namespace atmanrl;
 
-// [block]
+// [part]
 /// Every head's query and key x becomes y = s √d x / |x| with a factor s of its own  (after Henry et al. 2020,
 /// arXiv:2010.04245). Plain loops: for backends that compute in the host's memory.
 struct equal_lengths {
@@ -50,17 +50,18 @@ struct equal_lengths {
       }
   }
 };
+// [/part]
 
+// [block]
 struct my_block : llama_block {
   static constexpr std::string_view model_type = "equal_lengths";
   using qk = nn::in_order<equal_lengths, nn::rope>;
   static architecture files() { return {.class_name = "EqualLengthsForCausalLM"}; }
 };
+using my_model = decoder<cpu_backend, float, my_block>;
 // [/block]
 
 namespace {
-
-using model_class = decoder<cpu_backend, float, my_block>;
 
 model_config small_config(tokenizer const& words) {
   model_config c;
@@ -81,7 +82,7 @@ model_config small_config(tokenizer const& words) {
 int run() {
   cpu_backend backend;
   auto const words = tokenizer::load("examples/models/tiny");
-  model_class model(backend, small_config(words));
+  my_model model(backend, small_config(words));
   tensor<cpu_backend, float, 1> weights(backend, {model.layout().size()});
   std::vector<float> start(std::size_t(weights.size()), 1.0f);
   random_stream draw(1, 1);
@@ -103,7 +104,7 @@ int run() {
     std::string const name = "model.layers.0.self_attn.qk_length";
     auto const at = std::size_t(model.layout().find(name)->offset);
     derivative = double(still.policy().gradient().to_host()[at]);
-    for (float const h : {0.1f, -0.1f}) {
+    for (float const h : {0.05f, -0.05f}) {
       auto moved = start;
       moved[at] += h;
       weights.assign(moved);
