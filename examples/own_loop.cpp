@@ -6,6 +6,8 @@
 #include <atmanrl/experiment/save_model.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 
+#include <numeric>
+
 using namespace atmanrl;
 
 namespace {
@@ -30,7 +32,8 @@ int run(std::filesystem::path const& out) {
                                     .max_new_tokens = 160,
                                     .stop_ids = stop_ids(words, model.config().stop_ids),
                                     .seed = 1,
-                                    .step = step};
+                                    .step = step,
+                                    .on_progress = {}};
     auto const sampled = generate(model, prompts, sampling, samplers::multinomial{});
 
     std::vector<float> rewards, advantages(prompts_per_step * group);
@@ -47,7 +50,7 @@ int run(std::filesystem::path const& out) {
     }
     policy.zero_gradient();
     auto const report = add_policy_gradient(policy, rollouts, losses::grpo{}, {});
-    policy.update(1e-3, 1.0);
+    policy.update(5e-4, 1.0);
     means.push_back(std::accumulate(rewards.begin(), rewards.end(), 0.0) / double(rewards.size()));
     fmt::print("step {:2}  mean reward {:6.3f}, ratio of the first pass {}\n", step, means.back(), report.ratio_max);
   }
