@@ -112,6 +112,17 @@ TEST_CASE("hugging_face_config: what is missing has the defaults of transformers
   CHECK(c.stop_ids.empty());
 }
 
+TEST_CASE("hugging_face_config: a Llama's biases are read and written") {
+  json biased = llama_3_2_3b();
+  biased["attention_bias"] = biased["mlp_bias"] = true;
+  model_config c = parse_hugging_face_config(biased, nullptr, standard_architectures(), "config.json");
+  CHECK((c.qkv_bias && c.out_bias && c.mlp_bias));
+  json const written = to_hugging_face_config(c, standard_kind(c), "float32");
+  CHECK(parse_hugging_face_config(written, nullptr, standard_architectures(), "config.json") == c);
+  c.out_bias = false;
+  CHECK_THROWS_WITH(to_hugging_face_config(c, standard_kind(c), "float32"), ATMANRL_CONTAINS("attention_bias"));
+}
+
 TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with the file's and the field's name") {
   struct fault {
     std::string field;
@@ -128,8 +139,7 @@ TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with
       {"model_type", [](json& c) { c["model_type"] = "qwen2"; }},
       {"hidden_act", [](json& c) { c["hidden_act"] = "gelu"; }},
       {"hidden_act", [](json& c) { c["hidden_act"] = 1; }},
-      {"attention_bias", [](json& c) { c["attention_bias"] = true; }},
-      {"mlp_bias", [](json& c) { c["mlp_bias"] = true; }},
+      {"attention_bias", [](json& c) { c["attention_bias"] = 1; }},
       {"mlp_bias", [](json& c) { c["mlp_bias"] = "no"; }},
       {"use_sliding_window", [](json& c) { c["use_sliding_window"] = true; }},
       {"layer_types",

@@ -107,8 +107,8 @@ namespace detail {
                       file.tensors().empty() ? " (the file holds only a vocabulary)" : "");
   c.vocab = file.find<index_t>(arch + "vocab_size").value_or(embedding->shape.front());
   c.tied_head = !file.find_tensor("output.weight");
-  expects<file_error>(c.layers >= 1 && c.layers <= 1024, "{}: {}block_count is {} but must lie between 1 and 1024",
-                      name, arch, c.layers);
+  expects<file_error>(c.layers >= 1 && c.layers <= 1024, "{}: num_hidden_layers is {} but must lie between 1 and 1024",
+                      name, c.layers);
   if (kind->read_gguf) kind->read_gguf(file, c);
 
   if (auto const bos = file.find<int>("tokenizer.ggml.bos_token_id")) c.bos_id = *bos;

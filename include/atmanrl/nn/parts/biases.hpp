@@ -45,6 +45,9 @@ inline void read_biases(atmanrl::detail::config_reader const& in, model_config& 
   c.mlp_bias = in.boolean("mlp_bias").value_or(false);
 }
 inline void write_biases(model_config const& c, json& out) {
+  expects<usage_error>(c.qkv_bias == c.out_bias,
+                       "config.json's attention_bias means all of attention, but here {} alone have biases",
+                       c.qkv_bias ? "queries, keys and values" : "the ways back from the heads");
   out["attention_bias"] = c.out_bias;
   out["mlp_bias"] = c.mlp_bias;
 }
