@@ -3,6 +3,7 @@
 // The default options are those that the bundled model was made with.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/hugging_face.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/sft.hpp>

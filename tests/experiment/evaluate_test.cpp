@@ -2,6 +2,7 @@
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 

@@ -2,6 +2,7 @@
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
 #include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>

@@ -2,6 +2,7 @@
 // result.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/json.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>

@@ -1,5 +1,6 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 

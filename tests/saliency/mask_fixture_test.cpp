@@ -2,6 +2,7 @@
 // reward.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/json.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 
 #include "catch.hpp"
