@@ -5,6 +5,7 @@
 // floats on the matrix units. 77 is the exit status where there is no device.
 #include <atmanrl/cuda.hpp>
 #include <atmanrl/experiment/work.hpp>
+#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
