@@ -118,8 +118,12 @@ TEST_CASE("experiment: the options of adapters are checked, stored and read back
   experiment_options named;
   set_option(named, "merge", "");
   CHECK(named.merge);
-  CHECK_THROWS_WITH(set_option(o, "lora-targets", "embed"),
-                    ATMANRL_CONTAINS("--lora-targets") && ATMANRL_CONTAINS("embed"));
+  CHECK_THROWS_WITH(set_option(o, "lora-targets", "q_proj,q_proj"), ATMANRL_CONTAINS("--lora-targets"));
+  // Which matrices there are, the model's block says.
+  o.lora_targets = {"embed"};
+  CHECK_THROWS_WITH(
+      resolved(o.lora(), lora_matrices(random_config(), standard_kind(random_config())), "--lora-targets"),
+      ATMANRL_CONTAINS("--lora-targets") && ATMANRL_CONTAINS("embed"));
   CHECK_THROWS_WITH(set_option(o, "merge", "yes"), ATMANRL_CONTAINS("true or false"));
   experiment_options none;
   none.merge = true;

@@ -298,7 +298,7 @@ TEST_CASE("lora: impossible configurations are refused by name") {
   CHECK_FALSE(model.has_adapters());
   model.attach({.targets = {"v_proj", "q_proj"}}, 1);
   CHECK(model.adapter_config()->targets == std::vector<std::string>{"q_proj", "v_proj"});
-  CHECK(parse_lora_targets("v_proj,q_proj", "x") == std::vector<std::string>{"v_proj", "q_proj"});
+  CHECK(parse_lora_targets("v_proj,q_proj", "x") == std::vector<std::string>{"q_proj", "v_proj"});
   CHECK(lora_targets_text(parse_lora_targets("all", "x")) == "all");
   CHECK_THROWS_WITH(parse_lora_targets("q_proj,q_proj", "x"), ATMANRL_CONTAINS("twice"));
   CHECK_THROWS_AS(parse_lora_targets("", "x"), usage_error);

@@ -127,6 +127,7 @@ ATMANRL_INLINE std::vector<std::string> parse_lora_targets(std::string_view text
     expects<usage_error>(!targets.back().empty(), "{}: a name is empty in \"{}\"", where, text);
     first = end + 1;
   }
+  std::sort(targets.begin(), targets.end());
   lora_config l;
   l.targets = targets;
   validate(l, where);
