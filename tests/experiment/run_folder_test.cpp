@@ -182,7 +182,7 @@ TEST_CASE("memory: an estimate of any options is a number, and one that no machi
   auto const peak = [&](auto&& change) {
     experiment_options o;
     change(o);
-    return estimate_memory<reference_backend, float>(c, o, shape).peak();
+    return estimate_memory<llama<reference_backend, float>>(c, o, shape).peak();
   };
   std::size_t const usual = peak([](auto&) {}), absurd = std::size_t{1} << 40;
   CHECK(usual < (std::size_t{1} << 31));

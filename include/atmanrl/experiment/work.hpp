@@ -200,7 +200,7 @@ class work_formulas {
   }
 
   /// The gradient of masks of so many parameters, zeroed, summed over key-value heads, and one step of AdamW.
-  work masks_update(double n) const { return work{0, t_ * n * (kv_ + 1)} + work{kv_ * n, 3 * t_ * n * kv_} + adamw(n); }
+  work masks_update(double n) const { return work{0, t_ * n * kv_} + work{kv_ * n, t_ * n * (kv_ + 1)} + adamw(n); }
 
   /// Norm of the gradient, clipping, AdamW, and the new weights rounded into the model.
   phase_work weights_update() const {
