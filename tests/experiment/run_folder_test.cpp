@@ -2,6 +2,7 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/nn/decoder.hpp>
 
 #include <signal.h>
 #include <sys/wait.h>
