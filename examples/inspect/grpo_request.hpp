@@ -7,6 +7,7 @@
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/json.hpp>
+#include <atmanrl/ops/temperature.hpp>
 
 #include <algorithm>
 #include <array>

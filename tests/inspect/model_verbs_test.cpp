@@ -2,6 +2,7 @@
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/safetensors.hpp>
+#include <atmanrl/nn/blocks.hpp>
 
 #include <cmath>
 #include <map>
