@@ -145,8 +145,9 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
   }
   r.advantage_looks_beyond_group = atmanrl::advantages::looks_beyond_group(advantage);
   r.temperature = number("temperature", 1);
-  expects<usage_error>(is_temperature(r.temperature), "{}: temperature is {}, but it must lie between {} and {}", in,
-                       r.temperature, lowest_temperature, highest_temperature);
+  expects<usage_error>(atmanrl::is_temperature(r.temperature),
+                       "{}: temperature is {}, but it must lie between {} and {}", in, r.temperature,
+                       atmanrl::lowest_temperature, atmanrl::highest_temperature);
   r.entropy_bonus = number("entropy_bonus", 0);
   r.micro_batch = count("micro_batch", "rollouts");
   r.max_tokens = std::size_t(count("max_tokens", "tokens"));
