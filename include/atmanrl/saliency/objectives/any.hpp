@@ -22,8 +22,10 @@ class any {
   bool needs_logits, needs_unmasked;  ///< what the held objective reads
 
   any() : any(cross_entropy{}) {}
-  template <MaskObjective O>
-  requires(!std::same_as<O, any>) any(O objective) : any(std::make_shared<holder<O> const>(std::move(objective))) {}
+  // What it is not comes first: to ask whether it is copyable, as the concept does, would ask for this constructor.
+  template <class O>
+  requires(!std::same_as<O, any> && MaskObjective<O>) any(O objective)
+      : any(std::make_shared<holder<O> const>(std::move(objective))) {}
 
   double operator()(answer_log_probs const& a, std::span<double> derivative) const {
     return held_->of_log_probs(a, derivative);
