@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace cached_path_test {
 namespace {
 
 /// Two continuations of one prompt: chains of thought of 5 and 3 tokens with 4 tokens behind them.
@@ -122,3 +123,5 @@ TEST_CASE("attention policy: knocking a token out of all later rows of one layer
   CHECK(run(4, policy) == run(9, policy));
   CHECK(run(4, attention::none{}) != run(9, attention::none{}));
 }
+
+}  // namespace cached_path_test

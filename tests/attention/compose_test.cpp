@@ -14,6 +14,7 @@
 
 using namespace atmanrl_test;
 
+namespace compose_test {
 namespace {
 
 double const infinity = std::numeric_limits<double>::infinity();
@@ -226,3 +227,5 @@ TEST_CASE("compose: a suppression behind a cap gets the smallest score as the ca
   });
   CHECK(relative_difference(p.forward(p.qkv, both.params()).out, expected) < 1e-12);
 }
+
+}  // namespace compose_test

@@ -8,6 +8,7 @@
 
 using namespace atmanrl_test;
 
+namespace gates_test {
 namespace {
 
 /// Two rollouts of 4 and 3 CoT tokens under one prompt of 3, and a sequence without a mask.
@@ -143,3 +144,5 @@ TEST_CASE("log_sigmoid: it neither overflows nor loses its tail, and its derivat
   for (double const x : {-30.0, -1.5, 0.0, 0.7, 12.0})
     CHECK(attention::log_sigmoid(dual<double>{x, 1}).derivative == Approx(1 / (1 + std::exp(x))));
 }
+
+}  // namespace gates_test

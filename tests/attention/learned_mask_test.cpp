@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace learned_mask_test {
 namespace {
 
 // Two rollouts under one prompt of 3 tokens: 4 CoT, 2 delimiter, 2 answer tokens, and 3 CoT, 1 delimiter, 3 answer
@@ -261,3 +262,5 @@ TEST_CASE("learned_mask: a parameter that is not a number reaches the output") {
   CHECK(std::isnan(out[7 * 4 * 3]));   // the first delimiter row
   CHECK(!std::isnan(out[6 * 4 * 3]));  // the last CoT row
 }
+
+}  // namespace learned_mask_test

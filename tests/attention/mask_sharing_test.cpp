@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace mask_sharing_test {
 namespace {
 
 constexpr int model_layers = 5;
@@ -180,3 +181,5 @@ TEST_CASE("mask sharing: layers that the model lacks, and extents with another n
   CHECK_THROWS_WITH(make(shared_test::edit(mask_sharing::per_layer, {}, 4), 1),
                     ATMANRL_CONTAINS("1 separate H where the layers and heads need 5"));
 }
+
+}  // namespace mask_sharing_test

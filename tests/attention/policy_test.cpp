@@ -8,6 +8,7 @@
 
 using namespace atmanrl;
 
+namespace policy_test {
 namespace {
 
 struct one_line {
@@ -88,3 +89,5 @@ TEST_CASE("attention policy: none names no keys, so that kernels skip it") {
   CHECK(keys.first == keys.last);
   CHECK(attention::none{}.params()(2.5f, {}) == 2.5f);
 }
+
+}  // namespace policy_test

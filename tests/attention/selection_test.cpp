@@ -9,6 +9,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace selection_test {
+
 static_assert(AttentionPolicy<attention::knockout<reference_backend>> &&
               AttentionPolicy<attention::suppress<cpu_backend>> &&
               AttentionPolicy<attention::suppress_log<cpu_backend>>);
@@ -156,3 +158,5 @@ TEST_CASE("key_selections: flags that do not fit and factors that mean nothing a
   CHECK(params.keys({0, 0, 1, 3, 0}).last == 0);
   CHECK((params.chosen({0, 0, 0, 9, 2}) && !params.chosen({0, 0, 0, 9, 4}) && !params.chosen({0, 0, -1, 9, 2})));
 }
+
+}  // namespace selection_test

@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace error_test {
+
 TEST_CASE("expects: throws the asked type with the values in the sentence, and does nothing when all is well") {
   CHECK_NOTHROW(expects<file_error>(true, "never {}", 1));
   CHECK_THROWS_AS(expects<file_error>(false, "file {}", "a.json"), file_error);
@@ -28,3 +30,5 @@ TEST_CASE("shape_error: names the source line of the check, other errors do not"
 }
 
 TEST_CASE("fail: always throws") { CHECK_THROWS_WITH(fail<usage_error>("--steps is {}", -1), "--steps is -1"); }
+
+}  // namespace error_test

@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace printable_test {
+
 TEST_CASE("printable: control bytes are escaped, long texts are cut") {
   CHECK(detail::printable(std::string("a\x01\xff") + std::string(100, 'b')).starts_with("a\\x01\\xffbbb"));
   CHECK(detail::printable(std::string(81, 'b')) == std::string(80, 'b') + "...");
@@ -49,3 +51,5 @@ TEST_CASE("errors: text from outside leaves a sentence on one line") {
     CHECK(text.size() < 1100);
   }
 }
+
+}  // namespace printable_test

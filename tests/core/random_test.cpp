@@ -9,6 +9,8 @@
 
 using namespace atmanrl;
 
+namespace random_test {
+
 TEST_CASE("philox: the known answers of Random123's kat_vectors for philox4x32-10") {
   using block = std::array<std::uint32_t, 4>;
   CHECK(philox({0, 0, 0, 0}, {0, 0}) == block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
@@ -97,3 +99,5 @@ TEST_CASE("random_stream: is a generator for the standard library, and draws by 
   CHECK(a() == b());
   CHECK(a.uniform() == uniform({.seed = 9, .step = 1, .position = 2}));
 }
+
+}  // namespace random_test

@@ -7,6 +7,8 @@
 #include <limits>
 
 using namespace atmanrl;
+namespace scalar_test {
+
 using atmanrl_test::complex;
 
 namespace {
@@ -130,3 +132,5 @@ TEST_CASE("real_t and compute_t: the types of a scalar") {
   CHECK(real_part(complex(1, 2)) == 1);
   CHECK(real_part(dual<float>{3, 4}) == 3);
 }
+
+}  // namespace scalar_test

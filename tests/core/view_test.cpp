@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace view_test {
+
 TEST_CASE("view: is row-major, and rows, reshaped and const views see the same elements") {
   std::vector<int> data(24);
   std::iota(data.begin(), data.end(), 0);
@@ -33,3 +35,5 @@ TEST_CASE("view: a default view is empty, and a span becomes a view of rank 1") 
   CHECK(v.extent(0) == 3);
   CHECK(v(2) == 3);
 }
+
+}  // namespace view_test

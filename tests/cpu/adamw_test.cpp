@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace adamw_test {
 namespace {
 
 // Parameters after three steps with gradients that change sign and size.
@@ -35,3 +36,5 @@ TEST_CASE("cpu adamw: three steps agree with plain loops") {
 TEST_CASE("cpu adamw: the same bits for any number of threads") {
   CHECK(same_for_any_threads([](cpu_backend& b) { return after_three_steps<float>(b, 100003); }));
 }
+
+}  // namespace adamw_test

@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace attention_test {
 namespace {
 
 // Edits every score, depends on everything a site holds, and differentiates itself.
@@ -344,3 +345,5 @@ TEST_CASE("cpu attention: a sequence has the same bits and gradients alone and b
     }
   }
 }
+
+}  // namespace attention_test

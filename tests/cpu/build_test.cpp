@@ -4,6 +4,8 @@
 
 using namespace atmanrl::cpu;
 
+namespace build_test {
+
 TEST_CASE("build_note: says what the processor has beyond the program, and nothing where there is no more") {
   using enum instructions;
   CHECK(build_note(avx512, avx512) == "");
@@ -17,3 +19,5 @@ TEST_CASE("build_note: says what the processor has beyond the program, and nothi
   CHECK((compiled_for() == avx512_bf16) == atmanrl::simd::has_dot_bf16);
   CHECK(atmanrl::cpu_backend::build_note() == build_note());
 }
+
+}  // namespace build_test

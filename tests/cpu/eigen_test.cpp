@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace eigen_test {
+
 TEST_CASE("as_eigen: the panel product agrees with Eigen's product", "[cpu]") {
   cpu_backend backend({.threads = 2});
   index_t const rows = 17, inputs = 83, outputs = 70;
@@ -28,3 +30,5 @@ TEST_CASE("as_eigen: writes go to the viewed memory, row by row", "[cpu]") {
   as_eigen(view<float, 1>(memory, {6}))(5) = 9;
   CHECK(memory[5] == 9);
 }
+
+}  // namespace eigen_test

@@ -6,6 +6,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace elementwise_test {
+
 TEST_CASE("cpu elementwise: bias, its gradient and scaling agree with plain loops") {
   for (index_t const columns : {1, 5, 16, 100})
     for (index_t const rows : {1, 3, 17, 400}) {
@@ -73,3 +75,5 @@ TEST_CASE("cpu elementwise: a bias gradient has the same bits for any number of 
     return sum;
   }));
 }
+
+}  // namespace elementwise_test

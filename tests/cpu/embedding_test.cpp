@@ -6,6 +6,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace embedding_test {
+
 TEMPLATE_TEST_CASE("cpu embedding: rows come out of the panels as they went in", "", float, bf16) {
   for (index_t const dim : {1, 7, 64}) {
     index_t const vocabulary = 75;
@@ -41,3 +43,5 @@ TEST_CASE("cpu embedding: gathering and adding rows agree with plain loops, repe
     CHECK(same_bits(sum, expected_sum));
   }
 }
+
+}  // namespace embedding_test

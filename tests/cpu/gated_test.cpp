@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace gated_test {
 namespace {
 
 template <class B, class T>
@@ -46,3 +47,5 @@ TEST_CASE("cpu gated: the same bits for any number of threads, and for a row alo
                         std::vector<float>(dy.end() - ffn, dy.end()), ffn)[0];
   CHECK(same_bits(last, std::vector<float>(all.end() - ffn, all.end())));
 }
+
+}  // namespace gated_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace lion_test {
 namespace {
 
 // Parameters and momentum after three steps; every fifth gradient is zero throughout.
@@ -37,3 +38,5 @@ TEST_CASE("cpu lion: three steps agree with plain loops") {
 TEST_CASE("cpu lion: the same bits for any number of threads") {
   CHECK(same_for_any_threads([](cpu_backend& b) { return after_three_steps<float>(b, 100003); }));
 }
+
+}  // namespace lion_test

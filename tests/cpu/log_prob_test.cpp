@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace log_prob_test {
 namespace {
 
 struct problem {
@@ -70,3 +71,5 @@ TEMPLATE_TEST_CASE("cpu log_prob: the same bits for any number of threads, and f
   auto const alone = first.run<float, TestType>(backend);
   for (std::size_t i = 0; i < 3; ++i) CHECK(alone[i][0] == together[i][0]);
 }
+
+}  // namespace log_prob_test

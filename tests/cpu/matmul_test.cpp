@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace matmul_test {
 namespace {
 
 struct shape {
@@ -233,3 +234,5 @@ TEST_CASE("cpu_backend: threads come from the options, and an impossible number 
   CHECK(cpu_backend().threads() >= 1);
   CHECK_THROWS_AS(cpu_backend({.threads = -1}), usage_error);
 }
+
+}  // namespace matmul_test

@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace mean_attention_test {
 namespace {
 
 constexpr attention::none::params_type unedited{};
@@ -67,3 +68,5 @@ TEST_CASE("cpu mean_attention: the last row alone over cached keys has the bits 
                     std::vector<float>(all.end() - length, all.end())));
   }
 }
+
+}  // namespace mean_attention_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace rms_norm_test {
 namespace {
 
 template <class B, class T>
@@ -51,3 +52,5 @@ TEST_CASE("cpu rms_norm: a row has the same bits alone as in a batch, and all re
   for (std::size_t i = 0; i < all.size(); ++i)
     CHECK(same_for_any_threads([&](cpu_backend& b) { return run(b, x, gain, dy)[i]; }));
 }
+
+}  // namespace rms_norm_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace rope_test {
 namespace {
 
 struct problem {
@@ -43,3 +44,5 @@ TEST_CASE("cpu rope: the same bits for any number of threads") {
   problem const p{300, 12, 9, 64};
   CHECK(same_for_any_threads([&](cpu_backend& b) { return p.run<float>(b, rotation::forward); }));
 }
+
+}  // namespace rope_test

@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace sample_test {
 namespace {
 
 struct problem {
@@ -83,3 +84,5 @@ TEST_CASE("cpu score_tokens: the bits of training, for any number of threads") {
   reference_backend reference;
   CHECK(relative_difference(got, p.scores(reference)) < 1e-5);
 }
+
+}  // namespace sample_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace sgd_test {
 namespace {
 
 // Parameters and momentum after three steps.
@@ -44,3 +45,5 @@ TEST_CASE("cpu sgd: the same bits for any number of threads") {
   for (sgd_options const& o : kinds)
     CHECK(same_for_any_threads([&](cpu_backend& b) { return after_three_steps<float>(b, 100003, o); }));
 }
+
+}  // namespace sgd_test

@@ -9,6 +9,8 @@
 
 using namespace atmanrl;
 
+namespace simd_test {
+
 TEST_CASE("simd: exp is right to two units in the last place over its whole range") {
   double worst = 0;
   for (double x = -87.3; x < 88.7; x += 0.00037) {
@@ -118,3 +120,5 @@ TEST_CASE(
   float const small = 1e-40f;
   CHECK(halves_of(small, 1)[0] == (simd::has_dot_bf16 ? 0.0f : float(bf16(small))));
 }
+
+}  // namespace simd_test

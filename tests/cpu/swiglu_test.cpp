@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace swiglu_test {
 namespace {
 
 template <class B, class T>
@@ -51,3 +52,5 @@ TEST_CASE("cpu swiglu: the same bits for any number of threads, and for a row al
                         std::vector<float>(dy.end() - ffn, dy.end()), ffn)[0];
   CHECK(same_bits(last, std::vector<float>(all.end() - ffn, all.end())));
 }
+
+}  // namespace swiglu_test

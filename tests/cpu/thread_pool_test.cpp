@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+namespace thread_pool_test {
+
 using atmanrl::cpu::thread_pool;
 
 TEST_CASE("thread_pool: every member of a team is called once, with its own number, before run returns") {
@@ -107,3 +109,5 @@ TEST_CASE("default_threads: the first number of OMP_NUM_THREADS, else what the p
   unsetenv("OMP_NUM_THREADS");
   if (before) setenv("OMP_NUM_THREADS", kept.c_str(), 1);
 }
+
+}  // namespace thread_pool_test

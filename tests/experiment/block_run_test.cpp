@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace block_run_test {
 namespace {
 
 /// A penalty on distance whose slope is learned, one for each layer.
@@ -85,3 +86,5 @@ TEST_CASE(
   CHECK_THROWS_WITH(experiment<standard>{wrong}.run(), ATMANRL_CONTAINS("OffsetForCausalLM"));
   CHECK_FALSE(std::filesystem::exists(folder / "wrong"));
 }
+
+}  // namespace block_run_test

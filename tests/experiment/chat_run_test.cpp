@@ -18,6 +18,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace chat_run_test {
 namespace {
 
 /// A base model whose vocabulary has ChatML's tokens and whose end of text is another one.
@@ -104,3 +105,5 @@ TEST_CASE("experiment: the chat template of the traits is used, and an option mu
                     ATMANRL_CONTAINS("--chat is chatml") && ATMANRL_CONTAINS("a chat template of its own"));
   CHECK(detail::open_tokenizer<gsm8k_traits<>>(o).chat().name() == "chatml");
 }
+
+}  // namespace chat_run_test

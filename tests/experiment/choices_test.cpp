@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace choices_test {
 namespace {
 
 /// Compiled for float only. The reward varies with the length, so that random models have something to learn.
@@ -204,3 +205,5 @@ TEST_CASE("experiment: a task from outside has its own name in options, metrics 
   CHECK_FALSE(read_json_file(o.out / "options.json").contains("task_name"));
   CHECK_FALSE(read_json_lines(o.out / "metrics.jsonl")[0].contains("task"));
 }
+
+}  // namespace choices_test

@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace evaluate_program_test {
 namespace {
 
 struct setting {
@@ -132,3 +133,5 @@ TEST_CASE("mmlu_experiment: without a model or data it ends with one line") {
              "--task is \"gsm8k\", but this experiment asks mmlu");
   CHECK_FALSE(std::filesystem::exists(s.folder / "run"));
 }
+
+}  // namespace evaluate_program_test

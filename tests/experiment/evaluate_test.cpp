@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace evaluate_test {
 namespace {
 
 /// Asks nothing sensible; an answer is right when its length is even, flexible for every third, without number below 4
@@ -253,3 +254,5 @@ TEST_CASE("tables: one evaluation, and two with their differences") {
   CHECK(contains(two, "tokens per chain of thought 80.0 ["));
   CHECK(contains(two, "+1.0 [+1.0, +1.0]\n"));
 }
+
+}  // namespace evaluate_test

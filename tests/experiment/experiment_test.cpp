@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace experiment_test {
 namespace {
 
 /// Word problems; compiled for float only. After a number of steps something happens, once.
@@ -412,3 +413,5 @@ TEST_CASE("experiment: without checkpoints a run still ends with its model") {
   CHECK(std::filesystem::exists(o.out / "model" / "model.safetensors"));
   CHECK_FALSE(std::filesystem::exists(o.out / "evaluation_before.json"));
 }
+
+}  // namespace experiment_test

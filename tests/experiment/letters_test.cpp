@@ -9,6 +9,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace letters_test {
 namespace {
 
 struct setting {
@@ -122,3 +123,5 @@ TEST_CASE("evaluate_letters: chooses the likeliest letter, averages over questio
   // 256 positions do not hold three examples of about 80 tokens each.
   CHECK(evaluate_letters(s.model, s.words, task, items, {.shots = 3}).fewer_shots == 5);
 }
+
+}  // namespace letters_test

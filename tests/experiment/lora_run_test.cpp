@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace lora_run_test {
 namespace {
 
 /// Word problems, compiled for float only.
@@ -147,3 +148,5 @@ TEST_CASE("memory: adapters take moments for themselves alone, and their packed 
   model.attach(lora.lora(), 1);
   CHECK(backend.allocated_bytes() - before == small.weights - full.weights);
 }
+
+}  // namespace lora_run_test

@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace machine_memory_test {
 namespace {
 
 constexpr std::size_t gib = std::size_t{1} << 30;
@@ -45,3 +46,5 @@ TEST_CASE("machine_memory: this machine has some, and a backend on the host take
   CHECK(machine_memory_bytes() > (std::size_t{64} << 20));
 #endif
 }
+
+}  // namespace machine_memory_test

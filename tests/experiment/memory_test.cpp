@@ -13,6 +13,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace memory_test {
 namespace {
 
 /// A model without stop tokens, so that every completion is as long as allowed.
@@ -239,3 +240,5 @@ TEST_CASE("memory: the process's peak is known and sizes are readable") {
   CHECK(format_bytes(std::size_t(1.5 * (1 << 30))) == "1.50 GiB");
   CHECK(format_bytes(std::size_t(12.25 * (1 << 20))) == "12.2 MiB");
 }
+
+}  // namespace memory_test

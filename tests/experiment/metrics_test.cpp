@@ -5,6 +5,7 @@
 
 using namespace atmanrl;
 
+namespace metrics_test {
 namespace {
 
 // Two groups of two rollouts with numbers that are easy to reckon with.
@@ -208,3 +209,5 @@ TEST_CASE("metrics: two components of one name keep their values apart") {
   CHECK(m["rewards/saliency/mean"] == -0.75);
   CHECK(m["rewards/saliency_2/mean"] == 5.5);
 }
+
+}  // namespace metrics_test

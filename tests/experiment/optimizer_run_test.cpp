@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace optimizer_run_test {
 namespace {
 
 struct chosen_traits : gsm8k_traits<> {
@@ -188,3 +189,5 @@ TEST_CASE("restore_run: a checkpoint with AdamW's two moments is read by name, o
   c.arrays["second_moment"].pop_back();
   CHECK_THROWS_WITH(restore_run(c, "it", trainer), ATMANRL_CONTAINS("second_moment has"));
 }
+
+}  // namespace optimizer_run_test

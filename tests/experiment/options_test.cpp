@@ -5,6 +5,8 @@
 #include "io/scratch.hpp"
 
 using namespace atmanrl;
+namespace options_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 
@@ -316,3 +318,5 @@ TEST_CASE("options: names of one's own that are unknown, or taken already, are r
   CHECK_THROWS_AS(options_from_json(json::parse(options_to_json(experiment_options{}).dump()), "options.json", o.own),
                   file_error);
 }
+
+}  // namespace options_test

@@ -17,6 +17,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace program_test {
 namespace {
 
 struct setting {
@@ -426,3 +427,5 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
   CHECK(model_file::open(out / "model", standard_architectures()).config() ==
         model_file::open(model, standard_architectures()).config());
 }
+
+}  // namespace program_test

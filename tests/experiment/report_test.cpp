@@ -1,5 +1,6 @@
 // The pages: what a reader sees equals the files, nothing of a model's text becomes markup, nothing is loaded from
 // elsewhere.
+#include <atmanrl/experiment/report/run_data.hpp>
 #include <atmanrl/experiment/report/explain_page.hpp>
 #include <atmanrl/experiment/report/run_page.hpp>
 
@@ -12,6 +13,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace report_test {
 namespace {
 
 /// The first mistake in the nesting of a page's tags, or nothing. Strict on purpose: quoted attributes, no stray "<" or
@@ -542,3 +544,5 @@ TEST_CASE("report: an explanation shows estimators side by side with their own s
   CHECK(has(many, " of 3000 items are shown"));
   CHECK(markup_mistake(many) == "");
 }
+
+}  // namespace report_test

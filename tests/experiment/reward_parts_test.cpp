@@ -7,6 +7,8 @@
 #include "strangers.hpp"
 
 using namespace atmanrl;
+namespace reward_parts_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 
@@ -205,3 +207,5 @@ TEST_CASE("make_reward: a sum made from options adds its weighted parts") {
   auto const table = reward.table(step, model);
   CHECK(table.total == std::vector<float>{6, 6});
 }
+
+}  // namespace reward_parts_test

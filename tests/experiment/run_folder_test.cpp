@@ -13,6 +13,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace run_folder_test {
 namespace {
 
 experiment_options options_in(std::filesystem::path const& out) {
@@ -205,3 +206,5 @@ TEST_CASE("memory: an estimate of any options is a number, and one that no machi
   CHECK(evaluation_bytes(c, 60, 1, 4, 160) == 4u * ((60 + 4 * 160) * 2 * 2 * 1 * 8 + 4u * std::size_t(c.vocab)));
   CHECK(evaluation_bytes(c, 60, most, most, most) > absurd);
 }
+
+}  // namespace run_folder_test

@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace statistics_test {
+
 TEST_CASE("statistics: mean and unbiased deviation of known values") {
   std::vector<double> const x{2, 4, 4, 4, 5, 5, 7, 9};
   CHECK(mean_of(x) == 5);
@@ -106,3 +108,5 @@ TEST_CASE("statistics: the bootstrap passes whole questions, as many as there ar
   }
   CHECK(seen.size() == 9);
 }
+
+}  // namespace statistics_test

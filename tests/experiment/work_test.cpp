@@ -4,6 +4,8 @@
 #include "catch.hpp"
 
 using namespace atmanrl;
+namespace work_test {
+
 using atmanrl_bench::counted_step;
 
 namespace {
@@ -103,3 +105,5 @@ TEST_CASE("work: six operations per parameter and token in training, two in samp
         Approx(6 * parameters * tokens + 8 * head).epsilon(1e-9));
   CHECK(prefill_work(c, s).products.operations == Approx(2 * parameters * 200 + 2 * 128256.0 * 3072).epsilon(1e-9));
 }
+
+}  // namespace work_test

@@ -6,6 +6,8 @@
 #include "program.hpp"
 
 using namespace atmanrl_test;
+namespace bad_input_test {
+
 using atmanrl::json;
 
 namespace {
@@ -286,3 +288,5 @@ TEST_CASE("inspect tokenize, detokenize, chat: a tokenizer that is missing or da
   says(inspect_complaint({"generate", "--model", folder / "model", "--ids", "1", "--max-new-tokens", "2"}),
        "model/tokenizer.json");
 }
+
+}  // namespace bad_input_test

@@ -10,6 +10,8 @@
 #include "program.hpp"
 
 using namespace atmanrl_test;
+namespace model_verbs_test {
+
 using atmanrl::json;
 
 namespace {
@@ -479,3 +481,5 @@ TEST_CASE("inspect generate: stories260K tells its story from the begin-of-text 
   named.insert(named.end(), {"--tokenizer", *data / "tinyllamas/tok512.bin"});
   CHECK(inspect_json(named)["text"] == " a time, there was a");
 }
+
+}  // namespace model_verbs_test

@@ -3,6 +3,8 @@
 #include "program.hpp"
 
 using namespace atmanrl_test;
+namespace text_verbs_test {
+
 using atmanrl::json;
 
 namespace {
@@ -153,3 +155,5 @@ TEST_CASE("inspect answer: numbers and letters are found behind the delimiter, a
   CHECK(letters[2] ==
         json{{"extracted", "A"}, {"extracted_flexible", "A"}, {"correct_strict", false}, {"correct_flexible", false}});
 }
+
+}  // namespace text_verbs_test

@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace checkpoint_test {
 namespace {
 
 checkpoint sample(std::uint64_t step) {
@@ -200,3 +201,5 @@ TEST_CASE("checkpoint: a process killed at any moment of saving leaves a checkpo
   }
   CHECK(files >= 2);
 }
+
+}  // namespace checkpoint_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace csv_test {
 namespace {
 
 using lines = std::vector<std::vector<std::string>>;
@@ -57,3 +58,5 @@ TEST_CASE("csv: mistakes are named with file and line") {
   CHECK(contains(complaint([&] { read_csv(folder / "x.csv", 2); }), "x.csv:2: has 1 fields where 2 are needed"));
   CHECK(contains(complaint([&] { read_csv(folder / "y.csv", 2); }), "y.csv: cannot be opened"));
 }
+
+}  // namespace csv_test

@@ -8,6 +8,8 @@
 
 using namespace atmanrl;
 
+namespace dtype_test {
+
 TEST_CASE("dtype: every half becomes the float of its formula and comes back") {
   for (std::uint32_t h = 0; h < 65536; ++h) {
     int const exponent = int(h >> 10 & 31u), fraction = int(h & 1023u);
@@ -65,3 +67,5 @@ TEST_CASE("dtype: names and types belong together") {
   }
   CHECK(!dtype_from_name("F8_E4M3"));
 }
+
+}  // namespace dtype_test

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 using namespace atmanrl;
+namespace file_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 using atmanrl_test::put;
@@ -82,3 +84,5 @@ TEST_CASE("file: a Git LFS pointer in the place of any file is called by its nam
   put(dir / "long.txt", pointer + std::string(2000, 'x'));
   CHECK_NOTHROW(mapped_file{dir / "long.txt"});
 }
+
+}  // namespace file_test

@@ -9,6 +9,8 @@
 
 using namespace atmanrl;
 
+namespace gguf_dequantize_test {
+
 // tests/fixtures/make_gguf_fixtures.py wrote both files: blocks, and what the gguf package makes of them.
 TEST_CASE("gguf_dequantize: every type has the bits that the gguf package computes") {
   gguf_file const blocks(atmanrl_test::fixture("io/types.gguf"));
@@ -41,3 +43,5 @@ TEST_CASE("gguf_dequantize: types that cannot be converted are not known") {
     CHECK_FALSE(find_gguf_type(number));
   CHECK(find_gguf_type(14)->name == "Q6_K");
 }
+
+}  // namespace gguf_dequantize_test

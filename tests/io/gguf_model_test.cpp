@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace gguf_model_test {
 namespace {
 
 /// Metadata of a model, changed by `edit`, with a token embedding and no other tensor.
@@ -141,3 +142,5 @@ TEST_CASE("gguf_model: tensors have Hugging Face's names") {
                                   "output.bias", "blk.x.attn_q.weight"})
     CHECK(name(other).empty());
 }
+
+}  // namespace gguf_model_test

@@ -9,6 +9,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace gguf_test {
 namespace {
 
 /// Every kind of value, two tensors.
@@ -241,3 +242,5 @@ TEST_CASE("gguf: a file that holds only a vocabulary opens", "[data]") {
   CHECK(f.get<std::vector<int>>("tokenizer.ggml.token_type").back() == 3);
   CHECK(f.get<int>("tokenizer.ggml.bos_token_id") == 50256);
 }
+
+}  // namespace gguf_test

@@ -7,6 +7,8 @@
 #include <functional>
 
 using namespace atmanrl;
+namespace hugging_face_config_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 
@@ -239,3 +241,5 @@ TEST_CASE("hugging_face_config: a list of end tokens has a bound, and a field th
   CHECK(contains(text, "eos_token_id is [1,\"xxx"));
   CHECK(text->size() < 300);
 }
+
+}  // namespace hugging_face_config_test

@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace hugging_face_test {
 namespace {
 
 std::set<std::string> names_in(std::filesystem::path const& folder) {
@@ -171,3 +172,5 @@ TEST_CASE("hugging_face: whether a model may be written to a folder is known bef
   CHECK(contains(refused(dir / std::string(300, 'n')), "File name too long"));
   CHECK(names_in(dir.path()) == std::set<std::string>{"m"});
 }
+
+}  // namespace hugging_face_test

@@ -7,6 +7,8 @@
 #include <limits>
 
 using namespace atmanrl;
+namespace json_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 
@@ -66,3 +68,5 @@ TEST_CASE("json: dump_json keeps the order of an ordered_json, repairs UTF-8 and
   v["deep"]["list"] = {0.5, std::nan("")};
   CHECK(contains(complaint<numeric_error>([&] { dump_json(v); }), "/deep/list/1 is nan"));
 }
+
+}  // namespace json_test

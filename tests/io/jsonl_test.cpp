@@ -6,6 +6,8 @@
 #include <cmath>
 
 using namespace atmanrl;
+namespace jsonl_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 using atmanrl_test::put;
@@ -97,3 +99,5 @@ TEST_CASE("jsonl: lines that are to be kept are looked at without touching the f
   CHECK_NOTHROW(for_each_kept_line(dir / "none", 0, nullptr));
   CHECK(contains(complaint([&] { for_each_kept_line(dir / "none", 1, nullptr); }), "none: cannot be opened"));
 }
+
+}  // namespace jsonl_test

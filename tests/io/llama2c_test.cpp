@@ -8,6 +8,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace llama2c_test {
 namespace {
 
 constexpr int dim = 8, ffn = 6, layers = 2, heads = 2, kv_heads = 1, vocab = 5, positions = 3;
@@ -103,3 +104,5 @@ TEST_CASE("llama2c: stories260K has the shape that its author gives", "[data]") 
   CHECK(c.vocab == 512);
   CHECK(c.tied_head);
 }
+
+}  // namespace llama2c_test

@@ -8,6 +8,8 @@
 #include <limits>
 
 using namespace atmanrl;
+namespace model_config_test {
+
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
 
@@ -96,3 +98,5 @@ TEST_CASE("model_config: tensors of a model are listed in the order of the forwa
   c.tied_head = false;
   CHECK(model_tensors(c, standard_kind(c)).back() == tensor_shape{"lm_head.weight", {128256, 3072}});
 }
+
+}  // namespace model_config_test

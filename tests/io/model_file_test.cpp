@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace model_file_test {
 namespace {
 
 std::vector<float> values(model_file const& m, std::string_view name) {
@@ -319,3 +320,5 @@ TEST_CASE("model_file: stories260K opens with rows for the half-split rotation",
     }
   }
 }
+
+}  // namespace model_file_test

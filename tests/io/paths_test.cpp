@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace paths_test {
 namespace {
 
 std::size_t entries(std::filesystem::path const& folder) {
@@ -69,3 +70,5 @@ TEST_CASE("check_output_folder: it is tried with all folders above it, and nothi
   CHECK(entries(dir / "there") == 0);
   if (::geteuid() != 0) CHECK(contains(refused("/proc/1/new"), "--out /proc/1/new"));
 }
+
+}  // namespace paths_test

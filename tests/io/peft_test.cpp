@@ -6,6 +6,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace peft_test {
+
 TEST_CASE("peft: numbers that no adapter can have are refused at the start, for a list of targets and for all-linear") {
   for (json const& targets : {json("all-linear"), json::array({"q_proj", "v_proj"})}) {
     auto const with = [&](char const* field, json const& value) {
@@ -23,3 +25,5 @@ TEST_CASE("peft: numbers that no adapter can have are refused at the start, for 
     CHECK(contains(with("r", 0), "adapter_config.json: r is 0"));
   }
 }
+
+}  // namespace peft_test

@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace safetensors_test {
 namespace {
 
 std::string file_of(std::string const& header, std::string const& data) {
@@ -206,3 +207,5 @@ TEST_CASE("safetensors: an empty tensor is read without an address to read from"
   CHECK_NOTHROW(detail::widen(dtype::f32, nullptr, 0, nullptr));
   CHECK_NOTHROW(detail::narrow(dtype::f32, nullptr, 0, nullptr));
 }
+
+}  // namespace safetensors_test

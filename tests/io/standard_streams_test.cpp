@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace standard_streams_test {
 namespace {
 
 /// \returns the child's exit code, -1 when a signal ended it
@@ -93,3 +94,5 @@ TEST_CASE("print_if_possible: a full device and a closed pipe are no exception a
   CHECK(read_text_file(dir / "f") == "text");
   std::fclose(file);
 }
+
+}  // namespace standard_streams_test

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+namespace xxh64_test {
+
 using atmanrl::xxh64;
 
 namespace {
@@ -31,3 +33,5 @@ TEST_CASE("xxh64: the hash does not depend on the pieces") {
   for (int i = 0; i < 1000; ++i) text += char(i * 7);
   for (std::size_t piece : {1u, 3u, 8u, 31u, 32u, 33u, 64u, 999u}) CHECK(hash_of(text, 5, piece) == hash_of(text, 5));
 }
+
+}  // namespace xxh64_test

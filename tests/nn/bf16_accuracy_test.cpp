@@ -10,6 +10,7 @@
 
 using namespace atmanrl_test;
 
+namespace bf16_accuracy_test {
 namespace {
 
 struct difference {
@@ -73,3 +74,5 @@ TEST_CASE("bf16: the same for a trained model and the text that it writes", "[da
     compare(tokens, [&](cpu_backend& b, auto w) { return llama<cpu_backend, decltype(w)>::load(b, path); });
   }
 }
+
+}  // namespace bf16_accuracy_test

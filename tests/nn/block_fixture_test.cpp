@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace block_fixture_test {
 namespace {
 
 struct tolerances {
@@ -90,3 +91,5 @@ TEST_CASE(
     "from folders and GGUF files, on the CPU backend") {
   check_all<cpu_backend, float>({.logits = 1e-4, .gradients = 1e-4, .cross_entropies = 1e-5, .masks = 1e-4});
 }
+
+}  // namespace block_fixture_test

@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace held_edit_test {
 namespace {
 
 using plain_model = decoder<reference_backend, double>;
@@ -151,3 +152,5 @@ TEST_CASE(
   std::vector<double> const of_edit(got.gradient.end() - 9, got.gradient.end());
   CHECK(of_edit == std::vector<double>(9));
 }
+
+}  // namespace held_edit_test

@@ -6,6 +6,7 @@
 
 using namespace atmanrl_test;
 
+namespace kept_activations_test {
 namespace {
 
 struct passed {
@@ -86,3 +87,5 @@ TEST_CASE("llama: a pass that kept nothing, an unknown layer and a gradient of a
                                         attention::none{}, {}, {}, as(dx, {1, 10})),
                     ATMANRL_CONTAINS("a gradient [1, 10] for an input [25, 10]"));
 }
+
+}  // namespace kept_activations_test

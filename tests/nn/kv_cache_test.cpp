@@ -5,6 +5,7 @@
 
 using namespace atmanrl;
 
+namespace kv_cache_test {
 namespace {
 
 model_config shape() {
@@ -134,3 +135,5 @@ TEST_CASE("kv_cache: bytes() is what the constructor takes") {
   CHECK(backend.allocated_bytes() == 2 * 2 * 10 * 2 * 3 * sizeof(float));
   CHECK_THROWS_AS((kv_cache<reference_backend, float>(backend, shape(), 0)), shape_error);
 }
+
+}  // namespace kv_cache_test

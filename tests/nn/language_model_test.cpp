@@ -15,6 +15,7 @@
 
 using namespace atmanrl_test;
 
+namespace language_model_test {
 namespace {
 
 constexpr int vocab = 11;
@@ -103,3 +104,5 @@ TEST_CASE("nothing below rl and saliency names a decoder") {
     }
   CHECK(headers > 50);
 }
+
+}  // namespace language_model_test

@@ -7,6 +7,7 @@
 
 using namespace atmanrl_test;
 
+namespace llama_bits_test {
 namespace {
 
 /// Extents that are no multiples of panels, tiles or vocabulary chunks.
@@ -121,3 +122,5 @@ TEMPLATE_TEST_CASE("llama on cpu_backend: gradient modes and threads change no b
   CHECK(gradient[1] == gradient[0]);
   CHECK(gradient[2] == gradient[0]);
 }
+
+}  // namespace llama_bits_test

@@ -9,6 +9,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace llama_fixture_test {
 namespace {
 
 template <class B, class W>
@@ -41,3 +42,5 @@ TEST_CASE("llama: the fixtures' rope numbers use all three branches of the llama
     CHECK(std::count_if(divisors.begin(), divisors.end(), [](double d) { return d > 1.01 && d < 31.9; }) > 0);
   }
 }
+
+}  // namespace llama_fixture_test

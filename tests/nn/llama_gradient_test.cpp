@@ -7,6 +7,7 @@
 
 using namespace atmanrl_test;
 
+namespace llama_gradient_test {
 namespace {
 
 /// An attention policy under test, and values of its parameters where it has some.
@@ -121,3 +122,5 @@ TEST_CASE(
   problem<strangers::distance_factors>(small_config(), ragged_tree(11), 1, true, {policy, random_values(27, 30)})
       .check();
 }
+
+}  // namespace llama_gradient_test

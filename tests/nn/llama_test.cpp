@@ -11,6 +11,7 @@
 
 using namespace atmanrl_test;
 
+namespace llama_test {
 namespace {
 
 /// Log-probabilities of a batch's own rows and the gradient of their weighted sum, one weight per branch and row.
@@ -391,3 +392,5 @@ TEST_CASE("llama: the head works on the scored rows alone, whatever the size of 
   CHECK(bytes(60, 3) == bytes(6, 3));
   CHECK(bytes(60, 30) > 5 * bytes(60, 3));
 }
+
+}  // namespace llama_test

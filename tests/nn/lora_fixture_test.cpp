@@ -13,6 +13,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace lora_fixture_test {
 namespace {
 
 std::vector<float> values_of(safetensors_file const& file, std::string const& name) {
@@ -215,3 +216,5 @@ TEST_CASE("peft: tensors that do not fit the model are refused by name") {
   CHECK(contains(complaint([&] { save_peft_folder(c.folder, model.config(), model.kind(), {}, [](auto, auto) {}); }),
                  "notes.txt"));
 }
+
+}  // namespace lora_fixture_test

@@ -8,6 +8,7 @@
 
 using namespace atmanrl_test;
 
+namespace lora_test {
 namespace {
 
 lora_config some_targets() { return {.rank = 3, .alpha = 5, .targets = {"q_proj", "v_proj", "o_proj", "up_proj"}}; }
@@ -303,3 +304,5 @@ TEST_CASE("lora: impossible configurations are refused by name") {
   CHECK_THROWS_WITH(parse_lora_targets("q_proj,q_proj", "x"), ATMANRL_CONTAINS("twice"));
   CHECK_THROWS_AS(parse_lora_targets("", "x"), usage_error);
 }
+
+}  // namespace lora_test

@@ -5,6 +5,7 @@
 
 using namespace atmanrl;
 
+namespace parameter_layout_test {
 namespace {
 
 model_config shape(bool tied, bool bias) {
@@ -63,3 +64,5 @@ TEST_CASE("parameter_layout: q, k, v and gate, up are one matrix each, the biase
     follows("mlp.up_proj.weight", "mlp.gate_proj.weight");
   }
 }
+
+}  // namespace parameter_layout_test

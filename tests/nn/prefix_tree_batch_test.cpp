@@ -8,6 +8,8 @@
 #include <vector>
 
 using namespace atmanrl;
+namespace prefix_tree_batch_test {
+
 using shared = prefix_tree_batch::shared;
 static constexpr int none = -1;
 
@@ -142,3 +144,5 @@ TEST_CASE("prefix_tree_batch: what cannot be laid out is refused") {
   int pass = 0;
   CHECK_THROWS_WITH(tree.open(model, cache, pass), ATMANRL_CONTAINS("not empty"));
 }
+
+}  // namespace prefix_tree_batch_test

@@ -6,6 +6,8 @@
 
 using namespace atmanrl;
 
+namespace ragged_batch_test {
+
 TEST_CASE("ragged_batch: rows of its sequences lie one after the other") {
   ragged_batch batch;
   CHECK(batch.add(4, std::array{7, 8, 9}, 1) == 0);
@@ -29,3 +31,5 @@ TEST_CASE("ragged_batch: no sequence without tokens and none twice") {
   CHECK_THROWS_WITH(batch.add(3, std::array{1}), ATMANRL_CONTAINS("sequence 3") && ATMANRL_CONTAINS("twice"));
   CHECK(batch.rows() == 1);
 }
+
+}  // namespace ragged_batch_test

@@ -8,6 +8,7 @@
 
 using namespace atmanrl_test;
 
+namespace recompute_test {
 namespace {
 
 model_config deep_config() {
@@ -209,3 +210,5 @@ TEST_CASE("16-bit keys and values: the model refuses a cache of the other storag
   llama<reference_backend, double> doubles(exact, small_config());
   CHECK_THROWS_AS(doubles.set_kv_storage(kv_storage::bf16), usage_error);
 }
+
+}  // namespace recompute_test

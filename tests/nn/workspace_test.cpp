@@ -6,6 +6,8 @@
 
 using namespace atmanrl;
 
+namespace workspace_test {
+
 TEST_CASE("workspace: what was given back is lent again, as it was left") {
   workspace w;
   std::vector<int>* first = nullptr;
@@ -46,3 +48,5 @@ TEST_CASE("workspace: clear frees what is not lent") {
   w.clear();
   CHECK(count.use_count() == 1);
 }
+
+}  // namespace workspace_test

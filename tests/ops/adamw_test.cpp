@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace adamw_test {
 namespace {
 
 // 200 steps from -0.4 with the settings of the mask training, gradient(t) at step t = 0..199.
@@ -80,3 +81,5 @@ TEST_CASE("adamw: extents that disagree, and a step 0, are named") {
   CHECK_THROWS_WITH(adamw_step(backend, as(a, {3}), as(a, {3}), as(a, {3}), as(a, {3}), {}, 0),
                     ATMANRL_CONTAINS("steps count from 1, not 0"));
 }
+
+}  // namespace adamw_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace attention_test {
 namespace {
 
 template <class T>
@@ -241,3 +242,5 @@ TEST_CASE("attention: extents that disagree are named") {
   CHECK_THROWS_WITH(backward(1, 2), ATMANRL_CONTAINS("dqkv [1, 8, 3]"));
   CHECK_THROWS_WITH(backward(2, 3), ATMANRL_CONTAINS("dparameters [3, 1] for 2 key-value heads"));
 }
+
+}  // namespace attention_test

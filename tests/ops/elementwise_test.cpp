@@ -8,6 +8,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace elementwise_test {
+
 TEST_CASE("add_bias: backward agrees with the complex step, and adds") {
   index_t const rows = 4, dim = 3;
   auto const bias = random_values(dim, 1), x = random_values(rows * dim, 2), dy = random_values(rows * dim, 3);
@@ -65,3 +67,5 @@ TEST_CASE("add_bias: extents that disagree are named") {
   CHECK_THROWS_WITH(add_bias_backward(backend, as(y, {2, 4}), as(bias, {3})),
                     ATMANRL_CONTAINS("a bias gradient of 3 elements for dy [2, 4]"));
 }
+
+}  // namespace elementwise_test

@@ -6,6 +6,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace embedding_test {
+
 TEST_CASE("embed: its gradient by add_rows agrees with the complex step, repeated ids summed") {
   index_t const vocabulary = 6, dim = 3;
   std::vector<int> const ids{4, 0, 4, 5, 4};
@@ -65,3 +67,5 @@ TEST_CASE("embedding: extents that disagree are named") {
   CHECK_THROWS_WITH(add_rows(backend, as(y, {3, 4}), as(ids, {2}), as(y, {3, 4})),
                     ATMANRL_CONTAINS("dy [3, 4] for 2 rows of dx [3, 4]"));
 }
+
+}  // namespace embedding_test

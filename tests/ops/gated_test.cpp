@@ -9,6 +9,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace gated_test {
 namespace {
 
 index_t const rows = 3, ffn = 4;
@@ -81,3 +82,5 @@ TEST_CASE("gated: extents that disagree are named") {
   CHECK_THROWS_WITH(gated_backward(backend, lopsided{}, as(x, {2, 8}), as(y, {1, 4}), as(x, {2, 8})),
                     ATMANRL_CONTAINS("gate_up [2, 8], dgate_up [2, 8] for dy [1, 4]"));
 }
+
+}  // namespace gated_test

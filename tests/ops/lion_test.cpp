@@ -6,6 +6,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace lion_test {
+
 TEST_CASE("lion: algorithm 2 of the paper over four gradients, by hand") {
   reference_backend backend;
   lion_options const o{.learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.99, .weight_decay = 0.5};
@@ -37,3 +39,5 @@ TEST_CASE("lion: extents that disagree are named") {
   CHECK_THROWS_WITH(lion_step(backend, as(a, {3}), as(b, {2}), as(a, {3}), {}),
                     ATMANRL_CONTAINS("parameters [3], gradient [2], momentum [3]"));
 }
+
+}  // namespace lion_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace log_prob_test {
 namespace {
 
 // Rows of hidden states, a head, targets, and weights of log p and entropy in the loss.
@@ -179,3 +180,5 @@ TEST_CASE("log_prob: extents that disagree and a temperature of zero are named")
   CHECK_THROWS_WITH(back(4, 5), ATMANRL_CONTAINS("dh [2, 4], lse [2], dlog_p [2] for h [2, 3]"));
   CHECK_THROWS_WITH(back(3, 4), ATMANRL_CONTAINS("dhead [4, 3] for a head of (5, 3)"));
 }
+
+}  // namespace log_prob_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace matmul_test {
 namespace {
 
 template <class T>
@@ -114,3 +115,5 @@ TEST_CASE("matmul: extents that disagree are named") {
                     ATMANRL_CONTAINS("rows [3, 5) of 3 columns do not fit a weight of (4, 3)"));
   CHECK_THROWS_AS(w.read_rows(backend, 0, as(rows, {3, 2})), shape_error);
 }
+
+}  // namespace matmul_test

@@ -4,6 +4,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace mean_attention_test {
 namespace {
 
 constexpr attention::none::params_type unedited{};
@@ -79,3 +80,5 @@ TEST_CASE("mean_attention: shapes that do not fit are refused") {
   CHECK_THROWS_WITH(call(3, 2), ATMANRL_CONTAINS("lse [2, 3]"));
   CHECK_THROWS_WITH(call(4, 3), ATMANRL_CONTAINS("out [2, 3]") && ATMANRL_CONTAINS("2 keys"));
 }
+
+}  // namespace mean_attention_test

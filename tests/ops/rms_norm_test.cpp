@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace rms_norm_test {
 namespace {
 
 index_t const rows = 3, dim = 5;
@@ -82,3 +83,5 @@ TEST_CASE("rms_norm: extents that disagree are named") {
       rms_norm_backward(backend, as(x, {2, 4}), as(gain, {3}), as(inverse, {2}), as(x, {2, 3}), as(y, {2, 4}), {}),
       ATMANRL_CONTAINS("dy [2, 3]"));
 }
+
+}  // namespace rms_norm_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace rope_test {
 namespace {
 
 index_t const rows = 3, all_heads = 4, heads = 3, head_dim = 6, table_rows = 9;
@@ -85,3 +86,5 @@ TEST_CASE("rope: extents that disagree are named") {
   CHECK_THROWS_WITH(call(3, 3, 2), ATMANRL_CONTAINS("with 3 positions"));
   CHECK_THROWS_WITH(call(3, 2, 3), ATMANRL_CONTAINS("tables [3, 3]"));
 }
+
+}  // namespace rope_test

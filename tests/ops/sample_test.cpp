@@ -9,6 +9,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace sample_test {
 namespace {
 
 /// The token by the definition, in double.
@@ -106,3 +107,5 @@ TEST_CASE("sample_tokens and score_tokens: what cannot be drawn or scored is ref
   CHECK_THROWS_WITH(drawn(logits, 2, {0}, {0.5}, 1, {.top_p = 0}), ATMANRL_CONTAINS("top-p 0"));
   CHECK(from_share_of_2_64(share_of_2_64(0x1.23456789abcdfp-1)) == 0x1.23456789abcdfp-1);
 }
+
+}  // namespace sample_test

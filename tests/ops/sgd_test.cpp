@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace sgd_test {
 namespace {
 
 struct trace {
@@ -65,3 +66,5 @@ TEST_CASE("sgd: extents that disagree are named") {
   CHECK_THROWS_WITH(sgd_step(backend, as(a, {3}), as(a, {3}), as(b, {2}), {}),
                     ATMANRL_CONTAINS("gradient [3], momentum [2]"));
 }
+
+}  // namespace sgd_test

@@ -6,6 +6,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace swiglu_test {
 namespace {
 
 index_t const rows = 3, ffn = 4;
@@ -53,3 +54,5 @@ TEST_CASE("swiglu: extents that disagree are named") {
   CHECK_THROWS_WITH(swiglu_backward(backend, as(x, {2, 8}), as(y, {1, 4}), as(x, {2, 8})),
                     ATMANRL_CONTAINS("gate_up [2, 8], dgate_up [2, 8] for dy [1, 4]"));
 }
+
+}  // namespace swiglu_test

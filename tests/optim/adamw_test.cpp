@@ -8,6 +8,7 @@
 
 using namespace atmanrl;
 
+namespace adamw_test {
 namespace {
 
 // One mask entry through the paper's optimizer from the paper's start value.
@@ -70,3 +71,5 @@ TEST_CASE("adamw: numbers that cannot be used are named") {
   CHECK_THROWS_WITH(make({.eps = 0}), ATMANRL_CONTAINS("eps is 0"));
   CHECK_THROWS_WITH(make({.weight_decay = -1}), ATMANRL_CONTAINS("weight decay is -1"));
 }
+
+}  // namespace adamw_test

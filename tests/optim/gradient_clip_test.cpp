@@ -8,6 +8,7 @@
 
 using namespace atmanrl;
 
+namespace gradient_clip_test {
 namespace {
 
 double clip(std::vector<double>& g, double max_norm) {
@@ -39,3 +40,5 @@ TEST_CASE("clip_gradient_norm: a norm that is not finite is handed back and noth
     CHECK(g[0] == 1);
   }
 }
+
+}  // namespace gradient_clip_test

@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace muon_test {
 namespace {
 
 using matrix = std::vector<std::vector<double>>;
@@ -209,3 +210,5 @@ TEST_CASE("muon: shapes that overlap or lie outside, and numbers that cannot be 
   CHECK_THROWS_WITH(make({.step_size = 0}, {}), ATMANRL_CONTAINS("step size is 0"));
   CHECK_THROWS_WITH(make({.rest = {.eps = 0}}, {}), ATMANRL_CONTAINS("eps is 0"));
 }
+
+}  // namespace muon_test

@@ -12,6 +12,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace optimizer_test {
+
 static_assert(Optimizer<optim::adamw> && Optimizer<optim::sgd> && Optimizer<optim::lion> && Optimizer<optim::muon>);
 static_assert(Optimizer<optim::any> && Optimizer<optim::any, cpu_backend>);
 static_assert(Optimizer<optim::one_of<optim::adamw, strangers::sign_momentum>>);
@@ -128,3 +130,5 @@ TEST_CASE("optimizers: what a state takes is known before it is made") {
   CHECK(optim::by_name("muon").state_size(all) == 51 + 31 + 20 + 20 + 3 * 16);
   CHECK(optim::one_of<strangers::sign_momentum>().state_size(all) == 2 * 51);
 }
+
+}  // namespace optimizer_test

@@ -4,6 +4,8 @@
 
 using namespace atmanrl;
 
+namespace schedule_test {
+
 static_assert(Schedule<schedules::constant> && Schedule<schedules::linear> && Schedule<schedules::cosine>);
 static_assert(!Schedule<int>);
 
@@ -52,3 +54,5 @@ TEST_CASE("schedules::any: it holds anybody's schedule, and names the built-in o
   CHECK_THROWS_WITH(schedules::by_name("step"),
                     ATMANRL_CONTAINS("\"step\"") && ATMANRL_CONTAINS("constant, linear, cosine"));
 }
+
+}  // namespace schedule_test

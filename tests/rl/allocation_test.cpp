@@ -10,6 +10,7 @@
 
 using namespace atmanrl_test;
 
+namespace allocation_test {
 namespace {
 
 /// Nothing ends a completion, so that all steps have the same extents.
@@ -114,3 +115,5 @@ TEST_CASE("memory: supervised steps allocate nothing after the first") {
   trainer.evaluate(batch);
   CHECK(backend.allocations() == before);
 }
+
+}  // namespace allocation_test

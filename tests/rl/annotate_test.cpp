@@ -6,6 +6,7 @@
 
 using namespace atmanrl_test;
 
+namespace annotate_test {
 namespace {
 
 rollout annotated(std::vector<int> ids, int truth, no_delimiter_policy policy = no_delimiter_policy::skip,
@@ -126,3 +127,5 @@ TEST_CASE("annotate: an answer that was cut off keeps its chain and gets the who
   CHECK(r.spans.answer == token_span{3, 4});
   CHECK(r.label_answer == ids_of({"3"}));
 }
+
+}  // namespace annotate_test

@@ -10,6 +10,7 @@
 
 using namespace atmanrl_test;
 
+namespace generate_test {
 namespace {
 
 model_config sampling_config() {
@@ -203,3 +204,5 @@ TEST_CASE("generate: weights that are not finite stop it and name the rollout") 
   CHECK_THROWS_WITH(generate(model, std::span(prompts), {}, samplers::multinomial{}),
                     ATMANRL_CONTAINS("prompt 0, rollout 0") && ATMANRL_CONTAINS("token 0 is nan"));
 }
+
+}  // namespace generate_test

@@ -14,6 +14,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace grpo_fixture_test {
 namespace {
 
 struct stored_completion {
@@ -112,3 +113,5 @@ TEST_CASE("grpo: ten steps on fixed rollouts equal PyTorch's, in float and on th
   check_steps<reference_backend, float>(0, 1e-3);
   check_steps<cpu_backend, float>(0, 1e-3);
 }
+
+}  // namespace grpo_fixture_test

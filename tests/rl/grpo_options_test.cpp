@@ -14,6 +14,7 @@
 
 using namespace atmanrl_test;
 
+namespace grpo_options_test {
 namespace {
 
 grpo_options small_run() {
@@ -183,3 +184,5 @@ TEST_CASE("samplers::any: names, cuts that leave nothing, and min-p") {
   CHECK_THROWS_WITH(samplers::by_name("multinomial", {.top_k = -1}), ATMANRL_CONTAINS("top-k is -1"));
   CHECK_THROWS_WITH(samplers::by_name("multinomial", {.min_p = 1.5}), ATMANRL_CONTAINS("min-p is 1.5"));
 }
+
+}  // namespace grpo_options_test

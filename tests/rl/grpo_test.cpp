@@ -15,6 +15,7 @@
 
 using namespace atmanrl_test;
 
+namespace grpo_test {
 namespace {
 
 using cpu_model = llama<cpu_backend, float>;
@@ -320,3 +321,5 @@ TEST_CASE("grpo: options that cannot work are named with their value") {
   grpo trainer(model, tokenizer, task, rewards::correct_answer{});
   CHECK_THROWS_AS(trainer.step(std::span<task_item const>()), usage_error);
 }
+
+}  // namespace grpo_test

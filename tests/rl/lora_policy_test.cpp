@@ -10,6 +10,7 @@
 
 using namespace atmanrl_test;
 
+namespace lora_policy_test {
 namespace {
 
 grpo_options small_run() {
@@ -116,3 +117,5 @@ TEST_CASE("trainable_policy: adapters that were made for dropout are refused") {
   model.attach({.dropout = 0.1}, 5);
   CHECK_THROWS_WITH(trainable_policy(model, optim::adamw{}), ATMANRL_CONTAINS("dropout of 0.1"));
 }
+
+}  // namespace lora_policy_test

@@ -13,6 +13,7 @@
 
 using namespace atmanrl_test;
 
+namespace policy_gradient_test {
 namespace {
 
 model_config pg_config() {
@@ -345,3 +346,5 @@ TEST_CASE("trainable_policy: a gradient that is not finite names its tensor and 
   CHECK(read_parameters(model) == before);
   CHECK(policy.optimizer().steps() == 0);
 }
+
+}  // namespace policy_gradient_test

@@ -15,6 +15,7 @@
 
 using namespace atmanrl_test;
 
+namespace second_model_test {
 namespace {
 
 using fast_model = tiny_model<cpu_backend, float>;
@@ -158,3 +159,5 @@ TEST_CASE("second model: supervised fine-tuning has the gradient of its loss and
   for (int step = 1; step < 20; ++step) trainer.step(examples());
   CHECK(trainer.evaluate(examples()) < 0.3 * loss);
 }
+
+}  // namespace second_model_test

@@ -12,6 +12,8 @@
 
 using namespace atmanrl;
 using namespace atmanrl_test;
+namespace sft_test {
+
 using Catch::Matchers::Contains;
 
 namespace {
@@ -356,3 +358,5 @@ TEST_CASE("examples of a task: prompt, reference solution, end token of the chat
   CHECK(answer_end_id(byte_bpe(spec), {}, std::vector{7, 8}) == 7);
   CHECK_THROWS_AS(answer_end_id(byte_bpe(spec), {}), usage_error);
 }
+
+}  // namespace sft_test

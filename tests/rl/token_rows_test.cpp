@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace token_rows_test {
 namespace {
 
 /// Nine tokens for a model of eleven rows, and a hole among them.
@@ -106,3 +107,5 @@ TEST_CASE("token rows: the probabilities of the tokens sum to one, and their gra
     CHECK(gradient.data()[at] == Approx(quotient).epsilon(1e-6).margin(1e-9));
   }
 }
+
+}  // namespace token_rows_test

@@ -13,6 +13,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace trl_fixture_test {
 namespace {
 
 using rows = std::vector<std::vector<float>>;
@@ -163,3 +164,5 @@ TEST_CASE("TRL: the soft overlong penalty agrees") {
     CHECK(double(reward(r)) == Approx(expected[i]).margin(1e-7));
   }
 }
+
+}  // namespace trl_fixture_test

@@ -7,6 +7,7 @@
 
 using namespace atmanrl_test;
 
+namespace mask_batch_test {
 namespace {
 
 using model_type = llama<reference_backend, double>;
@@ -207,3 +208,5 @@ TEST_CASE_METHOD(mask_test, "mask_batch: a sequence beyond the model's positions
     CHECK_NOTHROW((mask_batch<model_type>(model, other, shape, rows, 10).cross_entropies()));
   });
 }
+
+}  // namespace mask_batch_test

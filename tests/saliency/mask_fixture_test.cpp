@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace mask_fixture_test {
 namespace {
 
 struct stored_rollout {
@@ -103,3 +104,5 @@ TEST_CASE(
     "backend") {
   check_masks<cpu_backend, float>({.ce = 1e-5, .gradient = 1e-4, .mask = 1e-3});
 }
+
+}  // namespace mask_fixture_test

@@ -12,6 +12,7 @@
 
 using namespace atmanrl_test;
 
+namespace mask_optimizer_test {
 namespace {
 
 using without_ranges = optim::one_of<optim::adamw>;  // whose state updates the whole array or nothing
@@ -116,3 +117,5 @@ TEST_CASE_METHOD(setting, "train_masks: a second batch finds the state of the fi
   CHECK(same(trained(optim::lion{}), first));
   CHECK(backend.allocations() == before);
 }
+
+}  // namespace mask_optimizer_test

@@ -8,6 +8,7 @@
 
 using namespace atmanrl_test;
 
+namespace mask_policies_test {
 namespace {
 
 using model_type = llama<reference_backend, double>;
@@ -368,3 +369,5 @@ TEST_CASE_METHOD(policies_test, "train_masks: sharing, layers and reduction reac
   for (mask_result const& r : train_masks(model, std::span<mask_item const>(views), o))
     CHECK(r.mask.size() == r.token_saliency.size());
 }
+
+}  // namespace mask_policies_test

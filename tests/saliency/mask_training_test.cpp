@@ -8,6 +8,7 @@
 
 using namespace atmanrl_test;
 
+namespace mask_training_test {
 namespace {
 
 using exact_model = llama<reference_backend, double>;
@@ -257,3 +258,5 @@ TEST_CASE("mask_options: the defaults are the paper's, the recommended ones thos
   CHECK((ours.shape == mask_shape::column && ours.rows == mask_rows::answer_rows));
   CHECK(ours.steps * ours.learning_rate == Approx(paper.steps * paper.learning_rate));
 }
+
+}  // namespace mask_training_test

@@ -6,6 +6,7 @@
 
 using namespace atmanrl_test;
 
+namespace planted_saliency_test {
 namespace {
 
 struct trained_copying_model : copying_model {
@@ -85,3 +86,5 @@ TEST_CASE("choose_scale: rollouts whose answer is improbable without a mask do n
   for (int i = 0; i < 9; ++i) rollouts.push_back(m.item({6, 3, 7, 6, 7}, 4));
   CHECK(chosen() == of_right_rollouts);
 }
+
+}  // namespace planted_saliency_test

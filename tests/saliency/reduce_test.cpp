@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace reduce_test {
+
 TEST_CASE("reduce_mask: token saliency and both rewards are the means of eq. 3 over all allowed entries") {
   struct {
     int prompt, cot, delimiter, answer;
@@ -125,3 +127,5 @@ TEST_CASE("reduce_mask: every reduction is what its comment says, also with an H
     }
   }
 }
+
+}  // namespace reduce_test

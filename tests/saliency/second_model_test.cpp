@@ -9,6 +9,7 @@
 
 using namespace atmanrl_test;
 
+namespace second_model_test {
 namespace {
 
 constexpr index_t vocab = 11;
@@ -113,3 +114,5 @@ TEST_CASE("second model: one of the same shape with random weights is made from 
   for (double const x : read_trainable(random)) sum += x * x;
   CHECK(std::sqrt(sum / double(random.trainable_layout().size())) == Approx(0.1).epsilon(0.1));
 }
+
+}  // namespace second_model_test

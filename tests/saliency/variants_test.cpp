@@ -7,6 +7,7 @@
 
 using namespace atmanrl_test;
 
+namespace variants_test {
 namespace {
 
 using model_type = llama<reference_backend, double>;
@@ -147,3 +148,5 @@ TEST_CASE_METHOD(variants_test, "score_variants: what does not fit is refused") 
   bad[0] = {.item = 0, .keep = 4, .inserted = {}, .chosen = {}};
   CHECK_THROWS_WITH(score(), ATMANRL_CONTAINS("3, 4, 0, 2"));
 }
+
+}  // namespace variants_test

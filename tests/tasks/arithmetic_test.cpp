@@ -9,6 +9,7 @@
 
 using namespace atmanrl;
 
+namespace arithmetic_test {
 namespace {
 
 byte_bpe const words(arithmetic_text::vocabulary());
@@ -262,3 +263,5 @@ TEST_CASE("options bound steps and filler, and impossible ones are refused") {
   CHECK_THROWS_AS(task.evaluation_item(-1), shape_error);
   CHECK_THROWS_AS(task.evaluation_item(task.evaluation_size()), shape_error);
 }
+
+}  // namespace arithmetic_test

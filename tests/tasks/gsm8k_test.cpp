@@ -13,6 +13,8 @@
 
 using namespace atmanrl;
 using namespace atmanrl_test;
+namespace gsm8k_test {
+
 using Catch::Matchers::Contains;
 
 namespace {
@@ -265,3 +267,5 @@ TEST_CASE("the published wordings are graded behind their own phrases") {
   CHECK(llama.grade(item, "The final answer is 7, no: The final answer is $8.").correct_strict);
   CHECK_FALSE(llama.grade(item, "The final answer is 8. The final answer is 7").correct_strict);
 }
+
+}  // namespace gsm8k_test

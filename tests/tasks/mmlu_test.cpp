@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace mmlu_test {
 namespace {
 
 byte_bpe const words(arithmetic_text::vocabulary());
@@ -164,3 +165,5 @@ TEST_CASE("mmlu: the real files hold 57 subjects with 285, 1531 and 14042 questi
   INFO(task.training_size());
   CHECK(mmlu(*data / "mmlu").evaluation_size() == 1000);
 }
+
+}  // namespace mmlu_test

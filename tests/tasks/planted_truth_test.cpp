@@ -4,6 +4,7 @@
 
 using namespace atmanrl;
 
+namespace planted_truth_test {
 namespace {
 
 byte_bpe const words(arithmetic_text::vocabulary());
@@ -82,3 +83,5 @@ TEST_CASE("a token that holds any part of a result is marked") {
   CHECK(p.narrow[0]);
   CHECK(std::count(p.narrow.begin(), p.narrow.end(), true) == 1);
 }
+
+}  // namespace planted_truth_test

@@ -7,6 +7,7 @@
 
 using namespace atmanrl;
 
+namespace shuffle_test {
 namespace {
 std::vector<index_t> order(index_t size, std::uint64_t seed, std::uint64_t epoch) {
   std::vector<index_t> all;
@@ -56,3 +57,5 @@ TEST_CASE("elements outside the permutation are refused") {
   CHECK_THROWS_AS(shuffled(10, 0, 0, -1), shape_error);
   CHECK_THROWS_AS(shuffled_epochs(0, 0, 3), shape_error);
 }
+
+}  // namespace shuffle_test

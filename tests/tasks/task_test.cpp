@@ -4,6 +4,7 @@
 
 using namespace atmanrl;
 
+namespace task_test {
 namespace {
 
 struct capitals {
@@ -49,3 +50,5 @@ TEST_CASE("the delimiter is followed by a space unless the task writes it in ano
   CHECK(delimiter_text(capitals{}) == "=> ");
   CHECK(delimiter_text(capitals_on_a_new_line{}) == "\n=> ");
 }
+
+}  // namespace task_test

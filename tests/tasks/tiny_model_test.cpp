@@ -15,6 +15,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace tiny_model_test {
 namespace {
 
 std::filesystem::path model_folder() { return std::filesystem::path(ATMANRL_FIXTURES) / "../../examples/models/tiny"; }
@@ -105,3 +106,5 @@ TEST_CASE("tiny model: solves 50 to 85 % of unseen problems at temperature 1, ve
   CHECK(filler > 2);
   CHECK(mixed >= 15);  // groups that teach something
 }
+
+}  // namespace tiny_model_test

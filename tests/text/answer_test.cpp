@@ -8,6 +8,8 @@
 #include <string>
 
 using namespace atmanrl;
+namespace answer_test {
+
 using atmanrl_test::fixture;
 
 namespace {
@@ -342,3 +344,5 @@ TEST_CASE("answers: megabytes of digits, letters and marks take linear time") {
   }
   SUCCEED();
 }
+
+}  // namespace answer_test

@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace byte_bpe_test {
 namespace {
 
 /// 256 bytes, then tokens made by the given merges of earlier tokens' texts.
@@ -219,3 +220,5 @@ TEST_CASE("byte_bpe: several threads may encode at once") {
   CHECK(here == alone);
   CHECK(there == alone);
 }
+
+}  // namespace byte_bpe_test

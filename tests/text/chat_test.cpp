@@ -12,6 +12,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace chat_test {
 namespace {
 
 // The template inside SmolLM2-135M-Instruct's files.
@@ -281,3 +282,5 @@ TEST_CASE("chat: no messages, unknown roles, unknown formats and missing control
                     ATMANRL_CONTAINS("--chat llama3 needs the token <|start_header_id|>"));
   CHECK_THROWS_WITH(choose_chat(t, {.format = "alpaca"}), ATMANRL_CONTAINS("--chat is \"alpaca\""));
 }
+
+}  // namespace chat_test

@@ -13,6 +13,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace gguf_vocab_test {
 namespace {
 
 struct vocabulary {
@@ -165,3 +166,5 @@ TEST_CASE("gguf vocabulary: 47 of 47 known answers of GPT-2", "[data]") { check_
 TEST_CASE("gguf vocabulary: 47 of 47 known answers of Refact, which splits as SmolLM2", "[data]") {
   check_llama_cpp_vectors("refact");
 }
+
+}  // namespace gguf_vocab_test

@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace llama2c_vocab_test {
 namespace {
 
 llama2c_vocab small() { return {llama2c_vocab::read_pieces(llama2c_file_bytes(small_pieces)).pieces, "small"}; }
@@ -137,3 +138,5 @@ TEST_CASE("llama2.c vocabulary: stories260K's vocabulary encodes as llama2.c doe
   CHECK(vocab.decode(ids) == "\n<s>\n" + story);
   for (std::string const& text : random_texts(300, 60)) CHECK(vocab.encode(text) == encoded_naively(vocab, text));
 }
+
+}  // namespace llama2c_vocab_test

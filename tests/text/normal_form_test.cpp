@@ -7,6 +7,8 @@
 using namespace atmanrl;
 using namespace std::string_literals;
 
+namespace normal_form_test {
+
 // The right sides are Python's unicodedata.normalize("NFC", text).
 TEST_CASE("to_nfc: characters are composed, and text in normal form stays") {
   struct {
@@ -29,3 +31,5 @@ TEST_CASE("to_nfc: characters are composed, and text in normal form stays") {
     CHECK(to_nfc(r.text) == r.normal);
   }
 }
+
+}  // namespace normal_form_test

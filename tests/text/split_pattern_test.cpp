@@ -7,6 +7,7 @@
 
 using namespace atmanrl;
 
+namespace split_pattern_test {
 namespace {
 
 std::vector<std::string> pieces(std::string const& pattern, std::string_view text) {
@@ -108,3 +109,5 @@ TEST_CASE("split_pattern: a pattern that explodes ends with an error, not with a
                           ATMANRL_CONTAINS(pattern));
   }
 }
+
+}  // namespace split_pattern_test

@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace split_test {
 namespace {
 
 /// A tokenizer whose tokens are given texts; `encode` takes the longest that fits.
@@ -140,3 +141,5 @@ TEST_CASE("split_completion: the Llama 3 vocabulary separates the space, GPT-2's
   tokenizer const gpt2 = tokenizer::load(*data / "tokenizers/gpt2/ggml-vocab-gpt-2.gguf");
   CHECK(gpt2.decode(encode_answer_after_delimiter(gpt2, "42").answer) == " 42");
 }
+
+}  // namespace split_test

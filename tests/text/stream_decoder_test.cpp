@@ -9,6 +9,8 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace stream_decoder_test {
+
 TEST_CASE("stream_decoder: a character that spans tokens comes out when it is whole") {
   tokenizer const t = tokenizer::load(fixture("text/tiny_smollm.json"));
   std::vector<int> bytes(256, -1);  // ids of the single bytes
@@ -47,3 +49,5 @@ TEST_CASE("stream_decoder: the pieces together are the text of all tokens") {
     CHECK(text == to_valid_utf8(t.decode(ids)));
   }
 }
+
+}  // namespace stream_decoder_test

@@ -4,6 +4,7 @@
 
 using namespace atmanrl;
 
+namespace token_classes_test {
 namespace {
 struct row {
   char const* text;
@@ -45,3 +46,5 @@ TEST_CASE("token classes: counts add up") {
   sum += count_token_classes(b);
   CHECK(sum == count_token_classes(a + b));
 }
+
+}  // namespace token_classes_test

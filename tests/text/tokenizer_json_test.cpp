@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace tokenizer_json_test {
 namespace {
 
 json tiny(char const* name = "text/tiny_llama3.json") { return read_json_file(fixture(name)); }
@@ -307,3 +308,5 @@ TEST_CASE("tokenizer.json: random damage is an error that names the file, or an 
                         for (int id = 0; id < t.vocab_size(); ++id) t.token_bytes(id);
                       });
 }
+
+}  // namespace tokenizer_json_test

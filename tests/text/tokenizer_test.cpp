@@ -7,6 +7,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace tokenizer_test {
 namespace {
 
 std::string checkpoint_header(std::int32_t vocab) {
@@ -69,3 +70,5 @@ TEST_CASE("tokenizer: stories260K's checkpoint finds tok512.bin", "[data]") {
   }
   CHECK(tokenizer::load(*data / "tinyllamas/stories260K.bin").encode("Once") == std::vector{403});
 }
+
+}  // namespace tokenizer_test

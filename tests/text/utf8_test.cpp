@@ -8,6 +8,8 @@
 using namespace atmanrl;
 using namespace std::string_literals;
 
+namespace utf8_test {
+
 TEST_CASE("next_utf8: every scalar value survives encoding and decoding") {
   for (char32_t c = 0; c < 0x110000; c += c < 0x3000 ? 1 : 37) {
     if (c >= 0xd800 && c < 0xe000) continue;
@@ -61,3 +63,5 @@ TEST_CASE("byte alphabet: every byte has one printable character and comes back"
   CHECK_FALSE(from_byte_alphabet("\xe2\x82\xac"));
   CHECK_FALSE(from_byte_alphabet("\xff"));
 }
+
+}  // namespace utf8_test

@@ -8,6 +8,7 @@
 
 using namespace atmanrl;
 
+namespace advantages_test {
 namespace {
 reward_table table_of(std::vector<float> const& rewards) { return {rewards, {{"reward", 1.0f, rewards}}}; }
 }  // namespace
@@ -88,3 +89,5 @@ TEST_CASE("advantages::any: it holds anybody's advantage, and names the built-in
                         ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo, "
                                          "saliency_weighted"));
 }
+
+}  // namespace advantages_test

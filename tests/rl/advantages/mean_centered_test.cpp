@@ -7,6 +7,8 @@
 
 using namespace atmanrl;
 
+namespace mean_centered_test {
+
 TEST_CASE("mean_centered: a reward minus its group's mean, without division by the spread") {
   std::vector<float> const rewards{0, -1, -1, 0, 5, 5, 5, 9};
   std::vector<float> a(8);
@@ -41,3 +43,5 @@ TEST_CASE("advantages: a group of one is an error, and so are rewards that fill 
                     ATMANRL_CONTAINS("3 rewards") && ATMANRL_CONTAINS("groups of 2"));
   CHECK_THROWS_AS(advantages::mean_centered{}(rewards, 3, short_one), shape_error);
 }
+
+}  // namespace mean_centered_test

@@ -9,6 +9,7 @@
 
 using namespace atmanrl;
 
+namespace saliency_weighted_test {
 namespace {
 
 /// A group of two completions of six tokens whose tokens 1 to 4 are the chain of thought.
@@ -84,3 +85,5 @@ TEST_CASE("advantages::any: it holds advantages of rollouts and of tokens, and s
   CHECK(float(plain.at(1)) == -1);
   CHECK_THROWS_WITH(advantages_of(mine, table_of({3, 1}), 2), ATMANRL_CONTAINS("takes the rollouts"));
 }
+
+}  // namespace saliency_weighted_test

@@ -6,6 +6,7 @@
 
 using namespace atmanrl;
 
+namespace grpo_test {
 namespace {
 
 struct result {
@@ -83,3 +84,5 @@ TEST_CASE(
   CHECK(r.loss == Approx(-0.25));
   CHECK(r.dlog_p == std::vector<float>{-0.125f, -0.125f});
 }
+
+}  // namespace grpo_test

@@ -10,6 +10,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace losses_test {
 namespace {
 
 struct result {
@@ -270,3 +271,5 @@ TEST_CASE("losses::any: it holds anybody's loss, and names the built-in ones") {
   low.clip_low = -0.1;
   CHECK_THROWS_WITH(losses::by_name("grpo", low), ATMANRL_CONTAINS("clip_low is -0.1"));
 }
+
+}  // namespace losses_test

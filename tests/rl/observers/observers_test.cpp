@@ -9,6 +9,7 @@
 
 using namespace atmanrl_test;
 
+namespace observers_test {
 namespace {
 
 struct observer_test {
@@ -149,3 +150,5 @@ TEST_CASE_METHOD(observer_test, "observers::all: a user's observer stands beside
   CHECK(out[0].name == "mine/rollouts");
   CHECK(out[0].value == 6);
 }
+
+}  // namespace observers_test

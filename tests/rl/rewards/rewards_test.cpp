@@ -13,6 +13,7 @@
 
 using namespace atmanrl_test;
 
+namespace rewards_test {
 namespace {
 
 struct reward_test {
@@ -222,3 +223,5 @@ TEST_CASE_METHOD(reward_test, "saliency: a scale of 0 is chosen at the first mas
   reward_values(reward, t.step, model);
   CHECK(reward.options().scale == 12);
 }
+
+}  // namespace rewards_test

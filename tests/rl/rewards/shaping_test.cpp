@@ -19,6 +19,7 @@
 
 using namespace atmanrl_test;
 
+namespace shaping_test {
 namespace {
 
 struct shaping_test {
@@ -105,3 +106,5 @@ TEST_CASE_METHOD(shaping_test, "balanced_sum: a length penalty can be the auxili
   CHECK(table.components[1].name == "shuffled_gated_length");
   CHECK(sum.settled());
 }
+
+}  // namespace shaping_test

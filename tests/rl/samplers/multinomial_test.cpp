@@ -6,6 +6,7 @@
 
 using namespace atmanrl;
 
+namespace multinomial_test {
 namespace {
 
 std::vector<float> const logits{0.5f, -1.0f, 2.0f, 0.5f, -3.0f, 1.0f};
@@ -88,3 +89,5 @@ TEST_CASE("samplers: greedy and temperature 0 take the lowest id among the large
     CHECK(samplers::multinomial{.top_k = 3, .top_p = 0.9}(ties, 0, u) == 1);
   }
 }
+
+}  // namespace multinomial_test

@@ -9,6 +9,7 @@
 
 using namespace atmanrl_test;
 
+namespace estimators_test {
 namespace {
 
 mask_options fixed_scale() {
@@ -242,3 +243,5 @@ TEST_CASE("mean_lost_probability: effects below 0 count nothing, large ones 1") 
   CHECK(mean_lost_probability(std::vector<float>{std::log(2.0f)}) == Approx(0.5));
   CHECK(mean_lost_probability({}) == 0);
 }
+
+}  // namespace estimators_test

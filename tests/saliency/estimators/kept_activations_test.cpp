@@ -8,6 +8,7 @@
 
 using namespace atmanrl_test;
 
+namespace kept_activations_test {
 namespace {
 
 using matrix = std::vector<std::vector<double>>;
@@ -210,3 +211,5 @@ TEST_CASE("estimators of one pass: filler lowers the reward number of both, whic
   check(estimators::attention_rollout{});
   check(estimators::gradient_x_input{});
 }
+
+}  // namespace kept_activations_test

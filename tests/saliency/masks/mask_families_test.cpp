@@ -12,6 +12,7 @@
 
 using namespace atmanrl_test;
 
+namespace mask_families_test {
 namespace {
 
 using model_type = llama<reference_backend, double>;
@@ -282,3 +283,5 @@ TEST_CASE("mask families: a command line's settings reach what has a use for the
   o.objective = objectives::kl_to_unmasked{};
   CHECK_THROWS_WITH(gap(o), ATMANRL_CONTAINS("the objective squared_gap in its place"));
 }
+
+}  // namespace mask_families_test

@@ -9,6 +9,7 @@
 
 using namespace atmanrl_test;
 
+namespace objectives_test {
 namespace {
 
 using model_type = llama<reference_backend, double>;
@@ -186,3 +187,5 @@ TEST_CASE_METHOD(objectives_test, "mask objectives: one of a user's serves the e
     CHECK(r.loss_end == Approx(gap * gap).margin(1e-12));
   }
 }
+
+}  // namespace objectives_test

@@ -5,6 +5,8 @@
 #include "catch.hpp"
 
 using namespace atmanrl;
+namespace rank_statistics_test {
+
 using floats = std::vector<float>;
 using flags = std::vector<bool>;
 
@@ -70,3 +72,5 @@ TEST_CASE("baselines: recency and digits rank as their names say, random is a fu
   CHECK(baselines::random(8, 1, 2, 3) != baselines::random(8, 1, 3, 3));
   CHECK(baselines::random(8, 1, 2, 3) != baselines::random(8, 1, 2, 4));
 }
+
+}  // namespace rank_statistics_test

@@ -9,6 +9,7 @@
 
 using namespace atmanrl_test;
 
+namespace validation_test {
 namespace {
 
 /// One causal token (3) among filler, at different places.
@@ -244,3 +245,5 @@ TEST_CASE_METHOD(validation_test, "agreement: 100 and 200 steps of mask training
   auto same = with_random_weights(model, 3, 1.0);
   CHECK(read_parameters(same) == read_parameters(destroyed));
 }
+
+}  // namespace validation_test

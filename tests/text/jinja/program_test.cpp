@@ -11,6 +11,7 @@
 using namespace atmanrl;
 using namespace atmanrl_test;
 
+namespace program_test {
 namespace {
 
 jinja::surroundings conversation(json const& messages, bool generate) {
@@ -199,3 +200,5 @@ TEST_CASE("jinja: today is the day that is given, in strftime's forms") {
   CHECK(rendered("{{ strftime_now('%A, %B %-d, %y; %Y-%m-%d %H:%M:%S %a %I%p%%') }}", given) ==
         "Sunday, March 2, 25; 2025-03-02 00:00:00 Sun 12AM%");
 }
+
+}  // namespace program_test
