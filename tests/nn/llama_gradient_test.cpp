@@ -12,20 +12,20 @@ namespace {
 
 /// An attention policy under test, and values of its parameters where it has some.
 template <class P>
-struct edited {
+struct policy_with_values {
   P policy;
   std::vector<double> values = {};
 };
 
 template <class P = attention::none>
 struct problem {
-  edited<P> edit;
+  policy_with_values<P> edit;
   model_config config;
   std::vector<branch> tree;
   double temperature = 1;
   std::vector<double> dlog_p, dentropy;  // per scored token; dentropy may be empty
 
-  problem(model_config c, std::vector<branch> t, double temperature_, bool with_entropy, edited<P> e = {})
+  problem(model_config c, std::vector<branch> t, double temperature_, bool with_entropy, policy_with_values<P> e = {})
       : edit(std::move(e)), config(std::move(c)), tree(std::move(t)), temperature(temperature_) {
     index_t const n = index_t(scored().size());
     dlog_p = random_values(n, 21);
