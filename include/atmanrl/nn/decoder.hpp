@@ -247,8 +247,7 @@ class decoder {
   /// Appends the batch to its sequences and runs it through the layers.
   /// \param edit  of the scores, after the block's and the model's own
   /// \throws usage_error when a token id or a position is outside the model, or when parameter gradients are wanted
-  /// with
-  ///         the adapters off; shape_error when batch and cache, or the edit and its values, do not fit
+  ///         with the adapters off; shape_error when batch and cache, or the edit and its values, do not fit
   template <class P = attention::none, EditValues<B, T> V = no_values>
   void forward(kv_cache<B, T>& cache, ragged_batch const& batch, forward_pass<B, T>& pass, forward_options options = {},
                edited<P, V> edit = {}) {
@@ -328,10 +327,9 @@ class decoder {
   static constexpr bool gives_input_gradients = true;
 
   /// Backward of forward and log_probs.
-  /// \param gradients  all but `parameters` may be empty in any mode; that one is for gradient_mode::parameters, and
-  ///                   must be there in it
+  /// \param gradients  `parameters` is empty in gradient_mode::activations and is not in gradient_mode::parameters
   /// \param edit       that of the forward pass
-  /// \throws shape_error when they do not fit the pass
+  /// \throws shape_error when the pass kept too little or nothing was scored, and when a size does not fit the pass
   template <AttentionPolicy P = attention::none, EditValues<B, T> V = no_values>
   void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, loss_gradients<T> loss, pass_gradients<B, T> gradients,
                 edited<P, V> edit = {}) {

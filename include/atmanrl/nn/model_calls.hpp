@@ -19,21 +19,22 @@ namespace atmanrl {
 
 /// How a forward pass runs.
 struct forward_options {
-  gradient_mode mode = gradient_mode::none;             ///< what is kept for a backward pass
+  gradient_mode mode = gradient_mode::none;            ///< what is kept for a backward pass
   atmanrl::adapters adapters = atmanrl::adapters::on;  ///< off: the model without them, the reference of a LoRA run
 };
 
-/// The gradient of a loss  sum log_p · log p + entropy · H  of the scored tokens.
+/// Derivatives of a loss by what log_probs gives of the scored tokens: log-probabilities and entropies.
 template <class T>
 struct loss_gradients {
   std::span<T const> log_p = {};    ///< one per scored token
   std::span<T const> entropy = {};  ///< one per scored token; empty when the entropy is not in the loss
 };
 
-/// Where a backward pass leaves gradients; what is empty is not wanted.
+/// Where a backward pass leaves gradients. What is empty is not wanted; `parameters` must be there exactly when the
+/// forward pass had gradient_mode::parameters.
 template <Backend B, class T>
 struct pass_gradients {
-  view_on<B, T, 1> parameters = {};  ///< flat, in the order of trainable_layout(), added to; in that gradient mode only
+  view_on<B, T, 1> parameters = {};  ///< flat, in the order of trainable_layout(), added to
   view_on<B, T, 2> edit = {};        ///< (kv_heads, parameters of the policy), added to
   view_on<B, T, 2> input = {};       ///< (rows, hidden), overwritten with that of forward_pass::input()
 };
