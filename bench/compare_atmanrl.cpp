@@ -132,12 +132,12 @@ runner train(Model& m, json const& request) {
       if (shared > 0) scored.push_back({int(shared) - 1, tokens[shared]});
       for (index_t t = 0; t < own; ++t) scored.push_back({first + int(t), tokens[shared + std::size_t(t) + 1]});
     }
-    m.forward(s.cache, batch, s.pass, gradient_mode::parameters);
+    m.forward(s.cache, batch, s.pass, {.mode = gradient_mode::parameters});
     m.log_probs(s.pass, scored);
     double loss = 0;
     for (float const x : s.pass.log_p()) loss -= double(x) / double(scored.size());
     std::vector<float> const dlog_p(scored.size(), float(-1.0 / double(scored.size())));
-    m.backward(s.cache, s.pass, std::span<float const>(dlog_p), {}, s.gradient.view());
+    m.backward(s.cache, s.pass, {.log_p = dlog_p}, {.parameters = s.gradient.view()});
     double const seconds = watch.seconds();
     json norms;
     std::span<float const> const flat(s.gradient.data(), std::size_t(s.gradient.size()));

@@ -88,10 +88,10 @@ class counted_step {
     forward_pass<counting_backend, float> pass(backend);
     for (index_t step = 0; step < steps; ++step) {
       for (auto const& e : batch.entries()) cache.truncate(e.sequence, 0);
-      model.forward(cache, batch, pass, gradient_mode::activations, policy, values.cview());
+      model.forward(cache, batch, pass, {.mode = gradient_mode::activations}, edited{policy, values.cview()});
       model.log_probs(pass, scored);
       gradient.fill_zero();
-      model.backward(cache, pass, std::span<float const>(dlog_p), {}, {}, policy, values.cview(), gradient.view());
+      model.backward(cache, pass, {.log_p = dlog_p}, {.edit = gradient.view()}, edited{policy, values.cview()});
       sum_rows(backend, gradient.cview(), values.view());
       adamw_step(backend, values.view(), values.cview(), m.view(), v.view(), {}, 1);
     }

@@ -55,8 +55,8 @@ struct solutions {
   double loss(model_type& model, distance_penalty const& policy, tensor<cpu_backend, float, 1> const& slopes,
               tensor<cpu_backend, float, 1>* gradient = nullptr) {
     for (auto const& e : batch.entries()) cache.truncate(e.sequence, 0);
-    model.forward(cache, batch, pass, gradient ? gradient_mode::activations : gradient_mode::none, policy,
-                  slopes.cview());
+    model.forward(cache, batch, pass, {.mode = gradient ? gradient_mode::activations : gradient_mode::none},
+                  edited{policy, slopes.cview()});
     model.log_probs(pass, scored);
     double sum = 0;
     for (float const log_p : pass.log_p()) sum -= double(log_p);
@@ -65,7 +65,7 @@ struct solutions {
       auto by_head =
           tensor<cpu_backend, float, 2>::zeros(model.backend(), {model.config().kv_heads, policy.parameter_count()});
       std::vector<float> const dlog_p(scored.size(), -1.0f / float(scored.size()));
-      model.backward(cache, pass, std::span(dlog_p), {}, {}, policy, slopes.cview(), by_head.view());
+      model.backward(cache, pass, {.log_p = dlog_p}, {.edit = by_head.view()}, edited{policy, slopes.cview()});
       gradient->fill_zero();
       add_bias_backward(model.backend(), by_head.cview(), gradient->view());
     }

@@ -81,13 +81,13 @@ result score(std::vector<int> const& ids) {
   auto const space = model.borrow_pass(index_t(ids.size()));
   ragged_batch batch;
   batch.add(space->cache.add_sequence(index_t(ids.size())), ids);
-  model.forward(space->cache, batch, space->pass, gradient_mode::parameters);
+  model.forward(space->cache, batch, space->pass, {.mode = gradient_mode::parameters});
   std::vector<scored_token> scored;
   for (std::size_t t = 1; t < ids.size(); ++t) scored.push_back({int(t) - 1, ids[t]});
   model.log_probs(space->pass, scored);
   auto gradient = tensor<B, float, 1>::zeros(backend, {model.layout().size()});
   std::vector<float> const ones(scored.size(), 1.0f);
-  model.backward(space->cache, space->pass, std::span(ones), {}, gradient.view());
+  model.backward(space->cache, space->pass, {.log_p = ones}, {.parameters = gradient.view()});
   return {space->pass.log_p(), gradient.to_host()};
 }
 

@@ -67,13 +67,14 @@ class tiny_model {
     for (std::size_t i = 0; i < 3; ++i) weights()[i]->read_rows(*backend_, 0, matrix(flat, i));
   }
 
-  template <class P = attention::none>
-  void forward(cache_type& cache, ragged_batch const& batch, pass_type& pass, gradient_mode mode = gradient_mode::none,
-               P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {}) {
+  template <class P = attention::none, EditValues<B, T> V = no_values>
+  void forward(cache_type& cache, ragged_batch const& batch, pass_type& pass, forward_options options = {},
+               edited<P, V> edit = {}) {
+    view_on<B, T const, 1> const edit_values = edit.values;
     for (int const id : batch.tokens())
       expects<usage_error>(id >= 0 && id < config_.vocab, "token id {} of {}", id, config_.vocab);
     cache.bind(this, version_);
-    pass.plan(cache, batch, mode);
+    pass.plan(cache, batch, options.mode);
     kept& k = pass.template state<kept>();
     index_t const rows = pass.rows();
     k.targets.resize(*backend_, {0});
@@ -89,7 +90,7 @@ class tiny_model {
         [&](auto const& cached) {
           append_keys_and_values(*backend_, extents(), k.qkv.cview(), pass.cache_rows(), cached.keys, cached.values);
           attention_forward(*backend_, extents(), k.qkv.cview(), cached.keys, cached.values, pass.attention(),
-                            policy.params(), edit_values.data(), k.out.view(), k.lse.view());
+                            edit.policy.params(), edit_values.data(), k.out.view(), k.lse.view());
         },
         cache.rows_of(0));
     matmul(*backend_, flat(k.out), out_.view(), k.y.view(), store::add);
@@ -122,17 +123,19 @@ class tiny_model {
     matmul(*backend_, k.gathered.cview(), embedding_.view(), out.view());
   }
 
-  template <class P = attention::none>
-  void backward(cache_type& cache, pass_type& pass, std::span<T const> dlog_p, std::span<T const> dentropy,
-                view_on<B, T, 1> gradient, P const& policy = {},
-                std::type_identity_t<view_on<B, T const, 1>> edit_values = {}, view_on<B, T, 2> edit_gradient = {}) {
+  template <class P = attention::none, EditValues<B, T> V = no_values>
+  void backward(cache_type& cache, pass_type& pass, loss_gradients<T> loss, pass_gradients<B, T> gradients,
+                edited<P, V> edit = {}) {
     kept& k = pass.template state<kept>();
-    expects<shape_error>(index_t(dlog_p.size()) == k.targets.size(), "{} gradients for {} scored tokens", dlog_p.size(),
-                         k.targets.size());
+    view_on<B, T const, 1> const edit_values = edit.values;
+    view_on<B, T, 1> const gradient = gradients.parameters;
+    expects<shape_error>(index_t(loss.log_p.size()) == k.targets.size(), "{} gradients for {} scored tokens",
+                         loss.log_p.size(), k.targets.size());
+    expects<usage_error>(gradients.input.empty(), "this model has no gradient of its input");
     cache.bind(this, version_);
-    tensor<B, T, 1> dp(*backend_, {index_t(dlog_p.size())}), de(*backend_, {index_t(dentropy.size())});
-    dp.assign(dlog_p);
-    de.assign(dentropy);
+    tensor<B, T, 1> dp(*backend_, {index_t(loss.log_p.size())}), de(*backend_, {index_t(loss.entropy.size())});
+    dp.assign(loss.log_p);
+    de.assign(loss.entropy);
     tensor<B, T, 2> dgathered(*backend_, k.gathered.shape()), dy(*backend_, k.y.shape());
     log_prob_backward(*backend_, k.gathered.cview(), embedding_.view(), k.targets.cview(), k.temperature, k.scratch,
                       k.head_lse.cview(), dp.cview(), pass.results().entropy.cview(), de.cview(), dgathered.view(),
@@ -144,8 +147,8 @@ class tiny_model {
     std::visit(
         [&](auto const& cached) {
           attention_backward(*backend_, extents(), k.qkv.cview(), cached.keys, cached.values, pass.attention(),
-                             policy.params(), edit_values.data(), k.out.cview(), k.lse.cview(), dout.cview(),
-                             dqkv.view(), edit_gradient);
+                             edit.policy.params(), edit_values.data(), k.out.cview(), k.lse.cview(), dout.cview(),
+                             dqkv.view(), gradients.edit);
         },
         cache.rows_of(0));
     if (gradient.empty()) return;

@@ -20,7 +20,7 @@ gradient_result compute(Model& model, gradient_request const& r) {
   atmanrl::forward_pass<B, T> pass(model.backend());
   atmanrl::ragged_batch batch;
   batch.add(cache.add_sequence(rows), std::span(r.ids).first(std::size_t(rows)));
-  model.forward(cache, batch, pass, atmanrl::gradient_mode::parameters);
+  model.forward(cache, batch, pass, {.mode = atmanrl::gradient_mode::parameters});
   std::vector<atmanrl::scored_token> scored;
   for (int i = 0; i < rows; ++i) scored.push_back({i, r.ids[std::size_t(i) + 1]});
   model.log_probs(pass, scored);
@@ -29,7 +29,7 @@ gradient_result compute(Model& model, gradient_request const& r) {
 
   auto gradient = atmanrl::tensor<B, T, 1>::zeros(model.backend(), {model.layout().size()});
   std::vector<T> const dlog_p(std::size_t(rows), T(-1.0 / rows));
-  model.backward(cache, pass, std::span<T const>(dlog_p), {}, gradient.view());
+  model.backward(cache, pass, {.log_p = dlog_p}, {.parameters = gradient.view()});
   double const norm = std::sqrt(sum_of_squares(model.backend(), gradient.view()));
   return {loss, norm, gradient.to_host()};
 }

@@ -40,7 +40,7 @@ struct cached_path {
     model.forward(cache, first, pass);
     for (int i = 0; i < 2; ++i)
       rest.add(cache.add_child(root, 4, index_t(tails[std::size_t(i)].size())), tails[std::size_t(i)], i);
-    model.forward(cache, rest, pass, gradient_mode::none, policy, values);
+    model.forward(cache, rest, pass, {}, edited{policy, values});
     auto both = scored(0, 0);
     for (scored_token const& t : scored(1, 9)) both.push_back(t);
     model.log_probs(pass, both);
@@ -56,7 +56,7 @@ struct cached_path {
       forward_pass<B, T> pass(backend);
       ragged_batch batch;
       batch.add(cache.add_sequence(index_t(ids.size())), ids, i);
-      model.forward(cache, batch, pass, gradient_mode::none, policy, values);
+      model.forward(cache, batch, pass, {}, edited{policy, values});
       model.log_probs(pass, scored(i, 4));
       auto const log_p = pass.log_p();
       all.insert(all.end(), log_p.begin(), log_p.end());
@@ -116,7 +116,7 @@ TEST_CASE("attention policy: knocking a token out of all later rows of one layer
     forward_pass<reference_backend, double> pass(backend);
     ragged_batch batch;
     batch.add(cache.add_sequence(6), ids, 0);
-    model.forward(cache, batch, pass, gradient_mode::none, edit);
+    model.forward(cache, batch, pass, {}, edited{edit});
     model.log_probs(pass, std::vector<scored_token>{{3, 1}, {4, 2}, {5, 3}});
     return pass.log_p();
   };

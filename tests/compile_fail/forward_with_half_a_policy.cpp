@@ -16,5 +16,5 @@ using model = atmanrl::llama<atmanrl::reference_backend, float>;
 
 void run(model& m, atmanrl::kv_cache<atmanrl::reference_backend, float>& cache, atmanrl::ragged_batch const& batch,
          atmanrl::forward_pass<atmanrl::reference_backend, float>& pass) {
-  m.forward(cache, batch, pass, atmanrl::gradient_mode::none, temperature_per_head{});
+  m.forward(cache, batch, pass, {}, atmanrl::edited{temperature_per_head{}});
 }

@@ -12,6 +12,6 @@ struct mine {
   at::workspace& memory() const;
   at::borrowed<space> borrow_pass(at::index_t rows, bool recompute = false) const;
   void forward(at::kv_cache<backend_type, float>&, at::ragged_batch const&, at::forward_pass<backend_type, float>&,
-               at::gradient_mode = {}, at::attention::none = {});
+               at::forward_options = {}, at::edited<> = {});
 };
 static_assert(at::detail::explain_language_model<mine>());

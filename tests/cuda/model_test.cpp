@@ -25,7 +25,7 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
   auto const tree = ragged_tree(config.vocab);
   laid_out<B, T> on(backend, config, tree, 0, storage);
   forward_pass<B, T> pass(backend);
-  model.forward(on.cache, on.batch, pass, gradient_mode::parameters);
+  model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters});
   outcome o;
   tensor<B, T, 2> logits;
   std::vector<int> rows(std::size_t(on.batch.rows()));
@@ -40,7 +40,7 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
       uploaded<B, T>(backend, std::vector<double>(std::size_t(model.trainable_layout().size()), 0.25));  // added to
   auto const dlog_p = converted<T>(random_values(index_t(scored.size()), 21)),
              dentropy = converted<T>(random_values(index_t(scored.size()), 22));
-  model.backward(on.cache, pass, std::span<T const>(dlog_p), std::span<T const>(dentropy), gradient.view());
+  model.backward(on.cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = gradient.view()});
   o.gradient = as_doubles(gradient);
   for (double& x : o.gradient) x -= 0.25;
   return o;
@@ -76,7 +76,7 @@ std::vector<double> decoded(B& backend, model_config const& config, std::vector<
     forward_pass<B, T> pass(backend);
     ragged_batch batch;
     batch.add(sequence, std::vector<int>(tokens.begin() + std::ptrdiff_t(at), tokens.begin() + std::ptrdiff_t(next)));
-    model.forward(cache, batch, pass, gradient_mode::none);
+    model.forward(cache, batch, pass);
     model.log_probs(pass, std::vector<scored_token>{{batch.rows() - 1, tokens[next]}}, 1);
     all.push_back(double(pass.log_p()[0]));
     at = next;
@@ -142,8 +142,7 @@ TEST_CASE(
   forward_pass<cuda_backend, float> pass(device);
   ragged_batch batch;
   batch.add(cache.add_sequence(4), std::vector<int>{1, 2});
-  CHECK_THROWS_WITH(model.forward(cache, batch, pass, gradient_mode::none),
-                    Catch::Contains("the cache stores full scalars"));
+  CHECK_THROWS_WITH(model.forward(cache, batch, pass), Catch::Contains("the cache stores full scalars"));
 }
 
 TEST_CASE("cuda model: weight gradients in bf16 and products in TF32 are what the options ask for") {

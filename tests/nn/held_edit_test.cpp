@@ -32,15 +32,15 @@ scores run(Model& model, P const& policy = {}, std::vector<double> const& values
   forward_pass<reference_backend, double> pass(backend);
   tensor<reference_backend, double, 1> edit_values(backend, {index_t(values.size())});
   edit_values.assign(values);
-  model.forward(space.cache, space.batch, pass, mode, policy, edit_values.cview());
+  model.forward(space.cache, space.batch, pass, {.mode = mode}, edited{policy, edit_values.cview()});
   model.log_probs(pass, score_all(int(pass.rows()), 11));
   auto const dlog_p = random_values(index_t(pass.log_p().size()), 9);
   index_t const parameters = mode == gradient_mode::parameters ? model.layout().size() : 0;
   auto gradient = tensor<reference_backend, double, 1>::zeros(backend, {parameters});
   auto edit_gradient =
       tensor<reference_backend, double, 2>::zeros(backend, {model.config().kv_heads, index_t(values.size())});
-  model.backward(space.cache, pass, std::span(dlog_p), {}, gradient.view(), policy, edit_values.cview(),
-                 edit_gradient.view());
+  model.backward(space.cache, pass, {.log_p = dlog_p}, {.parameters = gradient.view(), .edit = edit_gradient.view()},
+                 edited{policy, edit_values.cview()});
   std::vector<double> summed(values.size());
   for (index_t h = 0; h < model.config().kv_heads; ++h)
     for (std::size_t i = 0; i < values.size(); ++i) summed[i] += edit_gradient.view()(h, index_t(i));

@@ -19,15 +19,16 @@ struct passed {
   std::vector<double> dlog_p;
 
   explicit passed(gradient_mode mode) {
-    model.forward(on.cache, on.batch, pass, mode);
+    model.forward(on.cache, on.batch, pass, {.mode = mode});
     auto const scored = score_all(on.batch.rows(), config.vocab);
     model.log_probs(pass, scored);
     dlog_p = random_values(index_t(scored.size()), 21);
   }
   std::vector<double> input_gradient(std::vector<double> gradient = {}) {
     std::vector<double> dx(std::size_t(pass.rows() * config.hidden), 7.0);
-    model.backward(on.cache, pass, std::span<double const>(dlog_p), {}, as(gradient, {index_t(gradient.size())}),
-                   attention::none{}, {}, {}, as(dx, {pass.rows(), config.hidden}));
+    model.backward(
+        on.cache, pass, {.log_p = dlog_p},
+        {.parameters = as(gradient, {index_t(gradient.size())}), .input = as(dx, {pass.rows(), config.hidden})});
     return dx;
   }
 };
@@ -45,9 +46,9 @@ TEST_CASE("llama: the input of a pass is the embedding, and its gradients add up
 
   std::vector<double> gradient(std::size_t(with.model.layout().size()));
   std::vector<double> dx(std::size_t(with.pass.rows() * with.config.hidden));
-  with.model.backward(with.on.cache, with.pass, std::span<double const>(with.dlog_p), {},
-                      as(gradient, {index_t(gradient.size())}), attention::none{}, {}, {},
-                      as(dx, {with.pass.rows(), with.config.hidden}));
+  with.model.backward(with.on.cache, with.pass, {.log_p = with.dlog_p},
+                      {.parameters = as(gradient, {index_t(gradient.size())}),
+                       .input = as(dx, {with.pass.rows(), with.config.hidden})});
   std::vector<double> by_token(std::size_t(p.size()));
   for (std::size_t i = 0; i < dx.size(); ++i) {
     std::size_t const hidden = std::size_t(with.config.hidden), token = std::size_t(with.on.batch.tokens()[i / hidden]);
@@ -83,8 +84,7 @@ TEST_CASE("llama: a pass that kept nothing, an unknown layer and a gradient of a
   CHECK_THROWS_WITH(with.model.mean_attention(with.on.cache, with.pass, 2, attention),
                     ATMANRL_CONTAINS("layer 2 of a model of 2 layers"));
   std::vector<double> dx(10);
-  CHECK_THROWS_WITH(with.model.backward(with.on.cache, with.pass, std::span<double const>(with.dlog_p), {}, {},
-                                        attention::none{}, {}, {}, as(dx, {1, 10})),
+  CHECK_THROWS_WITH(with.model.backward(with.on.cache, with.pass, {.log_p = with.dlog_p}, {.input = as(dx, {1, 10})}),
                     ATMANRL_CONTAINS("a gradient [1, 10] for an input [25, 10]"));
 }
 

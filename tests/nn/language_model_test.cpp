@@ -45,15 +45,15 @@ struct evaluated {
     prefix_tree_batch const tree = small_tree();
     auto const space = model.borrow_pass(tree.cache_rows());
     tree.open(model, space->cache, space->pass);
-    model.forward(space->cache, tree.batch(), space->pass, gradient_mode::parameters);
+    model.forward(space->cache, tree.batch(), space->pass, {.mode = gradient_mode::parameters});
     model.log_probs(space->pass, tree.scored(), 1.5, true);
     auto const n = std::ptrdiff_t(tree.scored().size());
     auto const dlog_p = random_values(n, 5), dentropy = random_values(n, 6);
     loss = weighted_sum(space->pass.log_p(), dlog_p) + weighted_sum(space->pass.entropy(), dentropy);
     if constexpr (std::same_as<T, double>) {
       gradient.resize(parameters.size());
-      model.backward(space->cache, space->pass, std::span<double const>(dlog_p), std::span<double const>(dentropy),
-                     as(gradient, {std::ptrdiff_t(gradient.size())}));
+      model.backward(space->cache, space->pass, {.log_p = dlog_p, .entropy = dentropy},
+                     {.parameters = as(gradient, {std::ptrdiff_t(gradient.size())})});
     }
   }
 };

@@ -108,13 +108,13 @@ TEMPLATE_TEST_CASE("llama on cpu_backend: gradient modes and threads change no b
     auto model = random_model<cpu_backend, TestType>(backend, odd_config(), 6);
     laid_out<cpu_backend, float> on(backend, model.config(), tree);
     forward_pass<cpu_backend, float> pass(backend);
-    model.forward(on.cache, on.batch, pass, gradient_mode::parameters);
+    model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters});
     auto const scored = score_all(on.batch.rows(), 1100);
     model.log_probs(pass, scored, 1, true);
     log_p[threads - 1] = pass.log_p();
     auto const weights = converted<float>(random_values(index_t(scored.size()), 7));
     auto g = tensor<cpu_backend, float, 1>::zeros(backend, {model.layout().size()});
-    model.backward(on.cache, pass, std::span<float const>(weights), std::span<float const>(weights), g.view());
+    model.backward(on.cache, pass, {.log_p = weights, .entropy = weights}, {.parameters = g.view()});
     gradient[threads - 1] = g.to_host();
   }
   CHECK(log_p[1] == log_p[0]);

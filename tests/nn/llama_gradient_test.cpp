@@ -12,20 +12,20 @@ namespace {
 
 /// An attention policy under test, and values of its parameters where it has some.
 template <class P>
-struct edited {
+struct policy_with_values {
   P policy;
   std::vector<double> values = {};
 };
 
 template <class P = attention::none>
 struct problem {
-  edited<P> edit;
+  policy_with_values<P> edit;
   model_config config;
   std::vector<branch> tree;
   double temperature = 1;
   std::vector<double> dlog_p, dentropy;  // per scored token; dentropy may be empty
 
-  problem(model_config c, std::vector<branch> t, double temperature_, bool with_entropy, edited<P> e = {})
+  problem(model_config c, std::vector<branch> t, double temperature_, bool with_entropy, policy_with_values<P> e = {})
       : edit(std::move(e)), config(std::move(c)), tree(std::move(t)), temperature(temperature_) {
     index_t const n = index_t(scored().size());
     dlog_p = random_values(n, 21);
@@ -42,7 +42,7 @@ struct problem {
     model.assign(as(flat, {index_t(flat.size())}));
     laid_out<reference_backend, T> on(backend, config, tree);
     forward_pass<reference_backend, T> pass(backend);
-    model.forward(on.cache, on.batch, pass, gradient_mode::none, edit.policy, as(values, {index_t(values.size())}));
+    model.forward(on.cache, on.batch, pass, {}, edited{edit.policy, as(values, {index_t(values.size())})});
     model.log_probs(pass, scored(), temperature, !dentropy.empty());
     T sum = weighted_sum(pass.log_p(), dlog_p);
     if (!dentropy.empty()) sum += weighted_sum(pass.entropy(), dentropy);
@@ -57,13 +57,14 @@ struct problem {
     laid_out<reference_backend, double> on(backend, config, tree);
     forward_pass<reference_backend, double> pass(backend);
     auto const values = as(edit.values, {index_t(edit.values.size())});
-    model.forward(on.cache, on.batch, pass, gradient_mode::parameters, edit.policy, values);
+    model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters}, edited{edit.policy, values});
     model.log_probs(pass, scored(), temperature, !dentropy.empty());
     std::vector<double> g(flat.size(), 0.5);  // added to
     std::vector<double> per_head(std::size_t(config.kv_heads) * edit.values.size()), of_values(edit.values.size());
-    model.backward(on.cache, pass, std::span<double const>(dlog_p), std::span<double const>(dentropy),
-                   as(g, {index_t(g.size())}), edit.policy, values,
-                   as(per_head, {config.kv_heads, index_t(edit.values.size())}));
+    model.backward(on.cache, pass, {.log_p = dlog_p, .entropy = dentropy},
+                   {.parameters = as(g, {index_t(g.size())}),
+                    .edit = as(per_head, {config.kv_heads, index_t(edit.values.size())})},
+                   edited{edit.policy, values});
     for (double& x : g) x -= 0.5;
     for (std::size_t i = 0; i < per_head.size(); ++i) of_values[i % of_values.size()] += per_head[i];
     return {g, of_values};

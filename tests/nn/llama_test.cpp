@@ -43,7 +43,7 @@ evaluation<B, W> evaluate(llama<B, W>& model, std::vector<branch> const& tree, s
     first[at] = batch.add(ids[at], tokens, i) + int(tokens.size()) - own[at];
   }
   forward_pass<B, T> pass(backend);
-  model.forward(cache, batch, pass, gradient_mode::parameters);
+  model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
   std::vector<scored_token> scored;
   for (std::size_t i = 0; i < tree.size(); ++i)
     for (int r = 0; r < own[i]; ++r)
@@ -53,7 +53,7 @@ evaluation<B, W> evaluate(llama<B, W>& model, std::vector<branch> const& tree, s
   out.log_p = pass.log_p();
   auto const weights = converted<T>(random_values(index_t(scored.size()), 5));
   auto gradient = tensor<B, T, 1>::zeros(backend, {model.layout().size()});
-  model.backward(cache, pass, std::span<T const>(weights), {}, gradient.view());
+  model.backward(cache, pass, {.log_p = weights}, {.parameters = gradient.view()});
   out.gradient = converted<double>(gradient.to_host());
   return out;
 }
@@ -148,14 +148,14 @@ TEST_CASE("llama: parameter gradients are refused when an ancestor's rows are of
   model.forward(cache, batch, pass);
   batch.clear();
   batch.add(child, std::array{4, 5});
-  CHECK_THROWS_WITH(model.forward(cache, batch, pass, gradient_mode::parameters),
+  CHECK_THROWS_WITH(model.forward(cache, batch, pass, {.mode = gradient_mode::parameters}),
                     ATMANRL_CONTAINS("3 positions of sequence 0") && ATMANRL_CONTAINS("3 were there before"));
   CHECK(cache.length(child) == 3);
-  CHECK_NOTHROW(model.forward(cache, batch, pass, gradient_mode::activations));
+  CHECK_NOTHROW(model.forward(cache, batch, pass, {.mode = gradient_mode::activations}));
   CHECK(cache.length(child) == 5);
   batch.clear();
   batch.add(child, std::array{6});
-  CHECK_THROWS_AS(model.forward(cache, batch, pass, gradient_mode::parameters),
+  CHECK_THROWS_AS(model.forward(cache, batch, pass, {.mode = gradient_mode::parameters}),
                   shape_error);  // its own earlier rows too
 }
 
@@ -302,12 +302,12 @@ TEST_CASE("llama: a cache of other weights is refused, in the backward pass too"
   forward_pass<reference_backend, double> pass(backend);
   ragged_batch batch;
   batch.add(cache.add_sequence(5), std::array{1, 2});
-  model.forward(cache, batch, pass, gradient_mode::parameters);
+  model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
   model.log_probs(pass, std::vector<scored_token>{{0, 1}});
   std::vector<double> gradient(std::size_t(model.layout().size()));
   std::vector<double> const one{1.0};
   auto const backward = [&] {
-    model.backward(cache, pass, std::span<double const>(one), {}, as(gradient, {index_t(gradient.size())}));
+    model.backward(cache, pass, {.log_p = one}, {.parameters = as(gradient, {index_t(gradient.size())})});
   };
   CHECK_NOTHROW(backward());
   set_parameters(model, random_parameters(model.config(), 2));
@@ -331,10 +331,10 @@ TEST_CASE("llama: backward says what it misses") {
     cache.clear();
     ragged_batch batch;
     batch.add(cache.add_sequence(5), std::array{1, 2});
-    model.forward(cache, batch, pass, mode);
+    model.forward(cache, batch, pass, {.mode = mode});
   };
   auto const backward = [&](std::vector<double> const& d, view<double, 1> g) {
-    model.backward(cache, pass, std::span<double const>(d), {}, g);
+    model.backward(cache, pass, {.log_p = d}, {.parameters = g});
   };
   forward(gradient_mode::none);
   CHECK_THROWS_WITH(backward(one, all), ATMANRL_CONTAINS("kept its activations"));

@@ -42,7 +42,7 @@ struct run {
       for (int i = 0; i < int(ids.size()); ++i) rows.push_back(first + i);
       for (int i = 1; i < int(ids.size()); ++i) scored.push_back({first + i - 1, ids[std::size_t(i)]});
     }
-    model.forward(cache, batch, pass, mode);
+    model.forward(cache, batch, pass, {.mode = mode});
   }
   std::vector<float> logits() {
     tensor<B, float, 2> out;
@@ -70,7 +70,7 @@ void check_adapter(std::string const& name) {
   CHECK(loss == Approx(values_of(expected, "loss")[0]).epsilon(1e-6));
   std::vector<float> const dlog_p(r.scored.size(), -1.0f / float(r.scored.size()));
   auto gradient = tensor<B, float, 1>::zeros(backend, {model.trainable_layout().size()});
-  model.backward(r.cache, r.pass, std::span<float const>(dlog_p), {}, gradient.view());
+  model.backward(r.cache, r.pass, {.log_p = dlog_p}, {.parameters = gradient.view()});
   auto const flat = gradient.to_host();
   CHECK(model.trainable_layout().all().size() + 2 == expected.tensors().size());
   for (parameter_info const& p : model.trainable_layout().all()) {

@@ -55,7 +55,7 @@ void check_gradient(model_config const& config, lora_config const& l, P const& p
     model.assign_trainable(as(values, {index_t(values.size())}));
     laid_out<reference_backend, complex> on(backend, config, tree);
     forward_pass<reference_backend, complex> pass(backend);
-    model.forward(on.cache, on.batch, pass, gradient_mode::none, policy);
+    model.forward(on.cache, on.batch, pass, {}, edited{policy});
     model.log_probs(pass, scored, 0.8);
     return weighted_sum(pass.log_p(), dlog_p);
   };
@@ -64,10 +64,10 @@ void check_gradient(model_config const& config, lora_config const& l, P const& p
   give_adapters(model, l, at);
   laid_out<reference_backend, double> on(backend, config, tree);
   forward_pass<reference_backend, double> pass(backend);
-  model.forward(on.cache, on.batch, pass, gradient_mode::parameters, policy);
+  model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters}, edited{policy});
   model.log_probs(pass, scored, 0.8);
   std::vector<double> g(at.size(), 0.5);  // added to
-  model.backward(on.cache, pass, std::span<double const>(dlog_p), {}, as(g, {index_t(g.size())}), policy);
+  model.backward(on.cache, pass, {.log_p = dlog_p}, {.parameters = as(g, {index_t(g.size())})}, edited{policy});
   for (double& x : g) x -= 0.5;
   auto const exact = complex_step_gradient(at, loss);
   parameter_layout const layout(config, standard_kind(config), l);
@@ -155,7 +155,7 @@ TEST_CASE("lora: off is the model without adapters to the last bit, and the call
   auto const log_probs = [&](adapters which) {
     laid_out<cpu_backend, float> on(backend, model.config(), tree);
     forward_pass<cpu_backend, float> pass(backend);
-    model.forward(on.cache, on.batch, pass, gradient_mode::none, attention::none{}, {}, which);
+    model.forward(on.cache, on.batch, pass, {.adapters = which});
     model.log_probs(pass, score_all(on.batch.rows(), 11));
     return pass.log_p();
   };
@@ -180,7 +180,7 @@ TEST_CASE(
   ragged_batch batch;
   batch.add(cache.add_sequence(4), std::array{1, 2});
   auto const call = [&](adapters which, gradient_mode mode = gradient_mode::none) {
-    model.forward(cache, batch, pass, mode, attention::none{}, {}, which);
+    model.forward(cache, batch, pass, {.mode = mode, .adapters = which});
   };
   CHECK_THROWS_WITH(call(adapters::off, gradient_mode::parameters), ATMANRL_CONTAINS("adapters off"));
   call(adapters::on);
@@ -200,13 +200,13 @@ TEST_CASE("lora: the gradient has the adapters' size, and the model's own is ref
   forward_pass<reference_backend, double> pass(backend);
   ragged_batch batch;
   batch.add(cache.add_sequence(4), std::array{1, 2});
-  model.forward(cache, batch, pass, gradient_mode::parameters);
+  model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
   model.log_probs(pass, std::vector<scored_token>{{0, 1}});
   std::vector<double> const one{1};
   std::vector<double> whole(std::size_t(model.layout().size())), mine(std::size_t(model.trainable_layout().size()));
-  CHECK_THROWS_WITH(model.backward(cache, pass, std::span<double const>(one), {}, as(whole, {index_t(whole.size())})),
+  CHECK_THROWS_WITH(model.backward(cache, pass, {.log_p = one}, {.parameters = as(whole, {index_t(whole.size())})}),
                     ATMANRL_CONTAINS(fmt::format("{} parameters", mine.size())));
-  CHECK_NOTHROW(model.backward(cache, pass, std::span<double const>(one), {}, as(mine, {index_t(mine.size())})));
+  CHECK_NOTHROW(model.backward(cache, pass, {.log_p = one}, {.parameters = as(mine, {index_t(mine.size())})}));
 }
 
 TEST_CASE("lora: merged matrices compute what the adapters compute") {
@@ -235,12 +235,12 @@ TEST_CASE("lora: cpu_backend's gradients agree with plain loops in double, also 
     give_adapters(model, l, adapter_values(c, l));
     laid_out<B, T> on(backend, c, tree);
     forward_pass<B, T> pass(backend);
-    model.forward(on.cache, on.batch, pass, gradient_mode::parameters);
+    model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters});
     auto const scored = score_all(on.batch.rows(), 11);
     model.log_probs(pass, scored);
     auto const weights = converted<T>(random_values(index_t(scored.size()), 21));
     auto g = tensor<B, T, 1>::zeros(backend, {model.trainable_layout().size()});
-    model.backward(on.cache, pass, std::span<T const>(weights), {}, g.view());
+    model.backward(on.cache, pass, {.log_p = weights}, {.parameters = g.view()});
     return g.to_host();
   };
   reference_backend plain;

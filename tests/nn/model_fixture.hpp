@@ -68,7 +68,7 @@ void check_model(std::filesystem::path const& expected_files, std::filesystem::p
   REQUIRE(every_row.size() == 31);
   REQUIRE(scored.size() == 28);
 
-  model.forward(cache, batch, pass, gradient_mode::parameters);
+  model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
   tensor<B, T, 2> out;
   model.logits(pass, every_row, out);
   CHECK(difference(out.to_host(), values_of(logits, "logits")) < logit_tolerance);
@@ -80,7 +80,7 @@ void check_model(std::filesystem::path const& expected_files, std::filesystem::p
 
   auto gradient = tensor<B, T, 1>::zeros(backend, {model.layout().size()});
   std::vector<T> const dlog_p(scored.size(), T(-1.0 / double(scored.size())));
-  model.backward(cache, pass, std::span<T const>(dlog_p), {}, gradient.view());
+  model.backward(cache, pass, {.log_p = dlog_p}, {.parameters = gradient.view()});
   auto const flat = gradient.to_host();
   CHECK(model.layout().all().size() == gradients.tensors().size());
   double const query_factor = files.extension() == ".gguf" ? expected.at("gguf_query_factor").get<double>() : 1;

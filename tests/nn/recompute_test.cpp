@@ -77,11 +77,12 @@ result run(gradient_mode mode, bool recompute, bool adapters = false, kv_storage
   r.gradient.resize(masked ? 0 : std::size_t(model.trainable_layout().size()));
   r.edit.resize(masked ? std::size_t(deep_config().kv_heads * count) : 0);
   auto const forward_and_backward = [&](auto const& policy, view<float const, 1> h, view<float, 2> edit) {
-    model.forward(cache, batch, pass, mode, policy, h);
+    model.forward(cache, batch, pass, {.mode = mode}, edited{policy, h});
     model.log_probs(pass, scored, 0.9, true);
     r.log_p = pass.log_p();
-    model.backward(cache, pass, std::span<float const>(weights), std::span<float const>(weights),
-                   view<float, 1>(r.gradient.data(), {index_t(r.gradient.size())}), policy, h, edit);
+    model.backward(cache, pass, {.log_p = weights, .entropy = weights},
+                   {.parameters = view<float, 1>(r.gradient.data(), {index_t(r.gradient.size())}), .edit = edit},
+                   edited{policy, h});
     auto const x = pass.input();
     r.input.assign(x.data(), x.data() + x.size());
   };
@@ -131,13 +132,13 @@ TEST_CASE("recompute: a pass may change between both ways, and backward may be c
     cache.clear();
     ragged_batch batch;
     batch.add(cache.add_sequence(20), tokens);
-    model.forward(cache, batch, pass, gradient_mode::parameters);
+    model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
     pass.set_recompute(!recompute);  // says nothing about the pass that was made
     model.log_probs(pass, scored);
     // Keeping everything, the backward pass overwrites gate and up; the inputs serve any number of times.
     for (int i = 0; i < (recompute ? 2 : 1); ++i) {
       auto g = tensor<cpu_backend, float, 1>::zeros(backend, {model.layout().size()});
-      model.backward(cache, pass, std::span<float const>(weights), {}, g.view());
+      model.backward(cache, pass, {.log_p = weights}, {.parameters = g.view()});
       gradients.push_back(g.to_host());
     }
   }
@@ -178,7 +179,7 @@ TEST_CASE("16-bit keys and values: row by row, in a tree and at once a token has
       };
       part(prompt, at, std::min(end, 20));
       part(rest, std::max(at, 20), end);
-      model.forward(space->cache, batch, space->pass, mode);
+      model.forward(space->cache, batch, space->pass, {.mode = mode});
       if (!scored.empty()) {
         model.log_probs(space->pass, scored);
         auto const some = space->pass.log_p();

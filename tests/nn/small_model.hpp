@@ -159,7 +159,7 @@ std::vector<typename llama<B, W>::scalar> teacher_forced(llama<B, W>& model, std
   forward_pass<B, T> pass(model.backend());
   ragged_batch batch;
   batch.add(cache.add_sequence(index_t(tokens.size())), tokens);
-  model.forward(cache, batch, pass, mode);
+  model.forward(cache, batch, pass, {.mode = mode});
   std::vector<scored_token> scored;
   for (std::size_t i = 0; i + 1 < tokens.size(); ++i) scored.push_back({int(i), tokens[i + 1]});
   model.log_probs(pass, scored, temperature);

@@ -72,7 +72,7 @@ TEST_CASE("token rows: the probabilities of the tokens sum to one, and their gra
     forward_pass<reference_backend, double> pass(backend);
     ragged_batch batch;
     batch.add(cache.add_sequence(3), std::vector<int>{1, 2, 3});
-    model.forward(cache, batch, pass, gradient_mode::parameters);
+    model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
     std::vector<scored_token> all;
     for (int id = 0; id < 11; ++id) all.push_back({2, id});
     model.log_probs(pass, all);
@@ -80,7 +80,7 @@ TEST_CASE("token rows: the probabilities of the tokens sum to one, and their gra
     if (gradient) {
       std::vector<double> d(11, 0.0);
       d[2] = 1;
-      model.backward(cache, pass, std::span<double const>(d), {}, gradient->view());
+      model.backward(cache, pass, {.log_p = d}, {.parameters = gradient->view()});
     }
     return log_p;
   };

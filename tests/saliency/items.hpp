@@ -60,7 +60,7 @@ struct full_path {
     std::size_t const computed = ids.size() - (last_row_too ? 0 : 1);
     batch.add(cache.add_sequence(index_t(ids.size())), std::span(ids).first(computed), 0);
     auto const at = as(values, {index_t(values.size())});
-    model.forward(cache, batch, pass, gradient_mode::activations, policy, at);
+    model.forward(cache, batch, pass, {.mode = gradient_mode::activations}, edited{policy, at});
     std::vector<scored_token> scored;
     for (std::size_t t = ids.size() - item.answer.size(); t < ids.size(); ++t) scored.push_back({int(t) - 1, ids[t]});
     std::vector<int> rows;
@@ -74,7 +74,7 @@ struct full_path {
       std::vector<double> const d(scored.size(), -1.0 / double(item.answer.size()));
       index_t const heads = model.config().kv_heads, n = index_t(values.size());
       std::vector<double> per_head(std::size_t(heads * n));
-      model.backward(cache, pass, std::span<double const>(d), {}, {}, policy, at, as(per_head, {heads, n}));
+      model.backward(cache, pass, {.log_p = d}, {.edit = as(per_head, {heads, n})}, edited{policy, at});
       gradient.resize(std::size_t(n));
       for (index_t i = 0; i < heads * n; ++i) gradient[std::size_t(i % n)] += per_head[std::size_t(i)];
     }

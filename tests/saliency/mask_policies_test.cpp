@@ -308,7 +308,7 @@ TEST_CASE_METHOD(policies_test,
     forward_pass<reference_backend, double> pass(backend);
     ragged_batch b;
     b.add(cache.add_sequence(index_t(ids.size())), ids);
-    model.forward(cache, b, pass, gradient_mode::parameters);
+    model.forward(cache, b, pass, {.mode = gradient_mode::parameters});
     std::vector<double> flat(std::size_t(model.layout().size()));
     std::vector<int> const rows{3, 7}, targets{4, 9};
     if (from_logits) {
@@ -321,14 +321,15 @@ TEST_CASE_METHOD(policies_test,
         for (double& x : row) x = std::exp(x - norm);
         row[std::size_t(targets[r])] -= 1;
       }
-      model.backward_from_logits(cache, pass, as(std::as_const(d), {2, 11}), as(flat, {model.layout().size()}));
-      CHECK_THROWS_AS(
-          model.backward_from_logits(cache, pass, as(std::as_const(d), {1, 22}), as(flat, {model.layout().size()})),
-          shape_error);
+      model.backward_from_logits(cache, pass, as(std::as_const(d), {2, 11}),
+                                 {.parameters = as(flat, {model.layout().size()})});
+      CHECK_THROWS_AS(model.backward_from_logits(cache, pass, as(std::as_const(d), {1, 22}),
+                                                 {.parameters = as(flat, {model.layout().size()})}),
+                      shape_error);
     } else {
       model.log_probs(pass, std::vector<scored_token>{{rows[0], targets[0]}, {rows[1], targets[1]}});
       std::vector<double> const d{-1, -1};
-      model.backward(cache, pass, std::span<double const>(d), {}, as(flat, {model.layout().size()}));
+      model.backward(cache, pass, {.log_p = d}, {.parameters = as(flat, {model.layout().size()})});
     }
     return flat;
   };

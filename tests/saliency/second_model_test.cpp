@@ -81,8 +81,8 @@ TEST_CASE("second model: a knockout is the effect of the token in a pass of its 
     auto const space = s.model.borrow_pass(16);
     ragged_batch batch;
     batch.add(space->cache.add_sequence(16), ids);
-    s.model.forward(space->cache, batch, space->pass, gradient_mode::none,
-                    attention::knockout<reference_backend>(s.backend, edit));
+    s.model.forward(space->cache, batch, space->pass, {},
+                    edited{attention::knockout<reference_backend>(s.backend, edit)});
     s.model.log_probs(space->pass, scored);
     auto const log_p = space->pass.log_p();
     CHECK(double(e.items[0].token_saliency[std::size_t(token)]) ==

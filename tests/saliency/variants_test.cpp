@@ -37,7 +37,7 @@ struct variants_test {
     forward_pass<reference_backend, double> pass(backend);
     ragged_batch batch;
     batch.add(cache.add_sequence(index_t(ids.size())), ids, 0);
-    model.forward(cache, batch, pass, gradient_mode::none, policy);
+    model.forward(cache, batch, pass, {}, edited{policy});
     std::vector<scored_token> scored;
     variant_score out{.cross_entropy = 0, .greedy = true};
     tensor<reference_backend, double, 2> logits;

@@ -12,6 +12,7 @@
 #include <atmanrl/nn/cache_and_pass.hpp>
 #include <atmanrl/nn/decoder_layer.hpp>
 #include <atmanrl/nn/lora_adapters.hpp>
+#include <atmanrl/nn/model_calls.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/embedding.hpp>
 #include <atmanrl/ops/log_prob.hpp>
@@ -244,25 +245,20 @@ class decoder {
   }
 
   /// Appends the batch to its sequences and runs it through the layers.
-  /// \param policy       edits the scores; see attention/policy.hpp
-  /// \param edit_values  (policy.parameter_count()) values of a trainable policy's parameters
-  /// \param which        adapters::off runs the model as it is without its adapters: the reference of a LoRA run
-  /// \throws usage_error when a token id or a position is outside the model, shape_error when batch and cache do not
-  ///         fit
-  template <class P = attention::none>
-  void forward(kv_cache<B, T>& cache, ragged_batch const& batch, forward_pass<B, T>& pass,
-               gradient_mode mode = gradient_mode::none, P const& policy = {},
-               std::type_identity_t<view_on<B, T const, 1>> edit_values = {}, adapters which = adapters::on) {
+  /// \param edit  of the scores, after the block's and the model's own
+  /// \throws usage_error when a token id or a position is outside the model, or when parameter gradients are wanted
+  ///         with the adapters off; shape_error when batch and cache, or the edit and its values, do not fit
+  template <class P = attention::none, EditValues<B, T> V = no_values>
+  void forward(kv_cache<B, T>& cache, ragged_batch const& batch, forward_pass<B, T>& pass, forward_options options = {},
+               edited<P, V> edit = {}) {
     static_assert(detail::explain_attention_policy<P>());
     check(batch);
-    bool const adapted = adapters_ && which == adapters::on;
+    gradient_mode const mode = options.mode;
+    bool const adapted = adapters_ && options.adapters == adapters::on;
     expects<usage_error>(
         !adapters_ || adapted || mode != gradient_mode::parameters,
         "parameter gradients with the adapters off: the model's own weights are not trained beside adapters");
-    if constexpr (TrainableAttentionPolicy<P>)
-      expects<shape_error>(edit_values.size() == policy.parameter_count(),
-                           "{} values for an attention policy with {} parameters", edit_values.size(),
-                           policy.parameter_count());
+    view_on<B, T const, 1> const values = values_of(edit);
     cache.bind(this, version_, adapted, kv_storage_);
     index_t longest = 0;
     for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
@@ -278,12 +274,12 @@ class decoder {
     bool const keep = mode != gradient_mode::none && !pass.recompute();
     state.layers.resize(std::max(state.layers.size(), keep ? layers_.size() : std::size_t{1}));
     if (state.inputs_only) state.inputs.resize(layers_.size());
-    auto const edit = edit_with(policy, edit_values);
+    auto const all = edit_with(edit.policy, values);
     pass_context<B, T> const call{*backend_, state.workspace.lora, adapted};
-    walk_layers(cache, pass, call, edit.values, direction::up,
+    walk_layers(cache, pass, call, all.values, direction::up,
                 [&](decoder_layer<B, W, Block> const& layer, std::size_t l, layer_call<B, T> const& layer_call) {
                   if (state.inputs_only) copy_of(state.x, state.inputs[l]);
-                  layer.forward(config_, layer_call, edit.policy.params(), state.x.view(), state.layers[keep ? l : 0],
+                  layer.forward(config_, layer_call, all.policy.params(), state.x.view(), state.layers[keep ? l : 0],
                                 state.workspace, keep);
                 });
     if (mode != gradient_mode::none)
@@ -327,44 +323,43 @@ class decoder {
     if (head_bias_.size() > 0) add_bias(*backend_, head_bias_.cview(), out.view());
   }
 
-  /// Backward of forward and log_probs for the loss  sum dlog_p log_p + dentropy entropy.
-  /// \param dlog_p, dentropy  one per scored token; dentropy empty when the entropy is not in the loss
-  /// \param gradient          flat, in the order of trainable_layout(), added to; empty in gradient_mode::activations
-  /// \param edit_gradient     (kv_heads, policy parameters), added to; empty when not wanted
-  /// \param input_gradient    (rows, hidden), overwritten with that of pass.input(); empty when not wanted
-  template <AttentionPolicy P = attention::none>
-  void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, std::span<T const> dlog_p, std::span<T const> dentropy,
-                view_on<B, T, 1> gradient, P const& policy = {},
-                std::type_identity_t<view_on<B, T const, 1>> edit_values = {}, view_on<B, T, 2> edit_gradient = {},
-                view_on<B, T, 2> input_gradient = {}) {
-    check_backward(pass, gradient, policy, edit_values, edit_gradient);
+  /// Whether `backward` fills pass_gradients::input.
+  static constexpr bool gives_input_gradients = true;
+
+  /// Backward of forward and log_probs.
+  /// \param gradients  `parameters` is empty in gradient_mode::activations and is not in gradient_mode::parameters
+  /// \param edit       that of the forward pass
+  /// \throws shape_error when the pass kept too little or nothing was scored, and when a size does not fit the pass
+  template <AttentionPolicy P = attention::none, EditValues<B, T> V = no_values>
+  void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, loss_gradients<T> loss, pass_gradients<B, T> gradients,
+                edited<P, V> edit = {}) {
+    check_backward(pass, gradients, edit.policy);
+    view_on<B, T const, 1> const values = values_of(edit);
     auto& state = pass.template state<pass_state>();
     cache.bind(this, version_, state.adapted, kv_storage_);
     index_t const n = state.targets.extent(0);
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
-    expects<shape_error>(index_t(dlog_p.size()) == n && (dentropy.empty() || index_t(dentropy.size()) == n),
-                         "{} and {} gradients for {} scored tokens", dlog_p.size(), dentropy.size(), n);
-    expects<shape_error>(input_gradient.empty() || input_gradient.shape() == state.x.shape(),
-                         "a gradient {} for an input {}", input_gradient.shape(), state.x.shape());
+    expects<shape_error>(index_t(loss.log_p.size()) == n && (loss.entropy.empty() || index_t(loss.entropy.size()) == n),
+                         "{} and {} gradients for {} scored tokens", loss.log_p.size(), loss.entropy.size(), n);
     state.dlog_p.resize(*backend_, {n});
-    state.dlog_p.assign(dlog_p);
-    state.dentropy.resize(*backend_, {index_t(dentropy.size())});
-    state.dentropy.assign(dentropy);
+    state.dlog_p.assign(loss.log_p);
+    state.dentropy.resize(*backend_, {index_t(loss.entropy.size())});
+    state.dentropy.assign(loss.entropy);
     state.dnormed.resize(*backend_, state.normed.shape());
     log_prob_backward(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), state.temperature,
                       state.head_scratch, state.lse.cview(), state.dlog_p.cview(), pass.results().entropy.cview(),
-                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradient)), head_bias_.cview());
-    backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient, input_gradient);
+                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradients.parameters)),
+                      head_bias_.cview());
+    backward_rows(cache, pass, gradients, edit.policy, values);
   }
 
   /// Backward of forward and `logits` for a loss of the logits themselves, whose gradient the caller has.
   /// \param dlogits  (rows of the call of logits, vocabulary); the other arguments as in `backward`
-  template <AttentionPolicy P = attention::none>
+  template <AttentionPolicy P = attention::none, EditValues<B, T> V = no_values>
   void backward_from_logits(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T const, 2> dlogits,
-                            view_on<B, T, 1> gradient, P const& policy = {},
-                            std::type_identity_t<view_on<B, T const, 1>> edit_values = {},
-                            view_on<B, T, 2> edit_gradient = {}) {
-    check_backward(pass, gradient, policy, edit_values, edit_gradient);
+                            pass_gradients<B, T> gradients, edited<P, V> edit = {}) {
+    check_backward(pass, gradients, edit.policy);
+    view_on<B, T const, 1> const values = values_of(edit);
     auto& state = pass.template state<pass_state>();
     cache.bind(this, version_, state.adapted, kv_storage_);
     expects<shape_error>(dlogits.extent(0) == state.normed.extent(0) && dlogits.extent(1) == config_.vocab,
@@ -372,34 +367,30 @@ class decoder {
                          state.normed.extent(0), config_.vocab);
     state.dnormed.resize(*backend_, state.normed.shape());
     matmul_backward_input(*backend_, dlogits, head_weight(), state.dnormed.view());
-    if (auto const dhead = head_gradient(own(gradient)); !dhead.empty())
+    if (auto const dhead = head_gradient(own(gradients.parameters)); !dhead.empty())
       matmul_backward_weight(*backend_, dlogits, state.normed.cview(), dhead);
-    backward_rows(cache, pass, gradient, policy, edit_values, edit_gradient);
+    backward_rows(cache, pass, gradients, edit.policy, values);
   }
 
-  /// Attention of one layer in a pass that kept its activations, averaged over heads; policy and values are those of
-  /// the pass.
-  /// \param out  (rows, keys), resized: by absolute position of the key, up to the longest row's
-  template <AttentionPolicy P = attention::none>
+  /// Attention of one layer in a pass that kept its activations, averaged over heads.
+  /// \param out   (rows, keys), resized: by absolute position of the key, up to the longest row's
+  /// \param edit  that of the forward pass
+  template <AttentionPolicy P = attention::none, EditValues<B, T> V = no_values>
   void mean_attention(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, index_t layer, tensor<B, T, 2>& out,
-                      P const& policy = {}, std::type_identity_t<view_on<B, T const, 1>> edit_values = {}) const {
+                      edited<P, V> edit = {}) const {
     auto const& state = pass.template state<pass_state>();
     expects<shape_error>(pass.mode() != gradient_mode::none && !state.inputs_only,
                          "attention needs a forward pass that kept its activations");
     expects<shape_error>(layer >= 0 && layer < config_.layers, "layer {} of a model of {} layers", layer,
                          config_.layers);
-    if constexpr (TrainableAttentionPolicy<P>)
-      expects<shape_error>(edit_values.size() == policy.parameter_count(),
-                           "{} values for an attention policy with {} parameters", edit_values.size(),
-                           policy.parameter_count());
+    auto const all = edit_with(edit.policy, values_of(edit));
     cache.bind(this, version_, state.adapted, kv_storage_);
     auto const& kept = state.layers[std::size_t(layer)];
-    auto const edit = edit_with(policy, edit_values);
     out.resize(*backend_, {pass.rows(), pass.attention().longest});
     std::visit(
         [&](auto const& cached) {
           atmanrl::mean_attention(*backend_, extents(layer), kept.qkv.cview(), cached.keys, kept.lse.cview(),
-                                  pass.attention(), edit.policy.params(), edit.values, out.view());
+                                  pass.attention(), all.policy.params(), all.values, out.view());
         },
         cache.rows_of(layer));
   }
@@ -413,6 +404,17 @@ class decoder {
   enum class direction { up, down };
   using pass_state = decoder_pass<B, T, Block>;
   static constexpr bool trains_edit = TrainableAttentionPolicy<Edit>;
+
+  /// \throws shape_error when they are not the values of the policy's parameters
+  template <class P, class V>
+  static view_on<B, T const, 1> values_of(edited<P, V> const& edit) {
+    view_on<B, T const, 1> const values = edit.values;
+    if constexpr (TrainableAttentionPolicy<P>)
+      expects<shape_error>(values.size() == edit.policy.parameter_count(),
+                           "{} values for an attention policy with {} parameters", values.size(),
+                           edit.policy.parameter_count());
+    return values;
+  }
 
   /// The block's edit, the model's, the caller's, one after the other, and the values that the one with parameters
   /// reads. The model's own are fixed while a caller trains others.
@@ -482,31 +484,34 @@ class decoder {
   }
 
   template <AttentionPolicy P>
-  void check_backward(forward_pass<B, T> const& pass, view_on<B, T, 1> gradient, P const& policy,
-                      view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient) const {
+  void check_backward(forward_pass<B, T> const& pass, pass_gradients<B, T> const& gradients, P const& policy) const {
+    auto const& [parameters, edit, input] = gradients;
     expects<shape_error>(pass.mode() != gradient_mode::none, "backward needs a forward pass that kept its activations");
     expects<shape_error>(
-        (pass.mode() == gradient_mode::parameters) == !gradient.empty(),
-        "a gradient of {} parameters for a forward pass that kept {}", gradient.size(),
+        (pass.mode() == gradient_mode::parameters) == !parameters.empty(),
+        "a gradient of {} parameters for a forward pass that kept {}", parameters.size(),
         pass.mode() == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
-    expects<shape_error>(gradient.empty() || gradient.size() == trainable_layout().size(),
-                         "a gradient of {} for {} parameters", gradient.size(), trainable_layout().size());
+    expects<shape_error>(parameters.empty() || parameters.size() == trainable_layout().size(),
+                         "a gradient of {} for {} parameters", parameters.size(), trainable_layout().size());
+    auto const& x = pass.template state<pass_state>().x;
+    expects<shape_error>(input.empty() || input.shape() == x.shape(), "a gradient {} for an input {}", input.shape(),
+                         x.shape());
     if constexpr (TrainableAttentionPolicy<P>)
-      expects<shape_error>(edit_values.size() == policy.parameter_count() &&
-                               (edit_gradient.empty() || edit_gradient.extent(1) == policy.parameter_count()),
-                           "{} values and a gradient {} for an attention policy with {} parameters", edit_values.size(),
-                           edit_gradient.shape(), policy.parameter_count());
+      expects<shape_error>(edit.empty() || edit.extent(1) == policy.parameter_count(),
+                           "a gradient {} for an attention policy with {} parameters", edit.shape(),
+                           policy.parameter_count());
+    else
+      expects<shape_error>(edit.empty(), "a gradient {} for an attention policy without parameters", edit.shape());
   }
 
   // From the gradient of the gathered, normed rows down to the embedding.
   template <AttentionPolicy P>
-  void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T, 1> gradient, P const& policy,
-                     view_on<B, T const, 1> edit_values, view_on<B, T, 2> edit_gradient,
-                     view_on<B, T, 2> input_gradient = {}) {
+  void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, pass_gradients<B, T> const& gradients,
+                     P const& policy, view_on<B, T const, 1> values) {
     auto& state = pass.template state<pass_state>();
-    view_on<B, T, 1> const base = own(gradient);
+    view_on<B, T, 1> const base = own(gradients.parameters);
     pass_context<B, T> const call{*backend_, state.workspace.lora, state.adapted, base,
-                                  adapters_ ? gradient : view_on<B, T, 1>{}};
+                                  adapters_ ? gradients.parameters : view_on<B, T, 1>{}};
     state.dgathered.resize(*backend_, state.gathered.shape());
     state.dgathered.fill_zero();
     Block::norm::template backward<B, T>(final_norm(call, state), state.gathered.cview(), state.dnormed.cview(),
@@ -515,8 +520,8 @@ class decoder {
     state.dx.fill_zero();
     add_rows(*backend_, state.dgathered.cview(), state.scored_rows.cview(), state.dx.view());
 
-    auto const edit = edit_with(policy, edit_values);
-    view_on<B, T, 2> dedit = edit_gradient;
+    auto const edit = edit_with(policy, values);
+    view_on<B, T, 2> dedit = gradients.edit;
     if (wants_edit_gradient<P>(base)) {
       state.dedit.resize(*backend_, {config_.kv_heads, edit_values_.size()});
       state.dedit.fill_zero();
@@ -530,11 +535,11 @@ class decoder {
                     layer.recompute(config_, layer_call, edit.policy.params(), a, state.workspace);
                   }
                   layer.backward(config_, layer_call, edit.policy.params(), a, state.dx.view(), dedit, state.workspace,
-                                 at > 0 || !gradient.empty() || !input_gradient.empty());
+                                 at > 0 || !gradients.parameters.empty() || !gradients.input.empty());
                   if (state.inputs_only) std::swap(a.x_in, state.inputs[at]);
                 });
-    if (!input_gradient.empty())
-      backend_->copy(input_gradient.data(), state.dx.data(), std::size_t(state.dx.size()) * sizeof(T));
+    if (!gradients.input.empty())
+      backend_->copy(gradients.input.data(), state.dx.data(), std::size_t(state.dx.size()) * sizeof(T));
     if (wants_edit_gradient<P>(base)) {
       // One key-value head after the other: a fixed order.
       parameter_info const& p = *layout_.find("attention_edit");

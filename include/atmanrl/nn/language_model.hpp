@@ -9,6 +9,7 @@
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/nn/cache_and_pass.hpp>
 #include <atmanrl/nn/lora.hpp>
+#include <atmanrl/nn/model_calls.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/nn/ragged_batch.hpp>
 
@@ -49,11 +50,11 @@ struct calls_of {
   ragged_batch const& batch;
   std::span<int const> rows;
   std::span<scored_token const> tokens;
-  std::span<T const> dlog_p;
+  loss_gradients<T> loss;
+  pass_gradients<B, T> gradients;
   tensor<B, T, 2>& matrix;
   view_on<B, T, 1> flat;
   view_on<B, T const, 1> values;
-  view_on<B, T, 2> gradient;
 };
 
 template <class M>
@@ -70,11 +71,12 @@ concept LendsPasses = NamesScalars<M> && requires(M const& c, index_t rows) {
 template <class M>
 concept RunsForward = NamesScalars<M> && requires(calls_of<M> a) {
   a.model.forward(a.cache, a.batch, a.pass);
-  a.model.forward(a.cache, a.batch, a.pass, gradient_mode::none, attention::none{});
+  a.model.forward(a.cache, a.batch, a.pass, forward_options{});
+  a.model.forward(a.cache, a.batch, a.pass, forward_options{}, edited{attention::none{}});
 };
 template <class M>
 concept RunsEdited = RunsForward<M> && requires(calls_of<M> a) {
-  a.model.forward(a.cache, a.batch, a.pass, gradient_mode::activations, unknown_edit{}, a.values);
+  a.model.forward(a.cache, a.batch, a.pass, forward_options{}, edited{unknown_edit{}, a.values});
 };
 template <class M>
 concept ScoresTokens = NamesScalars<M> && requires(calls_of<M> a) {
@@ -84,8 +86,8 @@ concept ScoresTokens = NamesScalars<M> && requires(calls_of<M> a) {
 };
 template <class M>
 concept RunsBackward = NamesScalars<M> && requires(calls_of<M> a) {
-  a.model.backward(a.cache, a.pass, a.dlog_p, a.dlog_p, a.flat);
-  a.model.backward(a.cache, a.pass, a.dlog_p, {}, {}, unknown_edit{}, a.values, a.gradient);
+  a.model.backward(a.cache, a.pass, a.loss, a.gradients);
+  a.model.backward(a.cache, a.pass, a.loss, a.gradients, edited{unknown_edit{}, a.values});
 };
 template <class M>
 concept ListsParameters = requires(M const& c) {
@@ -103,13 +105,14 @@ concept CopiesParameters = NamesScalars<M> && requires(M& m, M const& c, calls_o
 /// sampling, evaluation and masks need. Everything refers to the computing type `scalar` on `backend_type`.
 /// - `backend()`, `config()`  of which vocab, max_positions, stop_ids, layers, hidden, heads and kv_heads are read
 /// - `memory()`, `borrow_pass(rows, recompute)`  see nn/cache_and_pass.hpp
-/// - `forward(cache, batch, pass, mode, policy, edit_values)`  appends the batch's rows to the cache; the policy is a
-///   template argument
+/// - `forward(cache, batch, pass, options, edit)`  appends the batch's rows to the cache; the edit is of any policy,
+///   with values or without
 /// - `log_probs(pass, tokens, temperature, want_entropy)`, `logits(pass, rows, out)`  after a forward pass
-/// - `backward(cache, pass, dlog_p, dentropy, gradient, policy, edit_values, edit_gradient)`  after log_probs
-/// decoder says what each does and refuses. Used where they are there: `forbid(ids)` (rows that no token stands
-/// for), `backward_from_logits` (mask objectives of full logits), `mean_attention` (attention rollout),
-/// `backward`'s last argument `input_gradient` (gradient × input), and the refinements below.
+/// - `backward(cache, pass, loss, gradients, edit)`  after log_probs; the edit is that of the forward pass
+/// nn/model_calls.hpp has the types of options, edit, loss and gradients; decoder says what each member does and
+/// refuses. Used where they are there: `forbid(ids)` (rows that no token stands for), `backward_from_logits` (mask
+/// objectives of full logits), `mean_attention` (attention rollout), `static constexpr bool gives_input_gradients =
+/// true` where `backward` fills pass_gradients::input (gradient × input), and the refinements below.
 template <class M>
 concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && detail::RunsEdited<M> &&
     detail::ScoresTokens<M> && detail::RunsBackward<M>;
@@ -119,27 +122,27 @@ concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && 
 template <class M>
 concept TrainableModel = LanguageModel<M> && detail::ListsParameters<M> && detail::CopiesParameters<M>;
 
-/// Which may have low-rank adapters, and runs without them when `forward` is told so. Other models need no such member.
+/// Which may have low-rank adapters, and runs without them when forward_options says so. Other models need no such
+/// members.
 template <class M>
-concept AdaptableModel = LanguageModel<M> && requires(M const& c, detail::calls_of<M> a) {
+concept AdaptableModel = LanguageModel<M> && requires(M const& c) {
   { c.has_adapters() } -> std::convertible_to<bool>;
   { c.adapter_config() } -> std::convertible_to<lora_config const*>;
-  a.model.forward(a.cache, a.batch, a.pass, gradient_mode::none, attention::none{}, {}, adapters::off);
 };
 
 namespace detail {
 
 template <class M>
 concept TakesLogitGradients = LanguageModel<M> && requires(calls_of<M> a) {
-  a.model.backward_from_logits(a.cache, a.pass, a.matrix.cview(), {}, unknown_edit{}, a.values, a.gradient);
+  a.model.backward_from_logits(a.cache, a.pass, a.matrix.cview(), a.gradients, edited{unknown_edit{}, a.values});
 };
 template <class M>
 concept ShowsAttention = LanguageModel<M> && requires(calls_of<M> a, index_t layer) {
   a.model.mean_attention(a.cache, a.pass, layer, a.matrix);
 };
 template <class M>
-concept GivesInputGradients = LanguageModel<M> && requires(calls_of<M> a) {
-  a.model.backward(a.cache, a.pass, a.dlog_p, {}, {}, attention::none{}, {}, {}, a.gradient);
+concept GivesInputGradients = LanguageModel<M> && requires {
+  requires M::gives_input_gradients;
 };
 
 /// One sentence for what is wrong with a type that was meant to be a model.
@@ -161,14 +164,14 @@ consteval bool explain_language_model() {
                     "atmanrl::borrow_pass<scalar> does (see docs/extending.md#models)");
     else if constexpr (!RunsForward<M>)
       static_assert(always_false<M>,
-                    "atmanrl: a LanguageModel needs `template <class P = atmanrl::attention::none> void forward(cache, "
-                    "atmanrl::ragged_batch const&, pass, atmanrl::gradient_mode mode = {}, P const& policy = {}, "
-                    "edit_values = {})` (see docs/extending.md#models)");
+                    "atmanrl: a LanguageModel needs `template <class P = atmanrl::attention::none, class V = "
+                    "atmanrl::no_values> void forward(cache, atmanrl::ragged_batch const&, pass, "
+                    "atmanrl::forward_options = {}, atmanrl::edited<P, V> = {})` (see docs/extending.md#models)");
     else if constexpr (!RunsEdited<M>)
       static_assert(always_false<M>,
                     "atmanrl: a LanguageModel's forward must take any attention policy, and its values behind it: "
-                    "masks are such policies; write `template <class P = atmanrl::attention::none>` "
-                    "(see docs/extending.md#models)");
+                    "masks are such policies; write `template <class P = atmanrl::attention::none, class V "
+                    "= atmanrl::no_values>` and take `atmanrl::edited<P, V>` (see docs/extending.md#models)");
     else if constexpr (!ScoresTokens<M>)
       static_assert(always_false<M>,
                     "atmanrl: a LanguageModel needs `void log_probs(pass, std::span<atmanrl::scored_token const>, "
@@ -176,9 +179,10 @@ consteval bool explain_language_model() {
                     "rows, tensor& out)` (see docs/extending.md#models)");
     else
       static_assert(always_false<M>,
-                    "atmanrl: a LanguageModel needs `template <class P = atmanrl::attention::none> void "
-                    "backward(cache, pass, std::span<scalar const> dlog_p, std::span<scalar const> dentropy, gradient, "
-                    "P const& policy = {}, edit_values = {}, edit_gradient = {})` (see docs/extending.md#models)");
+                    "atmanrl: a LanguageModel needs `template <class P = atmanrl::attention::none, class V = "
+                    "atmanrl::no_values> void backward(cache, pass, atmanrl::loss_gradients<scalar>, "
+                    "atmanrl::pass_gradients<backend_type, scalar>, atmanrl::edited<P, V> = {})` (see "
+                    "docs/extending.md#models)");
   }
   return true;
 }

@@ -120,7 +120,7 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
     auto& [cache, pass] = *space;
     tree.open(model, cache, pass);
     scope.micro_batch_tokens = tree.scored().size();
-    model.forward(cache, tree.batch(), pass, gradient_mode::parameters);
+    model.forward(cache, tree.batch(), pass, {.mode = gradient_mode::parameters});
     model.log_probs(pass, tree.scored(), options.temperature, with_entropy);
     auto const scored_log_p = pass.log_p();
     std::vector<T> dlog_p, dentropy;
@@ -145,7 +145,7 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
       for (T const x : pass.entropy()) statistics.entropy += double(real_part(x));
       dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(tokens)));
     }
-    model.backward(cache, pass, std::span<T const>(dlog_p), std::span<T const>(dentropy), policy.gradient().view());
+    model.backward(cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = policy.gradient().view()});
   }
   statistics.write(report, with_reference, with_entropy);
   report.loss = report.policy_loss - options.entropy_bonus * report.entropy.value_or(0);

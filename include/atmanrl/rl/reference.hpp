@@ -38,10 +38,7 @@ std::vector<std::vector<float>> reference_log_probs(Model& model, std::span<trai
     auto const space = model.borrow_pass(tree.cache_rows());
     auto& [cache, pass] = *space;
     tree.open(model, cache, pass);
-    if constexpr (AdaptableModel<Model>)
-      model.forward(cache, tree.batch(), pass, gradient_mode::none, attention::none{}, {}, which);
-    else
-      model.forward(cache, tree.batch(), pass);
+    model.forward(cache, tree.batch(), pass, {.adapters = which});
     model.log_probs(pass, tree.scored(), temperature);
     auto const values = pass.log_p();
     std::size_t at = 0;

@@ -107,8 +107,7 @@ class sft_trainer {
       report.loss += share * loss_of(space->pass, part, first, fmt::format("step {}", report.step));
       for (sft_example const& e : part) report.rows += e.rows();
       std::vector<T> const dlog_p(space->pass.log_p().size(), T(-share));
-      policy_.model().backward(space->cache, space->pass, std::span<T const>(dlog_p), std::span<T const>(),
-                               policy_.gradient().view());
+      policy_.model().backward(space->cache, space->pass, {.log_p = dlog_p}, {.parameters = policy_.gradient().view()});
     });
     try {
       report.gradient_norm = policy_.update(report.learning_rate, options_.max_gradient_norm);
@@ -214,7 +213,7 @@ class sft_trainer {
     for (sft_example const& e : examples) tree.score(-1, {e.prompt}, e.completion);
     auto space = model.borrow_pass(tree.cache_rows(), options_.recompute);
     tree.open(model, space->cache, space->pass);
-    model.forward(space->cache, tree.batch(), space->pass, mode);
+    model.forward(space->cache, tree.batch(), space->pass, {.mode = mode});
     model.log_probs(space->pass, tree.scored());
     return space;
   }

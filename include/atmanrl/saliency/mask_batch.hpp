@@ -185,20 +185,21 @@ class mask_batch {
     for (auto const& e : tree_.batch().entries()) cache_.truncate(e.sequence, cache_.at(e.sequence).inherited);
   }
 
+  auto edit() const { return edited{masks_->policy, masks_->values.cview()}; }
+
   void evaluate(gradient_mode mode) {
     if (rows_per_step() == 0) return;
     rewind();
-    model_->forward(cache_, tree_.batch(), pass_, mode, masks_->policy, masks_->values.cview());
+    model_->forward(cache_, tree_.batch(), pass_, {.mode = mode}, edit());
     score(false);
   }
 
   void backward_of_objective() {
     if constexpr (detail::TakesLogitGradients<Model>)
       if (detail::needs_logits(objective_))
-        return model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {}, masks_->policy,
-                                            masks_->values.cview(), masks_->per_head.view());
-    model_->backward(cache_, pass_, std::span<T const>(dlog_p_), {}, {}, masks_->policy, masks_->values.cview(),
-                     masks_->per_head.view());
+        return model_->backward_from_logits(cache_, pass_, masks_->logits.cview(), {.edit = masks_->per_head.view()},
+                                            edit());
+    model_->backward(cache_, pass_, {.log_p = dlog_p_}, {.edit = masks_->per_head.view()}, edit());
   }
 
   // Cross-entropies and losses of the latest pass, and what `backward` needs of the objective.

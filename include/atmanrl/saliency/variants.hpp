@@ -97,7 +97,7 @@ class variant_batch {
   template <class MakePolicy>
   void score(MakePolicy const& make_policy, std::vector<variant_score>& out) {
     auto const policy = make_policy(model_->backend(), std::span<key_selection const>(selections_));
-    model_->forward(cache_, tree_.batch(), pass_, gradient_mode::none, policy);
+    model_->forward(cache_, tree_.batch(), pass_, {}, edited{policy});
     model_->log_probs(pass_, scored_);
     auto const log_p = pass_.log_p();
     auto const most_probable = options_.greedy ? arg_max() : std::vector<int>{};

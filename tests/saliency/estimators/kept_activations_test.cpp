@@ -95,7 +95,7 @@ TEST_CASE("attention_rollout: ragged items with shared prompts give what whole s
       forward_pass<reference_backend, double> pass(backend);
       ragged_batch batch;
       batch.add(cache.add_sequence(index_t(ids.size())), ids);
-      model.forward(cache, batch, pass, gradient_mode::activations);
+      model.forward(cache, batch, pass, {.mode = gradient_mode::activations});
       matrix flow(ids.size(), std::vector<double>(ids.size()));
       for (std::size_t w = 0; w < ids.size(); ++w) flow[w][w] = 1;
       tensor<reference_backend, double, 2> p(backend, {0, 0});

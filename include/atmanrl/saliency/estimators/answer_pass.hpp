@@ -34,7 +34,7 @@ class answer_pass {
   answer_pass(Model& model, std::span<mask_item const> items)
       : model_(&model), tree_(lay_out(items)), space_(model.borrow_pass(tree_.cache_rows())) {
     tree_.open(model, cache_, pass_);
-    model.forward(cache_, tree_.batch(), pass_, gradient_mode::activations);
+    model.forward(cache_, tree_.batch(), pass_, {.mode = gradient_mode::activations});
     model.log_probs(pass_, tree_.scored());
   }
 
@@ -74,7 +74,7 @@ class answer_pass {
     std::vector<T> dlog_p;
     for (item_rows const& i : items_) dlog_p.insert(dlog_p.end(), std::size_t(i.answer), T(-1.0 / i.answer));
     tensor<B, T, 2> dx(model_->backend(), pass_.input().shape());
-    model_->backward(cache_, pass_, std::span<T const>(dlog_p), {}, {}, atmanrl::attention::none{}, {}, {}, dx.view());
+    model_->backward(cache_, pass_, {.log_p = dlog_p}, {.input = dx.view()});
     return dx.to_host();
   }
 
