@@ -58,6 +58,24 @@ struct width_and_calls {
   }
 };
 
+/// Combinator of rewards: a reward, halved for rollouts that were cut off.
+template <class R>
+struct halved_when_cut {
+  static constexpr std::string_view name = "halved_when_cut";
+  R reward{};
+  template <class Model>
+  void operator()(atmanrl::step_rollouts& step, Model& model, std::span<float> out) {
+    auto const values = atmanrl::reward_values(reward, step, model);
+    step.for_each([&](atmanrl::rollout_group const&, atmanrl::rollout const& r, std::size_t i) {
+      out[i] = r.truncated ? values[i] / 2 : values[i];
+    });
+  }
+  template <class F>
+  void for_each_part(F&& f) {
+    f(reward);
+  }
+};
+
 /// Advantage: reward minus the mean of the others (Ahmadian et al. 2024, RLOO).
 struct leave_one_out {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {

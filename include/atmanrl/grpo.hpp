@@ -28,12 +28,14 @@
 #include <atmanrl/rl/losses/two_sided.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/observers/observer.hpp>
+#include <atmanrl/rl/rewards/any.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/rewards/format.hpp>
 #include <atmanrl/rl/rewards/function.hpp>
 #include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/parts.hpp>
 #include <atmanrl/rl/rewards/penalized.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/rewards/reward_table.hpp>
