@@ -1,6 +1,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/rewards/any.hpp>
+#include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
 
 #include "catch.hpp"
@@ -60,6 +61,18 @@ void check_same(result const& a, result const& b) {
   }
 }
 
+/// Counts the rollouts that it was asked for.
+struct only_wanted {
+  int* asked;
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model&, std::span<float> out, Wanted const& wanted = {}) {
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
+      out[i] = 1;
+      *asked += wanted(r);
+    });
+  }
+};
+
 }  // namespace
 
 TEST_CASE("rewards::any: a trainer takes one arm or another, each as if its type had been named") {
@@ -87,7 +100,7 @@ TEST_CASE("rewards::any: a trainer takes one arm or another, each as if its type
 TEST_CASE("rewards::any: what the held reward has settled on is saved and put back, and its masks are seen") {
   rewards::saliency<> settled(quick_masks());
   settled.set_scale(25);
-  any_reward from(std::move(settled)), to(rewards::saliency<>(quick_masks())), other(strangers::shortest{});
+  any_reward from{std::move(settled)}, to{rewards::saliency<>(quick_masks())}, other{strangers::shortest{}};
   CHECK(mask_figures_of(to)->scale == 0);
   json const state = parse_json(reward_state(from).dump(), "state");
   restore_reward(to, state, "state");
@@ -96,25 +109,15 @@ TEST_CASE("rewards::any: what the held reward has settled on is saved and put ba
   CHECK_THROWS_WITH(restore_reward(other, state, "state"),
                     ATMANRL_CONTAINS("state: was written with another reward than shortest"));
   // One of the same name whose parts are others.
-  any_reward sum(rewards::balanced_sum<strangers::shortest, rewards::saliency<>>{}),
-      other_sum(rewards::balanced_sum<strangers::brevity, rewards::saliency<>>{});
+  any_reward sum{rewards::balanced_sum<strangers::shortest, rewards::saliency<>>{}},
+      other_sum{rewards::balanced_sum<strangers::brevity, rewards::saliency<>>{}};
   CHECK_THROWS_WITH(restore_reward(other_sum, reward_state(sum), "state"),
                     ATMANRL_CONTAINS("the state of the reward balanced_sum: was written with another reward"));
 }
 
 TEST_CASE("rewards::any: a gate around it spares the held reward the work for the others") {
-  struct only_wanted {
-    int* asked;
-    template <class Model, class Wanted = every_rollout>
-    void operator()(step_rollouts& step, Model&, std::span<float> out, Wanted const& wanted = {}) {
-      step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
-        out[i] = 1;
-        *asked += wanted(r);
-      });
-    }
-  };
   int asked = 0;
-  rewards::gated<any_reward> gated{any_reward(only_wanted{&asked})};
+  rewards::gated<any_reward> gated{any_reward{only_wanted{&asked}}};
   toy_step toy({{ids_of({"w", "####", " 7", "|"}), ids_of({"w", "####", "2", "|"})}});
   toy.at(0, 0).grade.correct_strict = false;
   toy.at(0, 1).grade.correct_strict = true;

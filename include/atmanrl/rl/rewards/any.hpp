@@ -23,12 +23,18 @@ namespace atmanrl::rewards {
 /// \tparam Model  the model that it will be called with; in traits, that of their one type of weights
 template <class Model>
 class any {
+  // A Reward but for std::movable: a reward around this one is asked for it while it is found out whether that one is
+  // movable, and a question must not ask itself.
+  template <class R>
+  static constexpr bool can_be_called = atmanrl::detail::rewards_rollouts<R> || atmanrl::detail::rewards_groups<R> ||
+                                        atmanrl::detail::rewards_steps<R, Model>;
+
  public:
   std::string name;
 
   any() : any(correct_answer{}) {}
   template <class R>
-  requires(!std::same_as<R, any> && Reward<R, Model>) any(R reward)
+  requires(!std::same_as<R, any> && can_be_called<R>) any(R reward)
       : name(atmanrl::detail::reward_name(reward)), held_(std::make_unique<holder<R>>(std::move(reward))) {}
 
   template <class Wanted = every_rollout>
@@ -63,6 +69,7 @@ class any {
   };
   template <class R>
   struct holder final : base {
+    static_assert(Reward<R, Model>);
     R reward;
     explicit holder(R r) : reward(std::move(r)) {}
     std::vector<float> values(step_rollouts& step, Model& model, predicate const& wanted) override {
