@@ -10,7 +10,7 @@
 
 using namespace atmanrl_test;
 
-namespace any_reward_test {
+namespace any_test {
 namespace {
 
 using model_type = llama<cpu_backend, float>;
@@ -127,4 +127,4 @@ TEST_CASE("rewards::any: a gate around it spares the held reward the work for th
   CHECK(asked == 1);
 }
 
-}  // namespace any_reward_test
+}  // namespace any_test

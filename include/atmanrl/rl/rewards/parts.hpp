@@ -7,6 +7,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
+#include <atmanrl/saliency/estimators/any.hpp>
 
 #include <concepts>
 #include <optional>
