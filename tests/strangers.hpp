@@ -9,6 +9,7 @@
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
+#include <atmanrl/rl/update_edits/update_edit.hpp>
 #include <atmanrl/saliency/masks/mask_family.hpp>
 #include <atmanrl/saliency/objectives/objective.hpp>
 #include <atmanrl/text/chat_template.hpp>
@@ -54,6 +55,24 @@ struct width_and_calls {
     step.for_each([&](atmanrl::rollout_group const&, atmanrl::rollout const&, std::size_t i) {
       out[i] = float(model.config().hidden + calls);
     });
+  }
+};
+
+/// Combinator of rewards: a reward, halved for rollouts that were cut off.
+template <class R>
+struct halved_when_cut {
+  static constexpr std::string_view name = "halved_when_cut";
+  R reward{};
+  template <class Model>
+  void operator()(atmanrl::step_rollouts& step, Model& model, std::span<float> out) {
+    auto const values = atmanrl::reward_values(reward, step, model);
+    step.for_each([&](atmanrl::rollout_group const&, atmanrl::rollout const& r, std::size_t i) {
+      out[i] = r.truncated ? values[i] / 2 : values[i];
+    });
+  }
+  template <class F>
+  void for_each_part(F&& f) {
+    f(reward);
   }
 };
 
@@ -167,6 +186,30 @@ struct distance_factors {
   int tags = 1, reach = 3;
   params_type params() const { return {tags, reach}; }
   atmanrl::index_t parameter_count() const { return tags * reach; }
+};
+
+/// Update edit: in the loss, completions see faintly what lies `reach` tokens back or more; prompts see all of it.
+struct short_sight {
+  struct policy {
+    struct params_type {
+      int reach;
+      float loss;
+      template <class T>
+      T operator()(T score, atmanrl::score_site at) const {
+        using real = decltype(atmanrl::real_part(T{}));
+        return at.sequence >= 0 && at.query - at.key >= reach ? score - real(loss) : score;
+      }
+    };
+    int reach;
+    float loss;
+    params_type params() const { return {reach, loss}; }
+  };
+  int reach = 3;
+  float loss = 2;
+  template <class B>
+  policy operator()(B&, std::span<atmanrl::training_rollout const* const>) const {
+    return {reach, loss};
+  }
 };
 
 /// Mask family: every two neighbouring tokens of a chain share one value, which is added to the scores of both in all
@@ -323,6 +366,7 @@ static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<w
 static_assert(atmanrl::TokenAdvantage<last_token_pays> && !atmanrl::RolloutAdvantage<last_token_pays>);
 static_assert(atmanrl::Advantage<leave_one_out> && atmanrl::PolicyLoss<reinforce> && atmanrl::Sampler<second_best>);
 static_assert(atmanrl::Optimizer<sign_momentum> && atmanrl::Schedule<halving>);
+static_assert(atmanrl::UpdateEdit<short_sight> && !atmanrl::UpdateEdit<capped_recency>);
 static_assert(atmanrl::AttentionPolicy<capped_recency> && atmanrl::TrainableAttentionPolicy<distance_factors>);
 
 }  // namespace strangers

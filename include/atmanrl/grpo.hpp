@@ -28,12 +28,14 @@
 #include <atmanrl/rl/losses/two_sided.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/observers/observer.hpp>
+#include <atmanrl/rl/rewards/any.hpp>
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/rewards/format.hpp>
 #include <atmanrl/rl/rewards/function.hpp>
 #include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/parts.hpp>
 #include <atmanrl/rl/rewards/penalized.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/rewards/reward_table.hpp>
@@ -47,6 +49,8 @@
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 #include <atmanrl/rl/sft.hpp>
+#include <atmanrl/rl/update_edits/hide_prompt_from_answer.hpp>
+#include <atmanrl/rl/update_edits/update_edit.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
@@ -62,12 +66,13 @@
                                                            generate_options const&, samplers::greedy const&);         \
     TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
                                                         std::span<training_rollout const>, losses::any const&,        \
-                                                        policy_gradient_options const&);                              \
+                                                        policy_gradient_options const&, update_edits::none const&);   \
     TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
                                                         std::span<training_rollout const>, losses::grpo const&,       \
-                                                        policy_gradient_options const&);                              \
+                                                        policy_gradient_options const&, update_edits::none const&);   \
     TEMPLATE std::vector<std::vector<float>> reference_log_probs(                                                     \
-        llama<cpu_backend, W>&, std::span<training_rollout const>, double, micro_batch_options const&, adapters);
+        llama<cpu_backend, W>&, std::span<training_rollout const>, double, micro_batch_options const&, adapters,      \
+        update_edits::none const&);
 
 namespace atmanrl {
 ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)

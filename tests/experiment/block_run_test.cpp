@@ -30,6 +30,8 @@ struct own_model : gsm8k_traits<> {
   using weights = weight_types<float>;
   using block = strangers::offset_block;
   using attention = slopes;
+  using update_edit = strangers::short_sight;
+  static update_edit make_update_edit(experiment_options const& o) { return {.reach = o.group_size}; }
   using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>>;
 };
 /// The standard models, in float.
@@ -62,11 +64,14 @@ TEST_CASE(
   };
   for (char const* const name : {"model.layers.1.self_attn.offset_norm.weight", "model.layers.0.mlp.gate_proj.weight"})
     CHECK(values(start, name) != values(end, name));
-  // The slopes are no part of a model's files; the checkpoint has them.
+  // The slopes have a file of their own beside the model's, with the checkpoint's numbers.
   auto const weights = load_checkpoint(o.out / "checkpoints" / "step-000003.checkpoint").arrays.at("weights");
   parameter_info const& edit = *end.layout().find("attention_edit");
-  CHECK(edit.size() == 2);
+  REQUIRE(edit.size() == 2);
   CHECK(weights[std::size_t(edit.offset)] != 0);
+  CHECK(values(start, "attention_edit") == std::vector<float>(2));
+  CHECK(values(end, "attention_edit") ==
+        std::vector<float>(weights.begin() + edit.offset, weights.begin() + edit.offset + 2));
 
   // As if it had been killed in step 3.
   auto const cut = folder / "cut";
@@ -75,8 +80,8 @@ TEST_CASE(
   std::filesystem::remove_all(cut / "model");
   std::filesystem::remove(cut / "evaluation_after.json");
   REQUIRE(experiment<own_model>{stored_options(cut)}.run() == 0);
-  for (char const* const name :
-       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "model/model.safetensors"}) {
+  for (char const* const name : {"metrics.jsonl", "completions.jsonl", "evaluation_after.json",
+                                 "model/model.safetensors", "model/attention_edit.safetensors"}) {
     INFO(name);
     CHECK((content(o.out / name) == content(cut / name)));
   }

@@ -150,6 +150,26 @@ TEST_CASE("reward_state: a scale that a mask chosen by name has settled on comes
   CHECK(mask_figures_of(b)->scale == 40);
 }
 
+TEST_CASE("reward_state: a scale inside a user's combinator comes back, wherever that one stands") {
+  using cut = strangers::halved_when_cut<rewards::saliency<>>;
+  static_assert(RewardOfParts<cut> && !RewardOfParts<rewards::saliency<>>);
+  auto const check = [](auto a, auto b, auto const& masks_of) {
+    masks_of(a).set_scale(40);
+    restore_reward(b, parse_json(reward_state(a).dump(), "state"), "state");
+    CHECK(masks_of(b).options().scale == 40);
+    REQUIRE(mask_figures_of(b).has_value());
+    CHECK(mask_figures_of(b)->scale == 40);
+  };
+  check(
+      cut{}, cut{}, [](auto& r) -> auto& { return r.reward; });
+  using sum = rewards::weighted_sum<constant, rewards::gated<cut>>;
+  check(
+      sum{}, sum{}, [](auto& r) -> auto& { return r.template reward<1>().reward.reward; });
+  using outer = strangers::halved_when_cut<rewards::balanced_sum<constant, rewards::saliency<>>>;
+  check(
+      outer{}, outer{}, [](auto& r) -> auto& { return r.reward.auxiliary(); });
+}
+
 TEST_CASE("make_reward: masks of another family and a user's objective follow the mask options, and keep their scale") {
   experiment_options o;
   o.mask.steps = 9;

@@ -1,9 +1,11 @@
 // Attention edits that belong to a model: what it computes with one equals what a plain model computes when the edit is
 // given to each call, and an edit's own parameters are trained with the others.
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/nn/decoder.hpp>
 
 #include "catch.hpp"
+#include "io/scratch.hpp"
 #include "small_model.hpp"
 #include "strangers.hpp"
 
@@ -151,6 +153,57 @@ TEST_CASE(
   // The parameters of the model's own edit are constants meanwhile.
   std::vector<double> const of_edit(got.gradient.end() - 9, got.gradient.end());
   CHECK(of_edit == std::vector<double>(9));
+}
+
+TEST_CASE("held edit: its parameters are saved beside the model and read back, and nobody ignores them") {
+  reference_backend backend;
+  model_config c = rich_config();
+  c.qkv_bias = false;                              // Hugging Face's folders of Llama have all biases or none
+  auto const stored = [](std::vector<double> v) {  // as a file of floats keeps them
+    for (double& x : v) x = double(float(x));
+    return v;
+  };
+  model_with<strangers::distance_factors> with(backend, c, factors);
+  fill(with, stored(random_parameters(c)), stored(factor_values()));
+  row_source const rows = [&](std::string_view name, index_t first, index_t count, std::span<float> out) {
+    parameter_info const& p = *with.layout().find(name);
+    tensor<reference_backend, double, 2> values(backend, {p.is_vector() ? 1 : count, p.columns});
+    with.read_rows(p, p.is_vector() ? 0 : first, values.view());
+    auto const all = values.to_host();
+    std::copy_n(all.begin() + (p.is_vector() ? first : 0), out.size(), out.begin());
+  };
+  scratch_folder const folder;
+  auto const save = [&](std::vector<double> const& values) {
+    save_hugging_face_folder(folder / "m", with.config(), with.kind(), rows,
+                             {.type = dtype::f32, .attention_edit = std::vector<float>(values.begin(), values.end())});
+  };
+  save(factor_values());
+  CHECK(std::filesystem::exists(folder / "m" / "attention_edit.safetensors"));
+  auto loaded = decltype(with)::load(backend, folder / "m", factors);
+  scores const expected = run(with), got = run(loaded);
+  CHECK(got.log_p == expected.log_p);
+  CHECK(got.gradient == expected.gradient);
+
+  CHECK_THROWS_WITH(plain_model::load(backend, folder / "m"),
+                    ATMANRL_CONTAINS("attention_edit.safetensors: holds 9 values of an attention edit, but the model "
+                                     "of this program has no edit with parameters"));
+  using with_fixed = model_with<strangers::capped_recency>;
+  CHECK_THROWS_WITH(with_fixed::load(backend, folder / "m"), ATMANRL_CONTAINS("has no edit with parameters"));
+  CHECK_THROWS_WITH(decltype(with)::load(backend, folder / "m", strangers::distance_factors{3, 4}),
+                    ATMANRL_CONTAINS("holds 9 values of an attention edit, but that of this program's model has 12"));
+
+  // A model that was saved without one begins at zero, and replaces the older folder with its file.
+  save({});
+  CHECK_FALSE(std::filesystem::exists(folder / "m" / "attention_edit.safetensors"));
+  auto fresh = decltype(with)::load(backend, folder / "m", factors);
+  fill(with, stored(random_parameters(c)), std::vector<double>(9));
+  CHECK(run(fresh).log_p == run(with).log_p);
+  CHECK_NOTHROW(plain_model::load(backend, folder / "m"));
+
+  // A file of other things is none of ours.
+  std::filesystem::copy_file(folder / "m" / "model.safetensors", folder / "m" / "attention_edit.safetensors");
+  CHECK_THROWS_WITH(decltype(with)::load(backend, folder / "m", factors),
+                    ATMANRL_CONTAINS("must hold the tensor attention_edit"));
 }
 
 }  // namespace held_edit_test

@@ -107,7 +107,7 @@ class experiment : public detail::experiment_base {
     grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
                  detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_),
                  detail::make_traits_sampler<Traits>(options_), detail::make_traits_schedule<Traits>(options_),
-                 detail::make_traits_optimizer<Traits>(options_));
+                 detail::make_traits_optimizer<Traits>(options_), detail::make_traits_update_edit<Traits>(options_));
     if (reference) trainer.set_reference_model(*reference);
     if (options_.resume.empty())
       lock = create_run_folder(options_, task_name_);

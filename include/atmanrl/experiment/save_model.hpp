@@ -52,6 +52,12 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
     }
   };
   hugging_face_options options{.type = type};
+  // Adapters leave it as it is, and the master weights then know nothing of it: so it comes from the model.
+  if (parameter_info const* const edit = model.layout().find(attention_edit_name); edit && edit->size() > 0) {
+    tensor<B, typename Model::scalar, 2> values(model.backend(), {1, edit->size()});
+    model.read_rows(*edit, 0, values.view());
+    options.attention_edit = values.to_host();
+  }
   // What the model was trained with: where it stops, and a chat format that its files do not say.
   model_config config = model.config();
   config.stop_ids = stop_ids(words, config.stop_ids);

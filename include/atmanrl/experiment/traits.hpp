@@ -14,6 +14,7 @@
 #include <atmanrl/rl/losses/any.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
+#include <atmanrl/rl/update_edits/update_edit.hpp>
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -47,6 +48,7 @@ struct gsm8k_traits {
   using sampler = samplers::any;
   using optimizer = optim::any;           // of the weights
   using schedule = schedules::any;        // of the learning rate
+  using update_edit = update_edits::none;  // an edit of scores that the policy loss alone sees
   using observer = observers::causality;  // called after each step
   using chat = chat_format;               // how questions are put to the model: the options' choice, or a ChatTemplate
 
@@ -62,7 +64,7 @@ struct gsm8k_traits {
   // `template <class W> using model`, in place of block and attention; `static attention
   // make_attention(experiment_options const&)`, where the edit has numbers; and `static reward
   // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
-  // it may have make_optimizer and make_schedule.
+  // it may have make_optimizer, make_schedule and make_update_edit.
 };
 
 /// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.
@@ -178,6 +180,17 @@ typename Traits::schedule make_traits_schedule(experiment_options const& o) {
     return make_traits_part<Schedule>("lr-schedule", o.lr_schedule, experiment_options{}.lr_schedule,
                                       [&] { return schedules::by_name(o.lr_schedule, std::uint64_t(o.lr_warmup)); });
   }
+}
+
+/// The traits' update edit, or none.
+template <class Traits>
+auto make_traits_update_edit([[maybe_unused]] experiment_options const& o) {
+  if constexpr (requires { Traits::make_update_edit(o); })
+    return Traits::make_update_edit(o);
+  else if constexpr (requires { typename Traits::update_edit; })
+    return typename Traits::update_edit{};
+  else
+    return update_edits::none{};
 }
 
 /// The model's tokenizer with the chat format of the traits, or the one that the options choose.

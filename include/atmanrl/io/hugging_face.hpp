@@ -41,6 +41,8 @@ struct hugging_face_options {
   /// generation_config.json of the model that this one comes from, or null: what it says beside the ids that begin and
   /// end a text stays, and ids that end a text are added to the config's.
   json generation_config{};
+  /// Values of the edit that the model holds, stored as F32 in a file of their own; empty: none.
+  std::vector<float> attention_edit{};
 };
 
 /// generation_config.json of a model's folder, for `hugging_face_options::generation_config`; null where there is none.
@@ -138,7 +140,7 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
 
 /// The files that a model's folder may have.
 [[gnu::cold]] inline bool is_model_file(std::string const& name, hugging_face_options const& options) {
-  static constexpr std::array<std::string_view, 11> known{"config.json",
+  static constexpr std::array<std::string_view, 12> known{"config.json",
                                                           "generation_config.json",
                                                           "tokenizer.json",
                                                           "tokenizer_config.json",
@@ -148,7 +150,8 @@ void check_replaceable(std::filesystem::path const& folder, std::string_view wha
                                                           "added_tokens.json",
                                                           "model.safetensors.index.json",
                                                           "chat_template.jinja",
-                                                          "chat_template.json"};
+                                                          "chat_template.json",
+                                                          attention_edit_file};
   return std::find(known.begin(), known.end(), name) != known.end() || options.text_files.contains(name) ||
          (name.starts_with("model") && name.ends_with(".safetensors")) ||
          std::any_of(options.copy_files.begin(), options.copy_files.end(),
@@ -290,6 +293,14 @@ ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder
       for (tensor_shape const& t : part) index["weight_map"][t.name] = name;
     }
     write_file_atomically(out.path() / "model.safetensors.index.json", index.dump(2) + "\n");
+  }
+  if (!options.attention_edit.empty()) {
+    index_t const count = index_t(options.attention_edit.size());
+    std::array<tensor_shape, 1> const values{{{std::string(attention_edit_name), {count}}}};
+    detail::write_tensors(out.path() / attention_edit_file, values, dtype::f32,
+                          [&](std::string_view, index_t first, index_t, std::span<float> rows_out) {
+                            std::copy_n(options.attention_edit.begin() + first, rows_out.size(), rows_out.begin());
+                          });
   }
   out.commit();
 }

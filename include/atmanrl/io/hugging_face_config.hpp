@@ -24,6 +24,11 @@
 
 namespace atmanrl {
 
+/// Beside a Hugging Face folder's own files, those of a model that holds a trained attention edit have its values: one
+/// tensor of one dimension. Readers that know nothing of it, transformers among them, see the model without the edit.
+inline constexpr char const* attention_edit_file = "attention_edit.safetensors";
+inline constexpr std::string_view attention_edit_name = "attention_edit";
+
 namespace detail {
 
 /// Reads fields of one JSON object with the file and the field's full name in every error.

@@ -46,6 +46,10 @@ class model_file {
   /// The tensors of the config, in the order of model_tensors().
   std::vector<tensor_shape> tensors() const { return model_tensors(config_, kind_); }
 
+  /// Values of the model's own attention edit; empty where the model was saved without one. Whoever makes a model of
+  /// the file must use them or refuse the file: without them it is another model.
+  std::span<float const> attention_edit() const { return attention_edit_; }
+
   bool has(std::string_view hf_name) const { return sources_.find(hf_name) != sources_.end(); }
   std::vector<index_t> shape(std::string_view hf_name) const { return source_of(hf_name).shape; }
   /// Type in the file, "BF16" or "Q4_1" for instance.
@@ -96,6 +100,8 @@ class model_file {
 
   void open_shards();
 
+  void read_attention_edit();
+
   /// A stored head wins over tie_word_embeddings unless it is the embedding once more.
   void settle_head();
 
@@ -110,6 +116,7 @@ class model_file {
   architecture kind_;
   std::map<std::string, source, std::less<>> sources_;
   std::vector<std::shared_ptr<mapped_file const>> storage_;
+  std::vector<float> attention_edit_;
 };
 
 #if ATMANRL_BODIES
@@ -210,6 +217,18 @@ ATMANRL_INLINE void model_file::open_hugging_face(architectures const& known) {
     open_shards();
   }
   settle_head();
+  if (is_there(path_ / attention_edit_file)) read_attention_edit();
+}
+
+ATMANRL_INLINE void model_file::read_attention_edit() {
+  safetensors_file const file(path_ / attention_edit_file);
+  std::string const name = file.path().string();
+  tensor_entry const* const t = file.find(attention_edit_name);
+  expects<file_error>(t && file.tensors().size() == 1 && t->shape.size() == 1,
+                      "{}: must hold the tensor {}, of one dimension, and no other", name, attention_edit_name);
+  source const values = from_safetensors(*t, name);
+  attention_edit_.resize(std::size_t(t->shape.front()));
+  values.decode(values.bytes.data(), t->shape.front(), attention_edit_.data());
 }
 
 ATMANRL_INLINE void model_file::open_shards() {

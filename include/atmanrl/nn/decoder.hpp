@@ -79,7 +79,7 @@ class decoder {
         block_edit_(Block::score_edit(config_)),
         embedding_(backend, config_.vocab, config_.hidden) {
     if constexpr (trains_edit) {
-      layout_.add("attention_edit", parameter_role::edit, -1, 0, 1, edit_.parameter_count());
+      layout_.add(std::string(attention_edit_name), parameter_role::edit, -1, 0, 1, edit_.parameter_count());
       edit_values_ = tensor<B, T, 1>::zeros(backend, {edit_.parameter_count()});
     }
     parameter_list final_norm;
@@ -92,22 +92,31 @@ class decoder {
     if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden);
   }
 
-  /// Reads a Hugging Face folder, a .gguf or a llama2.c .bin.
+  /// Reads a Hugging Face folder, a .gguf or a llama2.c .bin. Parameters of the model's edit are those that were saved
+  /// with it, or zero where it was saved without any.
+  /// \throws file_error when the edit that was saved with the model is not this one
   static decoder load(B& backend, std::filesystem::path const& path, Edit edit = {}) {
     return load(backend, model_file::open(path, known_architectures()), std::move(edit));
   }
   static decoder load(B& backend, model_file const& file, Edit edit = {}) {
     decoder model(backend, file.config(), std::move(edit));
+    index_t const saved = index_t(file.attention_edit().size()), own = model.edit_values_.size();
+    expects<file_error>(saved == 0 || saved == own, "{}: holds {} values of an attention edit, but {}",
+                        (file.path() / attention_edit_file).string(), saved,
+                        own == 0 ? "the model of this program has no edit with parameters"
+                                 : fmt::format("that of this program's model has {} parameters", own));
     std::vector<float> chunk;
     std::vector<T> converted;
     for (parameter_info const& p : model.layout_.all()) {
-      if (p.role == parameter_role::edit) continue;  // files of models know nothing of it: zeros
+      if (p.role == parameter_role::edit && saved == 0) continue;  // a model that has not learned one: zeros
       // Rows in pieces of a few MiB: the whole embedding as float would double the memory of a large bf16 model.
       index_t const piece = std::max<index_t>(1, (index_t{1} << 20) / p.columns);
       for (index_t first = 0; first < p.rows; first += piece) {
         index_t const rows = std::min(piece, p.rows - first);
         chunk.resize(std::size_t(rows * p.columns));
-        if (p.is_vector())
+        if (p.role == parameter_role::edit)
+          std::ranges::copy(file.attention_edit(), chunk.begin());
+        else if (p.is_vector())
           file.read(p.name, chunk);
         else
           file.read_rows(p.name, first, rows, chunk);
@@ -542,7 +551,7 @@ class decoder {
       backend_->copy(gradients.input.data(), state.dx.data(), std::size_t(state.dx.size()) * sizeof(T));
     if (wants_edit_gradient<P>(base)) {
       // One key-value head after the other: a fixed order.
-      parameter_info const& p = *layout_.find("attention_edit");
+      parameter_info const& p = *layout_.find(attention_edit_name);
       for (index_t h = 0; h < config_.kv_heads; ++h)
         nn::add_to<B, T>(*backend_, {dedit.row(h), {1, p.size()}}, {base.data() + p.offset, {1, p.size()}});
     }

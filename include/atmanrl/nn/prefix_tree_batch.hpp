@@ -41,14 +41,14 @@ class prefix_tree_batch {
   }
 
   /// A sequence of `tokens` without a parent, or the one that is there already.
-  int root(std::span<int const> tokens, shared with, int call = 0) {
+  int root(std::span<int const> tokens, shared with, int call = 0, int tag = 0) {
     for (std::size_t i = roots_.size(), tries = 0; i-- > 0 && (with == shared::with_any || tries++ == 0);) {
       node const& n = at(roots_[i]);
       if (std::ranges::equal(
               calls_[std::size_t(n.call)].tokens().subspan(std::size_t(n.first_row), std::size_t(n.rows)), tokens))
         return roots_[i];
     }
-    return roots_.emplace_back(add(-1, tokens, call));
+    return roots_.emplace_back(add(-1, tokens, call, tag));
   }
 
   /// Scores every token of `answer` behind `context`, both of them a sequence's, in the last call. Without a context

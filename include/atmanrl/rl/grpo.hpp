@@ -20,6 +20,7 @@
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/token_rows.hpp>
+#include <atmanrl/rl/update_edits/update_edit.hpp>
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/chat.hpp>
 
@@ -75,9 +76,10 @@ struct grpo_step_report {
 /// \tparam TaskT      models Task
 /// \tparam RewardT    models Reward for Model
 /// \tparam OptimizerT models Optimizer
+/// \tparam UpdateEditT models UpdateEdit: what rows see in the policy loss, and in the reference of its KL term
 template <class Model, class TokenizerT, class TaskT, class RewardT, class AdvantageT = advantages::mean_centered,
           class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant,
-          class OptimizerT = optim::adamw>
+          class OptimizerT = optim::adamw, class UpdateEditT = update_edits::none>
 class grpo {
   static_assert(detail::explain_trainable_model<Model>());
   static_assert(Tokenizer<TokenizerT>);
@@ -87,11 +89,12 @@ class grpo {
   static_assert(detail::explain_loss<LossT>());
   static_assert(detail::explain_sampler<SamplerT>());
   static_assert(detail::explain_schedule<ScheduleT>());
+  static_assert(detail::explain_update_edit<UpdateEditT, typename Model::backend_type>());
 
  public:
   grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {},
        AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {},
-       OptimizerT const& optimizer = {})
+       OptimizerT const& optimizer = {}, UpdateEditT update_edit = {})
       : model_(&model),
         tokenizer_(&tokenizer),
         task_(&task),
@@ -101,6 +104,7 @@ class grpo {
         loss_(std::move(loss)),
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
+        update_edit_(std::move(update_edit)),
         policy_(model, optimizer) {
     forbid_missing_tokens(model, tokenizer);
     validate(options_);
@@ -126,9 +130,9 @@ class grpo {
   template <class Frozen>
   void set_reference_model(Frozen& frozen) {
     forbid_missing_tokens(frozen, *tokenizer_);
-    reference_ = [&frozen](std::span<training_rollout const> rollouts, double temperature,
-                           micro_batch_options const& options) {
-      return reference_log_probs(frozen, rollouts, temperature, options);
+    reference_ = [&frozen, edit = update_edit_](std::span<training_rollout const> rollouts, double temperature,
+                                                micro_batch_options const& options) {
+      return reference_log_probs(frozen, rollouts, temperature, options, adapters::on, edit);
     };
   }
 
@@ -189,9 +193,9 @@ class grpo {
   grpo_step_report checked_step(std::span<task_item const> items, Replacement&& replacement) {
     if constexpr (AdaptableModel<Model>) {
       if (needs_reference(loss_) && !reference_ && model_->has_adapters()) {
-        reference_ = [own = model_](std::span<training_rollout const> rollouts, double temperature,
-                                    micro_batch_options const& o) {
-          return reference_log_probs(*own, rollouts, temperature, o, adapters::off);
+        reference_ = [own = model_, edit = update_edit_](std::span<training_rollout const> rollouts, double temperature,
+                                                         micro_batch_options const& o) {
+          return reference_log_probs(*own, rollouts, temperature, o, adapters::off, edit);
         };
       }
     }
@@ -252,12 +256,25 @@ class grpo {
     step_advantages advantages = advantages_of(advantage_, report.rewards, report.rollouts);
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-      batch.push_back(
-          {g.prompt_ids, r.ids, r.log_probs, advantages.at(i), {}, options_.mask_truncated_completions && r.truncated});
+      batch.push_back({g.prompt_ids,
+                       r.ids,
+                       r.log_probs,
+                       advantages.at(i),
+                       {},
+                       options_.mask_truncated_completions && r.truncated,
+                       r.spans});
     });
+    micro_batch_options const frozen_passes{options_.micro_batch, options_.row_budget};
+    // The sampler did not see the edit; the ratios are to say what the updates do, not what the edit does.
+    std::vector<std::vector<float>> edited_log_p;
+    if constexpr (detail::edits_updates<UpdateEditT>) {
+      edited_log_p = update_log_probs(*model_, batch, options_.temperature, frozen_passes, update_edit_);
+      for (std::size_t i = 0; i < batch.size(); ++i)
+        if (!batch[i].masked) batch[i].old_log_p = edited_log_p[i];
+    }
     std::vector<std::vector<float>> reference_log_p;
     if (needs_reference(loss_)) {
-      reference_log_p = reference_(batch, options_.temperature, {options_.micro_batch, options_.row_budget});
+      reference_log_p = reference_(batch, options_.temperature, frozen_passes);
       expects<shape_error>(reference_log_p.size() == batch.size(),
                            "the reference gave log-probabilities of {} rollouts, not of {}", reference_log_p.size(),
                            batch.size());
@@ -271,8 +288,8 @@ class grpo {
                                                    .recompute = options_.recompute};
     for (int pass = 0; pass < options_.inner_passes; ++pass) {
       policy_.zero_gradient();
-      report.passes.push_back(
-          add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_, gradient_options));
+      report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_,
+                                                  gradient_options, update_edit_));
       report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
     }
     report.seconds.update = lap();
@@ -291,6 +308,7 @@ class grpo {
   LossT loss_;
   SamplerT sampler_;
   ScheduleT schedule_;
+  UpdateEditT update_edit_;
   reference_function reference_;
   trainable_policy<Model, OptimizerT> policy_;
   std::uint64_t steps_ = 0;

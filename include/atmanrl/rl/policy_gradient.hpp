@@ -8,6 +8,7 @@
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/rollout.hpp>
 #include <atmanrl/rl/training_batch.hpp>
+#include <atmanrl/rl/update_edits/update_edit.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -80,10 +81,14 @@ struct token_statistics {
 
 /// Adds the gradient of the loss over `rollouts` to policy.gradient(). The entropy bonus is normalised by the tokens of
 /// the whole step, so it does not depend on the micro-batches either.
+/// \param edit  what rows see while loss and gradient are computed; the ratios compare like with like where `old_log_p`
+///              was computed under the same edit (update_log_probs)
 /// \throws numeric_error naming the rollout when a log-probability is not finite
-template <class Model, PolicyLoss Loss>
+template <class Model, PolicyLoss Loss, class Edit = update_edits::none>
 policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std::span<training_rollout const> rollouts,
-                                           Loss const& loss, policy_gradient_options const& options) {
+                                           Loss const& loss, policy_gradient_options const& options,
+                                           Edit const& edit = {}) {
+  static_assert(detail::explain_update_edit<Edit, typename Model::backend_type>());
   using T = typename Model::scalar;
   Model& model = policy.model();
   bool const with_reference = needs_reference(loss), with_entropy = options.entropy_bonus != 0;
@@ -115,12 +120,13 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
 
   for (detail::micro_batch const& part : parts) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    prefix_tree_batch const tree = detail::lay_out(mine);
+    prefix_tree_batch const tree = detail::lay_out(mine, detail::prompt_tag<Edit>);
+    auto const seen = edit(model.backend(), mine);
     auto const space = model.borrow_pass(tree.cache_rows(), options.recompute);
     auto& [cache, pass] = *space;
     tree.open(model, cache, pass);
     scope.micro_batch_tokens = tree.scored().size();
-    model.forward(cache, tree.batch(), pass, {.mode = gradient_mode::parameters});
+    model.forward(cache, tree.batch(), pass, {.mode = gradient_mode::parameters}, edited{seen});
     model.log_probs(pass, tree.scored(), options.temperature, with_entropy);
     auto const scored_log_p = pass.log_p();
     std::vector<T> dlog_p, dentropy;
@@ -145,7 +151,8 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
       for (T const x : pass.entropy()) statistics.entropy += double(real_part(x));
       dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(tokens)));
     }
-    model.backward(cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = policy.gradient().view()});
+    model.backward(cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = policy.gradient().view()},
+                   edited{seen});
   }
   statistics.write(report, with_reference, with_entropy);
   report.loss = report.policy_loss - options.entropy_bonus * report.entropy.value_or(0);

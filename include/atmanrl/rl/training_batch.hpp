@@ -5,8 +5,10 @@
 
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/rl/advantages/rollout_advantage.hpp>
+#include <atmanrl/text/split.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,6 +21,7 @@ struct training_rollout {
   rollout_advantage advantage = 0;
   std::span<float const> reference_log_p = {};  ///< under the reference model, for losses with a KL term
   bool masked = false;                          ///< takes no part in the loss
+  std::optional<completion_spans> spans = {};   ///< chain, delimiter and answer, for update edits that ask for them
 };
 
 struct micro_batch_options {
@@ -58,12 +61,12 @@ inline std::vector<micro_batch> split_into_micro_batches(std::span<training_roll
   return out;
 }
 
-/// The scored tokens are all tokens of the rollouts in order; rollout i has the tag i.
-inline prefix_tree_batch lay_out(std::span<training_rollout const* const> rollouts) {
+/// The scored tokens are all tokens of the rollouts in order; rollout i has the tag i, its prompt `prompt_tag`.
+inline prefix_tree_batch lay_out(std::span<training_rollout const* const> rollouts, int prompt_tag = 0) {
   prefix_tree_batch tree;
   for (std::size_t i = 0; i < rollouts.size(); ++i)
-    tree.score(tree.root(rollouts[i]->prompt, prefix_tree_batch::shared::with_last), {}, rollouts[i]->completion,
-               int(i));
+    tree.score(tree.root(rollouts[i]->prompt, prefix_tree_batch::shared::with_last, 0, prompt_tag), {},
+               rollouts[i]->completion, int(i));
   return tree;
 }
 

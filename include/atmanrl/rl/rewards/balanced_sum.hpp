@@ -70,6 +70,11 @@ class balanced_sum {
 
   Main& main() { return main_; }
   Auxiliary& auxiliary() { return auxiliary_; }
+  template <class F>
+  void for_each_part(F&& f) {
+    f(main_);
+    f(auxiliary_);
+  }
   double weight() const { return weight_; }
   bool settled() const { return settled_; }
   /// Puts back what a checkpoint remembered.

@@ -54,6 +54,11 @@ struct gated {
     step.for_each(
         [&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = paid(r) ? values[i] : smallest; });
   }
+
+  template <class F>
+  void for_each_part(F&& f) {
+    f(reward);
+  }
 };
 
 }  // namespace atmanrl::rewards

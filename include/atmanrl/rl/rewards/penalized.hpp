@@ -38,6 +38,11 @@ struct penalized {
     if (soft_overlong.cache > 0) add(soft_overlong);
     return t;
   }
+
+  template <class F>
+  void for_each_part(F&& f) {
+    f(reward);
+  }
 };
 
 }  // namespace atmanrl::rewards

@@ -16,29 +16,36 @@
 
 namespace atmanrl {
 
-/// `float operator()(rollout const&) const`.
-template <class R>
-concept RolloutReward = std::movable<R> && requires(R const r, rollout const& x) {
-  { r(x) } -> std::convertible_to<float>;
-};
-
-/// `void operator()(std::span<rollout const> group, std::span<float> out) const`.
-template <class R>
-concept GroupReward = std::movable<R> && requires(R const r, std::span<rollout const> group, std::span<float> out) {
-  r(group, out);
-};
-
 namespace detail {
 /// Stands for any model in concept checks: rewards take the model as a template argument.
 struct any_model {};
+
+template <class R>
+concept rewards_rollouts = requires(R const r, rollout const& x) {
+  { r(x) } -> std::convertible_to<float>;
+};
+template <class R>
+concept rewards_groups = requires(R const r, std::span<rollout const> group, std::span<float> out) {
+  r(group, out);
+};
+template <class R, class Model>
+concept rewards_steps = requires(R r, step_rollouts& step, Model& model, std::span<float> out) {
+  r(step, model, out);
+};
 }  // namespace detail
+
+/// `float operator()(rollout const&) const`.
+template <class R>
+concept RolloutReward = std::movable<R> && detail::rewards_rollouts<R>;
+
+/// `void operator()(std::span<rollout const> group, std::span<float> out) const`.
+template <class R>
+concept GroupReward = std::movable<R> && detail::rewards_groups<R>;
 
 /// `void operator()(step_rollouts&, auto& model, std::span<float> out)`: all groups of a step at once, so that work
 /// with the model is batched. It may annotate the rollouts and keep state between steps.
 template <class R, class Model = detail::any_model>
-concept ModelReward = std::movable<R> && requires(R r, step_rollouts& step, Model& model, std::span<float> out) {
-  r(step, model, out);
-};
+concept ModelReward = std::movable<R> && detail::rewards_steps<R, Model>;
 
 template <class R, class Model = detail::any_model>
 concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;

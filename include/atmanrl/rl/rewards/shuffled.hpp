@@ -40,6 +40,11 @@ struct shuffled {
       }
     }
   }
+
+  template <class F>
+  void for_each_part(F&& f) {
+    f(reward);
+  }
 };
 
 }  // namespace atmanrl::rewards

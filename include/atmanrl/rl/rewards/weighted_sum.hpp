@@ -53,6 +53,10 @@ class weighted_sum {
   float& weight() {
     return std::get<K>(terms_).weight;
   }
+  template <class F>
+  void for_each_part(F&& f) {
+    std::apply([&](auto&... each) { (f(each.reward), ...); }, terms_);
+  }
 
  private:
   template <class R, class Model, class Wanted>

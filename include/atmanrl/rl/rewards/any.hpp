@@ -1,0 +1,90 @@
+#pragma once
+
+/// \file
+/// A reward that is chosen while the program runs, for the arms of an experiment for instance.
+
+#include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/rewards/parts.hpp>
+#include <atmanrl/rl/rewards/reward.hpp>
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace atmanrl::rewards {
+
+/// Holds any reward, of any of the three forms; without one it is correct_answer. It has that reward's name, shows its
+/// components, and is resumed with its state.
+/// \tparam Model  the model that it will be called with; in traits, that of their one type of weights
+template <class Model>
+class any {
+  // A Reward but for std::movable: a reward around this one is asked for it while it is found out whether that one is
+  // movable, and a question must not ask itself.
+  template <class R>
+  static constexpr bool can_be_called = atmanrl::detail::rewards_rollouts<R> || atmanrl::detail::rewards_groups<R> ||
+                                        atmanrl::detail::rewards_steps<R, Model>;
+
+ public:
+  std::string name;
+
+  any() : any(correct_answer{}) {}
+  template <class R>
+  requires(!std::same_as<R, any> && can_be_called<R>) any(R reward)
+      : name(atmanrl::detail::reward_name(reward)), held_(std::make_unique<holder<R>>(std::move(reward))) {}
+
+  template <class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
+    auto const values = held_->values(step, model, function_of(wanted));
+    std::copy(values.begin(), values.end(), out.begin());
+  }
+  template <class Wanted = every_rollout>
+  reward_table table(step_rollouts& step, Model& model, Wanted const& wanted = {}) {
+    return held_->table(step, model, function_of(wanted));
+  }
+
+  json state() const { return held_->state(); }
+  /// \throws file_error when the state is that of another reward
+  void restore(json const& state) { held_->restore(state, name); }
+  std::optional<mask_figures> latest_mask_figures() { return held_->figures(); }
+
+ private:
+  using predicate = std::function<bool(rollout const&)>;
+  template <class Wanted>
+  static predicate function_of(Wanted const& wanted) {
+    return [&wanted](rollout const& r) { return bool(wanted(r)); };
+  }
+
+  struct base {
+    virtual ~base() = default;
+    virtual std::vector<float> values(step_rollouts&, Model&, predicate const&) = 0;
+    virtual reward_table table(step_rollouts&, Model&, predicate const&) = 0;
+    virtual json state() = 0;
+    virtual void restore(json const&, std::string const& name) = 0;
+    virtual std::optional<mask_figures> figures() = 0;
+  };
+  template <class R>
+  struct holder final : base {
+    static_assert(Reward<R, Model>);
+    R reward;
+    explicit holder(R r) : reward(std::move(r)) {}
+    std::vector<float> values(step_rollouts& step, Model& model, predicate const& wanted) override {
+      return reward_values(reward, step, model, wanted);
+    }
+    reward_table table(step_rollouts& step, Model& model, predicate const& wanted) override {
+      return evaluate_reward(reward, step, model, wanted);
+    }
+    json state() override { return reward_state(reward); }
+    void restore(json const& state, std::string const& name) override {
+      restore_reward(reward, state, "the state of the reward " + name);
+    }
+    std::optional<mask_figures> figures() override { return mask_figures_of(reward); }
+  };
+  std::unique_ptr<base> held_;
+};
+
+}  // namespace atmanrl::rewards
