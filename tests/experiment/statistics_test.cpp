@@ -109,4 +109,70 @@ TEST_CASE("statistics: the bootstrap passes whole questions, as many as there ar
   CHECK(seen.size() == 9);
 }
 
+TEST_CASE("statistics: the sign test is the binomial's, without zeros") {
+  CHECK(sign_test(std::vector<double>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) == Approx(2.0 / 1024));
+  CHECK(sign_test(std::vector<double>{-1, -1, 0, 0, -2, -3, -4}) == Approx(2.0 / 32));
+  CHECK(sign_test(std::vector<double>{1, 1, 1, 1, 1, 1, 1, 1, -1, -1}) == Approx(2.0 * (1 + 10 + 45) / 1024));
+  CHECK(sign_test(std::vector<double>{1, -1}) == 1);
+  CHECK(sign_test(std::vector<double>{0, 0}) == 1);
+  CHECK(sign_test({}) == 1);
+}
+
+TEST_CASE("statistics: Holm's p-values are those of the textbook, in the order given, and never fall") {
+  auto const p = holm(std::vector<double>{0.01, 0.04, 0.03, 0.005});
+  std::vector<double> const expected{0.03, 0.06, 0.06, 0.02};
+  for (std::size_t i = 0; i < p.size(); ++i) CHECK(p[i] == Approx(expected[i]));
+  CHECK(holm(std::vector<double>{0.9, 0.8}) == std::vector<double>{1, 1});
+  CHECK(holm({}).empty());
+}
+
+TEST_CASE("statistics: the hierarchical bootstrap has the deviation of a nested design") {
+  // Ten seeds of deviation s = 0.2 with two runs of deviation r = 0.1 and 50 questions of deviation q = 1: the variance
+  // of the mean is s2/10 + r2/20 + q2/1000, and drawing within levels adds what the levels below already have.
+  random_stream noise(random_key{.seed = 5});
+  auto const normal = [&] {
+    return std::sqrt(-2 * std::log(1 - noise.uniform())) * std::cos(6.283185307 * noise.uniform());
+  };
+  seed_results x;
+  for (int s = 0; s < 200; ++s) {
+    double const of_seed = 0.2 * normal();
+    auto& runs = x.emplace_back();
+    for (int r = 0; r < 2; ++r) {
+      double const of_run = 0.1 * normal();
+      auto& questions = runs.emplace_back();
+      for (int q = 0; q < 50; ++q) questions.push_back(0.3 + of_seed + of_run + normal());
+    }
+  }
+  interval const i = hierarchical_bootstrap(x, 3, 0.95, 1000);
+  // With many seeds: seed level alone sees (0.04 + 0.005 + 0.01)/200; the runs' and questions' levels add
+  // (0.005 + 0.01)/200 and 0.01/200 again.
+  double const deviation = std::sqrt((0.055 + 0.015 + 0.01) / 200);
+  CHECK(i.value == Approx(0.3).margin(0.05));
+  CHECK((i.high - i.low) / (2 * 1.96) == Approx(deviation).epsilon(0.12));
+  // Questions alone would claim far too much: 1/sqrt(20000) = 0.007.
+  CHECK((i.high - i.low) / (2 * 1.96) > 0.012);
+  CHECK(hierarchical_bootstrap(x, 3, 0.95, 1000) == i);
+  interval const ninety = hierarchical_bootstrap(x, 3, 0.90, 1000);
+  CHECK((ninety.low > i.low && ninety.high < i.high));
+}
+
+TEST_CASE("statistics: a nested mean weighs seeds equally, whatever the number of their runs and questions") {
+  seed_results const x{{{1, 1, 1, 1}, {0}}, {{0.5}}};
+  CHECK(hierarchical_bootstrap(x, 1).value == Approx(0.5));
+  CHECK(hierarchical_bootstrap({{{2, 2}, {2}}, {{2}}}, 1) == interval{2, 2, 2});
+  CHECK_THROWS_AS(hierarchical_bootstrap({}, 1), shape_error);
+  CHECK_THROWS_AS(hierarchical_bootstrap({{}}, 1), shape_error);
+  CHECK_THROWS_AS(hierarchical_bootstrap({{{}}}, 1), shape_error);
+  CHECK_THROWS_AS(hierarchical_bootstrap(x, 1, 1.0), usage_error);
+}
+
+TEST_CASE("statistics: a difference is none only where its 90 % interval lies within the margin") {
+  CHECK(judge_difference({0, -0.03, 0.03}, {0, -0.02, 0.02}, 0.05) == difference::none);
+  CHECK(judge_difference({0.02, 0.01, 0.03}, {0.02, 0.012, 0.028}, 0.05) == difference::none);
+  CHECK(judge_difference({0.1, 0.02, 0.2}, {0.1, 0.04, 0.18}, 0.05) == difference::above);
+  CHECK(judge_difference({-0.1, -0.2, -0.02}, {-0.1, -0.18, -0.04}, 0.05) == difference::below);
+  CHECK(judge_difference({0.01, -0.1, 0.1}, {0.01, -0.08, 0.08}, 0.05) == difference::undecided);
+  CHECK(name_of(difference::none) == "no effect");
+}
+
 }  // namespace statistics_test

@@ -260,8 +260,55 @@ TEST_CASE("options bound steps and filler, and impossible ones are refused") {
   CHECK_THROWS_AS(arithmetic({.min_steps = 3, .max_steps = 2}), usage_error);
   CHECK_THROWS_AS(arithmetic({.min_steps = 0}), usage_error);
   CHECK_THROWS_AS(arithmetic({.max_filler_sentences = -1}), usage_error);
+  CHECK_THROWS_AS(arithmetic({.numbers = {.start_low = 0}}), usage_error);
+  CHECK_THROWS_AS(arithmetic({.numbers = {.start_high = 100}}), usage_error);
+  CHECK_THROWS_AS(arithmetic({.numbers = {.operand_low = 50, .operand_high = 60}}), usage_error);
+  CHECK_THROWS_AS(arithmetic({.numbers = {.operand_low = 9, .operand_high = 8}}), usage_error);
   CHECK_THROWS_AS(task.evaluation_item(-1), shape_error);
   CHECK_THROWS_AS(task.evaluation_item(task.evaluation_size()), shape_error);
+}
+
+TEST_CASE("numbers come from the ranges of the options, and every range comes to an end") {
+  for (arithmetic_numbers const n :
+       {arithmetic_numbers{.start_low = 41, .start_high = 60, .operand_low = 20, .operand_high = 29},
+        arithmetic_numbers{.start_low = 99, .start_high = 99, .operand_low = 49, .operand_high = 98}}) {
+    arithmetic const other({.min_steps = 3, .max_steps = 3, .numbers = n});
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      auto const steps = equations(chain_of(other.training_item(1, i)), false);
+      REQUIRE(steps.size() == 3);
+      REQUIRE((steps[0].left >= n.start_low && steps[0].left <= n.start_high));
+      for (equation const& e : steps) {
+        REQUIRE((e.sign == '*' || (e.operand >= n.operand_low && e.operand <= n.operand_high)));
+        REQUIRE((e.right() && e.result >= 1 && e.result <= 99));
+      }
+    }
+  }
+  // One problem alone cannot be on both sides.
+  arithmetic const one(
+      {.max_steps = 1, .numbers = {.start_low = 99, .start_high = 99, .operand_low = 49, .operand_high = 49}});
+  int refused = 0;
+  try {
+    one.training_item(0, 0);
+  } catch (usage_error const&) {
+    ++refused;
+  }
+  try {
+    one.evaluation_item(0);
+  } catch (usage_error const&) {
+    ++refused;
+  }
+  CHECK(refused == 1);
+}
+
+TEST_CASE("a problem with another number is written in the same words") {
+  arithmetic_draw drawn = task.training_draw(1, 2);
+  CHECK(task.written(drawn).question == task.training_item(1, 2).question);
+  drawn.problem.steps[0].operand = 5;
+  drawn.problem.steps[0].result = 16;
+  CHECK(task.written(drawn).question ==
+        "Ben has 11 stickers. He wins 5 stickers in a game. How many stickers does he have now?");
+  CHECK(task.written(drawn).solution ==
+        "The weather is nice today. Now 11+5=16. Note also that 19+14=33. Ben is happy today.\n#### 16");
 }
 
 }  // namespace arithmetic_test

@@ -1,14 +1,17 @@
 #pragma once
 
 /// \file
-/// The few statistics that runs report: moments, quantiles, bootstrap intervals over questions, pass@k.
+/// The few statistics that runs report: moments, quantiles, bootstrap intervals over questions and over seeds, tests of
+/// paired differences, pass@k.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/random.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace atmanrl {
@@ -46,9 +49,9 @@ struct interval {
 
 /// Any statistic of a sample of questions with its percentile bootstrap interval, 2.5 to 97.5 % (Efron 1979). Whole
 /// questions are drawn anew, because samples of one question are not independent. The same seed draws the same
-/// questions for every statistic, so that differences of two statistics over the same questions are paired. \param
-/// questions  how many there are; none give an interval of zeros \param statistic  `double operator()(std::span<int
-/// const> drawn)`: its value for these questions, which may repeat
+/// questions for every statistic, so that differences of two statistics over the same questions are paired.
+/// \param questions  how many there are; none give an interval of zeros
+/// \param statistic  `double operator()(std::span<int const> drawn)`: its value for these questions, which may repeat
 template <class Statistic>
 interval bootstrap(std::size_t questions, std::uint64_t seed, Statistic&& statistic, int resamples = 1000) {
   if (questions == 0) return {};
@@ -84,6 +87,101 @@ inline interval bootstrap_mean(std::span<double const> per_question, std::uint64
   return bootstrap(
       per_question.size(), seed, [&](std::span<int const> drawn) { return ratio_of(per_question, ones, drawn); },
       resamples);
+}
+
+/// What was measured of one arm, or paired differences of two: [pre-training seed][RL seed][question]. Numbers of RL
+/// seeds and of questions may differ.
+using seed_results = std::vector<std::vector<std::vector<double>>>;
+
+/// The mean over pre-training seeds of the mean over RL seeds of the mean over questions, with its percentile interval
+/// by a hierarchical bootstrap: seeds are drawn anew, then seeds within each, then questions within each (Davison &
+/// Hinkley 1997, section 3.8; Saravanan et al. 2020). So the interval says what other seeds would give, too, which an
+/// interval over the questions of one run does not.
+/// \param level  share that the interval covers
+/// \throws shape_error where a level is empty
+inline interval hierarchical_bootstrap(seed_results const& x, std::uint64_t seed, double level = 0.95,
+                                       int resamples = 4000) {
+  auto const mean_over = [](std::size_t n, auto&& value) {
+    double sum = 0;
+    for (std::size_t i = 0; i < n; ++i) sum += value(i);
+    return sum / double(n);
+  };
+  expects<shape_error>(!x.empty(), "a mean over no seeds");
+  for (auto const& runs : x) {
+    expects<shape_error>(!runs.empty(), "a pre-training seed without a run");
+    for (auto const& questions : runs) expects<shape_error>(!questions.empty(), "a run without a question");
+  }
+  expects<usage_error>(level > 0 && level < 1, "an interval that covers a share of {}", level);
+  auto const mean_of_choice = [&](auto&& choose) {
+    return mean_over(x.size(), [&](std::size_t) {
+      auto const& runs = x[choose(x.size())];
+      return mean_over(runs.size(), [&](std::size_t) {
+        auto const& questions = runs[choose(runs.size())];
+        return mean_over(questions.size(), [&](std::size_t) { return questions[choose(questions.size())]; });
+      });
+    });
+  };
+  interval out;
+  out.value = mean_over(
+      x.size(), [&](std::size_t s) { return mean_over(x[s].size(), [&](std::size_t r) { return mean_of(x[s][r]); }); });
+  std::vector<double> values;
+  for (int b = 0; b < resamples; ++b) {
+    random_stream draw(random_key{.seed = seed, .step = 0x48424F4Fu, .prompt = std::uint32_t(b)});
+    values.push_back(mean_of_choice([&](std::size_t n) { return std::size_t(draw.between(0, int(n) - 1)); }));
+  }
+  std::sort(values.begin(), values.end());
+  out.low = quantile_of_sorted(values, (1 - level) / 2);
+  out.high = quantile_of_sorted(values, (1 + level) / 2);
+  return out;
+}
+
+/// Two-sided p-value of the exact sign test: how likely this many of one sign are where both are equally likely.
+/// Differences of zero are left out (Conover 1999, section 3.4); 1 where nothing else is there.
+inline double sign_test(std::span<double const> differences) {
+  auto const above = std::count_if(differences.begin(), differences.end(), [](double d) { return d > 0; });
+  auto const below = std::count_if(differences.begin(), differences.end(), [](double d) { return d < 0; });
+  auto const n = double(above + below);
+  double tail = 0;
+  for (std::ptrdiff_t k = 0; k <= std::min(above, below); ++k)
+    tail +=
+        std::exp(std::lgamma(n + 1) - std::lgamma(double(k) + 1) - std::lgamma(n - double(k) + 1) - n * std::log(2.0));
+  return std::min(1.0, 2 * tail);
+}
+
+/// p-values for a family of tests, such that all that are at most a say together that no true hypothesis is among them
+/// with probability 1 - a (Holm 1979), in the order of `p`.
+inline std::vector<double> holm(std::span<double const> p) {
+  std::vector<std::size_t> order(p.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] < p[b]; });
+  std::vector<double> out(p.size());
+  double largest = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    largest = std::max(largest, std::min(1.0, double(p.size() - i) * p[order[i]]));
+    out[order[i]] = largest;
+  }
+  return out;
+}
+
+/// What an interval says of a difference.
+enum class difference {
+  above,     ///< zero lies below the 95 % interval
+  below,     ///< zero lies above the 95 % interval
+  none,      ///< the 90 % interval lies within the margin: two one-sided tests at 5 % (Schuirmann 1987)
+  undecided  ///< nothing of these: too few seeds, or too much noise
+};
+inline std::string_view name_of(difference d) {
+  using enum difference;
+  return d == above ? "above" : d == below ? "below" : d == none ? "no effect" : "undecided";
+}
+
+/// \param margin  what is too small to matter. A difference within it counts as none even where zero is outside of the
+///                95 % interval.
+inline difference judge_difference(interval const& ninety_five, interval const& ninety, double margin) {
+  if (ninety.low > -margin && ninety.high < margin) return difference::none;
+  if (ninety_five.low > 0) return difference::above;
+  if (ninety_five.high < 0) return difference::below;
+  return difference::undecided;
 }
 
 /// Probability that k of n samples, c of them right, hold a right one: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021,
