@@ -108,6 +108,8 @@ struct compose {
       return second.parameter_count();
   }
 };
+template <class A, class B>
+compose(A, B) -> compose<A, B>;  // clang 14 does not deduce aggregates
 
 /// An edit with parameters whose values are fixed: an edit without any.
 /// \tparam T  scalar of the values

@@ -76,8 +76,8 @@ std::vector<double> log_probs_alone(llama<reference_backend, double>& model, tra
   ragged_batch batch;
   batch.add(cache.add_sequence(index_t(tokens.size())), tokens);
   bool const answered = r.spans->has_delimiter;
-  model.forward(cache, batch, pass, gradient_mode::none,
-                by_definition{prompt, answered ? prompt + int(r.spans->delimiter.first) : 1000});
+  by_definition const edit{prompt, answered ? prompt + int(r.spans->delimiter.first) : 1000};
+  model.forward(cache, batch, pass, {}, edited{edit});
   std::vector<scored_token> scored;
   for (int t = 0; t < int(r.completion.size()); ++t) scored.push_back({prompt - 1 + t, r.completion[std::size_t(t)]});
   model.log_probs(pass, scored);

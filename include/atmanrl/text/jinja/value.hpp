@@ -6,6 +6,7 @@
 
 #include <atmanrl/text/chat_text.hpp>
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -47,7 +48,7 @@ class value {
 
   value() : kind_(undefined{}) {}
   template <class T>
-  requires std::is_constructible_v<kinds, std::in_place_type_t<T>, T> value(T v)
+  requires(!std::same_as<T, value> && std::is_constructible_v<kinds, std::in_place_type_t<T>, T>) value(T v)
       : kind_(std::in_place_type<T>, std::move(v)) {}
   value(chat_text t) : kind_(std::make_shared<chat_text const>(std::move(t))) {}
 
