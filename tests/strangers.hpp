@@ -1,22 +1,49 @@
 #pragma once
-// Policies as somebody outside the library would write them, from the doc comments of the concepts alone. Each is used
-// where the library takes such a policy.
+// Policies as somebody outside the library would write them, from the doc comments of the concepts alone: one for every
+// slot in the table of docs/extending.md, which a lint check compares with the assertions below. Each is used where the
+// library takes such a policy.
 #include <atmanrl/attention/policy.hpp>
+#include <atmanrl/attention/suppress.hpp>
+#include <atmanrl/backend/reference_backend.hpp>
+#include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/blocks.hpp>
+#include <atmanrl/nn/language_model.hpp>
+#include <atmanrl/ops/adamw.hpp>
+#include <atmanrl/ops/attention.hpp>
+#include <atmanrl/ops/elementwise.hpp>
+#include <atmanrl/ops/embedding.hpp>
+#include <atmanrl/ops/gated.hpp>
+#include <atmanrl/ops/lion.hpp>
+#include <atmanrl/ops/log_prob.hpp>
+#include <atmanrl/ops/matmul.hpp>
+#include <atmanrl/ops/mean_attention.hpp>
+#include <atmanrl/ops/rms_norm.hpp>
+#include <atmanrl/ops/rope.hpp>
+#include <atmanrl/ops/sample.hpp>
+#include <atmanrl/ops/sgd.hpp>
+#include <atmanrl/ops/swiglu.hpp>
 #include <atmanrl/optim/optimizer.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/advantage.hpp>
 #include <atmanrl/rl/losses/loss.hpp>
+#include <atmanrl/rl/observers/observer.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 #include <atmanrl/rl/update_edits/update_edit.hpp>
+#include <atmanrl/saliency/estimators/single_edit.hpp>
 #include <atmanrl/saliency/masks/mask_family.hpp>
 #include <atmanrl/saliency/objectives/objective.hpp>
+#include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/chat_template.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <string>
+#include <string_view>
 #include <vector>
+
+#include "tiny_model.hpp"
 
 namespace strangers {
 
@@ -97,6 +124,19 @@ struct last_token_pays {
     for (std::size_t i = 0; i < out.size(); ++i) {
       std::fill(out[i].begin(), out[i].end(), 0.0f);
       out[i].back() = (rewards.total[i] - mean) * float(out[i].size());
+    }
+  }
+};
+
+/// Advantage of a table: the reward's first part alone, centred in its group; the other parts are looked at, not paid.
+struct first_part_only {
+  void operator()(atmanrl::reward_table const& rewards, std::size_t group_size, std::span<float> out) const {
+    auto const& paid = rewards.components.empty() ? rewards.total : rewards.components.front().values;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      std::size_t const first = i / group_size * group_size;
+      float mean = 0;
+      for (std::size_t j = first; j < first + group_size; ++j) mean += paid[j] / float(group_size);
+      out[i] = paid[i] - mean;
     }
   }
 };
@@ -359,14 +399,166 @@ struct offset_block : atmanrl::llama_block {
   static atmanrl::architecture files() { return {.class_name = "OffsetForCausalLM", .gguf = "offset"}; }
 };
 
+/// Saliency estimator: the effect of the half of a token's weight.
+struct half_weight {
+  static constexpr std::string_view name = "half_weight";
+  template <class Model>
+  atmanrl::saliency_estimate operator()(Model& model, std::span<atmanrl::mask_item const> items) {
+    return atmanrl::single_edit_effects(model, items, {},
+                                        [](auto& backend, std::span<atmanrl::key_selection const> chosen) {
+                                          return atmanrl::attention::suppress_log(backend, chosen, 0.5f);
+                                        });
+  }
+};
+
+/// Observer: the longest chain of thought of the step, in tokens.
+struct longest_chain {
+  void operator()(atmanrl::grpo_step_report& report, auto&, std::vector<atmanrl::observation>& out) {
+    std::size_t longest = 0;
+    report.rollouts.for_each(
+        [&](auto&, atmanrl::rollout& r, std::size_t) { longest = std::max(longest, r.cot().size()); });
+    out.push_back({"strangers/longest_chain", double(longest)});
+  }
+};
+
+/// Task: the digit after the one that is named. 7 and 8 are asked in evaluations alone.
+struct next_digit {
+  std::string_view name() const { return "next_digit"; }
+  std::string_view delimiter() const { return "####"; }
+  atmanrl::task_item training_item(std::uint64_t seed, std::uint64_t index) const {
+    return after(int(uniform(atmanrl::random_key{.seed = seed, .step = 7, .prompt = std::uint32_t(index)}) * 7));
+  }
+  atmanrl::index_t evaluation_size() const { return 2; }
+  atmanrl::task_item evaluation_item(atmanrl::index_t i) const { return after(7 + int(i)); }
+  template <atmanrl::Tokenizer K>
+  std::vector<int> prompt(atmanrl::task_item const& item, K const& tokenizer) const {
+    std::vector<int> ids = tokenizer.encode(item.question);
+    if (tokenizer.bos() >= 0) ids.insert(ids.begin(), tokenizer.bos());
+    return ids;
+  }
+  atmanrl::graded_answer grade(atmanrl::task_item const& item, std::string_view completion) const {
+    atmanrl::graded_answer g;
+    std::size_t const mark = completion.find(delimiter());
+    std::size_t const at = completion.find_first_of("0123456789", mark == std::string_view::npos ? 0 : mark);
+    if (at == std::string_view::npos) return g;
+    g.extracted_flexible = std::string(1, completion[at]);
+    g.correct_flexible = *g.extracted_flexible == item.answer;
+    if (mark == std::string_view::npos) return g;
+    g.extracted = g.extracted_flexible;
+    g.correct_strict = g.correct_flexible;
+    return g;
+  }
+  std::string answer_text(atmanrl::task_item const& item) const { return item.answer; }
+
+ private:
+  static atmanrl::task_item after(int digit) {
+    std::string const d = std::to_string(digit), next = std::to_string(digit + 1);
+    return {.id = "after-" + d, .question = "A " + d, .answer = next, .solution = "w. #### " + next};
+  }
+};
+
+/// Backend: memory that is full of something when it is handed out. A number that is read before it was written shows
+/// as NaN or as other bits than those of plain loops. Its kernels are those of `reference_backend`.
+class dirty_backend : public atmanrl::reference_backend {
+ public:
+  static constexpr std::string_view name = "dirty";
+  /// What every byte is: 0xff in all of them is a NaN.
+  struct options_type {
+    int byte = 0xff;
+  };
+
+  dirty_backend() = default;
+  explicit dirty_backend(options_type const& options) : options_(options) {}
+  options_type const& options() const { return options_; }
+
+  void* allocate(std::size_t bytes) {
+    void* const p = atmanrl::reference_backend::allocate(bytes);
+    std::memset(p, options_.byte, bytes);
+    return p;
+  }
+
+ private:
+  options_type options_;
+};
+
+}  // namespace strangers
+
+namespace atmanrl::kernels {
+
+/// A weight is a type of the backend's own; it lies as in plain loops.
+template <>
+struct matmul<strangers::dirty_backend> : matmul<reference_backend> {
+  using loops = matmul<reference_backend>;
+  using dirty = strangers::dirty_backend;
+  template <class W>
+  static weight_view<reference_backend, W> plain(weight_view<dirty, W> w) {
+    return {w.data, w.outputs, w.inputs};
+  }
+  template <class W, class T>
+  static void assign_rows(dirty& b, weight_view<dirty, W> w, index_t first, view<T const, 2> rows) {
+    loops::assign_rows(b, plain(w), first, rows);
+  }
+  template <class W, class T>
+  static void read_rows(dirty& b, weight_view<dirty, W> w, index_t first, view<T, 2> rows) {
+    loops::read_rows(b, plain(w), first, rows);
+  }
+  template <class W, class T>
+  static void forward(dirty& b, view<T const, 2> x, weight_view<dirty, W> w, view<T, 2> y, bool add) {
+    loops::forward(b, x, plain(w), y, add);
+  }
+  template <class W, class T>
+  static void backward_input(dirty& b, view<T const, 2> dy, weight_view<dirty, W> w, view<T, 2> dx, bool add) {
+    loops::backward_input(b, dy, plain(w), dx, add);
+  }
+};
+template <>
+struct embedding<strangers::dirty_backend> : embedding<reference_backend> {
+  using dirty = strangers::dirty_backend;
+  template <class W, class T>
+  static void forward(dirty& b, view<int const, 1> ids, weight_view<dirty, W> table, view<T, 2> y) {
+    embedding<reference_backend>::forward(b, ids, matmul<dirty>::plain(table), y);
+  }
+};
+
+// clang-format off
+template <> struct adamw<strangers::dirty_backend> : adamw<reference_backend> {};
+template <> struct attention<strangers::dirty_backend> : attention<reference_backend> {};
+template <> struct elementwise<strangers::dirty_backend> : elementwise<reference_backend> {};
+template <> struct gated<strangers::dirty_backend> : gated<reference_backend> {};
+template <> struct lion<strangers::dirty_backend> : lion<reference_backend> {};
+template <> struct log_prob<strangers::dirty_backend> : log_prob<reference_backend> {};
+template <> struct mean_attention<strangers::dirty_backend> : mean_attention<reference_backend> {};
+template <> struct rms_norm<strangers::dirty_backend> : rms_norm<reference_backend> {};
+template <> struct rope<strangers::dirty_backend> : rope<reference_backend> {};
+template <> struct sample<strangers::dirty_backend> : sample<reference_backend> {};
+template <> struct sgd<strangers::dirty_backend> : sgd<reference_backend> {};
+template <> struct swiglu<strangers::dirty_backend> : swiglu<reference_backend> {};
+// clang-format on
+
+}  // namespace atmanrl::kernels
+
+namespace strangers {
+
+/// Model: one layer of attention between an embedding and itself (tests/tiny_model.hpp).
+template <atmanrl::Backend B, class T>
+using one_attention = atmanrl_test::tiny_model<B, T>;
+
+using model_on_dirty = one_attention<dirty_backend, double>;
+
 static_assert(atmanrl::TransformerBlock<offset_block> && !atmanrl::TransformerBlock<offsets>);
 static_assert(atmanrl::ChatTemplate<bracketed_chat> && !atmanrl::ChatTemplate<brevity>);
+static_assert(atmanrl::Reward<brevity, model_on_dirty> && atmanrl::Reward<width_and_calls, model_on_dirty>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);
 static_assert(atmanrl::ModelReward<width_and_calls> && !atmanrl::RolloutReward<width_and_calls>);
 static_assert(atmanrl::TokenAdvantage<last_token_pays> && !atmanrl::RolloutAdvantage<last_token_pays>);
+static_assert(atmanrl::RewardAdvantage<leave_one_out> && atmanrl::TableAdvantage<first_part_only>);
 static_assert(atmanrl::Advantage<leave_one_out> && atmanrl::PolicyLoss<reinforce> && atmanrl::Sampler<second_best>);
 static_assert(atmanrl::Optimizer<sign_momentum> && atmanrl::Schedule<halving>);
 static_assert(atmanrl::UpdateEdit<short_sight> && !atmanrl::UpdateEdit<capped_recency>);
 static_assert(atmanrl::AttentionPolicy<capped_recency> && atmanrl::TrainableAttentionPolicy<distance_factors>);
+static_assert(atmanrl::Backend<dirty_backend> && atmanrl::HostBackend<dirty_backend>);
+static_assert(atmanrl::LanguageModel<model_on_dirty> && atmanrl::TrainableModel<model_on_dirty>);
+static_assert(atmanrl::SaliencyEstimator<half_weight, model_on_dirty> && atmanrl::Task<next_digit>);
+static_assert(atmanrl::Observer<longest_chain, model_on_dirty>);
 
 }  // namespace strangers

@@ -283,7 +283,29 @@ def references(root):
             yield path.relative_to(root), f"names {found}, but sections have no numbers: write #heading"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme, references)}
+def strangers(root):
+    """Each concept in the table of slots of docs/extending.md has a type of its own in tests/strangers.hpp."""
+    page, name = root / "docs" / "extending.md", pathlib.PurePath("docs/extending.md")
+    table = page.is_file() and re.search(r"^\| slot \| concept \|.*\n\|[-| ]+\n((?:\|.*\n)+)", page.read_text(), re.M)
+    if not table:
+        yield name, "has no table of slots and concepts"
+        return
+    path = root / "tests" / "strangers.hpp"
+    asserted = set()
+    for assertion in re.findall(r"^static_assert\((.*?)\);$", path.read_text() if path.is_file() else "", re.M | re.S):
+        asserted.update(re.findall(r"(?<![!\w:])atmanrl::([A-Z]\w*)<", assertion))
+    for row in table[1].splitlines():
+        slot, concepts = (cell.strip() for cell in row.split("|")[1:3])
+        named = re.findall(r"`([A-Z]\w*)`", concepts)
+        if not named:
+            yield name, f"names no concept for the slot {slot}"
+        for concept in named:
+            if concept not in asserted:
+                yield name, f"names {concept} for the slot {slot}, but tests/strangers.hpp asserts it of no type"
+
+
+CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme, references,
+                                           strangers)}
 
 
 def main():

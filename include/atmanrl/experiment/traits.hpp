@@ -18,7 +18,9 @@
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include <concepts>
 #include <cstdlib>
+#include <memory>
 
 namespace atmanrl {
 
@@ -64,7 +66,9 @@ struct gsm8k_traits {
   // `template <class W> using model`, in place of block and attention; `static attention
   // make_attention(experiment_options const&)`, where the edit has numbers; and `static reward
   // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
-  // it may have make_optimizer, make_schedule and make_update_edit.
+  // it may have make_optimizer, make_schedule and make_update_edit, and `static std::unique_ptr<backend>
+  // make_backend(experiment_options const&)` for a backend with options of its own; otherwise it is made from --threads
+  // or --tf32, or from nothing.
 };
 
 /// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.
@@ -101,7 +105,11 @@ std::unique_ptr<typename Traits::backend> make_backend(experiment_options const&
   using B = typename Traits::backend;
   constexpr bool rounds = requires(typename B::options_type c) { c.tf32; };
   expects<usage_error>(rounds || !o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
-  if constexpr (rounds)
+  if constexpr (requires {
+                  { Traits::make_backend(o) } -> std::same_as<std::unique_ptr<B>>;
+                })
+    return Traits::make_backend(o);
+  else if constexpr (rounds)
     return std::make_unique<B>(typename B::options_type{.tf32 = o.tf32});
   else if constexpr (std::is_constructible_v<B, cpu_options>)
     return std::make_unique<B>(cpu_options{.threads = o.threads});
