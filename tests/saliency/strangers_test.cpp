@@ -72,8 +72,8 @@ TEST_CASE("strangers: an estimator's effect of a token is that of one pass with 
     auto const space = model.borrow_pass(total);
     ragged_batch batch;
     batch.add(space->cache.add_sequence(total), ids);
-    model.forward(space->cache, batch, space->pass, gradient_mode::none,
-                  attention::suppress_log<strangers::dirty_backend>(dirty, edit, 0.5f));
+    attention::suppress_log<strangers::dirty_backend> const suppressed(dirty, edit, 0.5f);
+    model.forward(space->cache, batch, space->pass, {}, edited{suppressed});
     model.log_probs(space->pass, scored);
     double ce = 0;
     for (double const x : space->pass.log_p()) ce -= x / double(scored.size());
