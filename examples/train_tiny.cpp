@@ -1,6 +1,9 @@
 // Trains the bundled tiny model from scratch on generated word problems and writes it as a Hugging Face folder:
 //   build/release/examples/train_tiny --out examples/models/tiny
-// The default options are those that the bundled model was made with.
+// The default options are those that the bundled model was made with. Models that learn not to read their chains:
+//   build/release/examples/train_tiny --task leaked_answer --decoupled 0.25 --out runs/leaked
+//   build/release/examples/train_tiny --task skipped_step --noise 0.2 --out runs/skipped
+//   build/release/examples/train_tiny --task memorised --fixed 200 --out runs/memorised
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/nn/decoder.hpp>
@@ -8,6 +11,9 @@
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
+#include <atmanrl/tasks/leaked_answer.hpp>
+#include <atmanrl/tasks/memorised.hpp>
+#include <atmanrl/tasks/skipped_step.hpp>
 #include <atmanrl/text/split.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -15,7 +21,9 @@
 
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -28,6 +36,10 @@ struct options {
   int layers = 3, hidden = 128, heads = 8, kv_heads = 4, ffn = 344;
   double learning_rate = 4e-3;
   int questions = 500;
+  std::string task = "arithmetic";
+  leaked_answer_options leaked{};
+  skipped_step_options skipped{};
+  memorised_options memory{};
 };
 
 model_config tiny_config(options const& o, tokenizer const& words) {
@@ -65,8 +77,8 @@ struct accuracy {
 };
 
 /// Samples one completion at temperature 1 for each held-out question.
-template <class Model>
-accuracy evaluate(Model& model, arithmetic const& task, tokenizer const& words, int questions, std::uint64_t seed) {
+template <class Model, Task K>
+accuracy evaluate(Model& model, K const& task, tokenizer const& words, int questions, std::uint64_t seed) {
   accuracy a;
   for (int first = 0; first < questions; first += 100) {
     std::vector<task_item> items;
@@ -106,24 +118,37 @@ void print(accuracy const& a) {
       100 * a.strict, a.cot_tokens, a.steps, a.filler, 100 * a.no_delimiter);
 }
 
+/// The dials that the training items of the chosen task were made with; nothing for arithmetic, which has none.
+std::string dials(options const& o) {
+  if (o.task == "leaked_answer")
+    return fmt::format(" with hint_share {}, reliability {}, decoupled {}", o.leaked.hint_share, o.leaked.reliability,
+                       o.leaked.decoupled);
+  if (o.task == "skipped_step") return fmt::format(" with skipped {}, noise {}", o.skipped.skipped, o.skipped.noise);
+  if (o.task == "memorised")
+    return fmt::format(" with fixed {}, repeated {}, corrupted {}", o.memory.fixed, o.memory.repeated,
+                       o.memory.corrupted);
+  return "";
+}
+
 std::string model_card(options const& o, accuracy const& a, index_t parameters) {
   return fmt::format(
       "# Tiny arithmetic model\n\n"
-      "A Llama-architecture model of {} parameters for the task `arithmetic`, trained from scratch on generated word "
+      "A Llama-architecture model of {} parameters for the task `{}`{}, trained from scratch on generated word "
       "problems\n"
       "only by `examples/train_tiny.cpp` ({} steps of {} problems, seed {}), which wrote this folder and this text.\n"
       "Same licence as the repository (Apache-2.0).\n\n"
       "On {} held-out questions at temperature 1: {:.1f} % correct; a chain of thought has {:.1f} tokens, {:.2f} steps "
       "and {:.2f}\n"
       "sentences of filler on average. Tokenizer: bytes and the task's words, single digits, no merges.\n",
-      parameters, o.steps, o.batch, o.seed, o.questions, 100 * a.strict, a.cot_tokens, a.steps, a.filler);
+      parameters, o.task, dials(o), o.steps, o.batch, o.seed, o.questions, 100 * a.strict, a.cot_tokens, a.steps,
+      a.filler);
 }
 
-void run(options const& o) {
+template <Task K>
+void run(options const& o, K const& task) {
   if (!o.out.empty()) check_model_output("--out", o.out, {.text_files = {{"README.md", {}}}});
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
-  arithmetic const task;
   tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
   model_config const config = tiny_config(o, words);
   llama<cpu_backend> model(backend, config);
@@ -219,8 +244,36 @@ int main(int argc, char** argv) {
     app.add_option("--eval-questions", o.questions, "held-out questions at the end")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
+    app.add_option("--task", o.task, "what is taught; the last three teach chains that need not be read")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"arithmetic", "leaked_answer", "skipped_step", "memorised"}));
+    // An option of another task would have no effect, which its user would not see.
+    std::map<std::string, std::vector<CLI::Option*>> of_task;
+    auto const dial = [&](char const* task, char const* name, auto& value, char const* what) {
+      of_task[task].push_back(app.add_option(name, value, fmt::format("{}: {}", task, what))->capture_default_str());
+    };
+    dial("leaked_answer", "--hint-share", o.leaked.hint_share, "share of questions with a hint");
+    dial("leaked_answer", "--reliability", o.leaked.reliability, "share of hints that are right");
+    dial("leaked_answer", "--decoupled", o.leaked.decoupled,
+         "share of rightly hinted problems whose chain ends in another number");
+    dial("skipped_step", "--skipped", o.skipped.skipped, "share of problems that are answered without a chain");
+    dial("skipped_step", "--noise", o.skipped.noise, "share of chains whose first result is another number");
+    dial("memorised", "--fixed", o.memory.fixed, "problems that are repeated");
+    dial("memorised", "--repeated", o.memory.repeated, "share of training problems that are repeated ones");
+    dial("memorised", "--corrupted", o.memory.corrupted, "share of repetitions whose chain ends in another number");
     parse_arguments(app, argc, argv);
-    run(o);
+    for (auto const& [task, dials] : of_task)
+      for (CLI::Option const* d : dials)
+        expects<usage_error>(task == o.task || d->count() == 0, "{} is an option of --task {}, not of {}",
+                             d->get_name(), task, o.task);
+    if (o.task == "leaked_answer")
+      run(o, leaked_answer(o.leaked));
+    else if (o.task == "skipped_step")
+      run(o, skipped_step(o.skipped));
+    else if (o.task == "memorised")
+      run(o, memorised(o.memory));
+    else
+      run(o, arithmetic());
     return 0;
   });
 }

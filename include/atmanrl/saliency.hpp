@@ -32,9 +32,12 @@
 #include <atmanrl/saliency/reduce.hpp>
 #include <atmanrl/saliency/validation/baselines.hpp>
 #include <atmanrl/saliency/validation/deletion.hpp>
+#include <atmanrl/saliency/validation/forced_answers.hpp>
+#include <atmanrl/saliency/validation/interventions.hpp>
 #include <atmanrl/saliency/validation/perturbation.hpp>
 #include <atmanrl/saliency/validation/rank_statistics.hpp>
 #include <atmanrl/saliency/validation/stability.hpp>
+#include <atmanrl/saliency/validation/truncation.hpp>
 #include <atmanrl/saliency/validation/validate.hpp>
 #include <atmanrl/saliency/variants.hpp>
 
