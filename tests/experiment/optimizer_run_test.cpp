@@ -1,5 +1,14 @@
-// Runs with other optimizers and schedules: by option, and by traits of one's own.
+// Runs with other optimizers and schedules: by option, and by traits of one's own; goes on after SIGKILL.
 #include <atmanrl/experiment/experiment.hpp>
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
 
 #include "catch.hpp"
 #include "run_setting.hpp"
@@ -11,14 +20,30 @@ using namespace atmanrl_test;
 namespace optimizer_run_test {
 namespace {
 
+/// Reward of nothing that can hold a process up in the middle of a step, between sampling and update.
+struct stopover {
+  static constexpr std::string_view name = "stopover";
+  static inline std::uint64_t step = 0;        ///< in which it waits to be killed; 0: in none
+  static inline std::filesystem::path note{};  ///< written when it begins to wait
+  template <class Model>
+  void operator()(step_rollouts& rollouts, Model&, std::span<float> out) {
+    std::fill(out.begin(), out.end(), 0.0f);
+    if (step == 0 || rollouts.step != step) return;
+    put(note, "here");
+    std::this_thread::sleep_for(std::chrono::minutes(5));
+  }
+};
+
 struct chosen_traits : gsm8k_traits<> {
   using weights = weight_types<float>;
+  using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<estimators::any>, stopover>;
 };
 
 /// An optimizer and a schedule of one's own, the optimizer for the masks as well.
 struct own_traits : chosen_traits {
-  using reward = rewards::weighted_sum<rewards::correct_answer,
-                                       rewards::saliency<estimators::learned_mask_with<strangers::sign_momentum>>>;
+  using reward =
+      rewards::weighted_sum<rewards::correct_answer,
+                            rewards::saliency<estimators::learned_mask_with<strangers::sign_momentum>>, stopover>;
   using optimizer = strangers::sign_momentum;
   using schedule = strangers::halving;
 };
@@ -59,6 +84,61 @@ void check_goes_on(experiment_options const& whole, std::vector<std::string> con
        {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
     INFO(name);
     CHECK((content(whole.out / name) == content(cut / name)));
+  }
+}
+
+/// A run in a process of its own, which dies with SIGKILL when it stands in the middle of step `step`.
+template <class Traits>
+void run_and_kill(experiment_options const& o, std::uint64_t step) {
+  auto const note = o.out.string() + fmt::format("-in-step-{}", step);
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    // Of this process nothing but the run may happen: neither the tests' report nor its streams are its own.
+    bool const quiet = std::freopen("/dev/null", "w", stdout) && std::freopen("/dev/null", "w", stderr);
+    stopover::step = step;
+    stopover::note = note;
+    try {
+      ::_exit(quiet ? experiment<Traits>{o}.run() : 3);
+    } catch (std::exception const&) {
+      ::_exit(4);
+    }
+  }
+  auto const patience = std::chrono::steady_clock::now() + std::chrono::minutes(4);
+  int status = 0;
+  pid_t ended = 0;
+  while (!(std::filesystem::exists(note) && count_lines(o.out / "metrics.jsonl") + 1 == step) &&
+         (ended = ::waitpid(child, &status, WNOHANG)) == 0 && std::chrono::steady_clock::now() < patience)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CAPTURE(step, status);
+  REQUIRE(ended == 0);
+  REQUIRE(::kill(child, SIGKILL) == 0);
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFSIGNALED(status));
+  CHECK(count_lines(o.out / "metrics.jsonl") == step - 1);
+  CHECK_FALSE(std::filesystem::exists(o.out / "summary.txt"));
+}
+
+/// Killed in step 4, with a checkpoint of step 2 and the lines of step 3 on disk; killed again in step 3, and resumed.
+template <class Traits>
+void check_survives_kills(experiment_options o) {
+  o.steps = 5;
+  o.checkpoint_every = 2;
+  auto killed = o;
+  killed.out += "-killed";
+  REQUIRE(experiment<Traits>{o}.run() == 0);
+  run_and_kill<Traits>(killed, 4);
+  CHECK(std::filesystem::exists(killed.out / "checkpoints" / "step-000002.checkpoint"));
+  auto const resumed = stored_options(killed.out);
+  std::size_t const lines = count_lines(killed.out / "completions.jsonl");
+  CHECK(lines == 3 * std::size_t(o.prompts_per_step * o.group_size));
+  run_and_kill<Traits>(resumed, 3);
+  CHECK(count_lines(killed.out / "completions.jsonl") < lines);
+  REQUIRE(experiment<Traits>{resumed}.run() == 0);
+  for (char const* const name :
+       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
+    INFO(name);
+    CHECK((content(o.out / name) == content(killed.out / name)));
   }
 }
 
@@ -106,6 +186,17 @@ TEST_CASE_METHOD(setting, "experiment: a run with AdamW, Lion, SGD or Muon goes 
 TEST_CASE_METHOD(setting, "experiment: so does one whose traits have an optimizer and a schedule of their own") {
   auto const o = options("own");
   check_goes_on<own_traits>(o, {"average", "weights"});
+}
+
+TEST_CASE_METHOD(setting, "experiment: killed in the middle of a step, a run with Lion resumes to the same bytes") {
+  auto o = options("lion");
+  set_option(o, "optimizer", "lion");
+  set_option(o, "weight-decay", "0.01");
+  check_survives_kills<chosen_traits>(o);
+}
+
+TEST_CASE_METHOD(setting, "experiment: so does one with an optimizer from outside the library") {
+  check_survives_kills<own_traits>(options("own"));
 }
 
 TEST_CASE("experiment: traits may make their optimizer and their schedule from options") {
