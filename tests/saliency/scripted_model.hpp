@@ -24,10 +24,10 @@ class scripted_model : public tiny_model<reference_backend, double> {
   scripted_model(reference_backend& backend, index_t vocab, int stop, rule r)
       : base(backend, config_of(vocab, stop)), rule_(std::move(r)) {}
 
-  template <class... Rest>
-  void forward(cache_type& cache, ragged_batch const& batch, pass_type& pass, gradient_mode mode = gradient_mode::none,
-               Rest const&...) {
-    pass.plan(cache, batch, mode);
+  template <class P = attention::none, class V = no_values>
+  void forward(cache_type& cache, ragged_batch const& batch, pass_type& pass, forward_options options = {},
+               edited<P, V> = {}) {
+    pass.plan(cache, batch, options.mode);
     std::vector<int>& tokens = tokens_[&cache];
     tokens.resize(std::size_t(cache.capacity()));
     for (index_t r = 0; r < pass.rows(); ++r) tokens[std::size_t(pass.cache_rows()(r))] = pass.ids()(r);
