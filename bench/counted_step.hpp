@@ -25,10 +25,10 @@ inline model_config llama_3_2_1b() {
 }
 
 /// A model whose weights are nowhere, and the tokens of one step.
-template <class W>
+template <class W, class Block = standard_block>
 class counted_step {
  public:
-  using model_type = llama<counting_backend, W>;
+  using model_type = decoder<counting_backend, W, Block>;
 
   counted_step(model_config config, step_shape const& shape, machine_limits const& limits = {})
       : backend(limits), model(backend, std::move(config)), shape_(shape) {

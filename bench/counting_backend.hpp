@@ -13,6 +13,7 @@
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/embedding.hpp>
+#include <atmanrl/ops/gated.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/matmul.hpp>
 #include <atmanrl/ops/rms_norm.hpp>
@@ -236,6 +237,22 @@ struct swiglu<counting::backend> {
   }
 };
 
+/// Backwards f is called twice with dual numbers, each of whose operations is three.
+template <>
+struct gated<counting::backend> {
+  template <class T, class F>
+  static void forward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<T, 2> y) {
+    b.count("gated", work_kind::rest, double(F::operations) * double(y.size()),
+            counting::bytes(gate_up) + counting::bytes(y));
+  }
+  template <class T, class F>
+  static void backward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
+                       counting::on<T, 2> dgate_up) {
+    b.count("gated_backward", work_kind::rest, (6.0 * double(F::operations) + 2) * double(dy.size()),
+            counting::bytes(gate_up) + counting::bytes(dy) + counting::bytes(dgate_up));
+  }
+};
+
 template <>
 struct attention<counting::backend> {
   /// What one call looks at; the plan is one of the few arrays that are really there.
@@ -244,6 +261,18 @@ struct attention<counting::backend> {
     double edited = 0;             // pairs whose score an attention policy changes
     double keys = 0;               // different keys
   };
+  /// Scores of a row that an edit changes, each edit of a composition by itself; all where it does not name its keys.
+  template <class Params>
+  static double edited(Params const& params, score_site at) {
+    if constexpr (requires { params.keys(at); }) {
+      key_range const range = params.keys(at);
+      return std::max(0, std::min(range.last, at.query + 1) - range.first);
+    } else if constexpr (requires { params.a, params.b; }) {
+      return edited(params.a, at) + edited(params.b, at);
+    } else {
+      return at.query + 1;
+    }
+  }
   template <class Params>
   static visited visit(attention_extents const& e, attention_plan<device_space> const& plan, Params const& params) {
     visited v;
@@ -260,10 +289,7 @@ struct attention<counting::backend> {
         (segment.batch_row < 0 ? v.cached : v.fresh) += pairs;
         runs.emplace_back(segment.cache_row, segment.cache_row + segment.length);
       }
-      for (int q = s.first_position; q <= last; ++q) {
-        key_range const range = params.keys(score_site{e.layer, 0, s.tag, q, 0});
-        v.edited += std::max(0, std::min(range.last, q + 1) - range.first);
-      }
+      for (int q = s.first_position; q <= last; ++q) v.edited += edited(params, score_site{e.layer, 0, s.tag, q, 0});
     }
     std::sort(runs.begin(), runs.end());
     index_t end = 0;
@@ -279,6 +305,8 @@ struct attention<counting::backend> {
     if constexpr (requires { params.extents[0].offset; }) {
       mask_extent const& last = params.extents[params.sequences - 1];
       return double(last.offset + last.count);
+    } else if constexpr (requires { params.a, params.b; }) {
+      return parameters_of(params.a) + parameters_of(params.b);
     } else {
       return 0;
     }

@@ -61,8 +61,10 @@ atmanrl_bench::machine const& limits() {
 
 // Parameters of the layers' matrices and of the head: what a row passes through.
 double layer_parameters(model_config const& c) {
-  double const qkv = double(c.heads + 2 * c.kv_heads) * double(c.head_dim), q = double(c.heads * c.head_dim);
-  return double(c.layers) * double(c.hidden) * (qkv + q + 3 * double(c.ffn));
+  double all = 0;
+  for (index_t l = 0; l < c.layers; ++l)
+    for (linear_shape const& each : linear_shapes(standard_kind(c).layer_parameters(c, l))) all += double(each.size());
+  return all;
 }
 double head_parameters(model_config const& c) { return double(c.vocab) * double(c.hidden); }
 
@@ -227,16 +229,13 @@ class products_alone {
  public:
   products_alone(llama<cpu_backend, W>& m, index_t rows) : backend_(m.backend()) {
     model_config const& c = m.config();
-    std::vector<std::array<index_t, 2>> const shapes{{(c.heads + 2 * c.kv_heads) * c.head_dim, c.hidden},
-                                                     {c.hidden, c.heads * c.head_dim},
-                                                     {2 * c.ffn, c.hidden},
-                                                     {c.hidden, c.ffn}};  // outputs, inputs
-    for (auto const& [outputs, inputs] : shapes) {
-      x_.push_back(tensor<cpu_backend, float, 2>::zeros(backend_, {rows, inputs}));
-      y_.push_back(tensor<cpu_backend, float, 2>::zeros(backend_, {rows, outputs}));
+    auto const shapes = [&](index_t layer) { return linear_shapes(standard_kind(c).layer_parameters(c, layer)); };
+    for (linear_shape const& each : shapes(0)) {  // the same in all layers
+      x_.push_back(tensor<cpu_backend, float, 2>::zeros(backend_, {rows, each.inputs}));
+      y_.push_back(tensor<cpu_backend, float, 2>::zeros(backend_, {rows, each.outputs}));
     }
     for (index_t l = 0; l < c.layers; ++l) {
-      for (auto const& [outputs, inputs] : shapes) {
+      for (auto const& [outputs, inputs, biased] : shapes(l)) {
         weights_.emplace_back(backend_, outputs, inputs);
         weights_.back().assign_rows(backend_, 0,
                                     tensor<cpu_backend, float, 2>::zeros(backend_, {outputs, inputs}).cview());

@@ -2,20 +2,32 @@
 
 /// \file
 /// How much a step of the method asks of a machine: operations and bytes of prefill, decoding, mask training and policy
-/// update, as formulas of the model's shape and the step's, and the seconds below which no machine of given limits can
-/// do it (the roofline of Williams, Waterman & Patterson 2009). The test counts the library's own calls and finds the
-/// same.
+/// update, as formulas of the model's block, its shape and the step's, and the seconds below which no machine of given
+/// limits can do it (the roofline of Williams, Waterman & Patterson 2009). The test counts the library's own calls and
+/// finds the same.
 ///
-/// An operation is one addition, multiplication, comparison, division, exponential or root. Bytes are every operand
-/// once per call of a kernel and every result once, a result that is added to twice: the least that a kernel can move.
-/// Calls are those of a GPU (`device_logit_blocks`).
+/// What a layer is made of follows from its block (`detail::describe_layer`); what a part of a block does follows from
+/// `part_work`. Adapters are not counted.
+///
+/// An operation is one addition, multiplication, comparison, division, exponential, hyperbolic tangent or root. An edit
+/// of a score is four operations forwards and six backwards. Bytes are every operand once per call of a kernel and
+/// every result once, a result that is added to twice: the least that a kernel can move. Calls are those of a GPU
+/// (`device_logit_blocks`).
 
 #include <atmanrl/attention/placed_mask.hpp>
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/io/architecture.hpp>
 #include <atmanrl/io/model_config.hpp>
+#include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <concepts>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace atmanrl {
 
@@ -87,7 +99,145 @@ struct step_shape {
   index_t rollouts() const { return prompts * group; }
 };
 
+/// Rows that one call of a part of a block works on.
+struct part_rows {
+  model_config const& config;
+  index_t layer;
+  double rows;
+  double scalar_bytes;  ///< of activations and gains
+};
+
+/// What one call of a part of a block does. Specialise it for a part of one's own whose work is to be counted:
+/// - of `qk`:          `work forward(part_rows const&)`, `work backward(part_rows const&, bool with_parameters)`
+/// - of `norm`:        the same with the width of a row behind the first argument, and `recompute` as `forward`
+/// - of `activation`:  `forward` and `backward` with the width of its result behind the first argument
+template <class Part>
+struct part_work {
+  static_assert(detail::always_false<Part>,
+                "atmanrl: the work of this part of a block is not known; specialise atmanrl::part_work for it "
+                "(experiment/work.hpp)");
+};
+
+template <>
+struct part_work<nn::rms_norm> {
+  static work forward(part_rows const& r, double width) {
+    return {4 * r.rows * width, r.scalar_bytes * (2 * r.rows * width + width + r.rows)};
+  }
+  static work recompute(part_rows const& r, double width) { return {2 * r.rows * width, forward(r, width).bytes}; }
+  static work backward(part_rows const& r, double width, bool with_parameters) {
+    return {(with_parameters ? 12 : 9) * r.rows * width,
+            r.scalar_bytes * (4 * r.rows * width + width + r.rows + (with_parameters ? 2 * width : 0))};
+  }
+};
+
+template <>
+struct part_work<nn::rms_norm_1p> : part_work<nn::rms_norm> {
+  static work forward(part_rows const& r, double width) {
+    return part_work<nn::rms_norm>::forward(r, width) + work{width, 3 * r.scalar_bytes * width};  // 1 + g
+  }
+};
+
+template <>
+struct part_work<nn::identity> {
+  static work forward(part_rows const&) { return {}; }
+  static work backward(part_rows const&, bool) { return {}; }
+};
+
+template <>
+struct part_work<nn::rope> {
+  static work forward(part_rows const& r) {
+    if (!r.config.layer(r.layer).rotary) return {};
+    double const turned = r.rows * double((r.config.heads + r.config.kv_heads) * r.config.head_dim);
+    return {3 * turned, r.scalar_bytes * (2 * turned + r.rows * double(r.config.head_dim)) + 4 * r.rows};
+  }
+  static work backward(part_rows const& r, bool) { return forward(r); }
+};
+
+/// Heads are rows of the norm; its columns are copied out of the projection and back.
+template <>
+struct part_work<nn::head_rms_norm> {
+  static work forward(part_rows const& r) {
+    return each(r, [&](part_rows const& heads, double dim) {
+      return part_work<nn::rms_norm>::forward(heads, dim) + work{0, 4 * r.scalar_bytes * heads.rows * dim};
+    });
+  }
+  static work backward(part_rows const& r, bool with_parameters) {
+    return each(r, [&](part_rows const& heads, double dim) {
+      return part_work<nn::rms_norm>::backward(heads, dim, with_parameters) +
+             work{0, 5 * r.scalar_bytes * heads.rows * dim};
+    });
+  }
+
+ private:
+  template <class F>
+  static work each(part_rows const& r, F const& f) {
+    auto const of = [&](index_t heads) {
+      return f(part_rows{r.config, r.layer, r.rows * double(heads), r.scalar_bytes}, double(r.config.head_dim));
+    };
+    return of(r.config.heads) + of(r.config.kv_heads);
+  }
+};
+
+template <class... Parts>
+struct part_work<nn::in_order<Parts...>> {
+  static work forward(part_rows const& r) { return (part_work<Parts>::forward(r) + ... + work{}); }
+  static work backward(part_rows const& r, bool with_parameters) {
+    return (part_work<Parts>::backward(r, with_parameters) + ... + work{});
+  }
+};
+
+template <class... Blocks>
+struct part_work<detail::any_qk<Blocks...>> {
+  static work forward(part_rows const& r) {
+    return chosen(r, [&]<class Part>(part_work<Part> const&) { return part_work<Part>::forward(r); });
+  }
+  static work backward(part_rows const& r, bool with_parameters) {
+    return chosen(r, [&]<class Part>(part_work<Part> const&) { return part_work<Part>::backward(r, with_parameters); });
+  }
+
+ private:
+  template <class F>
+  static work chosen(part_rows const& r, F const& f) {
+    work sum;
+    ((r.config.architecture == Blocks::model_type ? void(sum += f(part_work<typename Blocks::qk>{})) : void()), ...);
+    return sum;
+  }
+};
+
+template <>
+struct part_work<nn::swiglu> {
+  static work forward(part_rows const& r, double width) {
+    return {5 * r.rows * width, 3 * r.scalar_bytes * r.rows * width};
+  }
+  static work backward(part_rows const& r, double width) {
+    return {12 * r.rows * width, 5 * r.scalar_bytes * r.rows * width};
+  }
+};
+
+/// Backwards f is called twice with dual numbers, each of whose operations is three, and both slopes are multiplied.
+template <class F>
+struct part_work<nn::gated<F>> {
+  static_assert(
+      requires { F::operations; },
+      "atmanrl: the work of this activation is not known; it needs `static constexpr int operations`, of one "
+      "call of it (nn/parts/activations.hpp)");
+  static work forward(part_rows const& r, double width) {
+    return {F::operations * r.rows * width, 3 * r.scalar_bytes * r.rows * width};
+  }
+  static work backward(part_rows const& r, double width) {
+    return {(6 * F::operations + 2) * r.rows * width, 5 * r.scalar_bytes * r.rows * width};
+  }
+};
+
 namespace detail {
+
+/// How many edits every score goes through that a model has of its own. A window hides keys, but no kernel skips them.
+template <class Edit>
+inline constexpr int edits_of_scores = 1;
+template <>
+inline constexpr int edits_of_scores<attention::none> = 0;
+template <class A, class B>
+inline constexpr int edits_of_scores<attention::compose<A, B>> = edits_of_scores<A> + edits_of_scores<B>;
 
 /// Rows that go through the layers together.
 struct rows_shape {
@@ -102,62 +252,93 @@ struct rows_shape {
 /// Pairs that `rows` rows of one sequence make with each other.
 inline double triangle(double rows) { return rows * (rows + 1) / 2; }
 
+/// \tparam Block  of the model
+template <TransformerBlock Block>
 class work_formulas {
+  using norm = part_work<typename Block::norm>;
+  using qk = part_work<typename Block::qk>;
+  using activation = part_work<typename Block::activation>;
+  using residual = typename Block::residual;
+  static constexpr bool before_attention = bool(residual::attention_before),
+                        after_attention = bool(residual::attention_after), before_ffn = bool(residual::ffn_before),
+                        after_ffn = bool(residual::ffn_after);
+
  public:
+  /// \throws usage_error when the numbers are those of a model of another kind than the block's
   work_formulas(model_config const& c, step_shape const& s)
-      : w_(s.weight_bytes),
+      : config_(c),
+        w_(s.weight_bytes),
         t_(s.scalar_bytes),
         k_(s.cache_bytes),
-        layers_(double(c.layers)),
         hidden_(double(c.hidden)),
-        ffn_(double(c.ffn)),
         heads_(double(c.heads)),
         kv_(double(c.kv_heads)),
         dim_(double(c.head_dim)),
         vocab_(double(c.vocab)),
-        q_(heads_ * dim_),
-        qkv_((heads_ + 2 * kv_) * dim_),
-        tied_(c.tied_head) {}
-
-  double matrices() const {
-    return layers_ * (qkv_ * hidden_ + hidden_ * q_ + 3 * hidden_ * ffn_) + (tied_ ? 1 : 2) * vocab_ * hidden_;
+        q_(heads_ * dim_) {
+    find_architecture(architectures_of<Block>(), c.architecture);
+    matrices_ = (c.tied_head ? 1 : 2) * vocab_ * hidden_;
+    vectors_ = hidden_;
+    for (index_t l = 0; l < c.layers; ++l) {
+      auto const parameters = describe_layer<Block>(c, l).parameters;
+      for (parameter_spec const& p : parameters) (p.is_vector() ? vectors_ : matrices_) += double(p.size());
+      layers_.push_back(linear_shapes(parameters));
+    }
   }
-  double vectors() const { return (2 * layers_ + 1) * hidden_; }
 
   /// Embedding and layers, upwards.
   /// \param keep  whether the activations that gradients need are kept
   phase_work up(rows_shape const& r, bool keep) const {
     double const n = r.rows;
     phase_work p;
-    p.rest +=
-        embedded(n) + layers_ * (2 * normed(n) + rotated(n) + appended(n) + work{5 * n * ffn_, 3 * t_ * n * ffn_});
-    if (keep) p.rest += layers_ * 2 * copied(n * hidden_);
-    p.products += layers_ * (product(n, hidden_, qkv_) + product(n, q_, hidden_, true) + product(n, hidden_, 2 * ffn_) +
-                             product(n, ffn_, hidden_, true));
-    p.attention += layers_ * work{heads_ * ((r.fresh + r.cached) * (4 * dim_ + 5) + 4 * r.edits),
-                                  t_ * (2 * n * q_ + n * heads_ + r.parameters) + k_ * r.keys * 2 * kv_ * dim_};
+    p.rest += embedded(n);
+    for (index_t l = 0; l < config_.layers; ++l) {
+      part_rows const rows = rows_of(n, l);
+      if (keep) p.rest += 2 * copied(n * hidden_);
+      if (before_attention) p.rest += norm::forward(rows, hidden_);
+      linear_up(p, n, at(l, linear_slot::qkv));
+      p.rest += qk::forward(rows) + appended(n);
+      p.attention += {heads_ * ((r.fresh + r.cached) * (4 * dim_ + 5 + 4 * own_edits) + 4 * r.edits),
+                      t_ * (2 * n * q_ + n * heads_ + r.parameters) + k_ * r.keys * 2 * kv_ * dim_};
+      linear_up(p, n, at(l, linear_slot::out), !after_attention);
+      if (after_attention) p.rest += norm::forward(rows, hidden_) + added_to_stream(n);
+      if (before_ffn) p.rest += norm::forward(rows, hidden_);
+      linear_up(p, n, at(l, linear_slot::up));
+      p.rest += activation::forward(rows, width(l));
+      linear_up(p, n, at(l, linear_slot::down), !after_ffn);
+      if (after_ffn) p.rest += norm::forward(rows, hidden_) + added_to_stream(n);
+    }
     return p;
   }
 
   /// The same downwards, without the head.
   /// \param with_parameters  the weights' gradients too
   phase_work down(rows_shape const& r, bool with_parameters) const {
-    double const n = r.rows, gains = with_parameters ? 2 * t_ * hidden_ : 0;
-    double const lowest = with_parameters ? 0 : 1;  // below the lowest attention nothing wants a gradient
-    work const norm_down{(with_parameters ? 12 : 9) * n * hidden_, t_ * (4 * n * hidden_ + hidden_ + n) + gains};
+    double const n = r.rows;
     phase_work p;
-    p.products += layers_ * (product(n, hidden_, ffn_) + product(n, 2 * ffn_, hidden_) + product(n, hidden_, q_)) +
-                  (layers_ - lowest) * product(n, qkv_, hidden_);
-    p.rest +=
-        layers_ * (work{12 * n * ffn_, 5 * t_ * n * ffn_} + norm_down) + (layers_ - lowest) * (norm_down + rotated(n));
-    p.attention +=
-        layers_ *
-        work{heads_ * (r.fresh * (10 * dim_ + 6) + r.cached * (6 * dim_ + 6) + 6 * r.edits) + 2 * n * q_,
-             t_ * (3 * n * q_ + n * heads_ + n * qkv_ + r.parameters * (1 + 2 * kv_)) + k_ * r.keys * 2 * kv_ * dim_};
+    for (index_t l = 0; l < config_.layers; ++l) {
+      part_rows const rows = rows_of(n, l);
+      if (with_parameters) p.rest += activation::forward(rows, width(l));
+      if (after_ffn) p.rest += left(rows, with_parameters);
+      linear_down(p, n, at(l, linear_slot::down), with_parameters);
+      p.rest += activation::backward(rows, width(l));
+      linear_down(p, n, at(l, linear_slot::up), with_parameters);
+      p.rest += entered<before_ffn>(rows, with_parameters);
+      if (after_attention) p.rest += left(rows, with_parameters);
+      linear_down(p, n, at(l, linear_slot::out), with_parameters);
+      double const qkv = double(at(l, linear_slot::qkv).outputs);
+      p.attention +=
+          {heads_ * (r.fresh * (10 * dim_ + 6 + 6 * own_edits) + r.cached * (6 * dim_ + 6 + 6 * own_edits) +
+                     6 * r.edits) +
+               2 * n * q_,
+           t_ * (3 * n * q_ + n * heads_ + n * qkv + r.parameters * (1 + 2 * kv_)) + k_ * r.keys * 2 * kv_ * dim_};
+      if (l == 0 && !with_parameters) continue;  // below the lowest attention nothing wants a gradient
+      p.rest += qk::backward(rows, with_parameters);
+      linear_down(p, n, at(l, linear_slot::qkv), with_parameters);
+      p.rest += entered<before_attention>(rows, with_parameters);
+    }
     if (with_parameters) {
-      p.weight_gradients += layers_ * (outer(n, hidden_, ffn_) + outer(n, 2 * ffn_, hidden_) + outer(n, hidden_, q_) +
-                                       outer(n, qkv_, hidden_));
-      p.rest += layers_ * (work{5 * n * ffn_, 3 * t_ * n * ffn_} + 2 * work{2 * n * hidden_, normed(n).bytes});
+      if (config_.embedding_scale != 1) p.rest += scaled(n);
       p.rest += added(n);
     }
     return p;
@@ -166,7 +347,7 @@ class work_formulas {
   /// Final norm of the scored rows and their log-probabilities, in blocks of rows and chunks of the vocabulary.
   phase_work head_up(double scored, bool entropy = false) const {
     phase_work p;
-    p.rest += gathered(scored) + normed(scored) + work{0, 4 * t_ * scored} +
+    p.rest += gathered(scored) + norm::forward(rows_of(scored), hidden_) + work{0, 4 * t_ * scored} +
               work{5 * scored, t_ * (6 + (entropy ? 1 : 0)) * scored};
     p.rest += chunks() * work{0, (4 + 8 * t_) * scored} + work{7 * scored * vocab_, t_ * scored * vocab_};
     p.products += logit_products(scored);
@@ -184,17 +365,16 @@ class work_formulas {
     if (with_parameters)
       p.weight_gradients += {2 * scored * vocab_ * hidden_,
                              t_ * (scored * (vocab_ + chunks() * hidden_) + 2 * blocks(scored) * vocab_ * hidden_)};
-    p.rest += work{0, t_ * (scored + rows) * hidden_} + added(scored);
-    p.rest += {(with_parameters ? 12 : 9) * scored * hidden_,
-               t_ * (4 * scored * hidden_ + hidden_ + scored) + (with_parameters ? 2 * t_ * hidden_ : 0)};
+    p.rest += work{0, t_ * (scored + rows) * hidden_} + added(scored) +
+              norm::backward(rows_of(scored), hidden_, with_parameters);
     return p;
   }
 
   /// Full logits of a few rows, and from them `drawn` tokens with their log-probabilities and entropies.
   phase_work logits(double rows, double drawn) const {
     phase_work p;
-    p.rest += gathered(rows) + normed(rows) + work{12 * drawn * vocab_, 2 * t_ * drawn * vocab_} +
-              work{0, (24 + 2 * t_) * drawn};
+    p.rest += gathered(rows) + norm::forward(rows_of(rows), hidden_) +
+              work{12 * drawn * vocab_, 2 * t_ * drawn * vocab_} + work{0, (24 + 2 * t_) * drawn};
     p.products += product(rows, hidden_, vocab_);
     return p;
   }
@@ -204,19 +384,51 @@ class work_formulas {
 
   /// Norm of the gradient, clipping, AdamW, and the new weights rounded into the model.
   phase_work weights_update() const {
-    double const n = matrices() + vectors();
+    double const n = matrices_ + vectors_;
     phase_work p;
     p.rest += work{0, t_ * n} + work{2 * n, t_ * n} + work{n, 2 * t_ * n} + adamw(n) +
-              work{0, (t_ + w_) * matrices() + 2 * t_ * vectors()};
+              work{0, (t_ + w_) * matrices_ + 2 * t_ * vectors_};
     return p;
   }
 
  private:
+  static constexpr double own_edits =
+      edits_of_scores<std::remove_cvref_t<decltype(Block::score_edit(std::declval<model_config const&>()))>>;
+
+  part_rows rows_of(double n, index_t layer = 0) const { return {config_, layer, n, t_}; }
+  linear_shape const& at(index_t layer, linear_slot slot) const {
+    return layers_[std::size_t(layer)][std::size_t(slot)];
+  }
+  /// Of what the activation makes.
+  double width(index_t layer) const { return double(at(layer, linear_slot::down).inputs); }
+
   work product(double rows, double inputs, double outputs, bool add = false) const {
     return {2 * rows * inputs * outputs, w_ * inputs * outputs + t_ * rows * (inputs + (add ? 2 : 1) * outputs)};
   }
   work outer(double rows, double outputs, double inputs) const {
     return {2 * rows * inputs * outputs, t_ * (rows * (inputs + outputs) + 2 * inputs * outputs)};
+  }
+  void linear_up(phase_work& p, double n, linear_shape const& l, bool add = false) const {
+    double const outputs = double(l.outputs);
+    p.products += product(n, double(l.inputs), outputs, add);
+    if (l.biased) p.rest += {n * outputs, t_ * (outputs + 2 * n * outputs)};
+  }
+  void linear_down(phase_work& p, double n, linear_shape const& l, bool with_parameters) const {
+    double const outputs = double(l.outputs), inputs = double(l.inputs);
+    p.products += product(n, outputs, inputs);
+    if (!with_parameters) return;
+    p.weight_gradients += outer(n, outputs, inputs);
+    if (l.biased) p.rest += {n * outputs, t_ * (n * outputs + 2 * outputs)};
+  }
+  /// From what a half of the layer reads back to the residual stream.
+  template <bool Norm>
+  work entered(part_rows const& r, bool with_parameters) const {
+    if constexpr (!Norm) return added_to_stream(r.rows);
+    return norm::backward(r, hidden_, with_parameters) + (with_parameters ? norm::recompute(r, hidden_) : work{});
+  }
+  /// Through a norm behind a half, whose gradient is zeroed first.
+  work left(part_rows const& r, bool with_parameters) const {
+    return work{0, t_ * r.rows * hidden_} + norm::backward(r, hidden_, with_parameters);
   }
   work logit_products(double scored) const {
     return {2 * scored * vocab_ * hidden_,
@@ -225,19 +437,21 @@ class work_formulas {
   double chunks() const { return std::ceil(vocab_ / double(device_logit_blocks.ids)); }
   static double blocks(double scored) { return std::ceil(scored / double(device_logit_blocks.rows)); }
 
-  work normed(double n) const { return {4 * n * hidden_, t_ * (2 * n * hidden_ + hidden_ + n)}; }
-  work rotated(double n) const {
-    return {3 * n * (heads_ + kv_) * dim_, 2 * t_ * n * (heads_ + kv_) * dim_ + 4 * n + t_ * n * dim_};
-  }
   work appended(double n) const { return {0, 4 * n + 2 * n * kv_ * dim_ * (t_ + k_)}; }
   work copied(double elements) const { return {0, 2 * t_ * elements}; }
-  work embedded(double n) const { return {0, 4 * n + n * hidden_ * (w_ + t_)}; }
+  work added_to_stream(double n) const { return {n * hidden_, 3 * t_ * n * hidden_}; }
+  work scaled(double n) const { return {n * hidden_, 2 * t_ * n * hidden_}; }
+  work embedded(double n) const {
+    return work{0, 4 * n + n * hidden_ * (w_ + t_)} + (config_.embedding_scale != 1 ? scaled(n) : work{});
+  }
   work gathered(double n) const { return {0, 4 * n + 2 * t_ * n * hidden_}; }
   work added(double n) const { return {n * hidden_, 4 * n + 3 * t_ * n * hidden_}; }
   work adamw(double n) const { return {14 * n, 7 * t_ * n}; }
 
-  double w_, t_, k_, layers_, hidden_, ffn_, heads_, kv_, dim_, vocab_, q_, qkv_;
-  bool tied_;
+  model_config config_;
+  double w_, t_, k_, hidden_, heads_, kv_, dim_, vocab_, q_;
+  double matrices_ = 0, vectors_ = 0;  // numbers in the model's matrices and vectors
+  std::vector<std::array<linear_shape, linear_slots>> layers_;
 };
 
 /// Rows of a mask step, and what every rollout's mask looks at.
@@ -260,17 +474,19 @@ inline rows_shape mask_rows_of(step_shape const& s) {
 }  // namespace detail
 
 /// The prompts, once for all their rollouts, and the first token of each rollout.
-inline phase_work prefill_work(model_config const& c, step_shape const& s) {
+template <TransformerBlock Block = standard_block>
+phase_work prefill_work(model_config const& c, step_shape const& s) {
   double const prompts = double(s.prompts), rows = prompts * double(s.prompt);
-  detail::work_formulas const f(c, s);
+  detail::work_formulas<Block> const f(c, s);
   return f.up({.rows = rows, .fresh = prompts * detail::triangle(double(s.prompt)), .keys = rows}, false) +
          f.logits(prompts, double(s.rollouts()));
 }
 
 /// All other tokens: one row per rollout and position.
-inline phase_work decoding_work(model_config const& c, step_shape const& s) {
+template <TransformerBlock Block = standard_block>
+phase_work decoding_work(model_config const& c, step_shape const& s) {
   double const rollouts = double(s.rollouts()), prompt = double(s.prompt);
-  detail::work_formulas const f(c, s);
+  detail::work_formulas<Block> const f(c, s);
   phase_work all;
   for (index_t t = 1; t < s.completion; ++t)
     all = all +
@@ -285,8 +501,9 @@ inline phase_work decoding_work(model_config const& c, step_shape const& s) {
 
 /// Mask training of all rollouts in one packed batch: what does not change once, the unmasked and the last evaluation,
 /// and all steps.
-inline phase_work mask_training_work(model_config const& c, step_shape const& s) {
-  detail::work_formulas const f(c, s);
+template <TransformerBlock Block = standard_block>
+phase_work mask_training_work(model_config const& c, step_shape const& s) {
+  detail::work_formulas<Block> const f(c, s);
   detail::rows_shape const r = detail::mask_rows_of(s);
   double const prompts = double(s.prompts) * double(s.prompt), cots = double(s.rollouts()) * double(s.cot);
   detail::rows_shape unmasked = r;
@@ -307,8 +524,9 @@ inline phase_work mask_training_work(model_config const& c, step_shape const& s)
 }
 
 /// Forward and backward passes over all rollouts of the step and the updates of all weights.
-inline phase_work policy_update_work(model_config const& c, step_shape const& s) {
-  detail::work_formulas const f(c, s);
+template <TransformerBlock Block = standard_block>
+phase_work policy_update_work(model_config const& c, step_shape const& s) {
+  detail::work_formulas<Block> const f(c, s);
   double const prompt = double(s.prompt), completion = double(s.completion), rows_behind = completion - 1;
   phase_work pass = f.weights_update();
   // As many rollouts together as fit the budget; a prompt whose rollouts are cut apart is computed in both parts.

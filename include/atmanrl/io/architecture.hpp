@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <span>
 #include <string>
@@ -104,6 +105,25 @@ class parameter_list {
  private:
   std::vector<parameter_spec> all_;
 };
+
+/// One linear layer of a decoder layer: the matrices that are stacked in it.
+struct linear_shape {
+  index_t outputs = 0, inputs = 0;
+  bool biased = false;
+
+  index_t size() const { return outputs * inputs; }
+};
+
+/// A layer's linear layers in the order of `linear_slot`.
+inline std::array<linear_shape, linear_slots> linear_shapes(std::span<parameter_spec const> layer) {
+  std::array<linear_shape, linear_slots> all{};
+  for (parameter_spec const& p : layer) {
+    linear_shape& mine = all[std::size_t(p.linear)];
+    if (p.role == parameter_role::matrix) mine.outputs += p.rows, mine.inputs = p.columns;
+    if (p.role == parameter_role::bias) mine.biased = true;
+  }
+  return all;
+}
 
 /// A kind of model that files can name, and how its layers are made up.
 struct architecture {

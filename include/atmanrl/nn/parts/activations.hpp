@@ -40,7 +40,8 @@ struct swiglu : gated_projections {
 };
 
 /// Any y = f(gate, up), element by element: f is written once and differentiated with `dual` numbers.
-/// \tparam F  trivially copyable without state: `template <class T> T operator()(T gate, T up) const`
+/// \tparam F  trivially copyable without state: `template <class T> T operator()(T gate, T up) const`; `operations`, of
+///            a call, where its work is to be counted (experiment/work.hpp)
 template <class F>
 struct gated : gated_projections {
   static std::vector<std::string> names() { return F::names(); }
@@ -58,6 +59,7 @@ struct gated : gated_projections {
 
 /// gelu(gate) · up with the tanh form of Gelu (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2; Shazeer 2020).
 struct gelu_tanh_times {
+  static constexpr int operations = 10;  ///< of a call, the hyperbolic tangent as one
   static std::vector<std::string> names() { return {"gelu_pytorch_tanh"}; }
   template <class T>
   ATMANRL_HOST_DEVICE T operator()(T gate, T up) const {
