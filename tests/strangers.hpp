@@ -35,10 +35,12 @@
 #include <atmanrl/saliency/objectives/objective.hpp>
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/chat_template.hpp>
+#include <atmanrl/text/tokenizer_concept.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -365,6 +367,53 @@ struct bracketed_chat {
   }
 };
 
+/// Tokenizer: a token per byte, and one that ends a text.
+class byte_tokens {
+ public:
+  static constexpr int end = 256;
+
+  byte_tokens() {
+    for (int i = 0; i < end; ++i) bytes_ += char(i);
+  }
+  atmanrl::index_t vocab_size() const { return end + 1; }
+  std::vector<int> encode(std::string_view text) const {
+    std::vector<int> ids;
+    for (char const c : text) ids.push_back(int(static_cast<unsigned char>(c)));
+    return ids;
+  }
+  std::vector<int> encode_with_specials(std::string_view text) const {
+    std::vector<int> ids;
+    for (std::size_t at; (at = text.find(end_text)) != std::string_view::npos;
+         text.remove_prefix(at + end_text.size())) {
+      auto const before = encode(text.substr(0, at));
+      ids.insert(ids.end(), before.begin(), before.end());
+      ids.push_back(end);
+    }
+    auto const rest = encode(text);
+    ids.insert(ids.end(), rest.begin(), rest.end());
+    return ids;
+  }
+  std::string decode(std::span<int const> ids) const {
+    std::string text;
+    for (int const id : ids) text += token_bytes(id);
+    return text;
+  }
+  std::string_view token_bytes(int id) const {
+    atmanrl::expects<atmanrl::usage_error>(id >= 0, "token {}", id);
+    return id < end ? std::string_view(bytes_).substr(std::size_t(id), 1) : id == end ? end_text : std::string_view();
+  }
+  bool is_special(int id) const { return id == end; }
+  int bos() const { return -1; }
+  int eos() const { return end; }
+  std::optional<int> token_id(std::string_view text) const {
+    return text == end_text ? std::optional(end) : std::nullopt;
+  }
+
+ private:
+  static constexpr std::string_view end_text = "<end>";
+  std::string bytes_;
+};
+
 /// A part of a block: offsets that are added to queries, keys and values before they are rotated.
 struct offsets {
   template <atmanrl::Backend B, class T>
@@ -546,6 +595,7 @@ using one_attention = atmanrl_test::tiny_model<B, T>;
 using model_on_dirty = one_attention<dirty_backend, double>;
 
 static_assert(atmanrl::TransformerBlock<offset_block> && !atmanrl::TransformerBlock<offsets>);
+static_assert(atmanrl::Tokenizer<byte_tokens> && !atmanrl::Tokenizer<brevity>);
 static_assert(atmanrl::ChatTemplate<bracketed_chat> && !atmanrl::ChatTemplate<brevity>);
 static_assert(atmanrl::Reward<brevity, model_on_dirty> && atmanrl::Reward<width_and_calls, model_on_dirty>);
 static_assert(atmanrl::RolloutReward<brevity> && atmanrl::RolloutReward<likes_token> && atmanrl::GroupReward<shortest>);

@@ -16,6 +16,7 @@ namespace {
 
 struct strangers_alone : gsm8k_traits<strangers::dirty_backend> {
   using weights = weight_types<float>;
+  using tokenizer = strangers::byte_tokens;
   using task = strangers::next_digit;
   using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<strangers::half_weight>>;
   using advantage = strangers::last_token_pays;
@@ -24,6 +25,7 @@ struct strangers_alone : gsm8k_traits<strangers::dirty_backend> {
   using schedule = strangers::halving;
   using observer = observers::all<strangers::longest_chain>;
 
+  static tokenizer make_tokenizer(experiment_options const&) { return {}; }
   static task make_task(experiment_options const&) { return {}; }
   static std::vector<own_option> own_options() { return {{"dirty-byte", 0xff, "what every byte of new memory is"}}; }
   static std::unique_ptr<backend> make_backend(experiment_options const& o) {
@@ -62,7 +64,10 @@ TEST_CASE_METHOD(setting,
   for (json const& line : read_json_lines(whole.out / "completions.jsonl")) {
     CHECK(line["item"].get<std::string>().starts_with("after-"));
     CHECK_FALSE(line["item"] == "after-7");
+    // Tokens are bytes, and what is behind the vocabulary is never drawn.
+    for (int const id : line["ids"].get<std::vector<int>>()) CHECK(id <= strangers::byte_tokens::end);
   }
+  CHECK_FALSE(std::filesystem::exists(whole.out / "model" / "tokenizer.json"));  // it cannot be written as one
   auto const saved = load_checkpoint(whole.out / "checkpoints" / "step-000002.checkpoint").arrays;
   CHECK(saved.contains("average"));
 
@@ -102,6 +107,25 @@ TEST_CASE("experiment: a backend is made by the traits from options of its own, 
   o.tf32 = false;
   o.threads = 1;
   CHECK(detail::make_backend<gsm8k_traits<>>(o)->threads() == 1);
+}
+
+TEST_CASE_METHOD(setting, "experiment: with a tokenizer from outside the model's chat options are refused") {
+  auto o = options("chat");
+  set_option(o, "chat", "chatml");
+  CHECK_THROWS_WITH(experiment<strangers_alone>{o}.run(),
+                    ATMANRL_CONTAINS("--chat is chatml") && ATMANRL_CONTAINS("a tokenizer of its own"));
+  CHECK_FALSE(std::filesystem::exists(o.out));
+}
+
+TEST_CASE_METHOD(setting, "experiment: a tokenizer from outside that has more tokens than the model is refused") {
+  model_config c = random_config();
+  c.vocab = 200;
+  c.bos_id = -1;
+  c.stop_ids = {0};
+  write_random_model(folder / "small", c);
+  auto o = options("vocabulary");
+  o.model = folder / "small";
+  CHECK_THROWS_WITH(experiment<strangers_alone>{o}.run(), ATMANRL_CONTAINS("the tokenizer has 257 tokens"));
 }
 
 TEST_CASE("evaluate: a stranger's model on a stranger's backend answers a stranger's task as in plain loops") {

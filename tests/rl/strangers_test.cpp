@@ -13,8 +13,6 @@ using namespace atmanrl_test;
 namespace strangers_test {
 namespace {
 
-constexpr int letter_a = 16;  // of the toy tokenizer
-
 grpo_options small_run() {
   grpo_options o;
   o.prompts_per_step = 2;
@@ -26,8 +24,8 @@ grpo_options small_run() {
   return o;
 }
 
-auto likes_a_and_saliency() {
-  return rewards::weighted_sum{rewards::term{1.0f, strangers::likes_token{letter_a}},
+auto shortest_and_saliency() {
+  return rewards::weighted_sum{rewards::term{1.0f, strangers::shortest{}},
                                rewards::term{0.5f, rewards::saliency<strangers::half_weight>{}}};
 }
 
@@ -42,7 +40,7 @@ template <class Model, class Advantage>
 two_steps train(Model& model, Advantage advantage) {
   toy_tokenizer const words;
   strangers::next_digit const task;
-  grpo trainer(model, words, task, likes_a_and_saliency(), small_run(), advantage, strangers::reinforce{},
+  grpo trainer(model, words, task, shortest_and_saliency(), small_run(), advantage, strangers::reinforce{},
                samplers::multinomial{}, strangers::halving{}, strangers::sign_momentum{});
   two_steps out;
   observers::all<strangers::longest_chain> observer;

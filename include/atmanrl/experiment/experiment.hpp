@@ -34,6 +34,7 @@ class experiment : public detail::experiment_base {
   static_assert(detail::explain_traits<Traits>());
   using B = typename Traits::backend;
   using task_type = typename Traits::task;
+  using tokenizer_type = typename detail::tokenizer_of_traits<Traits>::type;
 
  public:
   using detail::experiment_base::experiment_base;
@@ -66,12 +67,12 @@ class experiment : public detail::experiment_base {
     run_lock lock = options_.resume.empty() ? run_lock() : lock_run(bar);
     auto found = options_.resume.empty() ? std::nullopt : newest_checkpoint(bar);
     auto const backend = detail::make_backend<Traits>(options_);
-    tokenizer const words = detail::open_tokenizer<Traits>(options_);
+    tokenizer_type const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
     name_task(task.name());
     auto file = std::make_optional(model_file::open(options_.model, Model::known_architectures()));
     model_config config = file->config();
-    check_model(words, config);
+    check_model(words.vocab_size(), config);
     if (options_.lora_rank > 0) check_adapter(lora_matrices(config, Model::kind_of(config)));
     config.stop_ids = stop_ids(words, config.stop_ids);
     run_shape const shape = shape_of(task, words, config, options_);
@@ -82,7 +83,7 @@ class experiment : public detail::experiment_base {
     longest.mean_completion = 0;
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
-    describe(config, words.chat(), parameter_layout(config, Model::kind_of(config)).size(),
+    describe(config, chat_of(words), parameter_layout(config, Model::kind_of(config)).size(),
              trained_layout<Model>(config, options_).size(), estimate,
              estimate_memory<Model>(config, options_, longest).peak(), note);
 
@@ -138,7 +139,7 @@ class experiment : public detail::experiment_base {
 
   /// From its file where there is one, so that a continued run shows what the first part found.
   template <class Model>
-  std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer const& words,
+  std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer_type const& words,
                                           task_type const& task, run_shape const& shape, progress& bar,
                                           interrupt_listener const& interrupt) {
     if (options_.eval_questions == 0) return std::nullopt;
@@ -167,7 +168,7 @@ class experiment : public detail::experiment_base {
 
   /// \returns false when a signal stopped it; the last step is saved in both cases
   template <class Trainer>
-  bool train(Trainer& trainer, tokenizer const& words, run_files& files, progress& bar,
+  bool train(Trainer& trainer, tokenizer_type const& words, run_files& files, progress& bar,
              interrupt_listener const& interrupt) {
     for (auto const& line : evaluation_timings_) files.timings.append(line);
     bar.begin("step", options_.steps, index_t(trainer.steps()));
@@ -212,7 +213,7 @@ class experiment : public detail::experiment_base {
   }
 
   template <class Trainer, class ObserverT>
-  void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer const& words,
+  void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer_type const& words,
                   run_files& files, progress& bar) {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
     auto const figures = mask_figures_of(trainer.reward());
@@ -220,7 +221,7 @@ class experiment : public detail::experiment_base {
     auto const observed =
         detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); });
     write_lines(report, std::move(metrics), observed, detail::latest_validation(observer),
-                trainer.model().backend().peak_bytes(), words, files, bar);
+                trainer.model().backend().peak_bytes(), detail::completion_lines(report, words), files, bar);
   }
 };
 

@@ -34,6 +34,15 @@
 
 namespace atmanrl::detail {
 
+/// The lines of a step in completions.jsonl.
+std::vector<ordered_json> completion_lines(grpo_step_report const& report, tokenizer const& words);
+template <Tokenizer Z>
+std::vector<ordered_json> completion_lines(grpo_step_report const& report, Z const& words) {
+  std::vector<ordered_json> lines;
+  for_each_completion(report, words, [&](ordered_json const& line) { lines.push_back(line); });
+  return lines;
+}
+
 class experiment_base {
  public:
   /// \throws usage_error for options that cannot be used
@@ -44,8 +53,9 @@ class experiment_base {
   std::optional<memory_estimate> const& estimate() const { return estimate_; }
 
  protected:
+  /// \param tokens  of the tokenizer
   /// \throws usage_error when tokenizer, model and options do not fit each other
-  void check_model(tokenizer const& words, model_config const& config) const;
+  void check_model(index_t tokens, model_config const& config) const;
 
   /// \param machine  bytes of memory that there are; 0: not known
   /// \throws usage_error when the run is estimated to take more
@@ -74,9 +84,10 @@ class experiment_base {
   void keep_evaluation(std::filesystem::path const& path, std::string const& when, evaluation const& found,
                        progress& bar);
 
+  /// \param completions  lines of completions.jsonl
   void write_lines(grpo_step_report const& report, ordered_json metrics, std::vector<observation> const& observed,
-                   validation_report const* validation, std::size_t peak_tensor_bytes, tokenizer const& words,
-                   run_files& files, progress& bar) const;
+                   validation_report const* validation, std::size_t peak_tensor_bytes,
+                   std::vector<ordered_json> const& completions, run_files& files, progress& bar) const;
 
   /// A page that cannot be written costs no run its result.
   void write_page(progress& bar) const;
@@ -103,6 +114,10 @@ class experiment_base {
 };
 
 #if ATMANRL_BODIES
+
+ATMANRL_INLINE std::vector<ordered_json> completion_lines(grpo_step_report const& report, tokenizer const& words) {
+  return completion_lines<tokenizer>(report, words);
+}
 
 ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : options_(std::move(options)) {
   check_own_options(options_);
@@ -220,12 +235,13 @@ ATMANRL_INLINE void experiment_base::keep_evaluation(std::filesystem::path const
 ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report, ordered_json metrics,
                                                  std::vector<observation> const& observed,
                                                  validation_report const* validation, std::size_t peak_tensor_bytes,
-                                                 tokenizer const& words, run_files& files, progress& bar) const {
+                                                 std::vector<ordered_json> const& completions, run_files& files,
+                                                 progress& bar) const {
   if (task_name_ != options_.task) metrics["task"] = task_name_;
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<ordered_json> causal;
   if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
-  for_each_completion(report, words, [&](ordered_json const& line) { files.completions.append(line); });
+  for (ordered_json const& line : completions) files.completions.append(line);
   if (causal) files.causal.append(*causal);
   files.metrics.append(metrics);
 
@@ -274,9 +290,9 @@ ATMANRL_INLINE int experiment_base::stopped(interrupt_listener const& interrupt,
   return 128 + interrupt.caught();
 }
 
-ATMANRL_INLINE void experiment_base::check_model(tokenizer const& words, model_config const& config) const {
-  expects<usage_error>(words.vocab_size() <= config.vocab, "{}: the tokenizer has {} tokens but the model has {}",
-                       options_.model.string(), words.vocab_size(), config.vocab);
+ATMANRL_INLINE void experiment_base::check_model(index_t tokens, model_config const& config) const {
+  expects<usage_error>(tokens <= config.vocab, "{}: the tokenizer has {} tokens but the model has {}",
+                       options_.model.string(), tokens, config.vocab);
   expects<usage_error>(options_.mask.layers.empty() || options_.mask.layers.back() < config.layers,
                        "--mask-layers names layer {}, but {} has {} layers, counted from 0",
                        options_.mask.layers.empty() ? 0 : options_.mask.layers.back(), options_.model.string(),

@@ -9,6 +9,7 @@
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include <concepts>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -32,9 +33,10 @@ inline auto by_name(parameter_layout const& layout) {
 /// Adapters are merged into the matrices: W + (alpha / rank) B A.
 /// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its
 ///                generation_config.json says stays; other tokenizers are written anew; a llama2.c vocabulary has no
-///                such form and is left out
-template <class Model>
-void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, tokenizer const& words,
+///                such form and is left out. A tokenizer of another type is written by its `save(folder)`; without one
+///                the folder has none
+template <class Model, Tokenizer Z>
+void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, Z const& words,
                 std::filesystem::path const& source, dtype type) {
   using B = typename Model::backend_type;
   Model& model = policy.model();
@@ -61,17 +63,26 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
   // What the model was trained with: where it stops, and a chat format that its files do not say.
   model_config config = model.config();
   config.stop_ids = stop_ids(words, config.stop_ids);
-  if (!words.chat().jinja().empty()) options.text_files["chat_template.jinja"] = words.chat().jinja();
+  if (chat_format const chat = chat_of(words); !chat.jinja().empty())
+    options.text_files["chat_template.jinja"] = chat.jinja();
   std::filesystem::path made;
-  if (is_folder(source)) {
-    options.copy_files = tokenizer_files(source);
-    options.generation_config = generation_config_of(source);
-  } else if (words.get_if<byte_bpe>()) {
+  [[maybe_unused]] auto const write = [&](auto const& tokens) {
     made = folder;
     made += ".tokenizer.partial-" + std::to_string(::getpid());
     std::filesystem::create_directories(made);
-    words.save(made);
-    options.copy_files = tokenizer_files(made);
+    tokens.save(made);
+  };
+  if (is_folder(source)) options.generation_config = generation_config_of(source);
+  if constexpr (std::same_as<Z, tokenizer>) {
+    if (is_folder(source)) {
+      options.copy_files = tokenizer_files(source);
+    } else if (words.template get_if<byte_bpe>()) {
+      write(words);
+      options.copy_files = tokenizer_files(made);
+    }
+  } else if constexpr (requires { words.save(folder); }) {
+    write(words);
+    for (auto const& each : std::filesystem::directory_iterator(made)) options.copy_files.push_back(each.path());
   }
   save_hugging_face_folder(folder, config, model.kind(), rows, options);
   std::error_code ignored;

@@ -41,6 +41,7 @@ struct gsm8k_traits {
   using weights = weight_types<float, bf16>;
   using block = standard_block;                // what the model's layers are made of
   using attention = atmanrl::attention::none;  // an edit of scores that belongs to the model, after the block's own
+  using tokenizer = atmanrl::tokenizer;        // of the model's files
   using task = any_task;
   // Estimator and gate of the saliency are the options' choice.
   using reward = rewards::penalized<rewards::balanced_sum<
@@ -68,7 +69,8 @@ struct gsm8k_traits {
   // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
   // it may have make_optimizer, make_schedule and make_update_edit, and `static std::unique_ptr<backend>
   // make_backend(experiment_options const&)` for a backend with options of its own; otherwise it is made from --threads
-  // or --tf32, or from nothing.
+  // or --tf32, or from nothing. A tokenizer of its own comes from `static tokenizer make_tokenizer(experiment_options
+  // const&)`.
 };
 
 /// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.
@@ -201,20 +203,66 @@ auto make_traits_update_edit([[maybe_unused]] experiment_options const& o) {
     return update_edits::none{};
 }
 
-/// The model's tokenizer with the chat format of the traits, or the one that the options choose.
+/// The tokenizer of an experiment.
 template <class Traits>
-tokenizer open_tokenizer(experiment_options const& o) {
-  tokenizer const words = tokenizer::load(o.model);
-  if constexpr (requires { typename Traits::chat; }) {
-    if constexpr (!std::same_as<typename Traits::chat, chat_format>) {
+struct tokenizer_of_traits {
+  using type = tokenizer;
+};
+template <class Traits>
+requires requires { typename Traits::tokenizer; }
+struct tokenizer_of_traits<Traits> {
+  using type = typename Traits::tokenizer;
+};
+
+/// Whether the traits name a chat template that takes the place of the options' choice.
+template <class Traits>
+constexpr bool has_own_chat() {
+  if constexpr (requires { typename Traits::chat; })
+    return !std::same_as<typename Traits::chat, chat_format>;
+  else
+    return false;
+}
+
+/// The tokenizer of the traits, or that of the model's files, with the chat format of the traits or the one that the
+/// options choose. A tokenizer of one's own carries its chat format itself.
+template <class Traits>
+typename tokenizer_of_traits<Traits>::type open_tokenizer(experiment_options const& o) {
+  using Z = typename tokenizer_of_traits<Traits>::type;
+  static_assert(explain_tokenizer<Z>());
+  if constexpr (!std::same_as<Z, tokenizer>) {
+    static_assert(
+        requires {
+          { Traits::make_tokenizer(o) } -> std::same_as<Z>;
+        },
+        "atmanrl: traits with a tokenizer of their own need `static tokenizer make_tokenizer("
+        "atmanrl::experiment_options const&)` (see docs/extending.md#tokenizers)");
+    static_assert(
+        !has_own_chat<Traits>(),
+        "atmanrl: traits name a tokenizer and a chat template: a tokenizer of one's own has its chat format as "
+        "`atmanrl::chat_format const& chat() const` (see docs/extending.md#tokenizers)");
+    expects<usage_error>(
+        o.chat == chat_options{},
+        "--chat is {}, --thinking is {} and --system is {}, but this program has a tokenizer of its own", o.chat.format,
+        o.chat.thinking, o.chat.system ? "given" : "not given");
+    return Traits::make_tokenizer(o);
+  } else {
+    tokenizer const words = [&] {
+      if constexpr (requires {
+                      { Traits::make_tokenizer(o) } -> std::same_as<tokenizer>;
+                    })
+        return Traits::make_tokenizer(o);
+      else
+        return tokenizer::load(o.model);
+    }();
+    if constexpr (has_own_chat<Traits>()) {
       static_assert(explain_chat_template<typename Traits::chat>());
       expects<usage_error>(o.chat.format == "auto" && o.chat.thinking == "auto",
                            "--chat is {} and --thinking is {}, but this program has a chat template of its own",
                            o.chat.format, o.chat.thinking);
       return words.with_chat(chat_format(typename Traits::chat{}).with_system(o.chat.system));
     }
+    return words.with_chat(o.chat);
   }
-  return words.with_chat(o.chat);
 }
 
 /// One sentence for what is wrong with a type that was meant to be an experiment's traits.

@@ -110,7 +110,7 @@ struct gemma2_block : llama_block {
     attention::sliding_window window;
     for (index_t l = 0; l < c.layers; ++l)
       if (index_t const keys = c.layer(l).window; keys > 0) window.limit(l, int(keys));
-    return attention::compose{attention::soft_cap{float(c.score_cap)}, window};
+    return attention::composed(attention::soft_cap{float(c.score_cap)}, window);
   }
   static architecture files() {
     return {.class_name = "Gemma2ForCausalLM",
