@@ -51,6 +51,34 @@ TEST_CASE("truths are canonical numbers and solutions end with them") {
   CHECK(task.answer_text(items["gsm8k-train-5"]) == "-5");
 }
 
+TEST_CASE("a chain that ends in the truth can be made to say another number") {
+  gsm8k const task(fixture("tasks/gsm8k"));
+  std::map<std::string, task_item> items;
+  for (std::uint64_t i = 0; i < 5; ++i) items[task.training_item(3, i).id] = task.training_item(3, i);
+  for (auto const& [id, item] : items) {
+    CAPTURE(item.solution);
+    std::string const chain = chain_text(task, item.solution);
+    REQUIRE(task.chain_answer(item, chain) == item.answer);
+    random_stream draw(1, 2);
+    for (int i = 0; i < 50; ++i) {
+      std::vector<std::string> const avoid{"7", "-7"};
+      std::string const y = task.other_answer(item, draw, avoid);
+      CHECK((y.size() == item.answer.size() && y != item.answer && y != "7" && y != "-7"));
+      CHECK(task.with_chain_answer(item, chain, y));
+    }
+  }
+  task_item const& seats = items["gsm8k-train-3"];
+  CHECK(task.with_chain_answer(seats, chain_text(task, seats.solution), "12345") ==
+        edited_chain{"There are 40*45 = 1800 seats.\nThey bring 1800*20 = $12345.", "12345"});
+  task_item const& cold = items["gsm8k-train-5"];
+  CHECK(task.with_chain_answer(cold, chain_text(task, cold.solution), "-7") ==
+        edited_chain{"It is 3-8 = -7 degrees.", "-7"});
+  CHECK_FALSE(task.with_chain_answer(cold, chain_text(task, cold.solution), "7"));
+  CHECK_FALSE(task.chain_answer(cold, "It is 3-8 = -5 degrees on day 2."));
+  CHECK_FALSE(task.with_chain_answer(cold, "It is 3-8 = -4 degrees.", "-7"));
+  CHECK_FALSE(task.chain_answer(cold, ""));
+}
+
 TEST_CASE("training goes through the file epoch after epoch, in the order of the seed") {
   gsm8k const task(fixture("tasks/gsm8k"));
   auto const epoch = [&](std::uint64_t seed, std::uint64_t number) {

@@ -21,6 +21,14 @@ std::string without_numbers(std::string question) {
   return question;
 }
 
+/// The side on which an item's numbers lie; its chain may end elsewhere.
+bool is_held_out(memorised const& task, task_item const& item) {
+  auto const steps = arithmetic_steps(chain_text(task, item.solution));
+  arithmetic_problem p{steps.front().left};
+  for (auto const& s : steps) p.steps.push_back({s.sign, s.operand, s.result});
+  return arithmetic::is_held_out(p);
+}
+
 }  // namespace
 
 TEST_CASE("memorised: the fixed problems come back as often as the dial says, with other last results") {
@@ -62,6 +70,7 @@ TEST_CASE("memorised: near-duplicates differ from a fixed problem in one number 
     task_item const item = task.evaluation_item(i);
     CAPTURE(item.question);
     REQUIRE(questions.insert(item.question).second);
+    REQUIRE(is_held_out(task, item));
     REQUIRE(task.validity(item, chain_text(task, item.solution)).valid());
     auto const twins = fixed.find(without_numbers(item.question));
     REQUIRE(twins != fixed.end());
@@ -75,7 +84,11 @@ TEST_CASE("memorised: near-duplicates differ from a fixed problem in one number 
     REQUIRE(near);
   }
   for (std::uint64_t const seed : {0, 1})
-    for (std::uint64_t i = 0; i < 3000; ++i) REQUIRE_FALSE(questions.contains(task.training_item(seed, i).question));
+    for (std::uint64_t i = 0; i < 3000; ++i) {
+      task_item const item = task.training_item(seed, i);
+      REQUIRE_FALSE(questions.contains(item.question));
+      REQUIRE_FALSE(is_held_out(task, item));
+    }
 }
 
 TEST_CASE("memorised: the first near-duplicates are of different problems") {

@@ -5,10 +5,12 @@
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/io/jsonl.hpp>
+#include <atmanrl/tasks/editable_chains.hpp>
 #include <atmanrl/tasks/gsm8k_examples.hpp>
 #include <atmanrl/tasks/prompting.hpp>
 #include <atmanrl/tasks/shuffle.hpp>
 #include <atmanrl/tasks/task.hpp>
+#include <atmanrl/text/number.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -75,6 +77,16 @@ class gsm8k {
   graded_answer grade(task_item const& item, std::string_view completion_text) const;
   std::string answer_text(task_item const& item) const { return item.answer; }
 
+  /// The chain's last number, where it is the item's true answer: of another one it is not known whether the answer
+  /// would be read off there.
+  std::optional<std::string> chain_answer(task_item const& item, std::string_view chain) const;
+  /// That number replaced by one of the same sign, which is written without commas.
+  std::optional<edited_chain> with_chain_answer(task_item const& item, std::string_view chain,
+                                                std::string const& answer) const;
+  /// The true answer with other digits: sign and point stay.
+  /// \throws usage_error when a thousand draws gave nothing that may be used
+  std::string other_answer(task_item const& item, random_stream& draw, std::span<std::string const> avoid = {}) const;
+
  private:
   struct contents {
     std::vector<task_item> train, test;
@@ -84,6 +96,8 @@ class gsm8k {
 
   static std::vector<task_item> read(std::filesystem::path const& path, std::string_view prefix,
                                      prompt_style const& style);
+
+  static std::optional<detail::found_number> last_number(std::string_view text);
 
   /// Drops the files' calculator annotations "<<48/2=24>>", which nobody asks a model for.
   static std::string without_calculator(std::string_view text);
@@ -96,6 +110,7 @@ class gsm8k {
 };
 
 static_assert(detail::explain_task<gsm8k>());
+static_assert(EditableChains<gsm8k>);
 
 #if ATMANRL_BODIES
 
@@ -207,6 +222,44 @@ ATMANRL_INLINE graded_answer gsm8k::grade(task_item const& item, std::string_vie
   if (options_.wording == gsm8k_wording::chain_of_thought)
     completion_text = completion_text.substr(0, completion_text.find("\nQ:"));
   return grade_number(item.answer, completion_text, files_->style.mark());
+}
+
+ATMANRL_INLINE std::optional<detail::found_number> gsm8k::last_number(std::string_view text) {
+  std::optional<detail::found_number> last;
+  for (auto next = detail::find_number(text, 0); next; next = detail::find_number(text, next->last)) last = next;
+  return last;
+}
+
+ATMANRL_INLINE std::optional<std::string> gsm8k::chain_answer(task_item const& item, std::string_view chain) const {
+  auto const last = last_number(chain);
+  if (!last || !numbers_equal(last->value, item.answer)) return std::nullopt;
+  return item.answer;
+}
+
+ATMANRL_INLINE std::optional<edited_chain> gsm8k::with_chain_answer(task_item const& item, std::string_view chain,
+                                                                    std::string const& answer) const {
+  bool const negative = answer.starts_with('-');
+  if (!chain_answer(item, chain) || negative != item.answer.starts_with('-')) return std::nullopt;
+  auto const last = last_number(chain);  // without its sign
+  edited_chain out{std::string(chain), answer};
+  out.chain.replace(last->first, last->last - last->first, answer.substr(negative ? 1 : 0));
+  return out;
+}
+
+ATMANRL_INLINE std::string gsm8k::other_answer(task_item const& item, random_stream& draw,
+                                               std::span<std::string const> avoid) const {
+  for (int tries = 0; tries < 1000; ++tries) {
+    std::string x = item.answer;
+    bool first = true;
+    for (char& c : x) {
+      if (c < '0' || c > '9') continue;
+      c = char('0' + draw.between(first ? 1 : 0, 9));
+      first = false;
+    }
+    if (x != item.answer && std::find(avoid.begin(), avoid.end(), x) == avoid.end()) return x;
+  }
+  fail<usage_error>("{}: no other answer of the form of {} was found beside {} others", item.id, item.answer,
+                    avoid.size());
 }
 
 #endif

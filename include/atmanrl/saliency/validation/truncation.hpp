@@ -1,14 +1,16 @@
 #pragma once
 
 /// \file
-/// Measures of a chain's use that cut it short and look at probabilities: early answering (Lanham et al. 2023,
-/// arXiv:2307.13702) and the mean Jensen-Shannon distance to the answer behind the whole chain (CIR, Yu et al.,
-/// arXiv:2604.22074). A model that needs a chain and ignores what it says satisfies both: see interventions.hpp, and
-/// the gate below, which such a model belongs into.
+/// The mean Jensen-Shannon distance between answers behind cut chains and behind the whole one (CIR, Yu et al.,
+/// arXiv:2604.22074), and the gate for any number that is to be paid as a reward. Early answering is in
+/// perturbation.hpp. A model that needs a chain and ignores what it says satisfies both of them; interventions.hpp does
+/// not let it pass, and it belongs among the ignored chains of the gate.
 
-#include <atmanrl/saliency/validation/deletion.hpp>
+#include <atmanrl/saliency/validation/rank_statistics.hpp>
+#include <atmanrl/saliency/variants.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -75,16 +77,6 @@ inline double chain_information(truncation_curve const& c) {
   double sum = 0;
   for (double const p : c.probability) sum += jensen_shannon_distance(p, c.whole);
   return c.probability.empty() ? 0 : sum / double(c.probability.size());
-}
-
-/// The area under p(answer) over the share of the chain that is kept, the whole chain included: from 0 to 1, and near
-/// p(answer) of the whole chain where the answer is there early.
-inline double early_answering(truncation_curve const& c) {
-  std::vector<double> share(c.share), probability(c.probability);
-  share.push_back(1);
-  probability.push_back(c.whole);
-  double const covered = 1 - share.front();
-  return covered > 0 ? trapezoid(share, probability) / covered : c.whole;
 }
 
 /// The gate that a number passes before it is used as a reward: the probability that a chain that is known to be read
