@@ -7,7 +7,7 @@
 /// finds the same.
 ///
 /// What a layer is made of follows from its block (`detail::describe_layer`); what a part of a block does follows from
-/// `part_work`. Adapters are not counted.
+/// `part_work` (experiment/part_work.hpp). Adapters are not counted.
 ///
 /// An operation is one addition, multiplication, comparison, division, exponential, hyperbolic tangent or root. An edit
 /// of a score is four operations forwards and six backwards. Bytes are every operand once per call of a kernel and
@@ -15,7 +15,7 @@
 /// (`device_logit_blocks`).
 
 #include <atmanrl/attention/placed_mask.hpp>
-#include <atmanrl/core/error.hpp>
+#include <atmanrl/experiment/part_work.hpp>
 #include <atmanrl/io/architecture.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/nn/blocks.hpp>
@@ -24,24 +24,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <concepts>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace atmanrl {
-
-struct work {
-  double operations = 0, bytes = 0;
-
-  work& operator+=(work const& o) {
-    operations += o.operations;
-    bytes += o.bytes;
-    return *this;
-  }
-  friend work operator+(work a, work const& b) { return a += b; }
-  friend work operator*(double n, work const& w) { return {n * w.operations, n * w.bytes}; }
-};
 
 /// Products with weights, the products that are weights' gradients, attention, and all that goes over an array once.
 enum class work_kind { products, weight_gradients, attention, rest };
@@ -97,136 +84,6 @@ struct step_shape {
   double weight_bytes = 2, scalar_bytes = 4, cache_bytes = 4;  ///< per element: weights, activations, keys and values
 
   index_t rollouts() const { return prompts * group; }
-};
-
-/// Rows that one call of a part of a block works on.
-struct part_rows {
-  model_config const& config;
-  index_t layer;
-  double rows;
-  double scalar_bytes;  ///< of activations and gains
-};
-
-/// What one call of a part of a block does. Specialise it for a part of one's own whose work is to be counted:
-/// - of `qk`:          `work forward(part_rows const&)`, `work backward(part_rows const&, bool with_parameters)`
-/// - of `norm`:        the same with the width of a row behind the first argument, and `recompute` as `forward`
-/// - of `activation`:  `forward` and `backward` with the width of its result behind the first argument
-template <class Part>
-struct part_work {
-  static_assert(detail::always_false<Part>,
-                "atmanrl: the work of this part of a block is not known; specialise atmanrl::part_work for it "
-                "(experiment/work.hpp)");
-};
-
-template <>
-struct part_work<nn::rms_norm> {
-  static work forward(part_rows const& r, double width) {
-    return {4 * r.rows * width, r.scalar_bytes * (2 * r.rows * width + width + r.rows)};
-  }
-  static work recompute(part_rows const& r, double width) { return {2 * r.rows * width, forward(r, width).bytes}; }
-  static work backward(part_rows const& r, double width, bool with_parameters) {
-    return {(with_parameters ? 12 : 9) * r.rows * width,
-            r.scalar_bytes * (4 * r.rows * width + width + r.rows + (with_parameters ? 2 * width : 0))};
-  }
-};
-
-template <>
-struct part_work<nn::rms_norm_1p> : part_work<nn::rms_norm> {
-  static work forward(part_rows const& r, double width) {
-    return part_work<nn::rms_norm>::forward(r, width) + work{width, 3 * r.scalar_bytes * width};  // 1 + g
-  }
-};
-
-template <>
-struct part_work<nn::identity> {
-  static work forward(part_rows const&) { return {}; }
-  static work backward(part_rows const&, bool) { return {}; }
-};
-
-template <>
-struct part_work<nn::rope> {
-  static work forward(part_rows const& r) {
-    if (!r.config.layer(r.layer).rotary) return {};
-    double const turned = r.rows * double((r.config.heads + r.config.kv_heads) * r.config.head_dim);
-    return {3 * turned, r.scalar_bytes * (2 * turned + r.rows * double(r.config.head_dim)) + 4 * r.rows};
-  }
-  static work backward(part_rows const& r, bool) { return forward(r); }
-};
-
-/// Heads are rows of the norm; its columns are copied out of the projection and back.
-template <>
-struct part_work<nn::head_rms_norm> {
-  static work forward(part_rows const& r) {
-    return each(r, [&](part_rows const& heads, double dim) {
-      return part_work<nn::rms_norm>::forward(heads, dim) + work{0, 4 * r.scalar_bytes * heads.rows * dim};
-    });
-  }
-  static work backward(part_rows const& r, bool with_parameters) {
-    return each(r, [&](part_rows const& heads, double dim) {
-      return part_work<nn::rms_norm>::backward(heads, dim, with_parameters) +
-             work{0, 5 * r.scalar_bytes * heads.rows * dim};
-    });
-  }
-
- private:
-  template <class F>
-  static work each(part_rows const& r, F const& f) {
-    auto const of = [&](index_t heads) {
-      return f(part_rows{r.config, r.layer, r.rows * double(heads), r.scalar_bytes}, double(r.config.head_dim));
-    };
-    return of(r.config.heads) + of(r.config.kv_heads);
-  }
-};
-
-template <class... Parts>
-struct part_work<nn::in_order<Parts...>> {
-  static work forward(part_rows const& r) { return (part_work<Parts>::forward(r) + ... + work{}); }
-  static work backward(part_rows const& r, bool with_parameters) {
-    return (part_work<Parts>::backward(r, with_parameters) + ... + work{});
-  }
-};
-
-template <class... Blocks>
-struct part_work<detail::any_qk<Blocks...>> {
-  static work forward(part_rows const& r) {
-    return chosen(r, [&]<class Part>(part_work<Part> const&) { return part_work<Part>::forward(r); });
-  }
-  static work backward(part_rows const& r, bool with_parameters) {
-    return chosen(r, [&]<class Part>(part_work<Part> const&) { return part_work<Part>::backward(r, with_parameters); });
-  }
-
- private:
-  template <class F>
-  static work chosen(part_rows const& r, F const& f) {
-    work sum;
-    ((r.config.architecture == Blocks::model_type ? void(sum += f(part_work<typename Blocks::qk>{})) : void()), ...);
-    return sum;
-  }
-};
-
-template <>
-struct part_work<nn::swiglu> {
-  static work forward(part_rows const& r, double width) {
-    return {5 * r.rows * width, 3 * r.scalar_bytes * r.rows * width};
-  }
-  static work backward(part_rows const& r, double width) {
-    return {12 * r.rows * width, 5 * r.scalar_bytes * r.rows * width};
-  }
-};
-
-/// Backwards f is called twice with dual numbers, each of whose operations is three, and both slopes are multiplied.
-template <class F>
-struct part_work<nn::gated<F>> {
-  static_assert(
-      requires { F::operations; },
-      "atmanrl: the work of this activation is not known; it needs `static constexpr int operations`, of one "
-      "call of it (nn/parts/activations.hpp)");
-  static work forward(part_rows const& r, double width) {
-    return {F::operations * r.rows * width, 3 * r.scalar_bytes * r.rows * width};
-  }
-  static work backward(part_rows const& r, double width) {
-    return {(6 * F::operations + 2) * r.rows * width, 5 * r.scalar_bytes * r.rows * width};
-  }
 };
 
 namespace detail {
