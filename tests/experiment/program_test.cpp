@@ -406,6 +406,7 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
       model, c, standard_kind(c), rows,
       {.type = dtype::bf16, .max_shard_bytes = 900000000, .copy_files = {*data / "tokenizers/llama3/tokenizer.json"}});
   put(model / "config.json", config_text);
+  std::filesystem::copy_file(*data / "tokenizers/llama3/tokenizer_config.json", model / "tokenizer_config.json");
   std::filesystem::copy_file(*data / "tokenizers/templates/meta-llama-Llama-3.2-3B-Instruct.jinja",
                              model / "chat_template.jinja");
   REQUIRE(std::filesystem::exists(model / "model-00002-of-00002.safetensors"));
