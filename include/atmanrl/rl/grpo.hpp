@@ -82,7 +82,7 @@ template <class Model, class TokenizerT, class TaskT, class RewardT, class Advan
           class OptimizerT = optim::adamw, class UpdateEditT = update_edits::none>
 class grpo {
   static_assert(detail::explain_trainable_model<Model>());
-  static_assert(Tokenizer<TokenizerT>);
+  static_assert(detail::explain_tokenizer<TokenizerT>());
   static_assert(detail::explain_task<TaskT>());
   static_assert(detail::explain_reward<RewardT, Model>());
   static_assert(detail::explain_advantage<AdvantageT>());
