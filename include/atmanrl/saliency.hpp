@@ -11,6 +11,7 @@
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/saliency/answer_gradient.hpp>
 #include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>

@@ -168,7 +168,7 @@ TEST_CASE_METHOD(trainer_test, "grpo: a pass that fails after another one says t
   grpo trainer(model, tokenizer, task, strangers::likes_token{.id = 19}, small_run(), advantages::mean_centered{},
                fails_later{});
   CHECK_THROWS_WITH(trainer.step(),
-                    ATMANRL_CONTAINS("step 1") && ATMANRL_CONTAINS("1 of 2 passes had changed the weights"));
+                    ATMANRL_CONTAINS("step 1") && ATMANRL_CONTAINS("1 of 2 updates had changed the weights"));
   CHECK(trainer.steps() == 0);
 }
 

@@ -17,7 +17,8 @@
 #include <atmanrl/rl/losses/grpo.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 #include <atmanrl/rl/reference.hpp>
-#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/reward_gradient_options.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/token_rows.hpp>
 #include <atmanrl/rl/update_edits/update_edit.hpp>
@@ -27,6 +28,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -48,6 +50,7 @@ struct grpo_options {
   bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)
   int dynamic_sampling_rounds = 0;  ///< how often groups of equal rewards are replaced by new ones (DAPO); 0: never
   no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
+  reward_gradient_options reward_gradient = {};  ///< for rewards with one
   std::uint64_t seed = 0;
 };
 
@@ -66,6 +69,7 @@ struct grpo_step_report {
   std::vector<std::vector<float>> token_advantages;  ///< per rollout and token; empty where rollouts have one number
   std::vector<policy_gradient_report> passes;        ///< one per inner pass
   std::vector<double> gradient_norms;                ///< before clipping, one per inner pass
+  std::optional<double> reward_gradient_norm;        ///< before clipping, of the reward's own update
   double learning_rate = 0;
   int replaced_groups = 0;  ///< by dynamic sampling
   phase_seconds seconds;
@@ -108,6 +112,10 @@ class grpo {
         policy_(model, optimizer) {
     forbid_missing_tokens(model, tokenizer);
     validate(options_);
+    expects<usage_error>(
+        options_.reward_gradient.update == reward_gradient_update::off || has_reward_gradient<Model>(reward_),
+        "the gradient of the reward {} is to be followed, but neither it nor a part of it has one (add_gradient)",
+        detail::reward_name(reward_));
   }
 
   grpo_options const& options() const { return options_; }
@@ -210,8 +218,8 @@ class grpo {
       std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
       std::string const after =
           made == 0 ? ""
-                    : fmt::format("; {} of {} passes had changed the weights before, so go on from a checkpoint", made,
-                                  options_.inner_passes);
+                    : fmt::format("; {} of {} updates had changed the weights before, so go on from a checkpoint", made,
+                                  options_.inner_passes + (options_.reward_gradient.update == reward_gradient_update::own));
       fail<numeric_error>("step {}: {}{}{}", steps_ + 1, e.what(), where, after);
     }
   }
@@ -290,13 +298,28 @@ class grpo {
       policy_.zero_gradient();
       report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_,
                                                   gradient_options, update_edit_));
+      if (options_.reward_gradient.update == reward_gradient_update::joined)
+        add_reward_gradient(report.rollouts, options_.reward_gradient.weight);
       report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
+    }
+    if (options_.reward_gradient.update == reward_gradient_update::own) {
+      policy_.zero_gradient();
+      add_reward_gradient(report.rollouts, 1);
+      report.reward_gradient_norm =
+          policy_.update(report.learning_rate * options_.reward_gradient.weight, options_.max_gradient_norm);
     }
     report.seconds.update = lap();
     report.advantages = std::move(advantages.of_rollouts);
     report.token_advantages = std::move(advantages.of_tokens);
     ++steps_;
     return report;
+  }
+
+  /// That of -weight times the mean reward, at the parameters as they are now.
+  void add_reward_gradient(step_rollouts& rollouts, double weight) {
+    auto const scale = detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed,
+                                                     rollouts.step);
+    detail::add_scaled_gradient(reward_, 1.0, rollouts, *model_, scale, policy_.gradient().view());
   }
 
   Model* model_;
@@ -328,6 +351,7 @@ ATMANRL_INLINE void validate(grpo_options const& o) {
   expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
   expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative",
                        o.dynamic_sampling_rounds);
+  validate(o.reward_gradient);
 }
 
 #endif

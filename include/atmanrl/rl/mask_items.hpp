@@ -6,6 +6,8 @@
 #include <atmanrl/rl/rollout.hpp>
 #include <atmanrl/saliency/mask_batch.hpp>
 
+#include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -16,7 +18,15 @@ namespace atmanrl {
 struct mask_items {
   std::vector<mask_item> items;
   std::vector<rollout*> owners;
+  std::vector<std::size_t> places;  ///< of the owners within the step, as step_rollouts::for_each counts
 };
+
+/// Values of some rollouts among those of a whole step. The others get the smallest of them, 0 without any: a zero would
+/// favour rollouts without a value whenever values are negative.
+inline void spread_values(std::span<float const> values, std::span<std::size_t const> places, std::span<float> out) {
+  std::fill(out.begin(), out.end(), values.empty() ? 0.0f : *std::min_element(values.begin(), values.end()));
+  for (std::size_t i = 0; i < values.size(); ++i) out[places[i]] = values[i];
+}
 
 /// Leaves out rollouts without chain of thought or label, and those behind whose chain there is no room for the label.
 /// \param label  the true answer, the rollout's own, or the true answer of correct rollouts only
@@ -25,7 +35,7 @@ template <class Wanted = every_rollout>
 mask_items mask_items_of(step_rollouts& step, index_t max_positions, mask_label label = mask_label::ground_truth,
                          Wanted const& wanted = {}) {
   mask_items out;
-  step.for_each([&](rollout_group& g, rollout& r, std::size_t) {
+  step.for_each([&](rollout_group& g, rollout& r, std::size_t place) {
     auto const part = [&](token_span s) {
       return std::span<int const>(r.ids).subspan(std::size_t(s.first), std::size_t(s.size()));
     };
@@ -39,6 +49,7 @@ mask_items mask_items_of(step_rollouts& step, index_t max_positions, mask_label 
     if (index_t(positions) > max_positions) return;
     out.items.push_back(item);
     out.owners.push_back(&r);
+    out.places.push_back(place);
   });
   return out;
 }

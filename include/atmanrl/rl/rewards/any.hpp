@@ -5,7 +5,7 @@
 
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/rewards/parts.hpp>
-#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
 
 #include <concepts>
 #include <functional>
@@ -30,6 +30,7 @@ class any {
                                         atmanrl::detail::rewards_steps<R, Model>;
 
  public:
+  using gradient_view = view_on<typename Model::backend_type, typename Model::scalar, 1>;
   std::string name;
 
   any() : any(correct_answer{}) {}
@@ -45,6 +46,12 @@ class any {
   template <class Wanted = every_rollout>
   reward_table table(step_rollouts& step, Model& model, Wanted const& wanted = {}) {
     return held_->table(step, model, function_of(wanted));
+  }
+
+  bool has_gradient() const { return held_->has_gradient(); }
+  /// Does nothing where the reward that it holds has none.
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, gradient_view gradient) {
+    held_->add_gradient(step, model, scale, gradient);
   }
 
   json state() const { return held_->state(); }
@@ -63,6 +70,8 @@ class any {
     virtual ~base() = default;
     virtual std::vector<float> values(step_rollouts&, Model&, predicate const&) = 0;
     virtual reward_table table(step_rollouts&, Model&, predicate const&) = 0;
+    virtual bool has_gradient() = 0;
+    virtual void add_gradient(step_rollouts&, Model&, std::span<double const>, gradient_view) = 0;
     virtual json state() = 0;
     virtual void restore(json const&, std::string const& name) = 0;
     virtual std::optional<mask_figures> figures() = 0;
@@ -77,6 +86,11 @@ class any {
     }
     reward_table table(step_rollouts& step, Model& model, predicate const& wanted) override {
       return evaluate_reward(reward, step, model, wanted);
+    }
+    bool has_gradient() override { return has_reward_gradient<Model>(reward); }
+    void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale,
+                      gradient_view gradient) override {
+      atmanrl::detail::add_scaled_gradient(reward, 1.0, step, model, scale, gradient);
     }
     json state() override { return reward_state(reward); }
     void restore(json const& state, std::string const& name) override {

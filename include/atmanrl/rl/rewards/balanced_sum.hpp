@@ -4,7 +4,7 @@
 /// A main reward plus λ times an auxiliary one, where λ is a number or is chosen from the spreads of the two: a weight
 /// is not portable between models and tasks, the share of the spread within groups is.
 
-#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
 
 #include <cmath>
 
@@ -66,6 +66,14 @@ class balanced_sum {
     t.components.push_back({atmanrl::detail::reward_name(main_), 1.0f, std::move(a)});
     t.components.push_back({atmanrl::detail::reward_name(auxiliary_), float(weight_), std::move(b)});
     return t;
+  }
+
+  /// The weight is taken as a number: it is settled once.
+  template <class Model, class Gradient>
+  requires(RewardWithGradient<Main, Model> || RewardWithGradient<Auxiliary, Model>)
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
+    atmanrl::detail::add_scaled_gradient(main_, 1.0, step, model, scale, gradient);
+    atmanrl::detail::add_scaled_gradient(auxiliary_, weight_, step, model, scale, gradient);
   }
 
   Main& main() { return main_; }

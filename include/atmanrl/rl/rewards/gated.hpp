@@ -5,7 +5,7 @@
 /// value of the step's paid ones: a zero would favour them whenever the reward is negative. Where the reward can be
 /// asked for some rollouts alone, as the saliency can, no work is done for the others: they get no mask.
 
-#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
 
 #include <algorithm>
 #include <set>
@@ -53,6 +53,17 @@ struct gated {
     });
     step.for_each(
         [&](rollout_group const&, rollout const& r, std::size_t i) { out[i] = paid(r) ? values[i] : smallest; });
+  }
+
+  /// That of the paid rollouts. What the others get is a number of somebody else.
+  template <class Model, class Gradient>
+  requires RewardWithGradient<R, Model>
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
+    std::vector<double> paid(scale.begin(), scale.end());
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
+      if (!gate(r)) paid[i] = 0;
+    });
+    atmanrl::detail::add_scaled_gradient(reward, 1.0, step, model, std::span<double const>(paid), gradient);
   }
 
   template <class F>

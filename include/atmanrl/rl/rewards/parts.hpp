@@ -16,21 +16,6 @@
 
 namespace atmanrl {
 
-namespace detail {
-/// Stands for any visitor in concept checks.
-struct any_visitor {
-  template <class Part>
-  void operator()(Part&) const {}
-};
-}  // namespace detail
-
-/// A reward that is made of others shows them: `template <class F> void for_each_part(F&& f)` calls f(part) for each,
-/// in an order that stays.
-template <class R>
-concept RewardOfParts = requires(R& r) {
-  r.for_each_part(detail::any_visitor{});
-};
-
 /// A reward with state that a resumed run needs: `json state() const` and `void restore(json const&)`.
 template <class R>
 concept StatefulReward = requires(R& r, R const& c, json const& j) {

@@ -4,6 +4,7 @@
 /// Any reward with penalties on length beside it that numbers switch on.
 
 #include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
 #include <atmanrl/rl/rewards/soft_overlong.hpp>
 
 #include <algorithm>
@@ -37,6 +38,13 @@ struct penalized {
     if (length.tokens > 0) add(length);
     if (soft_overlong.cache > 0) add(soft_overlong);
     return t;
+  }
+
+  /// Lengths do not depend on the parameters but through what is sampled.
+  template <class Model, class Gradient>
+  requires RewardWithGradient<R, Model>
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
+    reward.add_gradient(step, model, scale, gradient);
   }
 
   template <class F>

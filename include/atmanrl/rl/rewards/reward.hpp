@@ -47,6 +47,21 @@ concept GroupReward = std::movable<R> && detail::rewards_groups<R>;
 template <class R, class Model = detail::any_model>
 concept ModelReward = std::movable<R> && detail::rewards_steps<R, Model>;
 
+namespace detail {
+/// Stands for any visitor in concept checks.
+struct any_visitor {
+  template <class Part>
+  void operator()(Part&) const {}
+};
+}  // namespace detail
+
+/// A reward that is made of others shows them: `template <class F> void for_each_part(F&& f)` calls f(part) for each,
+/// in an order that stays.
+template <class R>
+concept RewardOfParts = requires(R& r) {
+  r.for_each_part(detail::any_visitor{});
+};
+
 template <class R, class Model = detail::any_model>
 concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;
 

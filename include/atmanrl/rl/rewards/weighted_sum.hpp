@@ -3,7 +3,7 @@
 /// \file
 /// Sum of rewards, each with its weight; the parts stay visible as named components.
 
-#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
 
 #include <array>
 #include <tuple>
@@ -15,7 +15,7 @@ namespace atmanrl::rewards {
 template <class R>
 struct term {
   float weight = 1;
-  R reward{};
+  R reward;
 };
 template <class R>
 term(float, R) -> term<R>;
@@ -42,6 +42,16 @@ class weighted_sum {
     reward_table t{std::vector<float>(step.size(), 0.0f), {}};
     std::apply([&](auto&... each) { (add(each, step, model, wanted, t), ...); }, terms_);
     return t;
+  }
+
+  template <class Model, class Gradient>
+  requires(RewardWithGradient<Rs, Model> || ...)
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
+    std::apply(
+        [&](auto&... each) {
+          (atmanrl::detail::add_scaled_gradient(each.reward, each.weight, step, model, scale, gradient), ...);
+        },
+        terms_);
   }
 
   /// The k-th reward, for its options and its state.

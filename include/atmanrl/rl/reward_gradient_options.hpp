@@ -1,0 +1,58 @@
+#pragma once
+
+/// \file
+/// Whether and how a trainer climbs the gradient of its reward (rl/rewards/reward_gradient.hpp).
+
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/random.hpp>
+
+#include <cmath>
+#include <vector>
+
+namespace atmanrl {
+
+/// Where grad R is added.
+enum class reward_gradient_update {
+  off,     ///< nowhere, as in the published method
+  joined,  ///< to the gradient of the policy loss, in every inner pass: one direction, clipped as one
+  own      ///< in an update of its own behind the inner passes, at the step's rate times the weight
+};
+
+struct reward_gradient_options {
+  reward_gradient_update update = reward_gradient_update::off;
+  /// `joined`: what multiplies the mean of grad R over rollouts; 1 with a loss that is the plain mean of rollouts' sums
+  /// over tokens is the derivative of the expected reward. `own`: what multiplies the rate, whatever the gradient's
+  /// size, for optimizers with normalised steps.
+  double weight = 1;
+  /// Probability of a rollout to be among those whose gradient is computed; they are weighted by its inverse.
+  double share = 1;
+};
+
+void validate(reward_gradient_options const& o);
+
+namespace detail {
+/// Per rollout what multiplies grad R_i in the gradient of a loss: -weight / rollouts, 0 for those that are not drawn.
+inline std::vector<double> reward_gradient_scale(reward_gradient_options const& o, double weight, std::size_t rollouts,
+                                                 std::uint64_t seed, std::uint64_t step) {
+  std::vector<double> scale(rollouts, -weight / double(rollouts) / o.share);
+  for (std::size_t i = 0; i < rollouts && o.share < 1; ++i) {
+    // Numbers that lie outside of those that tokens are drawn with.
+    random_key const key{seed, std::uint32_t(step), 0xffffffffu, std::uint32_t(i), 0xfffffff1u};
+    if (uniform(key) >= o.share) scale[i] = 0;
+  }
+  return scale;
+}
+}  // namespace detail
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void validate(reward_gradient_options const& o) {
+  expects<usage_error>(std::isfinite(o.weight) && o.weight >= 0,
+                       "the weight of the reward's gradient is {}: it must not be negative", o.weight);
+  expects<usage_error>(o.share > 0 && o.share <= 1,
+                       "the share of rollouts for the reward's gradient is {}: it is above 0 and at most 1", o.share);
+}
+
+#endif
+
+}  // namespace atmanrl

@@ -1,0 +1,32 @@
+#pragma once
+
+/// \file
+/// CIR as a reward (Yu et al., arXiv:2604.22074): how far the answer's probability behind cut chains is from that
+/// behind the whole one.
+
+#include <atmanrl/rl/mask_items.hpp>
+#include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/saliency/validation/truncation.hpp>
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace atmanrl::rewards {
+
+/// R in [0, 1]; rollouts without chain or answer get the smallest value of the step.
+struct chain_information {
+  static constexpr std::string_view name = "chain_information";
+  mask_label label = mask_label::own_answer;  ///< whose probability is followed
+
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
+    mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
+    std::vector<float> values;
+    for (truncation_curve const& c : truncation_curves(model, std::span<mask_item const>(masked.items)))
+      values.push_back(float(atmanrl::chain_information(c)));
+    spread_values(values, masked.places, out);
+  }
+};
+
+}  // namespace atmanrl::rewards

@@ -1,0 +1,75 @@
+#pragma once
+
+/// \file
+/// What the whole chain of thought is worth to the answer, by attention knockout, and the gradient of that number. A
+/// reader that needs a chain and does not heed what it says has all of this reward (docs/faithfulness.md): it is a
+/// control, not a recommendation.
+
+#include <atmanrl/rl/mask_items.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/saliency/answer_gradient.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace atmanrl::rewards {
+
+/// R = 1 - p(y | chain knocked out) / p(y | chain), but not below `floor`; the probabilities are those of the whole
+/// answer, and its rows do not see the chain where it is knocked out. Rollouts without chain or answer get the smallest
+/// value of the step. An answer that the chain made less probable would have a reward without bound: hence the floor,
+/// below which the gradient is 0.
+struct knock_out {
+  static constexpr std::string_view name = "knock_out";
+  mask_label label = mask_label::own_answer;  ///< y
+  double floor = -1;
+  answer_gradient_options gradient_options = {};
+
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
+    mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
+    auto const ratios = ratios_of(model, masked);
+    std::vector<float> values;
+    for (double const r : ratios) values.push_back(float(std::max(floor, 1 - r)));
+    spread_values(values, masked.places, out);
+  }
+
+  template <class Model, class Gradient>
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) const {
+    mask_items const masked =
+        mask_items_of(step, model.config().max_positions, label, atmanrl::detail::with_scale(step, scale));
+    auto const ratios = ratios_of(model, masked);
+    std::vector<weighted_answer> answers;
+    for (std::size_t i = 0; i < masked.items.size(); ++i) {
+      if (1 - ratios[i] < floor) continue;
+      double const weight = scale[masked.places[i]] * ratios[i];
+      answers.push_back({i, -weight, std::vector<std::uint8_t>(masked.items[i].cot.size(), 1)});
+      answers.push_back({i, weight});
+    }
+    add_answer_gradient(model, std::span<mask_item const>(masked.items), std::span<weighted_answer const>(answers),
+                        gradient, gradient_options);
+  }
+
+ private:
+  template <class Model>
+  static std::vector<double> ratios_of(Model& model, mask_items const& masked) {
+    std::vector<cot_variant> variants;
+    for (std::size_t i = 0; i < masked.items.size(); ++i) {
+      auto const n = masked.items[i].cot.size();
+      variants.push_back(
+          {.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
+      variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = {}});
+    }
+    auto const scores = score_variants(model, std::span<mask_item const>(masked.items),
+                                       std::span<cot_variant const>(variants));
+    std::vector<double> out;
+    for (std::size_t i = 0; i < masked.items.size(); ++i)
+      out.push_back(std::exp((scores[2 * i + 1].cross_entropy - scores[2 * i].cross_entropy) *
+                             double(masked.items[i].answer.size())));
+    return out;
+  }
+};
+
+}  // namespace atmanrl::rewards

@@ -1,0 +1,73 @@
+#pragma once
+
+/// \file
+/// Parameter gradients of answers behind forced chains of thought, seen through an edit of the attention or without one:
+/// what a reward needs that is a function of such answers' probabilities and is to be climbed itself.
+
+#include <atmanrl/saliency/variants.hpp>
+
+#include <span>
+#include <vector>
+
+namespace atmanrl {
+
+/// An item's answer, what the edit chooses of its chain, and the answer's weight in the sum that is differentiated.
+struct weighted_answer {
+  std::size_t item = 0;
+  double weight = 0;
+  std::vector<std::uint8_t> chosen = {};  ///< per token of the chain; empty: none
+};
+
+struct answer_gradient_options {
+  index_t row_budget = 4096;  ///< rows of one forward and backward pass, bounds the memory for activations
+  bool recompute = false;     ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+};
+
+/// Adds sum_k weight_k d log p(answer_k) / d parameters to `gradient`, log p being the sum over the answer's tokens.
+/// The answer's rows see the edit, the chain's rows do not. Answers of weight 0 cost nothing.
+/// \param gradient     flat, in the order of the model's trainable layout
+/// \param make_policy  (backend, selections) -> attention policy; selection i is that of sequence tag i
+/// \throws usage_error when an item has an empty part, numeric_error when a log-probability is not finite
+template <LanguageModel Model, class MakePolicy = knock_out>
+void add_answer_gradient(Model& model, std::span<mask_item const> items, std::span<weighted_answer const> answers,
+                         view_on<typename Model::backend_type, typename Model::scalar, 1> gradient,
+                         answer_gradient_options const& options = {}, MakePolicy const& make_policy = {}) {
+  using T = typename Model::scalar;
+  std::vector<weighted_answer const*> active;
+  for (weighted_answer const& a : answers) {
+    expects<usage_error>(a.item < items.size(), "an answer is that of item {} of {}", a.item, items.size());
+    detail::expects_whole_item(items[a.item]);
+    if (a.weight != 0) active.push_back(&a);
+  }
+  for (std::size_t first = 0, next = 0; first < active.size(); first = next) {
+    // All in one call: gradients do not flow through rows of earlier calls. Neighbours share a prompt.
+    prefix_tree_batch tree;
+    std::vector<key_selection> selections;
+    std::vector<T> d;
+    for (; next < active.size(); ++next) {
+      weighted_answer const& a = *active[next];
+      mask_item const& m = items[a.item];
+      index_t const rows = index_t(m.prompt.size() + m.cot.size() + m.delimiter.size() + m.answer.size());
+      if (next > first && tree.cache_rows() + rows > options.row_budget) break;
+      int const tag = int(selections.size());
+      int const root = tree.root(m.prompt, prefix_tree_batch::shared::with_last, 0, -1);
+      tree.score(root, {m.cot, m.delimiter}, m.answer, tag);
+      int const begin = int(m.prompt.size()), end = begin + int(m.cot.size());
+      selections.push_back({.key_begin = begin, .key_end = end, .first_row = end, .chosen = a.chosen});
+      if (a.chosen.empty()) selections.back().chosen.assign(m.cot.size(), 0);
+      d.insert(d.end(), m.answer.size(), T(a.weight));
+    }
+    auto const policy = make_policy(model.backend(), std::span<key_selection const>(selections));
+    auto const space = model.borrow_pass(tree.cache_rows(), options.recompute);
+    auto& [cache, pass] = *space;
+    tree.open(model, cache, pass);
+    model.forward(cache, tree.batch(), pass, {.mode = gradient_mode::parameters}, edited{policy});
+    model.log_probs(pass, tree.scored());
+    for (T const x : pass.log_p())
+      expects<numeric_error>(std::isfinite(double(real_part(x))), "the log-probability of a forced answer is {}",
+                             double(real_part(x)));
+    model.backward(cache, pass, {.log_p = std::span<T const>(d)}, {.parameters = gradient}, edited{policy});
+  }
+}
+
+}  // namespace atmanrl
