@@ -5,8 +5,6 @@
 //   build/release/examples/train_tiny --task skipped_step --noise 0.2 --out runs/skipped
 //   build/release/examples/train_tiny --task memorised --fixed 200 --out runs/memorised
 #include <atmanrl/cpu/cpu_backend.hpp>
-#include <atmanrl/io/hugging_face.hpp>
-#include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/sft.hpp>
@@ -18,6 +16,7 @@
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "program.hpp"
+#include "tiny_model.hpp"
 
 #include <chrono>
 #include <cstdio>
@@ -33,7 +32,7 @@ struct options {
   std::string out;
   std::uint64_t steps = 650, seed = 0, evaluate_every = 200;
   int batch = 64, micro_batches = 8, threads = 0;
-  int layers = 3, hidden = 128, heads = 8, kv_heads = 4, ffn = 344;
+  tiny_shape shape{};
   double learning_rate = 4e-3;
   int questions = 500;
   std::string task = "arithmetic";
@@ -41,36 +40,6 @@ struct options {
   skipped_step_options skipped{};
   memorised_options memory{};
 };
-
-model_config tiny_config(options const& o, tokenizer const& words) {
-  model_config c;
-  c.layers = o.layers;
-  c.hidden = o.hidden;
-  c.heads = o.heads;
-  c.kv_heads = o.kv_heads;
-  c.head_dim = o.hidden / o.heads;
-  c.ffn = o.ffn;
-  c.vocab = words.vocab_size();
-  c.max_positions = 512;
-  c.bos_id = words.bos();
-  c.stop_ids = {words.eos()};
-  validate(c, "the options");
-  return c;
-}
-
-/// Gains 1; matrices normal with deviation 0.05, those that write to the residual stream divided by sqrt(2 layers).
-std::vector<float> initial_weights(parameter_layout const& layout, index_t layers, std::uint64_t seed) {
-  std::vector<float> weights(std::size_t(layout.size()), 1.0f);
-  std::uint32_t number = 0;
-  for (parameter_info const& p : layout.all()) {
-    random_stream draw(random_key{.seed = seed, .step = 0x494e4954, .prompt = number++});
-    if (p.is_vector()) continue;
-    bool const writes = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
-    double const deviation = writes ? 0.05 / std::sqrt(2.0 * double(layers)) : 0.05;
-    for (index_t i = 0; i < p.size(); ++i) weights[std::size_t(p.offset + i)] = float(deviation * draw.normal());
-  }
-  return weights;
-}
 
 struct accuracy {
   double strict = 0, cot_tokens = 0, filler = 0, steps = 0, no_delimiter = 0;
@@ -150,13 +119,9 @@ void run(options const& o, K const& task) {
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
   tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
-  model_config const config = tiny_config(o, words);
+  model_config const config = tiny_config(o.shape, words);
   llama<cpu_backend> model(backend, config);
-  {
-    tensor<cpu_backend, float, 1> weights(backend, {model.layout().size()});
-    weights.assign(initial_weights(model.layout(), config.layers, o.seed));
-    model.assign(weights.cview());
-  }
+  assign_weights(model, initial_weights(model.layout(), config.layers, o.seed));
   print_progress(stdout, "{} parameters, {} tokens, {} threads\n", model.layout().size(), words.vocab_size(),
                  backend.threads());
 
@@ -190,32 +155,16 @@ void run(options const& o, K const& task) {
   });
 
   // What is written is bf16, so that is what the last figures must be of.
-  std::vector<float> rounded(std::size_t(model.layout().size()));
-  for (parameter_info const& p : model.layout().all())
-    model.read_rows(p, 0, view<float, 2>(rounded.data() + p.offset, {p.rows, p.columns}));
+  std::vector<float> rounded = weights_of(model);
   for (float& w : rounded) w = float(bf16(w));
-  model.assign(view<float const, 1>(rounded.data(), {model.layout().size()}));
+  assign_weights(model, rounded);
   print_progress(stdout, "as written (bf16):\n");
   accuracy const final_accuracy = evaluate(model, task, words, o.questions, o.seed);
   print(final_accuracy);
   if (o.out.empty()) return;
 
-  std::filesystem::path const out(o.out), tokenizer_folder = out.string() + ".tokenizer";
-  std::filesystem::create_directories(tokenizer_folder);
-  words.save(tokenizer_folder);
-  row_source const source = [&](std::string_view name, index_t first, index_t count, std::span<float> to) {
-    for (parameter_info const& p : model.layout().all())
-      if (p.name == name) {
-        index_t const columns = p.is_vector() ? 1 : p.columns;
-        std::copy_n(rounded.begin() + p.offset + first * columns, count * columns, to.begin());
-      }
-  };
-  save_hugging_face_folder(out, config, model.kind(), source,
-                           {.type = dtype::bf16,
-                            .copy_files = tokenizer_files(tokenizer_folder),
-                            .text_files = {{"README.md", model_card(o, final_accuracy, model.layout().size())}}});
-  std::filesystem::remove_all(tokenizer_folder);
-  print_progress(stdout, "written to {}\n", out.string());
+  save_tiny_model(o.out, model, rounded, words, dtype::bf16, model_card(o, final_accuracy, model.layout().size()));
+  print_progress(stdout, "written to {}\n", o.out);
 }
 
 }  // namespace
@@ -231,11 +180,11 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
     app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
-    app.add_option("--layers", o.layers)->capture_default_str()->check(CLI::PositiveNumber);
-    app.add_option("--hidden", o.hidden)->capture_default_str()->check(CLI::PositiveNumber);
-    app.add_option("--heads", o.heads)->capture_default_str()->check(CLI::PositiveNumber);
-    app.add_option("--kv-heads", o.kv_heads)->capture_default_str()->check(CLI::PositiveNumber);
-    app.add_option("--ffn", o.ffn)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--layers", o.shape.layers)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--hidden", o.shape.hidden)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--heads", o.shape.heads)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--kv-heads", o.shape.kv_heads)->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--ffn", o.shape.ffn)->capture_default_str()->check(CLI::PositiveNumber);
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
     app.add_option("--eval-every", o.evaluate_every, "steps between evaluations on 200 questions")
