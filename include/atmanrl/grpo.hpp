@@ -42,6 +42,7 @@
 #include <atmanrl/rl/rewards/length.hpp>
 #include <atmanrl/rl/rewards/parts.hpp>
 #include <atmanrl/rl/rewards/penalized.hpp>
+#include <atmanrl/rl/rewards/restored_answer.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
 #include <atmanrl/rl/rewards/reward_table.hpp>

@@ -8,6 +8,7 @@
 #include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/gradient_only.hpp>
 #include <atmanrl/rl/rewards/knock_out.hpp>
+#include <atmanrl/rl/rewards/restored_answer.hpp>
 #include <atmanrl/rl/rewards/shuffled.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
 
@@ -140,6 +141,47 @@ TEST_CASE("reward gradients: those of the knock-out effect and of the edited ans
   toy_tokenizer const words;
   edit_reward edit(task, words, 3);
   check_gradient(s, edit);
+}
+
+TEST_CASE("reward gradients: that of what a mask restores is the finite difference at fixed masks") {
+  setting s;
+  mask_options o = mask_options::recommended();
+  o.scale = 8;
+  o.steps = 3;
+  o.rows = GENERATE(mask_rows::answer_rows, mask_rows::all_later);
+  o.shape = GENERATE(mask_shape::column, mask_shape::pair);
+  rewards::restored_answer<> reward(o);
+  mask_items const masked = mask_items_of(s.written.step, s.model.config().max_positions, o.label);
+  std::span<mask_item const> const items(masked.items);
+  REQUIRE(items.size() == 5);
+
+  auto const results = estimators::learned_mask<>(o)(s.model, items).items;
+  auto const values = reward_values(reward, s.written.step, s.model);
+  for (std::size_t i = 0; i < items.size(); ++i)
+    CHECK(values[masked.places[i]] == float(results[i].ce_start - results[i].ce_end));
+
+  auto const fixed = [&](std::vector<double> const& direction, double by) {
+    s.move(direction, by);
+    mask_batch<model_type> batch(s.model, items, o);
+    batch.start();
+    std::vector<double> const at_start = batch.cross_entropies();
+    std::vector<double> found;
+    for (mask_result const& r : results) found.insert(found.end(), r.mask.begin(), r.mask.end());
+    batch.values().assign(found);
+    std::vector<double> const at_end = batch.cross_entropies();
+    double sum = 0;
+    for (std::size_t i = 0; i < items.size(); ++i) sum += s.scale[masked.places[i]] * (at_start[i] - at_end[i]);
+    return sum;
+  };
+  auto const g = s.gradient(reward);
+  double const size = std::sqrt(dot(g, g));
+  REQUIRE(size > 1e-3);
+  for (auto const& direction : {unit(g), unit(random_values(index_t(g.size()), 1))}) {
+    constexpr double h = 1e-5;
+    double const slope = (fixed(direction, h) - fixed(direction, -h)) / (2 * h);
+    CHECK_THAT(dot(g, direction), Catch::Matchers::WithinAbs(slope, 1e-6 * size));
+    s.move(direction, 0);
+  }
 }
 
 TEST_CASE("reward gradients: a value below the floor does not move") {

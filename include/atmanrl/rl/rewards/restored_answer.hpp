@@ -1,0 +1,111 @@
+#pragma once
+
+/// \file
+/// What a learned mask restores (arXiv:2604.16158, section 3.2), as a number that has a gradient: how much worse the
+/// answer is behind the suppressed chain than behind the chain of which the mask has re-enabled what it needed.
+
+#include <atmanrl/rl/mask_items.hpp>
+#include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/saliency/answer_gradient.hpp>
+#include <atmanrl/saliency/estimators/learned_mask.hpp>
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace atmanrl::rewards {
+
+/// R = CE(c) - CE(H*), nats per answer token, with the mask at its start c and at its end H*. The gradient is that at
+/// fixed masks: H* is a minimum but for the few updates that it gets, so what it would move by is left out. Rollouts
+/// that no mask can be made for get the smallest value of the step.
+/// \tparam Mask  a MaskFamily that starts all values at one number
+template <class Mask = masks::additive, class Objective = objectives::any>
+class restored_answer {
+ public:
+  using estimator_type = estimators::learned_mask<Mask, Objective>;
+  using options_type = typename estimator_type::options_type;
+  static constexpr std::string_view name = "restored_answer";
+
+  explicit restored_answer(options_type options = options_type::recommended(), answer_gradient_options gradient = {})
+      : estimator_(std::move(options)), gradient_options_(gradient) {}
+
+  template <class Model, class Wanted = every_rollout>
+  void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
+    mask_items const masked = items_of(step, model, wanted);
+    std::vector<float> values;
+    for (mask_result const& r : estimator_(model, std::span<mask_item const>(masked.items)).items)
+      values.push_back(float(r.ce_start - r.ce_end));
+    spread_values(values, masked.places, out);
+  }
+
+  /// Masks are trained anew, for the parameters as they are now, and then held.
+  template <class Model, class Gradient>
+  void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
+    mask_items const masked = items_of(step, model, atmanrl::detail::with_scale(step, scale));
+    std::span<mask_item const> const items(masked.items);
+    auto const results = estimator_(model, items).items;
+    std::vector<std::vector<float>> starts;  // of the masks' own lengths
+    for (mask_result const& r : results) starts.emplace_back(r.mask.size(), float(options().family().initial()));
+    std::vector<masked_answer> answers;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      double const weight = scale[masked.places[i]] / double(items[i].answer.size());
+      answers.push_back({i, -weight, starts[i]});
+      answers.push_back({i, weight, results[i].mask});
+    }
+    add_answer_gradient(model, items, std::span<masked_answer const>(answers), gradient, gradient_options_,
+                        apply_masks{options()});
+  }
+
+  options_type const& options() const { return estimator_.options(); }
+
+  /// CE behind given masks has this gradient; public for those who train masks themselves.
+  struct masked_answer {
+    std::size_t item = 0;
+    double weight = 0;
+    std::span<float const> mask = {};  ///< the values of the item's mask
+  };
+
+ private:
+  /// Puts the values of a batch's masks where the family lays them out.
+  struct apply_masks {
+    options_type const& options;
+
+    template <class Model>
+    auto operator()(Model& model, std::span<mask_item const> items,
+                    std::span<masked_answer const* const> answers) const {
+      using B = typename Model::backend_type;
+      using T = typename Model::scalar;
+      struct edit_of_batch {
+        typename Mask::template policy<B> policy;
+        tensor<B, T, 1> values;
+        auto edit() const { return edited{policy, values.cview()}; }
+      };
+      Mask const& mask = options.family();
+      std::vector<mask_item> mine;
+      std::vector<mask_extent> extents;
+      std::vector<T> values;
+      for (masked_answer const* const a : answers) {
+        mine.push_back(items[a->item]);
+        extents.push_back(mask.lay_out(mine.back(), options.training().rows, model.config(), index_t(values.size())));
+        expects<shape_error>(extents.back().count == index_t(a->mask.size()), "a mask of {} values where {} are laid out",
+                             a->mask.size(), extents.back().count);
+        for (float const x : a->mask) values.push_back(T(x));
+      }
+      edit_of_batch out{{}, tensor<B, T, 1>(model.backend(), {index_t(values.size())})};
+      out.values.assign(values);
+      mask.assign(out.policy, model.backend(), std::span<mask_item const>(mine), std::span<mask_extent const>(extents),
+                  model.config());
+      return out;
+    }
+  };
+
+  template <class Model, class Wanted>
+  mask_items items_of(step_rollouts& step, Model& model, Wanted const& wanted) const {
+    return mask_items_of(step, model.config().max_positions, options().label, wanted);
+  }
+
+  estimator_type estimator_;
+  answer_gradient_options gradient_options_;
+};
+
+}  // namespace atmanrl::rewards
