@@ -208,7 +208,7 @@ int run(program_options const& o) {
   // [/methods]
   std::vector<std::vector<index_t>> ends;
   for (mask_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
-  auto const early = early_answering(model, all, std::span<std::vector<index_t> const>(ends));
+  auto const cut = truncate_chains(model, all, std::span<std::vector<index_t> const>(ends));
 
   ordered_json out{{"model", o.model}, {"items", ordered_json::array()}, {"methods", ordered_json::array()}};
   explain_page page;
@@ -253,8 +253,13 @@ int run(program_options const& o) {
                      {"delimiter", s.delimiter.size()},
                      {"answer", s.answer.size()}}},
                    {"sentence_ends", ends[i]},
-                   {"early_answering",
-                    {{"share", early[i].share}, {"same", early[i].same}, {"probability", early[i].probability}}}};
+                   {"truncation",
+                    {{"share", cut[i].share},
+                     {"p", cut[i].p},
+                     {"same", cut[i].same},
+                     {"whole", cut[i].whole},
+                     {"early_answering", cut[i].early_answering},
+                     {"information", cut[i].information}}}};
     for (std::size_t m = 0; m < methods.size(); ++m) {
       auto const& values = methods[m].saliency[i];
       auto const& row = alone.methods[m];
@@ -272,7 +277,8 @@ int run(program_options const& o) {
           {"share", row.deletion.share}, {"probability", row.deletion.probability}, {"auc", row.deletion_auc}};
     shown.charts = {chart_of("Deletion", "share of tokens knocked out", alone, &validation_row::deletion),
                     chart_of("Insertion", "share of tokens brought back", alone, &validation_row::insertion)};
-    shown.facts = {{"area over the early-answering curve", fmt::format("{:.3f}", early[i].area_over())}};
+    shown.facts = {{"area over the early-answering curve", fmt::format("{:.3f}", cut[i].early_answering)},
+                   {"information of the chain (CIR at its sentences)", fmt::format("{:.3f}", cut[i].information)}};
     page.items.push_back(std::move(shown));
     out["items"].push_back(std::move(j));
   }

@@ -150,8 +150,8 @@ causal_figures measure_causally(model_type& model, tokenizer const& words, arith
   f.p_without = report.p_without;
   std::vector<std::vector<index_t>> ends;
   for (mask_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
-  for (early_answer_curve const& c : early_answering(model, items, std::span<std::vector<index_t> const>(ends)))
-    f.early_answering += c.area_over() / f.items;
+  for (truncated_chain const& c : truncate_chains(model, items, std::span<std::vector<index_t> const>(ends)))
+    f.early_answering += c.early_answering / f.items;
   return f;
 }
 

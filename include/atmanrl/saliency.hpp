@@ -25,6 +25,7 @@
 #include <atmanrl/saliency/masks/multiplicative.hpp>
 #include <atmanrl/saliency/masks/placed.hpp>
 #include <atmanrl/saliency/masks/sigmoid_gate.hpp>
+#include <atmanrl/saliency/most_probable.hpp>
 #include <atmanrl/saliency/objectives/any.hpp>
 #include <atmanrl/saliency/objectives/cross_entropy.hpp>
 #include <atmanrl/saliency/objectives/excess_cross_entropy.hpp>
@@ -34,6 +35,7 @@
 #include <atmanrl/saliency/validation/baselines.hpp>
 #include <atmanrl/saliency/validation/deletion.hpp>
 #include <atmanrl/saliency/validation/forced_answers.hpp>
+#include <atmanrl/saliency/validation/greedy_decoding.hpp>
 #include <atmanrl/saliency/validation/interventions.hpp>
 #include <atmanrl/saliency/validation/perturbation.hpp>
 #include <atmanrl/saliency/validation/rank_statistics.hpp>

@@ -134,6 +134,25 @@ TEST_CASE_METHOD(variants_test,
   CHECK(apart.forward > together.forward);
 }
 
+TEST_CASE_METHOD(variants_test, "score_variants: items that differ in their answers alone share one chain") {
+  owned_item other = items[0];
+  other.answer = {5};
+  std::vector<mask_item> const two{items[0], other};
+  std::vector<cot_variant> variants;
+  for (std::size_t i = 0; i < 2; ++i)
+    variants.push_back({.item = i, .keep = index_t(items[0].cot.size()), .inserted = {}, .chosen = {}});
+  row_count rows;
+  auto const scores = score_variants(model, std::span<mask_item const>(two), std::span<cot_variant const>(variants), {},
+                                     knock_out{}, &rows);
+  CHECK(rows.forward == index_t(items[0].prompt.size() + items[0].cot.size() + 2 * items[0].delimiter.size() +
+                                items[0].answer.size() + 1 - 2));
+  views[1] = other;
+  for (std::size_t i = 0; i < 2; ++i)
+    CHECK(scores[i].cross_entropy ==
+          Approx(plain({.item = i, .keep = 4, .inserted = {}, .chosen = {}}, mask_rows::answer_rows).cross_entropy)
+              .epsilon(1e-12));
+}
+
 TEST_CASE_METHOD(variants_test, "score_variants: what does not fit is refused") {
   std::vector<cot_variant> bad{{.item = 9, .keep = 0, .inserted = {}, .chosen = {}}};
   auto const score = [&] {

@@ -9,12 +9,14 @@
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
+#include <atmanrl/saliency/most_probable.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -76,7 +78,7 @@ inline index_t computed_rows(mask_item const& item, cot_variant const& v, mask_r
   return v.length() - unchanged_tokens(v, rows) + index_t(item.delimiter.size() + item.answer.size()) - 1;
 }
 
-/// One packed batch of variants. Prompts are computed once each, chains once per item.
+/// One packed batch of variants. Prompts and chains that are equal are computed once.
 template <LanguageModel Model>
 class variant_batch {
  public:
@@ -117,12 +119,12 @@ class variant_batch {
  private:
   prefix_tree_batch lay_out(std::span<mask_item const> items, std::span<cot_variant const> variants) {
     prefix_tree_batch tree(3);
-    std::map<std::size_t, int> chains;
+    std::map<std::pair<int, std::vector<int>>, int> chains;  // by prompt and tokens: items may have equal ones
     for (cot_variant const& v : variants) {
       mask_item const& item = items[v.item];
       index_t const prompt = index_t(item.prompt.size()), cached = unchanged_tokens(v, options_.rows);
       int const root = tree.root(item.prompt, prefix_tree_batch::shared::with_any);
-      auto const [chain, fresh] = chains.try_emplace(v.item, -1);
+      auto const [chain, fresh] = chains.try_emplace({root, {item.cot.begin(), item.cot.end()}}, -1);
       if (fresh) chain->second = tree.add(root, item.cot, 1);
       auto const kept = item.cot.subspan(std::size_t(cached), std::size_t(v.keep - cached));
       tree.score(cached > 0 ? chain->second : root, {kept, v.inserted, item.delimiter}, item.answer,
@@ -139,25 +141,10 @@ class variant_batch {
     return tree;
   }
 
-  // Logits of a few rows at a time: those of all rows together would be rows x vocabulary numbers.
   std::vector<int> arg_max() {
-    static constexpr std::size_t at_once = 64;
-    tensor<B, T, 2> logits;
-    std::vector<int> out;
-    for (std::size_t first = 0; first < scored_.size(); first += at_once) {
-      std::vector<int> rows;
-      for (std::size_t i = first; i < std::min(first + at_once, scored_.size()); ++i) rows.push_back(scored_[i].row);
-      model_->logits(pass_, rows, logits);
-      auto const host = logits.to_host();
-      auto const vocab = std::ptrdiff_t(model_->config().vocab);
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        auto const row = host.begin() + std::ptrdiff_t(i) * vocab;
-        out.push_back(
-            int(std::max_element(row, row + vocab, [](T const& a, T const& b) { return real_part(a) < real_part(b); }) -
-                row));
-      }
-    }
-    return out;
+    std::vector<int> rows;
+    for (scored_token const& s : scored_) rows.push_back(s.row);
+    return most_probable(*model_, pass_, rows);
   }
 
   Model* model_;

@@ -44,10 +44,14 @@ TEST_CASE("the bundled model's answers follow edited chains, not the question") 
   for (chain_sample const& s : samples) rollouts.push_back(force(task, words, s.item, s.chain, s.item.answer));
   std::vector<mask_item> const items(rollouts.begin(), rollouts.end());
   double information = 0;
-  for (auto const& c : truncation_curves(model, std::span<mask_item const>(items)))
-    information += chain_information(c) / double(items.size());
-  CAPTURE(information);
+  double needed = 0;
+  for (truncated_chain const& c : truncate_chains(model, std::span<mask_item const>(items))) {
+    information += c.information / double(items.size());
+    needed += c.early_answering / double(items.size());
+  }
+  CAPTURE(information, needed);
   CHECK(information > 0.3);
+  CHECK(needed > 0.5);
 }
 
 }  // namespace bundled_model_test

@@ -60,10 +60,44 @@ TEST_CASE("greedy answers behind forced chains: a number is not the beginning of
   CHECK(p[0][0] == Approx(sure));  // without the end token 1 is as probable
 }
 
+TEST_CASE("a chain is computed once, however many answers are told apart") {
+  reference_backend backend;
+  auto twelve = reader(backend, words, [](read_text const&) { return std::string("12"); });
+  task_item const item = task.evaluation_item(0);
+  std::vector<forced_chain> const chains{{item, "Then 5+7=12.", {"1", "12", "123"}}};
+  forced_rollout const r = force(task, words, item, "Then 5+7=12.", "12");
+  row_count rows;
+  auto const given = greedy_answers(twelve, words, task, std::span<forced_chain const>(chains), {.rows = &rows});
+  CHECK(given[0] == 1);
+  // The last row predicts the token that ends the answer.
+  CHECK(rows.forward == index_t(r.prompt.size() + r.cot.size() + r.delimiter.size() + r.answer.size()));
+}
+
+TEST_CASE("greedy answers are read as the task reads completions") {
+  reference_backend backend;
+  task_item const item = task.evaluation_item(0);
+  std::vector<forced_chain> const chains{{item, "Then 5+7=12.", {"1", "12", "123"}}};
+  auto const given = [&](char const* said, forced_options const& options = {}) {
+    auto model = reader(backend, words, [&](read_text const&) { return std::string(said); });
+    return greedy_answers(model, words, task, std::span<forced_chain const>(chains), options)[0];
+  };
+  CHECK(given("012") == 1);
+  CHECK(given("12.") == 1);
+  CHECK(given("12\nThen 1+2=3.\n#### 3") == 1);  // what follows the answer's line is not decoded
+  CHECK_FALSE(given("13"));
+  CHECK_FALSE(given(""));
+  CHECK_FALSE(given("12345"));
+  // Cut off behind the longest answer, it looks like that one.
+  CHECK(given("12345", {.longer_by = 0}) == 2);
+}
+
 TEST_CASE("what cannot be forced is refused") {
   reference_backend backend;
   auto model = reader(backend, words, last_number);
   task_item const item = task.evaluation_item(0);
+  std::vector<forced_chain> const long_one{{item, std::string(3000, '1'), {"1"}}};
+  CHECK_THROWS_WITH(greedy_answers(model, words, task, std::span<forced_chain const>(long_one)),
+                    ATMANRL_CONTAINS("the model's limit is 512"));
   for (forced_chain const& bad : {forced_chain{item, "", {"1"}}, forced_chain{item, "Then #### 4", {"1"}},
                                   forced_chain{item, "Then 1+1=2.", {"1", "1"}}})
     CHECK_THROWS_AS(greedy_answers(model, words, task, std::span<forced_chain const>(&bad, 1)), usage_error);

@@ -40,34 +40,52 @@ TEST_CASE("the distance of two coins, by hand") {
 }
 
 TEST_CASE_METHOD(by_length, "an answer that the whole chain alone brings") {
-  auto m = model([](int n) { return n == 10 ? 0.999 : 0.25; });
-  auto const c = truncation_curves(m, items());
+  auto m = model([](int n) { return n == 10 ? 0.999 : 0.1; });
+  auto const c = truncate_chains(m, items());
   REQUIRE(c.size() == 1);
   CHECK(c[0].whole == Approx(0.999));
-  REQUIRE(c[0].probability.size() == 5);
-  for (double const p : c[0].probability) CHECK(p == Approx(0.25));
-  CHECK(chain_information(c[0]) == Approx(jensen_shannon_distance(0.25, 0.999)));
+  REQUIRE(c[0].share == std::vector{0.0, 0.2, 0.4, 0.6, 0.8, 1.0});
+  REQUIRE(c[0].p.size() == 6);
+  for (std::size_t k = 0; k < 5; ++k) CHECK(c[0].p[k] == Approx(0.1));
+  CHECK(c[0].p.back() == c[0].whole);
+  CHECK(c[0].same == std::vector<double>{0, 0, 0, 0, 0, 1});
+  CHECK(c[0].information == Approx(jensen_shannon_distance(0.1, 0.999)));
+  CHECK(c[0].early_answering == Approx(0.9));  // a triangle below the curve, between 0.8 and 1
 }
 
 TEST_CASE_METHOD(by_length, "an answer that needs no chain") {
   auto m = model([](int) { return 0.9; });
-  auto const c = truncation_curves(m, items());
-  CHECK(chain_information(c[0]) == Approx(0).margin(1e-7));
+  auto const c = truncate_chains(m, items());
+  CHECK(c[0].information == Approx(0).margin(1e-7));
+  CHECK(c[0].early_answering == Approx(0).margin(1e-12));
 }
 
-TEST_CASE_METHOD(by_length, "each share keeps its tokens, and an answer's probability is that of all its tokens") {
+TEST_CASE_METHOD(by_length, "each cut keeps its tokens, and an answer's probability is that of all its tokens") {
   answer = {1, 1};
-  auto m = model([](int n) { return 0.1 + 0.05 * n; });
-  auto const c = truncation_curves(m, items(), std::array{0.0, 0.36, 0.5});
-  REQUIRE(c[0].share == std::vector{0.0, 0.36, 0.5});
-  auto const two = [](int n) { return std::pow(0.1 + 0.05 * n, 2); };
-  CHECK(c[0].probability[0] == Approx(two(0)));
-  CHECK(c[0].probability[1] == Approx(two(4)));
-  CHECK(c[0].probability[2] == Approx(two(5)));
-  CHECK(c[0].whole == Approx(two(10)));
-  CHECK_THROWS_AS(truncation_curves(m, items(), std::array{0.5, 0.5}), usage_error);
-  CHECK_THROWS_AS(truncation_curves(m, items(), std::array{1.0}), usage_error);
-  CHECK_THROWS_AS(truncation_curves(m, items(), std::array{-0.1}), usage_error);
+  auto const yes = [](int n) { return 0.1 + 0.05 * n; };
+  auto m = model(yes);
+  std::vector<mask_item> const two{items()[0], items()[0]};
+  std::vector<std::vector<index_t>> cuts{{4, 5}, {7, 10}};
+  auto const truncated = [&] {
+    return truncate_chains(m, std::span<mask_item const>(two), std::span<std::vector<index_t> const>(cuts));
+  };
+  auto const c = truncated();
+  REQUIRE(c[0].share == std::vector{0.0, 0.4, 0.5, 1.0});
+  REQUIRE(c[1].share == std::vector{0.0, 0.7, 1.0});
+  auto const p = [&](int n) { return std::pow(yes(n), 2); };
+  CHECK(c[0].p[0] == Approx(p(0)));
+  CHECK(c[0].p[1] == Approx(p(4)));
+  CHECK(c[0].p[2] == Approx(p(5)));
+  CHECK(c[1].p[1] == Approx(p(7)));
+  CHECK(c[0].whole == Approx(p(10)));
+  CHECK(c[1].information == Approx((jensen_shannon_distance(p(0), p(10)) + jensen_shannon_distance(p(7), p(10))) / 2));
+  CHECK(c[1].early_answering == Approx(1 - (0.7 / 2 + 0.3)));
+  for (std::vector<index_t> const& bad : {std::vector<index_t>{5, 4}, {11}, {-1}}) {
+    cuts[1] = bad;
+    CHECK_THROWS_WITH(truncated(), ATMANRL_CONTAINS("item 1"));
+  }
+  cuts.pop_back();
+  CHECK_THROWS_AS(truncated(), shape_error);
 }
 
 TEST_CASE("the gate is the AUROC of what is read against what is ignored") {
@@ -80,7 +98,7 @@ TEST_CASE("the gate is the AUROC of what is read against what is ignored") {
 TEST_CASE_METHOD(by_length, "the gate passes CIR for a reader that needs a chain and never looks at it") {
   // The numbers of a reader that counts tokens are those of one that reads: cutting cannot see the difference.
   auto counts = model([](int n) { return n == 10 ? 0.999 : 0.25; }), knows = model([](int) { return 0.9; });
-  auto const number = [&](scripted_model& m) { return float(chain_information(truncation_curves(m, items())[0])); };
+  auto const number = [&](scripted_model& m) { return float(truncate_chains(m, items())[0].information); };
   std::vector<float> const a{number(counts)}, b{number(knows)};
   CHECK(reading_gate(a, b) == Approx(1));
 }

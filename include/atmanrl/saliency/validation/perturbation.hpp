@@ -1,85 +1,20 @@
 #pragma once
 
 /// \file
-/// Does the answer follow from the chain of thought? The tests of Lanham et al. 2023 (arXiv:2307.13702): answer early,
-/// corrupt one number, replace the chain by filler. The delimiter is appended and the answer is read off by teacher
-/// forcing: "the same answer" means that greedy decoding gives exactly the item's answer tokens.
+/// Does the answer follow from the chain of thought? Two tests of Lanham et al. 2023 (arXiv:2307.13702): corrupt one
+/// number, replace the chain by filler; their third, early answering, is in truncation.hpp. The delimiter is appended
+/// and the answer is read off by teacher forcing: "the same answer" means that greedy decoding gives exactly the item's
+/// answer tokens.
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/saliency/validation/rank_statistics.hpp>
 #include <atmanrl/saliency/variants.hpp>
-#include <atmanrl/text/tokenizer_concept.hpp>
 
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace atmanrl {
-
-/// Numbers of tokens after which a sentence of the chain is complete, rising; the last one is the chain's length. A
-/// full stop between digits ends nothing.
-template <Tokenizer Z>
-std::vector<index_t> sentence_ends(Z const& tokenizer, std::span<int const> ids) {
-  std::string text;
-  std::vector<std::size_t> last_byte;
-  for (int const id : ids) {
-    text += tokenizer.token_bytes(id);
-    last_byte.push_back(text.size());
-  }
-  auto const digit = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
-  std::vector<index_t> ends;
-  std::size_t from = 0;
-  for (std::size_t t = 0; t < ids.size(); ++t) {
-    bool ended = t + 1 == ids.size();
-    for (; from < last_byte[t]; ++from) {
-      bool const decimal = text[from] == '.' && from > 0 && digit(from - 1) && digit(from + 1);
-      if (std::string_view(".!?\n").find(text[from]) != std::string_view::npos && !decimal) ended = true;
-    }
-    if (ended) ends.push_back(index_t(t) + 1);
-  }
-  return ends;
-}
-
-/// Share of the chain that is left, and whether the answer is still the same.
-struct early_answer_curve {
-  std::vector<double> share;        ///< from 0 to 1, one point after each sentence
-  std::vector<double> same;         ///< 1 where greedy decoding still gives the answer
-  std::vector<double> probability;  ///< p(answer)
-
-  /// Area over the curve of agreement: 0 when the chain is not needed at all, towards 1 when its end is.
-  double area_over() const { return 1 - trapezoid(share, same); }
-};
-
-/// Cuts every chain after each of its sentences (`ends` as from sentence_ends, one list per item).
-template <LanguageModel Model>
-std::vector<early_answer_curve> early_answering(Model& model, std::span<mask_item const> items,
-                                                std::span<std::vector<index_t> const> ends,
-                                                variant_options options = {}, row_count* rows = nullptr) {
-  expects<shape_error>(ends.size() == items.size(), "sentence ends of {} chains for {} items", ends.size(),
-                       items.size());
-  options.greedy = true;
-  std::vector<cot_variant> variants;
-  std::vector<early_answer_curve> out(items.size());
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    expects<usage_error>(!ends[i].empty() && ends[i].back() == index_t(items[i].cot.size()) &&
-                             std::is_sorted(ends[i].begin(), ends[i].end()) && ends[i].front() > 0,
-                         "the sentence ends of item {} must rise to its {} tokens", i, items[i].cot.size());
-    variants.push_back({.item = i, .keep = 0, .inserted = {}, .chosen = {}});
-    out[i].share.push_back(0);
-    for (index_t const e : ends[i]) {
-      variants.push_back({.item = i, .keep = e, .inserted = {}, .chosen = {}});
-      out[i].share.push_back(double(e) / double(items[i].cot.size()));
-    }
-  }
-  auto const scores = score_variants(model, items, std::span<cot_variant const>(variants), options, knock_out{}, rows);
-  std::size_t at = 0;
-  for (early_answer_curve& c : out)
-    for (std::size_t p = 0; p < c.share.size(); ++p, ++at) {
-      c.same.push_back(scores[at].greedy);
-      c.probability.push_back(scores[at].probability());
-    }
-  return out;
-}
 
 /// What a change of the chain does to the answer. Nothing where an item cannot be changed so.
 struct perturbation_effect {
