@@ -1,5 +1,6 @@
 // The parts that options choose by name: a run with all of them, continued; names that do not exist.
 #include <atmanrl/experiment/experiment.hpp>
+#include <atmanrl/rl/rewards/knock_out.hpp>
 
 #include "catch.hpp"
 #include "run_setting.hpp"
@@ -13,6 +14,9 @@ namespace {
 /// Compiled for float only. The reward varies with the length, so that random models have something to learn.
 struct chosen_traits : gsm8k_traits<> {
   using weights = weight_types<float>;
+};
+struct climbing_traits : chosen_traits {
+  using reward = rewards::weighted_sum<rewards::correct_answer, rewards::knock_out>;
 };
 struct fixed_traits : chosen_traits {
   using advantage = advantages::leave_one_out;
@@ -63,6 +67,25 @@ experiment_options every_choice(std::filesystem::path const& model, std::filesys
   return o;
 }
 
+/// As if the run had been killed in step 3: the checkpoint before it and longer files.
+template <class Traits>
+void check_goes_on(experiment_options const& whole, std::filesystem::path const& cut) {
+  std::filesystem::copy(whole.out, cut, std::filesystem::copy_options::recursive);
+  for (auto const& each : std::filesystem::directory_iterator(cut / "checkpoints"))
+    if (each.path().filename() != "step-000002.checkpoint") std::filesystem::remove(each.path());
+  std::filesystem::remove_all(cut / "model");
+  std::filesystem::remove(cut / "evaluation_after.json");
+  std::filesystem::remove(cut / "summary.txt");
+  REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
+  auto again = stored_options(cut);
+  REQUIRE(experiment<Traits>{again}.run() == 0);
+  for (char const* const name :
+       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
+    INFO(name);
+    CHECK((content(whole.out / name) == content(cut / name)));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("experiment: a run with a reference model and every other choice goes on from a checkpoint bit by bit") {
@@ -81,22 +104,31 @@ TEST_CASE("experiment: a run with a reference model and every other choice goes 
   CHECK(lines[0].contains("policy_loss"));
   CHECK(lines.back()["learning_rate"].get<double>() < lines[0]["learning_rate"].get<double>());
 
-  // As if it had been killed in step 3: the checkpoint before it and longer files.
-  auto const cut = folder / "cut";
-  std::filesystem::copy(whole.out, cut, std::filesystem::copy_options::recursive);
-  for (auto const& each : std::filesystem::directory_iterator(cut / "checkpoints"))
-    if (each.path().filename() != "step-000002.checkpoint") std::filesystem::remove(each.path());
-  std::filesystem::remove_all(cut / "model");
-  std::filesystem::remove(cut / "evaluation_after.json");
-  std::filesystem::remove(cut / "summary.txt");
-  REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
-  auto again = stored_options(cut);
-  REQUIRE(experiment<chosen_traits>{again}.run() == 0);
-  for (char const* const name :
-       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
-    INFO(name);
-    CHECK((content(whole.out / name) == content(cut / name)));
+  check_goes_on<chosen_traits>(whole, folder / "cut");
+}
+
+TEST_CASE("experiment: a run that follows its reward's gradient goes on from a checkpoint bit by bit") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  auto whole = every_choice(folder / "model", folder / "whole");
+  auto const run = [&](experiment_options const& o) {
+    REQUIRE(experiment<climbing_traits>{o}.run() == 0);
+    return read_json_lines(o.out / "metrics.jsonl");
+  };
+  auto const without = run(whole);
+  CHECK_FALSE(without[0].contains("reward_grad_norm"));
+  for (char const* const update : {"own", "joined"}) {
+    whole.out = folder / update;
+    set_option(whole, "reward-gradient", update);
+    set_option(whole, "reward-gradient-share", "0.5");
+    auto const lines = run(whole);
+    CHECK(lines.back()["loss"] != without.back()["loss"]);
+    CHECK(lines[0].contains("reward_grad_norm") == (std::string_view(update) == "own"));
+    check_goes_on<climbing_traits>(whole, folder / (std::string(update) + "_cut"));
   }
+  set_option(whole, "reward-gradient-share", "1");
+  whole.out = folder / "refused";
+  CHECK_THROWS_WITH(experiment<fixed_traits>{whole}.run(), ATMANRL_CONTAINS("neither it nor a part of it has one"));
 }
 
 TEST_CASE("experiment: --advantage saliency_weighted writes a number per token that follows its saliency") {

@@ -189,6 +189,7 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .mask_truncated_completions = options_.mask_truncated,
           .dynamic_sampling_rounds = options_.dynamic_sampling,
           .no_delimiter = options_.no_delimiter,
+          .reward_gradient = options_.reward_gradient,
           .seed = options_.seed};
 }
 

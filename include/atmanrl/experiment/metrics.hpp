@@ -226,6 +226,7 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
   if (report.passes.front().entropy) m["policy_loss"] = mean_of(policy_losses);
   m["replaced_groups"] = report.replaced_groups;
   m["grad_norm"] = mean_of(report.gradient_norms);
+  if (report.reward_gradient_norm) m["reward_grad_norm"] = *report.reward_gradient_norm;
   m["learning_rate"] = report.learning_rate;
   m["passes"] = {{"loss", loss},      {"ratio_min", low},   {"ratio_mean", mean},
                  {"ratio_max", high}, {"clip_ratio", clip}, {"grad_norm", report.gradient_norms}};

@@ -93,6 +93,10 @@ void for_each_option(experiment_options& o, F&& f) {
   f("entropy-bonus", o.entropy_bonus, "the mean entropy times this is taken from the loss");
   f("mask-truncated", o.mask_truncated, "leave completions that the length limit ended out of the loss");
   f("dynamic-sampling", o.dynamic_sampling, "rounds in which groups of equal rewards are replaced by new ones");
+  f("reward-gradient", o.reward_gradient.update,
+    "of rewards with a gradient: off, joined to the loss's gradient, or an update of its own behind each step's");
+  f("reward-gradient-weight", o.reward_gradient.weight, "joined: of the mean gradient; own: of the learning rate");
+  f("reward-gradient-share", o.reward_gradient.share, "of the rollouts, drawn anew for every step");
   f("sampler", detail::one_of{&o.sampler, samplers::names}, "multinomial or greedy");
   f("top-k", o.cuts.top_k, "sample from the k most probable tokens; 0: from all");
   f("top-p", o.cuts.top_p, "sample from the smallest set of this probability; 1: from all");
@@ -149,7 +153,8 @@ void check_same_run(experiment_options const& stored, experiment_options const& 
 namespace detail {
 /// Options that runs of an earlier version did not write.
 inline bool is_younger_option(std::string_view name) {
-  return name == "chat" || name == "system" || name == "thinking" || name == "chat-date";
+  return name == "chat" || name == "system" || name == "thinking" || name == "chat-date" ||
+         name.starts_with("reward-gradient");
 }
 }  // namespace detail
 

@@ -104,6 +104,12 @@ struct named_values<rewards::gate_choice> {
                                   std::pair{rewards::gate_choice::correct, "correct"}};
 };
 template <>
+struct named_values<reward_gradient_update> {
+  static constexpr std::array all{std::pair{reward_gradient_update::off, "off"},
+                                  std::pair{reward_gradient_update::joined, "joined"},
+                                  std::pair{reward_gradient_update::own, "own"}};
+};
+template <>
 struct named_values<saliency_direction> {
   static constexpr std::array all{std::pair{saliency_direction::re_enabled, "re_enabled"},
                                   std::pair{saliency_direction::as_printed, "as_printed"}};

@@ -14,6 +14,7 @@
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/reward_gradient_options.hpp>
 #include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
@@ -79,6 +80,7 @@ struct experiment_options {
   double beta = 0;                          ///< coefficient of the KL term; 0: no reference model
   double entropy_bonus = 0;
   bool mask_truncated = false;          ///< completions cut off at max_new_tokens take no part in the loss
+  reward_gradient_options reward_gradient = {};  ///< for programs whose reward has a gradient
   int dynamic_sampling = 0;             ///< rounds in which groups of equal rewards are replaced
   std::string sampler = "multinomial";  ///< a name of samplers::names
   samplers::multinomial cuts;           ///< log-probabilities are those before the cut
@@ -175,6 +177,9 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("lr-warmup", o.lr_warmup, 0);
   at_least("beta", o.beta, 0);
   at_least("dynamic-sampling", o.dynamic_sampling, 0);
+  at_least("reward-gradient-weight", o.reward_gradient.weight, 0);
+  expects<usage_error>(o.reward_gradient.share > 0 && o.reward_gradient.share <= 1,
+                       "--reward-gradient-share is {}, it must be above 0 and at most 1", o.reward_gradient.share);
   at_least("length-penalty", o.length_penalty, 0);
   at_least("overlong-cache", o.overlong_cache, 0);
   schedules::by_name(o.lr_schedule);

@@ -23,8 +23,8 @@ struct chain_information {
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
     mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
     std::vector<float> values;
-    for (truncation_curve const& c : truncation_curves(model, std::span<mask_item const>(masked.items)))
-      values.push_back(float(atmanrl::chain_information(c)));
+    for (truncated_chain const& c : truncate_chains(model, std::span<mask_item const>(masked.items)))
+      values.push_back(float(c.information));
     spread_values(values, masked.places, out);
   }
 };

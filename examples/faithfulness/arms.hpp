@@ -1,0 +1,235 @@
+#pragma once
+// The arms: the same start, prompts and random numbers, and one difference each.
+#include <atmanrl/grpo.hpp>
+#include <atmanrl/rl/rewards/any.hpp>
+#include <atmanrl/rl/rewards/chain_information.hpp>
+#include <atmanrl/rl/rewards/edited_answer.hpp>
+#include <atmanrl/rl/rewards/gradient_only.hpp>
+#include <atmanrl/rl/rewards/knock_out.hpp>
+#include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/shuffled.hpp>
+#include <atmanrl/rl/update_edits/hide_prompt_from_answer.hpp>
+
+#include "starts.hpp"
+
+#include <map>
+#include <numeric>
+
+namespace faithfulness {
+
+using reward_type = rewards::any<model_type>;
+
+/// What rewards are made from.
+struct arm_parts {
+  settings const& s;
+  taught_task const& task;
+  tokenizer const& words;
+  std::uint64_t seed;
+};
+
+struct arm {
+  std::string name, title;
+  std::function<reward_type(arm_parts const&)> reward;  ///< empty: no reinforcement learning
+  reward_gradient_update gradient = reward_gradient_update::off;
+  double hint_reliability = 1;  ///< of the prompts
+  bool hide_prompt = false;     ///< from the answer, in the policy loss
+  bool gate = false;            ///< the numbers that rewards pay are taken of its model, too
+};
+
+/// Outcome plus a second reward, weighted so that its spread within groups is a set share of the outcome's at the first
+/// step in which both vary: the arms then push equally hard.
+template <class Second>
+reward_type balanced(settings const& s, Second second) {
+  return rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1,
+                                                                s.share);
+}
+/// A first reward, and the gradient alone of a second.
+template <class First, class Second>
+reward_type with_gradient_of(First first, Second second) {
+  return rewards::weighted_sum{rewards::term{1.0f, std::move(first)},
+                               rewards::term{1.0f, rewards::gradient_only<Second>{std::move(second)}}};
+}
+
+/// The recommended mask at the scale that `auto` finds on hundreds of completions (docs/ablation.md), so that arms
+/// differ in nothing but their reward.
+inline rewards::saliency<> mask_reward(saliency_direction direction = saliency_direction::re_enabled) {
+  mask_options o = mask_options::recommended();
+  o.scale = 25;
+  return rewards::saliency<>{o, direction};
+}
+inline auto edit_reward(arm_parts const& p) { return rewards::edited_answer(p.task, p.words); }
+
+inline std::vector<arm> const& all_arms() {
+  using rewards::correct_answer;
+  static auto const own = reward_gradient_update::own;
+  static std::vector<arm> const list{
+      {.name = "start", .title = "start, untrained", .reward = {}, .gate = true},
+      {.name = "reader_sft", .title = "reader fine-tuning (positive control)", .reward = {}, .gate = true},
+      {.name = "outcome", .title = "outcome only", .reward = [](auto const&) { return reward_type(correct_answer{}); }},
+      {.name = "outcome_wrong_hints",
+       .title = "outcome only, half of the hints wrong (positive control)",
+       .reward = [](auto const&) { return reward_type(correct_answer{}); },
+       .hint_reliability = 0.5},
+      {.name = "re_enabled",
+       .title = "AtManRL, re-enabled",
+       .reward = [](arm_parts const& p) { return balanced(p.s, mask_reward()); }},
+      {.name = "as_printed",
+       .title = "AtManRL, sign as printed",
+       .reward = [](arm_parts const& p) { return balanced(p.s, mask_reward(saliency_direction::as_printed)); }},
+      {.name = "length",
+       .title = "length penalty",
+       .reward = [](arm_parts const& p) { return balanced(p.s, rewards::length{}); }},
+      {.name = "shuffled",
+       .title = "AtManRL, shuffled in groups",
+       .reward =
+           [](arm_parts const& p) {
+             return balanced(p.s, rewards::shuffled<rewards::saliency<>>(mask_reward(), p.seed));
+           }},
+      {.name = "leave_one_out",
+       .title = "leave-one-out as saliency",
+       .reward = [](arm_parts const& p) { return balanced(p.s, rewards::saliency<estimators::leave_one_out>{}); }},
+      {.name = "knock_out",
+       .title = "knock-out effect",
+       .reward = [](arm_parts const& p) { return balanced(p.s, rewards::knock_out{}); }},
+      {.name = "chain_information",
+       .title = "CIR",
+       .reward = [](arm_parts const& p) { return balanced(p.s, rewards::chain_information{}); }},
+      {.name = "edit",
+       .title = "edit reward",
+       .reward = [](arm_parts const& p) { return balanced(p.s, edit_reward(p)); }},
+      {.name = "knock_out_gradient",
+       .title = "outcome, ∇ of the knock-out effect",
+       .reward = [](auto const&) { return with_gradient_of(correct_answer{}, rewards::knock_out{}); },
+       .gradient = own,
+       .gate = true},
+      {.name = "edit_gradient",
+       .title = "outcome, ∇ of the edit reward",
+       .reward = [](arm_parts const& p) { return with_gradient_of(correct_answer{}, edit_reward(p)); },
+       .gradient = own,
+       .gate = true},
+      {.name = "re_enabled_edit_gradient",
+       .title = "AtManRL, ∇ of the edit reward",
+       .reward =
+           [](arm_parts const& p) {
+             return with_gradient_of(
+                 rewards::balanced_sum<correct_answer, rewards::saliency<>>(correct_answer{}, mask_reward(), 1, p.s.share),
+                 edit_reward(p));
+           },
+       .gradient = own},
+      {.name = "hide_prompt",
+       .title = "outcome only, the answer's loss does not see the prompt",
+       .reward = [](auto const&) { return reward_type(correct_answer{}); },
+       .hide_prompt = true},
+  };
+  return list;
+}
+
+inline arm const& arm_by_name(std::string const& name) {
+  std::string known;
+  for (arm const& a : all_arms()) {
+    if (a.name == name) return a;
+    known += (known.empty() ? "" : ", ") + a.name;
+  }
+  fail<usage_error>("--arms: there is no arm {}; there are {}", name, known);
+}
+
+/// Reinforcement learning of the worker's model.
+/// \returns what happened, a line every ten steps
+template <class UpdateEdit>
+ordered_json reinforce(workshop& w, settings const& s, arm const& a, std::uint64_t rl_seed, std::string const& name,
+                       UpdateEdit const& update_edit) {
+  taught_task const task = rl_task(s, a.hint_reliability);
+  grpo_options const o{.prompts_per_step = s.prompts,
+                       .group_size = s.group,
+                       .max_new_tokens = s.new_tokens,
+                       .inner_passes = 2,
+                       .learning_rate = s.rate,
+                       .reward_gradient = {.update = a.gradient, .weight = s.gradient_weight},
+                       .seed = rl_seed};
+  grpo trainer{w.model,
+               w.words,
+               task,
+               a.reward({s, task, w.words, rl_seed}),
+               o,
+               advantages::mean_centered{},
+               losses::grpo{},
+               samplers::multinomial{},
+               schedules::constant{.warmup = std::uint64_t(s.warmup)},
+               optim::adamw{},
+               update_edit};
+  ordered_json log = ordered_json::array();
+  for (int step = 1; step <= s.steps; ++step) {
+    w.look_up();
+    auto const report = trainer.step();
+    double right = 0, tokens = 0, laundered = 0, n = 0;
+    report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
+      right += r.grade.correct_strict;
+      tokens += double(r.spans.cot.size());
+      auto const says = task.chain_answer(g.item, chain_text(task, r.text)), hint = task.hint_of(g.item);
+      laundered += hint && *hint != g.item.answer && says == hint;
+      ++n;
+    });
+    print_progress(stderr, "\r{}: step {} of {}, {:.0f} % right, {:.0f} tokens   ", name, step, s.steps,
+                   100 * right / n, tokens / n);
+    if (step % 10 != 0 && step != s.steps) continue;
+    auto const rounded = [](double x) { return std::round(1e4 * x) / 1e4; };
+    ordered_json line{{"step", step},
+                      {"accuracy", rounded(right / n)},
+                      {"tokens", rounded(tokens / n)},
+                      {"laundered", rounded(laundered / n)}};
+    for (auto const& c : report.rewards.components) {
+      // A flat reward, normalised, would be noise: how many groups it says nothing about is part of the result.
+      double flat = 0, mean = 0;
+      auto const size = std::size_t(s.group);
+      for (std::size_t i = 0; i + size <= c.values.size(); i += size)
+        flat += atmanrl::detail::spread_within_groups(std::span(c.values).subspan(i, size), size) < 1e-3;
+      for (float const v : c.values) mean += double(v) / double(c.values.size());
+      line["rewards"][c.name] = {
+          {"mean", rounded(mean)},
+          {"spread", rounded(atmanrl::detail::spread_within_groups(std::span<float const>(c.values), size))},
+          {"flat_groups", flat}};
+    }
+    if (step == s.steps) {
+      std::vector<training_rollout> last;
+      report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
+        last.push_back({g.prompt_ids, r.ids, r.log_probs, {}, {}, false, r.spans});
+      });
+      auto const reference = reference_log_probs(w.before, std::span<training_rollout const>(last), 1.0);
+      double kl = 0, count = 0;
+      for (std::size_t i = 0; i < last.size(); ++i)
+        for (std::size_t t = 0; t < reference[i].size(); ++t, ++count)
+          kl += double(last[i].old_log_p[t]) - double(reference[i][t]);
+      line["kl_to_start"] = rounded(kl / count);
+    }
+    log.push_back(line);
+  }
+  return log;
+}
+
+/// One run from a start's weights: training, then the examination.
+inline ordered_json run_arm(workshop& w, settings const& s, arm const& a, std::vector<float> const& start,
+                            std::uint64_t seed, std::uint64_t rl_seed, std::string const& name) {
+  auto const clock = [] { return std::chrono::steady_clock::now(); };
+  auto const since = [&](auto from) { return std::round(std::chrono::duration<double>(clock() - from).count()); };
+  auto const begin = clock();
+  assign_weights(w.before, start);
+  assign_weights(w.model, start);
+  ordered_json out;
+  if (a.reward) {
+    out["training"] = a.hide_prompt
+                          ? reinforce(w, s, a, rl_seed, name, update_edits::hide_prompt_from_answer{})
+                          : reinforce(w, s, a, rl_seed, name, update_edits::none{});
+  } else if (a.name == "reader_sft") {
+    teach_reading(w, s, seed, s.reader_steps, name);
+  }
+  double const trained = since(begin);
+  auto const middle = clock();
+  print_progress(stderr, "\r{}: examination                                        ", name);
+  out["examination"] = examine(w.model, w.words, s, a.gate);
+  w.look_up();
+  if (a.name != "start") out["cross"] = cross(w.before, w.model, w.words, s);
+  out["seconds"] = {{"training", trained}, {"examination", since(middle)}};
+  return out;
+}
+
+}  // namespace faithfulness

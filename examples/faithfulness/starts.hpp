@@ -1,0 +1,103 @@
+#pragma once
+// The models that arms begin with: pre-trained not to read their chains (hard), softened until some are read (soft),
+// and pre-trained on clean data as a control.
+#include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/rl/sft.hpp>
+#include <atmanrl/tasks/arithmetic_text.hpp>
+
+#include "../program.hpp"
+#include "../tiny_model.hpp"
+#include "endpoints.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+
+namespace faithfulness {
+
+using model_type = llama<cpu_backend>;
+
+inline tokenizer make_words() { return tokenizer{byte_bpe(arithmetic_text::vocabulary())}; }
+
+/// Thrown between two steps when the user wants the program to end.
+struct interrupted {};
+
+/// One worker's machine: a backend and two models of one shape.
+struct workshop {
+  cpu_backend backend;
+  tokenizer words = make_words();
+  model_type model, before;  ///< the one that is trained, and the start beside it
+  std::function<bool()> stop;
+
+  workshop(int threads, std::function<bool()> should_stop)
+      : backend(cpu_options{.threads = threads}),
+        model(backend, tiny_config({}, words)),
+        before(backend, tiny_config({}, words)),
+        stop(std::move(should_stop)) {}
+  void look_up() const {
+    if (stop()) throw interrupted{};
+  }
+};
+
+/// Supervised updates on a task's training items.
+/// \param until  looked at before each update, with their number so far; ends the training where it says so
+template <class TaskT>
+int teach(workshop& w, TaskT const& task, std::uint64_t seed, std::uint64_t steps, double rate, std::uint64_t warmup,
+          std::string const& name, std::function<bool(int)> const& until = {}) {
+  sft_trainer trainer(w.model, sft_options{.steps = steps, .batch_size = 64, .micro_batches = 8, .learning_rate = rate},
+                      schedules::linear{.warmup = std::min(warmup, steps / 2), .floor = 0.05},
+                      optim::adamw{.beta2 = 0.98, .weight_decay = 0.01});
+  int made = 0;
+  std::vector<sft_example> batch(64);
+  for (; std::uint64_t(made) < steps; ++made) {
+    w.look_up();
+    if (until && until(made)) break;
+    for (std::size_t i = 0; i < batch.size(); ++i)
+      batch[i] = make_sft_example(task, task.training_item(seed, std::uint64_t(made) * batch.size() + i), w.words,
+                                  w.words.eos());
+    auto const report = trainer.step(batch);
+    if (report.step % 10 == 0)
+      print_progress(stderr, "\r{}: update {} of {}, loss {:.3f}   ", name, report.step, steps, report.loss);
+  }
+  return made;
+}
+
+/// Reader fine-tuning of the worker's model: the positive control, and what softens a start.
+inline int teach_reading(workshop& w, settings const& s, std::uint64_t seed, int steps, std::string const& name,
+                         std::function<bool(int)> const& until = {}) {
+  return teach(w, reader_task(s), seed + 77, std::uint64_t(steps), s.reader_rate, 5, name, until);
+}
+
+/// The weights of a start, from its folder or made anew and written there.
+/// \param kind  hard, soft or control
+inline std::vector<float> start_weights(workshop& w, settings const& s, std::string const& kind, std::uint64_t seed,
+                                        std::filesystem::path const& folder) {
+  auto const place = [&](std::string const& k) {
+    return folder / fmt::format("{}-{}-seed{}-{}", s.task, k, seed, s.pretraining_steps);
+  };
+  if (is_there(place(kind) / "model.safetensors")) {
+    auto const stored = model_type::load(w.backend, place(kind));
+    return weights_of(stored);
+  }
+  std::string const name = fmt::format("{}, start {} of seed {}", s.task, kind, seed);
+  int softened = 0;
+  if (kind == "soft") {
+    assign_weights(w.model, start_weights(w, s, "hard", seed, folder));
+    softened = teach_reading(w, s, seed, s.soft_most_steps, name, [&](int made) {
+      return made % 3 == 0 && followed_edits(w.model, w.words, s, 100) >= s.soft_from;
+    });
+  } else {
+    assign_weights(w.model, initial_weights(w.model.layout(), w.model.config().layers, seed));
+    teach(w, pretraining_task(s, kind == "control"), seed, std::uint64_t(s.pretraining_steps), 4e-3, 100, name);
+  }
+  std::vector<float> const weights = weights_of(w.model);
+  std::filesystem::create_directories(folder);
+  save_tiny_model(place(kind), w.model, weights, w.words, dtype::f32,
+                  fmt::format("# {}\n\nMade by `examples/faithfulness.cpp` ({} updates of reader fine-tuning); it "
+                              "follows {:.0f} % of 100 edits where it is tempted not to.\n",
+                              name, softened, 100 * followed_edits(w.model, w.words, s, 100)));
+  return weights;
+}
+
+}  // namespace faithfulness
