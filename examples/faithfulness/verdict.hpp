@@ -43,12 +43,11 @@ inline ordered_json points(all_runs const& runs) {
 inline std::string summary(std::string const& kind, std::vector<reading> const& list) {
   std::string holds, open;
   for (reading const& r : list) {
-    if (r.holds == answer::yes) holds += fmt::format(" {} ({}).", r.says, r.outcome);
+    if (r.holds == answer::yes) holds += fmt::format("{}\"{}\" ({})", holds.empty() ? "" : "; ", r.says, r.outcome);
     if (r.holds == answer::undecided || r.holds == answer::too_few)
-      open += fmt::format("{}\"{}\": {}", open.empty() ? "" : "; ", r.says, name_of(r.holds));
+      open += fmt::format("{}\"{}\" ({}): {}", open.empty() ? "" : "; ", r.says, r.outcome, name_of(r.holds));
   }
-  std::string out = fmt::format("From {} starts:", kind);
-  out += holds.empty() ? " none of the readings holds." : holds;
+  std::string out = fmt::format("From {} starts {}.", kind, holds.empty() ? "no reading holds" : "holds: " + holds);
   if (!open.empty()) out += " Open: " + open + ".";
   return out;
 }
@@ -67,8 +66,8 @@ inline section section_of_kind(all_runs const& runs, std::string const& kind) {
       {"Chains of the models' own",
        ids{"E2", "follows_hint", "laundered", "accuracy", "right_hint", "tokens", "filler", "valid"}},
       {"Secondary measures: shares that follow the chain under an intervention, and probabilities",
-       ids{"earlier_step", "swapped", "none", "placebo", "placebo_changes", "hint_removed", "wrong_hint_forced",
-           "p_with_chain", "p_without_chain", "chain_information"}},
+       ids{"earlier_step", "swapped", "none", "placebo", "placebo_changes", "E1_less_placebo", "hint_removed",
+           "wrong_hint_forced", "p_with_chain", "p_without_chain", "chain_information"}},
       {"Secondary measures of the models' own chains",
        ids{"from_chain", "valid_right_hint", "valid_wrong_hint", "E2_other_wording"}},
       {"Training: the reward R beside the outcome at the first and the last line of the log",
@@ -91,6 +90,7 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
   ordered_json figures{{"settings", s.json_of()}, {"points", points(runs)}};
   std::vector<section> sections{{.id = "verdict", .title = "Verdict"}};
   std::vector<section> kinds;
+  std::vector<table> rule_tables;  // behind the sentences that they are summed up in
   figures["contrasts"] = figures["readings"] = ordered_json::array();
   if (runs.empty()) sections[0].blocks.push_back(paragraph{"There is no finished run."});
   for (std::string const& kind : runs.kinds()) {
@@ -107,13 +107,14 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
     auto const its = readings(runs, kind, s, primary);
     sections[0].blocks.push_back(paragraph{summary(kind, its)});
     table rules{.caption = "From " + kind + " starts: what was fixed before the runs, and whether it is so.",
-                .header = {"seen", "means", "holds", "because"}};
+                .header = {"seen", "means", "holds", "because"},
+                .sentences = true};
     for (reading const& r : its) {
       rules.rows.push_back({r.outcome, r.says, name_of(r.holds), r.because});
       figures["readings"].push_back(
           {{"start", kind}, {"outcome", r.outcome}, {"reading", r.says}, {"holds", name_of(r.holds)}});
     }
-    sections[0].blocks.push_back(std::move(rules));
+    rule_tables.push_back(std::move(rules));
     for (auto const* list : {&primary, &of_gradients})
       for (contrast const& c : *list) {
         figures["contrasts"].push_back(to_json(c));
@@ -122,6 +123,14 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
   }
   figures["goal"] = ordered_json::object();
   if (auto const reached = goals(runs, s); !reached.empty()) {
+    std::string by, open;
+    for (goal const& g : reached) {
+      if (g.reached == answer::yes) by += (by.empty() ? "" : ", ") + g.arm;
+      if (g.reached == answer::too_few) open += (open.empty() ? "" : ", ") + g.arm;
+    }
+    sections[0].blocks.push_back(
+        paragraph{fmt::format("The goal, from hard starts, is reached by {}.{}", by.empty() ? "no arm" : by,
+                              open.empty() ? "" : " Not enough runs to say so of: " + open + ".")});
     section goal_section{.id = "goal", .title = "The goal", .blocks = {goal_table(reached)}};
     for (goal const& g : reached) {
       auto& of_arm = figures["goal"][g.arm] = {{"reached", name_of(g.reached)}};
@@ -133,6 +142,7 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
     }
     sections.push_back(std::move(goal_section));
   }
+  std::move(rule_tables.begin(), rule_tables.end(), std::back_inserter(sections[0].blocks));
   std::move(kinds.begin(), kinds.end(), std::back_inserter(sections));
 
   auto const read = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.read(n); });

@@ -22,6 +22,11 @@ struct contrast {
 
   std::string name() const { return against.empty() ? arm : arm + " − " + against; }
   std::string verdict() const { return judged ? std::string(name_of(*judged)) : "not enough runs"; }
+  /// The same for a contrast of a family: an effect has to pass the family's tests, too.
+  std::string tested_verdict() const {
+    bool const effect = judged == difference::above || judged == difference::below;
+    return verdict() + (effect && adjusted > 0.05 ? ", but not after Holm" : "");
+  }
 };
 
 /// Fills in the statistics of differences: [pre-training seed][RL seed][question].

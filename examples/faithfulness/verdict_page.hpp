@@ -15,7 +15,7 @@ struct heading {
 struct paragraph {
   std::string text;
 };
-/// One row per name; every value is drawn.
+/// One row per name; every value is drawn, and a bar where the median is.
 struct dot_chart {
   struct point {
     double value;
@@ -69,8 +69,10 @@ inline std::string markdown(std::string const& title, std::vector<section> const
 
 inline std::string html_of(table const& t) {
   using html::escape;
-  std::string out =
-      fmt::format("<div class=\"wide\" tabindex=\"0\"><table><caption>{}</caption><thead><tr>", escape(t.caption));
+  // A caption inside would be as wide as the table, which may have to be moved to be seen.
+  std::string const caption = escape(t.caption);
+  std::string out = fmt::format("<p class=\"soft\">{}</p>\n<div{}><table aria-label=\"{}\"><thead><tr>", caption,
+                                t.sentences ? "" : " class=\"wide\" tabindex=\"0\"", caption);
   for (std::string const& h : t.header) out += "<th scope=\"col\">" + escape(h) + "</th>";
   out += "</tr></thead><tbody>\n";
   for (auto const& row : t.rows) {
@@ -133,6 +135,7 @@ inline std::string page(std::string const& title, std::string const& line, std::
       if (auto const* p = std::get_if<paragraph>(&block)) body += "<p>" + escape(p->text) + "</p>\n";
       if (auto const* t = std::get_if<table>(&block)) body += html_of(*t);
       if (auto const* charts = std::get_if<std::vector<dot_chart>>(&block)) {
+        body += "<p class=\"soft\">Each point is a run; bars are medians over pre-training seeds.</p>\n";
         body += "<div class=\"grid\">\n";
         for (dot_chart const& c : *charts) body += html_of(c);
         body += "</div>\n";
@@ -147,7 +150,7 @@ inline std::string page(std::string const& title, std::string const& line, std::
 inline std::optional<dot_chart> chart_of(all_runs const& runs, std::string const& kind, measure const& m) {
   if (!runs.measured(kind, m)) return std::nullopt;
   dot_chart out{.title = m.title,
-                .label = m.share ? "percent of questions" : "mean",
+                .label = m.share ? "percent" : "mean",
                 .range = m.share ? std::optional(std::pair(0.0, 100.0)) : std::nullopt,
                 .rows = {}};
   double const scale = m.share ? 100 : 1;

@@ -9,6 +9,7 @@ struct table {
   std::string caption;
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> rows = {};
+  bool sentences = false;  ///< cells are long and may be broken
 };
 
 /// A number with so many digits behind the point, zero without a sign.
@@ -92,13 +93,13 @@ inline std::vector<std::string> incomplete_arms(all_runs const& runs, std::strin
 
 /// \param tested  with the sign test and Holm's p
 inline table contrast_table(all_runs const& runs, std::vector<contrast> const& contrasts, bool tested) {
-  table out{
-      .caption = fmt::format(
-          "Mean paired differences{}, 95 % interval by a bootstrap of pre-training seeds, RL seeds within them and "
-          "questions within these.{} No effect: the 90 % interval lies within ±{:.0f} points. Fewer than {} "
-          "pre-training seeds judge nothing.",
-          " in points", tested ? " p: sign test over pre-training seeds." : "", 100 * margin, fewest_seeds),
-      .header = {"contrast", "endpoint", "seeds", "runs", "difference"}};
+  table out{.caption = fmt::format(
+                "Mean paired differences in points, 95 % interval by a bootstrap of pre-training seeds, RL seeds "
+                "within them and "
+                "questions within these.{} No effect: the 90 % interval lies within ±{:.0f} points. Fewer than {} "
+                "pre-training seeds judge nothing.",
+                tested ? " p: sign test over pre-training seeds." : "", 100 * margin, fewest_seeds),
+            .header = {"contrast", "endpoint", "seeds", "runs", "difference"}};
   if (tested) out.header.insert(out.header.end(), {"p", fmt::format("p, Holm of {}", contrasts.size())});
   out.header.insert(out.header.end(), {tested ? "judged" : "judged by the interval", "missing"});
   for (contrast const& c : contrasts) {
@@ -108,7 +109,7 @@ inline table contrast_table(all_runs const& runs, std::vector<contrast> const& c
     if (c.seeds >= 2) row.back() += fmt::format(" [{}, {}]", show(m, c.wide.low, true), show(m, c.wide.high, true));
     if (tested)
       for (double const p : {c.p, c.adjusted}) row.push_back(c.pairs > 0 ? fixed(p, 3) : "–");
-    row.push_back(c.verdict());
+    row.push_back(tested ? c.tested_verdict() : c.verdict());
     std::string lacking;
     for (std::string const& arm : {c.arm, c.against})
       if (!arm.empty() && runs.of(c.kind, arm).empty()) lacking += (lacking.empty() ? "no run of " : ", of ") + arm;

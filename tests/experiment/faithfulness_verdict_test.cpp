@@ -102,6 +102,7 @@ TEST_CASE("A verdict's contrast is the mean over seeds of paired differences, te
   CHECK(e1.at("judged") == "above");
   CHECK(e1.at("p").get<double>() == Approx(0.0625));
   CHECK(e1.at("p_holm").get<double>() == Approx(0.5));  // of eight, though six have no runs
+  CHECK(has(row(v, "re_enabled − outcome | E1: follows edits"), "| 0.062 | 0.500 | above, but not after Holm |"));
   CHECK(e2.at("difference").get<double>() == 0);
   CHECK(e2.at("judged") == "no effect");
   CHECK(e2.at("p").get<double>() == 1);
@@ -156,11 +157,11 @@ TEST_CASE("A verdict pairs questions: those that one run was not asked are left 
 }
 
 TEST_CASE("A verdict says refuted only where a positive control moves", "[faithfulness]") {
-  auto const with_control = [](int moved) {
+  auto const with_control = [](int moved, int at_start = 4) {
     std::vector<json> results;
     for (int seed = 1; seed <= 6; ++seed) {
-      results.push_back(result("soft", "start", seed, 1, {.e1 = 4, .e2 = 4}));
-      results.push_back(result("soft", "reader_sft", seed, 1, {.e1 = 4 + moved, .e2 = 4}));
+      results.push_back(result("soft", "start", seed, 1, {.e1 = at_start, .e2 = 4}));
+      results.push_back(result("soft", "reader_sft", seed, 1, {.e1 = at_start + moved, .e2 = 4}));
       for (char const* arm : {"outcome", "outcome_wrong_hints", "re_enabled", "length"})
         results.push_back(result("soft", arm, seed, 1, {.e1 = 5, .e2 = 4}));
     }
@@ -168,9 +169,11 @@ TEST_CASE("A verdict says refuted only where a positive control moves", "[faithf
   };
   CHECK(reading(with_control(14), "refuted at this scale") == "yes");
   CHECK(reading(with_control(2), "refuted at this scale") == "no");
+  // A start that follows no edit has no contrast that a reward could select by.
+  CHECK(reading(with_control(14, 0), "refuted at this scale") == "no");
   // What does not move is not explained by length.
   CHECK(reading(with_control(14), "length, or any noise") == "no");
-  CHECK(has(with_control(14).markdown, "From soft starts: refuted at this scale"));
+  CHECK(has(with_control(14).markdown, "From soft starts holds: \"refuted at this scale"));
 }
 
 TEST_CASE("A verdict finds that length explains a reward where both move alike, on ten seeds", "[faithfulness]") {
@@ -263,6 +266,7 @@ TEST_CASE("A verdict says which conditions of the goal are met, with their numbe
   CHECK(g.at("edit_gradient").at("reached") == "no");
   CHECK(has(row(v, "E1: worst seed at least 80 %"), "missed: 100.0 [75.0, 100.0] (5 seeds)"));
   CHECK(reading(v, "missing term") == "not enough runs");  // re_enabled has not run
+  CHECK(has(v.markdown, "The goal, from hard starts, is reached by no arm."));
 }
 
 TEST_CASE("Where questions have no hints, a verdict has no second endpoint and a family of four", "[faithfulness]") {
@@ -283,9 +287,15 @@ TEST_CASE("A verdict's page draws every run and is closed in itself", "[faithful
                                   result("soft", "outcome", 1, 2, {.e1 = 9}),
                                   result("soft", "<odd>", 2, 1, {.e1 = 20})};
   verdict const v = judge(results, small_settings());
-  std::size_t circles = 0;
-  for (std::size_t at = 0; (at = v.page.find("<circle", at)) != std::string::npos; ++at) ++circles;
-  CHECK(circles == 3 * 4);  // E1, E2, accuracy, tokens
+  auto const count = [&](std::string const& what) {
+    std::size_t n = 0;
+    for (std::size_t at = 0; (at = v.page.find(what, at)) != std::string::npos; ++at) ++n;
+    return n;
+  };
+  CHECK(count("<circle ") == 3 * 4);  // E1, E2, accuracy, tokens
+  for (std::string const tag : {"section", "div", "table", "thead", "tbody", "tr", "figure", "svg", "g", "p"})
+    CHECK(count("<" + tag + ">") + count("<" + tag + " ") == count("</" + tag + ">"));
+  CHECK(count("http") == 1);  // http-equiv
   CHECK(has(v.page, "<title>outcome, seed 1.2: 45</title>"));
   CHECK(has(v.page, "&lt;odd&gt;"));
   CHECK_FALSE(has(v.page, "<odd>"));
