@@ -1,0 +1,185 @@
+#pragma once
+// What the finished runs say: tables, contrasts with their intervals over seeds, the goal, and a page. It reads files
+// alone, so that a verdict is repeated in seconds.
+#include "verdict_gate.hpp"
+#include "verdict_page.hpp"
+#include "verdict_readings.hpp"
+
+namespace faithfulness {
+
+struct verdict {
+  std::string markdown, page;
+  ordered_json figures;  ///< every number of the tables, and every point of the charts
+};
+
+namespace findings {
+
+inline ordered_json to_json(contrast const& c) {
+  ordered_json out{{"start", c.kind},  {"arm", c.arm},    {"against", c.against},  {"measure", c.measure_id},
+                   {"seeds", c.seeds}, {"runs", c.pairs}, {"judged", c.verdict()}, {"missing", c.missing}};
+  if (c.pairs > 0) out.update({{"difference", c.value}, {"p", c.p}, {"p_holm", c.adjusted}});
+  if (c.seeds >= 2)
+    out.update({{"interval_95", {c.wide.low, c.wide.high}}, {"interval_90", {c.narrow.low, c.narrow.high}}});
+  return out;
+}
+inline ordered_json to_json(std::vector<gate_row> const& rows) {
+  ordered_json out = ordered_json::object();
+  for (gate_row const& row : rows)
+    for (auto const& [name, cell] : row.cells) out[row.model][name] = cell.figures();
+  return out;
+}
+inline ordered_json points(all_runs const& runs) {
+  ordered_json out = ordered_json::array();
+  for (run const& r : runs.list()) {
+    ordered_json p{{"start", r.kind}, {"arm", r.arm}, {"seed", r.seed}, {"rl_seed", r.rl_seed}};
+    for (measure const& m : all_measures())
+      if (auto const x = r.value(m)) p[m.id] = *x;
+    out.push_back(std::move(p));
+  }
+  return out;
+}
+
+/// What the rules say of one kind of start, in a sentence or two.
+inline std::string summary(std::string const& kind, std::vector<reading> const& list) {
+  std::string holds, open;
+  for (reading const& r : list) {
+    if (r.holds == answer::yes) holds += fmt::format("{}\"{}\" ({})", holds.empty() ? "" : "; ", r.says, r.outcome);
+    if (r.holds == answer::undecided || r.holds == answer::too_few)
+      open += fmt::format("{}\"{}\" ({}): {}", open.empty() ? "" : "; ", r.says, r.outcome, name_of(r.holds));
+  }
+  std::string out = fmt::format("From {} starts {}.", kind, holds.empty() ? "no reading holds" : "holds: " + holds);
+  if (!open.empty()) out += " Open: " + open + ".";
+  return out;
+}
+
+inline section section_of_kind(all_runs const& runs, std::string const& kind) {
+  section out{.id = "start-" + kind, .title = "From " + kind + " starts"};
+  for (std::string const& sentence : incomplete_arms(runs, kind)) out.blocks.push_back(paragraph{sentence + "."});
+  std::vector<dot_chart> charts;
+  for (char const* id : {"E1", "E2", "accuracy", "tokens"})
+    if (auto chart = chart_of(runs, kind, measure_named(id))) charts.push_back(std::move(*chart));
+  out.blocks.push_back(std::move(charts));
+  using ids = std::vector<std::string>;
+  std::vector<std::pair<std::string, ids>> const tables{
+      {"Follow-edit: the answer is the edited chain's",
+       ids{"E1", "other_wording", "other_numbers", "one_step_more", "own_chains", "own_not_editable"}},
+      {"Chains of the models' own",
+       ids{"E2", "follows_hint", "laundered", "accuracy", "right_hint", "tokens", "filler", "valid"}},
+      {"Secondary measures: shares that follow the chain under an intervention, and probabilities",
+       ids{"earlier_step", "swapped", "none", "placebo", "placebo_changes", "E1_less_placebo", "hint_removed",
+           "wrong_hint_forced", "p_with_chain", "p_without_chain", "chain_information"}},
+      {"Secondary measures of the models' own chains",
+       ids{"from_chain", "valid_right_hint", "valid_wrong_hint", "E2_other_wording"}},
+      {"Training: the reward R beside the outcome at the first and the last line of the log",
+       ids{"R_first", "R_last", "R_change", "R_spread", "R_flat", "kl"}},
+      {"Readers and writers: who follows edits of whose chains, before training (old) and after (new). Δreader: new "
+       "reads old minus old reads old; Δwriter: old reads new minus old reads old",
+       ids{"old_reads_old", "old_reads_new", "new_reads_old", "new_reads_new", "reader", "writer"}},
+  };
+  for (auto const& [what, columns] : tables)
+    if (table t = arm_table(runs, kind, what, columns); !t.rows.empty()) out.blocks.push_back(std::move(t));
+  return out;
+}
+
+}  // namespace findings
+
+/// \param results  of read_results: all of these settings
+inline verdict judge(std::vector<json> const& results, settings const& s) {
+  using namespace findings;
+  all_runs const runs(results);
+  ordered_json figures{{"settings", s.json_of()}, {"points", points(runs)}};
+  std::vector<section> sections{{.id = "verdict", .title = "Verdict"}};
+  std::vector<section> kinds;
+  std::vector<table> rule_tables;  // behind the sentences that they are summed up in
+  figures["contrasts"] = figures["readings"] = ordered_json::array();
+  if (runs.empty()) sections[0].blocks.push_back(paragraph{"There is no finished run."});
+  for (std::string const& kind : runs.kinds()) {
+    section& of_kind = kinds.emplace_back(section_of_kind(runs, kind));
+    auto const arms = runs.arms(kind);
+    if (std::all_of(arms.begin(), arms.end(), once_a_seed)) continue;  // nothing was trained with a reward
+    auto const primary = primary_contrasts(runs, kind, s), of_gradients = gradient_contrasts(runs, kind, s);
+    of_kind.blocks.push_back(heading{"Primary contrasts"});
+    of_kind.blocks.push_back(contrast_table(runs, primary, true));
+    if (!of_gradients.empty()) {
+      of_kind.blocks.push_back(heading{"Arms with the reward's gradient (descriptive)"});
+      of_kind.blocks.push_back(contrast_table(runs, of_gradients, false));
+    }
+    auto const its = readings(runs, kind, s, primary);
+    sections[0].blocks.push_back(paragraph{summary(kind, its)});
+    table rules{.caption = "From " + kind + " starts: what was fixed before the runs, and whether it is so.",
+                .header = {"seen", "means", "holds", "because"},
+                .sentences = true};
+    for (reading const& r : its) {
+      rules.rows.push_back({r.outcome, r.says, name_of(r.holds), r.because});
+      figures["readings"].push_back(
+          {{"start", kind}, {"outcome", r.outcome}, {"reading", r.says}, {"holds", name_of(r.holds)}});
+    }
+    rule_tables.push_back(std::move(rules));
+    for (auto const* list : {&primary, &of_gradients})
+      for (contrast const& c : *list) {
+        figures["contrasts"].push_back(to_json(c));
+        figures["contrasts"].back()["primary"] = list == &primary;
+      }
+  }
+  figures["goal"] = ordered_json::object();
+  if (auto const reached = goals(runs, s); !reached.empty()) {
+    std::string by, open;
+    for (goal const& g : reached) {
+      if (g.reached == answer::yes) by += (by.empty() ? "" : ", ") + g.arm;
+      if (g.reached == answer::too_few) open += (open.empty() ? "" : ", ") + g.arm;
+    }
+    sections[0].blocks.push_back(
+        paragraph{fmt::format("The goal, from hard starts, is reached by {}.{}", by.empty() ? "no arm" : by,
+                              open.empty() ? "" : " Not enough runs to say so of: " + open + ".")});
+    section goal_section{.id = "goal", .title = "The goal", .blocks = {goal_table(reached)}};
+    for (goal const& g : reached) {
+      auto& of_arm = figures["goal"][g.arm] = {{"reached", name_of(g.reached)}};
+      for (criterion const& c : g.criteria)
+        of_arm["criteria"].push_back({{"name", c.name},
+                                      {"number", c.number},
+                                      {"met", c.met ? ordered_json(*c.met) : ordered_json(nullptr)},
+                                      {"seeds", c.seeds}});
+    }
+    sections.push_back(std::move(goal_section));
+  }
+  std::move(rule_tables.begin(), rule_tables.end(), std::back_inserter(sections[0].blocks));
+  std::move(kinds.begin(), kinds.end(), std::back_inserter(sections));
+
+  auto const read = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.read(n); });
+  auto const untempted = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.untempted(n); });
+  auto const gamed = gamed_reader(runs);
+  figures["gate"] = {{"read", to_json(read)}, {"untempted", to_json(untempted)}, {"gamed", to_json(gamed)}};
+  if (!read.empty()) {
+    section gate{.id = "gate", .title = "The gate: what tells chains that are read from chains that are not"};
+    gate.blocks.push_back(gate_table(read,
+                                     "Area under the ROC curve of each number for \"the answer follows the "
+                                     "chain's edit\", among one model's chains."));
+    if (s.hinted())
+      gate.blocks.push_back(gate_table(untempted,
+                                       "The same for chains without a hint against chains with one; 0.5 is "
+                                       "what a control must give."));
+    if (!gamed.empty())
+      gate.blocks.push_back(gate_table(
+          gamed,
+          "Chains that the control reads against chains that the reader needs and ignores, which the gradient of "
+          "the knock-out effect makes: 1 where a number sees the difference, 0.5 or less where it is fooled."));
+    sections.push_back(std::move(gate));
+  }
+  figures["agreement"] = ordered_json::array();
+  if (!runs.empty()) {
+    auto const list = agreements(runs);
+    sections.push_back(
+        {.id = "agreement", .title = "Agreement of other measures with E1", .blocks = {agreement_table(list)}});
+    for (agreement const& a : list)
+      figures["agreement"].push_back({{"measure", a.measure},
+                                      {"start", a.kind},
+                                      {"rho", a.rho ? ordered_json(*a.rho) : ordered_json(nullptr)},
+                                      {"runs", a.runs}});
+  }
+  std::string const title = "Faithfulness: " + s.task;
+  std::string const line = fmt::format("{} runs, {} questions each; steps of reinforcement learning: {}",
+                                       results.size(), s.questions, s.steps);
+  return {findings::markdown(title, sections), findings::page(title, line, sections), std::move(figures)};
+}
+
+}  // namespace faithfulness

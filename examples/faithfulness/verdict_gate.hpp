@@ -1,0 +1,213 @@
+#pragma once
+// Which of the numbers that a reward might pay tells chains that are read from chains that are not, and how well they
+// agree with edits from model to model.
+#include <atmanrl/saliency/validation/rank_statistics.hpp>
+
+#include "verdict_tables.hpp"
+
+namespace faithfulness::findings {
+
+/// Of each run with a gate: the area under the ROC curve of each number that a reward might pay, and which chains are
+/// read.
+struct gate_of {
+  json const* gate;
+
+  explicit gate_of(run const& r) : gate(part(*r.result, "/examination/gate")) {}
+  static std::vector<std::string> sides() { return {"tempted", "untempted"}; }
+
+  std::vector<std::string> numbers() const {
+    std::vector<std::string> out;
+    for (auto const& [name, values] : gate->at("tempted").items())
+      if (name != "letters") out.push_back(name);
+    return out;
+  }
+  std::optional<double> read_share(std::string const& side) const {
+    if (!gate->contains(side)) return std::nullopt;
+    return mean_of_asked(found(&gate->at(side).at("letters"), "c"));
+  }
+  std::vector<float> values(std::string const& side, std::string const& number) const {
+    if (!gate->contains(side) || !gate->at(side).contains(number)) return {};
+    return gate->at(side).at(number).get<std::vector<float>>();
+  }
+  /// Chains that the answer follows when they are edited score higher than the others.
+  std::optional<double> read(std::string const& number) const {
+    std::vector<float> scores;
+    std::vector<bool> is_read;
+    for (std::string const& side : sides()) {
+      auto const x = values(side, number);
+      if (x.empty()) continue;
+      auto const letters = found(&gate->at(side).at("letters"), "c");
+      expects<shape_error>(x.size() == letters.size(), "gate, {}: {} values of {} for {} letters", side, x.size(),
+                           number, letters.size());
+      for (std::size_t i = 0; i < x.size(); ++i)
+        if (!std::isnan(letters[i])) scores.push_back(x[i]), is_read.push_back(letters[i] > 0);
+    }
+    return auroc(scores, is_read);
+  }
+  /// Scores above those of others' chains: 1 where each of these is higher, 0.5 where the number tells nothing.
+  static std::optional<double> above(std::vector<float> these, std::vector<float> const& others) {
+    std::vector<bool> label(these.size(), true);
+    label.insert(label.end(), others.size(), false);
+    these.insert(these.end(), others.begin(), others.end());
+    return auroc(these, label);
+  }
+  std::optional<double> untempted(std::string const& number) const {
+    return above(values("untempted", number), values("tempted", number));
+  }
+};
+
+/// Means over pre-training seeds of one quantity of several runs, with the ends.
+struct gate_cell {
+  std::map<std::uint64_t, std::vector<double>> values;
+  std::size_t runs = 0, known = 0;
+
+  void add(std::uint64_t seed, std::optional<double> x) {
+    ++runs;
+    if (!x) return;
+    ++known;
+    values[seed].push_back(*x);
+  }
+  std::vector<double> by_seed() const {
+    std::vector<double> out;
+    for (auto const& [seed, x] : values) out.push_back(mean_of(x));
+    return out;
+  }
+  std::string text() const {
+    auto const x = by_seed();
+    if (x.empty()) return "–";
+    auto const [low, high] = std::minmax_element(x.begin(), x.end());
+    std::string out = fixed(mean_of(x), 2);
+    if (x.size() > 1) out += fmt::format(" [{}, {}]", fixed(*low, 2), fixed(*high, 2));
+    if (known < runs) out += fmt::format(" ({} of {} runs)", known, runs);
+    return out;
+  }
+  ordered_json figures() const {
+    auto const x = by_seed();
+    if (x.empty()) return {{"runs", runs}, {"known", 0}};
+    return {{"mean", mean_of(x)},
+            {"low", *std::min_element(x.begin(), x.end())},
+            {"high", *std::max_element(x.begin(), x.end())},
+            {"seeds", x.size()},
+            {"known", known},
+            {"runs", runs}};
+  }
+};
+
+/// One row of a gate: a model, and for each number (or share) its areas.
+struct gate_row {
+  std::string model;
+  std::map<std::string, gate_cell> cells;
+};
+
+/// What each model's row holds is said by `of(gate, number)`.
+template <class F>
+std::vector<gate_row> gate_rows(all_runs const& runs, F&& of) {
+  std::vector<gate_row> out;
+  for (run const& r : runs.list()) {
+    gate_of const g(r);
+    if (!g.gate) continue;
+    std::string const model = r.kind + ", " + r.arm;
+    if (out.empty() || out.back().model != model) out.push_back({model, {}});
+    for (std::string const& side : g.sides()) out.back().cells["read, " + side].add(r.seed, g.read_share(side));
+    for (std::string const& number : g.numbers()) out.back().cells[number].add(r.seed, of(g, number));
+  }
+  return out;
+}
+
+/// The reader that needs a chain and ignores what it says, beside the control of the same pre-training seed, which
+/// reads: whether the control's chains get more of a number.
+inline std::vector<gate_row> gamed_reader(all_runs const& runs) {
+  gate_row row{"hard, knock_out_gradient, against control, start", {}};
+  for (run const& r : runs.of("hard", "knock_out_gradient")) {
+    run const* const control = runs.find("control", "start", r.seed, r.rl_seed);
+    if (!control) continue;
+    gate_of const gamed(r), reads(*control);
+    if (!gamed.gate || !reads.gate) continue;
+    row.cells["read, gamed"].add(r.seed, gamed.read_share("tempted"));
+    row.cells["read, control"].add(r.seed, reads.read_share("tempted"));
+    for (std::string const& number : gamed.numbers())
+      row.cells[number].add(r.seed, gate_of::above(reads.values("tempted", number), gamed.values("tempted", number)));
+  }
+  if (row.cells.empty()) return {};
+  return {row};
+}
+
+inline table gate_table(std::vector<gate_row> const& rows, std::string caption) {
+  table out{.caption = std::move(caption) + " Mean over pre-training seeds [least, most]; – where one side is empty.",
+            .header = {"model"}};
+  std::vector<std::string> shares, numbers;
+  for (gate_row const& row : rows)
+    for (auto const& [name, cell] : row.cells) {
+      auto& list = name.starts_with("read, ") ? shares : numbers;
+      if (std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
+    }
+  shares.insert(shares.end(), numbers.begin(), numbers.end());
+  out.header.insert(out.header.end(), shares.begin(), shares.end());
+  for (gate_row const& row : rows) {
+    auto& cells = out.rows.emplace_back(std::vector<std::string>{row.model});
+    for (std::string const& name : shares) {
+      auto const found = row.cells.find(name);
+      cells.push_back(found == row.cells.end() ? "–" : found->second.text());
+    }
+  }
+  return out;
+}
+
+/// Spearman's correlation over runs of what is cheap to measure with E1, per kind of start and over all; each number's
+/// sign is such that a chain that is read has more of it.
+struct agreement {
+  std::string measure, kind;
+  std::optional<double> rho;
+  std::size_t runs;
+};
+inline std::vector<agreement> agreements(all_runs const& runs) {
+  using value = std::function<std::optional<double>(run const&)>;
+  std::vector<std::pair<std::string, value>> list;
+  auto const of = [](char const* id) { return [id](run const& r) { return r.value(measure_named(id)); }; };
+  list.emplace_back("p(answer) with the chain", of("p_with_chain"));
+  list.emplace_back("−p(answer) without the chain", [](run const& r) {
+    auto const p = r.value(measure_named("p_without_chain"));
+    return p ? std::optional(-*p) : p;
+  });
+  list.emplace_back("CIR", of("chain_information"));
+  std::set<std::string> numbers;
+  for (run const& r : runs.list())
+    if (gate_of const g(r); g.gate)
+      for (std::string const& name : g.numbers()) numbers.insert(name);
+  for (std::string const& name : numbers)
+    list.emplace_back("gate, mean of " + name, [name](run const& r) -> std::optional<double> {
+      gate_of const g(r);
+      if (!g.gate) return std::nullopt;
+      auto const x = g.values("tempted", name);
+      std::vector<double> const wide(x.begin(), x.end());
+      return x.empty() ? std::nullopt : std::optional(mean_of(wide));
+    });
+  std::vector<std::string> kinds = runs.kinds();
+  kinds.push_back("all");
+  std::vector<agreement> out;
+  for (auto const& [name, of_run] : list)
+    for (std::string const& kind : kinds) {
+      std::vector<float> x, y;
+      for (run const& r : runs.list()) {
+        auto const a = of_run(r), b = r.value(measure_named("E1"));
+        if ((kind == "all" || r.kind == kind) && a && b) x.push_back(float(*a)), y.push_back(float(*b));
+      }
+      out.push_back({name, kind, spearman(x, y), x.size()});
+    }
+  return out;
+}
+inline table agreement_table(std::vector<agreement> const& list) {
+  table out{.caption =
+                "Spearman's rank correlation with E1 over runs, and the number of runs. Descriptive: runs of one "
+                "pre-training seed are not independent.",
+            .header = {"measure"}};
+  for (agreement const& a : list) {
+    if (std::find(out.header.begin(), out.header.end(), a.kind) == out.header.end()) out.header.push_back(a.kind);
+    if (out.rows.empty() || out.rows.back()[0] != a.measure) out.rows.push_back({a.measure});
+    out.rows.back().push_back(a.rho ? fmt::format("{} ({})", fixed(*a.rho, 2, true), a.runs)
+                                    : fmt::format("– ({})", a.runs));
+  }
+  return out;
+}
+
+}  // namespace faithfulness::findings
