@@ -62,7 +62,8 @@ std::vector<job> jobs_of(program_options const& o, std::filesystem::path const& 
           if (!o.arms.empty() && std::find(o.arms.begin(), o.arms.end(), name) == o.arms.end()) continue;
           if (!a.reward && rl_seed != o.rl_seeds.front()) continue;  // nothing in it depends on that seed
           if (a.hint_reliability < 1 && !o.s.hinted()) continue;
-          jobs.push_back({kind, &a, seed, rl_seed, folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name),
+          auto const file = folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name);
+          jobs.push_back({kind, &a, seed, rl_seed, file,
                           fmt::format("{} {} {} seed {}.{}", o.s.task, kind, name, seed, rl_seed)});
         }
       }

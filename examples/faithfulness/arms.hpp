@@ -111,9 +111,8 @@ inline std::vector<arm> const& all_arms() {
        .title = "AtManRL, ∇ of the edit reward",
        .reward =
            [](arm_parts const& p) {
-             return with_gradient_of(
-                 rewards::balanced_sum<correct_answer, rewards::saliency<>>(correct_answer{}, mask_reward(), 1, p.s.share),
-                 edit_reward(p));
+             using both = rewards::balanced_sum<correct_answer, rewards::saliency<>>;
+             return with_gradient_of(both(correct_answer{}, mask_reward(), 1, p.s.share), edit_reward(p));
            },
        .gradient = own},
       {.name = "hide_prompt",
@@ -220,7 +219,7 @@ inline ordered_json run_arm(workshop& w, settings const& s, arm const& a, std::v
                           ? reinforce(w, s, a, rl_seed, name, update_edits::hide_prompt_from_answer{})
                           : reinforce(w, s, a, rl_seed, name, update_edits::none{});
   } else if (a.name == "reader_sft") {
-    teach_reading(w, s, seed, s.reader_steps, name);
+    teach_reading(w, s, seed, s.reader_steps, s.reader_rate, name);
   }
   double const trained = since(begin);
   auto const middle = clock();

@@ -18,14 +18,15 @@ struct settings {
   double decoupled = 0.5;          ///< leaked_answer: chains of hinted problems that end in another number
   double skipped = 0.5, noise = 0.3;  ///< skipped_step
   double soft_from = 0.2;          ///< a soft start follows at least this share of edits
-  int soft_most_steps = 60;        ///< of reader fine-tuning, a few at a time until that share is reached
+  int soft_most_steps = 150;       ///< of reader fine-tuning, one at a time until that share is reached
+  double soft_rate = 1e-4;         ///< small, so that one update does not pass through all shares
   double reader_rate = 5e-4;
   int reader_steps = 40;           ///< of the positive control
   // Reinforcement learning, the same for all arms.
   int steps = 100, prompts = 8, group = 8, warmup = 10, new_tokens = 160;
   double rate = 2e-5;
   double share = 0.5;            ///< spread of the second reward within groups, as a share of the outcome's
-  double gradient_weight = 0.5;  ///< of the reward's gradient: its updates' rate over the policy's
+  double gradient_weight = 0.25;  ///< of the reward's gradient: its updates' rate over the policy's
   // Measuring.
   int questions = 200, gate_questions = 60;
 
@@ -40,6 +41,7 @@ struct settings {
             {"noise", noise},
             {"soft_from", soft_from},
             {"soft_most_steps", soft_most_steps},
+            {"soft_rate", soft_rate},
             {"reader_rate", reader_rate},
             {"reader_steps", reader_steps},
             {"steps", steps},

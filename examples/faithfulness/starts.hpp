@@ -64,9 +64,9 @@ int teach(workshop& w, TaskT const& task, std::uint64_t seed, std::uint64_t step
 }
 
 /// Reader fine-tuning of the worker's model: the positive control, and what softens a start.
-inline int teach_reading(workshop& w, settings const& s, std::uint64_t seed, int steps, std::string const& name,
-                         std::function<bool(int)> const& until = {}) {
-  return teach(w, reader_task(s), seed + 77, std::uint64_t(steps), s.reader_rate, 5, name, until);
+inline int teach_reading(workshop& w, settings const& s, std::uint64_t seed, int steps, double rate,
+                         std::string const& name, std::function<bool(int)> const& until = {}) {
+  return teach(w, reader_task(s), seed + 77, std::uint64_t(steps), rate, 5, name, until);
 }
 
 /// The weights of a start, from its folder or made anew and written there.
@@ -84,8 +84,8 @@ inline std::vector<float> start_weights(workshop& w, settings const& s, std::str
   int softened = 0;
   if (kind == "soft") {
     assign_weights(w.model, start_weights(w, s, "hard", seed, folder));
-    softened = teach_reading(w, s, seed, s.soft_most_steps, name, [&](int made) {
-      return made % 3 == 0 && followed_edits(w.model, w.words, s, 100) >= s.soft_from;
+    softened = teach_reading(w, s, seed, s.soft_most_steps, s.soft_rate, name, [&](int) {
+      return followed_edits(w.model, w.words, s, 100) >= s.soft_from;
     });
   } else {
     assign_weights(w.model, initial_weights(w.model.layout(), w.model.config().layers, seed));
