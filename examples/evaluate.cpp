@@ -1,11 +1,14 @@
 // Evaluates any model on any task: accuracy by both readings, pass@k, lengths and token classes with bootstrap
-// intervals, or MMLU by the log-probabilities of the letters; and compares with an earlier evaluation of the same
-// questions.
+// intervals, or MMLU by the log-probabilities of the letters; compares with an earlier evaluation of the same
+// questions, and edits chains that the model wrote, to see whether its answers follow them.
 //   evaluate --model FOLDER --task gsm8k --prompt cot --questions 100 --samples 4 --out new.json --compare old.json
+//   evaluate --model FOLDER --task gsm8k --questions 200 --edit-chains 100
 //   evaluate --model FOLDER --task mmlu --letters --questions 0
 #include "chat_options.hpp"
 #include "command_line.hpp"
+#include "task_names.hpp"
 
+#include <atmanrl/experiment/edited_chains.hpp>
 #include <atmanrl/experiment/letters.hpp>
 #include <atmanrl/experiment/progress.hpp>
 #include <atmanrl/experiment/table.hpp>
@@ -14,13 +17,13 @@
 namespace {
 
 using namespace atmanrl;
-using any_question = one_of_tasks<arithmetic, gsm8k, mmlu>;
+using any_question = one_of_tasks<arithmetic, gsm8k, mmlu, leaked_answer, skipped_step, memorised>;
 
 struct options {
   std::filesystem::path model = "examples/models/tiny", adapter, data, out, completions, compare;
   std::string task = "arithmetic", prompt = "delimiter", dtype = "f32", kv_cache = "f32";
   std::optional<int> few_shot;
-  int questions = 200, samples = 4, max_new_tokens = 256, shots = 5, threads = 0;
+  int questions = 200, samples = 4, max_new_tokens = 256, shots = 5, threads = 0, edit_chains = 0;
   double temperature = 1;
   std::uint64_t seed = 0;
   bool letters = false;
@@ -46,9 +49,9 @@ any_question make_task(options const& o) {
                                                : gsm8k_wording::delimiter;
     return gsm8k(task_folder("gsm8k", o.data), {.wording = wording, .few_shot = o.few_shot, .evaluation_seed = o.seed});
   }
-  expects<usage_error>(o.prompt == "delimiter" && !o.few_shot,
-                       "the task arithmetic has one wording and no worked examples");
-  return arithmetic();
+  expects<usage_error>(o.prompt == "delimiter" && !o.few_shot, "the task {} has one wording and no worked examples",
+                       o.task);
+  return generated_task<any_question>(o.task);
 }
 
 ordered_json line_of(task_item const& item, std::span<rollout const> samples) {
@@ -117,6 +120,7 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
                        o.samples, o.max_new_tokens, batch, format_bytes(taken), format_bytes(machine));
   std::optional<jsonl_writer> completions;
   if (!o.completions.empty()) completions.emplace(o.completions);
+  std::vector<written_chain> written;
   progress bar;
   bar.begin("evaluation", 1);
   evaluation_options const e{.samples = o.samples,
@@ -133,12 +137,20 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
                              .on_question =
                                  [&](int, task_item const& item, std::span<rollout const> samples) {
                                    if (completions) completions->append(line_of(item, samples));
+                                   if (int(written.size()) >= o.edit_chains) return;
+                                   if (auto w = written_chain_of(task, item, samples)) written.push_back(std::move(*w));
                                  }};
   evaluation const found = evaluate(model, words, task, std::span<task_item const>(items), e);
   bar.clear();
-  bool const printed =
-      print_results(earlier ? comparison_table(*earlier, found, "earlier", "now") : evaluation_table(found));
-  if (!o.out.empty()) write_file_atomically(o.out, dump_json(to_json(found), 17) + "\n");
+  std::string table = earlier ? comparison_table(*earlier, found, "earlier", "now") : evaluation_table(found);
+  ordered_json figures = to_json(found);
+  if (o.edit_chains > 0) {
+    auto const edited = edit_chains(model, words, task, std::span<written_chain const>(written), o.seed);
+    table += edited_chains_table(edited, std::size_t(o.edit_chains));
+    figures["edited_chains"] = to_json(edited);
+  }
+  bool const printed = print_results(table);
+  if (!o.out.empty()) write_file_atomically(o.out, dump_json(figures, 17) + "\n");
   expect_printed(printed);
 }
 
@@ -148,6 +160,7 @@ void run(options const& o) {
   check_input_path("--adapter", o.adapter);
   check_input_path("--data", o.data);
   expects<usage_error>(o.out.empty() || !o.letters, "--out is for completions; --letters writes --completions");
+  expects<usage_error>(o.edit_chains == 0 || o.task != "mmlu", "--edit-chains: MMLU's chains have no number to edit");
   if (!o.out.empty()) check_output_file("--out", o.out);
   if (!o.completions.empty()) check_output_file("--completions", o.completions);
   cpu_backend backend({.threads = o.threads});
@@ -173,7 +186,7 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(given_path());
     app.add_option("--adapter", o.adapter, "folder of a LoRA adapter in PEFT's format")->check(given_path());
-    app.add_option("--task", o.task)->capture_default_str()->check(CLI::IsMember({"arithmetic", "gsm8k", "mmlu"}));
+    app.add_option("--task", o.task)->capture_default_str()->check(CLI::IsMember(task_names({"gsm8k", "mmlu"})));
     app.add_option("--data", o.data, "folder with the task's files")->check(given_path());
     app.add_option(
            "--prompt", o.prompt,
@@ -193,6 +206,12 @@ int main(int argc, char** argv) {
     app.add_option("--temperature", o.temperature, "0: greedy")->capture_default_str()->check(sampling_temperature());
     app.add_flag("--letters", o.letters, "MMLU by the log-probabilities of the letters, without generation");
     app.add_option("--shots", o.shots, "worked examples of --letters")->capture_default_str()->check(CLI::Range(0, 5));
+    app.add_option(
+           "--edit-chains", o.edit_chains,
+           "give so many chains of the model back with their last number replaced, one of each question: do the "
+           "answers follow?")
+        ->capture_default_str()
+        ->check(CLI::NonNegativeNumber);
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
     app.add_option("--dtype", o.dtype, "of the weights")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));

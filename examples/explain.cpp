@@ -1,7 +1,8 @@
 // Which tokens of a chain of thought does the answer rest on, and is that true? One problem, or the completions of a
 // run: prints the chain with its saliency, knocks tokens out in that order and in random ones, and writes the figures
-// as JSON and as a page.
+// as JSON and as a page. Other chains that the model writes are edited, to see whether its answers follow them.
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/experiment/edited_chains.hpp>
 #include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/experiment/report/explain_page.hpp>
 #include <atmanrl/grpo.hpp>
@@ -13,6 +14,7 @@
 #include "chat_options.hpp"
 #include "program.hpp"
 #include "saliency_items.hpp"
+#include "task_names.hpp"
 
 #include <unistd.h>
 #include <cstdio>
@@ -28,7 +30,8 @@ struct program_options {
   std::string model = "examples/models/tiny", task = "arithmetic", data, json, html, completions, question, chain,
               answer;
   long item = 0;
-  int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, threads = 0;
+  int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, threads = 0,
+      edit_chains = 0;
   double temperature = 0;
   std::uint64_t seed = 0;
   chat_options chat;
@@ -64,6 +67,16 @@ std::vector<subject> sampled(program_options const& o, model_type& model, tokeni
                    r.grade.correct_strict});
   });
   return out;
+}
+
+/// Chains that the model writes for the task's evaluation items, with an edited number, and what it answers then.
+edited_chain_shares edited(program_options const& o, model_type& model, tokenizer const& words, any_task const& task) {
+  std::vector<written_chain> written;
+  auto step = sample_evaluation(model, words, task, o.item, o.edit_chains, 1, o.max_new_tokens, o.temperature, o.seed);
+  step.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
+    if (auto w = written_chain_of(task, g.item, std::string_view(r.text))) written.push_back(std::move(*w));
+  });
+  return edit_chains(model, words, task, std::span<written_chain const>(written), o.seed);
 }
 
 /// A question and a chain of thought that the user typed.
@@ -174,7 +187,7 @@ int run(program_options const& o) {
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = model_type::load(backend, o.model);
   any_task const task =
-      o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : any_task(arithmetic());
+      o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : generated_task(o.task);
   std::vector<subject> subjects;
   if (!o.completions.empty())
     subjects = from_file(o, words);
@@ -310,6 +323,14 @@ int run(program_options const& o) {
 
   std::string table;
   for (auto const& r : page.table) table += fmt::format("{:20} {:>14} {:>14}\n", r[0], r[1], r[2]);
+  if (o.edit_chains > 0) {
+    auto const shares = edited(o, model, words, task);
+    table += '\n' + edited_chains_table(shares, std::size_t(o.edit_chains));
+    out["edited_chains"] = to_json(shares);
+    page.facts.push_back(
+        {"answers that follow an edited number",
+         fmt::format("{:.1f} % of {} chains ({:.1f} % stay)", 100 * shares.follow, shares.chains, 100 * shares.stay)});
+  }
   bool const printed = print_results(table);
   if (!o.json.empty()) write_file_atomically(o.json, dump_json(out) + "\n");
   if (!o.html.empty()) write_explain_page(o.html, page);
@@ -324,8 +345,8 @@ int main(int argc, char** argv) {
     program_options o;
     CLI::App app{"Shows which tokens of a chain of thought the answer rests on, and tests it by knocking them out."};
     app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")->capture_default_str();
-    app.add_option("--task", o.task, "arithmetic or gsm8k")
-        ->check(CLI::IsMember({"arithmetic", "gsm8k"}))
+    app.add_option("--task", o.task, "generated problems, or gsm8k")
+        ->check(CLI::IsMember(task_names({"gsm8k"})))
         ->capture_default_str();
     app.add_option("--data", o.data, "folder of the task's files");
     add_conversation_options(app, o.chat);
@@ -353,7 +374,12 @@ int main(int argc, char** argv) {
     app.add_option("--random-orders", o.random_orders, "orders of the random control")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    app.add_option("--seed", o.seed, "of completions and random orders")->capture_default_str();
+    app.add_option("--edit-chains", o.edit_chains,
+                   "give the model's chains for so many evaluation items back with their last number replaced: do the "
+                   "answers follow?")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--seed", o.seed, "of completions, random orders and edits")->capture_default_str();
     app.add_option("--threads", o.threads, "0: as many as the processor runs")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();

@@ -1,8 +1,10 @@
 // Supervised fine-tuning of a real model on a task's reference solutions, as a warm start for GRPO: GSM8K's train
-// answers without their calculator annotations, or generated word problems. Writes a Hugging Face folder.
+// answers without their calculator annotations, or generated word problems, with chains that need to be read or with
+// others. Writes a Hugging Face folder.
 //   sft --model FOLDER --task gsm8k --epochs 1 --out FOLDER-sft
 #include "chat_options.hpp"
 #include "command_line.hpp"
+#include "task_names.hpp"
 
 #include <atmanrl/experiment/save_model.hpp>
 #include <atmanrl/rl/sft.hpp>
@@ -58,7 +60,7 @@ void run(options const& o) {
     std::size_t const count = o.examples == 0 ? std::size_t(task.training_size()) : o.examples;
     all = examples_of(task, words, count, o.seed, model.config());
   } else {
-    all = examples_of(arithmetic(), words, o.examples == 0 ? 4000 : o.examples, o.seed, model.config());
+    all = examples_of(generated_task(o.task), words, o.examples == 0 ? 4000 : o.examples, o.seed, model.config());
   }
   expects<usage_error>(all.size() > std::size_t(o.held_out), "{} examples fit the model, but {} are to be held out",
                        all.size(), o.held_out);
@@ -97,7 +99,7 @@ int main(int argc, char** argv) {
     app.add_option("--model", o.model, "Hugging Face folder, .gguf or llama2.c .bin")
         ->capture_default_str()
         ->check(given_path());
-    app.add_option("--task", o.task)->capture_default_str()->check(CLI::IsMember({"arithmetic", "gsm8k"}));
+    app.add_option("--task", o.task)->capture_default_str()->check(CLI::IsMember(task_names({"gsm8k"})));
     app.add_option("--data", o.data, "folder with the task's files")->check(given_path());
     add_conversation_options(app, o.chat);
     app.add_option("--examples", o.examples, "how many; 0: all of GSM8K's train, 4000 generated ones")

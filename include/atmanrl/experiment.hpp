@@ -5,11 +5,9 @@
 
 #include <atmanrl/grpo.hpp>
 
+#include <atmanrl/experiment/edited_chains.hpp>
 #include <atmanrl/experiment/experiment.hpp>
-#include <atmanrl/tasks/leaked_answer.hpp>
-#include <atmanrl/tasks/memorised.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
-#include <atmanrl/tasks/skipped_step.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)

@@ -58,6 +58,29 @@ TEST_CASE("evaluate: figures, completions and the difference to an earlier run")
   CHECK(contains(two->output, "+0.0 [+0.0, +0.0]"));
 }
 
+TEST_CASE("evaluate: the bundled model's answers follow its edited chains, on any generated task") {
+  setting const s;
+  std::string const out = (s.folder / "a.json").string(),
+                    model = "'" + std::string(ATMANRL_FIXTURES) + "/../../examples/models/tiny'";
+  for (char const* const task : {"arithmetic", "leaked_answer", "skipped_step", "memorised"}) {
+    auto const r = run("evaluate", "--model " + model + " --task " + task +
+                                       " --questions 8 --samples 1 --temperature 0 --edit-chains 6 --out " + out);
+    if (!r) return;
+    INFO(task << "\n" << r->output);
+    REQUIRE(r->status == 0);
+    CHECK(contains(r->output, "chains with edited number   6 of 6"));
+    json const figures = read_json_file(out);
+    CHECK(figures["edited_chains"]["chains"] == 6);
+    CHECK(figures["edited_chains"]["follow"].get<double>() >= 0.8);
+    CHECK(figures["edited_chains"]["stay_unedited"].get<double>() >= 0.8);
+    CHECK(figures["per_question"]["id"].size() == 8);
+  }
+  auto const again =
+      run("evaluate", "--model " + model + " --task memorised --questions 8 --samples 1 --compare " + out);
+  INFO(again->output);
+  CHECK(again->status == 0);  // a file with edited chains is one to compare with
+}
+
 TEST_CASE("evaluate: bad input ends with status 2 and one line that names it") {
   setting const s;
   std::string const model = "--model " + s.model;
@@ -66,6 +89,8 @@ TEST_CASE("evaluate: bad input ends with status 2 and one line that names it") {
   fails_with("evaluate", model + " --samples 0", "--samples");
   fails_with("evaluate", model + " --prompt cot", "the task arithmetic has one wording");
   fails_with("evaluate", model + " --letters", "--letters asks MMLU");
+  fails_with("evaluate", model + " --task memorised --prompt llama", "the task memorised has one wording");
+  fails_with("evaluate", model + " --task mmlu --edit-chains 2", "--edit-chains: MMLU");
   fails_with("evaluate", model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
   fails_with("evaluate", model + " --task mmlu --letters", "/nowhere/mmlu/test: there is no such folder");
   fails_with("evaluate", model + " --task mmlu --few-shot 2", "--few-shot");

@@ -221,7 +221,7 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(refusal("saliency-estimator", "rollout"),
                  "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input, attention_rollout"));
   CHECK(contains(refusal("saliency-gate", "wrong"), "none, correct"));
-  CHECK(contains(refusal("task", "chess"), "arithmetic, gsm8k"));
+  CHECK(contains(refusal("task", "chess"), "arithmetic, leaked_answer, skipped_step, memorised, gsm8k, mmlu"));
   CHECK(contains(refusal("stepz", "1"), "there is no option --stepz"));
 
   auto const invalid = [&](auto&& change) {

@@ -51,7 +51,7 @@ TEST_CASE("truths are canonical numbers and solutions end with them") {
   CHECK(task.answer_text(items["gsm8k-train-5"]) == "-5");
 }
 
-TEST_CASE("a chain that ends in the truth can be made to say another number") {
+TEST_CASE("a chain that ends in a number can be made to say another one") {
   gsm8k const task(fixture("tasks/gsm8k"));
   std::map<std::string, task_item> items;
   for (std::uint64_t i = 0; i < 5; ++i) items[task.training_item(3, i).id] = task.training_item(3, i);
@@ -75,8 +75,17 @@ TEST_CASE("a chain that ends in the truth can be made to say another number") {
         edited_chain{"It is 3-8 = -7 degrees.", "-7"});
   CHECK_FALSE(task.with_chain_answer(cold, chain_text(task, cold.solution), "7"));
   CHECK_FALSE(task.chain_answer(cold, "It is 3-8 = -5 degrees on day 2."));
-  CHECK_FALSE(task.with_chain_answer(cold, "It is 3-8 = -4 degrees.", "-7"));
+  CHECK_FALSE(task.with_chain_answer(cold, "It is 3-8 = -5 degrees on day 2.", "7"));
   CHECK_FALSE(task.chain_answer(cold, ""));
+  CHECK_FALSE(task.chain_answer(cold, "It is cold."));
+
+  // Chains that are wrong say their last number.
+  CHECK(task.chain_answer(cold, "It is 3-8 = -4 degrees.") == "-4");
+  CHECK(task.with_chain_answer(cold, "It is 3-8 = -4 degrees.", "-7") == edited_chain{"It is 3-8 = -7 degrees.", "-7"});
+  CHECK_FALSE(task.with_chain_answer(cold, "It is 3-8 = -4 degrees.", "7"));
+  CHECK(task.chain_answer(seats, "40*45 = 1800, and 1800*2 = $3,600.00.") == "3600");
+  CHECK(task.with_chain_answer(seats, "40*45 = 1800, and 1800*2 = $3,600.00.", "12345") ==
+        edited_chain{"40*45 = 1800, and 1800*2 = $12345.", "12345"});
 }
 
 TEST_CASE("training goes through the file epoch after epoch, in the order of the seed") {
@@ -192,7 +201,8 @@ TEST_CASE("bad files and options give one sentence with file and line") {
   folder.write("train.jsonl", R"({"question": "?", "answer": "#### two"})");
   CHECK_THAT(message(), Contains("train.jsonl:1") && Contains("two"));
   folder.write("train.jsonl", R"({"question": "?", "answer": "#### 2\nof 3 apples\nfor the two of them and for Bob"})");
-  CHECK_THAT(message(), Contains("train.jsonl:1: what stands behind #### is not one number: \"2\\nof 3 apples\\nfor the "));
+  CHECK_THAT(message(),
+             Contains("train.jsonl:1: what stands behind #### is not one number: \"2\\nof 3 apples\\nfor the "));
   CHECK(message().find('\n') == std::string::npos);
   folder.write("train.jsonl", "\n\n");
   CHECK_THAT(message(), Contains("train.jsonl") && Contains("no items"));

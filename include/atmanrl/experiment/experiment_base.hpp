@@ -130,7 +130,7 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : op
     p = std::filesystem::absolute(p).lexically_normal();
     if (!p.has_filename()) p = p.parent_path();
   };
-  if (options_.task != "arithmetic") options_.data = task_folder(options_.task, options_.data);
+  if (!is_generated_task(options_.task)) options_.data = task_folder(options_.task, options_.data);
   for (auto* const path : {&options_.model, &options_.data, &options_.adapter, &options_.out, &options_.resume})
     settle(*path);
   if (!options_.adapter.empty()) adopt_adapter();

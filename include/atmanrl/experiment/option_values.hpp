@@ -121,7 +121,8 @@ struct named_values<no_delimiter_policy> {
 };
 
 inline constexpr std::array<std::string_view, 3> thinking_names{"auto", "on", "off"};
-inline constexpr std::array<char const*, 3> task_names{"arithmetic", "gsm8k", "mmlu"};
+inline constexpr std::array<char const*, 6> task_names{"arithmetic", "leaked_answer", "skipped_step",
+                                                       "memorised",  "gsm8k",         "mmlu"};
 
 template <class N>
 void read_number(std::string_view name, std::string_view text, N& out, char const* kind) {

@@ -45,7 +45,7 @@ struct experiment_options {
   experiment_preset preset = experiment_preset::demo;  ///< where the other values came from; changes nothing by itself
 
   std::filesystem::path model = "examples/models/tiny";  ///< Hugging Face folder, .gguf or llama2.c .bin
-  std::string task = "arithmetic";                       ///< "arithmetic", "gsm8k" or "mmlu"
+  std::string task = "arithmetic";                       ///< of generated_task_names, "gsm8k" or "mmlu"
   std::filesystem::path data;                            ///< folder of the task's files; empty: where they usually are
   int few_shot = 0;                                      ///< worked examples in front of each question
   chat_options chat{};                                   ///< how questions are put to the model

@@ -33,8 +33,8 @@ inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) { 
 template <class... Ws>
 struct weight_types {};
 
-/// Word problems with a numeric answer behind "####": GSM8K, or generated ones in its style.
-/// \tparam B  backend
+/// Word problems with a numeric answer behind "####": GSM8K, or generated ones in its style, with chains that need to
+/// be read or with others. \tparam B  backend
 template <class B = cpu_backend>
 struct gsm8k_traits {
   using backend = B;
@@ -49,18 +49,19 @@ struct gsm8k_traits {
   using advantage = advantages::any;  // what is called `any` is the options' choice
   using loss = losses::any;
   using sampler = samplers::any;
-  using optimizer = optim::any;           // of the weights
-  using schedule = schedules::any;        // of the learning rate
+  using optimizer = optim::any;            // of the weights
+  using schedule = schedules::any;         // of the learning rate
   using update_edit = update_edits::none;  // an edit of scores that the policy loss alone sees
-  using observer = observers::causality;  // called after each step
-  using chat = chat_format;               // how questions are put to the model: the options' choice, or a ChatTemplate
+  using observer = observers::causality;   // called after each step
+  using chat = chat_format;                // how questions are put to the model: the options' choice, or a ChatTemplate
 
   static task make_task(experiment_options const& o) {
     if (o.task == "gsm8k") return gsm8k(gsm8k_folder(o.data), {.few_shot = o.few_shot, .evaluation_seed = o.seed});
-    expects<usage_error>(o.task == "arithmetic", "--task is \"{}\", it must be arithmetic or gsm8k", o.task);
-    expects<usage_error>(o.few_shot == 0, "--few-shot is {}, but the task arithmetic has no worked examples",
-                         o.few_shot);
-    return arithmetic();
+    expects<usage_error>(is_generated_task(o.task), "--task is \"{}\", it must be gsm8k or one of {}", o.task,
+                         fmt::join(generated_task_names, ", "));
+    expects<usage_error>(o.few_shot == 0, "--few-shot is {}, but the task {} has no worked examples", o.few_shot,
+                         o.task);
+    return generated_task(o.task);
   }
   // A traits type may also have `static std::vector<own_option> own_options()`: numbers that become options of the
   // command line, are stored with the run, and are read with experiment_options::own_value; a model class of its own,

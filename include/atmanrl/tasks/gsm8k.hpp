@@ -77,10 +77,10 @@ class gsm8k {
   graded_answer grade(task_item const& item, std::string_view completion_text) const;
   std::string answer_text(task_item const& item) const { return item.answer; }
 
-  /// The chain's last number, where it is the item's true answer: of another one it is not known whether the answer
-  /// would be read off there.
+  /// The chain's last number, canonical. Nothing where the true answer stands further ahead in it: it is not known then
+  /// which of the two would be read off. Of a model's own chain that is wrong, compare it with the model's own answer.
   std::optional<std::string> chain_answer(task_item const& item, std::string_view chain) const;
-  /// That number replaced by one of the same sign, which is written without commas.
+  /// That number, right or wrong, replaced by one of the same sign, which is written without commas.
   std::optional<edited_chain> with_chain_answer(task_item const& item, std::string_view chain,
                                                 std::string const& answer) const;
   /// The true answer with other digits: sign and point stay.
@@ -232,14 +232,18 @@ ATMANRL_INLINE std::optional<detail::found_number> gsm8k::last_number(std::strin
 
 ATMANRL_INLINE std::optional<std::string> gsm8k::chain_answer(task_item const& item, std::string_view chain) const {
   auto const last = last_number(chain);
-  if (!last || !numbers_equal(last->value, item.answer)) return std::nullopt;
-  return item.answer;
+  if (!last) return std::nullopt;
+  if (numbers_equal(last->value, item.answer)) return item.answer;
+  for (auto n = detail::find_number(chain, 0); n; n = detail::find_number(chain, n->last))
+    if (numbers_equal(n->value, item.answer)) return std::nullopt;
+  return last->value;
 }
 
 ATMANRL_INLINE std::optional<edited_chain> gsm8k::with_chain_answer(task_item const& item, std::string_view chain,
                                                                     std::string const& answer) const {
+  auto const says = chain_answer(item, chain);
   bool const negative = answer.starts_with('-');
-  if (!chain_answer(item, chain) || negative != item.answer.starts_with('-')) return std::nullopt;
+  if (!says || negative != says->starts_with('-')) return std::nullopt;
   auto const last = last_number(chain);  // without its sign
   edited_chain out{std::string(chain), answer};
   out.chain.replace(last->first, last->last - last->first, answer.substr(negative ? 1 : 0));

@@ -8,6 +8,7 @@
 #include <atmanrl/saliency/validation/greedy_decoding.hpp>
 #include <atmanrl/saliency/variants.hpp>
 #include <atmanrl/tasks/editable_chains.hpp>
+#include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/split.hpp>
 
 #include <algorithm>
@@ -29,7 +30,7 @@ struct forced_chain {
 
 struct forced_options {
   variant_options variants{};
-  /// The token that ends an answer. Nothing: any of the model's stop tokens.
+  /// The token that ends an answer. Nothing: any that ends a completion (stop_ids of text/chat.hpp).
   std::optional<int> answer_end{};
   /// Tokens that an answer may have beyond the longest one that is told apart: for a currency sign, a full stop and
   /// other things that do not change what is read.
@@ -117,7 +118,7 @@ std::vector<std::optional<std::size_t>> greedy_answers(Model& model, Z const& to
                          chains[chain_of[prefixes.size()]].item.id, positions - room + index_t(p.longest), positions);
     prefixes.push_back({p.rollout.prompt, p.behind, std::min(room, index_t(p.longest) + options.longer_by)});
   }
-  std::vector<int> ends = model.config().stop_ids;
+  std::vector<int> ends = stop_ids(tokenizer, model.config().stop_ids);
   if (options.answer_end) ends = {*options.answer_end};
   auto const text_of = [&](std::span<int const> ids) {
     std::string text;
