@@ -67,7 +67,7 @@ TEST_CASE("edited chains are followed by who reads them, and by nobody else") {
   };
   auto const reads = shares(last_number);
   CHECK(reads.chains == 20);
-  CHECK(reads.follow == Approx(1));
+  CHECK(reads.follow == 1);
   CHECK((reads.stay == 0 && reads.other == 0));
   CHECK(reads.stay_unedited == Approx(1));
   // What it said once it says again, right or wrong.

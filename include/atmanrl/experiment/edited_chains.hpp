@@ -84,11 +84,13 @@ edited_chain_shares edit_chains(Model& model, Z const& tokenizer, K const& task,
   }
   edited_chain_shares out;
   out.chains = edited.size();
-  double const one = edited.empty() ? 0 : 1 / double(edited.size());
   for (auto const given : greedy_answers(model, tokenizer, task, std::span<forced_chain const>(edited), options))
-    (!given ? out.other : *given == 0 ? out.follow : out.stay) += one;
+    (!given ? out.other : *given == 0 ? out.follow : out.stay) += 1;
   for (auto const given : greedy_answers(model, tokenizer, task, std::span<forced_chain const>(unedited), options))
-    out.stay_unedited += given ? one : 0;
+    out.stay_unedited += given ? 1 : 0;
+  if (!edited.empty())
+    for (double* const share : {&out.follow, &out.stay, &out.other, &out.stay_unedited})
+      *share /= double(edited.size());
   return out;
 }
 
