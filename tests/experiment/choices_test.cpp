@@ -15,8 +15,12 @@ namespace {
 struct chosen_traits : gsm8k_traits<> {
   using weights = weight_types<float>;
 };
+/// Random models write no answers of their own.
+struct effect_on_truth : rewards::knock_out {
+  effect_on_truth() : rewards::knock_out{.label = mask_label::ground_truth} {}
+};
 struct climbing_traits : chosen_traits {
-  using reward = rewards::weighted_sum<rewards::correct_answer, rewards::knock_out>;
+  using reward = rewards::weighted_sum<rewards::correct_answer, effect_on_truth>;
 };
 struct fixed_traits : chosen_traits {
   using advantage = advantages::leave_one_out;
@@ -111,6 +115,7 @@ TEST_CASE("experiment: a run that follows its reward's gradient goes on from a c
   scratch_folder folder;
   write_random_model(folder / "model", random_config());
   auto whole = every_choice(folder / "model", folder / "whole");
+  set_option(whole, "no-delimiter", "force");
   auto const run = [&](experiment_options const& o) {
     REQUIRE(experiment<climbing_traits>{o}.run() == 0);
     return read_json_lines(o.out / "metrics.jsonl");
@@ -128,7 +133,7 @@ TEST_CASE("experiment: a run that follows its reward's gradient goes on from a c
   }
   set_option(whole, "reward-gradient-share", "1");
   whole.out = folder / "refused";
-  CHECK_THROWS_WITH(experiment<fixed_traits>{whole}.run(), ATMANRL_CONTAINS("neither it nor a part of it has one"));
+  CHECK_THROWS_WITH(experiment<chosen_traits>{whole}.run(), ATMANRL_CONTAINS("neither it nor a part of it has one"));
 }
 
 TEST_CASE("experiment: --advantage saliency_weighted writes a number per token that follows its saliency") {
