@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that compile something in the way in which a user's unit is compiled.
 
-compile.py headers --root include --out DIR     each header of atmanrl/ compiles as the only include of a unit
+compile.py headers --root include --out DIR     each header of atmanrl/ compiles as the only include of a unit (chains())
 compile.py error FILE.cpp --expect REGEX        FILE.cpp does not compile, and the compiler's text matches REGEX
 both with  --commands compile_commands.json --unit UNIT.cpp: UNIT's command in that file is the one that is used,
 after the words of --launcher (ccache: not optimised objects instead of a mere syntax check, but cached ones)
@@ -40,6 +40,48 @@ def compile_unit(command, directory, source, output):
     return done.returncode == 0, done.stdout + done.stderr
 
 
+def chains(root, names):
+    """The headers as lists, each of which one unit includes from left to right; every header is in one list.
+
+    A header may stand left of one that includes it, directly or not, before its own first line of code: the right one
+    reads it first in any case, so it sees nothing that it would not see alone, and where each compiles behind its left
+    neighbour, each compiles alone. A unit takes what its last header takes, so the long ones swallow the short ones.
+    """
+    text = {name: (root / name).read_text() for name in names}
+    first_lines, everywhere = {}, {}
+    for name in names:
+        first_lines[name], everywhere[name], depth, code = set(), set(), 0, False
+        for line in re.sub(r"/\*.*?\*/", "", text[name], flags=re.S).splitlines():
+            if found := re.match(r'\s*#\s*include\s*[<"](atmanrl/[^>"]+)[>"]', line):
+                if depth == 0 and found[1] in text:  # one behind an #if may not be read
+                    everywhere[name].add(found[1])
+                    if not code:
+                        first_lines[name].add(found[1])
+                continue
+            depth += bool(re.match(r"\s*#\s*if", line)) - bool(re.match(r"\s*#\s*endif", line))
+            code = code or not re.match(r"\s*($|//|#\s*pragma once|#\s*include)", line)
+
+    def reached(start):
+        found, waiting = set(), list(start)
+        while waiting:
+            if (name := waiting.pop()) not in found:
+                found.add(name)
+                waiting += everywhere[name]
+        return found
+
+    read_before = {name: reached(first_lines[name]) for name in names}
+    size = {name: len(text[name]) + sum(len(text[other]) for other in read_before[name]) for name in names}
+    left, result = sorted(names, key=lambda name: (size[name], name), reverse=True), []
+    while left:
+        chain = []
+        for name in left:
+            if not chain or name in read_before[chain[0]]:
+                chain.insert(0, name)
+        left = [name for name in left if name not in chain]
+        result.append(chain)
+    return result
+
+
 def headers(options):
     command, directory = command_of(options)
     # The tree that is checked comes first, so that a test tree is not served from the real one.
@@ -52,18 +94,27 @@ def headers(options):
     if not names:
         sys.exit(f"no headers in {options.root}")
 
-    def check(name):
-        source = options.out / (name.replace("/", ".") + ".cpp")
-        text = f"#include <{name}>\n"
+    def compiles(chain):
+        source = options.out / (chain[-1].replace("/", ".") + ".cpp")
+        text = "".join(f"#include <{name}>\n" for name in chain)
         if not source.is_file() or source.read_text() != text:
             source.write_text(text)
-        return name, *compile_unit(command, directory, str(source), str(source.with_suffix(".o")))
+        return compile_unit(command, directory, str(source), str(source.with_suffix(".o")))
 
+    def check(chain):
+        """The headers that do not compile alone, each with the compiler's text."""
+        ok, text = compiles(chain)
+        if ok:
+            return []
+        failed = [(name, text) for name in chain for ok, text in [compiles([name])] if not ok]
+        return failed or [(" after ".join(reversed(chain)), text)]
+
+    units = [[name] for name in names] if options.each else chains(options.root, names)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        failed = [(name, text) for name, ok, text in pool.map(check, names) if not ok]
+        failed = [failure for failures in pool.map(check, units) for failure in failures]
     for name, text in failed:
         print(f"{name} does not compile alone:\n{text}")
-    print(f"{len(names) - len(failed)} of {len(names)} headers compile alone")
+    print(f"{len(names) - len(failed)} of {len(names)} headers compile alone, in {len(units)} units")
     return 1 if failed else 0
 
 
@@ -90,6 +141,7 @@ def main():
     one.add_argument("--root", type=pathlib.Path, required=True)
     one.add_argument("--out", type=pathlib.Path, required=True)
     one.add_argument("--only", default="", help="a regular expression that the names of the headers begin with")
+    one.add_argument("--each", action="store_true", help="a unit for each header, which takes three times as long")
     one.add_argument("--define", action="append", default=[], metavar="MACRO")
     one.add_argument("--jobs", type=int, default=2)
     two = checks.add_parser("error")
