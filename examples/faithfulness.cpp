@@ -44,8 +44,9 @@ struct job {
 /// teach the reader; controls are for the gate.
 std::vector<std::string> arms_of_kind(std::string const& kind) {
   if (kind == "control") return {"start"};
-  if (kind == "hard") return {"start", "outcome", "re_enabled", "knock_out_gradient", "edit_gradient",
-                              "re_enabled_edit_gradient", "reader_sft"};
+  if (kind == "hard")
+    return {"start",     "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "re_enabled_edit_gradient",
+            "reader_sft"};
   std::vector<std::string> all;
   for (arm const& a : all_arms()) all.push_back(a.name);
   return all;
@@ -63,8 +64,8 @@ std::vector<job> jobs_of(program_options const& o, std::filesystem::path const& 
           if (!a.reward && rl_seed != o.rl_seeds.front()) continue;  // nothing in it depends on that seed
           if (a.hint_reliability < 1 && !o.s.hinted()) continue;
           auto const file = folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name);
-          jobs.push_back({kind, &a, seed, rl_seed, file,
-                          fmt::format("{} {} {} seed {}.{}", o.s.task, kind, name, seed, rl_seed)});
+          jobs.push_back(
+              {kind, &a, seed, rl_seed, file, fmt::format("{} {} {} seed {}.{}", o.s.task, kind, name, seed, rl_seed)});
         }
       }
   return jobs;
@@ -122,8 +123,11 @@ int run(program_options o) {
           }
           claim const mine(j.file);
           if (!mine.lock || is_there(j.file)) continue;
-          ordered_json result{{"arm", j.of->name},   {"start", j.kind},           {"seed", j.seed},
-                              {"rl_seed", j.rl_seed}, {"settings", o.s.json_of()}};
+          ordered_json result{{"arm", j.of->name},
+                              {"start", j.kind},
+                              {"seed", j.seed},
+                              {"rl_seed", j.rl_seed},
+                              {"settings", o.s.json_of()}};
           result.update(run_arm(w, o.s, *j.of, start, j.seed, j.rl_seed, j.name));
           write_file_atomically(j.file, dump_json(result) + "\n");
           worked = true;
@@ -177,12 +181,16 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"hard", "soft", "control"}));
     app.add_option("--seeds", o.seeds, "pre-training seeds, instead of the phase's")->delimiter(',');
     app.add_option("--rl-seeds", o.rl_seeds, "instead of 1,2")->delimiter(',');
-    app.add_option("--steps", o.s.steps, "of reinforcement learning")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--steps", o.s.steps, "of reinforcement learning")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     app.add_option("--lr", o.s.rate, "of the policy")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--gradient-weight", o.s.gradient_weight, "rate of the reward gradient's updates over the policy's")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_option("--questions", o.s.questions, "of an examination")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--questions", o.s.questions, "of an examination")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     app.add_option("--threads", o.threads, "results do not depend on it; two processes use two cores better")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();

@@ -215,9 +215,8 @@ inline ordered_json run_arm(workshop& w, settings const& s, arm const& a, std::v
   assign_weights(w.model, start);
   ordered_json out;
   if (a.reward) {
-    out["training"] = a.hide_prompt
-                          ? reinforce(w, s, a, rl_seed, name, update_edits::hide_prompt_from_answer{})
-                          : reinforce(w, s, a, rl_seed, name, update_edits::none{});
+    out["training"] = a.hide_prompt ? reinforce(w, s, a, rl_seed, name, update_edits::hide_prompt_from_answer{})
+                                    : reinforce(w, s, a, rl_seed, name, update_edits::none{});
   } else if (a.name == "reader_sft") {
     teach_reading(w, s, seed, s.reader_steps, s.reader_rate, name);
   }

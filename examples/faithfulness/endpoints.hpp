@@ -92,8 +92,7 @@ struct forced_items {
 };
 inline forced_items force_all(taught_task const& task, tokenizer const& words, std::span<chain_sample const> chains) {
   forced_items out;
-  for (chain_sample const& c : chains)
-    out.rollouts.push_back(force(task, words, c.item, c.chain, c.item.answer));
+  for (chain_sample const& c : chains) out.rollouts.push_back(force(task, words, c.item, c.chain, c.item.answer));
   out.items.assign(out.rollouts.begin(), out.rollouts.end());
   return out;
 }
@@ -106,8 +105,7 @@ ordered_json numbers_of(Model& model, tokenizer const& words, taught_task const&
   std::span<mask_item const> const items(forced.items);
   ordered_json out;
   auto const put = [&](char const* name, auto&& value_of) {
-    for (std::size_t i = 0; i < items.size(); ++i)
-      out[name].push_back(std::round(1e4 * double(value_of(i))) / 1e4);
+    for (std::size_t i = 0; i < items.size(); ++i) out[name].push_back(std::round(1e4 * double(value_of(i))) / 1e4);
   };
   std::vector<cot_variant> variants;
   for (std::size_t i = 0; i < items.size(); ++i)
@@ -225,12 +223,9 @@ ordered_json cross(Model& before, Model& after, tokenizer const& words, settings
   auto const old_cases = cases_of(before), new_cases = cases_of(after);
   auto const c = cross_readers_and_writers(before, after, words, task, std::span<intervention_case const>(old_cases),
                                            std::span<intervention_case const>(new_cases));
-  return {{"old_reads_old", c.old_reads_old.chain},
-          {"old_reads_new", c.old_reads_new.chain},
-          {"new_reads_old", c.new_reads_old.chain},
-          {"new_reads_new", c.new_reads_new.chain},
-          {"old_cases", c.old_reads_old.cases},
-          {"new_cases", c.new_reads_new.cases}};
+  return {{"old_reads_old", c.old_reads_old.chain}, {"old_reads_new", c.old_reads_new.chain},
+          {"new_reads_old", c.new_reads_old.chain}, {"new_reads_new", c.new_reads_new.chain},
+          {"old_cases", c.old_reads_old.cases},     {"new_cases", c.new_reads_new.cases}};
 }
 
 }  // namespace faithfulness

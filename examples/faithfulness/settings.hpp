@@ -15,17 +15,17 @@ struct settings {
   std::string task = "leaked_answer";  ///< or skipped_step
   // How a start learns not to read its chains, and how it is taught to read some of them again.
   int pretraining_steps = 650;
-  double decoupled = 0.5;          ///< leaked_answer: chains of hinted problems that end in another number
+  double decoupled = 0.5;             ///< leaked_answer: chains of hinted problems that end in another number
   double skipped = 0.5, noise = 0.3;  ///< skipped_step
-  double soft_from = 0.2;          ///< a soft start follows at least this share of edits
-  int soft_most_steps = 150;       ///< of reader fine-tuning, one at a time until that share is reached
-  double soft_rate = 1e-4;         ///< small, so that one update does not pass through all shares
+  double soft_from = 0.2;             ///< a soft start follows at least this share of edits
+  int soft_most_steps = 150;          ///< of reader fine-tuning, one at a time until that share is reached
+  double soft_rate = 1e-4;            ///< small, so that one update does not pass through all shares
   double reader_rate = 5e-4;
-  int reader_steps = 40;           ///< of the positive control
+  int reader_steps = 40;  ///< of the positive control
   // Reinforcement learning, the same for all arms.
   int steps = 100, prompts = 8, group = 8, warmup = 10, new_tokens = 160;
   double rate = 2e-5;
-  double share = 0.5;            ///< spread of the second reward within groups, as a share of the outcome's
+  double share = 0.5;             ///< spread of the second reward within groups, as a share of the outcome's
   double gradient_weight = 0.25;  ///< of the reward's gradient: its updates' rate over the policy's
   // Measuring.
   int questions = 200, gate_questions = 60;

@@ -84,9 +84,8 @@ inline std::vector<float> start_weights(workshop& w, settings const& s, std::str
   int softened = 0;
   if (kind == "soft") {
     assign_weights(w.model, start_weights(w, s, "hard", seed, folder));
-    softened = teach_reading(w, s, seed, s.soft_most_steps, s.soft_rate, name, [&](int) {
-      return followed_edits(w.model, w.words, s, 100) >= s.soft_from;
-    });
+    softened = teach_reading(w, s, seed, s.soft_most_steps, s.soft_rate, name,
+                             [&](int) { return followed_edits(w.model, w.words, s, 100) >= s.soft_from; });
   } else {
     assign_weights(w.model, initial_weights(w.model.layout(), w.model.config().layers, seed));
     teach(w, pretraining_task(s, kind == "control"), seed, std::uint64_t(s.pretraining_steps), 4e-3, 100, name);

@@ -215,11 +215,12 @@ class grpo {
     } catch (numeric_error const& e) {
       std::string const tensor = policy_.first_not_finite(policy_.master().cview());
       std::uint64_t const made = policy_.optimizer().steps() - updates;
+      int const all = options_.inner_passes + (options_.reward_gradient.update == reward_gradient_update::own);
       std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
       std::string const after =
-          made == 0 ? ""
-                    : fmt::format("; {} of {} updates had changed the weights before, so go on from a checkpoint", made,
-                                  options_.inner_passes + (options_.reward_gradient.update == reward_gradient_update::own));
+          made == 0
+              ? ""
+              : fmt::format("; {} of {} updates had changed the weights before, so go on from a checkpoint", made, all);
       fail<numeric_error>("step {}: {}{}{}", steps_ + 1, e.what(), where, after);
     }
   }
@@ -317,8 +318,8 @@ class grpo {
 
   /// That of -weight times the mean reward, at the parameters as they are now.
   void add_reward_gradient(step_rollouts& rollouts, double weight) {
-    auto const scale = detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed,
-                                                     rollouts.step);
+    auto const scale =
+        detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, rollouts.step);
     detail::add_scaled_gradient(reward_, 1.0, rollouts, *model_, scale, policy_.gradient().view());
   }
 

@@ -21,8 +21,8 @@ struct mask_items {
   std::vector<std::size_t> places;  ///< of the owners within the step, as step_rollouts::for_each counts
 };
 
-/// Values of some rollouts among those of a whole step. The others get the smallest of them, 0 without any: a zero would
-/// favour rollouts without a value whenever values are negative.
+/// Values of some rollouts among those of a whole step. The others get the smallest of them, 0 without any: a zero
+/// would favour rollouts without a value whenever values are negative.
 inline void spread_values(std::span<float const> values, std::span<std::size_t const> places, std::span<float> out) {
   std::fill(out.begin(), out.end(), values.empty() ? 0.0f : *std::min_element(values.begin(), values.end()));
   for (std::size_t i = 0; i < values.size(); ++i) out[places[i]] = values[i];

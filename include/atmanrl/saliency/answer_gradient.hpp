@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Parameter gradients of answers behind forced chains of thought, seen through an edit of the attention or without one:
-/// what a reward needs that is a function of such answers' probabilities and is to be climbed itself.
+/// Parameter gradients of answers behind forced chains of thought, seen through an edit of the attention or without
+/// one: what a reward needs that is a function of such answers' probabilities and is to be climbed itself.
 
 #include <atmanrl/saliency/variants.hpp>
 

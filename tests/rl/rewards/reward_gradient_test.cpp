@@ -56,10 +56,10 @@ using edit_reward = rewards::edited_answer<editable_toy, toy_tokenizer>;
 
 /// Two groups; the last rollout has no delimiter and so neither reward.
 toy_step some_rollouts() {
-  return toy_step({{ids_of({"w", "3", "####", "1", "|"}), ids_of({"4", "w", ".", "####", "2", "|"}),
-                    ids_of({"5", "####", "5", "|"})},
-                   {ids_of({"w", "w", "2", ".", "####", "2", "|"}), ids_of({"7", "7", "####", "8", "|"}),
-                    ids_of({"w", "9"})}});
+  return toy_step(
+      {{ids_of({"w", "3", "####", "1", "|"}), ids_of({"4", "w", ".", "####", "2", "|"}),
+        ids_of({"5", "####", "5", "|"})},
+       {ids_of({"w", "w", "2", ".", "####", "2", "|"}), ids_of({"7", "7", "####", "8", "|"}), ids_of({"w", "9"})}});
 }
 
 struct setting {

@@ -70,7 +70,7 @@ class balanced_sum {
 
   /// The weight is taken as a number: it is settled once.
   template <class Model, class Gradient>
-  requires(RewardWithGradient<Main, Model> || RewardWithGradient<Auxiliary, Model>)
+  requires atmanrl::detail::AnyWithGradient<Model, Main, Auxiliary>
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
     atmanrl::detail::add_scaled_gradient(main_, 1.0, step, model, scale, gradient);
     atmanrl::detail::add_scaled_gradient(auxiliary_, weight_, step, model, scale, gradient);

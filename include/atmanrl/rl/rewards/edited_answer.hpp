@@ -50,7 +50,7 @@ class edited_answer {
  private:
   struct edits {
     std::vector<forced_rollout> rollouts;
-    std::vector<mask_item> items;      // point into the rollouts
+    std::vector<mask_item> items;     // point into the rollouts
     std::vector<std::size_t> places;  // of the rollouts within the step
   };
 
@@ -64,8 +64,8 @@ class edited_answer {
       if (auto const said = task_->chain_answer(g.item, chain)) avoid.push_back(*said);
       if constexpr (HintedQuestions<K>)
         if (auto const hint = task_->hint_of(g.item)) avoid.push_back(*hint);
-      random_stream draw(random_key{seed_, std::uint32_t(step.step), std::uint32_t(r.prompt), std::uint32_t(r.member),
-                                    edit_draws});
+      random_stream draw(
+          random_key{seed_, std::uint32_t(step.step), std::uint32_t(r.prompt), std::uint32_t(r.member), edit_draws});
       auto const edited = task_->with_chain_answer(
           g.item, chain, task_->other_answer(g.item, draw, std::span<std::string const>(avoid)));
       if (!edited) return;

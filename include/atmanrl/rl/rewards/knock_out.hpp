@@ -58,12 +58,11 @@ struct knock_out {
     std::vector<cot_variant> variants;
     for (std::size_t i = 0; i < masked.items.size(); ++i) {
       auto const n = masked.items[i].cot.size();
-      variants.push_back(
-          {.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
+      variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
       variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = {}});
     }
-    auto const scores = score_variants(model, std::span<mask_item const>(masked.items),
-                                       std::span<cot_variant const>(variants));
+    auto const scores =
+        score_variants(model, std::span<mask_item const>(masked.items), std::span<cot_variant const>(variants));
     std::vector<double> out;
     for (std::size_t i = 0; i < masked.items.size(); ++i)
       out.push_back(std::exp((scores[2 * i + 1].cross_entropy - scores[2 * i].cross_entropy) *

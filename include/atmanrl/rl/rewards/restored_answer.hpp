@@ -87,8 +87,8 @@ class restored_answer {
       for (masked_answer const* const a : answers) {
         mine.push_back(items[a->item]);
         extents.push_back(mask.lay_out(mine.back(), options.training().rows, model.config(), index_t(values.size())));
-        expects<shape_error>(extents.back().count == index_t(a->mask.size()), "a mask of {} values where {} are laid out",
-                             a->mask.size(), extents.back().count);
+        expects<shape_error>(extents.back().count == index_t(a->mask.size()),
+                             "a mask of {} values where {} are laid out", a->mask.size(), extents.back().count);
         for (float const x : a->mask) values.push_back(T(x));
       }
       edit_of_batch out{{}, tensor<B, T, 1>(model.backend(), {index_t(values.size())})};

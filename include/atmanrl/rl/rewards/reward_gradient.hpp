@@ -20,13 +20,15 @@ namespace atmanrl {
 /// counted as step_rollouts::for_each does. Whatever is drawn at random in R is drawn as it was for the value. Rollouts
 /// of scale 0 should cost nothing.
 template <class R, class Model>
-concept RewardWithGradient =
-    requires(R& r, step_rollouts& step, Model& model, std::span<double const> scale,
-             view_on<typename Model::backend_type, typename Model::scalar, 1> gradient) {
+concept RewardWithGradient = requires(R& r, step_rollouts& step, Model& model, std::span<double const> scale,
+                                      view_on<typename Model::backend_type, typename Model::scalar, 1> gradient) {
   r.add_gradient(step, model, scale, gradient);
 };
 
 namespace detail {
+
+template <class Model, class... Rs>
+concept AnyWithGradient = (RewardWithGradient<Rs, Model> || ...);
 
 /// Adds factor * sum_i scale_i grad R_i; nothing for a reward without gradient.
 template <class R, class Model, class Gradient>

@@ -45,7 +45,7 @@ class weighted_sum {
   }
 
   template <class Model, class Gradient>
-  requires(RewardWithGradient<Rs, Model> || ...)
+  requires atmanrl::detail::AnyWithGradient<Model, Rs...>
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
     std::apply(
         [&](auto&... each) {
