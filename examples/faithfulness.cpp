@@ -41,9 +41,15 @@ struct job {
 };
 
 /// A start that reads nothing has no contrast that a reward could select by, so that hard starts are for arms that
-/// teach the reader; controls are for the gate.
-std::vector<std::string> arms_of_kind(std::string const& kind) {
+/// teach the reader; controls are for the gate. The confirmation has the primary contrasts, the rewards that cause
+/// directly, the arm with a gradient that did best in the exploration, and positive controls.
+std::vector<std::string> arms_of_kind(std::string const& kind, std::string const& phase) {
   if (kind == "control") return {"start"};
+  if (phase == "confirmation" && kind == "hard")
+    return {"start", "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "reader_sft"};
+  if (phase == "confirmation")
+    return {"start",         "reader_sft", "outcome", "outcome_wrong_hints", "re_enabled", "length", "shuffled",
+            "leave_one_out", "knock_out",  "edit",    "edit_gradient"};
   if (kind == "hard")
     return {"start",     "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "re_enabled_edit_gradient",
             "reader_sft"};
@@ -57,7 +63,7 @@ std::vector<job> jobs_of(program_options const& o, std::filesystem::path const& 
   for (std::uint64_t const rl_seed : o.rl_seeds)  // one run of everything first: a stop leaves a whole table
     for (std::uint64_t const seed : o.seeds)
       for (std::string const& kind : o.kinds) {
-        auto const offered = arms_of_kind(kind);
+        auto const offered = arms_of_kind(kind, o.phase);
         for (std::string const& name : offered) {
           arm const& a = arm_by_name(name);
           if (!o.arms.empty() && std::find(o.arms.begin(), o.arms.end(), name) == o.arms.end()) continue;
