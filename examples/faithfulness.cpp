@@ -209,8 +209,7 @@ int main(int argc, char** argv) {
       if (o.kinds.empty()) o.kinds = {"hard"};
       if (o.seeds.empty()) o.seeds = {1};
       if (o.rl_seeds.empty()) o.rl_seeds = {1};
-      o.s.pretraining_steps = 300;
-      o.s.steps = std::min(o.s.steps, 30);
+      o.s.steps = std::min(o.s.steps, 50);
       o.s.questions = std::min(o.s.questions, 100);
       o.s.gate_questions = 20;
       if (o.out == "docs/results") o.out = "runs";
