@@ -267,6 +267,7 @@ int main(int argc, char** argv) {
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     app.add_option("--seeds", o.seeds, "one run of every arm for each; fewer than five judge no difference")
+        ->delimiter(',')
         ->capture_default_str();
     app.add_option("--threads", o.threads, "0: as many as the processor runs; results do not depend on it")
         ->check(CLI::NonNegativeNumber)

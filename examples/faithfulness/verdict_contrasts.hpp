@@ -19,7 +19,7 @@ struct contrast : seed_contrast {
 /// \throws shape_error where two runs were asked different numbers of questions
 inline contrast compare(all_runs const& runs, std::string const& kind, std::string const& arm,
                         std::string const& against, measure const& m, double too_small = margin, int resamples = 4000) {
-  contrast out{.kind = kind, .arm = arm, .against = against, .measure_id = m.id};
+  contrast out{{}, kind, arm, against, m.id};
   std::map<std::uint64_t, std::vector<std::vector<double>>> differences;
   for (auto const& [seed, rl_seed] : runs.grid(kind, once_a_seed(arm))) {
     run const *const a = runs.find(kind, arm, seed, rl_seed), *const b = against.empty()

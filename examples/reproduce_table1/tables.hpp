@@ -140,12 +140,11 @@ inline std::string notes(std::vector<arm_runs> const& all) {
   std::size_t const seeds = all.front().by_seed.size();
   return fmt::format(
       "Brackets: 95 %, by a bootstrap of seeds and of questions within them. p: two-sided sign test over the {0} "
-      "seeds, "
-      "of which the least possible value is {1:.4g}, then after Holm over one family of {2} contrasts: tokens per CoT "
-      "and mean accuracy of each arm but the start. Judged: no effect where the 90 % interval lies within the margin, "
-      "else above or below where the 95 % interval excludes zero, else undecided; fewer than {3} seeds judge "
-      "nothing.\n",
-      seeds, std::exp2(1.0 - double(seeds)), (all.size() - 2) * tested_figures.size(), fewest_seeds);
+      "seeds, of which the least possible value is {1:.4g}, then after Holm over one family of {2} contrasts: tokens "
+      "per CoT and mean accuracy, each minus that of outcome only, of the {3} other arms. Judged: no effect where the "
+      "90 % interval lies within the margin, else above or below where the 95 % interval excludes zero, else "
+      "undecided; fewer than {4} seeds judge nothing.\n",
+      seeds, std::exp2(1.0 - double(seeds)), (all.size() - 2) * tested_figures.size(), all.size() - 2, fewest_seeds);
 }
 
 inline std::string tables(std::vector<arm_runs> const& all) {
