@@ -105,6 +105,7 @@ TEST_CASE("Table 1: the start is compared but belongs to no family, and outcome 
   CHECK(row_of(text, "outcome", 2).starts_with("| outcome | – | – | – | – | – | – | – | – | – | – | 76.0, 77.0"));
   auto const contrasts = table1::contrasts_of(arms_of(5, 10), 100);
   CHECK(contrasts[0][0].adjusted == contrasts[0][0].p);
+  CHECK(contrasts[0][1].verdict() == "below");  // 25 points are beyond a margin of 2
   CHECK(contrasts[1][0].seeds == 0);
   CHECK(text.find("one family of 2 contrasts") != std::string::npos);
   CHECK(text.find("over the 5 seeds, of which the least possible value is 0.0625") != std::string::npos);
