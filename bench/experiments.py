@@ -59,17 +59,21 @@ class Result:
 class Runner:
     """Runs commands, each once, and keeps what they gave."""
 
-    def __init__(self, build: Path, out: Path, quick: bool, stored: bool, to_page: bool):
+    def __init__(self, build: Path, out: Path, quick: bool, stored: bool, to_page: bool, resume: bool = False):
         self.build, self.out, self.quick, self.stored, self.to_page = build, out, quick, stored, to_page
+        self.resume = resume
         self.done: dict[str, Result] = {}
 
     def program(self, name: str) -> str:
         return os.path.relpath(self.build / name, ROOT)
 
-    def run(self, name: str, *command: str, out: str = "", quick: tuple[str, ...] = ()) -> Result:
+    def run(
+        self, name: str, *command: str, out: str = "", quick: tuple[str, ...] = (), goes_on: bool = False
+    ) -> Result:
         """Runs the command in the repository's root, unless it has run as `name` already.
-        out    option that takes the folder for its files, if it has one
-        quick  options and their values that --quick puts in the place of others"""
+        out      option that takes the folder for its files, if it has one
+        quick    options and their values that --quick puts in the place of others
+        goes_on  the program takes over what it finds finished; --resume leaves it there"""
         if name in self.done:
             return self.done[name]
         folder, kept = self.out / name, self.out / f"{name}.json"
@@ -85,7 +89,8 @@ class Runner:
                 raise Failed(f"{kept} is of another command: {result.command}")
         else:
             kept.unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)  # programs that go on where they were must not find anything
+            if not (self.resume and goes_on):  # programs that go on where they were must not find anything
+                shutil.rmtree(folder, ignore_errors=True)
             self.out.mkdir(parents=True, exist_ok=True)
             print(f"{name}: {line}", file=sys.stderr, flush=True)
             start = time.monotonic()
@@ -256,12 +261,17 @@ def warm_up(runner: Runner) -> str:
 
 def table1(runner: Runner) -> str:
     small = "--steps 2 --questions 10 --causal-questions 10 --printed-mask-steps 2".split()
-    r = runner.run("table1", runner.program("examples/reproduce_table1"), out="--out", quick=small)
-    took = (
-        f"All runs took {r.processor_seconds / 60:.0f} minutes of processor time, {r.seconds / 60:.0f} minutes by the "
-        "clock."
-    )
-    return "\n\n".join([r.file("table1.md").read_text().strip("\n"), paragraph(took), measured(r)])
+    r = runner.run("table1", runner.program("examples/reproduce_table1"), out="--out", quick=small, goes_on=True)
+    # Its arms may be those of several commands, which --seeds shares out, so that each knows its own time.
+    seconds = [json.loads(arm.read_text())["processor_seconds"] for arm in Path(r.folder).glob("*-seed*.json")]
+    took = f"The {len(seconds)} runs took {sum(seconds) / 60:.0f} minutes of processor time."
+    return "\n\n".join([wrapped_notes(r.file("table1.md").read_text()), paragraph(took), measured(r)])
+
+
+def wrapped_notes(text: str) -> str:
+    """What a program wrote, its sentences broken into lines as the pages are."""
+    blocks = text.strip("\n").split("\n\n")
+    return "\n\n".join(block if block.startswith("|") else paragraph(block) for block in blocks)
 
 
 def tiny_model(runner: Runner) -> str:
@@ -389,7 +399,7 @@ EXPERIMENTS = {
     "learning-rate": ("experiments.md", ["gsm8k_experiment"], 2, learning_rate),
     "tiny-model": ("experiments.md", ["train_tiny"], 8, tiny_model),
     "warm-up": ("experiments.md", ["train_tiny", "gsm8k_experiment"], 6, warm_up),
-    "table1": ("experiments.md", ["reproduce_table1"], 20, table1),
+    "table1": ("experiments.md", ["reproduce_table1"], 40, table1),
     "smollm2": ("experiments.md", ["gsm8k_experiment"], 6, smollm2),
     "mmlu": ("experiments.md", ["mmlu_experiment"], 2, mmlu),
     "mask-settings": ("ablation.md", ["ablation"], 5, mask_settings),
@@ -416,6 +426,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="prints the names, their pages and minutes on two cores")
     parser.add_argument("--markdown", action="store_true", help="writes each table into its page when it is there")
     parser.add_argument("--stored", action="store_true", help="measures nothing: the tables of the latest results")
+    parser.add_argument("--resume", action="store_true", help="table1 goes on from the arms that are finished")
     parser.add_argument("--quick", action="store_true", help="smallest settings: does everything work?")
     parser.add_argument("--build", type=Path, help="a configured build folder (default: build/release, which is made)")
     parser.add_argument("--no-build", action="store_true", help="takes the programs as they are there")
@@ -445,7 +456,7 @@ def main() -> None:
         targets = dict.fromkeys(t for name in names for t in EXPERIMENTS[name][1])
         subprocess.run(["cmake", "--build", str(build), "--target", *targets], check=True, stdout=sys.stderr)
     default = ROOT / "runs" / ("experiments-quick" if given.quick else "experiments")
-    runner = Runner(build, (given.out or default).resolve(), given.quick, given.stored, given.markdown)
+    runner = Runner(build, (given.out or default).resolve(), given.quick, given.stored, given.markdown, given.resume)
     failed = []
     for name in names:
         try:

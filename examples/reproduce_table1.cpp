@@ -1,25 +1,29 @@
 // Table 1 of the paper (arXiv:2604.16158) in miniature: the tiny model is trained in seven arms that differ in the
 // reward alone, with the same seeds, and every arm is measured on the same held-out problems. Beside the paper's
-// columns stand the ones that it leaves out: mean accuracy, filler, and whether the saliency is causal.
+// columns stand the ones that it leaves out: mean accuracy, filler, and whether the saliency is causal. What differs is
+// tested with the seed as the unit.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/file.hpp>
+#include <atmanrl/rl/rewards/any.hpp>
 #include <atmanrl/rl/rewards/length.hpp>
 #include <atmanrl/rl/rewards/shuffled.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "program.hpp"
+#include "reproduce_table1/tables.hpp"
 #include "saliency_items.hpp"
 
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <functional>
-#include <memory>
 
 using namespace atmanrl;
+using table1::arm_result, table1::causal_figures;
 
 namespace {
 
@@ -30,7 +34,7 @@ struct program_options {
   int steps = 100, prompts = 8, group = 8, warmup = 10, questions = 1000, samples = 4, causal_questions = 200,
       printed_mask_steps = 20, threads = 0;
   double learning_rate = 2e-5, share = 0.5;
-  std::vector<std::uint64_t> seeds{1, 2};
+  std::vector<std::uint64_t> seeds{1, 2, 3, 4, 5};
 
   /// What a finished arm must have been made with to be taken over.
   ordered_json settings() const {
@@ -48,35 +52,19 @@ struct program_options {
   }
 };
 
-/// Any reward for `model_type`, so that one trainer type serves all arms.
-struct arm_reward {
-  static constexpr std::string_view name = "arm";
-  std::function<reward_table(step_rollouts&, model_type&)> parts;
-
-  template <class R>
-  static arm_reward of(R reward) {
-    return {[own = std::make_shared<R>(std::move(reward))](step_rollouts& step, model_type& model) {
-      return evaluate_reward(*own, step, model);
-    }};
-  }
-  reward_table table(step_rollouts& step, model_type& model) const { return parts(step, model); }
-  void operator()(step_rollouts& step, model_type& model, std::span<float> out) const {
-    auto const t = parts(step, model);
-    std::copy(t.total.begin(), t.total.end(), out.begin());
-  }
-};
+using any_reward = rewards::any<model_type>;
 
 struct arm {
   std::string name, title;
-  std::function<arm_reward(program_options const&, std::uint64_t seed)> reward;
+  std::function<any_reward(program_options const&, std::uint64_t seed)> reward;
 };
 
 /// Outcome plus a second reward, weighted so that its spread within groups is `share` of the outcome's at the first
 /// step in which both vary: the arms then push equally hard.
 template <class Second>
-arm_reward balanced(program_options const& o, Second second) {
-  return arm_reward::of(
-      rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1, o.share));
+any_reward balanced(program_options const& o, Second second) {
+  return rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1,
+                                                                o.share);
 }
 
 /// The recommended mask at the scale that `auto` finds on hundreds of completions (docs/ablation.md). On the 64 of a
@@ -90,7 +78,7 @@ mask_options arm_mask() {
 std::vector<arm> arms() {
   using mask = rewards::saliency<>;
   return {
-      {"outcome_only", "outcome only", [](auto const&, auto) { return arm_reward::of(rewards::correct_answer{}); }},
+      {"outcome_only", "outcome only", [](auto const&, auto) { return any_reward(rewards::correct_answer{}); }},
       {"re_enabled", "AtManRL, re-enabled", [](auto const& o, auto) { return balanced(o, mask{arm_mask()}); }},
       {"as_printed", "AtManRL, sign as printed",
        [](auto const& o, auto) {
@@ -103,27 +91,11 @@ std::vector<arm> arms() {
        [](auto const& o, auto) { return balanced(o, rewards::saliency<estimators::leave_one_out>{}); }},
       {"printed_settings", "the paper's mask and λ = 1",
        [](auto const& o, auto) {
-         return arm_reward::of(rewards::balanced_sum<rewards::correct_answer, mask>(
+         return any_reward(rewards::balanced_sum<rewards::correct_answer, mask>(
              rewards::correct_answer{}, mask{mask_options{}.in_steps(o.printed_mask_steps)}, 1));
        }},
   };
 }
-
-/// What a saliency measured on an arm's own correct completions is worth; all are means over completions.
-struct causal_figures {
-  double re_enabled = 0, as_printed = 0, mask_deletion = 0, random_deletion = 0, leave_one_out_deletion = 0,
-         early_answering = 0, p_without = 0, items = 0;
-
-  static constexpr auto members = std::to_array<std::pair<char const*, double causal_figures::*>>(
-      {{"re_enabled", &causal_figures::re_enabled},
-       {"as_printed", &causal_figures::as_printed},
-       {"deletion_auc", &causal_figures::mask_deletion},
-       {"deletion_auc_random", &causal_figures::random_deletion},
-       {"deletion_auc_leave_one_out", &causal_figures::leave_one_out_deletion},
-       {"early_answering_area", &causal_figures::early_answering},
-       {"p_without_chain", &causal_figures::p_without},
-       {"items", &causal_figures::items}});
-};
 
 causal_figures measure_causally(model_type& model, tokenizer const& words, arithmetic const& task,
                                 program_options const& o, std::uint64_t seed) {
@@ -155,11 +127,6 @@ causal_figures measure_causally(model_type& model, tokenizer const& words, arith
   return f;
 }
 
-struct arm_result {
-  evaluation eval;
-  causal_figures causal;
-};
-
 /// Trains one arm from the bundled weights and measures it. A finished arm is read back from its file instead.
 /// \returns nothing when it was interrupted
 std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o, arm const* a, std::uint64_t seed,
@@ -176,6 +143,7 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
     print_progress(stderr, "{}: taken from {}\n", name, file.string());
     return r;
   }
+  std::clock_t const began = std::clock();
   auto model = model_type::load(backend, o.model);
   tokenizer const words = tokenizer::load(o.model);
   arithmetic const task;
@@ -224,82 +192,11 @@ std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o
   ordered_json out{{"arm", name}, {"settings", o.settings()}, {"evaluation", to_json(r.eval)}};
   for (auto const& [key, member] : causal_figures::members) out["causal"][key] = r.causal.*member;
   out["training"] = training;
+  out["processor_seconds"] = double(std::clock() - began) / CLOCKS_PER_SEC;
   write_file_atomically(file, dump_json(out) + "\n");
   print_progress(stderr, "\r{}: {:.1f} tokens, {:.1f} % right                        \n", name, r.eval.cot_tokens.value,
                  100 * r.eval.strict.value);
   return r;
-}
-
-/// The runs of one arm as one evaluation: the same questions, the samples of all seeds.
-evaluation merged(std::span<arm_result const> runs) {
-  evaluation e = runs.front().eval;
-  for (arm_result const& r : runs.subspan(1)) {
-    e.samples += r.eval.samples;
-    for (std::size_t q = 0; q < e.per_question.size(); ++q)
-      for (auto const& [name, member] : atmanrl::detail::question_columns)
-        e.per_question[q].*member += r.eval.per_question[q].*member;
-  }
-  summarize(e);
-  return e;
-}
-
-causal_figures mean_causal(std::span<arm_result const> runs) {
-  causal_figures f;
-  for (arm_result const& r : runs)
-    for (auto const& [name, member] : causal_figures::members) f.*member += r.causal.*member / double(runs.size());
-  return f;
-}
-
-std::string with_interval(interval const& i, double unit, int digits) {
-  return fmt::format("{:.{}f} [{:.{}f}, {:.{}f}]", unit * i.value, digits, unit * i.low, digits, unit * i.high, digits);
-}
-
-std::string tables(std::vector<std::pair<std::string, std::vector<arm_result>>> const& all) {
-  std::string text =
-      "| arm | tokens per CoT | numbers % | stop words % | symbols % | pass@4 % | mean accuracy % | filler sentences "
-      "|\n|---|---|---|---|---|---|---|---|\n";
-  std::vector<evaluation> evaluations;
-  for (auto const& [title, runs] : all) {
-    evaluation const& e = evaluations.emplace_back(merged(runs));
-    text += fmt::format(
-        "| {} | {} | {} | {} | {} | {} | {} | {} |\n", title, with_interval(e.cot_tokens, 1, 1),
-        with_interval(e.numbers, 100, 1), with_interval(e.stop_words, 100, 1), with_interval(e.symbols, 100, 1),
-        e.pass_at.contains(4) ? with_interval(e.pass_at.at(4), 100, 1) : "–", with_interval(e.strict, 100, 1),
-        e.filler_sentences ? with_interval(*e.filler_sentences, 1, 2) : "–");
-  }
-  text +=
-      "\n| arm | saliency, re-enabled | as printed | deletion AUC, learned mask | leave-one-out | random | "
-      "early-answering area | p(answer) without the CoT | completions |\n"
-      "|---|---|---|---|---|---|---|---|---|\n";
-  for (auto const& [title, runs] : all) {
-    causal_figures const f = mean_causal(runs);
-    text += fmt::format("| {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.0f} |\n", title,
-                        f.re_enabled, f.as_printed, f.mask_deletion, f.leave_one_out_deletion, f.random_deletion,
-                        f.early_answering, f.p_without, f.items * double(runs.size()));
-  }
-  text +=
-      "\n| arm minus outcome only | tokens per CoT | the same in % | mean accuracy, points | pass@4, points | tokens "
-      "by seed | accuracy by seed, % |\n|---|---|---|---|---|---|---|\n";
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    std::string tokens = "–", percent = "–", accuracy = "–", pass = "–", by_seed_tokens, by_seed_accuracy;
-    // Outcome only itself has no difference, but its figures by seed are what those of the others stand beside.
-    for (named_difference const& d :
-         i == 1 ? std::vector<named_difference>{} : differences(evaluations[1], evaluations[i])) {
-      if (d.name == "cot_tokens") {
-        tokens = with_interval(d.difference, 1, 1);
-        percent = with_interval(d.difference, 100 / d.from.value, 1);
-      }
-      if (d.name == "accuracy_strict") accuracy = with_interval(d.difference, 100, 1);
-      if (d.name == "pass@4") pass = with_interval(d.difference, 100, 1);
-    }
-    for (arm_result const& r : all[i].second) {
-      by_seed_tokens += fmt::format("{}{:.1f}", by_seed_tokens.empty() ? "" : ", ", r.eval.cot_tokens.value);
-      by_seed_accuracy += fmt::format("{}{:.1f}", by_seed_accuracy.empty() ? "" : ", ", 100 * r.eval.strict.value);
-    }
-    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", all[i].first, tokens, percent, accuracy, pass,
-                        by_seed_tokens, by_seed_accuracy);
-  }
-  return text;
 }
 
 int run(program_options const& o) {
@@ -310,13 +207,13 @@ int run(program_options const& o) {
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
   interrupt_listener const interrupted;
-  std::vector<std::pair<std::string, std::vector<arm_result>>> all;
+  std::vector<table1::arm_runs> all;
   auto const add = [&](std::string title, arm const* a) {
-    auto& entry = all.emplace_back(std::move(title), std::vector<arm_result>{});
+    table1::arm_runs& entry = all.emplace_back(table1::arm_runs{std::move(title), {}});
     for (std::uint64_t const seed : o.seeds) {
       auto r = run_arm(backend, o, a, seed, interrupted);
       if (!r) return false;
-      entry.second.push_back(std::move(*r));
+      entry.by_seed.push_back(std::move(*r));
     }
     return true;
   };
@@ -327,7 +224,7 @@ int run(program_options const& o) {
     print_progress(stderr, "\ninterrupted; finished arms are in {}, the same command goes on from there\n", o.out);
     return 130;
   }
-  std::string const text = tables(all);
+  std::string const text = table1::tables(all);
   bool const printed = print_results(text);
   write_file_atomically(std::filesystem::path(o.out) / "table1.md", text);
   expect_printed(printed);
@@ -369,7 +266,9 @@ int main(int argc, char** argv) {
                    "held-out problems whose correct completions the causal measures are taken on")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    app.add_option("--seeds", o.seeds, "one run of every arm for each")->capture_default_str();
+    app.add_option("--seeds", o.seeds, "one run of every arm for each; fewer than five judge no difference")
+        ->delimiter(',')
+        ->capture_default_str();
     app.add_option("--threads", o.threads, "0: as many as the processor runs; results do not depend on it")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();

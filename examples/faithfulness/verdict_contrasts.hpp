@@ -1,59 +1,25 @@
 #pragma once
 // Paired differences of two arms. The unit of chance is the pre-training seed, then the RL seed, then the question.
-#include <atmanrl/experiment/statistics.hpp>
-
+#include "../seed_contrast.hpp"
 #include "verdict_runs.hpp"
 
 namespace faithfulness::findings {
 
-/// With fewer pre-training seeds an interval over them excludes zero too often to judge by: all of n differences have
-/// one sign with probability 2^(1 - n) where there is no effect, and that is 1/16 at five.
-inline constexpr std::size_t fewest_seeds = 5;
 inline constexpr double margin = 0.05;  ///< differences of shares within it are too small to matter
 
-struct contrast {
+struct contrast : seed_contrast {
   std::string kind, arm, against, measure_id;
-  std::size_t seeds = 0, pairs = 0;
   std::vector<std::string> missing{};  ///< pairs of seeds, and the arms that lack them
-  interval wide{}, narrow{};           ///< the mean difference with its 95 and its 90 % interval; seeds >= 2
-  double value = 0;                    ///< the mean difference; pairs > 0
-  double p = 1, adjusted = 1;          ///< of the sign test over pre-training seeds, and after Holm
-  std::optional<difference> judged{};  ///< nothing where there are too few seeds
 
   std::string name() const { return against.empty() ? arm : arm + " − " + against; }
-  std::string verdict() const { return judged ? std::string(name_of(*judged)) : "not enough runs"; }
-  /// The same for a contrast of a family: an effect has to pass the family's tests, too.
-  std::string tested_verdict() const {
-    bool const effect = judged == difference::above || judged == difference::below;
-    return verdict() + (effect && adjusted > 0.05 ? ", but not after Holm" : "");
-  }
 };
-
-/// Fills in the statistics of differences: [pre-training seed][RL seed][question].
-inline void test(contrast& c, seed_results const& x, double too_small, int resamples) {
-  c.seeds = x.size();
-  std::vector<double> of_seeds;
-  for (auto const& runs : x) {
-    c.pairs += runs.size();
-    double sum = 0;
-    for (auto const& questions : runs) sum += mean_of(questions);
-    of_seeds.push_back(sum / double(runs.size()));
-  }
-  if (x.empty()) return;
-  c.value = mean_of(of_seeds);
-  c.p = c.adjusted = sign_test(of_seeds);
-  if (c.seeds < 2) return;
-  c.wide = hierarchical_bootstrap(x, 1, 0.95, resamples);
-  c.narrow = hierarchical_bootstrap(x, 1, 0.90, resamples);
-  if (c.seeds >= fewest_seeds) c.judged = judge_difference(c.wide, c.narrow, too_small);
-}
 
 /// `arm` minus `against` where both have a run of the same seeds, on the questions that both were asked.
 /// \param against  empty: the measure is a difference already
 /// \throws shape_error where two runs were asked different numbers of questions
 inline contrast compare(all_runs const& runs, std::string const& kind, std::string const& arm,
                         std::string const& against, measure const& m, double too_small = margin, int resamples = 4000) {
-  contrast out{.kind = kind, .arm = arm, .against = against, .measure_id = m.id};
+  contrast out{{}, kind, arm, against, m.id};
   std::map<std::uint64_t, std::vector<std::vector<double>>> differences;
   for (auto const& [seed, rl_seed] : runs.grid(kind, once_a_seed(arm))) {
     run const *const a = runs.find(kind, arm, seed, rl_seed), *const b = against.empty()
@@ -77,7 +43,7 @@ inline contrast compare(all_runs const& runs, std::string const& kind, std::stri
   }
   seed_results x;
   for (auto& [seed, of_rl_seeds] : differences) x.push_back(std::move(of_rl_seeds));
-  test(out, x, too_small, resamples);
+  static_cast<seed_contrast&>(out) = contrast_over_seeds(x, too_small, resamples);
   return out;
 }
 
@@ -87,16 +53,14 @@ inline std::array<char const*, 4> const primary_opponents{"outcome", "length", "
 /// those without runs with p = 1. Where questions have no hints there is no E2, and they are four.
 inline std::vector<contrast> primary_contrasts(all_runs const& runs, std::string const& kind, settings const& s) {
   std::vector<contrast> out;
-  std::vector<double> p;
   for (char const* id : {"E1", "E2"}) {
     if (std::string_view(id) == "E2" && !s.hinted()) continue;
-    for (char const* against : primary_opponents) {
+    for (char const* against : primary_opponents)
       out.push_back(compare(runs, kind, "re_enabled", against, measure_named(id)));
-      p.push_back(out.back().p);
-    }
   }
-  auto const adjusted = holm(p);
-  for (std::size_t i = 0; i < out.size(); ++i) out[i].adjusted = adjusted[i];
+  std::vector<contrast*> family;
+  for (contrast& c : out) family.push_back(&c);
+  adjust_by_holm(family);
   return out;
 }
 

@@ -64,6 +64,20 @@ class Output(unittest.TestCase):
         self.assertEqual(rows[2:], [["all", "751", "7.92 GiB"]])
         self.assertEqual(experiments.phase_rows(SALIENCY)[1:], [["all", "41.9", "6.12 GiB"]])
 
+    def test_table_1_with_its_sentences_wrapped_and_the_time_of_its_arms(self):
+        with runner(stored=True) as r:
+            folder = r.out / "table1"
+            folder.mkdir()
+            for seed, seconds in ((1, 60), (2, 120)):
+                (folder / f"length-seed{seed}.json").write_text(json.dumps({"processor_seconds": seconds}))
+            (folder / "table1.md").write_text("| a |\n|---|\n" + f"| {'b ' * 80}|\n\n" + "word " * 40 + "\n")
+            result = experiments.Result("c", str(folder), "", 1, 1, "abc", "a machine", "2026-01-01")
+            r.done["table1"] = result
+            blocks = experiments.table1(r).split("\n\n")
+            self.assertEqual(blocks[0], "| a |\n|---|\n" + f"| {'b ' * 80}|")
+            self.assertEqual([len(line) for line in blocks[1].splitlines()], [119, 79])
+            self.assertEqual(blocks[2], "The 2 runs took 3 minutes of processor time.")
+
     def test_what_changed_in_a_run(self):
         with runner() as r:
             result = r.run("run", "true")
@@ -88,6 +102,14 @@ class Running(unittest.TestCase):
             first = r.run("name", "echo", "once")
             self.assertFalse((r.out / "name" / "old").exists())
             self.assertIs(r.run("name", "sh", "-c", "echo twice"), first)
+
+    def test_finished_work_is_left_only_to_a_program_that_goes_on_and_only_on_request(self):
+        for resume, goes_on in ((True, True), (True, False), (False, True)):
+            with runner(resume=resume) as r:
+                (r.out / "name").mkdir()
+                (r.out / "name" / "finished").touch()
+                r.run("name", "true", goes_on=goes_on)
+                self.assertEqual((r.out / "name" / "finished").exists(), resume and goes_on)
 
     def test_stored_results_are_taken_over_only_of_the_same_command(self):
         with runner() as r:
