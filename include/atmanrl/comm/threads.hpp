@@ -108,22 +108,20 @@ class threads {
     std::vector<post> posts;     ///< each rank writes its own before a call's first meeting, all read it before its second
     std::exception_ptr failure;  ///< of the first rank that failed
 
-    /// Returns when all ranks are here.
-    void meet(int rank, detail::call in) {
+    /// The first meeting of a call. Returns when all ranks are here, throws when one will not come.
+    void begin(int rank, detail::call in) {
       std::unique_lock lock(mutex_);
-      std::uint64_t const before = meetings_;
-      if (!failure && returned_ < 0) {
-        if (++here_ == posts.size()) {
-          here_ = 0;
-          ++meetings_;
-          changed_.notify_all();
-          return;
-        }
-        changed_.wait(lock, [&] { return meetings_ != before || failure || returned_ >= 0; });
-        if (meetings_ != before) return;
-      }
-      if (failure) throw communication_error(sentence_, failed_);
+      if (!failure && returned_ < 0 && arrive(lock, [&] { return failure || returned_ >= 0; })) return;
+      throw_failure();
       detail::fail_returned(returned_, rank, in, rank);
+    }
+
+    /// The second one. Everybody comes, because a rank that has failed meanwhile only says so: were it to leave, its
+    /// memory would be gone while others read it. Throws after it, on all ranks or on none.
+    void end() {
+      std::unique_lock lock(mutex_);
+      arrive(lock, [] { return false; });
+      if (failed_at_meeting_) throw_failure();
     }
 
     /// Must be called while the exception is being handled.
@@ -149,10 +147,30 @@ class threads {
     }
 
    private:
+    /// \return whether all have come; otherwise `enough` is true
+    template <class Enough>
+    bool arrive(std::unique_lock<std::mutex>& lock, Enough&& enough) {
+      std::uint64_t const before = meetings_;
+      if (++here_ == posts.size()) {
+        here_ = 0;
+        ++meetings_;
+        failed_at_meeting_ = failure != nullptr;
+        changed_.notify_all();
+        return true;
+      }
+      changed_.wait(lock, [&] { return meetings_ != before || enough(); });
+      return meetings_ != before;
+    }
+
+    void throw_failure() const {
+      if (failure) throw communication_error(sentence_, failed_);
+    }
+
     std::mutex mutex_;
     std::condition_variable changed_;
     std::size_t here_ = 0;
     std::uint64_t meetings_ = 0;
+    bool failed_at_meeting_ = false;
     int returned_ = -1, failed_ = -1;  ///< the first rank that did
     std::string sentence_;
   };
@@ -164,16 +182,27 @@ class threads {
   void together(post const& mine, Take&& take) {
     try {
       place_.posts[std::size_t(rank_)] = mine;
-      place_.meet(rank_, mine.kind);
-      std::vector<detail::call> calls;
-      for (post const& p : place_.posts) calls.push_back(p.kind);
-      detail::expects_same_call(calls);
-      take();
-      place_.meet(rank_, mine.kind);
+      place_.begin(rank_, mine.kind);
     } catch (...) {
       place_.has_failed(rank_);
       throw;
     }
+    std::exception_ptr own;
+    try {
+      std::vector<detail::call> calls;
+      for (post const& p : place_.posts) calls.push_back(p.kind);
+      detail::expects_same_call(calls);
+      take();
+    } catch (...) {
+      place_.has_failed(rank_);
+      own = std::current_exception();
+    }
+    try {
+      place_.end();
+    } catch (...) {
+      if (!own) throw;
+    }
+    if (own) std::rethrow_exception(own);
   }
 
   static void copy(std::span<std::byte const> from, std::span<std::byte> to) {
