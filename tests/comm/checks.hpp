@@ -1,6 +1,6 @@
 #pragma once
-// What holds for every communicator, whatever carries its bytes: calls of all ranks, which throw a sentence where it does
-// not hold. Catch2 2 is not made for assertions of several threads, and an MPI program has no Catch2 at all.
+// What holds for every communicator, whatever carries its bytes: calls of all ranks, which throw a sentence where it
+// does not hold. Catch2 2 is not made for assertions of several threads, and an MPI program has no Catch2 at all.
 #include <atmanrl/comm/agreement.hpp>
 #include <atmanrl/comm/shares.hpp>
 #include <atmanrl/comm/tree_sum.hpp>
@@ -123,7 +123,8 @@ void check_same_everywhere(C& c) {
       comm::expects_same_everywhere(c, "options", c.rank() == other ? "--steps 100 --seed 8" : "--steps 100 --seed 7");
     });
     std::string const wanted = fmt::format(
-        "options: rank {} differs from rank 0 from byte 19 on: it has \"--steps 100 --seed 8\" instead of \"--steps 100 "
+        "options: rank {} differs from rank 0 from byte 19 on: it has \"--steps 100 --seed 8\" instead of \"--steps "
+        "100 "
         "--seed 7\"",
         other);
     expects(sentence == wanted && speaker == 0, "rank {} of {}: {}", c.rank(), c.size(), sentence);
@@ -189,7 +190,8 @@ T sum_by_definition(std::size_t first, std::size_t leaves, std::size_t i) {
   return sum_by_definition<T>(first, half, i) + sum_by_definition<T>(first + half, leaves - half, i);
 }
 
-/// Ways to deal leaves out, all of them contiguous: evenly, all to the last rank, and twos and fours until none is left.
+/// Ways to deal leaves out, all of them contiguous: evenly, all to the last rank, and twos and fours until none is
+/// left.
 inline comm::range leaves_of(int way, std::size_t leaves, int ranks, int rank) {
   if (way == 0) return comm::share_of(leaves, ranks, rank);
   comm::range mine{0, 0};

@@ -22,7 +22,8 @@ void on_ranks(F&& check) {
 TEST_CASE("exchange: every rank gets from each other what that had for it, parts of any size, known or not") {
   on_ranks([](auto& c) { comm_checks::check_exchange(c); });
 }
-TEST_CASE("all_gather: every rank gets all parts in order, empty ones too, in place, and of sizes that it did not know") {
+TEST_CASE(
+    "all_gather: every rank gets all parts in order, empty ones too, in place, and of sizes that it did not know") {
   on_ranks([](auto& c) { comm_checks::check_all_gather(c); });
 }
 TEST_CASE("status: every rank hears of the first one that is not well, or of none") {

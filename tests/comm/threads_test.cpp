@@ -48,18 +48,20 @@ TEST_CASE("threads: a rank that throws ends all others, whatever they wait in, a
                 else
                   comm::all_gather_value(c, 1.0);
               } catch (comm::communication_error const& e) {
-                ended += e.what() == fmt::format("rank {} has failed: weights of rank {} are truncated", failing, failing) &&
-                         e.speaker == failing;
+                ended +=
+                    e.what() == fmt::format("rank {} has failed: weights of rank {} are truncated", failing, failing) &&
+                    e.speaker == failing;
                 throw;
               }
             }) == fmt::format("weights of rank {} are truncated", failing));
       CHECK(ended == ranks - 1);
     }
   // The type of the exception is kept, also of one that has no sentence.
-  CHECK_THROWS_AS(comm::threads::run(2, [](comm::threads& c) {
-                    if (c.rank() == 1) fail<file_error>("x");
-                    c.barrier();
-                  }),
+  CHECK_THROWS_AS(comm::threads::run(2,
+                                     [](comm::threads& c) {
+                                       if (c.rank() == 1) fail<file_error>("x");
+                                       c.barrier();
+                                     }),
                   file_error);
   CHECK_THROWS_AS(comm::threads::run(3,
                                      [](comm::threads& c) {

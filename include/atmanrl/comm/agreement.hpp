@@ -40,8 +40,8 @@ std::optional<rank_failure> status(C& c, std::string_view sentence) {
 template <class C>
 void expects_all_well(C& c, std::string_view sentence) {
   if (auto const failed = status(c, sentence))
-    throw communication_error(
-        atmanrl::detail::one_line(fmt::format("rank {}: {}", failed->rank, failed->sentence)), failed->rank);
+    throw communication_error(atmanrl::detail::one_line(fmt::format("rank {}: {}", failed->rank, failed->sentence)),
+                              failed->rank);
 }
 
 namespace detail {
@@ -67,8 +67,8 @@ void expects_same_everywhere(C& c, std::string_view name, std::string_view bytes
     auto const found = all.of(r);
     if (std::ranges::equal(found, wanted)) continue;
     auto const at = std::size_t(std::ranges::mismatch(found, wanted).in1 - found.begin());
-    throw communication_error(fmt::format("{}: rank {} differs from rank 0 from byte {} on: it has {} instead of {}", name,
-                                          r, at, detail::excerpt(found, at), detail::excerpt(wanted, at)),
+    throw communication_error(fmt::format("{}: rank {} differs from rank 0 from byte {} on: it has {} instead of {}",
+                                          name, r, at, detail::excerpt(found, at), detail::excerpt(wanted, at)),
                               0);
   }
 }

@@ -30,8 +30,8 @@ class alone {
  private:
   static void copy(std::span<std::byte const> from, std::span<std::byte> to) {
     if (from.size() != to.size())
-      throw communication_error(
-          fmt::format("rank 0 sends {} bytes to itself and expects {}", from.size(), to.size()), 0);
+      throw communication_error(fmt::format("rank 0 sends {} bytes to itself and expects {}", from.size(), to.size()),
+                                0);
     if (!from.empty() && from.data() != to.data()) std::memcpy(to.data(), from.data(), from.size());
   }
 };

@@ -19,10 +19,14 @@ enum class call : std::uint8_t { exchange, all_gather, barrier, end };
 
 inline std::string_view name_of(call c) {
   switch (c) {
-    case call::exchange: return "exchange";
-    case call::all_gather: return "all_gather";
-    case call::barrier: return "barrier";
-    case call::end: break;
+    case call::exchange:
+      return "exchange";
+    case call::all_gather:
+      return "all_gather";
+    case call::barrier:
+      return "barrier";
+    case call::end:
+      break;
   }
   return "end";
 }
@@ -48,8 +52,8 @@ inline void expects_same_call(std::span<call const> calls) {
 /// Only the receiver knows both numbers, so it speaks.
 inline void expects_same_bytes(call in, int sender, int receiver, std::size_t sent, std::size_t expected) {
   if (sent != expected)
-    throw communication_error(fmt::format("{}: rank {} sends {} bytes to rank {}, which expects {}", name_of(in), sender,
-                                          sent, receiver, expected),
+    throw communication_error(fmt::format("{}: rank {} sends {} bytes to rank {}, which expects {}", name_of(in),
+                                          sender, sent, receiver, expected),
                               receiver);
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// What a communicator is: how the ranks of a run hand bytes to each other. No reduction belongs to it: those of MPI and
-/// NCCL add in an order that changes with size and rank count, and here a sum's order is part of its definition
+/// What a communicator is: how the ranks of a run hand bytes to each other. No reduction belongs to it: those of MPI
+/// and NCCL add in an order that changes with size and rank count, and here a sum's order is part of its definition
 /// (comm/tree_sum.hpp).
 
 #include <atmanrl/comm/traffic.hpp>
@@ -49,7 +49,10 @@ struct communication_error : error {
 
 /// A communicator whose type says that there is one rank: what is done for others compiles to nothing.
 template <class C>
-concept OneRank = Communicator<C> && requires { requires C::size() == 1; };
+concept OneRank = Communicator<C> && requires {
+  requires C::size()
+  == 1;
+};
 
 }  // namespace comm
 
@@ -65,18 +68,18 @@ consteval bool explain_communicator() {
       static_assert(always_false<C>,
                     "atmanrl: not a Communicator: write `int rank() const` and `int size() const` (see "
                     "docs/extending.md#communicators)");
-    else if constexpr (!requires(C& c, std::span<std::byte const> sent, std::span<std::byte> received,
+    else if constexpr (!requires(C & c, std::span<std::byte const> sent, std::span<std::byte> received,
                                  std::span<std::size_t const> bytes) { c.exchange(sent, bytes, received, bytes); })
       static_assert(always_false<C>,
                     "atmanrl: the communicator has no `void exchange(std::span<std::byte const> sent, "
                     "std::span<std::size_t const> sent_bytes, std::span<std::byte> received, "
                     "std::span<std::size_t const> received_bytes)`");
-    else if constexpr (!requires(C& c, std::span<std::byte const> mine, std::span<std::byte> all,
+    else if constexpr (!requires(C & c, std::span<std::byte const> mine, std::span<std::byte> all,
                                  std::span<std::size_t const> bytes) { c.all_gather(mine, all, bytes); })
       static_assert(always_false<C>,
                     "atmanrl: the communicator has no `void all_gather(std::span<std::byte const> mine, "
                     "std::span<std::byte> all, std::span<std::size_t const> bytes)`");
-    else if constexpr (!requires(C& c) { c.barrier(); })
+    else if constexpr (!requires(C & c) { c.barrier(); })
       static_assert(always_false<C>, "atmanrl: the communicator has no `void barrier()`");
     else
       static_assert(always_false<C>,

@@ -6,10 +6,10 @@
 /// A node of n leaves has two children: the left one has the largest power of two below n of them, the right one the
 /// rest. Seven leaves are ((0+1)+(2+3)) + ((4+5)+6).
 ///
-/// Why this tree: it is a function of the number of leaves alone. Every 2^k leaves that begin at a multiple of 2^k are a
-/// node whatever the total is, only the right rim depends on it; so a binary counter adds leaves as they come, with at
-/// most log2 L sums waiting, and neighbouring leaves of one rank are few nodes, 2 log2 n at most. Halves of equal size
-/// would move with L and be neither. And rounding errors grow with the depth, log2 L, where a chain's grow with L.
+/// Why this tree: it is a function of the number of leaves alone. Every 2^k leaves that begin at a multiple of 2^k are
+/// a node whatever the total is, only the right rim depends on it; so a binary counter adds leaves as they come, with
+/// at most log2 L sums waiting, and neighbouring leaves of one rank are few nodes, 2 log2 n at most. Halves of equal
+/// size would move with L and be neither. And rounding errors grow with the depth, log2 L, where a chain's grow with L.
 
 #include <atmanrl/comm/shares.hpp>
 
@@ -29,8 +29,7 @@ constexpr bool are_siblings(std::size_t leaves, range left, range right) {
     std::size_t const half = left_leaves(node.count);
     node = left.first < node.first + half ? range{node.first, half} : range{node.first + half, node.count - half};
   }
-  return node == range{left.first, left.count + right.count} && node.count > 1 &&
-         left.count == left_leaves(node.count);
+  return node == range{left.first, left.count + right.count} && node.count > 1 && left.count == left_leaves(node.count);
 }
 
 /// Adds values of nodes that come from left to right, with as few of them waiting as can be. Leaves or larger nodes may

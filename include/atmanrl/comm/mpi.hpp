@@ -120,8 +120,8 @@ class mpi {
   int size() const { return size_; }
   traffic volume() const { return volume_; }
 
-  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes,
-                std::span<std::byte> received, std::span<std::size_t const> received_bytes) {
+  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes, std::span<std::byte> received,
+                std::span<std::size_t const> received_bytes) {
     announce(detail::call::exchange, sent_bytes, received_bytes);
     auto const from = offsets(sent_bytes), to = offsets(received_bytes);
     messages all(*this);

@@ -26,8 +26,8 @@ constexpr range share_of(std::size_t count, int ranks, int rank) {
 /// What a slice of a flat array begins at a multiple of, in elements: norms are added in blocks of as many.
 inline constexpr std::size_t slice_alignment = 65536;
 
-/// A rank's slice of a flat array of parameters, whose optimizer state it holds (ZeRO-1, arXiv:1910.02054). Slices are cut at multiples of
-/// `alignment`; the last ranks of a small array have none.
+/// A rank's slice of a flat array of parameters, whose optimizer state it holds (ZeRO-1, arXiv:1910.02054). Slices are
+/// cut at multiples of `alignment`; the last ranks of a small array have none.
 constexpr range slice_of(std::size_t elements, int ranks, int rank, std::size_t alignment = slice_alignment) {
   range const blocks = share_of((elements + alignment - 1) / alignment, ranks, rank);
   std::size_t const first = blocks.first * alignment < elements ? blocks.first * alignment : elements;

@@ -58,8 +58,8 @@ class threads {
   int size() const { return int(place_.posts.size()); }
   traffic volume() const { return volume_; }
 
-  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes,
-                std::span<std::byte> received, std::span<std::size_t const> received_bytes) {
+  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes, std::span<std::byte> received,
+                std::span<std::size_t const> received_bytes) {
     together({detail::call::exchange, sent, sent_bytes}, [&] {
       std::size_t at = 0;
       for (int r = 0; r < size(); ++r) {
@@ -105,7 +105,7 @@ class threads {
    public:
     explicit meeting_place(int ranks) : posts(std::size_t(ranks)) {}
 
-    std::vector<post> posts;     ///< each rank writes its own before a call's first meeting, all read it before its second
+    std::vector<post> posts;  ///< each rank writes its own before a call's first meeting, all read it before its second
     std::exception_ptr failure;  ///< of the first rank that failed
 
     /// The first meeting of a call. Returns when all ranks are here, throws when one will not come.

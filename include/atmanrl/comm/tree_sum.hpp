@@ -4,9 +4,9 @@
 /// The sum of arrays that ranks produce one after the other, with the same bits for any number of ranks.
 ///
 /// Leaves are numbered through all ranks: first those of rank 0, then those of rank 1. They are added in the tree of
-/// comm/leaf_tree.hpp, which their number alone decides. A rank adds what it has whole; of the nodes that are left every
-/// rank receives its slice (comm/shares.hpp) and adds them in the tree's order. So each element is the same additions in
-/// the same order wherever they are done.
+/// comm/leaf_tree.hpp, which their number alone decides. A rank adds what it has whole; of the nodes that are left
+/// every rank receives its slice (comm/shares.hpp) and adds them in the tree's order. So each element is the same
+/// additions in the same order wherever they are done.
 
 #include <atmanrl/comm/leaf_tree.hpp>
 #include <atmanrl/comm/typed.hpp>
@@ -29,12 +29,14 @@ namespace atmanrl::comm {
 ///     for (...) sums.add(gradient_of_group);
 ///     std::span<float> slice = sums.finish();   // elements sums.slice() of the sum
 ///
-/// `begin` and `finish` are calls of all ranks. A rank may have any number of leaves, also none, as long as one has some.
+/// `begin` and `finish` are calls of all ranks. A rank may have any number of leaves, also none, as long as one has
+/// some.
 ///
 /// Memory: a buffer of `elements` for each node that waits, at most log2 L on one rank of L leaves, and 2 log2 n on a
 /// rank that has n of them; it is fewer where ranks' leaves begin at multiples of powers of two. While ranks exchange,
 /// pieces of `piece` elements of each slice and node. Bytes that a rank with k nodes of K in all sends:
-/// k (elements - its slice) sizeof(T), and receives: (K - k) (its slice) sizeof(T); `begin` gathers 8 bytes of each rank.
+/// k (elements - its slice) sizeof(T), and receives: (K - k) (its slice) sizeof(T); `begin` gathers 8 bytes of each
+/// rank.
 template <class T, class C>
 class tree_sum {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
@@ -87,8 +89,7 @@ class tree_sum {
   /// \return elements `slice()` of it, until the next `begin`
   std::span<T> finish() {
     expects<shape_error>(!shares_.empty() && next_ == mine().end(), "rank {} has added {} of its {} leaves",
-                         comm_->rank(), shares_.empty() ? 0 : next_ - mine().first,
-                         shares_.empty() ? 0 : mine().count);
+                         comm_->rank(), shares_.empty() ? 0 : next_ - mine().first, shares_.empty() ? 0 : mine().count);
     if constexpr (!OneRank<C>)
       if (comm_->size() > 1) return exchanged();
     shares_.clear();
@@ -165,8 +166,8 @@ class tree_sum {
 
   C* comm_;
   std::size_t elements_, alignment_, piece_;
-  std::vector<range> shares_;  ///< leaves of each rank; empty: no sum has begun
-  std::size_t next_ = 0;       ///< leaf
+  std::vector<range> shares_;         ///< leaves of each rank; empty: no sum has begun
+  std::size_t next_ = 0;              ///< leaf
   tree_stack<std::size_t> stack_{0};  ///< of numbers of buffers
   std::vector<std::vector<T>> buffers_;
   std::vector<std::size_t> free_;

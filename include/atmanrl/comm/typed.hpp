@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// What callers use of a communicator: checked calls with numbers of elements in place of bytes, and calls for sizes that
-/// the receiver does not know. T is named by the caller, `comm::all_gather<float>(c, values)`, and is trivially copyable;
-/// bytes are `std::byte`.
+/// What callers use of a communicator: checked calls with numbers of elements in place of bytes, and calls for sizes
+/// that the receiver does not know. T is named by the caller, `comm::all_gather<float>(c, values)`, and is trivially
+/// copyable; bytes are `std::byte`.
 
 #include <atmanrl/comm/communicator.hpp>
 
@@ -81,10 +81,9 @@ void all_gather(C& c, std::span<T const> mine, std::span<T> all, std::span<std::
   static_assert(std::is_trivially_copyable_v<T>);
   expects<shape_error>(counts.size() == std::size_t(c.size()), "all_gather among {} ranks has {} counts", c.size(),
                        counts.size());
-  expects<shape_error>(
-      counts[std::size_t(c.rank())] == mine.size() && detail::total(counts) == all.size(),
-      "all_gather: the counts are {} of rank {} and {} in all, the spans have {} and {} elements",
-      counts[std::size_t(c.rank())], c.rank(), detail::total(counts), mine.size(), all.size());
+  expects<shape_error>(counts[std::size_t(c.rank())] == mine.size() && detail::total(counts) == all.size(),
+                       "all_gather: the counts are {} of rank {} and {} in all, the spans have {} and {} elements",
+                       counts[std::size_t(c.rank())], c.rank(), detail::total(counts), mine.size(), all.size());
   c.all_gather(std::as_bytes(mine), std::as_writable_bytes(all), detail::bytes_of<T>(counts));
 }
 
