@@ -50,8 +50,7 @@ struct communication_error : error {
 /// A communicator whose type says that there is one rank: what is done for others compiles to nothing.
 template <class C>
 concept OneRank = Communicator<C> && requires {
-  requires C::size()
-  == 1;
+  requires(C::size() == 1);
 };
 
 }  // namespace comm
