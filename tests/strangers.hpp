@@ -5,6 +5,8 @@
 #include <atmanrl/attention/policy.hpp>
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/backend/reference_backend.hpp>
+#include <atmanrl/comm/alone.hpp>
+#include <atmanrl/comm/communicator.hpp>
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/nn/language_model.hpp>
@@ -39,8 +41,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -530,6 +534,34 @@ class dirty_backend : public atmanrl::reference_backend {
   options_type options_;
 };
 
+/// Communicator: another one, whose calls are written down.
+template <class C>
+class recorded {
+ public:
+  explicit recorded(C& c) : inner_(c) {}
+  int rank() const { return inner_.rank(); }
+  int size() const { return inner_.size(); }
+  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes,
+                std::span<std::byte> received, std::span<std::size_t const> received_bytes) {
+    calls += "e";
+    inner_.exchange(sent, sent_bytes, received, received_bytes);
+  }
+  void all_gather(std::span<std::byte const> mine, std::span<std::byte> all, std::span<std::size_t const> bytes) {
+    calls += "g";
+    inner_.all_gather(mine, all, bytes);
+  }
+  void barrier() {
+    calls += "b";
+    inner_.barrier();
+  }
+  atmanrl::comm::traffic volume() const { return inner_.volume(); }
+
+  std::string calls;
+
+ private:
+  C& inner_;
+};
+
 }  // namespace strangers
 
 namespace atmanrl::kernels {
@@ -610,5 +642,6 @@ static_assert(atmanrl::Backend<dirty_backend> && atmanrl::HostBackend<dirty_back
 static_assert(atmanrl::LanguageModel<model_on_dirty> && atmanrl::TrainableModel<model_on_dirty>);
 static_assert(atmanrl::SaliencyEstimator<half_weight, model_on_dirty> && atmanrl::Task<next_digit>);
 static_assert(atmanrl::Observer<longest_chain, model_on_dirty>);
+static_assert(atmanrl::Communicator<recorded<atmanrl::comm::alone>> && !atmanrl::Communicator<brevity>);
 
 }  // namespace strangers

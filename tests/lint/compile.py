@@ -89,7 +89,7 @@ def headers(options):
     command.insert(first_option, f"-I{options.root}")
     options.out.mkdir(parents=True, exist_ok=True)
     names = sorted(p.relative_to(options.root).as_posix() for p in (options.root / "atmanrl").rglob("*.hpp"))
-    names = [name for name in names if not re.match(r"atmanrl/cuda(/|\.hpp$)", name) and re.match(options.only, name)]
+    names = [name for name in names if not re.match(r"atmanrl/(cuda(/|\.hpp$)|comm/mpi\.hpp$)", name) and re.match(options.only, name)]
     command += [f"-D{macro}" for macro in options.define]
     if not names:
         sys.exit(f"no headers in {options.root}")

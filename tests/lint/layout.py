@@ -10,8 +10,8 @@ import re
 import sys
 
 # A header includes its own folder and folders of a lower rank (docs/architecture.md).
-RANKS = {"core": 0, "backend": 1, "attention": 2, "io": 2, "text": 3, "ops": 3, "cpu": 4, "cuda": 4, "optim": 4, "nn": 5,
-         "tasks": 5, "saliency": 6, "rl": 7, "experiment": 8}
+RANKS = {"core": 0, "backend": 1, "attention": 2, "comm": 2, "io": 2, "text": 3, "ops": 3, "cpu": 4, "cuda": 4,
+         "optim": 4, "nn": 5, "tasks": 5, "saliency": 6, "rl": 7, "experiment": 8}
 # Packages that only some folders may include: they cost compile time, or belong to one part.
 PACKAGES = [
     (r"(unsupported/)?Eigen/", {"cpu"}),
@@ -20,12 +20,13 @@ PACKAGES = [
     (r"utf8proc", {"text"}),
     (r"xxhash", {"io"}),
     (r"(cuda_|cublas)", {"cuda"}),
+    (r"mpi\.h", {"comm"}),
     (r"(CLI/|CLI11|catch2/|benchmark/)", set()),
 ]
 # Macros outside core/config.hpp: those that a package's header asks for before it is included.
 MACROS_ASKED_FOR = {"PCRE2_CODE_UNIT_WIDTH": "text"}
 # The umbrella header of each folder that holds parts to choose from: whoever includes it can name every one of them.
-UMBRELLAS = {"attention": "saliency.hpp", "nn": "llama.hpp", "optim": "grpo.hpp", "rl": "grpo.hpp",
+UMBRELLAS = {"attention": "saliency.hpp", "comm": "comm.hpp", "nn": "llama.hpp", "optim": "grpo.hpp", "rl": "grpo.hpp",
              "saliency": "saliency.hpp", "tasks": "experiment.hpp"}
 # What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles, and
 # that of the interpreter of chat templates.
