@@ -6,6 +6,7 @@
 /// and policy gradients follow the first alone (Viteri et al., arXiv:2404.18988, compare both). A reward that knows its
 /// own gradient adds the second.
 
+#include <atmanrl/backend/backend.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 
 #include <algorithm>
