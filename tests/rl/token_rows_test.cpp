@@ -36,7 +36,7 @@ TEMPLATE_TEST_CASE("token rows: what no token stands for is never drawn and has 
   cpu_backend backend({.threads = 1});
   auto model = random_model<cpu_backend, TestType>(backend, small_config());
   std::vector<std::vector<int>> const prompts{{1, 2, 3}, {5, 6}};
-  generate_options const options{.group_size = 20, .max_new_tokens = 20, .stop_ids = {}, .seed = 3, .on_progress = {}};
+  generate_options const options{.group_size = 60, .max_new_tokens = 40, .stop_ids = {}, .seed = 3, .on_progress = {}};
   auto const drawn = [&] {
     std::vector<int> counts(11);
     std::vector<std::vector<completion>> all =
