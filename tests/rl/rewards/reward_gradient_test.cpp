@@ -141,6 +141,12 @@ TEST_CASE("reward gradients: those of the knock-out effect and of the edited ans
   toy_tokenizer const words;
   edit_reward edit(task, words, 3);
   check_gradient(s, edit);
+
+  // Rollouts without a value stand in front of one that has one.
+  s.written = toy_step({{ids_of({"w", "9"}), ids_of({"w"}), ids_of({"4", "w", ".", "####", "2", "|"})}});
+  s.scale = {0, 0, 20};
+  check_gradient(s, edit);
+  check_gradient(s, knock);
 }
 
 TEST_CASE("reward gradients: that of what a mask restores is the finite difference at fixed masks") {
