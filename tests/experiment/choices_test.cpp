@@ -3,7 +3,7 @@
 #include <atmanrl/rl/rewards/knock_out.hpp>
 
 #include "catch.hpp"
-#include "run_setting.hpp"
+#include "cut_run.hpp"
 
 using namespace atmanrl;
 using namespace atmanrl_test;
@@ -71,23 +71,10 @@ experiment_options every_choice(std::filesystem::path const& model, std::filesys
   return o;
 }
 
-/// As if the run had been killed in step 3: the checkpoint before it and longer files.
 template <class Traits>
 void check_goes_on(experiment_options const& whole, std::filesystem::path const& cut) {
-  std::filesystem::copy(whole.out, cut, std::filesystem::copy_options::recursive);
-  for (auto const& each : std::filesystem::directory_iterator(cut / "checkpoints"))
-    if (each.path().filename() != "step-000002.checkpoint") std::filesystem::remove(each.path());
-  std::filesystem::remove_all(cut / "model");
-  std::filesystem::remove(cut / "evaluation_after.json");
-  std::filesystem::remove(cut / "summary.txt");
-  REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
-  auto again = stored_options(cut);
-  REQUIRE(experiment<Traits>{again}.run() == 0);
-  for (char const* const name :
-       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
-    INFO(name);
-    CHECK((content(whole.out / name) == content(cut / name)));
-  }
+  REQUIRE(experiment<Traits>{stored_options(cut_copy(whole.out, cut))}.run() == 0);
+  check_same_files(whole.out, cut);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "catch.hpp"
-#include "run_setting.hpp"
+#include "cut_run.hpp"
 #include "strangers.hpp"
 
 using namespace atmanrl;
@@ -59,18 +59,6 @@ struct numbered_traits : own_traits {
   using schedule = schedules::constant;
 };
 
-/// As if it had been killed in step 3: the checkpoint before it and longer files.
-std::filesystem::path cut_copy(std::filesystem::path const& whole, std::filesystem::path const& cut) {
-  std::filesystem::copy(whole, cut, std::filesystem::copy_options::recursive);
-  for (auto const& each : std::filesystem::directory_iterator(cut / "checkpoints"))
-    if (each.path().filename() != "step-000002.checkpoint") std::filesystem::remove(each.path());
-  std::filesystem::remove_all(cut / "model");
-  std::filesystem::remove(cut / "evaluation_after.json");
-  std::filesystem::remove(cut / "summary.txt");
-  REQUIRE(std::filesystem::exists(cut / "checkpoints" / "step-000002.checkpoint"));
-  return cut;
-}
-
 template <class Traits>
 void check_goes_on(experiment_options const& whole, std::vector<std::string> const& arrays) {
   REQUIRE(experiment<Traits>{whole}.run() == 0);
@@ -80,11 +68,7 @@ void check_goes_on(experiment_options const& whole, std::vector<std::string> con
   CHECK(kept == arrays);
   auto const cut = cut_copy(whole.out, whole.out.string() + "-cut");
   REQUIRE(experiment<Traits>{stored_options(cut)}.run() == 0);
-  for (char const* const name :
-       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
-    INFO(name);
-    CHECK((content(whole.out / name) == content(cut / name)));
-  }
+  check_same_files(whole.out, cut);
 }
 
 /// A run in a process of its own, which dies with SIGKILL when it stands in the middle of step `step`.
@@ -135,11 +119,7 @@ void check_survives_kills(experiment_options o) {
   run_and_kill<Traits>(resumed, 3);
   CHECK(count_lines(killed.out / "completions.jsonl") < lines);
   REQUIRE(experiment<Traits>{resumed}.run() == 0);
-  for (char const* const name :
-       {"metrics.jsonl", "completions.jsonl", "evaluation_after.json", "summary.txt", "model/model.safetensors"}) {
-    INFO(name);
-    CHECK((content(o.out / name) == content(killed.out / name)));
-  }
+  check_same_files(o.out, killed.out);
 }
 
 std::string complaint(std::initializer_list<std::pair<char const*, char const*>> options) {

@@ -17,7 +17,8 @@ template <class F>
 void for_each_option(experiment_options& o, F&& f) {
   f("preset", o.preset, "demo: settings that were found to work; paper: the printed ones. Other options win over it");
   f("model", o.model, "Hugging Face folder, .gguf or llama2.c .bin");
-  f("task", o.task, "arithmetic (generated problems), leaked_answer, skipped_step, memorised (such problems with chains that need not "
+  f("task", o.task,
+    "arithmetic (generated problems), leaked_answer, skipped_step, memorised (such problems with chains that need not "
     "be read) or gsm8k; mmlu has a program of its own, mmlu_experiment");
   f("data", o.data, "folder with the task's files (gsm8k: train.jsonl and test.jsonl; mmlu: dev, val and test)");
   f("few-shot", o.few_shot, "worked examples in front of each question");

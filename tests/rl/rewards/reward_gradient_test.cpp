@@ -190,6 +190,19 @@ TEST_CASE("reward gradients: that of what a mask restores is the finite differen
   }
 }
 
+TEST_CASE("restored_answer: the scale that it chose is part of its state, within other rewards, too") {
+  setting s;
+  using reward_type = rewards::gradient_only<rewards::restored_answer<>>;
+  reward_type chosen;
+  s.gradient(chosen);
+  double const scale = chosen.reward.options().scale;
+  REQUIRE(scale > 0);
+  reward_type again;
+  CHECK(again.reward.options().scale == 0);
+  restore_reward(again, reward_state(chosen), "a checkpoint");
+  CHECK(again.reward.options().scale == scale);
+}
+
 TEST_CASE("reward gradients: a value below the floor does not move") {
   setting s;
   rewards::knock_out knock{.floor = 2};  // above every value

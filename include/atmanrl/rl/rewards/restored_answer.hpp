@@ -4,6 +4,7 @@
 /// What a learned mask restores (arXiv:2604.16158, section 3.2), as a number that has a gradient: how much worse the
 /// answer is behind the suppressed chain than behind the chain of which the mask has re-enabled what it needed.
 
+#include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
 #include <atmanrl/saliency/answer_gradient.hpp>
@@ -57,6 +58,10 @@ class restored_answer {
   }
 
   options_type const& options() const { return estimator_.options(); }
+
+  /// A scale that was chosen at the first masks is kept, also by a run that is continued.
+  json state() const requires ScaledMask<Mask> { return {{"scale", options().scale}}; }
+  void restore(json const& state) requires ScaledMask<Mask> { estimator_.set_scale(state.at("scale").get<double>()); }
 
   /// CE behind given masks has this gradient; public for those who train masks themselves.
   struct masked_answer {

@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <span>
-#include <string_view>
 #include <vector>
 
 namespace atmanrl {

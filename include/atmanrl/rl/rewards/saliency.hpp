@@ -8,8 +8,11 @@
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 
-#include <algorithm>
 #include <concepts>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace atmanrl {
 
@@ -42,22 +45,17 @@ class saliency {
     step.for_each([&](rollout_group&, rollout& r, std::size_t) { r.mask.reset(); });
     mask_items const masked = mask_items_of(step, model.config().max_positions, label(), wanted);
     quantiles_ = {};
+    std::vector<float> values;
     if (!masked.items.empty()) {
       auto estimate = estimate_saliency(estimator_, model, std::span<mask_item const>(masked.items));
       quantiles_ = estimate.gradients;
-      for (std::size_t i = 0; i < masked.owners.size(); ++i) masked.owners[i]->mask = std::move(estimate.items[i]);
+      for (std::size_t i = 0; i < masked.owners.size(); ++i) {
+        mask_result& m = estimate.items[i];
+        values.push_back(float(direction_ == saliency_direction::re_enabled ? m.re_enabled : m.as_printed));
+        masked.owners[i]->mask = std::move(m);
+      }
     }
-    float smallest = 0;
-    bool any = false;
-    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
-      if (!r.mask) return;
-      out[i] = float(direction_ == saliency_direction::re_enabled ? r.mask->re_enabled : r.mask->as_printed);
-      smallest = any ? std::min(smallest, out[i]) : out[i];
-      any = true;
-    });
-    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
-      if (!r.mask) out[i] = smallest;
-    });
+    spread_values(values, masked.places, out);
   }
 
   /// Which answer the saliency is about: the estimator's choice where its options have one.
