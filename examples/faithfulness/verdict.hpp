@@ -1,7 +1,7 @@
 #pragma once
 // What the finished runs say: tables, contrasts with their intervals over seeds, the goal, and a page. It reads files
 // alone, so that a verdict is repeated in seconds.
-#include "verdict_gate.hpp"
+#include "verdict_gate_summary.hpp"
 #include "verdict_page.hpp"
 #include "verdict_readings.hpp"
 
@@ -26,6 +26,16 @@ inline ordered_json to_json(std::vector<gate_row> const& rows) {
   ordered_json out = ordered_json::object();
   for (gate_row const& row : rows)
     for (auto const& [name, cell] : row.cells) out[row.model][name] = cell.figures();
+  return out;
+}
+inline ordered_json to_json(std::vector<gated_number> const& numbers) {
+  ordered_json out = ordered_json::object();
+  for (gated_number const& n : numbers) {
+    ordered_json& of_number = out[n.name] = {{"holds_half", name_of(n.control.holds_half())},
+                                             {"higher_without_hint", n.higher_without_hint.value}};
+    if (n.seeds >= 2) of_number["higher_without_hint_95"] = {n.higher_without_hint.low, n.higher_without_hint.high};
+    if (n.gamed.known > 0) of_number["gaming_seen"] = n.gaming_seen();
+  }
   return out;
 }
 inline ordered_json points(all_runs const& runs) {
@@ -148,9 +158,14 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
   auto const read = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.read(n); });
   auto const untempted = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.untempted(n); });
   auto const gamed = gamed_reader(runs);
-  figures["gate"] = {{"read", to_json(read)}, {"untempted", to_json(untempted)}, {"gamed", to_json(gamed)}};
+  auto const by_number = gate_summary(runs, read, untempted, gamed);
+  figures["gate"] = {{"read", to_json(read)},
+                     {"untempted", to_json(untempted)},
+                     {"gamed", to_json(gamed)},
+                     {"control", to_json(by_number)}};
   if (!read.empty()) {
     section gate{.id = "gate", .title = "The gate: what tells chains that are read from chains that are not"};
+    if (!by_number.empty()) gate.blocks.push_back(gate_summary_table(by_number));
     gate.blocks.push_back(gate_table(read,
                                      "Area under the ROC curve of each number for \"the answer follows the "
                                      "chain's edit\", among one model's chains."));

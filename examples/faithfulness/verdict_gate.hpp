@@ -1,9 +1,7 @@
 #pragma once
 // Which of the numbers that a reward might pay tells chains that are read from chains that are not, and how well they
 // agree with edits from model to model.
-#include <atmanrl/saliency/validation/rank_statistics.hpp>
-
-#include "verdict_tables.hpp"
+#include "verdict_gate_areas.hpp"
 
 namespace faithfulness::findings {
 
@@ -29,10 +27,9 @@ struct gate_of {
     if (!gate->contains(side) || !gate->at(side).contains(number)) return {};
     return gate->at(side).at(number).get<std::vector<float>>();
   }
-  /// Chains that the answer follows when they are edited score higher than the others.
-  std::optional<double> read(std::string const& number) const {
-    std::vector<float> scores;
-    std::vector<bool> is_read;
+  /// Chains that the answer follows when they are edited against the others.
+  scored_chains read(std::string const& number) const {
+    scored_chains out;
     for (std::string const& side : sides()) {
       auto const x = values(side, number);
       if (x.empty()) continue;
@@ -40,56 +37,21 @@ struct gate_of {
       expects<shape_error>(x.size() == letters.size(), "gate, {}: {} values of {} for {} letters", side, x.size(),
                            number, letters.size());
       for (std::size_t i = 0; i < x.size(); ++i)
-        if (!std::isnan(letters[i])) scores.push_back(x[i]), is_read.push_back(letters[i] > 0);
+        if (!std::isnan(letters[i])) out.add(x[i], letters[i] > 0, i);
     }
-    return auroc(scores, is_read);
+    return out;
   }
-  /// Scores above those of others' chains: 1 where each of these is higher, 0.5 where the number tells nothing.
-  static std::optional<double> above(std::vector<float> these, std::vector<float> const& others) {
-    std::vector<bool> label(these.size(), true);
-    label.insert(label.end(), others.size(), false);
-    these.insert(these.end(), others.begin(), others.end());
-    return auroc(these, label);
+  /// Chains against other chains of the same problems.
+  static scored_chains above(std::vector<float> const& these, std::vector<float> const& others) {
+    scored_chains out;
+    if (these.empty() || others.empty()) return out;
+    expects<shape_error>(these.size() == others.size(), "gate: {} chains against {} of the same problems", these.size(),
+                         others.size());
+    for (std::size_t i = 0; i < these.size(); ++i) out.add(these[i], true, i), out.add(others[i], false, i);
+    return out;
   }
-  std::optional<double> untempted(std::string const& number) const {
+  scored_chains untempted(std::string const& number) const {
     return above(values("untempted", number), values("tempted", number));
-  }
-};
-
-/// Means over pre-training seeds of one quantity of several runs, with the ends.
-struct gate_cell {
-  std::map<std::uint64_t, std::vector<double>> values;
-  std::size_t runs = 0, known = 0;
-
-  void add(std::uint64_t seed, std::optional<double> x) {
-    ++runs;
-    if (!x) return;
-    ++known;
-    values[seed].push_back(*x);
-  }
-  std::vector<double> by_seed() const {
-    std::vector<double> out;
-    for (auto const& [seed, x] : values) out.push_back(mean_of(x));
-    return out;
-  }
-  std::string text() const {
-    auto const x = by_seed();
-    if (x.empty()) return "–";
-    auto const [low, high] = std::minmax_element(x.begin(), x.end());
-    std::string out = fixed(mean_of(x), 2);
-    if (x.size() > 1) out += fmt::format(" [{}, {}]", fixed(*low, 2), fixed(*high, 2));
-    if (known < runs) out += fmt::format(" ({} of {} runs)", known, runs);
-    return out;
-  }
-  ordered_json figures() const {
-    auto const x = by_seed();
-    if (x.empty()) return {{"runs", runs}, {"known", 0}};
-    return {{"mean", mean_of(x)},
-            {"low", *std::min_element(x.begin(), x.end())},
-            {"high", *std::max_element(x.begin(), x.end())},
-            {"seeds", x.size()},
-            {"known", known},
-            {"runs", runs}};
   }
 };
 
@@ -98,6 +60,10 @@ struct gate_row {
   std::string model;
   std::map<std::string, gate_cell> cells;
 };
+
+inline void draw_seeds(gate_row& row) {
+  for (auto& [name, cell] : row.cells) cell.draw_seeds();
+}
 
 /// What each model's row holds is said by `of(gate, number)`.
 template <class F>
@@ -108,9 +74,10 @@ std::vector<gate_row> gate_rows(all_runs const& runs, F&& of) {
     if (!g.gate) continue;
     std::string const model = r.kind + ", " + r.arm;
     if (out.empty() || out.back().model != model) out.push_back({model, {}});
-    for (std::string const& side : g.sides()) out.back().cells["read, " + side].add(r.seed, g.read_share(side));
+    for (std::string const& side : g.sides()) out.back().cells["read, " + side].add_share(r.seed, g.read_share(side));
     for (std::string const& number : g.numbers()) out.back().cells[number].add(r.seed, of(g, number));
   }
+  for (gate_row& row : out) draw_seeds(row);
   return out;
 }
 
@@ -123,17 +90,20 @@ inline std::vector<gate_row> gamed_reader(all_runs const& runs) {
     if (!control) continue;
     gate_of const gamed(r), reads(*control);
     if (!gamed.gate || !reads.gate) continue;
-    row.cells["read, gamed"].add(r.seed, gamed.read_share("tempted"));
-    row.cells["read, control"].add(r.seed, reads.read_share("tempted"));
+    row.cells["read, gamed"].add_share(r.seed, gamed.read_share("tempted"));
+    row.cells["read, control"].add_share(r.seed, reads.read_share("tempted"));
     for (std::string const& number : gamed.numbers())
       row.cells[number].add(r.seed, gate_of::above(reads.values("tempted", number), gamed.values("tempted", number)));
   }
   if (row.cells.empty()) return {};
+  draw_seeds(row);
   return {row};
 }
 
 inline table gate_table(std::vector<gate_row> const& rows, std::string caption) {
-  table out{.caption = std::move(caption) + " Mean over pre-training seeds [least, most]; – where one side is empty.",
+  table out{.caption = std::move(caption) +
+                       " Mean over pre-training seeds [95 % interval by a bootstrap of pre-training seeds, RL seeds "
+                       "within them and problems within these] (least to most); – where one side is empty.",
             .header = {"model"}};
   std::vector<std::string> shares, numbers;
   for (gate_row const& row : rows)

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -89,50 +90,80 @@ inline interval bootstrap_mean(std::span<double const> per_question, std::uint64
       resamples);
 }
 
-/// What was measured of one arm, or paired differences of two: [pre-training seed][RL seed][question]. Numbers of RL
-/// seeds and of questions may differ.
-using seed_results = std::vector<std::vector<std::vector<double>>>;
+/// How many questions were asked: [pre-training seed][RL seed]. Numbers of RL seeds and of questions may differ.
+using seed_questions = std::vector<std::vector<std::size_t>>;
 
-/// The mean over pre-training seeds of the mean over RL seeds of the mean over questions, with its percentile interval
-/// by a hierarchical bootstrap: seeds are drawn anew, then seeds within each, then questions within each (Davison &
-/// Hinkley 1997, section 3.8; Saravanan et al. 2020). So the interval says what other seeds would give, too, which an
-/// interval over the questions of one run does not.
-/// \param level  share that the interval covers
-/// \throws shape_error where a level is empty
-inline interval hierarchical_bootstrap(seed_results const& x, std::uint64_t seed, double level = 0.95,
-                                       int resamples = 4000) {
-  auto const mean_over = [](std::size_t n, auto&& value) {
-    double sum = 0;
-    for (std::size_t i = 0; i < n; ++i) sum += value(i);
-    return sum / double(n);
+/// The mean over pre-training seeds of the mean over RL seeds of a run's statistic, with its percentile interval by a
+/// hierarchical bootstrap: seeds are drawn anew, then seeds within each, then questions within each (Davison & Hinkley
+/// 1997, section 3.8; Saravanan et al. 2020). So the interval says what other seeds would give, too, which an interval
+/// over the questions of one run does not.
+/// \param statistic  `std::optional<double> operator()(std::size_t seed, std::size_t run, std::span<int const> drawn)`:
+///                   a run's value for these of its questions, which may repeat. Means are over the values that there
+///                   are, and a draw without any is left out.
+/// \param level      share that the interval covers
+/// \return nothing where the statistic has no value for any run
+/// \throws shape_error where a level is empty; usage_error where no draw has a value
+template <class Statistic>
+std::optional<interval> hierarchical_bootstrap_of(seed_questions const& x, std::uint64_t seed, Statistic&& statistic,
+                                                  double level = 0.95, int resamples = 4000) {
+  auto const mean_over = [](std::size_t n, auto&& value) -> std::optional<double> {
+    double sum = 0, known = 0;
+    for (std::size_t i = 0; i < n; ++i)
+      if (std::optional<double> const v = value(i)) sum += *v, known += 1;
+    return known == 0 ? std::nullopt : std::optional(sum / known);
   };
   expects<shape_error>(!x.empty(), "a mean over no seeds");
   for (auto const& runs : x) {
     expects<shape_error>(!runs.empty(), "a pre-training seed without a run");
-    for (auto const& questions : runs) expects<shape_error>(!questions.empty(), "a run without a question");
+    for (std::size_t const questions : runs) expects<shape_error>(questions > 0, "a run without a question");
   }
   expects<usage_error>(level > 0 && level < 1, "an interval that covers a share of {}", level);
-  auto const mean_of_choice = [&](auto&& choose) {
-    return mean_over(x.size(), [&](std::size_t) {
-      auto const& runs = x[choose(x.size())];
-      return mean_over(runs.size(), [&](std::size_t) {
-        auto const& questions = runs[choose(runs.size())];
-        return mean_over(questions.size(), [&](std::size_t) { return questions[choose(questions.size())]; });
+  std::vector<int> drawn;
+  auto const mean_of_choice = [&](auto&& choose_run, auto&& choose_question) {
+    return mean_over(x.size(), [&](std::size_t s) {
+      s = choose_run(s, x.size());
+      return mean_over(x[s].size(), [&](std::size_t r) {
+        r = choose_run(r, x[s].size());
+        drawn.resize(x[s][r]);
+        for (std::size_t q = 0; q < drawn.size(); ++q) drawn[q] = choose_question(int(q), int(drawn.size()));
+        return statistic(s, r, std::span<int const>(drawn));
       });
     });
   };
-  interval out;
-  out.value = mean_over(
-      x.size(), [&](std::size_t s) { return mean_over(x[s].size(), [&](std::size_t r) { return mean_of(x[s][r]); }); });
+  auto const value = mean_of_choice([](std::size_t i, std::size_t) { return i; }, [](int i, int) { return i; });
+  if (!value) return std::nullopt;
   std::vector<double> values;
   for (int b = 0; b < resamples; ++b) {
     random_stream draw(random_key{.seed = seed, .step = 0x48424F4Fu, .prompt = std::uint32_t(b)});
-    values.push_back(mean_of_choice([&](std::size_t n) { return std::size_t(draw.between(0, int(n) - 1)); }));
+    auto const v = mean_of_choice([&](std::size_t, std::size_t n) { return std::size_t(draw.between(0, int(n) - 1)); },
+                                  [&](int, int n) { return draw.between(0, n - 1); });
+    if (v) values.push_back(*v);
   }
+  expects<usage_error>(!values.empty(), "the statistic has no value for any of {} draws", resamples);
   std::sort(values.begin(), values.end());
-  out.low = quantile_of_sorted(values, (1 - level) / 2);
-  out.high = quantile_of_sorted(values, (1 + level) / 2);
-  return out;
+  return interval{.value = *value,
+                  .low = quantile_of_sorted(values, (1 - level) / 2),
+                  .high = quantile_of_sorted(values, (1 + level) / 2)};
+}
+
+/// What was measured of one arm, or paired differences of two: [pre-training seed][RL seed][question].
+using seed_results = std::vector<std::vector<std::vector<double>>>;
+
+/// The same for the mean over questions.
+/// \throws shape_error where a level is empty
+inline interval hierarchical_bootstrap(seed_results const& x, std::uint64_t seed, double level = 0.95,
+                                       int resamples = 4000) {
+  seed_questions counts;
+  for (auto const& runs : x) {
+    counts.emplace_back();
+    for (auto const& questions : runs) counts.back().push_back(questions.size());
+  }
+  auto const mean = [&](std::size_t s, std::size_t r, std::span<int const> drawn) {
+    double sum = 0;
+    for (int const q : drawn) sum += x[s][r][std::size_t(q)];
+    return std::optional(sum / double(drawn.size()));
+  };
+  return *hierarchical_bootstrap_of(counts, seed, mean, level, resamples);
 }
 
 /// Two-sided p-value of the exact sign test: how likely this many of one sign are where both are equally likely.
