@@ -98,17 +98,19 @@ class counted_step {
   }
 
   void update(index_t passes) {
-    trainable_policy<model_type> policy(model);
-    backend.reset();  // the copies that the policy begins with
-    std::vector<training_rollout> rollouts;
-    for (index_t i = 0; i < shape_.rollouts(); ++i)
-      rollouts.push_back({prompts_[std::size_t(i / shape_.group)], completion_, log_p_, 1.0f});
-    for (index_t i = 0; i < passes; ++i) {
-      policy.zero_gradient();
-      add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{},
-                          {.row_budget = shape_.row_budget});
-      policy.update(1e-6, 1);
-    }
+    with_policy([&](auto& policy, std::span<training_rollout const> rollouts) {
+      for (index_t i = 0; i < passes; ++i) {
+        add_gradient(policy, rollouts);
+        policy.update(1e-6, 1);
+      }
+    });
+  }
+  /// What a pass of it is made of.
+  void gradient() {
+    with_policy([&](auto& policy, std::span<training_rollout const> rollouts) { add_gradient(policy, rollouts); });
+  }
+  void new_weights() {
+    with_policy([&](auto& policy, std::span<training_rollout const>) { policy.update(1e-6, 1); });
   }
 
   std::span<std::vector<int> const> prompts() const { return prompts_; }
@@ -120,6 +122,20 @@ class counted_step {
   model_type model;
 
  private:
+  template <class Walk>
+  void with_policy(Walk&& walk) {
+    trainable_policy<model_type> policy(model);
+    backend.reset();  // the copies that the policy begins with
+    std::vector<training_rollout> rollouts;
+    for (index_t i = 0; i < shape_.rollouts(); ++i)
+      rollouts.push_back({prompts_[std::size_t(i / shape_.group)], completion_, log_p_, 1.0f});
+    walk(policy, std::span<training_rollout const>(rollouts));
+  }
+  void add_gradient(trainable_policy<model_type>& policy, std::span<training_rollout const> rollouts) {
+    policy.zero_gradient();
+    add_policy_gradient(policy, rollouts, losses::grpo{}, {.row_budget = shape_.row_budget});
+  }
+
   step_shape shape_;
   std::vector<std::vector<int>> prompts_;
   std::vector<int> cot_, delimiter_, answer_, completion_;

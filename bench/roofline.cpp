@@ -3,11 +3,11 @@
 // cannot do it; what caching, packing and answer_rows save; and what it may have cost the paper. The tables of
 // docs/cuda.md. Usage: roofline             the tables of work
 //        roofline --memory    how much memory the 1B and 3B models take
-#include "counted_step.hpp"
-
-#include <atmanrl/experiment/memory.hpp>
-
-#include <fmt/format.h>
+//        roofline --ranks 1024 [--queries 48] [--together 8] [--machine 8] [--link 450,50]
+//                             the step on 1, 2, 4, ... ranks, the tables of docs/distributed.md: prompt groups of a
+//                             step, of those a rank's that share a batch, ranks of a machine, and GB/s of a rank in
+//                             each direction inside and between machines
+#include "ranks_report.hpp"
 
 #include <functional>
 #include <string_view>
@@ -305,10 +305,13 @@ int print_memory() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "--memory") return print_memory();
-  if (argc > 1) {
-    fmt::print(stderr, "roofline: unknown argument {}\nusage: roofline [--memory]\n", argv[1]);
-    return 2;
-  }
-  return print_work();
+  std::vector<std::string_view> const arguments(argv + 1, argv + argc);
+  if (arguments.empty()) return print_work();
+  if (arguments.size() == 1 && arguments[0] == "--memory") return print_memory();
+  if (arguments[0] == "--ranks")
+    if (auto const o = ranks_options::from(arguments)) return print_ranks(*o);
+  fmt::print(stderr,
+             "roofline: cannot make sense of its arguments\nusage: roofline\n       roofline --memory\n"
+             "       roofline --ranks MOST [--queries N] [--together N] [--machine RANKS] [--link GB/s,GB/s]\n");
+  return 2;
 }
