@@ -3,7 +3,9 @@
 #include "catch.hpp"
 #include "io/scratch.hpp"
 
+#include <optional>
 #include <set>
+#include <span>
 
 using namespace atmanrl;
 
@@ -164,6 +166,22 @@ TEST_CASE("statistics: a nested mean weighs seeds equally, whatever the number o
   CHECK_THROWS_AS(hierarchical_bootstrap({{}}, 1), shape_error);
   CHECK_THROWS_AS(hierarchical_bootstrap({{{}}}, 1), shape_error);
   CHECK_THROWS_AS(hierarchical_bootstrap(x, 1, 1.0), usage_error);
+}
+
+TEST_CASE("statistics: the hierarchical bootstrap leaves out runs and draws whose statistic has no value") {
+  seed_questions const x{{2, 2}, {2}, {2}};
+  // Seed 0 has a value in one of its runs, seed 1 only where its questions are drawn once each, seed 2 none.
+  auto const statistic = [](std::size_t s, std::size_t r, std::span<int const> drawn) -> std::optional<double> {
+    if (s == 0 && r == 1) return 1.0;
+    if (s == 1 && drawn[0] != drawn[1]) return 3.0;
+    return std::nullopt;
+  };
+  auto const i = hierarchical_bootstrap_of(x, 1, statistic, 0.95, 1000);
+  REQUIRE(i.has_value());
+  CHECK(*i == interval{.value = 2, .low = 1, .high = 3});
+  auto const none = [](std::size_t, std::size_t, std::span<int const>) { return std::optional<double>(); };
+  CHECK_FALSE(hierarchical_bootstrap_of(x, 1, none).has_value());
+  CHECK_THROWS_AS(hierarchical_bootstrap_of(x, 1, statistic, 0.95, 0), usage_error);
 }
 
 TEST_CASE("statistics: a difference is none only where its 90 % interval lies within the margin") {
