@@ -425,9 +425,9 @@ struct elementwise<counting::backend> {
     b.count("copy_columns", work_kind::rest, 0, 2.0 * double(from.extent(0) * count) * sizeof(T));
   }
   template <class T>
-  static double sum_of_squares(counting::backend& b, counting::on<T const, 1> x) {
-    b.count("sum_of_squares", work_kind::rest, 2.0 * double(x.size()), counting::bytes(x));
-    return 4;  // a norm of 2, so that clipping to 1 scales
+  static void sums_of_squares(counting::backend& b, counting::on<T const, 1> x, std::span<double> sums) {
+    b.count("sums_of_squares", work_kind::rest, 2.0 * double(x.size()), counting::bytes(x));
+    for (double& s : sums) s = 4.0 / double(sums.size());  // a norm of 2, so that clipping to 1 scales
   }
 };
 

@@ -8,16 +8,11 @@
 #include <chrono>
 #include <string_view>
 
+#include "smollm2.hpp"
+
 namespace {
 
 using namespace atmanrl;
-
-model_config smollm2_shape() {
-  model_config c;
-  c.layers = 30, c.hidden = 576, c.heads = 9, c.kv_heads = 3, c.head_dim = 64, c.ffn = 1536, c.vocab = 49152;
-  c.rope_theta = 1e5, c.max_positions = 8192, c.tied_head = true;
-  return c;
-}
 
 std::vector<int> tokens(int count, int stream) {
   std::vector<int> ids;
@@ -35,7 +30,7 @@ double seconds(auto const& f) {
 template <class W>
 void run() {
   cpu_backend backend;
-  llama<cpu_backend, W> model(backend, smollm2_shape());
+  llama<cpu_backend, W> model(backend, atmanrl_bench::smollm2_shape());
   {
     std::vector<float> weights(std::size_t(model.layout().size()));
     random_stream random(1, 0);

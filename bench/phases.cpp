@@ -9,6 +9,7 @@
 #include <benchmark/benchmark.h>
 
 #include "machine.hpp"
+#include "smollm2.hpp"
 
 #include <unistd.h>
 
@@ -22,19 +23,12 @@ namespace {
 
 using namespace atmanrl;
 
-model_config smollm2_shape() {
-  model_config c;
-  c.layers = 30, c.hidden = 576, c.heads = 9, c.kv_heads = 3, c.head_dim = 64, c.ffn = 1536, c.vocab = 49152;
-  c.rope_theta = 1e5, c.max_positions = 8192, c.tied_head = true;
-  return c;
-}
-
 // One model per storage type for the whole program: packing 135 M weights takes longer than most benchmarks.
 template <class W>
 llama<cpu_backend, W>& model() {
   static cpu_backend backend;
   static llama<cpu_backend, W> m = [] {
-    llama<cpu_backend, W> made(backend, smollm2_shape());
+    llama<cpu_backend, W> made(backend, atmanrl_bench::smollm2_shape());
     std::vector<float> weights(std::size_t(made.layout().size()));
     random_stream random(1, 0);
     for (float& w : weights) w = float(random.uniform() - 0.5) * 0.08f;

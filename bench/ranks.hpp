@@ -12,7 +12,7 @@ namespace atmanrl_bench {
 
 namespace comm = atmanrl::comm;
 
-/// One sum of comm/tree_sum.hpp over the gradients of `leaves` prompt groups.
+/// One sum of optim/gradient_sum.hpp over the gradients of `leaves` prompt groups.
 class planned_sum {
  public:
   /// \param elements  of a leaf, each of `element_bytes`
@@ -75,7 +75,6 @@ class planned_sum {
 struct rank_links {
   double inside = 450e9;  ///< to ranks of the same machine: NVLink of an H100 SXM has 900 GB/s in both directions
   double between = 50e9;  ///< to others: a port of 400 Gb/s beside each GPU, as a DGX H100 has
-  double host = 64e9;     ///< to the machine's memory: PCI Express 5.0, 16 lanes, 128 GB/s in both directions
   int machine = 8;        ///< ranks of a machine
 
   /// Seconds until the last rank has sent and received all. Both links of a rank work at the same time, in both

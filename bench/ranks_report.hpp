@@ -116,17 +116,6 @@ class counted_phases {
   std::map<std::size_t, double> samplings_, few_rows_;
 };
 
-/// Bytes of the weights that a slice of the flat array becomes: matrices bf16, vectors float.
-inline std::size_t weight_bytes(parameter_layout const& layout, comm::range slice) {
-  std::size_t bytes = 0;
-  for (parameter_info const& p : layout.all()) {
-    auto const first = std::max(slice.first, std::size_t(p.offset)),
-               end = std::min(slice.end(), std::size_t(p.offset + p.size()));
-    if (first < end) bytes += (end - first) * (p.is_vector() ? sizeof(float) : sizeof(bf16));
-  }
-  return bytes;
-}
-
 /// A step on so many ranks. Every phase lasts as long as with the rank that has most to do.
 struct rank_step {
   int ranks = 1;
@@ -138,7 +127,6 @@ struct rank_step {
   double weights = 0, rollouts = 0;                          ///< bytes that a rank receives of others, the most
   double sampling = 0, masks = 0, few_rows = 0, update = 0;  ///< seconds of a step
   double exchange = 0, gather = 0;                           ///< seconds of a step's exchanges and all-gathers
-  double host = 0;  ///< seconds more, at least, where sums are added in the machine's memory
 
   double step(bool answer_rows) const {
     return sampling + (answer_rows ? few_rows : masks) + update + exchange + gather;
@@ -150,6 +138,8 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
   auto const n = std::size_t(layout.size());
   double const passes = double(shape.passes), leaf = double(n * sizeof(float)), bandwidth = phases.limits().bandwidth;
   planned_sum const sum(o.queries, n, ranks);
+  auto const mask_values = std::size_t(detail::mask_parameters(
+      llama_3_2_3b(), experiment_options::of_preset(experiment_preset::paper).mask, shape.completion, 8));
   rank_step s{.ranks = ranks};
   double summing = 0;
   std::vector<std::size_t> weights, tokens;  // bytes that each rank has for all others
@@ -167,10 +157,11 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
     // Two operands and a result, or one and a result; then the nodes of the rank's slice.
     double const slice = double(sum.slice(r).count * sizeof(float)), of_slice = double(sum.nodes() - 1) * 3 * slice;
     summing = std::max(summing, (3 * double(adds.added) + 2 * double(adds.copied)) * leaf + of_slice);
-    weights.push_back(weight_bytes(layout, sum.slice(r)));
-    // A token's number and log-probability, and a rollout's reward.
-    auto const rollouts = groups * std::size_t(shape.group);
-    tokens.push_back(rollouts * (std::size_t(shape.completion) * 8 + 8));
+    weights.push_back(sum.slice(r).count * sizeof(float));
+    // A token's number, log-probability and entropy; a mask's values and saliencies, and its first gradient, of which
+    // the metrics have quantiles.
+    auto const rollouts = groups * std::size_t(shape.group), completion = std::size_t(shape.completion);
+    tokens.push_back(rollouts * (completion * 12 + (2 * mask_values + completion) * sizeof(float)));
   }
   s.nodes = sum.nodes();
   for (int r = 0; r < ranks; ++r) {
@@ -190,7 +181,6 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
     return [&bytes](int from, int) { return double(bytes[std::size_t(from)]); };
   };
   s.gather = passes * o.links.seconds(ranks, part(weights)) + o.links.seconds(ranks, part(tokens));
-  s.host = passes * double(s.most_groups) * leaf / o.links.host;
   return s;
 }
 
@@ -207,17 +197,17 @@ inline void print_volumes(std::vector<rank_step> const& steps) {
 inline void print_times(std::vector<rank_step> const& steps) {
   fmt::print(
       "| ranks | sampling | masks, all_later | masks, answer_rows | update | exchange and gathers | step, all_later | "
-      "efficiency | step, answer_rows | efficiency | sums by the host, at least |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|\n");
+      "efficiency | step, answer_rows | efficiency |\n"
+      "|---|---|---|---|---|---|---|---|---|---|\n");
   for (rank_step const& s : steps) {
     auto const efficiency = [&](bool answer_rows) {
       return 100 * steps.front().step(answer_rows) / (double(s.ranks) * s.step(answer_rows));
     };
     fmt::print(
         "| {} | {:.2f} s | {:.1f} s | {:.2f} s | {:.2f} s | {:.2f} s | {:.1f} s | {:.1f} % | {:.2f} s | {:.1f} "
-        "% | + {:.2f} s |\n",
+        "% |\n",
         s.ranks, s.sampling, s.masks, s.few_rows, s.update, s.exchange + s.gather, s.step(false), efficiency(false),
-        s.step(true), efficiency(true), s.host);
+        s.step(true), efficiency(true));
   }
 }
 
@@ -226,8 +216,8 @@ inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options
   using model = llama<counting_backend, bf16>;
   auto const n = std::size_t(layout.size());
   fmt::print(
-      "| ranks | weights | gradient | masters and moments of a slice | keys, values, activations, masks | GPU, sums on "
-      "the host | sums that wait, pieces | GPU, sums too | 80 GB hold |\n|---|---|---|---|---|---|---|---|---|\n");
+      "| ranks | weights | gradient | masters and moments of a slice | keys, values, activations, masks | sums that "
+      "wait, pieces | all | 80 GB hold it |\n|---|---|---|---|---|---|---|---|\n");
   for (rank_step const& s : steps) {
     experiment_options e = experiment_options::of_preset(experiment_preset::paper);
     e.dtype = weight_dtype::bf16;
@@ -237,20 +227,14 @@ inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options
     std::size_t const gradient = n * sizeof(float), state = 3 * s.slice * sizeof(float),
                       work = m.cache + m.activations + m.head + m.masks + m.scratch,
                       gpu = m.weights + gradient + state + work;
-    // The sums, the slice's result, and what one round of the exchange sends and receives.
-    static constexpr std::size_t piece = std::size_t{1} << 18;
-    std::size_t const rounds =
-                          s.ranks > 1
-                              ? std::min(piece, s.slice) * (std::size_t(s.ranks) * s.most_nodes + s.nodes) + s.slice
-                              : 0,
-                      sums = sizeof(float) * (s.waiting * n + rounds);
-    double const limit = 80e9;
-    fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", s.ranks, format_bytes(m.weights),
-               format_bytes(gradient), format_bytes(state), format_bytes(work), format_bytes(gpu), format_bytes(sums),
-               format_bytes(gpu + sums),
-               double(gpu + sums) <= limit ? "all"
-               : double(gpu) <= limit      ? "all but the sums"
-                                           : "not even the rest");
+    // The sums, and what one round of the exchange receives.
+    std::size_t const pieces = s.ranks > 1
+                                   ? s.nodes * std::min(gradient_sum<counting_backend, float>::default_piece, s.slice)
+                                   : 0,
+                      sums = sizeof(float) * (s.waiting * n + pieces);
+    fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} |\n", s.ranks, format_bytes(m.weights), format_bytes(gradient),
+               format_bytes(state), format_bytes(work), format_bytes(sums), format_bytes(gpu + sums),
+               double(gpu + sums) <= 80e9 ? "yes" : "no");
   }
 }
 

@@ -12,6 +12,11 @@ macro(atmanrl_use_cuda)
   enable_language(CUDA)
   find_package(CUDAToolkit 12 REQUIRED)
   foreach(atmanrl_target ${ARGN})
+    # A target that was made before the variable above was set does not have it.
+    get_target_property(atmanrl_architectures ${atmanrl_target} CUDA_ARCHITECTURES)
+    if(NOT atmanrl_architectures)
+      set_target_properties(${atmanrl_target} PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
+    endif()
     target_link_libraries(${atmanrl_target} PRIVATE CUDA::cudart CUDA::cublas)
     # CMake 3.25.1 does not know that nvcc has C++20; 554 warns of a view's conversion to const, which a view of const
     # does not have because of its requires-clause.

@@ -1,6 +1,7 @@
 // The whole experiment on MMLU's multiple-choice questions: traits name the parts, options the numbers. --help lists
 // them.
 #include "command_line.hpp"
+#include "ranks.hpp"
 
 #include <atmanrl/experiment/mmlu_traits.hpp>
 
@@ -14,6 +15,8 @@ int main(int argc, char** argv) {
     atmanrl::expects<atmanrl::usage_error>(
         !options.model.empty(),
         "--model is missing: a Hugging Face folder or a .gguf file (cmake/fetch_smollm2.sh fetches one)");
-    return atmanrl::experiment<atmanrl::mmlu_traits<>>{options}.run();
+    return run_on_ranks(argc, argv, [&](atmanrl::comm::any ranks) {
+      return atmanrl::experiment<atmanrl::mmlu_traits<>>(options, ranks).run();
+    });
   });
 }

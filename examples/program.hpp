@@ -1,5 +1,6 @@
 #pragma once
 // What every program does: read its arguments, work, and turn what is thrown into one line and an exit status.
+#include <atmanrl/comm/launched.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/standard_streams.hpp>
@@ -27,7 +28,7 @@ inline void parse_arguments(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (CLI::Success const&) {
-    fmt::print("{}", app.help());
+    if (atmanrl::comm::launched().rank == 0) fmt::print("{}", app.help());
     throw;
   } catch (CLI::ParseError const& e) {
     atmanrl::fail<atmanrl::usage_error>("{} (--help lists the options)", e.what());
@@ -78,6 +79,8 @@ int run_program(Work&& work) {
 #endif
   atmanrl::open_closed_standard_streams();
   auto const complain = [](std::string_view sentence, int status) {
+    // Processes that were started together have one command line, and one complaint about it.
+    if (atmanrl::comm::launched().rank > 0) return status;
     atmanrl::print_if_possible(stderr, atmanrl::detail::one_line(sentence) + "\n");
     return status;
   };

@@ -4,6 +4,7 @@
 //   sft --model FOLDER --task gsm8k --epochs 1 --out FOLDER-sft
 #include "chat_options.hpp"
 #include "command_line.hpp"
+#include "ranks.hpp"
 #include "task_names.hpp"
 
 #include <atmanrl/experiment/save_model.hpp>
@@ -18,7 +19,7 @@ struct options {
   std::string task = "gsm8k", dtype = "f32";
   std::size_t examples = 0;
   double epochs = 1, learning_rate = 1e-5;
-  int batch = 16, held_out = 64, threads = 0;
+  int batch = 16, micro_batches = 1, held_out = 64, threads = 0;
   index_t row_budget = 2048;
   std::uint64_t seed = 0;
   bool recompute = false;
@@ -44,8 +45,9 @@ std::vector<sft_example> examples_of(K const& task, tokenizer const& words, std:
 }
 
 template <class W>
-void run(options const& o) {
-  cpu::print_build_note();
+void run(options const& o, comm::any ranks) {
+  bool const speaks = ranks.rank() == 0;
+  if (speaks) cpu::print_build_note();
   check_input_path("--model", o.model);
   check_input_path("--data", o.data);
   if (!o.out.empty()) check_model_output("--out", o.out);
@@ -71,17 +73,19 @@ void run(options const& o) {
   sft_trainer trainer(model,
                       sft_options{.steps = steps,
                                   .batch_size = o.batch,
+                                  .micro_batches = o.micro_batches,
                                   .row_budget = o.row_budget,
                                   .learning_rate = o.learning_rate,
                                   .recompute = o.recompute},
-                      schedules::linear{.warmup = steps / 20});
+                      schedules::linear{.warmup = steps / 20}, optim::adamw{}, ranks);
   auto const print_held_out = [&] {
-    if (!test.empty())
-      print_progress(stdout, "held-out loss {:.4f} nats per token, over {} examples\n", trainer.evaluate(test),
-                     test.size());
+    if (test.empty()) return;
+    double const loss = trainer.evaluate(test);
+    if (speaks) print_progress(stdout, "held-out loss {:.4f} nats per token, over {} examples\n", loss, test.size());
   };
   print_held_out();
   trainer.run(train, o.seed, [&](sft_report const& r) {
+    if (!speaks) return;
     print_progress(stdout, "step {:5} of {}  loss {:.4f}  gradient norm {:.2f}  learning rate {:.2e}\n", r.step, steps,
                    r.loss, r.gradient_norm, r.learning_rate);
   });
@@ -109,6 +113,10 @@ int main(int argc, char** argv) {
         ->check(CLI::NonNegativeNumber);
     app.add_option("--epochs", o.epochs)->capture_default_str()->check(CLI::PositiveNumber);
     app.add_option("--batch", o.batch, "examples per step")->capture_default_str()->check(CLI::PositiveNumber);
+    app.add_option("--micro-batches", o.micro_batches,
+                   "forward and backward passes of a step at least; ranks (mpirun) share them out")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
     app.add_option("--row-budget", o.row_budget, "tokens of one forward and backward pass, which bound its memory")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
@@ -121,10 +129,12 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"f32", "bf16"}));
     app.add_option("--out", o.out, "Hugging Face folder to write; nothing is written without it")->check(given_path());
     parse_arguments(app, argc, argv);
-    if (o.dtype == "bf16")
-      run<bf16>(o);
-    else
-      run<float>(o);
-    return 0;
+    return run_on_ranks(argc, argv, [&](comm::any ranks) {
+      if (o.dtype == "bf16")
+        run<bf16>(o, ranks);
+      else
+        run<float>(o, ranks);
+      return 0;
+    });
   });
 }

@@ -7,6 +7,7 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/comm/alone.hpp>
 #include <atmanrl/comm/communicator.hpp>
+#include <atmanrl/comm/device_parts.hpp>
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/nn/language_model.hpp>
@@ -43,10 +44,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tiny_model.hpp"
@@ -534,7 +537,7 @@ class dirty_backend : public atmanrl::reference_backend {
   options_type options_;
 };
 
-/// Communicator: another one, whose calls are written down.
+/// Communicator, and DeviceCommunicator for every backend: another one, whose calls are written down.
 template <class C>
 class recorded {
  public:
@@ -554,12 +557,32 @@ class recorded {
     calls += "b";
     inner_.barrier();
   }
-  atmanrl::comm::traffic volume() const { return inner_.volume(); }
+  atmanrl::comm::traffic volume() const { return inner_.volume() - sizes_; }
+  /// Of any backend, through the host.
+  template <class B>
+  void exchange_on(B& backend, std::span<std::span<std::byte const> const> sent,
+                   std::span<std::span<std::byte> const> received) {
+    calls += "d";
+    auto const sent_bytes = atmanrl::comm::bytes_of_parts(sent);
+    auto const received_bytes = atmanrl::comm::bytes_of_parts(received);
+    auto const before = inner_.volume();
+    atmanrl::comm::expects_same_parts(inner_, sent_bytes, received_bytes);
+    sizes_ = sizes_ + (inner_.volume() - before);
+    std::vector<std::byte> out(std::accumulate(sent_bytes.begin(), sent_bytes.end(), std::size_t(0))),
+        in(std::accumulate(received_bytes.begin(), received_bytes.end(), std::size_t(0)));
+    std::byte* at = out.data();
+    for (auto const& part : sent) backend.copy_to_host(std::exchange(at, at + part.size()), part.data(), part.size());
+    inner_.exchange(out, sent_bytes, in, received_bytes);
+    at = in.data();
+    for (auto const& part : received)
+      backend.copy_from_host(part.data(), std::exchange(at, at + part.size()), part.size());
+  }
 
   std::string calls;
 
  private:
   C& inner_;
+  atmanrl::comm::traffic sizes_;
 };
 
 }  // namespace strangers
@@ -643,5 +666,7 @@ static_assert(atmanrl::LanguageModel<model_on_dirty> && atmanrl::TrainableModel<
 static_assert(atmanrl::SaliencyEstimator<half_weight, model_on_dirty> && atmanrl::Task<next_digit>);
 static_assert(atmanrl::Observer<longest_chain, model_on_dirty>);
 static_assert(atmanrl::Communicator<recorded<atmanrl::comm::alone>> && !atmanrl::Communicator<brevity>);
+static_assert(atmanrl::DeviceCommunicator<recorded<atmanrl::comm::alone>, dirty_backend> &&
+              !atmanrl::DeviceCommunicator<atmanrl::comm::alone, dirty_backend>);
 
 }  // namespace strangers

@@ -71,12 +71,12 @@
                                                            generate_options const&, samplers::multinomial const&);    \
     TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
                                                            generate_options const&, samplers::greedy const&);         \
-    TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
-                                                        std::span<training_rollout const>, losses::any const&,        \
-                                                        policy_gradient_options const&, update_edits::none const&);   \
-    TEMPLATE policy_gradient_report add_policy_gradient(trainable_weights<llama<cpu_backend, W>>&,                    \
-                                                        std::span<training_rollout const>, losses::grpo const&,       \
-                                                        policy_gradient_options const&, update_edits::none const&);   \
+    TEMPLATE std::vector<detail::rollout_share> detail::add_leaf_gradient(                                            \
+        trainable_weights<llama<cpu_backend, W>>&, std::span<training_rollout const>, std::size_t, loss_scope,        \
+        losses::any const&, policy_gradient_options const&, update_edits::none const&);                               \
+    TEMPLATE std::vector<detail::rollout_share> detail::add_leaf_gradient(                                            \
+        trainable_weights<llama<cpu_backend, W>>&, std::span<training_rollout const>, std::size_t, loss_scope,        \
+        losses::grpo const&, policy_gradient_options const&, update_edits::none const&);                              \
     TEMPLATE std::vector<std::vector<float>> reference_log_probs(                                                     \
         llama<cpu_backend, W>&, std::span<training_rollout const>, double, micro_batch_options const&, adapters,      \
         update_edits::none const&);

@@ -1,10 +1,12 @@
 #pragma once
 // What holds for every communicator, whatever carries its bytes: calls of all ranks, which throw a sentence where it
 // does not hold. Catch2 2 is not made for assertions of several threads, and an MPI program has no Catch2 at all.
+#include <atmanrl/backend/reference_backend.hpp>
+#include <atmanrl/backend/tensor.hpp>
 #include <atmanrl/comm/agreement.hpp>
 #include <atmanrl/comm/shares.hpp>
-#include <atmanrl/comm/tree_sum.hpp>
 #include <atmanrl/comm/typed.hpp>
+#include <atmanrl/optim/gradient_sum.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +19,10 @@
 namespace comm_checks {
 
 using atmanrl::expects;
+using atmanrl::gradient_sum;
+using atmanrl::index_t;
+using atmanrl::reference_backend;
+using atmanrl::tensor;
 namespace comm = atmanrl::comm;
 
 /// Numbers of elements from one rank to another: different ones, many of them 0.
@@ -202,11 +208,20 @@ inline comm::range leaves_of(int way, std::size_t leaves, int ranks, int rank) {
   return mine;
 }
 
+template <class T>
+tensor<reference_backend, T, 1> tensor_of(reference_backend& backend, std::vector<T> const& values) {
+  tensor<reference_backend, T, 1> t(backend, {index_t(values.size())});
+  t.assign(values);
+  return t;
+}
+
 template <class T, class C>
-void check_tree_sum(C& c) {
+void check_gradient_sum(C& c) {
   constexpr std::size_t elements = 203, alignment = 16;
   // Pieces that do not divide slices, and one that is larger than all.
-  comm::tree_sum<T, C> small(c, elements, alignment, 7), large(c, elements, alignment);
+  reference_backend backend;
+  gradient_sum<reference_backend, T> small(backend, c, elements, alignment, 7), large(backend, c, elements, alignment);
+  tensor<reference_backend, T, 1> result(backend, {elements});
   comm::range const slice = large.slice();
   for (std::size_t leaves = 1; leaves <= 17; ++leaves)
     for (int way = 0; way < 3; ++way) {
@@ -214,10 +229,12 @@ void check_tree_sum(C& c) {
       comm::traffic const before = c.volume();
       auto& sums = leaves % 2 ? small : large;
       sums.begin(mine.count);
-      for (std::size_t leaf = mine.first; leaf < mine.end(); ++leaf) sums.add(leaf_of<T>(leaf, elements));
-      std::span<T const> const sum = sums.finish();
-      expects(sum.size() == slice.count, "rank {} of {} has {} elements, not {}", c.rank(), c.size(), sum.size(),
-              slice.count);
+      for (std::size_t leaf = mine.first; leaf < mine.end(); ++leaf) {
+        auto values = tensor_of(backend, leaf_of<T>(leaf, elements));
+        sums.add(values);
+      }
+      sums.finish(result);
+      std::span<T const> const sum(result.data() + slice.first, slice.count);
       for (std::size_t i = 0; i < sum.size(); ++i) {
         T const expected = sum_by_definition<T>(0, leaves, slice.first + i);
         expects(std::memcmp(&sum[i], &expected, sizeof(T)) == 0,
@@ -243,8 +260,8 @@ void check_all(C& c) {
   check_status(c);
   check_same_everywhere(c);
   check_volume(c);
-  check_tree_sum<float>(c);
-  check_tree_sum<double>(c);
+  check_gradient_sum<float>(c);
+  check_gradient_sum<double>(c);
 }
 
 }  // namespace comm_checks

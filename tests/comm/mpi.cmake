@@ -19,6 +19,14 @@ if(TARGET atmanrl::mpi)
   endforeach()
   # Their ranks look for messages all the time, and a time limit is part of the tests of faults.
   set_tests_properties(comm.mpi.1 comm.mpi.2 comm.mpi.3 comm.mpi.4 ${faults} PROPERTIES PROCESSORS 2 TIMEOUT 400)
+  # Whole runs by the example programs.
+  set(mpi_run_test ${Python3_EXECUTABLE} -B "${CMAKE_CURRENT_SOURCE_DIR}/experiment/mpi_run_test.py")
+  foreach(what bytes faults killed)
+    add_test(NAME experiment.mpi.${what}
+             COMMAND ${mpi_run_test} ${what} "${PROJECT_BINARY_DIR}/examples" "${CMAKE_CURRENT_BINARY_DIR}/mpi_${what}"
+                     ${mpirun})
+    set_tests_properties(experiment.mpi.${what} PROPERTIES PROCESSORS 2 TIMEOUT 900 SKIP_RETURN_CODE 77)
+  endforeach()
 else()
   add_test(NAME comm.mpi COMMAND sh -c "echo no MPI: skipped; exit 77")
   set_tests_properties(comm.mpi PROPERTIES SKIP_RETURN_CODE 77)

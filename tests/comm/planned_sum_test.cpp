@@ -1,6 +1,6 @@
 // What bench/roofline --ranks says of a sum against what a sum of the library does.
 #include <atmanrl/comm/threads.hpp>
-#include <atmanrl/comm/tree_sum.hpp>
+#include <atmanrl/optim/gradient_sum.hpp>
 
 #include "../../bench/ranks.hpp"
 #include "catch.hpp"
@@ -21,12 +21,14 @@ TEST_CASE("planned_sum: the bytes and buffers of a sum are those that ranks coun
       std::vector<comm::traffic> counted(std::size_t(ranks), comm::traffic{});
       std::vector<std::size_t> buffers(std::size_t(ranks), 0);
       comm::threads::run(ranks, [&](comm::threads& c) {
-        comm::tree_sum<float, comm::threads> sums(c, elements, alignment, piece);
+        reference_backend backend;
+        gradient_sum<reference_backend, float> sums(backend, c, elements, alignment, piece);
+        auto values = tensor<reference_backend, float, 1>::zeros(backend, {elements});
         auto const mine = std::size_t(c.rank());
         std::size_t const its = comm::share_of(leaves, ranks, c.rank()).count;
         sums.begin(its);
-        for (std::size_t i = 0; i < its; ++i) sums.add(std::vector<float>(elements, 1.0f));
-        sums.finish();
+        for (std::size_t i = 0; i < its; ++i) sums.add(values);
+        sums.finish(values);
         counted[mine] = c.volume();
         buffers[mine] = sums.buffers();
       });
@@ -56,7 +58,7 @@ TEST_CASE("planned_sum: 48 leaves on 16 ranks leave two nodes each, and all leav
 }
 
 TEST_CASE("rank_links: the busiest link of the busiest rank decides") {
-  atmanrl_bench::rank_links const links{.inside = 10, .between = 1, .host = 1, .machine = 2};
+  atmanrl_bench::rank_links const links{.inside = 10, .between = 1, .machine = 2};
   auto const even = [](int, int) { return 5.0; };
   CHECK(links.seconds(1, even) == 0);
   CHECK(links.seconds(2, even) == 0.5);

@@ -86,6 +86,26 @@ TEST_CASE("threads: a failure that a rank swallows still ends the others, and it
   CHECK(refused == 6);
 }
 
+TEST_CASE("threads: a rank that leaves it to another one to speak does not come before it") {
+  CHECK_THROWS_WITH(comm::threads::run(3,
+                                       [](comm::threads& c) {
+                                         if (c.rank() == 1) throw comm::communication_error("somebody has gone", -1);
+                                         try {
+                                           c.barrier();
+                                         } catch (comm::communication_error const&) {  // of rank 1
+                                         }
+                                         if (c.rank() == 2) throw std::runtime_error("the disk is full");
+                                       }),
+                    "the disk is full");
+  // Where nobody else speaks, it does.
+  CHECK_THROWS_WITH(comm::threads::run(2,
+                                       [](comm::threads& c) {
+                                         if (c.rank() == 1) throw comm::communication_error("somebody has gone", -1);
+                                         c.barrier();
+                                       }),
+                    "somebody has gone");
+}
+
 TEST_CASE("threads: a rank that returns while others wait is named, whether it was there first or last") {
   for (int const delayed : {0, 2})
     CHECK(failure_of(3, [&](comm::threads& c) {

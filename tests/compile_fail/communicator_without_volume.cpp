@@ -1,5 +1,5 @@
 // expect: atmanrl: the communicator has no `atmanrl::comm::traffic volume\(\) const`
-#include <atmanrl/comm/tree_sum.hpp>
+#include <atmanrl/comm/any.hpp>
 
 struct does_not_count {
   int rank() const { return 0; }
@@ -9,4 +9,4 @@ struct does_not_count {
   void all_gather(std::span<std::byte const>, std::span<std::byte>, std::span<std::size_t const>) {}
   void barrier() {}
 };
-void add(does_not_count& c) { atmanrl::comm::tree_sum<float, does_not_count> sums(c, 1); }
+void share(does_not_count& c) { atmanrl::comm::any ranks(c); }

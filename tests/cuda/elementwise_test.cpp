@@ -38,7 +38,7 @@ TEMPLATE_TEST_CASE("cuda elementwise: bias, sums, scaling, columns and the sum o
 
 TEST_CASE("cuda sum_of_squares: several blocks, squares that no float holds, and what is not finite") {
   cuda_backend device;
-  for (index_t const size : {cuda::squares_per_block, cuda::squares_per_block + 1, 2 * cuda::squares_per_block + 3})
+  for (index_t const size : {squares_per_block, squares_per_block + 1, 2 * squares_per_block + 3})
     check_on_device<float>(
         device,
         [&]<class B, class T>(B& b, T) {

@@ -23,6 +23,13 @@ using cudaDataType_t = cudaDataType;
 namespace cuda_emulation {
 struct blas {
   cudaStream_t on = nullptr;
+  int device = current_device;  ///< cuBLAS asks that it is current whenever the handle is used
+  bool is_of_current_device() const {
+    if (device == current_device) return true;
+    report("cuBLAS: a handle of device " + std::to_string(device) + " is used while device " +
+           std::to_string(current_device) + " is current");
+    return false;
+  }
 };
 inline int live_blas = 0;
 /// Multiplications of all products so far, by type of factor.
@@ -33,11 +40,10 @@ inline blas_counts multiplications;
 }  // namespace cuda_emulation
 using cublasHandle_t = cuda_emulation::blas*;
 
-#define ATMANRL_EMULATED_BLAS(name)                                                       \
-  do {                                                                                    \
-    if (int const code = ::cuda_emulation::begin_call(name)) return cublasStatus_t(code); \
-    if (::cuda_emulation::calls().context_lost) return CUBLAS_STATUS_EXECUTION_FAILED;    \
-  } while (0)
+#define ATMANRL_EMULATED_BLAS(name)                                                     \
+  std::lock_guard const one_call_at_a_time(::cuda_emulation::state().mutex);            \
+  if (int const code = ::cuda_emulation::begin_call(name)) return cublasStatus_t(code); \
+  if (::cuda_emulation::calls().context_lost) return CUBLAS_STATUS_EXECUTION_FAILED
 
 inline char const* cublasGetStatusString(cublasStatus_t status) {
   switch (status) {
@@ -64,13 +70,14 @@ inline cublasStatus_t cublasCreate(cublasHandle_t* out) {
 inline cublasStatus_t cublasDestroy(cublasHandle_t handle) {
   ATMANRL_EMULATED_BLAS("cublasDestroy");
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (!handle->is_of_current_device()) return CUBLAS_STATUS_EXECUTION_FAILED;
   delete handle;
   --cuda_emulation::live_blas;
   return CUBLAS_STATUS_SUCCESS;
 }
 inline cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t s) {
   ATMANRL_EMULATED_BLAS("cublasSetStream");
-  if (!cuda_emulation::is_alive(s)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (!cuda_emulation::is_alive(s) || (s && s->device != handle->device)) return CUBLAS_STATUS_INVALID_VALUE;
   handle->on = s;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -158,6 +165,7 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
   ATMANRL_EMULATED_BLAS("cublasGemmStridedBatchedEx");
   using namespace cuda_emulation;
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (!handle->is_of_current_device()) return CUBLAS_STATUS_EXECUTION_FAILED;
   bool const plain_a = operation_a == CUBLAS_OP_N, plain_b = operation_b == CUBLAS_OP_N;
   int const rows_a = plain_a ? m : k, columns_a = plain_a ? k : m, rows_b = plain_b ? k : n,
             columns_b = plain_b ? n : k;

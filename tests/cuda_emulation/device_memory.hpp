@@ -12,6 +12,7 @@ namespace cuda_emulation {
 struct device_allocation {
   std::size_t bytes = 0;
   bool released = false;  ///< cudaFreeAsync was called; work queued before it may still run
+  int device = 0;         ///< whose memory it is
 };
 
 struct device_memory {
@@ -76,7 +77,7 @@ inline bool is_usable(void const* p, std::size_t bytes) {
 }
 
 /// Null when there is no memory.
-inline void* allocate_device_memory(std::size_t bytes) {
+inline void* allocate_device_memory(std::size_t bytes, int device) {
   auto& m = memory();
   if (!m.base) {
     void* const p = mmap(nullptr, m.capacity, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -98,7 +99,7 @@ inline void* allocate_device_memory(std::size_t bytes) {
   __asan_unpoison_memory_region(p, bytes);
 #endif
   std::memset(p, 0xff, bytes);
-  m.live[p] = {bytes, false};
+  m.live[p] = {bytes, false, device};
   m.live_bytes += bytes;
   return p;
 }

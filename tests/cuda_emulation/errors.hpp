@@ -39,6 +39,7 @@ inline call_state& calls() {
 
 /// Makes the nth call from now on of `call` ("*": of any) return `code`.
 inline void fail_call(std::string call, std::uint64_t nth, int code) {
+  std::lock_guard const lock(state().mutex);
   calls().failures.push_back({std::move(call), nth, code});
 }
 inline void forget_failures() { calls().failures.clear(); }
@@ -65,11 +66,11 @@ inline int begin_call(char const* call) {
 
 }  // namespace cuda_emulation
 
-#define ATMANRL_EMULATED_CALL(name)                                                                                  \
-  do {                                                                                                               \
-    if (int const code = ::cuda_emulation::begin_call(name)) return ::cuda_emulation::remembered(cudaError_t(code)); \
-    if (::cuda_emulation::calls().context_lost) return ::cuda_emulation::remembered(cudaErrorLaunchFailure);         \
-  } while (0)
+// The first line of a call: host threads make them one at a time.
+#define ATMANRL_EMULATED_CALL(name)                                                                                \
+  std::lock_guard const one_call_at_a_time(::cuda_emulation::state().mutex);                                       \
+  if (int const code = ::cuda_emulation::begin_call(name)) return ::cuda_emulation::remembered(cudaError_t(code)); \
+  if (::cuda_emulation::calls().context_lost) return ::cuda_emulation::remembered(cudaErrorLaunchFailure)
 
 inline char const* cudaGetErrorName(cudaError_t status) {
   switch (status) {
@@ -103,12 +104,17 @@ inline char const* cudaGetErrorName(cudaError_t status) {
 inline char const* cudaGetErrorString(cudaError_t status) {
   static thread_local std::string text;
   text = cudaGetErrorName(status);
+  std::lock_guard const lock(cuda_emulation::state().mutex);
   if (status == cudaErrorLaunchFailure || status == cudaErrorInvalidValue)
     for (auto const& r : cuda_emulation::state().reports) text += "\n  " + r;
   return text.c_str();
 }
-inline cudaError_t cudaPeekAtLastError() { return cuda_emulation::calls().last; }
+inline cudaError_t cudaPeekAtLastError() {
+  std::lock_guard const lock(cuda_emulation::state().mutex);
+  return cuda_emulation::calls().last;
+}
 inline cudaError_t cudaGetLastError() {
+  std::lock_guard const lock(cuda_emulation::state().mutex);
   auto& c = cuda_emulation::calls();
   return c.context_lost ? cudaErrorLaunchFailure : std::exchange(c.last, cudaSuccess);
 }

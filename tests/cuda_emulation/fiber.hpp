@@ -105,7 +105,12 @@ inline void switch_between(fiber& from, fiber& to) {
   swapcontext(&from.context, &to.context);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(from.sanitizer_state, nullptr, nullptr);
+  // Where it comes back from: the scheduler has the stack of the host thread that launches.
+  void const* bottom;
+  std::size_t size;
+  __sanitizer_finish_switch_fiber(from.sanitizer_state, &bottom, &size);
+  to.stack = static_cast<std::byte*>(const_cast<void*>(bottom)) - page_bytes;
+  to.size = size + page_bytes;
 #endif
 }
 

@@ -31,12 +31,14 @@ struct cudaMemPoolProps {
   } location;
 };
 namespace cuda_emulation {
-struct memory_pool {};
+struct memory_pool {
+  int device;
+};
 inline int live_pools = 0;
-inline int devices = 1;                                        ///< what cudaGetDeviceCount finds
-inline int driver_version = 12040;                             ///< of cudaDriverGetVersion; 0: none is installed
-inline std::map<void const*, std::size_t>& shared_allowed() {  // kernel -> bytes of dynamic shared memory
-  static auto* const m = new std::map<void const*, std::size_t>;
+inline int driver_version = 12040;  ///< of cudaDriverGetVersion; 0: none is installed
+/// Kernel and device -> bytes of dynamic shared memory.
+inline std::map<std::pair<void const*, int>, std::size_t>& shared_allowed() {
+  static auto* const m = new std::map<std::pair<void const*, int>, std::size_t>;
   return *m;
 }
 }  // namespace cuda_emulation
@@ -61,8 +63,20 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
 }
 inline cudaError_t cudaSetDevice(int device) {
   ATMANRL_EMULATED_CALL("cudaSetDevice");
-  return cuda_emulation::remembered(device >= 0 && device < cuda_emulation::devices ? cudaSuccess
-                                                                                    : cudaErrorInvalidDevice);
+  if (device < 0 || device >= cuda_emulation::devices) return cuda_emulation::remembered(cudaErrorInvalidDevice);
+  cuda_emulation::current_device = device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  ATMANRL_EMULATED_CALL("cudaGetDevice");
+  *device = cuda_emulation::current_device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetPCIBusId(char* text, int size, int device) {
+  ATMANRL_EMULATED_CALL("cudaDeviceGetPCIBusId");
+  if (device < 0 || device >= cuda_emulation::devices) return cuda_emulation::remembered(cudaErrorInvalidDevice);
+  std::snprintf(text, std::size_t(size), "0000:%02X:00.0", 0x10 + device);
+  return cudaSuccess;
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   ATMANRL_EMULATED_CALL("cudaDriverGetVersion");
@@ -97,14 +111,14 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 // -----------------------------------------------------------------------------------------------------------
 inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   ATMANRL_EMULATED_CALL("cudaMemGetInfo");
-  *total = cuda_emulation::memory().limit;
+  // A page less than the device before, so that a test sees which one was asked.
+  *total = cuda_emulation::memory().limit - std::size_t(cuda_emulation::current_device) * cuda_emulation::page_bytes;
   *free = *total - cuda_emulation::memory().live_bytes;
   return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** out, std::size_t bytes) {
   ATMANRL_EMULATED_CALL("cudaMalloc");
-  std::lock_guard const lock(cuda_emulation::state().mutex);
-  *out = bytes ? cuda_emulation::allocate_device_memory(bytes) : nullptr;
+  *out = bytes ? cuda_emulation::allocate_device_memory(bytes, cuda_emulation::current_device) : nullptr;
   return cuda_emulation::remembered(bytes && !*out ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 template <class T>
@@ -113,7 +127,6 @@ cudaError_t cudaMalloc(T** out, std::size_t bytes) {
 }
 inline cudaError_t cudaFree(void* p) {
   ATMANRL_EMULATED_CALL("cudaFree");
-  std::lock_guard const lock(cuda_emulation::state().mutex);
   if (!p) return cudaSuccess;
   cuda_emulation::drain_all();  // it synchronises
   if (!cuda_emulation::memory().live.contains(static_cast<std::byte*>(p)))
@@ -126,7 +139,7 @@ inline cudaError_t cudaMemPoolCreate(cudaMemPool_t* out, cudaMemPoolProps const*
   ATMANRL_EMULATED_CALL("cudaMemPoolCreate");
   if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)
     return cuda_emulation::remembered(cudaErrorInvalidValue);
-  *out = new cuda_emulation::memory_pool;
+  *out = new cuda_emulation::memory_pool{properties->location.id};
   ++cuda_emulation::live_pools;
   return cudaSuccess;
 }
@@ -143,14 +156,14 @@ inline cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
 }
 inline cudaError_t cudaMallocFromPoolAsync(void** out, std::size_t bytes, cudaMemPool_t pool, cudaStream_t s) {
   ATMANRL_EMULATED_CALL("cudaMallocFromPoolAsync");
-  std::lock_guard const lock(cuda_emulation::state().mutex);
-  if (!pool || !bytes || !cuda_emulation::is_alive(s)) return cuda_emulation::remembered(cudaErrorInvalidValue);
-  *out = cuda_emulation::allocate_device_memory(bytes);
+  if (!pool || !bytes || !cuda_emulation::is_alive(s) || !cuda_emulation::is_of_current_device(s) ||
+      pool->device != cuda_emulation::current_device)
+    return cuda_emulation::remembered(cudaErrorInvalidValue);
+  *out = cuda_emulation::allocate_device_memory(bytes, pool->device);
   return cuda_emulation::remembered(*out ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {
   ATMANRL_EMULATED_CALL("cudaFreeAsync");
-  std::lock_guard const lock(cuda_emulation::state().mutex);
   auto const it = cuda_emulation::memory().live.find(static_cast<std::byte*>(p));
   if (it == cuda_emulation::memory().live.end() || it->second.released || !cuda_emulation::is_alive(s))
     return cuda_emulation::remembered(cudaErrorInvalidValue);
@@ -182,8 +195,12 @@ inline cudaError_t copy(void* to, void const* from, std::size_t bytes, cudaMemcp
   bool const says_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   bool const says_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (kind != cudaMemcpyDefault && (to_device != says_to || from_device != says_from)) return cudaErrorInvalidValue;
-  enqueue(s, [=] {
+  enqueue(s, [=, queued = streams().queued] {
     open_device_memory const open;
+    if (auto const on_use = streams().on_use) {
+      on_use(queued, from, bytes, false);
+      on_use(queued, to, bytes, true);
+    }
     if (from_device && !to_device && state().on_read) state().on_read(from, bytes, "a copy to the host");
     std::memmove(to, from, bytes);
     if (to_device && state().on_write) state().on_write(to, bytes);
@@ -204,10 +221,12 @@ inline cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t bytes
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t s = nullptr) {
   ATMANRL_EMULATED_CALL("cudaMemsetAsync");
-  if (!cuda_emulation::is_alive(s)) return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
+  if (!cuda_emulation::is_alive(s) || !cuda_emulation::is_of_current_device(s))
+    return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
   if (!cuda_emulation::is_usable(to, bytes)) return cuda_emulation::remembered(cudaErrorInvalidValue);
-  cuda_emulation::enqueue(s, [=] {
+  cuda_emulation::enqueue(s, [=, queued = cuda_emulation::streams().queued] {
     cuda_emulation::open_device_memory const open;
+    if (auto const on_use = cuda_emulation::streams().on_use) on_use(queued, to, bytes, true);
     std::memset(to, value, bytes);
     if (cuda_emulation::state().on_write) cuda_emulation::state().on_write(to, bytes);
   });
@@ -221,7 +240,8 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int va
   ATMANRL_EMULATED_CALL("cudaFuncSetAttribute");
   if (value < 0 || std::size_t(value) > cuda_emulation::options().shared_limit)
     return cuda_emulation::remembered(cudaErrorInvalidValue);
-  cuda_emulation::shared_allowed()[reinterpret_cast<void const*>(kernel)] = std::size_t(value);
+  cuda_emulation::shared_allowed()[{reinterpret_cast<void const*>(kernel), cuda_emulation::current_device}] =
+      std::size_t(value);
   return cudaSuccess;
 }
 
@@ -233,9 +253,15 @@ inline bool is_valid(dim3 grid, dim3 block) {
 template <class T>
 bool is_stray_pointer(T const& argument) {
   if constexpr (std::is_pointer_v<T>)
-    return argument != nullptr && (!allocation_at(argument) || allocation_at(argument)->second.released);
+    return argument != nullptr && (!allocation_at(argument) || allocation_at(argument)->second.released ||
+                                   allocation_at(argument)->second.device != current_device);
   else
     return false;
+}
+template <class F, class T>
+void tell_of_pointer(F const& on_use, std::uint64_t queued, T const& argument) {
+  if constexpr (std::is_pointer_v<T>)
+    if (argument) on_use(queued, argument, 1, !std::is_const_v<std::remove_pointer_t<T>>);
 }
 }  // namespace cuda_emulation
 
@@ -243,21 +269,24 @@ template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(P...), A&&... arguments) {
   ATMANRL_EMULATED_CALL("cudaLaunchKernelEx");
   using namespace cuda_emulation;
-  if (!is_alive(config->stream)) return remembered(cudaErrorInvalidResourceHandle);
+  if (!is_alive(config->stream) || !is_of_current_device(config->stream))
+    return remembered(cudaErrorInvalidResourceHandle);
   if (!is_valid(config->gridDim, config->blockDim)) return remembered(cudaErrorInvalidConfiguration);
-  auto const allowed = shared_allowed().find(reinterpret_cast<void const*>(kernel));
+  auto const allowed = shared_allowed().find({reinterpret_cast<void const*>(kernel), current_device});
   std::size_t const limit =
       std::max(options().shared_static_limit, allowed == shared_allowed().end() ? 0 : allowed->second);
   if (config->dynamicSmemBytes > limit) return remembered(cudaErrorInvalidValue);
   // Copied now, as the real launch does.
   std::tuple<P...> const copied(static_cast<P>(std::forward<A>(arguments))...);
   if (std::apply([](auto const&... a) { return (is_stray_pointer(a) || ...); }, copied)) {
-    report("an argument of the kernel is not a pointer to allocated device memory");
+    report("an argument of the kernel is not a pointer to allocated memory of its device");
     return remembered(cudaErrorInvalidValue);
   }
-  enqueue(config->stream, [=, c = *config] {
+  enqueue(config->stream, [=, c = *config, queued = streams().queued] {
     if (calls().context_lost) return;
     open_device_memory const open;
+    if (auto const on_use = streams().on_use)
+      std::apply([&](auto const&... a) { (tell_of_pointer(on_use, queued, a), ...); }, copied);
     bool const fine = run_grid(c.gridDim, c.blockDim, c.dynamicSmemBytes, [&] {
       auto mine = copied;
       std::apply(kernel, mine);

@@ -87,6 +87,11 @@ struct emulation_options {
   }
 };
 
+inline int devices = 1;  ///< what cudaGetDeviceCount finds
+
+/// Of the host thread, as cudaSetDevice has left it.
+inline thread_local constinit int current_device = 0;
+
 /// Read by the tracer before static initialisation, so it is not in `block_state`.
 inline constinit bool in_kernel = false;
 
@@ -141,12 +146,12 @@ inline std::string name_of(emulated_thread const& t) {
 }
 
 /// Remembers what was found; a kernel during which something was found fails. ATMANRL_EMULATION_ABORT stops a debugger.
-inline void report(std::string const& sentence) {
+inline void report(std::string const& sentence, std::string const& of = state().kernel) {
   constexpr std::size_t most = 50;
   auto& s = state();
-  if (s.reports.size() < most) s.reports.push_back(s.kernel + ": " + sentence);
+  if (s.reports.size() < most) s.reports.push_back(of + ": " + sentence);
   if (std::getenv("ATMANRL_EMULATION_ABORT")) {
-    std::fprintf(stderr, "cuda_emulation: %s: %s\n", s.kernel.c_str(), sentence.c_str());
+    std::fprintf(stderr, "cuda_emulation: %s: %s\n", of.c_str(), sentence.c_str());
     std::abort();
   }
 }

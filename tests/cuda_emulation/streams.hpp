@@ -9,23 +9,35 @@ struct stream {
   std::deque<std::function<void()>> queue;
   std::uint64_t done = 0, next = 0;
   bool blocking = true, alive = true;
+  int device = current_device;
 };
 struct event {
   stream* recorded_on = nullptr;
   std::uint64_t sequence = 0;
   bool recorded = false, done = true, alive = true;
+  int device = current_device;
 };
 struct stream_state {
-  stream null_stream;
+  std::map<int, stream> null_streams;  // of each device
   std::vector<std::unique_ptr<stream>> streams;
   std::vector<std::unique_ptr<event>> events;
+  std::uint64_t queued = 0;  // on all of them, so far
+  /// A use of memory by work that was queued when so many were: for NCCL's emulation.
+  void (*on_use)(std::uint64_t queued, void const*, std::size_t, bool writes) = nullptr;
 };
 inline stream_state& streams() {
   static auto* const s = new stream_state;
   return *s;
 }
 
-inline stream* actual(stream* s) { return s ? s : &streams().null_stream; }
+inline stream* null_stream_of(int device) {
+  stream& s = streams().null_streams[device];
+  s.device = device;
+  return &s;
+}
+inline stream* actual(stream* s) { return s ? s : null_stream_of(current_device); }
+/// Whether work may be queued on it: kernels and memory of another device than the thread's current one are refused.
+inline bool is_of_current_device(stream* s) { return !s || s->device == current_device; }
 inline bool is_alive(stream* s) {
   if (!s) return true;
   for (auto const& known : streams().streams)
@@ -50,18 +62,20 @@ inline void drain(stream* s, std::uint64_t upto = ~std::uint64_t{0}) {
   }
 }
 inline void drain_all() {
-  drain(&streams().null_stream);
+  for (auto& [device, s] : streams().null_streams) drain(&s);
   for (auto const& s : streams().streams) drain(s.get());
 }
 inline void enqueue(stream* s, std::function<void()> work) {
   s = actual(s);
-  if (!options().lazy_streams) return work();
   auto& all = streams();
-  if (s == &all.null_stream) {  // the legacy default stream waits for the blocking ones, and they for it
+  ++all.queued;
+  if (!options().lazy_streams) return work();
+  stream* const null_stream = null_stream_of(s->device);
+  if (s == null_stream) {  // the legacy default stream waits for the device's blocking ones, and they for it
     for (auto const& other : all.streams)
-      if (other->blocking) drain(other.get());
+      if (other->blocking && other->device == s->device) drain(other.get());
   } else if (s->blocking) {
-    drain(&all.null_stream);
+    drain(null_stream);
   }
   s->queue.push_back(std::move(work));
   ++s->next;
@@ -97,7 +111,9 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
 }
 inline cudaError_t cudaDeviceSynchronize() {
   ATMANRL_EMULATED_CALL("cudaDeviceSynchronize");
-  cuda_emulation::drain_all();
+  cuda_emulation::drain(cuda_emulation::null_stream_of(cuda_emulation::current_device));
+  for (auto const& s : cuda_emulation::streams().streams)
+    if (s->device == cuda_emulation::current_device) cuda_emulation::drain(s.get());
   return cuda_emulation::remembered(cuda_emulation::calls().context_lost ? cudaErrorLaunchFailure : cudaSuccess);
 }
 
@@ -116,7 +132,7 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr) {
   ATMANRL_EMULATED_CALL("cudaEventRecord");
-  if (!e || !e->alive || !cuda_emulation::is_alive(s))
+  if (!e || !e->alive || !cuda_emulation::is_alive(s) || e->device != cuda_emulation::actual(s)->device)
     return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
   e->recorded_on = cuda_emulation::actual(s);
   e->recorded = true;

@@ -34,10 +34,6 @@ struct own_model : gsm8k_traits<> {
   static update_edit make_update_edit(experiment_options const& o) { return {.reach = o.group_size}; }
   using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>>;
 };
-/// The standard models, in float.
-struct standard : gsm8k_traits<> {
-  using weights = weight_types<float>;
-};
 using own_decoder = detail::model_of_traits<own_model, float>::type;
 
 }  // namespace
@@ -88,7 +84,7 @@ TEST_CASE(
 
   // A program of the standard models knows nothing of it.
   experiment_options wrong = short_run(folder / "model", folder / "wrong");
-  CHECK_THROWS_WITH(experiment<standard>{wrong}.run(), ATMANRL_CONTAINS("OffsetForCausalLM"));
+  CHECK_THROWS_WITH(experiment<float_traits>{wrong}.run(), ATMANRL_CONTAINS("OffsetForCausalLM"));
   CHECK_FALSE(std::filesystem::exists(folder / "wrong"));
 }
 

@@ -33,10 +33,6 @@ struct float_traits : gsm8k_traits<> {
       rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
 };
 
-struct gsm8k_in_float : gsm8k_traits<> {
-  using weights = weight_types<float>;
-};
-
 int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
   disturbed::kind = kind;
   disturbed::in_step = in_step;
@@ -235,7 +231,7 @@ TEST_CASE("experiment: a program that links the compiled library writes the same
   }
   setting const s;
   auto const of_headers = s.options("headers"), of_library = s.options("library");
-  REQUIRE(experiment<gsm8k_in_float>{of_headers}.run() == 0);
+  REQUIRE(experiment<atmanrl_test::float_traits>{of_headers}.run() == 0);
   std::string command = linked->string();
   ordered_json const given = options_to_json(of_library), standard = options_to_json({});
   for (auto const& [name, value] : given.items())

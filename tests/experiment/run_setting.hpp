@@ -2,6 +2,7 @@
 // What the tests of experiment/ share: a small random model in a folder, options for a run of seconds, the programs.
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/experiment/options.hpp>
+#include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/nn/blocks.hpp>
@@ -19,6 +20,11 @@
 #include "io/scratch.hpp"
 
 namespace atmanrl_test {
+
+/// Word problems, compiled for float only; one type, so that the files of a unit share its code.
+struct float_traits : atmanrl::gsm8k_traits<> {
+  using weights = atmanrl::weight_types<float>;
+};
 
 inline atmanrl::model_config random_config() {
   atmanrl::byte_bpe const words(atmanrl::arithmetic_text::vocabulary());

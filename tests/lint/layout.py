@@ -21,6 +21,7 @@ PACKAGES = [
     (r"xxhash", {"io"}),
     (r"(cuda_|cublas)", {"cuda"}),
     (r"mpi\.h", {"comm"}),
+    (r"nccl\.h", {"cuda"}),
     (r"(CLI/|CLI11|catch2/|benchmark/)", set()),
 ]
 # Macros outside core/config.hpp: those that a package's header asks for before it is included.

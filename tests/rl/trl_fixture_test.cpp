@@ -97,7 +97,7 @@ TEST_CASE(
         scope.micro_batch_tokens = part_tokens[i / part];
         loss_rollout const r{log_p[i], old[i], advantage[i], reference[i]};
         total += loss(r, scope, d, token_loss);
-        statistics.add(r, loss, loss.needs_reference());
+        statistics.add(r, loss, loss.needs_reference(), 0);
         for (std::size_t t = 0; t < n; ++t) entropy += f.at("entropy")[i][t].get<double>();
       }
       mine.insert(mine.end(), d.begin(), d.end());

@@ -15,12 +15,14 @@
 namespace atmanrl::comm::detail {
 
 /// `end`: the rank's function has returned.
-enum class call : std::uint8_t { exchange, all_gather, barrier, end };
+enum class call : std::uint8_t { exchange, exchange_on, all_gather, barrier, end };
 
 inline std::string_view name_of(call c) {
   switch (c) {
     case call::exchange:
       return "exchange";
+    case call::exchange_on:
+      return "exchange_on";
     case call::all_gather:
       return "all_gather";
     case call::barrier:

@@ -3,7 +3,7 @@
 /// \file
 /// What a communicator is: how the ranks of a run hand bytes to each other. No reduction belongs to it: those of MPI
 /// and NCCL add in an order that changes with size and rank count, and here a sum's order is part of its definition
-/// (comm/tree_sum.hpp).
+/// (optim/gradient_sum.hpp).
 
 #include <atmanrl/comm/traffic.hpp>
 #include <atmanrl/core/error.hpp>
@@ -40,11 +40,17 @@ concept Communicator = requires(C& c, C const& k, std::span<std::byte const> sen
 
 namespace comm {
 
-/// A failure that more than one rank knows of. The sentence names ranks.
-struct communication_error : error {
-  communication_error(std::string const& sentence, int s) : error(sentence), speaker(s) {}
-  /// The rank that should report it; the others know that this one does.
+/// What an exception is as well that more than one rank throws.
+struct known_failure {
+  explicit known_failure(int s) : speaker(s) {}
+  virtual ~known_failure() = default;
+  /// The rank that should report it; the others know that this one does. -1: some other rank.
   int speaker;
+};
+
+/// A failure that more than one rank knows of. The sentence names ranks.
+struct communication_error : error, known_failure {
+  communication_error(std::string const& sentence, int s) : error(sentence), known_failure(s) {}
 };
 
 /// A communicator whose type says that there is one rank: what is done for others compiles to nothing.

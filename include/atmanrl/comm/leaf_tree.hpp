@@ -13,6 +13,7 @@
 
 #include <atmanrl/comm/shares.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <vector>
@@ -74,6 +75,17 @@ inline std::vector<range> whole_nodes(std::size_t leaves, range mine) {
   std::vector<range> nodes;
   for (auto const& e : stack.waiting()) nodes.push_back(e.node);
   return nodes;
+}
+
+/// How many nodes wait at once while these leaves are added one after the other.
+inline std::size_t most_waiting(std::size_t leaves, range mine) {
+  tree_stack<char> stack(leaves);
+  std::size_t most = 0;
+  for (std::size_t leaf = mine.first; leaf < mine.end(); ++leaf) {
+    stack.push({leaf, 1}, 0, [](char, char) {});
+    most = std::max(most, stack.waiting().size());
+  }
+  return most;
 }
 
 }  // namespace atmanrl::comm

@@ -90,9 +90,8 @@ class mpi {
         status = rank_main(world);
       world.announce(detail::call::end, std::vector<std::size_t>(std::size_t(world.size())));
       return status;
-    } catch (communication_error const& e) {
-      session.abort(e.what(), e.speaker);
     } catch (std::exception const& e) {
+      if (auto const* const known = dynamic_cast<known_failure const*>(&e)) session.abort(e.what(), known->speaker);
       from_here(e.what());
     } catch (...) {
       from_here("an exception that is none of std::exception");

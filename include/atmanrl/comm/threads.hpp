@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace atmanrl::comm {
@@ -26,8 +27,9 @@ class threads {
   /// `rank_main(threads&)` in each of `ranks` threads; the function object is shared. Returns when all have returned.
   ///
   /// A rank that throws ends the others in the call that they wait in, or in their next one: that throws
-  /// `communication_error` there, and `run` throws what the first rank to fail has thrown. A rank that returns while
-  /// another waits for it is such a failure. Work between calls is not interrupted.
+  /// `communication_error` there, and `run` throws what the first rank to fail has thrown, of ranks that speak for
+  /// themselves if there is one. A rank that returns while another waits for it is such a failure. Work between calls
+  /// is not interrupted.
   template <class F>
   static void run(int ranks, F&& rank_main) {
     expects<usage_error>(ranks >= 1, "a run has at least one rank, not {}", ranks);
@@ -126,17 +128,21 @@ class threads {
 
     /// Must be called while the exception is being handled.
     void has_failed(int rank) {
-      std::lock_guard lock(mutex_);
-      if (failure) return;
-      failure = std::current_exception();
-      failed_ = rank;
-      sentence_ = fmt::format("rank {} has failed", rank);
+      std::string sentence = fmt::format("rank {} has failed", rank);
+      bool for_another = false;
       try {
         throw;
       } catch (std::exception const& e) {
-        sentence_ = atmanrl::detail::one_line(fmt::format("rank {} has failed: {}", rank, e.what()));
+        sentence = atmanrl::detail::one_line(fmt::format("rank {} has failed: {}", rank, e.what()));
+        if (auto const* const known = dynamic_cast<known_failure const*>(&e)) for_another = known->speaker != rank;
       } catch (...) {  // has no sentence
       }
+      std::lock_guard lock(mutex_);
+      if (failure && (!failed_for_another_ || for_another)) return;
+      failure = std::current_exception();
+      failed_ = rank;
+      failed_for_another_ = for_another;
+      sentence_ = std::move(sentence);
       changed_.notify_all();
     }
 
@@ -171,6 +177,7 @@ class threads {
     std::size_t here_ = 0;
     std::uint64_t meetings_ = 0;
     bool failed_at_meeting_ = false;
+    bool failed_for_another_ = false;  ///< `failure` is of a rank that leaves it to another one to speak
     int returned_ = -1, failed_ = -1;  ///< the first rank that did
     std::string sentence_;
   };

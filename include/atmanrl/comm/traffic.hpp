@@ -42,6 +42,10 @@ struct traffic {
   }
 };
 
+inline traffic operator+(traffic const& a, traffic const& b) {
+  return {{a.exchange.sent + b.exchange.sent, a.exchange.received + b.exchange.received},
+          {a.all_gather.sent + b.all_gather.sent, a.all_gather.received + b.all_gather.received}};
+}
 inline traffic operator-(traffic const& a, traffic const& b) {
   return {{a.exchange.sent - b.exchange.sent, a.exchange.received - b.exchange.received},
           {a.all_gather.sent - b.all_gather.sent, a.all_gather.received - b.all_gather.received}};

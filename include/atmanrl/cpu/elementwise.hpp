@@ -8,7 +8,7 @@
 #include <atmanrl/ops/elementwise.hpp>
 
 #include <algorithm>
-#include <vector>
+#include <span>
 
 namespace atmanrl {
 
@@ -70,25 +70,17 @@ struct kernels::elementwise<cpu_backend> {
 
   // Blocks of fixed size, each in eight sums; the blocks are merged in ascending order.
   template <class T>
-  static double sum_of_squares(cpu_threads& threads, view<T const, 1> x) {
+  static void sums_of_squares(cpu_threads& threads, view<T const, 1> x, std::span<double> sums) {
     atmanrl::detail::computes_in_float<T>();
-    constexpr index_t block = worth_a_block;
-    index_t const blocks = (x.size() + block - 1) / block;
-    std::vector<double> sums(std::size_t(blocks), 0.0);
-    threads.split(blocks, 1, [&](index_t first, index_t last) {
+    threads.split(index_t(sums.size()), 1, [&](index_t first, index_t last) {
       for (index_t b = first; b < last; ++b) {
-        index_t const begin = b * block;
-        sums[std::size_t(b)] = block_sum_of_squares(x.data() + begin, std::min(block, x.size() - begin));
+        index_t const begin = b * squares_per_block;
+        sums[std::size_t(b)] = block_sum_of_squares(x.data() + begin, std::min(squares_per_block, x.size() - begin));
       }
     });
-    double all = 0;
-    for (double const s : sums) all += s;
-    return all;
   }
 
  private:
-  static constexpr index_t worth_a_block = 1 << 16;
-
   static double block_sum_of_squares(float const* x, index_t count) {
     constexpr index_t parts = 8;
     double sums[parts] = {};

@@ -15,10 +15,16 @@
 
 #if defined(ATMANRL_CUDA_EMULATION)
 #  include <cuda_emulation/cuda_emulation.hpp>
+#  if defined(ATMANRL_NCCL)
+#    include <cuda_emulation/nccl.hpp>
+#  endif
 #else
 #  include <cublas_v2.h>
 #  include <cuda_runtime.h>
 #  include <mma.h>
+#  if defined(ATMANRL_NCCL)
+#    include <nccl.h>
+#  endif
 #  if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #    error "atmanrl: the CUDA backend is for compute capability 8.0 (sm_80) and later"
 #  endif

@@ -88,8 +88,6 @@ __global__ void __launch_bounds__(128)
   store_pack(to + index_t(blockIdx.x) * to_stride + c, load_pack<Width>(from + index_t(blockIdx.x) * from_stride + c));
 }
 
-/// Elements that a block squares and adds up; fixed, so that the order depends on the number of elements alone.
-inline constexpr index_t squares_per_block = index_t{1} << 16;
 inline constexpr unsigned squares_threads = 256;
 
 /// partial(b) = sum of the squares of block b, in double: the square of a finite float may overflow a float.
@@ -110,15 +108,6 @@ __global__ void __launch_bounds__(squares_threads)
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
-
-/// partial(0) = sum of all partial sums, by one block.
-template <class T>
-__global__ void __launch_bounds__(squares_threads) sum_partial_squares(T* partial, int count) {
-  T sum = 0;
-  for (int i = int(threadIdx.x); i < count; i += int(squares_threads)) sum += partial[i];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) partial[0] = sum;
 }
 
 }  // namespace cuda
@@ -186,21 +175,16 @@ struct kernels::elementwise<cuda_backend> {
     });
   }
 
-  // Waits for the result, which the host decides by.
+  // Waits for the results, which the host decides by.
   template <class T>
-  static double sum_of_squares(cuda_runtime& runtime, view<T const, 1, device_space> x) {
-    if (x.size() == 0) return 0;
-    unsigned const blocks = cuda::blocks_for(x.size(), cuda::squares_per_block);
+  static void sums_of_squares(cuda_runtime& runtime, view<T const, 1, device_space> x, std::span<double> sums) {
+    auto const blocks = unsigned(sums.size());
     double* const partial = runtime.scratch<double>(blocks);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, 0, x.data()), [&](auto width) {
       cuda::launch("sum_squares", &cuda::sum_squares<T, width()>, dim3(blocks), dim3(cuda::squares_threads), 0,
                    runtime.stream(), x.data(), x.size(), partial);
     });
-    cuda::launch("sum_partial_squares", &cuda::sum_partial_squares<double>, dim3(1), dim3(cuda::squares_threads), 0,
-                 runtime.stream(), partial, int(blocks));
-    double sum = 0;
-    runtime.copy_to_host(&sum, partial, sizeof sum);
-    return sum;
+    runtime.copy_to_host(sums.data(), partial, sums.size_bytes());
   }
 
  private:

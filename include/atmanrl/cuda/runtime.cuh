@@ -3,6 +3,10 @@
 /// \file
 /// Device, stream, cuBLAS and memory of the CUDA backend: the part of it that kernels use. Everything is queued on one
 /// stream, so memory that is freed may be handed out again at once, and nothing waits unless the host reads a result.
+///
+/// CUDA has a current device for each host thread, and refuses work for a stream of another one. So whoever asks for
+/// the stream or for cuBLAS, which every call does, has the backend's device made current in its thread, where it
+/// stays.
 
 #include <atmanrl/cuda/handles.cuh>
 #include <atmanrl/cuda/staging.cuh>
@@ -23,7 +27,8 @@ struct cuda_options {
   bool bf16_weight_gradients = false;
 };
 
-/// The part of `cuda_backend` that its kernels use. One host thread at a time may call into it.
+/// The part of `cuda_backend` that its kernels use. One host thread at a time may call into it, any thread; a process
+/// may have several of them, on one device or on several.
 class cuda_runtime {
  public:
   using memory_space = device_space;
@@ -35,13 +40,21 @@ class cuda_runtime {
   cuda_runtime(cuda_runtime const&) = delete;
   cuda_runtime& operator=(cuda_runtime const&) = delete;
   ~cuda_runtime() {
+    (void)make_current();  // for the members' destructors, too
     if (scratch_) deallocate(scratch_, scratch_bytes_);
-    (void)cudaStreamSynchronize(stream());
+    (void)cudaStreamSynchronize(stream_.get());
   }
 
   cuda_options const& options() const { return options_; }
-  cudaStream_t stream() const { return stream_.get(); }
-  cublasHandle_t cublas() const { return blas_.get(); }
+  /// Whose device is current in this thread when they return.
+  cudaStream_t stream() const {
+    use_device();
+    return stream_.get();
+  }
+  cublasHandle_t cublas() const {
+    use_device();
+    return blas_.get();
+  }
 
   void* allocate(std::size_t bytes) {
     void* p = nullptr;
@@ -59,7 +72,8 @@ class cuda_runtime {
   }
   void deallocate(void* p, std::size_t bytes) noexcept {
     allocated_ -= bytes;
-    (void)cudaFreeAsync(p, stream());
+    (void)make_current();
+    (void)cudaFreeAsync(p, stream_.get());
   }
   void copy(void* to, void const* from, std::size_t bytes) {
     if (bytes)
@@ -79,6 +93,7 @@ class cuda_runtime {
 
   /// Of the device.
   std::size_t memory_bytes() const {
+    use_device();
     std::size_t free = 0, all = 0;
     cuda::check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
     return all;
@@ -102,6 +117,15 @@ class cuda_runtime {
   }
 
  private:
+  /// Asks CUDA and remembers nothing itself, because another library may have changed it.
+  cudaError_t make_current() const {
+    int now = -1;
+    cudaError_t const status = cudaGetDevice(&now);
+    return status != cudaSuccess || now == options_.device ? status : cudaSetDevice(options_.device);
+  }
+
+  void use_device() const { cuda::check(make_current(), "making device {} current", options_.device); }
+
   static int select(int device) {
     int driver = 0, runtime = 0, devices = 0;
     cudaError_t const found = cudaGetDeviceCount(&devices);

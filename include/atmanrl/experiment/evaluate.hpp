@@ -5,6 +5,8 @@
 /// has the figures). Random numbers depend on seed, question and sample alone, so that two evaluations differ by the
 /// weights and by nothing else.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluation.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
@@ -32,6 +34,7 @@ struct evaluation_options {
   std::function<void(int questions_done, int questions, index_t tokens)>
       on_progress;                      ///< after every decoding step; may be empty
   std::function<bool()> should_stop{};  ///< asked between batches; may be empty
+  comm::any ranks{};                    ///< that evaluate at once, each with its own model, and share out the questions
   /// The completions of one question, in the order of the questions; may be empty.
   std::function<void(int question, task_item const& item, std::span<rollout const> samples)> on_question{};
 };
@@ -68,12 +71,14 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
   int const questions = int(items.size());
   std::vector<int> const stop = stop_ids(tokenizer, model.config().stop_ids);
   index_t tokens_so_far = 0;
-  for (int first = 0; first < questions; first += options.batch_questions) {
+  comm::any ranks = options.ranks;
+  int const together = options.batch_questions * ranks.size();
+  for (int first = 0; first < questions; first += together) {
     if (options.should_stop && options.should_stop()) {
       out.complete = false;
       break;
     }
-    int const count = std::min(options.batch_questions, questions - first);
+    int const count = std::min(together, questions - first);
     std::vector<std::vector<int>> prompts;
     for (int i = 0; i < count; ++i) prompts.push_back(task.prompt(items[std::size_t(first + i)], tokenizer));
     generate_options g{.group_size = options.samples,
@@ -82,13 +87,17 @@ evaluation evaluate(Model& model, Z const& tokenizer, K const& task, std::span<t
                        .stop_ids = stop,
                        .seed = options.seed,
                        .step = 0,
-                       .first_prompt = std::uint32_t(first),
+                       .first_prompt = 0,
                        .on_progress = {}};
     if (options.on_progress)
       g.on_progress = [&](int finished, int, index_t tokens) {
         options.on_progress(first + finished / options.samples, questions, tokens_so_far + tokens);
       };
-    auto sampled = generate(model, std::span<std::vector<int> const>(prompts), g, sampler);
+    auto sampled =
+        comm::share_work<std::vector<completion>>(ranks, prompts.size(), [&](std::size_t from, std::size_t mine) {
+          g.first_prompt = std::uint32_t(first) + std::uint32_t(from);
+          return generate(model, std::span<std::vector<int> const>(prompts).subspan(from, mine), g, sampler);
+        });
 
     for (int i = 0; i < count; ++i) {
       task_item const& item = items[std::size_t(first + i)];

@@ -4,6 +4,8 @@
 /// The whole experiment: load, estimate memory, evaluate, train with GRPO and the saliency reward, evaluate again,
 /// save.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/experiment_base.hpp>
 #include <atmanrl/experiment/interrupt.hpp>
@@ -25,6 +27,8 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <typeinfo>
+#include <utility>
 
 namespace atmanrl {
 
@@ -37,7 +41,11 @@ class experiment : public detail::experiment_base {
   using tokenizer_type = typename detail::tokenizer_of_traits<Traits>::type;
 
  public:
-  using detail::experiment_base::experiment_base;
+  /// \param ranks  that run it together, each with an object of its own, options that are the same but for the threads,
+  ///               and the same files; the first writes. The number of ranks changes no bit of what is written
+  ///               (docs/distributed.md)
+  explicit experiment(experiment_options options, comm::any_on<B> ranks = {})
+      : detail::experiment_base(std::move(options), ranks), ranks_on_(ranks) {}
 
   /// Runs to the end, or to the end of the step in which Ctrl-C came.
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
@@ -63,9 +71,16 @@ class experiment : public detail::experiment_base {
   int run_with() {
     using Model = typename detail::model_of_traits<Traits, W>::type;
     static_assert(std::is_same_v<typename Model::scalar, float>);
-    progress bar;
-    run_lock lock = options_.resume.empty() ? run_lock() : lock_run(bar);
-    auto found = options_.resume.empty() ? std::nullopt : newest_checkpoint(bar);
+    progress bar(speaks() ? stderr : nullptr);
+    check_ranks(typeid(experiment<Traits>).name());
+    run_lock lock;
+    std::optional<checkpoint> found;
+    if (!options_.resume.empty()) {
+      comm::all_or_none(ranks_, [&] { lock = lock_run(bar); });
+      comm::all_or_none(ranks_, [&] { found = newest_checkpoint(bar); });
+      comm::expects_same_everywhere(ranks_, "the step of the newest checkpoint",
+                                    fmt::format("{}", found ? found->step : 0));
+    }
     auto const backend = detail::make_backend<Traits>(options_);
     tokenizer_type const words = detail::open_tokenizer<Traits>(options_);
     task_type const task = Traits::make_task(options_);
@@ -76,16 +91,17 @@ class experiment : public detail::experiment_base {
     if (options_.lora_rank > 0) check_adapter(lora_matrices(config, Model::kind_of(config)));
     config.stop_ids = stop_ids(words, config.stop_ids);
     run_shape const shape = shape_of(task, words, config, options_);
-    auto const estimate = estimate_memory<Model>(config, options_, shape);
+    auto const estimate = estimate_memory<Model>(config, options_, shape, ranks_.size());
     check_fits(estimate, detail::memory_of(*backend));
     estimate_ = estimate;
     run_shape longest = shape;
     longest.mean_completion = 0;
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
-    describe(config, chat_of(words), parameter_layout(config, Model::kind_of(config)).size(),
-             trained_layout<Model>(config, options_).size(), estimate,
-             estimate_memory<Model>(config, options_, longest).peak(), note);
+    if (speaks())
+      describe(config, chat_of(words), parameter_layout(config, Model::kind_of(config)).size(),
+               trained_layout<Model>(config, options_).size(), estimate,
+               estimate_memory<Model>(config, options_, longest, ranks_.size()).peak(), note);
 
     interrupt_listener const interrupt;
     Model model = detail::load_model<Traits, Model>(*backend, *file, options_);
@@ -108,33 +124,39 @@ class experiment : public detail::experiment_base {
     grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
                  detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_),
                  detail::make_traits_sampler<Traits>(options_), detail::make_traits_schedule<Traits>(options_),
-                 detail::make_traits_optimizer<Traits>(options_), detail::make_traits_update_edit<Traits>(options_));
+                 detail::make_traits_optimizer<Traits>(options_), detail::make_traits_update_edit<Traits>(options_),
+                 ranks_on_);
     if (reference) trainer.set_reference_model(*reference);
-    if (options_.resume.empty())
-      lock = create_run_folder(options_, task_name_);
-    else
-      remove_partial_files(options_.out);
+    comm::all_or_none(ranks_, [&] {
+      if (!speaks()) return;
+      if (options_.resume.empty())
+        lock = create_run_folder(options_, task_name_);
+      else
+        remove_partial_files(options_.out);
+    });
 
     // The weights are still those that the run began with.
     auto const before = evaluation_of("before", model, words, task, shape, bar, interrupt);
-    if (before && !before->complete) return stopped(interrupt, 0, bar);
+    if (before && !before->complete) return stopped(0, bar);
 
     restored_lines lines;
     if (found)
       lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
     found.reset();  // as large as all that is trained
-    run_files files(options_.out, lines);
+    std::optional<run_files> files;
+    if (speaks()) files.emplace(options_.out, lines);
     bool const finished = train(trainer, words, files, bar, interrupt);
-    if (!finished) return stopped(interrupt, trainer.steps(), bar);
+    if (!finished) return stopped(trainer.steps(), bar);
 
     auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
-    if (after && !after->complete) return stopped(interrupt, trainer.steps(), bar);
-    std::string const table = print_results(before, after, backend->peak_bytes(), bar);
+    if (after && !after->complete) return stopped(trainer.steps(), bar);
+    std::string table;
+    if (speaks()) table = print_results(before, after, backend->peak_bytes(), bar);
     if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
     if (!model.has_adapters() || options_.merge)
       save_model(options_.out / "model", trainer.policy(), words, options_.model,
                  options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
-    return finished_run(table, bar);
+    return speaks() ? finished_run(table, bar) : 0;
   }
 
   /// From its file where there is one, so that a continued run shows what the first part found.
@@ -144,7 +166,12 @@ class experiment : public detail::experiment_base {
                                           interrupt_listener const& interrupt) {
     if (options_.eval_questions == 0) return std::nullopt;
     auto const path = options_.out / fmt::format("evaluation_{}.json", when);
-    if (auto known = load_evaluation(path)) return known;
+    // The first rank decides, since it writes the file while others look for it.
+    std::optional<std::string> known;
+    if (speaks())
+      if (auto const loaded = load_evaluation(path)) known = dump_json(to_json(*loaded));
+    known = comm::of_first_rank(ranks_, known);
+    if (known) return evaluation_from_json(parse_json(*known, path.string()), path.string());
     std::size_t const bytes = std::size_t(options_.activation_mib) << 20;
     evaluation_options e{
         .questions = options_.eval_questions,
@@ -155,22 +182,23 @@ class experiment : public detail::experiment_base {
         .batch_questions = questions_per_batch(model.config(), shape.longest_prompt, options_.eval_samples,
                                                options_.max_new_tokens, bytes, sizeof(float)),
         .on_progress = {},
-        .should_stop = [&] { return interrupt.caught() != 0; }};
+        .should_stop = [&] { return caught(interrupt) != 0; },
+        .ranks = ranks_};
     bar.begin("evaluation " + when, 1);
     e.on_progress = [&](int done, int all, index_t tokens) {
       bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
     };
     evaluation found = evaluate(model, words, task, e, detail::make_traits_sampler<Traits>(options_));
-    if (found.complete) keep_evaluation(path, when, found, bar);
+    if (found.complete && speaks()) keep_evaluation(path, when, found, bar);
     bar.clear();
     return found;
   }
 
   /// \returns false when a signal stopped it; the last step is saved in both cases
   template <class Trainer>
-  bool train(Trainer& trainer, tokenizer_type const& words, run_files& files, progress& bar,
+  bool train(Trainer& trainer, tokenizer_type const& words, std::optional<run_files>& files, progress& bar,
              interrupt_listener const& interrupt) {
-    for (auto const& line : evaluation_timings_) files.timings.append(line);
+    for (auto const& line : evaluation_timings_) files->timings.append(line);
     bar.begin("step", options_.steps, index_t(trainer.steps()));
     trainer.on_sampling = [&](int done, int all, index_t tokens) {
       bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
@@ -180,13 +208,14 @@ class experiment : public detail::experiment_base {
         budgets_of(trainer.model().config(), trainer.model().kept_numbers(trainer.model().config()), options_).masks;
     within_memory.mask.recompute = options_.recompute;
     auto observer = detail::make_observer<Traits>(within_memory);
+    detail::share_observer(observer, ranks_);
     std::uint64_t saved = trainer.steps();
     auto const save = [&] {
       if (saved == trainer.steps() || options_.checkpoint_every == 0) return;
-      save_run(options_, trainer, files);
+      save_run(options_, trainer, files ? &*files : nullptr);
       saved = trainer.steps();
     };
-    while (trainer.steps() < std::uint64_t(options_.steps) && !interrupt.caught()) {
+    while (trainer.steps() < std::uint64_t(options_.steps) && !caught(interrupt)) {
       try {
         write_step(trainer, step(trainer), observer, words, files, bar);
       } catch (numeric_error const&) {
@@ -214,15 +243,19 @@ class experiment : public detail::experiment_base {
 
   template <class Trainer, class ObserverT>
   void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer_type const& words,
-                  run_files& files, progress& bar) {
+                  std::optional<run_files>& files, progress& bar) {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
     auto const figures = mask_figures_of(trainer.reward());
-    ordered_json metrics = metrics_of(report, figures ? &*figures : nullptr);
+    ordered_json metrics;
+    if (files) metrics = metrics_of(report, figures ? &*figures : nullptr);
     auto const observed =
         detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); });
+    if (!files) return;
     write_lines(report, std::move(metrics), observed, detail::latest_validation(observer),
-                trainer.model().backend().peak_bytes(), detail::completion_lines(report, words), files, bar);
+                trainer.model().backend().peak_bytes(), detail::completion_lines(report, words), *files, bar);
   }
+
+  comm::any_on<B> ranks_on_;
 };
 
 }  // namespace atmanrl

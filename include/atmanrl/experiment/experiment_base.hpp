@@ -3,6 +3,8 @@
 /// \file
 /// What of an experiment does not depend on its traits: the options it settles on, and what it prints and writes.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluation.hpp>
 #include <atmanrl/experiment/interrupt.hpp>
@@ -18,6 +20,7 @@
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/checkpoint.hpp>
+#include <atmanrl/io/content_hash.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
 #include <atmanrl/io/standard_streams.hpp>
@@ -25,6 +28,9 @@
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -45,23 +51,34 @@ std::vector<ordered_json> completion_lines(grpo_step_report const& report, Z con
 
 class experiment_base {
  public:
+  /// \param ranks  that run it together, each with an object of its own
   /// \throws usage_error for options that cannot be used
-  explicit experiment_base(experiment_options options);
+  explicit experiment_base(experiment_options options, comm::any ranks = {});
 
   experiment_options const& options() const { return options_; }
   /// What the run was estimated to take; empty until the model's shape is known.
   std::optional<memory_estimate> const& estimate() const { return estimate_; }
 
  protected:
+  /// Whether this rank prints and writes files.
+  bool speaks() const { return ranks_.rank() == 0; }
+
+  /// \param build  of the program
+  /// \throws comm::communication_error when ranks have other options or builds, or find other files
+  void check_ranks(std::string_view build);
+
+  /// The signal that a rank has caught, 0 for none; a call of all ranks.
+  int caught(interrupt_listener const& interrupt);
+
   /// \param tokens  of the tokenizer
   /// \throws usage_error when tokenizer, model and options do not fit each other
   void check_model(index_t tokens, model_config const& config) const;
 
-  /// \param machine  bytes of memory that there are; 0: not known
-  /// \throws usage_error when the run is estimated to take more
-  void check_fits(memory_estimate const& m, std::size_t machine) const;
+  /// \param machine  bytes of memory that there are for the ranks of this machine; 0: not known
+  /// \throws usage_error when they are estimated to take more
+  void check_fits(memory_estimate const& m, std::size_t machine);
 
-  /// Keeps other processes away from the run that is continued.
+  /// Keeps other processes away from the run that is continued; on the first rank.
   /// \throws usage_error when one is writing it
   run_lock lock_run(progress& bar) const;
 
@@ -100,8 +117,10 @@ class experiment_base {
   /// Writes what is left to write. \returns the exit status
   int finished_run(std::string const& table, progress& bar) const;
 
-  int stopped(interrupt_listener const& interrupt, std::uint64_t steps, progress& bar) const;
+  int stopped(std::uint64_t steps, progress& bar) const;
 
+  comm::any ranks_;
+  int signal_ = 0;                             // that all ranks know of
   std::optional<lora_config> asked_adapters_;  // by options beside --adapter
   experiment_options options_;
   std::string task_name_;
@@ -119,7 +138,8 @@ ATMANRL_INLINE std::vector<ordered_json> completion_lines(grpo_step_report const
   return completion_lines<tokenizer>(report, words);
 }
 
-ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : options_(std::move(options)) {
+ATMANRL_INLINE experiment_base::experiment_base(experiment_options options, comm::any ranks)
+    : ranks_(ranks), options_(std::move(options)) {
   check_own_options(options_);
   validate(options_);
   check_input_path("--model", options_.model);
@@ -144,6 +164,24 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options) : op
     check_same_run(stored, options_, options_.resume.string());
     options_.out = options_.resume;
   }
+}
+
+ATMANRL_INLINE void experiment_base::check_ranks(std::string_view build) {
+  if (ranks_.size() == 1) return;
+  std::string text, files;
+  comm::all_or_none(ranks_, [&] {
+    text = options_of_checkpoint(options_).dump();
+    files = fmt::format("{:016x} of the model, {:016x} of the data, {:016x} of the adapter",
+                        content_hash(options_.model), content_hash(options_.data), content_hash(options_.adapter));
+  });
+  comm::expects_same_everywhere(ranks_, "the program", fmt::format("{} {} {}", ATMANRL_VERSION, __VERSION__, build));
+  comm::expects_same_everywhere(ranks_, "the options", text);
+  comm::expects_same_everywhere(ranks_, "the hash of the files", files);
+}
+
+ATMANRL_INLINE int experiment_base::caught(interrupt_listener const& interrupt) {
+  for (int const signal : comm::all_gather_value<int>(ranks_, interrupt.caught())) signal_ = std::max(signal_, signal);
+  return signal_;
 }
 
 ATMANRL_INLINE void experiment_base::check_adapter(std::vector<lora_matrix> const& matrices) const {
@@ -200,6 +238,7 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
   auto const add = [&]<class... Args>(fmt::format_string<Args...> line, Args&&... args) {
     text += fmt::format(line, std::forward<Args>(args)...);
   };
+  if (ranks_.size() > 1) add("{} ranks; memory is that of each\n", ranks_.size());
   add("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
       options_.model.string(), c.layers, c.hidden, double(parameters) / 1e6,
       options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", task_name_, options_.steps, options_.prompts_per_step,
@@ -281,14 +320,13 @@ ATMANRL_INLINE void experiment_base::write_page(progress& bar) const {
   }
 }
 
-ATMANRL_INLINE int experiment_base::stopped(interrupt_listener const& interrupt, std::uint64_t steps,
-                                            progress& bar) const {
-  write_page(bar);
+ATMANRL_INLINE int experiment_base::stopped(std::uint64_t steps, progress& bar) const {
+  if (speaks()) write_page(bar);
   bool const lost = steps > 0 && options_.checkpoint_every == 0;
   bar.say(fmt::format("stopped after {} of {} steps; {} --resume {}", steps, options_.steps,
                       lost ? "nothing was saved (--checkpoint-every 0), start again with" : "continue with",
                       options_.out.string()));
-  return 128 + interrupt.caught();
+  return 128 + signal_;
 }
 
 ATMANRL_INLINE void experiment_base::check_model(index_t tokens, model_config const& config) const {
@@ -300,7 +338,11 @@ ATMANRL_INLINE void experiment_base::check_model(index_t tokens, model_config co
                        config.layers);
 }
 
-ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) const {
+ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  auto const machines = comm::gather_in_order(ranks_, std::vector{std::string(name)});
+  machine /= std::size_t(std::count(machines.begin(), machines.end(), name));
   expects<usage_error>(
       machine == 0 || m.peak() <= machine,
       "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "
@@ -312,6 +354,7 @@ ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::s
 }
 
 ATMANRL_INLINE run_lock experiment_base::lock_run(progress& bar) const {
+  if (!speaks()) return {};
   run_lock lock(options_.out / "options.json", options_.out);
   if (!lock.held()) bar.say("note: the file system has no locks; only one process may write a run");
   return lock;

@@ -17,7 +17,8 @@ inline void atmanrl_note_signal(int number) { caught_signal = number; }
 }
 }  // namespace detail
 
-/// Listens for SIGINT and SIGTERM while it lives; the handlers from before come back afterwards.
+/// Listens for SIGINT, SIGTERM and SIGUSR1, which batch systems can send in time and mpirun passes on to its ranks,
+/// while it lives; the handlers from before come back afterwards.
 class interrupt_listener {
  public:
   interrupt_listener() {
@@ -38,8 +39,8 @@ class interrupt_listener {
   int caught() const { return detail::caught_signal; }
 
  private:
-  static constexpr std::array signals{SIGINT, SIGTERM};
-  std::array<struct sigaction, 2> before_{};
+  static constexpr std::array signals{SIGINT, SIGTERM, SIGUSR1};
+  std::array<struct sigaction, signals.size()> before_{};
 };
 
 }  // namespace atmanrl

@@ -6,6 +6,8 @@
 /// it.
 
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/comm/leaf_tree.hpp>
+#include <atmanrl/comm/shares.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/machine_memory.hpp>
@@ -14,6 +16,7 @@
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/matmul.hpp>
+#include <atmanrl/optim/gradient_sum.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 
 #include <sys/resource.h>
@@ -113,8 +116,10 @@ parameter_layout trained_layout(model_config const& c, experiment_options const&
   return o.lora_rank > 0 ? parameter_layout(c, kind, o.lora()) : parameter_layout(c, kind);
 }
 
+/// What each of so many ranks takes at most.
 template <class Model>
-memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape) {
+memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape,
+                                int ranks = 1) {
   using B = typename Model::backend_type;
   using W = typename Model::weight_type;
   static constexpr std::size_t real = sizeof(float);
@@ -168,7 +173,20 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   parameter_layout const layout = trained_layout<Model>(c, o);
   auto const shapes = optim::shapes_of(layout);
   optim::any const optimizer = optim::by_name(o.optimizer, o.optimizer_settings);
-  m.optimizer = real * std::size_t(2 * layout.size() + optimizer.state_size({layout.size(), shapes}));
+  // The first rank has the largest share of everything.
+  bool const is_sliced = ranks > 1 && optimizer.is_elementwise();
+  auto const parameters_of_rank =
+      is_sliced ? index_t(comm::slice_of(std::size_t(layout.size()), ranks, 0).count) : layout.size();
+  index_t const groups = index_t(comm::share_of(std::size_t(o.prompts_per_step), ranks, 0).count);
+  std::size_t waiting = 0, nodes = 0;  // sums of gradients of groups
+  for (int r = 0; r < ranks && (ranks > 1 || o.prompts_per_step > 1); ++r) {
+    auto const leaves = std::min<std::size_t>(std::size_t(o.prompts_per_step), 1u << 16);
+    waiting = std::max(waiting, comm::most_waiting(leaves, comm::share_of(leaves, ranks, r)));
+    if (ranks > 1) nodes += comm::whole_nodes(leaves, comm::share_of(leaves, ranks, r)).size();
+  }
+  index_t const piece = std::min(parameters_of_rank, index_t(gradient_sum<B, float>::default_piece));
+  m.optimizer = real * std::size_t(parameters_of_rank + (1 + index_t(waiting)) * layout.size() +
+                                   index_t(nodes) * piece + optimizer.state_size({parameters_of_rank, shapes}));
 
   auto const product = [](index_t a, index_t b) { return detail::at_most(detail::countless, a, b); };
   auto const floats = [](index_t rows, index_t each) {
@@ -178,7 +196,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   index_t const room = std::min<index_t>(o.max_new_tokens, positions);
   index_t const completion = shape.mean_completion > 0 ? std::min(shape.mean_completion, room) : room;
   index_t const prompt = shape.mean_prompt > 0 ? shape.mean_prompt : shape.longest_prompt;
-  index_t const rollouts = product(o.prompts_per_step, o.group_size), prompts = product(o.prompts_per_step, prompt);
+  index_t const rollouts = product(groups, o.group_size), prompts = product(groups, prompt);
   row_budgets const budget = budgets_of(c, kept, o);
   bool const answer_rows = o.mask.rows == mask_rows::answer_rows;
 
@@ -193,7 +211,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   // Sampling makes room for the longest completions, whatever comes.
   use(most.cached, prompts + product(rollouts, room));
   use(most.computed, std::max(prompts, rollouts));
-  use(most.logits, std::max<index_t>(o.prompts_per_step, rollouts));
+  use(most.logits, std::max<index_t>(groups, rollouts));
   if (o.eval_questions > 0) {
     index_t const questions = std::min<index_t>(
         o.eval_questions, questions_per_batch(c, shape.longest_prompt, o.eval_samples, o.max_new_tokens,
@@ -204,11 +222,19 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   use(most.scored, most.logits);
 
-  index_t const update = std::min(budget.update, prompts + product(rollouts, completion));
+  index_t const of_group = product(o.group_size, completion);
+  index_t const update = std::min(budget.update, prompt + of_group);  // groups are learned from one by one
   use(most.cached, update);
   use(most.computed, update);
   use(most.kept, update);
-  use(most.scored_back, std::min(update, product(rollouts, completion)));
+  use(most.scored_back, std::min(update, of_group));
+  // A reference, by which groups are scored together; the model itself where it has adapters.
+  index_t const frozen = std::min(budget.update, prompts + product(rollouts, completion));
+  if (o.beta > 0 && o.lora_rank > 0) {
+    use(most.cached, frozen);
+    use(most.computed, frozen);
+    use(most.scored, std::min(frozen, product(rollouts, completion)));
+  }
 
   index_t const masked =
       std::min<index_t>(rollouts, std::max<index_t>(1, budget.masks / (completion + shape.label_tokens)));
@@ -237,9 +263,9 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   m.activations = floats(most.computed, detail::forward_row_floats(c, kept) + lora_low) +
                   floats(most.kept, detail::gradient_row_floats(c, kept, o.recompute) + lora_backward);
   if (o.beta > 0 && o.lora_rank == 0) {
-    // The reference model scores the same passes in memory of its own.
-    m.cache += kv_cache<B, float>::bytes(c, update, o.kv_cache);
-    m.activations += floats(update, detail::forward_row_floats(c, kept) + 2 * c.hidden + 9);
+    // The reference model scores rollouts in memory of its own.
+    m.cache += kv_cache<B, float>::bytes(c, frozen, o.kv_cache);
+    m.activations += floats(frozen, detail::forward_row_floats(c, kept) + 2 * c.hidden + 9);
   }
   // An objective over distributions holds the logits of all scored rows of the masks.
   index_t const divergence = o.mask.objective.needs_logits ? masked * shape.label_tokens : 0;

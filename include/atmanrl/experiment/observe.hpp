@@ -4,6 +4,7 @@
 /// Makes the observer that the traits name and calls it after each step; what it validated becomes a line of
 /// causal.jsonl.
 
+#include <atmanrl/comm/any.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/json.hpp>
@@ -36,6 +37,18 @@ auto make_observer([[maybe_unused]] experiment_options const& o) {
   } else {
     return observers::all<>{};
   }
+}
+
+/// Tells an observer that all ranks observe the same steps at once: one with `void share_with(comm::any)`, as
+/// `causality` has it, or each of several. Of others every rank does all the work.
+template <class Observer>
+void share_observer([[maybe_unused]] Observer& observer, [[maybe_unused]] comm::any ranks) {
+  if constexpr (requires { observer.share_with(ranks); }) observer.share_with(ranks);
+}
+template <class... Os>
+void share_observer([[maybe_unused]] observers::all<Os...>& observer, [[maybe_unused]] comm::any ranks) {
+  [&]<std::size_t... K>(std::index_sequence<K...>) { (share_observer(observer.template get<K>(), ranks), ...); }
+  (std::index_sequence_for<Os...>{});
 }
 
 /// What the observer has to say about a step. A figure that cannot be measured costs no run its result: it is left out,

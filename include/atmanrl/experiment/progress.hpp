@@ -26,8 +26,8 @@ class progress {
  public:
   using clock = std::chrono::steady_clock;
 
-  /// \param to  a stream; a bar is drawn when it is a terminal
-  explicit progress(std::FILE* to = stderr) : to_(to), terminal_(::isatty(::fileno(to)) == 1) {}
+  /// \param to  a stream, and a bar is drawn when it is a terminal; null: says nothing
+  explicit progress(std::FILE* to = stderr) : to_(to), terminal_(to && ::isatty(::fileno(to)) == 1) {}
   progress(progress const&) = delete;
   progress& operator=(progress const&) = delete;
   ~progress() { clear(); }
@@ -90,14 +90,14 @@ ATMANRL_INLINE void progress::finish_one(index_t tokens, std::string_view line) 
   ++done_;
   tokens_ = tokens_before_ += tokens;
   if (terminal_) return draw(0, line);
-  if (!line.empty()) {
+  if (to_ && !line.empty()) {
     print_if_possible(to_, fmt::format("{} {}/{}  {}  {}\n", name_, done_, units_, line, rate()));
   }
 }
 
 ATMANRL_INLINE void progress::say(std::string_view line) {
   clear();
-  print_if_possible(to_, fmt::format("{}\n", line));
+  if (to_) print_if_possible(to_, fmt::format("{}\n", line));
 }
 
 ATMANRL_INLINE void progress::clear() {

@@ -18,9 +18,13 @@
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/shown_json.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace atmanrl {
 
@@ -75,40 +79,59 @@ restored_lines lines_of(checkpoint const& c, std::string const& what);
 void check_continuation(std::filesystem::path const& folder, checkpoint const& c, std::string const& what,
                         experiment_options const& options);
 
-/// Writes weights, the optimizer's arrays, the reward's state and the files' lengths after `trainer.steps()` steps.
+/// Writes weights, the optimizer's arrays, the reward's state and the files' lengths after `trainer.steps()` steps. A
+/// call of all ranks, of which the first writes.
+/// \param files  null on the other ranks
 template <class Trainer>
-void save_run(experiment_options const& options, Trainer& trainer, run_files& files) {
-  files.metrics.sync();
-  files.completions.sync();
-  files.causal.sync();
+void save_run(experiment_options const& options, Trainer& trainer, run_files* files) {
   auto& policy = trainer.policy();
-  json const state{{"metrics_lines", files.metrics.lines()},        {"completions_lines", files.completions.lines()},
-                   {"causal_lines", files.causal.lines()},          {"timings_lines", files.timings.lines()},
+  auto& backend = trainer.model().backend();
+  using B = std::remove_reference_t<decltype(backend)>;
+  using array_type = std::remove_reference_t<decltype(policy.master())>;
+  std::vector<std::pair<std::string_view, array_type*>> arrays{{"weights", &policy.master()}};
+  for (auto const& array : policy.optimizer().arrays()) {
+    for (auto const& [name, values] : arrays)
+      expects<usage_error>(name != array.name, "the optimizer has an array \"{}\", but a checkpoint has one already",
+                           name);
+    arrays.emplace_back(array.name, array.values);
+  }
+  if (!files) {
+    for (auto const& [name, values] : arrays) policy.whole(*values);
+    return;
+  }
+  files->metrics.sync();
+  files->completions.sync();
+  files->causal.sync();
+  json const state{{"metrics_lines", files->metrics.lines()},       {"completions_lines", files->completions.lines()},
+                   {"causal_lines", files->causal.lines()},         {"timings_lines", files->timings.lines()},
                    {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())},
                    {"options", options_of_checkpoint(options)}};
   std::string const text = state.dump();
-  using B = typename std::remove_reference_t<decltype(trainer.model())>::backend_type;
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
-  std::vector<std::vector<float>> copies;  // whose elements stay where they are when it grows
-  auto const add = [&](std::string_view name, auto const& tensor) {
-    if constexpr (HostBackend<B>) {
-      c.arrays.emplace_back(name, std::span<float const>(tensor.data(), std::size_t(tensor.size())));
-    } else {
-      copies.push_back(tensor.to_host());
-      c.arrays.emplace_back(name, copies.back());
-    }
-  };
-  add("weights", policy.master());
-  for (auto const& array : policy.optimizer().arrays()) {
-    for (auto const& [name, values] : c.arrays)
-      expects<usage_error>(name != array.name, "the optimizer has an array \"{}\", but a checkpoint has one already",
-                           name);
-    add(array.name, *array.values);
+  for (auto const& [name, values] : arrays) {
+    // Where ranks have slices, all of an array is there for as long as it is written.
+    bool const is_sliced = policy.slice().count < std::size_t(policy.gradient().size());
+    std::size_t const count = is_sliced ? std::size_t(policy.gradient().size()) : std::size_t(values->size());
+    c.arrays.push_back({std::string(name), count, {}, [&policy, &backend, from = values](auto const& put) {
+                          static constexpr index_t piece = index_t(1) << 20;
+                          auto const all = policy.whole(*from);
+                          std::vector<float> host;
+                          for (index_t first = 0; first < all.size(); first += piece) {
+                            auto const part = all.rows(first, std::min(piece, all.size() - first));
+                            if constexpr (HostBackend<B>) {
+                              put(std::span(part.data(), std::size_t(part.size())));
+                            } else {
+                              host.resize(std::size_t(part.size()));
+                              backend.copy_to_host(host.data(), part.data(), host.size() * sizeof(float));
+                              put(std::span<float const>(host));
+                            }
+                          }
+                        }});
   }
   save_checkpoint(options.out / "checkpoints", c);
 }
 
-/// Puts a checkpoint back into a trainer.
+/// Puts a checkpoint back into a trainer, on each rank its slice; a call of all ranks.
 /// \throws file_error when it belongs to another model, optimizer or reward
 template <class Trainer>
 restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer& trainer) {
@@ -119,22 +142,23 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
     return at->second;
   };
   auto const& weights = values_of("weights");
-  expects<file_error>(index_t(weights.size()) == policy.master().size(),
-                      "{}: weights has {} values but the model has {} parameters", what, weights.size(),
-                      policy.master().size());
-  policy.master().assign(weights);
+  auto const parameters = policy.gradient().size();
+  expects<file_error>(index_t(weights.size()) == parameters,
+                      "{}: weights has {} values but the model has {} parameters", what, weights.size(), parameters);
+  policy.assign_whole(policy.master(), weights);
+  bool const is_sliced = index_t(policy.slice().count) < parameters;
   std::size_t known = 1;
   for (auto const& array : policy.optimizer().arrays()) {
     auto const& values = values_of(array.name);
-    expects<file_error>(index_t(values.size()) == array.values->size(),
-                        "{}: {} has {} values but the optimizer's has {}", what, array.name, values.size(),
-                        array.values->size());
-    array.values->assign(values);
+    index_t const wanted = is_sliced ? parameters : array.values->size();
+    expects<file_error>(index_t(values.size()) == wanted, "{}: {} has {} values but the optimizer's has {}", what,
+                        array.name, values.size(), wanted);
+    policy.assign_whole(*array.values, values);
     ++known;
   }
   expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),
                       known);
-  trainer.model().assign_trainable(policy.master().cview());
+  policy.restored();
   try {
     json const state = parse_json(c.state_json, what + " (state)");
     policy.optimizer().set_steps(state.at("optimizer_steps"));

@@ -30,7 +30,7 @@ inline auto by_name(parameter_layout const& layout) {
 
 }  // namespace detail
 
-/// Adapters are merged into the matrices: W + (alpha / rank) B A.
+/// Adapters are merged into the matrices: W + (alpha / rank) B A. A call of all ranks, of which the first writes.
 /// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its
 ///                generation_config.json says stays; other tokenizers are written anew; a llama2.c vocabulary has no
 ///                such form and is left out. A tokenizer of another type is written by its `save(folder)`; without one
@@ -39,6 +39,8 @@ template <class Model, Tokenizer Z>
 void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, Z const& words,
                 std::filesystem::path const& source, dtype type) {
   using B = typename Model::backend_type;
+  auto const master = policy.whole(policy.master());
+  if (policy.ranks().rank() != 0) return;
   Model& model = policy.model();
   auto const find = detail::by_name(model.layout());
   row_source const rows = [&](std::string_view name, index_t first, index_t count, std::span<float> out) {
@@ -50,7 +52,7 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
       model.backend().copy_to_host(out.data(), merged.data(), out.size_bytes());
     } else {
       index_t const begin = p.offset + first * (p.is_vector() ? 1 : p.columns);
-      model.backend().copy_to_host(out.data(), policy.master().data() + begin, out.size_bytes());
+      model.backend().copy_to_host(out.data(), master.data() + begin, out.size_bytes());
     }
   };
   hugging_face_options options{.type = type};
@@ -89,17 +91,20 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
   if (!made.empty()) std::filesystem::remove_all(made, ignored);
 }
 
+/// A call of all ranks, of which the first writes.
 /// \param base  what the model was loaded from; PEFT loads it when it is not told another
 template <class Model>
 void save_adapters(std::filesystem::path const& folder, trainable_weights<Model>& policy,
                    std::filesystem::path const& base) {
+  auto const master = policy.whole(policy.master());
+  if (policy.ranks().rank() != 0) return;
   Model& model = policy.model();
   expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());
   auto const find = detail::by_name(model.trainable_layout());
   save_peft_folder(
       folder, model.config(), model.kind(), *model.adapter_config(),
       [&](std::string_view name, std::span<float> out) {
-        model.backend().copy_to_host(out.data(), policy.master().data() + find(name).offset, out.size_bytes());
+        model.backend().copy_to_host(out.data(), master.data() + find(name).offset, out.size_bytes());
       },
       base.string());
 }

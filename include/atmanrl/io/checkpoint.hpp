@@ -34,10 +34,19 @@ struct checkpoint {
   std::string state_json{};                            ///< everything small: counters, options, positions in files
 };
 
+/// An array that is written: values that stay where they are, or a function that calls its argument with pieces of them
+/// in their order.
+struct checkpoint_array {
+  std::string name;
+  std::size_t count = 0;
+  std::span<float const> values = {};
+  std::function<void(std::function<void(std::span<float const>)> const&)> in_pieces = {};
+};
+
 /// The same over memory that stays where it is.
 struct checkpoint_view {
   std::uint64_t step = 0;
-  std::vector<std::pair<std::string, std::span<float const>>> arrays{};
+  std::vector<checkpoint_array> arrays{};
   std::string_view state_json{};
 };
 
@@ -127,9 +136,9 @@ ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpo
 
   json header = {{"step", c.step}, {"state_bytes", c.state_json.size()}, {"arrays", json::array()}};
   std::uint64_t size = detail::padded_to_8(c.state_json.size()) + 8;
-  for (auto const& [name, values] : c.arrays) {
-    header["arrays"].push_back({{"name", name}, {"count", values.size()}});
-    size += detail::padded_to_8(values.size_bytes());
+  for (checkpoint_array const& a : c.arrays) {
+    header["arrays"].push_back({{"name", a.name}, {"count", a.count}});
+    size += detail::padded_to_8(a.count * sizeof(float));
   }
   std::string text = header.dump();
   text.resize(detail::padded_to_8(text.size()), ' ');
@@ -142,17 +151,30 @@ ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpo
     hash.update(bytes);
     file.write(bytes);
   };
-  auto put_padded = [&](std::span<std::byte const> bytes) {
+  auto pad = [&](std::size_t bytes) {
     static constexpr std::byte zeros[8]{};
-    put(bytes);
-    put({zeros, std::size_t(detail::padded_to_8(bytes.size()) - bytes.size())});
+    put({zeros, std::size_t(detail::padded_to_8(bytes) - bytes)});
   };
   put(std::as_bytes(std::span(detail::checkpoint_magic)));
   put(std::as_bytes(std::span(&size, 1)));
   put(std::as_bytes(std::span(&length, 1)));
   put(std::as_bytes(std::span(text)));
-  for (auto const& [name, values] : c.arrays) put_padded(std::as_bytes(values));
-  put_padded(std::as_bytes(std::span(c.state_json)));
+  for (checkpoint_array const& a : c.arrays) {
+    std::size_t count = 0;
+    auto const put_values = [&](std::span<float const> values) {
+      count += values.size();
+      put(std::as_bytes(values));
+    };
+    if (a.in_pieces)
+      a.in_pieces(put_values);
+    else
+      put_values(a.values);
+    expects<shape_error>(count == a.count, "the array {} of a checkpoint has {} values, not {}", a.name, count,
+                         a.count);
+    pad(count * sizeof(float));
+  }
+  put(std::as_bytes(std::span(c.state_json)));
+  pad(c.state_json.size());
   std::uint64_t const digest = hash.digest();
   file.write(std::as_bytes(std::span(&digest, 1)));
   file.commit();
@@ -167,7 +189,7 @@ ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpo
 
 ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, int keep) {
   checkpoint_view v{.step = c.step, .state_json = c.state_json};
-  for (auto const& [name, values] : c.arrays) v.arrays.emplace_back(name, values);
+  for (auto const& [name, values] : c.arrays) v.arrays.push_back({name, values.size(), values, {}});
   save_checkpoint(folder, v, keep);
 }
 

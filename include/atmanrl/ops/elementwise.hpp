@@ -8,7 +8,16 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/scalar.hpp>
 
+#include <algorithm>
+#include <numeric>
+#include <span>
+#include <vector>
+
 namespace atmanrl {
+
+/// Elements whose squares are added up by themselves. Fixed, so that slices of an array that are cut at its multiples
+/// have the same sums as the whole.
+inline constexpr index_t squares_per_block = 65536;
 
 namespace kernels {
 
@@ -53,14 +62,16 @@ struct elementwise<reference_backend> {
       for (index_t c = 0; c < count; ++c) to(r, to_first + c) = from(r, first + c);
   }
   template <class T>
-  static double sum_of_squares(reference_backend&, view<T const, 1> x) {
-    double sum = 0;
-    for (index_t i = 0; i < x.size(); ++i) {
-      auto const v =
-          double(real_part(x(i)));  // widened before it is squared: the square of a finite float may overflow
-      sum += v * v;
+  static void sums_of_squares(reference_backend&, view<T const, 1> x, std::span<double> sums) {
+    for (std::size_t block = 0; block < sums.size(); ++block) {
+      index_t const first = index_t(block) * squares_per_block, last = std::min(first + squares_per_block, x.size());
+      sums[block] = 0;
+      for (index_t i = first; i < last; ++i) {
+        auto const v =
+            double(real_part(x(i)));  // widened before it is squared: the square of a finite float may overflow
+        sums[block] += v * v;
+      }
     }
-    return sum;
   }
 };
 
@@ -115,10 +126,22 @@ void copy_columns(B& backend, std::type_identity_t<view_on<B, T const, 2>> from,
   kernels::elementwise<B>::copy_columns(backend, from, first, to, to_first, count);
 }
 
-/// Sum of x² in double, in an order that depends on the number of elements alone; not finite when an element is not.
+/// The sum of x² in double of each block of squares_per_block elements, the last of which may be shorter.
+template <Backend B, class T>
+std::vector<double> sums_of_squares(B& backend, view<T, 1, typename B::memory_space> x) {
+  std::vector<double> sums(std::size_t((x.size() + squares_per_block - 1) / squares_per_block));
+  if (!sums.empty())
+    kernels::elementwise<B>::sums_of_squares(backend, view_on<B, std::remove_const_t<T> const, 1>(x),
+                                             std::span<double>(sums));
+  return sums;
+}
+
+/// Sum of x², in an order that depends on the number of elements alone: that of sums_of_squares, then of the blocks.
+/// Not finite when an element is not.
 template <Backend B, class T>
 double sum_of_squares(B& backend, view<T, 1, typename B::memory_space> x) {
-  return kernels::elementwise<B>::sum_of_squares(backend, view_on<B, std::remove_const_t<T> const, 1>(x));
+  auto const sums = sums_of_squares(backend, x);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 }  // namespace atmanrl

@@ -41,6 +41,7 @@ struct adamw {
     }
   };
 
+  static constexpr bool is_elementwise() { return true; }
   /// Elements that a state holds.
   static index_t state_size(parameter_list const& all) { return 2 * all.size; }
 

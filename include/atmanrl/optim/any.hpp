@@ -66,6 +66,10 @@ class one_of {
     held_state held_;
   };
 
+  bool is_elementwise() const {
+    return std::visit([](auto const& o) { return optim::is_elementwise(o); }, held_);
+  }
+
   /// Elements that a state holds; twice the parameters for an optimizer that does not say.
   index_t state_size(parameter_list const& all) const {
     return std::visit(

@@ -9,17 +9,23 @@
 
 namespace atmanrl {
 
-/// Scales the gradient down to `max_norm` where it is longer, as torch.nn.utils.clip_grad_norm_ does (+1e-6 in the
-/// divisor); max_norm <= 0 leaves it alone. A norm that is not finite is returned and nothing is scaled: the caller
-/// decides.
+/// Scales the gradient, or a slice of it, down where its norm is above `max_norm`, as torch.nn.utils.clip_grad_norm_
+/// does (+1e-6 in the divisor); max_norm <= 0 leaves it alone, and so does a norm that is not finite.
+/// \param norm  of the whole gradient
+template <Backend B, class T>
+void clip_to_norm(B& backend, view<T, 1, typename B::memory_space> gradient, double norm, double max_norm) {
+  if (max_norm <= 0 || !std::isfinite(norm)) return;
+  double const factor = max_norm / (norm + 1e-6);
+  if (factor < 1) scale(backend, gradient, real_t<T>(factor));
+}
+
+/// The same for a whole gradient, whose norm it takes. A norm that is not finite is returned and nothing is scaled: the
+/// caller decides.
 /// \returns the norm before clipping
 template <Backend B, class T>
 double clip_gradient_norm(B& backend, view<T, 1, typename B::memory_space> gradient, double max_norm) {
   double const norm = std::sqrt(sum_of_squares(backend, gradient));
-  if (max_norm > 0 && std::isfinite(norm)) {
-    double const factor = max_norm / (norm + 1e-6);
-    if (factor < 1) scale(backend, gradient, real_t<T>(factor));
-  }
+  clip_to_norm(backend, gradient, norm, max_norm);
   return norm;
 }
 

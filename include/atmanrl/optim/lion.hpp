@@ -39,6 +39,7 @@ struct lion {
     }
   };
 
+  static constexpr bool is_elementwise() { return true; }
   /// Elements that a state holds.
   static index_t state_size(parameter_list const& all) { return all.size; }
 

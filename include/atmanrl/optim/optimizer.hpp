@@ -126,6 +126,8 @@ concept HasOptimizerCheckpoint = requires(S& s, S const& c, std::uint64_t steps)
 ///     state(O const& numbers, B& backend, optim::parameter_list const& all);
 ///     void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate);
 ///     steps(), set_steps(n), arrays()      // for checkpoints; a base class `optim::moments<O, B, T>` has the three
+/// `bool is_elementwise() const` says that an element's update is a function of that element's history alone: then each
+/// of several ranks holds the state of its slice of the parameters (ZeRO-1), else every rank that of all of them.
 /// Two more are used where they are there: `step(parameters, gradient, learning_rate, std::span<element_range const>)`,
 /// which updates some ranges alone, and `void restart(O const&, optim::parameter_list const&)`, which makes the state a
 /// new one in the memory that it has.
@@ -135,6 +137,18 @@ concept Optimizer = std::copyable<O> && requires {
 } && std::constructible_from<typename O::template state<B, T>, O const&, B&, optim::parameter_list const&>&&
     detail::HasOptimizerStep<typename O::template state<B, T>, B, T>&&
         detail::HasOptimizerCheckpoint<typename O::template state<B, T>, B, T>;
+
+namespace optim {
+template <class O>
+bool is_elementwise([[maybe_unused]] O const& optimizer) {
+  if constexpr (requires {
+                  { optimizer.is_elementwise() } -> std::convertible_to<bool>;
+                })
+    return optimizer.is_elementwise();
+  else
+    return false;
+}
+}  // namespace optim
 
 namespace detail {
 /// One sentence for what is wrong with a type that was meant to be an optimizer.

@@ -42,6 +42,7 @@ struct sgd {
     }
   };
 
+  static constexpr bool is_elementwise() { return true; }
   /// Elements that a state holds.
   index_t state_size(parameter_list const& all) const { return momentum == 0 ? 0 : all.size; }
 

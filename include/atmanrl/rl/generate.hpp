@@ -13,8 +13,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <functional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace atmanrl {
@@ -37,6 +39,14 @@ struct completion {
   std::vector<float> entropies;  ///< nats
   bool truncated = false;
 };
+template <class Completion, class F>
+requires std::same_as<std::remove_const_t<Completion>, completion>
+void each_field(Completion& c, F&& f) {
+  f(c.ids);
+  f(c.log_probs);
+  f(c.entropies);
+  f(c.truncated);
+}
 
 namespace detail {
 /// What drawing tokens takes; the vectors have one element per sequence.
@@ -153,8 +163,8 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     for (std::size_t i = 0; i < entries.size(); ++i) {
       completion& c = out[entries[i].prompt][std::size_t(entries[i].member)];
       expects<numeric_error>(std::isfinite(double(lp[i])),
-                             "prompt {}, rollout {}: the log-probability of token {} is {}", entries[i].prompt,
-                             entries[i].member, c.ids.size(), double(lp[i]));
+                             "prompt {}, rollout {}: the log-probability of token {} is {}",
+                             options.first_prompt + entries[i].prompt, entries[i].member, c.ids.size(), double(lp[i]));
       c.ids.push_back(chosen[i]);
       c.log_probs.push_back(float(lp[i]));
       c.entropies.push_back(float(en[i]));

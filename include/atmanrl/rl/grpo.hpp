@@ -6,6 +6,8 @@
 /// 3.3 and 3.4): sample groups, reward them, centre the rewards, a few clipped policy-gradient passes. Every part is a
 /// template argument.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/optim/schedule.hpp>
@@ -19,6 +21,7 @@
 #include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/reward_gradient_options.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/rl/rewards/shared.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/token_rows.hpp>
 #include <atmanrl/rl/update_edits/update_edit.hpp>
@@ -81,6 +84,11 @@ struct grpo_step_report {
 /// \tparam RewardT    models Reward for Model
 /// \tparam OptimizerT models Optimizer
 /// \tparam UpdateEditT models UpdateEdit: what rows see in the policy loss, and in the reference of its KL term
+///
+/// Several ranks (comm/) make a step together: each has a trainer of the same options on a model with the same weights,
+/// and makes the same calls. Every rank has all rollouts, rewards and advantages of a step; sampling, gradients, the
+/// work of rewards that can share it and the optimizer's state are shared out. The step's gradient is a sum over groups
+/// in a tree that their number alone decides, so the number of ranks changes no bit.
 template <class Model, class TokenizerT, class TaskT, class RewardT, class AdvantageT = advantages::mean_centered,
           class LossT = losses::grpo, class SamplerT = samplers::multinomial, class ScheduleT = schedules::constant,
           class OptimizerT = optim::adamw, class UpdateEditT = update_edits::none>
@@ -98,7 +106,8 @@ class grpo {
  public:
   grpo(Model& model, TokenizerT const& tokenizer, TaskT const& task, RewardT reward, grpo_options options = {},
        AdvantageT advantage = {}, LossT loss = {}, SamplerT sampler = {}, ScheduleT schedule = {},
-       OptimizerT const& optimizer = {}, UpdateEditT update_edit = {})
+       OptimizerT const& optimizer = {}, UpdateEditT update_edit = {},
+       comm::any_on<typename Model::backend_type> ranks = {})
       : model_(&model),
         tokenizer_(&tokenizer),
         task_(&task),
@@ -109,13 +118,14 @@ class grpo {
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
         update_edit_(std::move(update_edit)),
-        policy_(model, optimizer) {
+        policy_(model, optimizer, ranks) {
     forbid_missing_tokens(model, tokenizer);
     validate(options_);
     expects<usage_error>(
         options_.reward_gradient.update == reward_gradient_update::off || has_reward_gradient<Model>(reward_),
         "the gradient of the reward {} is to be followed, but neither it nor a part of it has one (add_gradient)",
         detail::reward_name(reward_));
+    share_reward(reward_, ranks);
   }
 
   grpo_options const& options() const { return options_; }
@@ -174,16 +184,19 @@ class grpo {
     std::vector<std::vector<int>> prompts;
     for (task_item const& item : items) prompts.push_back(task_->prompt(item, *tokenizer_));
     std::vector<int> const stop = stop_ids(*tokenizer_, model_->config().stop_ids);
-    auto sampled = generate(*model_, std::span<std::vector<int> const>(prompts),
-                            {.group_size = options_.group_size,
-                             .max_new_tokens = options_.max_new_tokens,
-                             .temperature = options_.temperature,
-                             .stop_ids = stop,
-                             .seed = options_.seed,
-                             .step = std::uint32_t(steps_ + 1),
-                             .first_prompt = first_prompt,
-                             .on_progress = on_sampling},
-                            sampler_);
+    auto sampled = comm::share_work<std::vector<completion>>(
+        policy_.ranks(), prompts.size(), [&](std::size_t first, std::size_t count) {
+          return generate(*model_, std::span<std::vector<int> const>(prompts).subspan(first, count),
+                          {.group_size = options_.group_size,
+                           .max_new_tokens = options_.max_new_tokens,
+                           .temperature = options_.temperature,
+                           .stop_ids = stop,
+                           .seed = options_.seed,
+                           .step = std::uint32_t(steps_ + 1),
+                           .first_prompt = first_prompt + std::uint32_t(first),
+                           .on_progress = on_sampling},
+                          sampler_);
+        });
     step.groups.reserve(items.size());
     for (std::size_t p = 0; p < items.size(); ++p) {
       rollout_group& g = step.groups.emplace_back();
@@ -274,19 +287,21 @@ class grpo {
                        r.spans});
     });
     micro_batch_options const frozen_passes{options_.micro_batch, options_.row_budget};
+    std::span<training_rollout const> const all(batch);
+    std::size_t const group_size = std::size_t(options_.group_size);
     // The sampler did not see the edit; the ratios are to say what the updates do, not what the edit does.
     std::vector<std::vector<float>> edited_log_p;
     if constexpr (detail::edits_updates<UpdateEditT>) {
-      edited_log_p = update_log_probs(*model_, batch, options_.temperature, frozen_passes, update_edit_);
+      edited_log_p = log_probs_of_groups(all, [&](auto rollouts) {
+        return update_log_probs(*model_, rollouts, options_.temperature, frozen_passes, update_edit_);
+      });
       for (std::size_t i = 0; i < batch.size(); ++i)
         if (!batch[i].masked) batch[i].old_log_p = edited_log_p[i];
     }
     std::vector<std::vector<float>> reference_log_p;
     if (needs_reference(loss_)) {
-      reference_log_p = reference_(batch, options_.temperature, frozen_passes);
-      expects<shape_error>(reference_log_p.size() == batch.size(),
-                           "the reference gave log-probabilities of {} rollouts, not of {}", reference_log_p.size(),
-                           batch.size());
+      reference_log_p = log_probs_of_groups(
+          all, [&](auto rollouts) { return reference_(rollouts, options_.temperature, frozen_passes); });
       for (std::size_t i = 0; i < batch.size(); ++i) batch[i].reference_log_p = reference_log_p[i];
     }
     policy_gradient_options const gradient_options{.temperature = options_.temperature,
@@ -295,17 +310,18 @@ class grpo {
                                                    .max_tokens = std::size_t(options_.max_new_tokens),
                                                    .entropy_bonus = options_.entropy_bonus,
                                                    .recompute = options_.recompute};
+    bool const joined = options_.reward_gradient.update == reward_gradient_update::joined;
     for (int pass = 0; pass < options_.inner_passes; ++pass) {
-      policy_.zero_gradient();
-      report.passes.push_back(add_policy_gradient(policy_, std::span<training_rollout const>(batch), loss_,
-                                                  gradient_options, update_edit_));
-      if (options_.reward_gradient.update == reward_gradient_update::joined)
-        add_reward_gradient(report.rollouts, options_.reward_gradient.weight);
+      report.passes.push_back(sum_policy_gradient(
+          policy_, all, group_size, loss_, gradient_options, update_edit_, [&](std::size_t first, std::size_t count) {
+            if (joined) add_reward_gradient(report.rollouts, options_.reward_gradient.weight, first, count);
+          }));
       report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
     }
     if (options_.reward_gradient.update == reward_gradient_update::own) {
-      policy_.zero_gradient();
-      add_reward_gradient(report.rollouts, 1);
+      policy_.sum_gradient(all.size() / group_size, [&](std::size_t group) {
+        add_reward_gradient(report.rollouts, 1, group * group_size, group_size);
+      });
       report.reward_gradient_norm =
           policy_.update(report.learning_rate * options_.reward_gradient.weight, options_.max_gradient_norm);
     }
@@ -316,10 +332,33 @@ class grpo {
     return report;
   }
 
-  /// That of -weight times the mean reward, at the parameters as they are now.
-  void add_reward_gradient(step_rollouts& rollouts, double weight) {
-    auto const scale =
+  /// Log-probabilities of all rollouts, of which each rank computes those of its groups.
+  /// \param score  `std::vector<std::vector<float>> score(std::span<training_rollout const>)`
+  template <class Score>
+  std::vector<std::vector<float>> log_probs_of_groups(std::span<training_rollout const> all, Score&& score) {
+    auto const size = std::size_t(options_.group_size);
+    using group = std::vector<std::vector<float>>;
+    auto const groups =
+        comm::share_work<group>(policy_.ranks(), all.size() / size, [&](std::size_t first, std::size_t count) {
+          auto scored = score(all.subspan(first * size, count * size));
+          expects<shape_error>(scored.size() == count * size,
+                               "the reference gave log-probabilities of {} rollouts, not of {}", scored.size(),
+                               count * size);
+          std::vector<group> out(count);
+          for (std::size_t i = 0; i < scored.size(); ++i) out[i / size].push_back(std::move(scored[i]));
+          return out;
+        });
+    std::vector<std::vector<float>> out;
+    for (group const& g : groups) out.insert(out.end(), g.begin(), g.end());
+    return out;
+  }
+
+  /// What rollouts [first, first + count) add to that of -weight times the mean reward, at the parameters as they are.
+  void add_reward_gradient(step_rollouts& rollouts, double weight, std::size_t first, std::size_t count) {
+    auto scale =
         detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, rollouts.step);
+    for (std::size_t i = 0; i < scale.size(); ++i)
+      if (i < first || i >= first + count) scale[i] = 0;
     detail::add_scaled_gradient(reward_, 1.0, rollouts, *model_, scale, policy_.gradient().view());
   }
 

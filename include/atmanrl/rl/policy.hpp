@@ -2,14 +2,24 @@
 
 /// \file
 /// A model with what it takes to change it: master weights in compute precision, their gradient, an optimizer's state;
-/// of all its parameters, or of its adapters alone where it has some.
+/// of all its parameters, or of its adapters alone where it has some. Of several ranks each has the model and a whole
+/// gradient, and, with an optimizer that allows it, a slice of the master weights and of the optimizer's state (ZeRO-1,
+/// Rajbhandari et al., arXiv:1910.02054).
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/optim/gradient_clip.hpp>
+#include <atmanrl/optim/gradient_sum.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace atmanrl {
 
@@ -23,38 +33,155 @@ class trainable_weights {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 
-  explicit trainable_weights(Model& model)
+  /// \param ranks   that train together; the model's weights are the same on all of them
+  /// \param sliced  whether a rank has the master weights of its slice alone
+  explicit trainable_weights(Model& model, comm::any_on<B> ranks = {}, bool sliced = true)
       : model_(&model),
-        master_(model.backend(), {model.trainable_layout().size()}),
-        gradient_(tensor<B, T, 1>::zeros(model.backend(), {model.trainable_layout().size()})) {
+        ranks_(ranks),
+        sum_(model.backend(), ranks, model.trainable_layout().size()),
+        sliced_(sliced && ranks.size() > 1),
+        slice_(sliced_ ? sum_.slice() : comm::range{0, std::size_t(model.trainable_layout().size())}),
+        master_(model.backend(), {index_t(slice_.count)}),
+        gradient_(model.backend(), {model.trainable_layout().size()}) {
     if constexpr (AdaptableModel<Model>) {
       lora_config const* const l = model.adapter_config();
       expects<usage_error>(!l || l->dropout == 0,
                            "the adapters were made for a dropout of {}; training here has none (set lora_dropout to 0)",
                            l ? l->dropout : 0);
     }
-    model.read_trainable(master_.view());
+    if (!sliced_) {
+      model.read_trainable(master_.view());
+    } else {
+      model.read_trainable(gradient_.view());
+      copy(gradient_.view().rows(index_t(slice_.first), index_t(slice_.count)), master_.view());
+    }
+    gradient_.fill_zero();
   }
 
   Model& model() { return *model_; }
+  comm::any_on<B>& ranks() { return ranks_; }
+  /// The elements that this rank has master weights of: all of them where there is one rank.
+  comm::range slice() const { return slice_; }
+  /// Elements `slice()`.
   tensor<B, T, 1>& master() { return master_; }
+  /// All elements.
   tensor<B, T, 1>& gradient() { return gradient_; }
 
   void zero_gradient() { gradient_.fill_zero(); }
 
-  /// Name of the first parameter with a value that is not finite in an array of the layout; empty when there is none.
-  std::string first_not_finite(view_on<B, T const, 1> flat) const {
-    for (parameter_info const& p : model_->trainable_layout().all())
-      if (!std::isfinite(sum_of_squares(model_->backend(), flat.rows(p.offset, p.size())))) return p.name;
+  /// The gradient becomes the sum of the gradients of `leaves` leaves in a tree that their number alone decides
+  /// (optim/gradient_sum.hpp); a call of all ranks, each of which computes a part of the leaves. Afterwards a rank has
+  /// the elements `slice()` of the sum, which is what `update` takes; the others are undefined.
+  /// \param add_leaf  `void add_leaf(std::size_t leaf)`, which adds that leaf's gradient to `gradient()`
+  /// \throws on every rank what add_leaf throws on one (comm::all_or_none)
+  template <class F>
+  void sum_gradient(std::size_t leaves, F&& add_leaf) {
+    if (leaves == 1 && ranks_.size() == 1) {
+      zero_gradient();
+      return add_leaf(std::size_t(0));
+    }
+    comm::range const mine = comm::share_of(leaves, ranks_.size(), ranks_.rank());
+    sum_.begin(mine.count);
+    comm::all_or_none(ranks_, [&] {
+      for (std::size_t leaf = mine.first; leaf < mine.end(); ++leaf) {
+        zero_gradient();
+        add_leaf(leaf);
+        sum_.add(gradient_);
+      }
+    });
+    sum_.finish(gradient_);
+    if (ranks_.size() > 1 && !sliced_) gather_slices();
+  }
+
+  /// All elements of an array of which each rank has its slice: itself, or in the place of the gradient. A call of all
+  /// ranks.
+  /// \throws usage_error when the array has no element for each of the slice
+  view_on<B, T const, 1> whole(tensor<B, T, 1> const& values) {
+    if (!sliced_) return values.cview();
+    expects<usage_error>(values.size() == index_t(slice_.count),
+                         "an optimizer that is_elementwise has an array of {} for {} elements", values.size(),
+                         slice_.count);
+    copy(values.cview(), gradient_slice());
+    gather_slices();
+    return std::as_const(gradient_).cview();
+  }
+  /// The other way round, from all elements on the host.
+  void assign_whole(tensor<B, T, 1>& values, std::span<T const> all) const {
+    values.assign(sliced_ ? all.subspan(slice_.first, slice_.count) : all);
+  }
+
+  /// Name of the first parameter with a value that is not finite; empty when there is none. A call of all ranks.
+  /// \param values  elements `slice()` of an array of the layout
+  std::string first_not_finite(view_on<B, T const, 1> values) {
+    std::string found;
+    for (parameter_info const& p : model_->trainable_layout().all()) {
+      index_t const first = std::max(p.offset, index_t(slice_.first)),
+                    end = std::min(p.offset + p.size(), index_t(slice_.end()));
+      if (first >= end ||
+          std::isfinite(sum_of_squares(model_->backend(), values.rows(first - index_t(slice_.first), end - first))))
+        continue;
+      found = p.name;
+      break;
+    }
+    if (!sliced_) return found;
+    for (std::string& name : comm::gather_in_order(ranks_, std::vector{found}))
+      if (!name.empty()) return std::move(name);
     return {};
   }
 
+ protected:
+  view_on<B, T, 1> gradient_slice() { return gradient_.view().rows(index_t(slice_.first), index_t(slice_.count)); }
+
+  /// Of the sum of the leaves.
+  double gradient_norm() {
+    std::vector<double> sums = sums_of_squares(model_->backend(), gradient_slice());
+    if (sliced_) sums = comm::gather_in_order(ranks_, std::move(sums));
+    return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
+  }
+
+  /// The model gets the master weights of all ranks; where they are sliced, the gradient is overwritten with them.
+  void assign_master() { model_->assign_trainable(whole(master_)); }
+
+  /// Every rank gets the others' slices of the gradient, or of what stands in its place.
+  void gather_slices() {
+    constexpr std::size_t piece = std::size_t(1) << 20;
+    auto const n = std::size_t(gradient_.size()), size = std::size_t(ranks_.size());
+    std::size_t longest = 0;
+    auto const part = [&](int rank, std::size_t from) {
+      comm::range const s = comm::slice_of(n, ranks_.size(), rank);
+      longest = std::max(longest, s.count);
+      std::size_t const first = std::min(from, s.count);
+      return std::as_writable_bytes(std::span(gradient_.data() + s.first + first, std::min(piece, s.count - first)));
+    };
+    std::vector<std::span<std::byte const>> sent(size);
+    std::vector<std::span<std::byte>> received(size);
+    std::size_t from = 0;
+    do {
+      for (std::size_t r = 0; r < size; ++r) {
+        bool const here = int(r) == ranks_.rank();
+        received[r] = here ? std::span<std::byte>() : part(int(r), from);
+        sent[r] = here ? std::span<std::byte>() : part(ranks_.rank(), from);
+      }
+      ranks_.exchange_on(model_->backend(), sent, received);
+      from += piece;
+    } while (from < longest);
+  }
+
  private:
+  void copy(view_on<B, T const, 1> from, view_on<B, T, 1> to) {
+    if (to.size() > 0) model_->backend().copy(to.data(), from.data(), std::size_t(to.size()) * sizeof(T));
+  }
+
   Model* model_;
+  comm::any_on<B> ranks_;
+  gradient_sum<B, T> sum_;
+  bool sliced_;
+  comm::range slice_;
   tensor<B, T, 1> master_, gradient_;
 };
 
-/// The same with an optimizer, whose state may take as much again: with AdamW all of it is 16 bytes per parameter.
+/// The same with an optimizer, whose state may take as much again: with AdamW all of it is 16 bytes per parameter, and
+/// a gradient for each node that waits while a step's gradients are summed.
 /// \tparam OptimizerT  models Optimizer
 template <class Model, class OptimizerT = optim::adamw>
 class trainable_policy : public trainable_weights<Model> {
@@ -65,31 +192,39 @@ class trainable_policy : public trainable_weights<Model> {
   using T = typename Model::scalar;
   using optimizer_state = typename OptimizerT::template state<B, T>;
 
-  explicit trainable_policy(Model& model, OptimizerT const& optimizer = {})
-      : trainable_weights<Model>(model), optimizer_(state_of(model, optimizer)) {}
+  explicit trainable_policy(Model& model, OptimizerT const& optimizer = {}, comm::any_on<B> ranks = {})
+      : trainable_weights<Model>(model, ranks, optim::is_elementwise(optimizer)),
+        optimizer_(state_of(model, optimizer, this->slice())) {}
 
+  /// Its arrays have an element for each of `slice()`, or as many as the optimizer wants where that is everything.
   optimizer_state& optimizer() { return optimizer_; }
 
-  /// Clips the gradient, updates the master weights and rounds them into the model.
+  /// Clips the gradient, updates the master weights and rounds them into the model. A call of all ranks, which have
+  /// their slices of the gradient (sum_gradient).
   /// \returns the gradient norm before clipping
   /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
   double update(double learning_rate, double max_gradient_norm) {
-    Model& model = this->model();
-    auto const gradient = this->gradient().view();
-    double const norm = clip_gradient_norm(model.backend(), gradient, max_gradient_norm);
+    auto const gradient = this->gradient_slice();
+    double const norm = this->gradient_norm();
     if (!std::isfinite(norm))
       fail<numeric_error>("the gradient of {} is not finite; no update was made with it",
                           this->first_not_finite(gradient));
+    clip_to_norm(this->model().backend(), gradient, norm, max_gradient_norm);
     optimizer_.step(this->master().view(), gradient, learning_rate);
-    model.assign_trainable(this->master().cview());
+    this->assign_master();
     return norm;
   }
 
+  /// After master weights and the optimizer's arrays were put back.
+  void restored() { this->assign_master(); }
+
  private:
-  static optimizer_state state_of(Model& model, OptimizerT const& optimizer) {
+  static optimizer_state state_of(Model& model, OptimizerT const& optimizer, comm::range slice) {
     auto const& layout = model.trainable_layout();
     auto const shapes = optim::shapes_of(layout);
-    return optimizer_state(optimizer, model.backend(), {layout.size(), shapes});
+    if (slice.count == std::size_t(layout.size()))
+      return optimizer_state(optimizer, model.backend(), {layout.size(), shapes});
+    return optimizer_state(optimizer, model.backend(), {index_t(slice.count), {}});
   }
 
   optimizer_state optimizer_;

@@ -4,6 +4,7 @@
 /// Loss and gradient of a step's rollouts under the present policy: every prompt once per micro-batch, its rollouts as
 /// children that share its rows.
 
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/rl/losses/loss.hpp>
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/rollout.hpp>
@@ -12,10 +13,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -51,7 +56,8 @@ struct token_statistics {
   std::size_t low = 0, high = 0, votes = 0, tokens = 0;
 
   template <class Loss>
-  void add(loss_rollout const& r, Loss const& loss, bool with_reference) {
+  void add(loss_rollout const& r, Loss const& loss, bool with_reference, double entropy_sum) {
+    entropy += entropy_sum;
     for (std::size_t t = 0; t < r.log_p.size(); ++t, ++tokens) {
       double const ratio = std::exp(double(r.log_p[t]) - double(r.old_log_p[t]));
       ratio_min = std::min(ratio_min, ratio);
@@ -77,50 +83,73 @@ struct token_statistics {
     if (with_entropy) report.entropy = entropy / n;
   }
 };
-}  // namespace detail
 
-/// Adds the gradient of the loss over `rollouts` to policy.gradient(). The entropy bonus is normalised by the tokens of
-/// the whole step, so it does not depend on the micro-batches either.
-/// \param edit  what rows see while loss and gradient are computed; the ratios compare like with like where `old_log_p`
-///              was computed under the same edit (update_log_probs)
-/// \throws numeric_error naming the rollout when a log-probability is not finite
-template <class Model, PolicyLoss Loss, class Edit = update_edits::none>
-policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std::span<training_rollout const> rollouts,
-                                           Loss const& loss, policy_gradient_options const& options,
-                                           Edit const& edit = {}) {
-  static_assert(detail::explain_update_edit<Edit, typename Model::backend_type>());
-  using T = typename Model::scalar;
-  Model& model = policy.model();
-  bool const with_reference = needs_reference(loss), with_entropy = options.entropy_bonus != 0;
+/// What one rollout adds to the report.
+struct rollout_share {
+  double loss = 0, entropy = 0;  ///< nats, the sum over tokens
+  std::vector<float> log_p, token_loss;
+};
+template <class Share, class F>
+requires std::same_as<std::remove_const_t<Share>, rollout_share>
+void each_field(Share& r, F&& f) {
+  f(r.loss);
+  f(r.entropy);
+  f(r.log_p);
+  f(r.token_loss);
+}
+
+/// \throws usage_error, shape_error for rollouts that nothing can be learned from
+inline void check_rollouts(std::span<training_rollout const> rollouts) {
   expects<usage_error>(!rollouts.empty(), "a policy gradient needs at least one rollout");
-  std::vector<training_rollout const*> active;
-  std::size_t tokens = 0;
-  for (auto const& r : rollouts) {
+  for (training_rollout const& r : rollouts) {
     expects<shape_error>(!r.prompt.empty() && !r.completion.empty() && r.old_log_p.size() == r.completion.size(),
                          "a rollout of {} prompt tokens, {} completion tokens and {} log-probabilities",
                          r.prompt.size(), r.completion.size(), r.old_log_p.size());
     expects<shape_error>(r.advantage.fits(r.completion.size()),
                          "a rollout of {} completion tokens has the advantages of another number of tokens",
                          r.completion.size());
-    if (r.masked) continue;
-    active.push_back(&r);
-    tokens += r.completion.size();
   }
-  auto const parts = detail::split_into_micro_batches(active, {options.micro_batch, options.row_budget});
+}
+
+/// Those that take part in the loss.
+inline std::vector<training_rollout const*> unmasked(std::span<training_rollout const> rollouts) {
+  std::vector<training_rollout const*> out;
+  for (training_rollout const& r : rollouts)
+    if (!r.masked) out.push_back(&r);
+  return out;
+}
+
+/// Of a step whose rollouts are learned from in leaves of `leaf` rollouts each.
+inline loss_scope scope_of(std::span<training_rollout const> rollouts, std::size_t leaf,
+                           policy_gradient_options const& options) {
   loss_scope scope{.rollouts = rollouts.size(),
-                   .tokens = tokens,
+                   .tokens = 0,
                    .micro_batch_tokens = 0,
                    .max_tokens = options.max_tokens,
-                   .micro_batches = parts.size()};
-  policy_gradient_report report;
-  report.clip_metric = clip_metric_of(loss);
-  report.log_p.resize(rollouts.size());
-  report.token_loss.resize(rollouts.size());
-  detail::token_statistics statistics;
+                   .micro_batches = 0};
+  for (std::size_t first = 0; first < rollouts.size(); first += leaf) {
+    auto const active = unmasked(rollouts.subspan(first, std::min(leaf, rollouts.size() - first)));
+    for (training_rollout const* r : active) scope.tokens += r->completion.size();
+    scope.micro_batches += split_into_micro_batches(active, {options.micro_batch, options.row_budget}).size();
+  }
+  return scope;
+}
 
-  for (detail::micro_batch const& part : parts) {
+/// Adds the gradient of the contributions of a leaf's rollouts to policy.gradient().
+/// \param first  number of the first one within the step, for messages
+template <class Model, PolicyLoss Loss, class Edit>
+std::vector<rollout_share> add_leaf_gradient(trainable_weights<Model>& policy,
+                                             std::span<training_rollout const> rollouts, std::size_t first,
+                                             loss_scope scope, Loss const& loss, policy_gradient_options const& options,
+                                             Edit const& edit) {
+  using T = typename Model::scalar;
+  Model& model = policy.model();
+  bool const with_entropy = options.entropy_bonus != 0;
+  auto const active = unmasked(rollouts);
+  std::vector<rollout_share> out(rollouts.size());
+  for (micro_batch const& part : split_into_micro_batches(active, {options.micro_batch, options.row_budget})) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
-    prefix_tree_batch const tree = detail::lay_out(mine, detail::prompt_tag<Edit>);
+    prefix_tree_batch const tree = lay_out(mine, prompt_tag<Edit>);
     auto const seen = edit(model.backend(), mine);
     auto const space = model.borrow_pass(tree.cache_rows(), options.recompute);
     auto& [cache, pass] = *space;
@@ -133,30 +162,89 @@ policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std
     std::size_t at = 0;
     for (training_rollout const* const r : mine) {
       std::size_t const n = r->completion.size(), i = std::size_t(r - rollouts.data());
-      std::vector<float> log_p(scored_log_p.begin() + std::ptrdiff_t(at),
-                               scored_log_p.begin() + std::ptrdiff_t(at + n));
-      at += n;
-      std::vector<float> d(n), token_loss(n);
-      loss_rollout const view{log_p, r->old_log_p, r->advantage, r->reference_log_p};
-      double const share = loss(view, scope, d, token_loss);
-      expects<numeric_error>(std::isfinite(share), "the loss of rollout {} is {}; no update was made with it", i,
-                             share);
-      report.policy_loss += share;
-      statistics.add(view, loss, with_reference);
+      rollout_share& share = out[i];
+      share.log_p.assign(scored_log_p.begin() + std::ptrdiff_t(at), scored_log_p.begin() + std::ptrdiff_t(at + n));
+      share.token_loss.resize(n);
+      std::vector<float> d(n);
+      share.loss =
+          loss(loss_rollout{share.log_p, r->old_log_p, r->advantage, r->reference_log_p}, scope, d, share.token_loss);
+      expects<numeric_error>(std::isfinite(share.loss), "the loss of rollout {} is {}; no update was made with it",
+                             first + i, share.loss);
+      if (with_entropy)
+        for (std::size_t t = at; t < at + n; ++t) share.entropy += double(real_part(pass.entropy()[t]));
       dlog_p.insert(dlog_p.end(), d.begin(), d.end());
-      report.log_p[i] = std::move(log_p);
-      report.token_loss[i] = std::move(token_loss);
+      at += n;
     }
-    if (with_entropy) {
-      for (T const x : pass.entropy()) statistics.entropy += double(real_part(x));
-      dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(tokens)));
-    }
+    if (with_entropy) dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(scope.tokens)));
     model.backward(cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = policy.gradient().view()},
                    edited{seen});
   }
-  statistics.write(report, with_reference, with_entropy);
+  return out;
+}
+
+/// \param shares  of all rollouts, in their order
+template <PolicyLoss Loss>
+policy_gradient_report report_of(std::span<training_rollout const> rollouts, std::vector<rollout_share> shares,
+                                 Loss const& loss, policy_gradient_options const& options) {
+  bool const with_reference = needs_reference(loss);
+  policy_gradient_report report;
+  report.clip_metric = clip_metric_of(loss);
+  token_statistics statistics;
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    training_rollout const& r = rollouts[i];
+    rollout_share& share = shares[i];
+    if (!r.masked) {
+      report.policy_loss += share.loss;
+      statistics.add({share.log_p, r.old_log_p, r.advantage, r.reference_log_p}, loss, with_reference, share.entropy);
+    }
+    report.log_p.push_back(std::move(share.log_p));
+    report.token_loss.push_back(std::move(share.token_loss));
+  }
+  statistics.write(report, with_reference, options.entropy_bonus != 0);
   report.loss = report.policy_loss - options.entropy_bonus * report.entropy.value_or(0);
   return report;
+}
+}  // namespace detail
+
+/// Adds the gradient of the loss over `rollouts` to policy.gradient(). The entropy bonus is normalised by the tokens of
+/// the whole step, so it does not depend on the micro-batches either.
+/// \param edit  what rows see while loss and gradient are computed; the ratios compare like with like where `old_log_p`
+///              was computed under the same edit (update_log_probs)
+/// \throws numeric_error naming the rollout when a log-probability is not finite
+template <class Model, PolicyLoss Loss, class Edit = update_edits::none>
+policy_gradient_report add_policy_gradient(trainable_weights<Model>& policy, std::span<training_rollout const> rollouts,
+                                           Loss const& loss, policy_gradient_options const& options,
+                                           Edit const& edit = {}) {
+  static_assert(detail::explain_update_edit<Edit, typename Model::backend_type>());
+  detail::check_rollouts(rollouts);
+  auto const scope = detail::scope_of(rollouts, rollouts.size(), options);
+  return detail::report_of(rollouts, detail::add_leaf_gradient(policy, rollouts, 0, scope, loss, options, edit), loss,
+                           options);
+}
+
+/// The same for a step of `rollouts`, as the sum over groups that trainable_weights::sum_gradient makes: a call of all
+/// ranks, which have all rollouts and compute the gradients of some groups. The micro-batches of a group are its own.
+/// \param group_size  rollouts of a group
+/// \param more        `void more(std::size_t first, std::size_t count)`, which may add something for these rollouts to
+///                    policy.gradient(); called for each of this rank's groups
+template <class Model, PolicyLoss Loss, class Edit, class More>
+policy_gradient_report sum_policy_gradient(trainable_weights<Model>& policy, std::span<training_rollout const> rollouts,
+                                           std::size_t group_size, Loss const& loss,
+                                           policy_gradient_options const& options, Edit const& edit, More&& more) {
+  static_assert(detail::explain_update_edit<Edit, typename Model::backend_type>());
+  detail::check_rollouts(rollouts);
+  expects<shape_error>(group_size > 0 && rollouts.size() % group_size == 0, "{} rollouts are no groups of {}",
+                       rollouts.size(), group_size);
+  auto const scope = detail::scope_of(rollouts, group_size, options);
+  std::vector<detail::rollout_share> mine;
+  policy.sum_gradient(rollouts.size() / group_size, [&](std::size_t group) {
+    std::size_t const first = group * group_size;
+    auto shares =
+        detail::add_leaf_gradient(policy, rollouts.subspan(first, group_size), first, scope, loss, options, edit);
+    std::move(shares.begin(), shares.end(), std::back_inserter(mine));
+    more(first, group_size);
+  });
+  return detail::report_of(rollouts, comm::gather_in_order(policy.ranks(), std::move(mine)), loss, options);
 }
 
 }  // namespace atmanrl

@@ -4,6 +4,8 @@
 /// Supervised fine-tuning: maximum likelihood of completions given prompts, in packed batches without padding. What is
 /// trained is what `trainable_policy` trains: all parameters, or the adapters of a model that has some.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/optim/schedule.hpp>
@@ -32,7 +34,8 @@ struct sft_example {
 struct sft_options {
   std::uint64_t steps = 1000;  ///< updates of a whole run; the schedule's length
   int batch_size = 64;         ///< examples per update
-  int micro_batches = 1;       ///< forward-backward passes per update; more need less memory and give the same gradient
+  int micro_batches = 1;       ///< forward-backward passes per update, the leaves of the gradient's sum; more need less
+                               ///< memory, and give the same gradient but for rounding
   index_t row_budget = 0;      ///< most rows (tokens) of one such pass, at least one example each; 0: no bound
   double learning_rate = 1e-4;   ///< the schedule's peak
   double max_gradient_norm = 1;  ///< 0: no clipping
@@ -90,8 +93,10 @@ class sft_trainer {
   using T = typename Model::scalar;
 
  public:
-  sft_trainer(Model& model, sft_options options, S schedule = {}, OptimizerT const& optimizer = {})
-      : options_(checked(options)), schedule_(schedule), policy_(model, optimizer) {}
+  /// \param ranks  that train together, each with such a trainer; they share out the micro-batches
+  sft_trainer(Model& model, sft_options options, S schedule = {}, OptimizerT const& optimizer = {},
+              comm::any_on<B> ranks = {})
+      : options_(checked(options)), schedule_(schedule), policy_(model, optimizer, ranks) {}
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
   /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
@@ -100,15 +105,18 @@ class sft_trainer {
     sft_report report{.step = policy_.optimizer().steps() + 1};
     report.learning_rate = options_.learning_rate * schedule_(report.step - 1, options_.steps);
     report.completion_tokens = check(batch, fmt::format("step {}", report.step));
-    policy_.zero_gradient();
-    for_each_part(batch, [&](std::span<sft_example const> part, std::size_t first) {
+    for (sft_example const& e : batch) report.rows += e.rows();
+    double const share = 1.0 / double(report.completion_tokens);
+    auto const parts = parts_of(batch);
+    std::vector<double> losses;
+    policy_.sum_gradient(parts.size(), [&](std::size_t p) {
+      auto const part = batch.subspan(parts[p].first, parts[p].count);
       auto const space = score(part, gradient_mode::parameters);
-      double const share = 1.0 / double(report.completion_tokens);
-      report.loss += share * loss_of(space->pass, part, first, fmt::format("step {}", report.step));
-      for (sft_example const& e : part) report.rows += e.rows();
+      losses.push_back(share * loss_of(space->pass, part, parts[p].first, fmt::format("step {}", report.step)));
       std::vector<T> const dlog_p(space->pass.log_p().size(), T(-share));
       policy_.model().backward(space->cache, space->pass, {.log_p = dlog_p}, {.parameters = policy_.gradient().view()});
     });
+    for (double const loss : comm::gather_in_order(policy_.ranks(), std::move(losses))) report.loss += loss;
     try {
       report.gradient_norm = policy_.update(report.learning_rate, options_.max_gradient_norm);
     } catch (numeric_error const& e) {
@@ -124,10 +132,17 @@ class sft_trainer {
     // Batches of the training's size, so that the cache does not grow with the number of examples.
     for (std::size_t first = 0; first < examples.size(); first += std::size_t(options_.batch_size)) {
       auto const batch = examples.subspan(first, std::min(std::size_t(options_.batch_size), examples.size() - first));
-      for_each_part(batch, [&](std::span<sft_example const> part, std::size_t offset) {
-        auto const space = score(part, gradient_mode::none);
-        sum += loss_of(space->pass, part, first + offset, "evaluation");
+      auto const parts = parts_of(batch);
+      auto const sums = comm::share_work<double>(policy_.ranks(), parts.size(), [&](std::size_t p, std::size_t count) {
+        std::vector<double> out;
+        for (; count > 0; ++p, --count) {
+          auto const part = batch.subspan(parts[p].first, parts[p].count);
+          auto const space = score(part, gradient_mode::none);
+          out.push_back(loss_of(space->pass, part, first + parts[p].first, "evaluation"));
+        }
+        return out;
       });
+      for (double const s : sums) sum += s;
     }
     return sum / double(tokens);
   }
@@ -164,7 +179,7 @@ class sft_trainer {
   /// Weights, gradient and optimizer, for checkpoints and save_model.
   trainable_policy<Model, OptimizerT>& policy() { return policy_; }
   /// Flat, in the order of the model's trainable layout.
-  view_on<B, T const, 1> master_weights() { return std::as_const(policy_.master()).cview(); }
+  view_on<B, T const, 1> master_weights() { return policy_.whole(policy_.master()); }
   view_on<B, T const, 1> gradient() { return std::as_const(policy_.gradient()).cview(); }
 
  private:
@@ -188,9 +203,9 @@ class sft_trainer {
     return tokens;
   }
 
-  /// Calls f(examples, number of the first) for the micro-batches of a batch.
-  template <class F>
-  void for_each_part(std::span<sft_example const> batch, F&& f) const {
+  /// The micro-batches of a batch.
+  std::vector<comm::range> parts_of(std::span<sft_example const> batch) const {
+    std::vector<comm::range> all;
     std::size_t const parts = std::min(std::size_t(options_.micro_batches), batch.size());
     for (std::size_t p = 0; p < parts; ++p) {
       std::size_t const last = batch.size() * (p + 1) / parts;
@@ -200,10 +215,11 @@ class sft_trainer {
         while (first + count < last &&
                (options_.row_budget == 0 || rows + batch[first + count].rows() <= options_.row_budget))
           rows += batch[first + count++].rows();
-        f(batch.subspan(first, count), first);
+        all.push_back({first, count});
         first += count;
       }
     }
+    return all;
   }
 
   /// Forward pass and the log-probabilities of all completion tokens.

@@ -6,6 +6,8 @@
 ///     mean_t CE(answer token t)  +  λ mean(1 - H/c)          (or another objective of saliency/objectives/),
 /// so that a rollout's mask does not depend on what it is trained beside.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/saliency/mask_batch.hpp>
 #include <atmanrl/saliency/mask_result.hpp>
@@ -55,7 +57,7 @@ class mask_trainer {
   /// \param first_item  number of the first item, for messages
   mask_trainer(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
                OptimizerT const& optimizer, std::size_t first_item, std::span<mask_result> results,
-               std::vector<double>& first_gradient)
+               std::vector<T>& first_gradient)
       : backend_(model.backend()),
         mask_(options.family()),
         options_(options.training()),
@@ -139,7 +141,7 @@ class mask_trainer {
 
   void look_at_first_gradient() {
     auto const g = batch_.gradient().to_host();
-    for (T const x : g) first_gradient_.push_back(std::abs(double(x)));
+    for (T const x : g) first_gradient_.push_back(std::abs(x));
     for (std::size_t i = 0; i < results_.size(); ++i) {
       mask_extent const& e = batch_.extents()[i];
       for (index_t j = 0; j < e.count; ++j)
@@ -198,7 +200,7 @@ class mask_trainer {
   borrowed<std::optional<optimizer_state>> optimizer_;
   std::size_t first_item_;
   std::span<mask_result> results_;
-  std::vector<double>& first_gradient_;
+  std::vector<T>& first_gradient_;
   std::vector<char> training_;
 };
 
@@ -210,9 +212,10 @@ class mask_trainer {
 /// any scale, and at a scale that hurts no right answer the reward pays for being wrong (docs/experiments.md). Over all
 /// items where the model gives none of the answers. The first rung, the paper's 10, when none reaches it: the answers
 /// do not hang on the chain, a larger scale would only flatten the gradient.
+/// \param ranks  that choose for the same items at once
 template <class Model, ScaledMask Mask = masks::additive, class Objective = objectives::any>
 double choose_scale(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> given_options,
-                    double wanted = 1) {
+                    double wanted = 1, comm::any ranks = {}) {
   static_assert(detail::explain_language_model<Model>());
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
   mask_options_of<Mask> options;  // the objective is the cross-entropy, whatever masks are trained with
@@ -221,20 +224,31 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
   static constexpr double ladder[] = {10, 15, 25, 40, 60, 100};
   for (double const scale : ladder) {
     options.scale = scale;
-    std::vector<double> given, all;  // CE(c) - CE(0)
-    detail::for_each_mask_chunk(items, options.training().row_budget, [&](std::size_t first, std::size_t count) {
-      mask_batch<Model, Mask> batch(model, items.subspan(first, count), options);
-      std::vector<double> const unmasked = batch.unmasked();
-      batch.start();
-      auto const& suppressed = batch.cross_entropies();
-      for (std::size_t i = 0; i < count; ++i) {
-        double const rise = suppressed[i] - unmasked[i];
-        expects<numeric_error>(std::isfinite(rise), "the cross-entropy of mask {} is {} without and {} with it",
-                               first + i, unmasked[i], suppressed[i]);
-        all.push_back(rise);
-        if (unmasked[i] < std::numbers::ln2) given.push_back(rise);
-      }
+    struct effect {
+      double unmasked, rise;  // CE(0), CE(c) - CE(0)
+    };
+    auto const effects = comm::share_work<effect>(ranks, items.size(), [&](std::size_t begin, std::size_t mine) {
+      std::vector<effect> out;
+      detail::for_each_mask_chunk(
+          items.subspan(begin, mine), options.training().row_budget, [&](std::size_t first, std::size_t count) {
+            mask_batch<Model, Mask> batch(model, items.subspan(begin + first, count), options);
+            std::vector<double> const unmasked = batch.unmasked();
+            batch.start();
+            auto const& suppressed = batch.cross_entropies();
+            for (std::size_t i = 0; i < count; ++i) {
+              double const rise = suppressed[i] - unmasked[i];
+              expects<numeric_error>(std::isfinite(rise), "the cross-entropy of mask {} is {} without and {} with it",
+                                     begin + first + i, unmasked[i], suppressed[i]);
+              out.push_back({unmasked[i], rise});
+            }
+          });
+      return out;
     });
+    std::vector<double> given, all;
+    for (effect const& e : effects) {
+      all.push_back(e.rise);
+      if (e.unmasked < std::numbers::ln2) given.push_back(e.rise);
+    }
     auto& rises = given.empty() ? all : given;
     auto const median = rises.begin() + std::ptrdiff_t(rises.size() / 2);
     std::nth_element(rises.begin(), median, rises.end());
@@ -245,29 +259,37 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
 
 /// Trains one mask per item with an optimizer, to which each mask is a vector, and reduces it to token saliency and the
 /// two readings of the reward. The learning rate is the options'.
+/// \param ranks  that train the same masks at once, a part of them each
 /// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names
 ///         the item)
 template <class Model, class OptimizerT, class Mask = masks::additive, class Objective = objectives::any>
 requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<mask_result> train_masks(
     Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
-    OptimizerT const& optimizer, gradient_quantiles* quantiles = nullptr) {
+    OptimizerT const& optimizer, gradient_quantiles* quantiles = nullptr, comm::any ranks = {}) {
   static_assert(detail::explain_language_model<Model>());
   static_assert(detail::explain_optimizer<OptimizerT, typename Model::backend_type, typename Model::scalar>());
   validate(options);
   if constexpr (ScaledMask<Mask>)
     expects<usage_error>(options.scale > 0,
                          "mask scale 0 (to be chosen) must be settled by choose_scale before training");
-  std::vector<mask_result> results(items.size());
-  std::vector<double> first_gradient;
-  detail::for_each_mask_chunk(items, options.training().row_budget, [&](std::size_t first, std::size_t count) {
-    auto const mine = std::span(results).subspan(first, count);
-    detail::mask_trainer<Model, Mask, Objective, OptimizerT>(model, items.subspan(first, count), options, optimizer,
-                                                             first, mine, first_gradient)
-        .run();
+  std::vector<typename Model::scalar> first_gradient;
+  auto results = comm::share_work<mask_result>(ranks, items.size(), [&](std::size_t begin, std::size_t mine) {
+    std::vector<mask_result> out(mine);
+    detail::for_each_mask_chunk(
+        items.subspan(begin, mine), options.training().row_budget, [&](std::size_t first, std::size_t count) {
+          detail::mask_trainer<Model, Mask, Objective, OptimizerT>(model, items.subspan(begin + first, count), options,
+                                                                   optimizer, begin + first,
+                                                                   std::span(out).subspan(first, count), first_gradient)
+              .run();
+        });
+    return out;
   });
+  if (quantiles) first_gradient = comm::gather_in_order(ranks, std::move(first_gradient));
   if (quantiles && !first_gradient.empty()) {
     std::sort(first_gradient.begin(), first_gradient.end());
-    auto const at = [&](double q) { return first_gradient[std::size_t(q * double(first_gradient.size() - 1))]; };
+    auto const at = [&](double q) {
+      return double(first_gradient[std::size_t(q * double(first_gradient.size() - 1))]);
+    };
     *quantiles = {at(0.1), at(0.5), at(0.9)};
   }
   return results;

@@ -6,6 +6,8 @@
 /// computed prompt and chain, so only the rows that it changes are computed.
 
 #include <atmanrl/attention/knockout.hpp>
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
@@ -36,6 +38,7 @@ struct variant_options {
   mask_rows rows = mask_rows::answer_rows;  ///< queries that see the edit
   index_t row_budget = 16384;               ///< rows of one packed batch
   bool greedy = false;                      ///< also ask whether greedy decoding gives the answer
+  comm::any ranks = {};                     ///< that ask for the same variants at once and score a part of them each
 };
 
 struct variant_score {
@@ -160,10 +163,42 @@ class variant_batch {
 
 }  // namespace detail
 
+namespace detail {
+/// All of them by this rank.
+template <class Model, class MakePolicy>
+std::vector<variant_score> score_variants_here(Model& model, std::span<mask_item const> items,
+                                               std::span<cot_variant const> variants, variant_options const& options,
+                                               MakePolicy const& make_policy, row_count* rows) {
+  std::vector<variant_score> out;
+  out.reserve(variants.size());
+  for (std::size_t first = 0; first < variants.size();) {
+    std::size_t count = 0;
+    index_t sum = 0, prefix_rows = 0;
+    std::map<std::size_t, bool> seen;
+    while (first + count < variants.size()) {
+      cot_variant const& v = variants[first + count];
+      index_t const prefix =
+          seen.contains(v.item) ? 0 : index_t(items[v.item].prompt.size() + items[v.item].cot.size());
+      index_t const mine = computed_rows(items[v.item], v, options.rows);
+      if (count > 0 && (sum + mine > options.row_budget || prefix_rows + prefix > options.row_budget)) break;
+      seen.try_emplace(v.item, true);
+      sum += mine;
+      prefix_rows += prefix;
+      ++count;
+    }
+    variant_batch<Model> batch(model, items, variants.subspan(first, count), options);
+    batch.score(make_policy, out);
+    if (rows) rows->forward += batch.rows();
+    first += count;
+  }
+  return out;
+}
+}  // namespace detail
+
 /// Scores variants in packed batches; a variant's score does not depend on what it is packed with. Variants of one item
 /// should stand side by side, because each batch computes the chains that occur in it.
 /// \param make_policy  (backend, selections) -> attention policy; selection i is that of sequence tag i
-/// \param rows         counts the rows that were computed; may be null
+/// \param rows         counts the rows that this rank computed; may be null
 /// \throws usage_error when an item has an empty part or a variant does not fit its item
 template <class Model, class MakePolicy = knock_out>
 std::vector<variant_score> score_variants(Model& model, std::span<mask_item const> items,
@@ -179,29 +214,10 @@ std::vector<variant_score> score_variants(Model& model, std::span<mask_item cons
                          "variant {} keeps {} of {} tokens, inserts {} and marks {}", i, v.keep,
                          items[v.item].cot.size(), v.inserted.size(), v.chosen.size());
   }
-  std::vector<variant_score> out;
-  out.reserve(variants.size());
-  for (std::size_t first = 0; first < variants.size();) {
-    std::size_t count = 0;
-    index_t sum = 0, prefix_rows = 0;
-    std::map<std::size_t, bool> seen;
-    while (first + count < variants.size()) {
-      cot_variant const& v = variants[first + count];
-      index_t const prefix =
-          seen.contains(v.item) ? 0 : index_t(items[v.item].prompt.size() + items[v.item].cot.size());
-      index_t const mine = detail::computed_rows(items[v.item], v, options.rows);
-      if (count > 0 && (sum + mine > options.row_budget || prefix_rows + prefix > options.row_budget)) break;
-      seen.try_emplace(v.item, true);
-      sum += mine;
-      prefix_rows += prefix;
-      ++count;
-    }
-    detail::variant_batch<Model> batch(model, items, variants.subspan(first, count), options);
-    batch.score(make_policy, out);
-    if (rows) rows->forward += batch.rows();
-    first += count;
-  }
-  return out;
+  comm::any ranks = options.ranks;
+  return comm::share_work<variant_score>(ranks, variants.size(), [&](std::size_t first, std::size_t count) {
+    return detail::score_variants_here(model, items, variants.subspan(first, count), options, make_policy, rows);
+  });
 }
 
 }  // namespace atmanrl

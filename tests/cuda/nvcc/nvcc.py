@@ -6,12 +6,15 @@ nvcc.py kernels [--write]     every kernel compiles for sm_80, sm_90 and sm_100 
                               registers, spills and shared memory are not above budget.txt, which --write renews, and
                               in the PTX for sm_90 kernels of float have no double arithmetic, those that promise
                               vectors load vectors, and no float is added atomically
-both with --nvcc NVCC --include DIR --out DIR; --units leaves units out. Device code is optimised by default; the host's
+nvcc.py nccl                  the communicator over NCCL compiles, links libnccl, and the version that is loaded is one
+                              that it takes; 77 also where NCCL is not (--nccl-include DIR --nccl-library FILE)
+all with --nvcc NVCC --include DIR --out DIR; --units leaves units out. Device code is optimised by default; the host's
 is not, because nothing of it is looked at.
 """
 import argparse
 import collections
 import concurrent.futures
+import os
 import pathlib
 import re
 import subprocess
@@ -63,7 +66,9 @@ def alone(options):
 
     def check(name):
         source = options.out / (name.replace("/", ".") + ".cu")
-        source.write_text(f"#include <{name}>\n")
+        # Only targets with NCCL include this one.
+        needed = "#if __has_include(<nccl.h>)\n#define ATMANRL_NCCL\n" if name.endswith("/nccl.cuh") else "#if true\n"
+        source.write_text(f"{needed}#include <{name}>\n#endif\n")
         return name, *nvcc(options, "-arch=sm_90", "-ptx", source, "-o", source.with_suffix(".ptx"))
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -72,6 +77,22 @@ def alone(options):
         print(f"{name} does not compile alone:\n{text}")
     print(f"{len(names) - len(failed)} of {len(names)} headers compile alone")
     return 1 if failed else 0
+
+
+def nccl(options):
+    if not options.nccl_include or not options.nccl_library:
+        print("no NCCL: skipped")
+        return 77
+    program = options.out / "nccl_program"
+    ok, text = nvcc(options, f"-arch=sm_{LINKED}", "-DATMANRL_NCCL", "-isystem", options.nccl_include,
+                    HERE / "nccl_program.cu", "-o", program, options.nccl_library, "-lcublas", "-lfmt")
+    if not ok:
+        print(f"the communicator over NCCL does not compile and link:\n{text}")
+        return 1
+    folder = pathlib.Path(options.nccl_library).parent  # where the loader may not look
+    ok, text = run(["env", f"LD_LIBRARY_PATH={folder}:{os.environ.get('LD_LIBRARY_PATH', '')}", program])
+    print(text.rstrip())
+    return 0 if ok else 1
 
 
 def measured(log):
@@ -186,10 +207,12 @@ def ptx(texts):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("check", choices=("alone", "kernels"))
+    parser.add_argument("check", choices=("alone", "kernels", "nccl"))
     parser.add_argument("--nvcc", default="")
     parser.add_argument("--include", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--nccl-include", default="")
+    parser.add_argument("--nccl-library", default="")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--units", nargs="+", default=UNITS, choices=UNITS)
@@ -198,7 +221,7 @@ def main():
         print("no nvcc: skipped")
         return 77
     options.out.mkdir(parents=True, exist_ok=True)
-    return {"alone": alone, "kernels": kernels}[options.check](options)
+    return {"alone": alone, "kernels": kernels, "nccl": nccl}[options.check](options)
 
 
 if __name__ == "__main__":

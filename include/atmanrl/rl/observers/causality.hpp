@@ -61,7 +61,7 @@ class causality {
     }
     validation_report result =
         validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(&method, 1), {},
-                          {.variants = {.row_budget = options_.row_budget},
+                          {.variants = {.row_budget = options_.row_budget, .ranks = ranks_},
                            .curve_points = options_.curve_points,
                            .random_orders = options_.random_orders,
                            .seed = options_.seed + report.rollouts.step,
@@ -73,6 +73,9 @@ class causality {
     latest_ = std::move(result);
   }
 
+  /// From now on all ranks observe the same steps at once, and share the work.
+  void share_with(comm::any ranks) { ranks_ = ranks; }
+
   causality_options const& options() const { return options_; }
   /// What the latest step measured, with its curves; nothing when it measured nothing.
   std::optional<validation_report> const& latest() const { return latest_; }
@@ -80,6 +83,7 @@ class causality {
  private:
   causality_options options_;
   std::optional<validation_report> latest_;
+  comm::any ranks_;
 };
 
 }  // namespace atmanrl::observers

@@ -6,6 +6,7 @@
 #include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/rewards/parts.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/rl/rewards/shared.hpp>
 
 #include <concepts>
 #include <functional>
@@ -58,6 +59,7 @@ class any {
   /// \throws file_error when the state is that of another reward
   void restore(json const& state) { held_->restore(state, name); }
   std::optional<mask_figures> latest_mask_figures() { return held_->figures(); }
+  void share_with(comm::any ranks) { held_->share_with(ranks); }
 
  private:
   using predicate = std::function<bool(rollout const&)>;
@@ -75,6 +77,7 @@ class any {
     virtual json state() = 0;
     virtual void restore(json const&, std::string const& name) = 0;
     virtual std::optional<mask_figures> figures() = 0;
+    virtual void share_with(comm::any) = 0;
   };
   template <class R>
   struct holder final : base {
@@ -97,6 +100,7 @@ class any {
       restore_reward(reward, state, "the state of the reward " + name);
     }
     std::optional<mask_figures> figures() override { return mask_figures_of(reward); }
+    void share_with(comm::any ranks) override { share_reward(reward, ranks); }
   };
   std::unique_ptr<base> held_;
 };

@@ -18,12 +18,16 @@ namespace atmanrl::rewards {
 struct chain_information {
   static constexpr std::string_view name = "chain_information";
   mask_label label = mask_label::own_answer;  ///< whose probability is followed
+  comm::any ranks = {};
+
+  void share_with(comm::any all) { ranks = all; }
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
     mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
     std::vector<float> values;
-    for (truncated_chain const& c : truncate_chains(model, std::span<mask_item const>(masked.items)))
+    for (truncated_chain const& c :
+         truncate_chains(model, std::span<mask_item const>(masked.items), {}, {.ranks = ranks}))
       values.push_back(float(c.information));
     spread_values(values, masked.places, out);
   }

@@ -5,6 +5,7 @@
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/rl/rewards/shared.hpp>
 #include <atmanrl/saliency/answer_gradient.hpp>
 #include <atmanrl/saliency/validation/forced_answers.hpp>
 #include <atmanrl/tasks/editable_chains.hpp>
@@ -22,7 +23,7 @@ namespace atmanrl::rewards {
 /// alone. Rollouts whose chain cannot be edited get the smallest value of the step.
 /// \tparam K  models EditableChains; \tparam Z  models Tokenizer; both must outlive the reward
 template <EditableChains K, Tokenizer Z>
-class edited_answer {
+class edited_answer : public shared_values {
  public:
   static constexpr std::string_view name = "edited_answer";
 
@@ -33,7 +34,7 @@ class edited_answer {
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
     edits const e = edits_of(step, model, wanted);
     std::vector<float> values;
-    for (double const p : probabilities(model, e)) values.push_back(float(p));
+    for (double const p : probabilities(model, e, ranks())) values.push_back(float(p));
     spread_values(values, e.places, out);
   }
 
@@ -82,12 +83,12 @@ class edited_answer {
   }
 
   template <class Model>
-  static std::vector<double> probabilities(Model& model, edits const& e) {
+  static std::vector<double> probabilities(Model& model, edits const& e, comm::any ranks = {}) {
     std::vector<cot_variant> variants;
     for (std::size_t i = 0; i < e.items.size(); ++i)
       variants.push_back({.item = i, .keep = index_t(e.items[i].cot.size()), .inserted = {}, .chosen = {}});
-    auto const scores =
-        score_variants(model, std::span<mask_item const>(e.items), std::span<cot_variant const>(variants));
+    auto const scores = score_variants(model, std::span<mask_item const>(e.items),
+                                       std::span<cot_variant const>(variants), {.ranks = ranks});
     std::vector<double> out;
     for (std::size_t i = 0; i < scores.size(); ++i)
       out.push_back(std::exp(-scores[i].cross_entropy * double(e.items[i].answer.size())));

@@ -26,11 +26,14 @@ struct knock_out {
   mask_label label = mask_label::own_answer;  ///< y
   double floor = -1;
   answer_gradient_options gradient_options = {};
+  comm::any ranks = {};
+
+  void share_with(comm::any all) { ranks = all; }
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
     mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
-    auto const ratios = ratios_of(model, masked);
+    auto const ratios = ratios_of(model, masked, ranks);
     std::vector<float> values;
     for (double const r : ratios) values.push_back(float(std::max(floor, 1 - r)));
     spread_values(values, masked.places, out);
@@ -40,7 +43,7 @@ struct knock_out {
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) const {
     mask_items const masked =
         mask_items_of(step, model.config().max_positions, label, atmanrl::detail::with_scale(step, scale));
-    auto const ratios = ratios_of(model, masked);
+    auto const ratios = ratios_of(model, masked, {});
     std::vector<weighted_answer> answers;
     for (std::size_t i = 0; i < masked.items.size(); ++i) {
       if (1 - ratios[i] < floor) continue;
@@ -54,15 +57,15 @@ struct knock_out {
 
  private:
   template <class Model>
-  static std::vector<double> ratios_of(Model& model, mask_items const& masked) {
+  static std::vector<double> ratios_of(Model& model, mask_items const& masked, comm::any ranks) {
     std::vector<cot_variant> variants;
     for (std::size_t i = 0; i < masked.items.size(); ++i) {
       auto const n = masked.items[i].cot.size();
       variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
       variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = {}});
     }
-    auto const scores =
-        score_variants(model, std::span<mask_item const>(masked.items), std::span<cot_variant const>(variants));
+    auto const scores = score_variants(model, std::span<mask_item const>(masked.items),
+                                       std::span<cot_variant const>(variants), {.ranks = ranks});
     std::vector<double> out;
     for (std::size_t i = 0; i < masked.items.size(); ++i)
       out.push_back(std::exp((scores[2 * i + 1].cross_entropy - scores[2 * i].cross_entropy) *

@@ -23,13 +23,6 @@ concept StatefulReward = requires(R& r, R const& c, json const& j) {
   r.restore(j);
 };
 
-/// Calls f(reward), then the same for each of its parts and theirs.
-template <class R, class F>
-void for_each_reward(R& reward, F&& f) {
-  f(reward);
-  if constexpr (RewardOfParts<R>) reward.for_each_part([&](auto& part) { for_each_reward(part, f); });
-}
-
 /// What a learned mask adds to the metrics.
 struct mask_figures {
   gradient_quantiles gradients;  ///< of the latest step

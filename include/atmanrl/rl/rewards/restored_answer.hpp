@@ -7,6 +7,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/rl/rewards/shared.hpp>
 #include <atmanrl/saliency/answer_gradient.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 
@@ -21,7 +22,7 @@ namespace atmanrl::rewards {
 /// that no mask can be made for get the smallest value of the step.
 /// \tparam Mask  a MaskFamily that starts all values at one number
 template <class Mask = masks::additive, class Objective = objectives::any>
-class restored_answer {
+class restored_answer : public shared_values {
  public:
   using estimator_type = estimators::learned_mask<Mask, Objective>;
   using options_type = typename estimator_type::options_type;
@@ -34,7 +35,7 @@ class restored_answer {
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
     mask_items const masked = items_of(step, model, wanted);
     std::vector<float> values;
-    for (mask_result const& r : estimator_(model, std::span<mask_item const>(masked.items)).items)
+    for (mask_result const& r : estimator_(model, std::span<mask_item const>(masked.items), ranks()).items)
       values.push_back(float(r.ce_start - r.ce_end));
     spread_values(values, masked.places, out);
   }

@@ -62,6 +62,13 @@ concept RewardOfParts = requires(R& r) {
   r.for_each_part(detail::any_visitor{});
 };
 
+/// Calls f(reward), then the same for each of its parts and theirs.
+template <class R, class F>
+void for_each_reward(R& reward, F&& f) {
+  f(reward);
+  if constexpr (RewardOfParts<R>) reward.for_each_part([&](auto& part) { for_each_reward(part, f); });
+}
+
 template <class R, class Model = detail::any_model>
 concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;
 

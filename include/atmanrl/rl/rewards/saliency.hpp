@@ -6,6 +6,7 @@
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/rewards/shared.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 
 #include <concepts>
@@ -26,7 +27,7 @@ namespace rewards {
 /// Inside a gate only those that it lets through are, and the step is theirs.
 /// \tparam Estimator  a SaliencyEstimator; `saliency<estimators::leave_one_out>` for instance
 template <class Estimator = estimators::learned_mask<>>
-class saliency {
+class saliency : public shared_values {
  public:
   using estimator_type = Estimator;
   static constexpr std::string_view name = "saliency";
@@ -47,7 +48,7 @@ class saliency {
     quantiles_ = {};
     std::vector<float> values;
     if (!masked.items.empty()) {
-      auto estimate = estimate_saliency(estimator_, model, std::span<mask_item const>(masked.items));
+      auto estimate = estimate_saliency(estimator_, model, std::span<mask_item const>(masked.items), ranks());
       quantiles_ = estimate.gradients;
       for (std::size_t i = 0; i < masked.owners.size(); ++i) {
         mask_result& m = estimate.items[i];

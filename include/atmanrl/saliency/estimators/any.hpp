@@ -39,11 +39,11 @@ class any {
 
   /// \throws usage_error when the held one asks for a member that the model does not have
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
+  saliency_estimate operator()(Model& model, std::span<mask_item const> items, comm::any ranks = {}) {
     return std::visit(
         [&]<class E>(E& estimator) {
           if constexpr (SaliencyEstimator<E, Model>)
-            return estimator(model, items);
+            return atmanrl::detail::shared_estimate(estimator, model, items, ranks);
           else
             return refused(E::name);
         },

@@ -22,6 +22,7 @@ namespace atmanrl::estimators {
 /// length.
 struct attention_rollout {
   static constexpr std::string_view name = "attention_rollout";
+  static constexpr bool independent_items = true;
   index_t row_budget = 16384;
 
   template <detail::ShowsAttention Model>

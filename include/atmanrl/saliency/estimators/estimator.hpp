@@ -4,6 +4,8 @@
 /// What a saliency estimator is: it says for every token of a chain of thought how much the answer rests on it, and
 /// sums that up in one number, which the saliency reward pays.
 
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 #include <atmanrl/saliency/variants.hpp>
@@ -29,6 +31,9 @@ struct saliency_estimate {
 /// `static constexpr std::string_view name` (or a member of each object) and
 /// `saliency_estimate operator()(Model& model, std::span<mask_item const> items)`.
 /// It may keep state between calls (a chosen scale).
+/// One whose items do not depend on each other says `static constexpr bool independent_items = true`: several ranks
+/// then share them out. One that shares its work itself has `operator()(model, items, comm::any ranks)` as well, which
+/// all ranks call at once; of others every rank does all.
 template <class E, class Model>
 concept SaliencyEstimator = std::movable<E> && requires(E e, Model& model, std::span<mask_item const> items) {
   { E::name } -> std::convertible_to<std::string_view>;
@@ -55,13 +60,37 @@ consteval bool explain_saliency_estimator() {
 }
 }  // namespace detail
 
+namespace detail {
+/// \param ranks  that ask for the same items at once
+template <class Estimator, class Model>
+saliency_estimate shared_estimate(Estimator& estimator, Model& model, std::span<mask_item const> items,
+                                  comm::any ranks) {
+  if constexpr (requires { estimator(model, items, ranks); }) {
+    return estimator(model, items, ranks);
+  } else if constexpr (requires { requires Estimator::independent_items; }) {
+    saliency_estimate out;
+    out.items = comm::share_work<mask_result>(ranks, items.size(), [&](std::size_t first, std::size_t count) {
+      saliency_estimate mine = estimator(model, items.subspan(first, count));
+      out.rows = mine.rows;
+      return std::move(mine.items);
+    });
+    return out;
+  } else {
+    return estimator(model, items);
+  }
+}
+}  // namespace detail
+
 /// Calls an estimator, checks its result and takes the time.
+/// \param ranks  that ask for the same items at once, and may each estimate a part of them; rows and seconds are then
+///               those of this one
 /// \throws shape_error when it returns another number of items or tokens
 template <class Estimator, class Model>
-saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::span<mask_item const> items) {
+saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::span<mask_item const> items,
+                                    comm::any ranks = {}) {
   static_assert(detail::explain_saliency_estimator<Estimator, Model>());
   auto const begin = std::chrono::steady_clock::now();
-  saliency_estimate out = estimator(model, items);
+  saliency_estimate out = detail::shared_estimate(estimator, model, items, ranks);
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   expects<shape_error>(out.items.size() == items.size(), "the saliency estimator {} returned {} results for {} items",
                        estimator.name, out.items.size(), items.size());

@@ -12,6 +12,7 @@ namespace atmanrl::estimators {
 /// Token saliency d_v in nats per answer token, summed over the rows that see the token.
 struct gradient {
   static constexpr std::string_view name = "gradient";
+  static constexpr bool independent_items = true;
   double at = -0.4;    ///< H where the derivative is taken: 0, or c
   double scale = 40;   ///< κ
   double init = -0.4;  ///< c, the length of the step that the derivative is extrapolated over

@@ -16,6 +16,7 @@ namespace atmanrl::estimators {
 /// Token saliency d_v in nats per answer token.
 struct gradient_x_input {
   static constexpr std::string_view name = "gradient_x_input";
+  static constexpr bool independent_items = true;
   index_t row_budget = 16384;
 
   template <detail::GivesInputGradients Model>

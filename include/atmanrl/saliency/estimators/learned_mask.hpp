@@ -25,8 +25,8 @@ class learned_mask {
       : options_(convert_mask_options<Mask, Objective>(options)) {}
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
-    return estimate(model, items, options_.training().optimizer);
+  saliency_estimate operator()(Model& model, std::span<mask_item const> items, comm::any ranks = {}) {
+    return estimate(model, items, options_.training().optimizer, ranks);
   }
 
   options_type const& options() const { return options_; }
@@ -34,12 +34,13 @@ class learned_mask {
 
  protected:
   template <LanguageModel Model, class OptimizerT>
-  saliency_estimate estimate(Model& model, std::span<mask_item const> items, OptimizerT const& optimizer) {
+  saliency_estimate estimate(Model& model, std::span<mask_item const> items, OptimizerT const& optimizer,
+                             comm::any ranks) {
     saliency_estimate out;
     if (items.empty()) return out;
     if constexpr (ScaledMask<Mask>)
-      if (options_.scale == 0) options_.scale = choose_scale(model, items, options_);
-    out.items = train_masks(model, items, options_, optimizer, &out.gradients);
+      if (options_.scale == 0) options_.scale = choose_scale(model, items, options_, 1, ranks);
+    out.items = train_masks(model, items, options_, optimizer, &out.gradients, ranks);
     mask_training_options const& t = options_.training();
     auto const n = detail::count_mask_rows(items, t.rows);
     out.rows = {n.fixed + index_t(t.steps + 2) * n.step, index_t(t.steps) * n.step};
@@ -61,8 +62,8 @@ class learned_mask_with : public learned_mask<Mask, Objective> {
       : learned_mask<Mask, Objective>(std::move(options)), optimizer_(std::move(optimizer)) {}
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) {
-    return this->estimate(model, items, optimizer_);
+  saliency_estimate operator()(Model& model, std::span<mask_item const> items, comm::any ranks = {}) {
+    return this->estimate(model, items, optimizer_, ranks);
   }
 
  private:

@@ -53,6 +53,7 @@ namespace estimators {
 /// and no backward pass. ce_start is the answer without the whole chain, ce_end the mean over the single knockouts.
 struct leave_one_out {
   static constexpr std::string_view name = "leave_one_out";
+  static constexpr bool independent_items = true;
   variant_options options{};
 
   template <LanguageModel Model>
@@ -65,6 +66,7 @@ struct leave_one_out {
 /// `factor`.
 struct atman_suppression {
   static constexpr std::string_view name = "atman_suppression";
+  static constexpr bool independent_items = true;
   float factor = 0.1f;
   variant_options options{};
 
