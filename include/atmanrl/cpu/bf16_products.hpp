@@ -24,6 +24,15 @@ enum class bf16_products {
   amx_twin,      ///< the bits of `amx` on any machine, hundreds of times slower: to repeat and to test
 };
 
+/// How gradients of weights, float or bf16, are computed from float activations and output gradients. The other ways
+/// than `floats` use AMX, are no part of `by_processor`, and keep the bits of a whole batch only for micro-batches of
+/// multiples of 32 rows (cpu/amx_gradient.hpp).
+enum class weight_gradients {
+  floats,
+  split,    ///< two bf16 numbers for each float and three products: errors up to 2^-16
+  rounded,  ///< one bf16 number for each float: errors up to 2^-8
+};
+
 }  // namespace ATMANRL_CPU_BUILD
 
 namespace cpu::inline ATMANRL_CPU_BUILD {
@@ -60,6 +69,14 @@ inline bf16_products chosen_products(bf16_products wanted, bool exact, processor
                        "products is pairs, but this program was not compiled for AVX-512 with bf16 products");
   expects<usage_error>(wanted != amx || p.amx == amx_access::granted, "products is amx, but {}",
                        p.amx == amx_access::none ? "this processor has none" : "the system does not permit it");
+  return wanted;
+}
+
+/// \throws usage_error  if gradients are to be computed by AMX and products are not
+inline weight_gradients checked_gradients(weight_gradients wanted, bf16_products used) {
+  expects<usage_error>(
+      wanted == weight_gradients::floats || used == bf16_products::amx || used == bf16_products::amx_twin,
+      "weight gradients other than floats need products by amx or amx_twin, not {}", text(used));
   return wanted;
 }
 

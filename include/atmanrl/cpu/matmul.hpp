@@ -5,8 +5,10 @@
 /// they lie, and both directions read the one copy. bf16 panels interleave two inputs, [panel][input / 2][32][2]; their
 /// elements meet activations that are rounded to bf16 on the way where there are fast instructions for such pairs;
 /// else, or when cpu_options::exact_activations asks for it, they are widened exactly and multiplied with float
-/// activations (cpu/bf16_products.hpp chooses). The gradient of a weight is always computed from floats.
+/// activations (cpu/bf16_products.hpp chooses). The gradient of a weight is computed from floats,
+/// unless cpu_options::gradients asks for AMX.
 
+#include <atmanrl/cpu/amx_gradient.hpp>
 #include <atmanrl/cpu/panel_products.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
@@ -72,6 +74,9 @@ struct kernels::matmul<cpu_backend> {
   template <class T>
   static void backward_weight(cpu_threads& threads, view<T const, 2> dy, view<T const, 2> x, view<T, 2> dw) {
     atmanrl::detail::computes_in_float<T>();
+    if (threads.gradients() != weight_gradients::floats)
+      return cpu::add_weight_gradient(threads, amx_of(threads), threads.gradients() == weight_gradients::split, dy, x,
+                                      dw);
     index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1);
     index_t const worth = std::min(rows, weight_row_block) * outputs * inputs / cpu::least_products,
                   members = std::min(worth, index_t{threads.threads()});
@@ -104,18 +109,24 @@ struct kernels::matmul<cpu_backend> {
                   amx_most = std::min(rows, cpu::amx_product::block_rows(inputs)),
                   shared_rows = std::min(rows, cpu::input_row_block);
     index_t const shared =
-        std::max(std::max(cpu::packed_size(shared_rows, outputs), cpu::amx_product::packed_size(shared_rows, outputs)) +
-                     (outputs / cpu::output_block + 1) * simd::lanes,
-                 std::min(rows, weight_row_block) * cpu::panels(inputs) * cpu::panel_width);
+        std::max({cpu::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
+                  cpu::amx_product::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
+                  std::min(rows, weight_row_block) * cpu::panels(inputs) * cpu::panel_width,
+                  cpu::amx::gradient_panels_size(rows, inputs, true)});
     index_t const own =
         std::max({cpu::packed_size(most, inputs), cpu::amx_product::packed_size(amx_most, inputs),
-                  cpu::output_block * cpu::panel_width, cpu::packed_size(output_group, weight_row_block)});
+                  cpu::output_block * cpu::panel_width, cpu::packed_size(output_group, weight_row_block),
+                  cpu::amx::gradient_rows_size(rows, true)});
     return sizeof(float) * std::size_t(shared + threads * own);
   }
 
  private:
   static constexpr index_t output_group = 12 * cpu::tile_rows;  // outputs that a thread takes at a time
   static constexpr index_t weight_row_block = 256;  // rows of a packed strip of x: 32 KiB, as the first-level cache
+
+  static cpu::amx_product amx_of(cpu_threads const& threads) {
+    return {.twin = threads.products() == bf16_products::amx_twin};
+  }
 
   /// Calls f(product) with the one that the backend uses for such weights.
   template <class W, class F>
@@ -124,7 +135,7 @@ struct kernels::matmul<cpu_backend> {
       switch (threads.products()) {
         case bf16_products::amx:
         case bf16_products::amx_twin:
-          return f(cpu::amx_product{.twin = threads.products() == bf16_products::amx_twin});
+          return f(amx_of(threads));
         case bf16_products::pairs:
           if constexpr (simd::has_dot_bf16) return f(cpu::vector_product<std::uint32_t>{});
           break;

@@ -30,6 +30,9 @@ struct cpu_options {
 
   /// Which instructions those products use. Named, it must be there: else a usage_error.
   bf16_products products = bf16_products::by_processor;
+
+  /// Whether AMX computes gradients of weights, too. What is not `floats` must be there: else a usage_error.
+  weight_gradients gradients = weight_gradients::floats;
 };
 
 /// The part of `cpu_backend` that its kernels use. One host thread at a time may call into it.
@@ -38,6 +41,7 @@ class cpu_threads : public host_memory {
   explicit cpu_threads(cpu_options options = {})
       : threads_(checked(options.threads)),
         products_(cpu::chosen_products(options.products, options.exact_activations)),
+        gradients_(cpu::checked_gradients(options.gradients, products_)),
         pool_(threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
@@ -51,6 +55,7 @@ class cpu_threads : public host_memory {
   bf16_products products() const { return products_; }
   /// Whether they, and attention in models with such weights, use VDPBF16PS.
   bool bf16_pairs() const { return products_ == bf16_products::pairs; }
+  weight_gradients gradients() const { return gradients_; }
 
   /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
   float* shared_scratch(index_t floats) { return grown(scratch_.back(), floats); }
@@ -132,6 +137,7 @@ class cpu_threads : public host_memory {
 
   int threads_;
   bf16_products products_;
+  weight_gradients gradients_;
   cpu::thread_pool pool_;
   std::vector<buffer> scratch_;  // one for each thread, then the shared one
 };
