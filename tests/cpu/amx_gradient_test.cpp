@@ -17,13 +17,13 @@ struct problem {
   index_t rows, outputs, inputs;
   std::vector<float> x, dy, dw;
 
-  problem(index_t r, index_t o, index_t i, double scale = 1)
+  problem(index_t r, index_t o, index_t i, double scale_x = 1, double scale_dy = 1)
       : rows(r),
         outputs(o),
         inputs(i),
-        x(random_floats(r * i, 1, scale)),
-        dy(random_floats(r * o, 2, scale)),
-        dw(random_floats(o * i, 3, scale * scale)) {}
+        x(random_floats(r * i, 1, scale_x)),
+        dy(random_floats(r * o, 2, scale_dy)),
+        dw(random_floats(o * i, 3, scale_x * scale_dy)) {}
 
   std::vector<float> gradient(cpu_backend& b, index_t first, index_t count, std::vector<float> to) const {
     matmul_backward_weight(b, as(dy, {rows, outputs}).rows(first, count), as(x, {rows, inputs}).rows(first, count),
@@ -66,11 +66,12 @@ cpu_backend twin(weight_gradients how, int threads = 2) {
 
 TEST_CASE("amx gradients: bit by bit the chains of high and low parts, for any number of rows and threads") {
   for (bool const split : {false, true}) {
-    for (double const scale : {1.0, 0x1p-60}) {
+    // Products around the least normal number, and low parts of x around it.
+    for (auto const& [scale_x, scale_dy] : {std::pair{1.0, 1.0}, {0x1p-60, 0x1p-60}, {0x1p-117, 0x1p60}}) {
       for (auto const& [rows, outputs, inputs] : std::vector<std::array<index_t, 3>>{
-               {1, 1, 1}, {2, 33, 40}, {31, 5, 64}, {32, 32, 32}, {65, 100, 33}, {300, 17, 7}}) {
-        CAPTURE(split, scale, rows, outputs, inputs);
-        problem const p(rows, outputs, inputs, scale);
+               {1, 1, 1}, {2, 33, 40}, {31, 5, 64}, {32, 32, 32}, {65, 100, 33}, {300, 17, 40}}) {
+        CAPTURE(split, scale_x, rows, outputs, inputs);
+        problem const p(rows, outputs, inputs, scale_x, scale_dy);
         auto const expected = p.expected(split);
         for (int const threads : {1, 3}) {
           auto b = twin(split ? weight_gradients::split : weight_gradients::rounded, threads);
