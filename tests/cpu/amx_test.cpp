@@ -10,10 +10,11 @@
 
 using namespace atmanrl;
 using namespace atmanrl_test;
-namespace amx = atmanrl::cpu::amx;
 
 namespace amx_test {
 namespace {
+
+namespace amx = atmanrl::cpu::amx;
 
 // A weight and what its products are, for any two products.
 struct problem {

@@ -3,9 +3,10 @@
 #include "catch.hpp"
 
 using namespace atmanrl;
-using namespace atmanrl::cpu;
 
 namespace bf16_products_test {
+
+using namespace atmanrl::cpu;
 
 TEST_CASE("bf16_products: the fastest way is chosen for each maker, and a way that is not there is refused") {
   using enum bf16_products;
