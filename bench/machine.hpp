@@ -15,7 +15,7 @@ inline double now() {
 
 struct machine {
   double flops = 0;       ///< float multiply-adds in registers, two operations each, per second, on all threads
-  double bf16_flops = 0;  ///< the same with bf16 factors: by VDPBF16PS where the build has it, else as floats
+  double bf16_flops = 0;  ///< the same with bf16 factors, by the instructions that the backend's products use
   double bandwidth = 0;   ///< bytes read from memory per second, on all threads
 };
 
@@ -47,8 +47,8 @@ inline machine measure(atmanrl::cpu_backend& backend) {
   }
   m.bf16_flops = m.flops;
 #if defined(__AVX512BF16__)
-  m.bf16_flops = 0;
-  for (int run = 0; run < 200; ++run) {
+  if (backend.bf16_pairs()) m.bf16_flops = 0;
+  for (int run = 0; run < 200 && backend.bf16_pairs(); ++run) {
     double const start = now();
     backend.split(threads, 1, [&](index_t t, index_t) {
       simd::floats sum[12];
@@ -64,6 +64,24 @@ inline machine measure(atmanrl::cpu_backend& backend) {
       sinks[std::size_t(t) * 64] += simd::sum(sum[0]) * 1e-9f;
     });
     m.bf16_flops = std::max(m.bf16_flops, double(threads * steps * 12 * simd::lanes * 4) / (now() - start));
+  }
+#endif
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (backend.products() == bf16_products::amx) m.bf16_flops = 0;
+  for (int run = 0; run < 200 && backend.products() == bf16_products::amx; ++run) {
+    double const start = now();
+    backend.split(threads, 1, [&](index_t, index_t) {
+      using unit = cpu::amx::instructions;  // four chains, as the products have
+      unit::configure(cpu::amx::full_tiles());
+      for (index_t i = 0; i < steps / 10; ++i) {
+        unit::multiply<0, 4, 6>();
+        unit::multiply<1, 4, 7>();
+        unit::multiply<2, 5, 6>();
+        unit::multiply<3, 5, 7>();
+      }
+      unit::release();
+    });
+    m.bf16_flops = std::max(m.bf16_flops, double(threads * (steps / 10) * 4 * 16 * 16 * 32 * 2) / (now() - start));
   }
 #endif
   auto memory = tensor<cpu_backend, float, 1>::zeros(backend, {index_t{64} << 20});

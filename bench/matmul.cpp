@@ -1,10 +1,14 @@
 // Matrix products of the CPU backend on the shapes of SmolLM2-135M, weights cold as they are in a model: GFLOP/s, GB/s
-// of weights, and the shares of what the machine can do.
+// of weights, and the shares of what the machine can do. bf16 is the way that the backend chooses, the others of
+// `bf16_products` that the machine has stand beside it; bench/bf16_products compares them round by round.
 // Eigen's product of the same matrices stands beside them.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/cpu/eigen.hpp>
 
 #include <benchmark/benchmark.h>
+
+#include <map>
+#include <memory>
 
 #include "machine.hpp"
 
@@ -15,7 +19,15 @@ namespace {
 struct setting {
   cpu_backend backend;
   atmanrl_bench::machine machine = atmanrl_bench::measure(backend);
-  cpu_backend exact{{.exact_activations = true}};
+
+  // A backend for each way of computing products with bf16 weights that is there.
+  std::map<bf16_products, std::unique_ptr<cpu_backend>> ways;
+  setting() {
+    for (bf16_products const way : {bf16_products::floats, bf16_products::pairs, bf16_products::amx}) try {
+        ways[way] = std::make_unique<cpu_backend>(cpu_options{.products = way});
+      } catch (usage_error const&) {  // not there
+      }
+  }
 };
 
 enum class product { forward, backward_input, backward_weight };
@@ -50,8 +62,9 @@ void run(benchmark::State& state, setting& s, cpu_backend& b, product what, inde
   }
   double const flops = 2.0 * double(rows) * double(outputs) * double(inputs);
   state.counters["GFLOP/s"] = flops / best * 1e-9;
-  bool const pairs = std::is_same_v<W, bf16> && b.bf16_pairs() && what != product::backward_weight;
-  state.counters["of_peak"] = flops / best / (pairs ? s.machine.bf16_flops : s.machine.flops);
+  bool const rounds = std::is_same_v<W, bf16> && b.products() != bf16_products::floats &&
+                      b.products() == s.backend.products() && what != product::backward_weight;
+  state.counters["of_peak"] = flops / best / (rounds ? s.machine.bf16_flops : s.machine.flops);
   state.counters["GB/s"] = double(bytes) / best * 1e-9;
   state.counters["of_memory"] = double(bytes) / best / s.machine.bandwidth;
 }
@@ -88,12 +101,13 @@ int main(int argc, char** argv) {
     index_t outputs, inputs;
   };
   auto const add = [&](std::string const& name, auto weight_type, product what, shape w,
-                       std::vector<index_t> const& rows, bool exact = false) {
-    auto* const bench = benchmark::RegisterBenchmark(fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(),
-                                                     [&s, what, w, weight_type, exact](benchmark::State& state) {
-                                                       run<decltype(weight_type)>(state, s, exact ? s.exact : s.backend,
-                                                                                  what, w.outputs, w.inputs);
-                                                     });
+                       std::vector<index_t> const& rows, bf16_products way = bf16_products::by_processor) {
+    auto* const bench = benchmark::RegisterBenchmark(
+        fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(),
+        [&s, what, w, weight_type, way](benchmark::State& state) {
+          run<decltype(weight_type)>(state, s, way == bf16_products::by_processor ? s.backend : *s.ways.at(way), what,
+                                     w.outputs, w.inputs);
+        });
     for (index_t const r : rows) bench->Arg(r);
     bench->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
   };
@@ -107,8 +121,11 @@ int main(int argc, char** argv) {
     eigen->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
     add("backward_input/f32", float{}, product::backward_input, w, {1, 8, 64, 512});
     add("backward_input/bf16", bf16{}, product::backward_input, w, {8, 512});
-    add("forward/bf16 exact", bf16{}, product::forward, w, {1, 8, 16, 64, 512}, true);
-    add("backward_input/bf16 exact", bf16{}, product::backward_input, w, {8, 512}, true);
+    for (auto const& [way, backend] : s.ways) {
+      if (way == s.backend.products()) continue;
+      add(fmt::format("forward/bf16 {}", cpu::text(way)), bf16{}, product::forward, w, {1, 8, 16, 64, 512}, way);
+      add(fmt::format("backward_input/bf16 {}", cpu::text(way)), bf16{}, product::backward_input, w, {8, 512}, way);
+    }
     add("backward_weight", float{}, product::backward_weight, w, {8, 64, 512, 1024});
   }
   add("forward/f32", float{}, product::forward, {49152, 576}, {1, 8, 64});

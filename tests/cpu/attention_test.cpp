@@ -193,7 +193,7 @@ TEST_CASE("cpu attention: with bf16 weights it is that of factors that were roun
     for (bool const exact : {false, true}) {
       CAPTURE(exact);
       cpu_backend backend({.threads = 2, .exact_activations = exact});
-      bool const rounds = simd::has_dot_bf16 && !exact;
+      bool const rounds = backend.bf16_pairs();
       auto const got = p.forward(qkv, params, values, backend);
       auto const gradients = p.backward(qkv, params, values, backend);
       CHECK(relative_difference(got.lse, expected.lse) < 1e-5);
@@ -210,9 +210,9 @@ TEST_CASE("cpu attention: with bf16 weights it is that of factors that were roun
       check(tree_problem(tree, h.query, h.kv, h.dim), attention::none::params_type{}, {});
     }
   }
-  if (simd::has_dot_bf16) {  // numbers that bf16 does not hold show that queries and keys are rounded
+  if (cpu_backend backend({.threads = 2}); backend.bf16_pairs()) {
+    // Numbers that bf16 does not hold show that queries and keys are rounded.
     tree_problem p(trees().front(), 3, 1, 64);
-    cpu_backend backend({.threads = 2});
     auto const plain = p.forward(converted<float>(p.qkv), attention::none::params_type{}, {}, backend).lse;
     p.extents.bf16_weights = true;
     auto const rounded = p.forward(converted<float>(p.qkv), attention::none::params_type{}, {}, backend).lse;

@@ -5,6 +5,7 @@
 /// processor runs, but may take several times as long; it should say so (`cpu_backend::build_note`).
 
 #include <atmanrl/core/config.hpp>
+#include <atmanrl/cpu/bf16_products.hpp>
 #include <atmanrl/cpu/simd.hpp>
 #include <atmanrl/io/standard_streams.hpp>
 
@@ -56,9 +57,15 @@ inline std::string build_note(instructions used = compiled_for(), instructions t
                      text(used), text(there));
 }
 
-/// Prints it; for the start of a program.
+/// \return for the start of a program: `build_note` and `products_note`, a line each where there is something to say
+inline std::string start_note() {
+  std::string const build = build_note(), products = products_note();
+  return build + (build.empty() || products.empty() ? "" : "\n") + products;
+}
+
+/// Prints it.
 inline void print_build_note(std::FILE* to = stderr) {
-  if (std::string const note = build_note(); !note.empty()) print_if_possible(to, note + "\n");
+  if (std::string const note = start_note(); !note.empty()) print_if_possible(to, note + "\n");
 }
 
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -28,15 +28,17 @@
 namespace atmanrl::inline ATMANRL_CPU_BUILD {
 
 /// Computes in float, with weights in float or bf16. A row's results have the same bits whatever rows it is batched
-/// with and however many threads run (the bit rule, docs/architecture.md); builds for different processors differ.
+/// with and however many threads run (the bit rule, docs/architecture.md); builds for different processors differ, and
+/// so do `bf16_products`.
 class cpu_backend : public cpu_threads {
  public:
   static constexpr std::string_view name = "cpu";
 
   explicit cpu_backend(cpu_options options = {}) : cpu_threads(options) {}
 
-  /// One sentence for the user when the program was compiled for less than the processor has, else nothing.
-  static std::string build_note() { return cpu::build_note(); }
+  /// What a user should know at the start, a line each: that the program was compiled for less than the processor has;
+  /// which instructions products with bf16 weights use, where the build does not say it. Else nothing.
+  static std::string build_note() { return cpu::start_note(); }
 };
 static_assert(HostBackend<cpu_backend>);
 

@@ -8,7 +8,7 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
-#include <atmanrl/cpu/simd.hpp>
+#include <atmanrl/cpu/bf16_products.hpp>
 #include <atmanrl/cpu/thread_pool.hpp>
 
 #include <algorithm>
@@ -24,9 +24,15 @@ struct cpu_options {
   int threads = 0;  ///< 0: OMP_NUM_THREADS, else as many as the process may run on
 
   /// Models with bf16 weights round activations and output gradients to bf16, too, in products with weights and in
-  /// attention's, where the build has VDPBF16PS: one instruction then does the work of two (docs/architecture.md says
-  /// what it costs). True keeps them in float.
+  /// attention's, where an instruction then does the work of several (`products`; docs/architecture.md says what it
+  /// costs). True keeps them in float.
   bool exact_activations = false;
+
+  /// Which instructions those products use. Named, it must be there: else a usage_error.
+  bf16_products products = bf16_products::by_processor;
+
+  /// Whether AMX computes gradients of weights, too. What is not `floats` must be there: else a usage_error.
+  weight_gradients gradients = weight_gradients::floats;
 };
 
 /// The part of `cpu_backend` that its kernels use. One host thread at a time may call into it.
@@ -34,7 +40,8 @@ class cpu_threads : public host_memory {
  public:
   explicit cpu_threads(cpu_options options = {})
       : threads_(checked(options.threads)),
-        bf16_pairs_(simd::has_dot_bf16 && !options.exact_activations),
+        products_(cpu::chosen_products(options.products, options.exact_activations)),
+        gradients_(cpu::checked_gradients(options.gradients, products_)),
         pool_(threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
@@ -44,8 +51,11 @@ class cpu_threads : public host_memory {
   }
 
   int threads() const { return threads_; }
-  /// Whether models with bf16 weights round the other factors of their products to bf16.
-  bool bf16_pairs() const { return bf16_pairs_; }
+  /// How products with bf16 weights are computed, never `by_processor`.
+  bf16_products products() const { return products_; }
+  /// Whether they, and attention in models with such weights, use VDPBF16PS.
+  bool bf16_pairs() const { return products_ == bf16_products::pairs; }
+  weight_gradients gradients() const { return gradients_; }
 
   /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
   float* shared_scratch(index_t floats) { return grown(scratch_.back(), floats); }
@@ -126,7 +136,8 @@ class cpu_threads : public host_memory {
   }
 
   int threads_;
-  bool bf16_pairs_;
+  bf16_products products_;
+  weight_gradients gradients_;
   cpu::thread_pool pool_;
   std::vector<buffer> scratch_;  // one for each thread, then the shared one
 };

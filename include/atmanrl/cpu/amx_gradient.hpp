@@ -1,0 +1,165 @@
+#pragma once
+
+/// \file
+/// The gradient of a weight, dW = dW + dyᵀ x, by a matrix unit. Both factors are floats, so each is split into two
+/// bfloat16 numbers, high + low, and three of the four products are computed:
+///
+///     dyᵀ x ≈ highᵀ high + highᵀ low + lowᵀ high
+///
+/// What is left out is below 2^-16 of |dy| |x|: a number's high part errs by up to 2^-9 of it, both parts together by
+/// 2^-18. Or the high parts alone, with 2^-8. The three products of 32 rows follow each other in one chain of
+/// cpu/amx_product.hpp, which is a product of three times the depth; rows are taken 32 at a time from the first on, so
+/// micro-batches give the bits of the whole batch where each has a multiple of 32 rows, and not elsewhere.
+///
+/// Numbers that bfloat16 rounds to infinity make NaNs where they are split, and low parts below the normal numbers are
+/// zeros, which is so from |x| < 2^-117 on.
+
+#include <atmanrl/core/config.hpp>
+#include <atmanrl/core/view.hpp>
+#include <atmanrl/cpu/amx_product.hpp>
+#include <atmanrl/cpu/panel_products.hpp>
+#include <atmanrl/cpu/threads.hpp>
+
+#include <algorithm>
+#include <bit>
+
+namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace amx {
+
+/// Products of 32 rows, one after the other.
+constexpr index_t gradient_terms(bool split) { return split ? 3 : 1; }
+
+namespace detail {
+
+struct row_pairs {
+  simd::words high, low;
+};
+/// Pairs of neighbouring rows, one column to a word.
+inline row_pairs split_pairs(simd::floats even, simd::floats odd) {
+  even = without_denormals(even);
+  odd = without_denormals(odd);
+  simd::words const high = simd::to_bf16_pairs(even, odd);
+  simd::floats const low_even = without_denormals(even - simd::even_bf16(high)),
+                     low_odd = without_denormals(odd - simd::odd_bf16(high));
+  return {high, simd::to_bf16_pairs(low_even, low_odd)};
+}
+
+/// Rows 2 `pair` and 2 `pair` + 1 of up to `lanes` columns, zeros where there are none.
+inline row_pairs load_row_pairs(float const* from, index_t stride, index_t rows, index_t columns, index_t pair) {
+  simd::floats halves[2] = {};
+  for (index_t h = 0; h < 2; ++h)
+    if (index_t const row = 2 * pair + h; row < rows && columns > 0)
+      halves[h] = simd::load_first(from + row * stride, std::min<index_t>(columns, simd::lanes));
+  return split_pairs(halves[0], halves[1]);
+}
+
+}  // namespace detail
+
+/// Writes rows of x, up to 32 columns, as a panel: for each 32 rows 16 pairs of their high parts, and where they are
+/// split those of the low and again of the high ones.
+inline void pack_gradient_panel(float const* source, index_t stride, index_t rows, index_t width, bool split,
+                                std::uint32_t* target) {
+  constexpr index_t words = step / 2 * panel_width;
+  for (index_t first = 0; first < rows; first += step, target += gradient_terms(split) * words) {
+    for (index_t pair = 0; pair < step / 2; ++pair) {
+      for (index_t c = 0; c < panel_width; c += simd::lanes) {
+        auto const [high, low] =
+            detail::load_row_pairs(source + first * stride + c, stride, rows - first, width - c, pair);
+        std::uint32_t* const to = target + pair * panel_width + c;
+        simd::store(to, high);
+        if (!split) continue;
+        simd::store(to + words, low);
+        simd::store(to + 2 * words, high);
+      }
+    }
+  }
+}
+
+/// Writes columns of dy (rows, columns) as rows of the left factor, as `multiply` reads them: for each 32 rows of dy
+/// the high parts, and where they are split those again and the low ones.
+inline void pack_gradient_rows(float const* source, index_t stride, index_t rows, index_t columns, bool split,
+                               std::uint32_t* target) {
+  using simd::lanes;
+  auto const transposed = [](simd::words const(&from)[lanes], std::uint32_t* to) {
+    simd::floats square[lanes];
+    for (int i = 0; i < lanes; ++i) square[i] = std::bit_cast<simd::floats>(from[i]);
+    simd::transpose(square);
+    for (int i = 0; i < lanes; ++i) simd::store(to + i * tile_words, std::bit_cast<simd::words>(square[i]));
+  };
+  for (index_t column = 0; column < columns; column += tile_rows) {
+    for (index_t first = 0; first < rows; first += step, target += gradient_terms(split) * tile_size) {
+      for (index_t c = 0; c < tile_rows; c += lanes) {
+        for (index_t pair = 0; pair < tile_words; pair += lanes) {
+          simd::words high[lanes], low[lanes];
+          for (int i = 0; i < lanes; ++i) {
+            auto const pairs = detail::load_row_pairs(source + first * stride + column + c, stride, rows - first,
+                                                      columns - column - c, pair + i);
+            high[i] = pairs.high;
+            low[i] = pairs.low;
+          }
+          std::uint32_t* const to = target + c * tile_words + pair;
+          transposed(high, to);
+          if (!split) continue;
+          transposed(high, to + tile_size);
+          transposed(low, to + 2 * tile_size);
+        }
+      }
+    }
+  }
+}
+
+inline constexpr index_t gradient_rows = 256;    ///< rows that are packed at a time: a panel of x is 48 KiB
+inline constexpr index_t gradient_outputs = 96;  ///< outputs that a thread takes at a time: 144 KiB
+
+/// Depth of the product of `rows` rows.
+constexpr index_t gradient_depth(index_t rows, bool split) {
+  return gradient_terms(split) * ((rows + step - 1) / step * step);
+}
+/// Words of scratch of `add_weight_gradient`: those that all threads share, and those of each.
+constexpr index_t gradient_panels_size(index_t rows, index_t inputs, bool split) {
+  return panels(inputs) * (gradient_depth(std::min(rows, gradient_rows), split) / 2 * panel_width);
+}
+constexpr index_t gradient_rows_size(index_t rows, bool split) {
+  return packed_size(gradient_outputs, gradient_depth(std::min(rows, gradient_rows), split));
+}
+
+}  // namespace amx
+
+/// dw = dw + dyᵀ x.
+/// \param dy  (rows, outputs)
+/// \param x   (rows, inputs)
+inline void add_weight_gradient(cpu_threads& threads, amx_product product, bool split, view<float const, 2> dy,
+                                view<float const, 2> x, view<float, 2> dw) {
+  index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1), strips = panels(inputs);
+  index_t const units = (outputs + amx::block_rows - 1) / amx::block_rows,
+                needed = (outputs + amx::gradient_outputs - 1) / amx::gradient_outputs,
+                worth = std::min(rows, amx::gradient_rows) * outputs * inputs / least_products,
+                members = std::min(worth, index_t{threads.threads()}),
+                groups = members > 1 ? (needed + members - 1) / members * members : needed;
+  auto* const packed_x =
+      reinterpret_cast<std::uint32_t*>(threads.shared_scratch(amx::gradient_panels_size(rows, inputs, split)));
+  for (index_t row = 0; row < rows; row += amx::gradient_rows) {
+    index_t const count = std::min(rows - row, amx::gradient_rows), depth = amx::gradient_depth(count, split);
+    auto const strip = [&](index_t i) { return packed_x + i * (depth / 2) * panel_width; };
+    auto const width = [&](index_t i) { return std::min(panel_width, inputs - i * panel_width); };
+    threads.split(strips, atmanrl::detail::row_grain(depth * panel_width), [&](index_t begin, index_t end) {
+      for (index_t i = begin; i < end; ++i)
+        amx::pack_gradient_panel(x.row(row) + i * panel_width, inputs, count, width(i), split, strip(i));
+    });
+    threads.take_turns(groups, worth, amx::gradient_rows_size(rows, split), [&](auto const& next, float* scratch) {
+      auto worker = product.begin();
+      auto* const packed = reinterpret_cast<std::uint32_t*>(scratch);
+      for (index_t g; (g = next()) < groups;) {
+        index_t const first = units * g / groups * amx::block_rows,
+                      taken = std::min(outputs, units * (g + 1) / groups * amx::block_rows) - first;
+        if (taken <= 0) continue;
+        amx::pack_gradient_rows(dy.row(row) + first, outputs, count, taken, split, packed);
+        for (index_t i = 0; i < strips; ++i)
+          worker.multiply(taken, packed, strip(i), depth, dw.row(first) + i * panel_width, inputs, width(i),
+                          into::resume);
+      }
+    });
+  }
+}
+
+}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

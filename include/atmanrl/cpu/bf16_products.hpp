@@ -1,0 +1,98 @@
+#pragma once
+
+/// \file
+/// Which instructions compute products with bf16 weights. The ways differ in speed and in bits; which is the fastest is
+/// decided here, by what was measured, for each maker of processors.
+
+#include <atmanrl/core/config.hpp>
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/cpu/processor.hpp>
+#include <atmanrl/cpu/simd.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace atmanrl {
+
+inline namespace ATMANRL_CPU_BUILD {
+
+enum class bf16_products {
+  by_processor,  ///< one of the next three, as `cpu::fastest_products` has it
+  floats,        ///< weights widened exactly, times float activations
+  pairs,         ///< activations rounded to bf16, VDPBF16PS; in attention, too
+  amx,           ///< activations rounded to bf16, TDPBF16PS; attention in float
+  amx_twin,      ///< the bits of `amx` on any machine, hundreds of times slower: to repeat and to test
+};
+
+/// How gradients of weights, float or bf16, are computed from float activations and output gradients. The other ways
+/// than `floats` use AMX, are no part of `by_processor`, and keep the bits of a whole batch only for micro-batches of
+/// multiples of 32 rows (cpu/amx_gradient.hpp).
+enum class weight_gradients {
+  floats,
+  split,    ///< two bf16 numbers for each float and three products: errors up to 2^-16
+  rounded,  ///< one bf16 number for each float: errors up to 2^-8
+};
+
+}  // namespace ATMANRL_CPU_BUILD
+
+namespace cpu::inline ATMANRL_CPU_BUILD {
+
+constexpr std::string_view text(bf16_products p) {
+  constexpr std::string_view names[] = {"by_processor", "floats", "pairs", "amx", "amx_twin"};
+  return names[int(p)];
+}
+
+/// \param has_pairs  whether the program was compiled for VDPBF16PS, on a processor that has it
+/// \return what is fastest: `floats`, `pairs` or `amx`
+constexpr bf16_products fastest_products(processor const& p, bool has_pairs) {
+  switch (p.vendor) {
+    case vendor::amd:  // one VDPBF16PS does two multiply-adds in the time of one (Zen 5: docs/performance.md)
+      return has_pairs ? bf16_products::pairs : bf16_products::floats;
+    case vendor::intel:  // Sapphire Rapids: VDPBF16PS is slower than multiply-adds of floats, TDPBF16PS many times
+                         // faster
+      return p.amx == amx_access::granted ? bf16_products::amx : bf16_products::floats;
+    case vendor::other:  // nothing measured
+      break;
+  }
+  return bf16_products::floats;
+}
+
+/// What a backend uses.
+/// \throws usage_error  if `wanted` is not to be had here, or contradicts `exact`, which keeps activations in float
+inline bf16_products chosen_products(bf16_products wanted, bool exact, processor const& p = this_processor(),
+                                     bool has_pairs = simd::has_dot_bf16) {
+  using enum bf16_products;
+  if (wanted == by_processor) return exact ? floats : fastest_products(p, has_pairs);
+  expects<usage_error>(wanted == floats || !exact, "products is {}, which rounds activations, but they are to be exact",
+                       text(wanted));
+  expects<usage_error>(wanted != pairs || has_pairs,
+                       "products is pairs, but this program was not compiled for AVX-512 with bf16 products");
+  expects<usage_error>(wanted != amx || p.amx == amx_access::granted, "products is amx, but {}",
+                       p.amx == amx_access::none ? "this processor has none" : "the system does not permit it");
+  return wanted;
+}
+
+/// \throws usage_error  if gradients are to be computed by AMX and products are not
+inline weight_gradients checked_gradients(weight_gradients wanted, bf16_products used) {
+  expects<usage_error>(
+      wanted == weight_gradients::floats || used == bf16_products::amx || used == bf16_products::amx_twin,
+      "weight gradients other than floats need products by amx or amx_twin, not {}", text(used));
+  return wanted;
+}
+
+/// \return a sentence where a program's products are others than those that its build suggests, else nothing: their
+///         bits are others, too
+inline std::string products_note(processor const& p = this_processor(), bool has_pairs = simd::has_dot_bf16) {
+  bf16_products const used = fastest_products(p, has_pairs);
+  if (used == bf16_products::amx) return "note: products with bf16 weights use AMX, whose bits differ from float's";
+  if (p.vendor == vendor::intel && p.amx == amx_access::refused)
+    return "note: the system does not let this program use AMX, so products with bf16 weights are computed in float, "
+           "several times slower";
+  if (has_pairs && used == bf16_products::floats)
+    return "note: products with bf16 weights are computed in float: this processor's VDPBF16PS is not known to be "
+           "faster";
+  return {};
+}
+
+}  // namespace cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl
