@@ -1,6 +1,7 @@
 // Attention without an edit, for every head dimension and storage of keys and values.
 #include "cuda/attention_on_device.hpp"
 #include "cuda/attention_policies.hpp"
+#include "cuda/device_like.hpp"
 #include "cuda/thread_orders.hpp"
 
 using namespace atmanrl;
@@ -168,3 +169,32 @@ TEST_CASE("cuda attention: head dimensions without a kernel, and memory that beg
   CHECK_THROWS_WITH(append_keys_and_values(device, e, qkv, row.cview(), whole, shifted_view),
                     Catch::Contains("16 bytes at a time"));
 }
+
+#if defined(ATMANRL_CUDA_EMULATION)
+TEST_CASE("cuda attention: where a block may have 99 KB of shared memory, large heads train, too") {
+  device_like const smaller(8, 6);
+  for (bool const tf32 : {false, true}) {
+    cuda_backend large({.tf32 = tf32}), small({.device = smaller.ordinal, .tf32 = tf32});
+    CHECK(large.shared_limit() == 227 << 10);
+    CHECK(small.shared_limit() == 99 << 10);
+    for (index_t const dim : {64, 128}) {
+      CAPTURE(tf32, dim);
+      for (auto const& tree : {ragged_trees(), three_levels(), decoding(70, 20)}) {
+        tree_problem const p(tree, 2, 1, dim);
+        check_on_device<float>(small, p, unedited{}, unedited{});
+        check_on_device<float, bf16>(small, p, unedited{}, unedited{});
+      }
+      // What fits a block there is the same as elsewhere: all of the forward pass in float.
+      tree_problem const p(three_levels(), 2, 1, dim);
+      auto const got = on_device<float>(small, p, p.qkv, unedited{}),
+                 elsewhere = on_device<float>(large, p, p.qkv, unedited{});
+      CHECK(got.out == elsewhere.out);
+      CHECK(got.lse == elsewhere.lse);
+      if (dim == 64) CHECK(got.dqkv == elsewhere.dqkv);
+      CHECK(same_in_every_thread_order([&] { return on_device<float>(small, p, p.qkv, unedited{}).dqkv; }));
+    }
+  }
+  cuda_backend small({.device = smaller.ordinal});
+  check_on_device<double>(small, tree_problem(ragged_trees(), 2, 2, 128), unedited{}, unedited{});
+}
+#endif

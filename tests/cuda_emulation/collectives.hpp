@@ -149,7 +149,7 @@ T& static_shared(void const* key) {
   }
   std::size_t const offset = (s.shared_used + 255) / 128 * 128;
   if (total > s.options.shared_static_limit) abandon_block("static shared memory above its limit");
-  if (offset + sizeof(T) + 128 > s.shared_capacity || total + s.dynamic_bytes > s.options.shared_limit)
+  if (offset + sizeof(T) + 128 > s.shared_capacity || total + s.dynamic_bytes > properties_of(s.device).shared_limit())
     abandon_block("shared memory above its limit");
   s.static_arrays.push_back({key, offset, sizeof(T)});
   s.shared_used = offset + sizeof(T);

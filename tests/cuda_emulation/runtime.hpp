@@ -88,17 +88,19 @@ inline cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
 }
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   ATMANRL_EMULATED_CALL("cudaDeviceGetAttribute");
+  if (device < 0 || device >= cuda_emulation::devices) return cuda_emulation::remembered(cudaErrorInvalidDevice);
+  auto const& properties = cuda_emulation::properties_of(device);
   switch (attribute) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = int(cuda_emulation::options().shared_limit);
+      *value = int(properties.shared_limit());
       break;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
+      *value = properties.major;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
+      *value = properties.minor;
       break;
     case cudaDevAttrMultiProcessorCount:
       *value = 4;
@@ -238,7 +240,7 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int value) {
   ATMANRL_EMULATED_CALL("cudaFuncSetAttribute");
-  if (value < 0 || std::size_t(value) > cuda_emulation::options().shared_limit)
+  if (value < 0 || std::size_t(value) > cuda_emulation::properties_of(cuda_emulation::current_device).shared_limit())
     return cuda_emulation::remembered(cudaErrorInvalidValue);
   cuda_emulation::shared_allowed()[{reinterpret_cast<void const*>(kernel), cuda_emulation::current_device}] =
       std::size_t(value);
@@ -282,8 +284,9 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(
     report("an argument of the kernel is not a pointer to allocated memory of its device");
     return remembered(cudaErrorInvalidValue);
   }
-  enqueue(config->stream, [=, c = *config, queued = streams().queued] {
+  enqueue(config->stream, [=, c = *config, queued = streams().queued, device = current_device] {
     if (calls().context_lost) return;
+    state().device = device;
     open_device_memory const open;
     if (auto const on_use = streams().on_use)
       std::apply([&](auto const&... a) { (tell_of_pointer(on_use, queued, a), ...); }, copied);

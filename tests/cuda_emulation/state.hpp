@@ -66,7 +66,7 @@ struct emulation_options {
   thread_order order = thread_order::ascending;  ///< of the threads of a block and of the blocks of a grid
   std::uint64_t seed = 1;                        ///< of the random order
   bool lazy_streams = false;  ///< queued work runs only when something waits for it, which shows a missing wait
-  std::size_t shared_static_limit = 48 << 10, shared_limit = 227 << 10;  // bytes of a block; those of sm_90
+  std::size_t shared_static_limit = 48 << 10;  // bytes of a block
   unsigned threads_limit = 1024;
 
   /// Order and streams as ATMANRL_EMULATION_ORDER (ascending, descending, random) and ATMANRL_EMULATION_LAZY ask.
@@ -88,6 +88,22 @@ struct emulation_options {
 };
 
 inline int devices = 1;  ///< what cudaGetDeviceCount finds
+
+struct device_properties {
+  int major = 9, minor = 0;  ///< compute capability
+
+  /// sharedMemPerBlockOptin: bytes of a block, static and dynamic (CUDA C++ Programming Guide, "Technical
+  /// Specifications per Compute Capability").
+  std::size_t shared_limit() const {
+    if (major == 8) return (minor == 6 || minor == 9 ? 99 : 163) << 10;
+    return (major < 12 ? 227 : 99) << 10;
+  }
+};
+/// Of the device with that ordinal; a test may change them.
+inline device_properties& properties_of(int device) {
+  static device_properties all[8];
+  return all[device];
+}
 
 /// Of the host thread, as cudaSetDevice has left it.
 inline thread_local constinit int current_device = 0;
@@ -121,6 +137,7 @@ struct block_state {
   // what was found
   std::vector<std::string> reports;
   std::string kernel = "kernel";
+  int device = 0;  // on which it runs
   std::uint64_t switches = 0, barriers = 0, collectives = 0;
   // the tracer's hooks
   void (*on_block)() = nullptr;

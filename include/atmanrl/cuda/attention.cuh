@@ -11,6 +11,7 @@
 #include <atmanrl/cuda/attention_by_keys.cuh>
 #include <atmanrl/cuda/attention_forward.cuh>
 #include <atmanrl/cuda/attention_parameters.cuh>
+#include <atmanrl/cuda/attention_tile_choice.cuh>
 #include <atmanrl/cuda/launch.cuh>
 #include <atmanrl/cuda/runtime.cuh>
 
@@ -32,12 +33,13 @@ struct kernels::attention<cuda_backend> {
     expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data());
     auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
-      if (few_queries(in))
-        forward_with<narrow_tile<T, dim>>(runtime, in, plan.longest, params, parameters, out, lse);
+      auto const with = [&]<class Tile>(std::type_identity<Tile>) {
+        forward_with<Tile>(runtime, in, plan.longest, params, parameters, out, lse);
+      };
+      if (cuda::few_queries(in))
+        with(std::type_identity<cuda::narrow_tile<T, dim>>{});
       else
-        with_wide_tile<T, dim>(runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
-          forward_with<Tile>(runtime, in, plan.longest, params, parameters, out, lse);
-        });
+        cuda::with_wide_tile<T, dim, cuda::forward_memory<K>>(runtime, in, with);
     });
   }
 
@@ -57,10 +59,11 @@ struct kernels::attention<cuda_backend> {
                            std::numeric_limits<int>::max());
     auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
-      with_wide_tile<T, dim>(runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
-        backward_with<Tile>(runtime, in, plan, params, parameters,
-                            cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
-      });
+      cuda::with_wide_tile<T, dim, cuda::backward_memory<K, Params>>(
+          runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
+            backward_with<Tile>(runtime, in, plan, params, parameters,
+                                cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
+          });
     });
   }
 
@@ -78,24 +81,6 @@ struct kernels::attention<cuda_backend> {
   }
 
  private:
-  // Queries of a few rows, as in decoding, would leave most of a wide tile idle.
-  static constexpr int few = 8;
-  static bool few_queries(auto const& in) { return in.most_rows * in.group <= few; }
-  template <class T, int Dim>
-  using narrow_tile = cuda::attention_tile<T, Dim, few>;
-  // Doubles serve derivative checks; half the rows keep them within shared memory.
-  template <class T, int Dim>
-  using wide_tile = cuda::attention_tile<T, Dim, sizeof(T) == 8 ? 32 : 64>;
-
-  // Where TF32 is asked for, products of many rows go to the matrix units, whose edges are 16 long; forward and
-  // backward alike, so that probabilities add up to 1.
-  template <class T, int Dim, class F>
-  static void with_wide_tile(cuda_runtime& runtime, auto const& in, F const& f) {
-    if constexpr (std::is_same_v<T, float> && Dim >= 16)
-      if (runtime.options().tf32 && !few_queries(in)) return f(std::type_identity<cuda::attention_matrix_tile<Dim>>{});
-    f(std::type_identity<wide_tile<T, Dim>>{});
-  }
-
   static constexpr int head_dims = ATMANRL_CUDA_HEAD_DIMS;
   static_assert(head_dims > 0 && (head_dims & ~(8 + 16 + 32 + 64 + 128)) == 0,
                 "atmanrl: ATMANRL_CUDA_HEAD_DIMS is a sum of some of 8, 16, 32, 64 and 128");

@@ -12,13 +12,16 @@
 
 namespace atmanrl::cuda {
 
-template <int Dim>
-struct attention_matrix_tile : attention_tile<float, Dim, 64> {
-  using base = attention_tile<float, Dim, 64>;
+template <int Dim, int Rows>
+struct attention_matrix_tile : attention_tile<float, Dim, Rows> {
+  using base = attention_tile<float, Dim, Rows>;
+  template <int Fewer>
+  using with_rows = attention_matrix_tile<Dim, Fewer>;
   static constexpr bool matrix_units = true;
   static constexpr int edge = 16, depth = 8;  ///< of a fragment's rows and columns, and of what one step adds up
   static constexpr int row_edges = base::rows / edge, col_edges = base::cols / edge, dim_edges = Dim / edge;
-  static_assert(base::threads / 32 == row_edges * col_edges && Dim % edge == 0);
+  static constexpr int groups = base::threads / 32 / row_edges;  ///< warps that share rows
+  static_assert(base::threads / 32 == row_edges * groups && groups >= col_edges && Dim % edge == 0);
 
   /// Rows are padded, so that loads of left factors meet each bank once; stores of results meet it twice.
   static constexpr int weights_stride = base::cols + 4, factors_stride = edge + 4;
@@ -32,16 +35,18 @@ struct attention_matrix_tile : attention_tile<float, Dim, 64> {
       nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, edge, edge, depth, nvcuda::wmma::precision::tf32, Layout>;
   using result = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, edge, edge, depth, float>;
 
-  /// A warp has the rows [first_row(), first_row() + edge); of scores the column_group()-th run of `edge` columns, of W
-  /// B every col_edges-th run of `edge` elements.
+  /// A warp has the rows [first_row(), first_row() + edge); of scores the group()-th run of `edge` columns, of W B
+  /// every groups-th run of `edge` elements.
   __device__ static int first_row() { return int(threadIdx.x) / 32 % row_edges * edge; }
-  __device__ static int column_group() { return int(threadIdx.x) / 32 / row_edges; }
+  __device__ static int group() { return int(threadIdx.x) / 32 / row_edges; }
   struct sums {
-    result parts[(dim_edges + col_edges - 1) / col_edges];
+    result parts[(dim_edges + groups - 1) / groups];
   };
-  /// Whether this warp has the n-th of its runs: of small heads there are fewer than warps.
-  __device__ static bool holds(int n) { return column_group() + n * col_edges < dim_edges; }
-  __device__ static int first_dim(int n) { return (column_group() + n * col_edges) * edge; }
+  /// Whether this warp has scores: of few rows there are fewer than warps.
+  __device__ static bool holds_scores() { return groups == col_edges || group() < col_edges; }
+  /// Whether it has the n-th of its runs: of small heads, too.
+  __device__ static bool holds(int n) { return group() + n * groups < dim_edges; }
+  __device__ static int first_dim(int n) { return (group() + n * groups) * edge; }
 
   __device__ static float factor(float x) { return nvcuda::wmma::__float_to_tf32(x); }
   /// Every warp takes part in every product.
@@ -52,18 +57,20 @@ template <class Tile>
 requires(Tile::matrix_units) __device__ __forceinline__
     void products(float const* a, float const* b, float* weights, float (&scores)[Tile::rows_each][Tile::cols_each]) {
   namespace wmma = nvcuda::wmma;
-  int const row = Tile::first_row(), column = Tile::column_group() * Tile::edge;
-  typename Tile::result sum;
-  wmma::fill_fragment(sum, 0.0f);
-  ATMANRL_UNROLL_BY(4)
-  for (int c = 0; c < Tile::dim; c += Tile::depth) {
-    typename Tile::left x;
-    typename Tile::template right<wmma::col_major> y;
-    wmma::load_matrix_sync(x, a + row * Tile::stride + c, Tile::stride);
-    wmma::load_matrix_sync(y, b + column * Tile::stride + c, Tile::stride);
-    wmma::mma_sync(sum, x, y, sum);
+  if (Tile::holds_scores()) {
+    int const row = Tile::first_row(), column = Tile::group() * Tile::edge;
+    typename Tile::result sum;
+    wmma::fill_fragment(sum, 0.0f);
+    ATMANRL_UNROLL_BY(4)
+    for (int c = 0; c < Tile::dim; c += Tile::depth) {
+      typename Tile::left x;
+      typename Tile::template right<wmma::col_major> y;
+      wmma::load_matrix_sync(x, a + row * Tile::stride + c, Tile::stride);
+      wmma::load_matrix_sync(y, b + column * Tile::stride + c, Tile::stride);
+      wmma::mma_sync(sum, x, y, sum);
+    }
+    wmma::store_matrix_sync(weights + Tile::weight(row, column), sum, Tile::weights_stride, wmma::mem_row_major);
   }
-  wmma::store_matrix_sync(weights + Tile::weight(row, column), sum, Tile::weights_stride, wmma::mem_row_major);
   __syncthreads();
   ATMANRL_UNROLL
   for (int i = 0; i < Tile::rows_each; ++i) {

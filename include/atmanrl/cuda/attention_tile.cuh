@@ -19,6 +19,8 @@ namespace atmanrl::cuda {
 template <class T, int Dim, int Rows>
 struct attention_tile {
   using scalar = T;
+  template <int Fewer>
+  using with_rows = attention_tile<T, Dim, Fewer>;
   static constexpr bool matrix_units = false;
   static constexpr int dim = Dim, rows = Rows, cols = 32;
   static constexpr int lanes = Dim < 16 ? Dim : 16;

@@ -36,7 +36,10 @@ class cuda_runtime {
 
   /// \throws cuda_error when there is no such device or its driver is too old
   explicit cuda_runtime(cuda_options options = {})
-      : options_(options), pool_(select(options.device)), blas_(stream()) {}
+      : options_(options),
+        pool_(select(options.device)),
+        blas_(stream()),
+        shared_limit_(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {}
   cuda_runtime(cuda_runtime const&) = delete;
   cuda_runtime& operator=(cuda_runtime const&) = delete;
   ~cuda_runtime() {
@@ -98,6 +101,8 @@ class cuda_runtime {
     cuda::check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
     return all;
   }
+  /// Bytes of shared memory that the device lets a block have.
+  std::size_t shared_limit() const { return shared_limit_; }
   std::size_t allocated_bytes() const { return allocated_; }
   std::size_t peak_bytes() const { return peak_; }
 
@@ -125,6 +130,13 @@ class cuda_runtime {
   }
 
   void use_device() const { cuda::check(make_current(), "making device {} current", options_.device); }
+
+  std::size_t attribute(cudaDeviceAttr wanted) const {
+    int value = 0;
+    cuda::check(cudaDeviceGetAttribute(&value, wanted, options_.device), "cudaDeviceGetAttribute({}) of device {}",
+                int(wanted), options_.device);
+    return std::size_t(value);
+  }
 
   static int select(int device) {
     int driver = 0, runtime = 0, devices = 0;
@@ -156,6 +168,7 @@ class cuda_runtime {
   cuda::stream_handle stream_;
   cuda::blas_handle blas_;
   cuda::staging staging_;
+  std::size_t shared_limit_;
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
   std::size_t allocated_ = 0, peak_ = 0;
