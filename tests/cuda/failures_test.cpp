@@ -101,6 +101,7 @@ TEST_CASE("cuda failures: calls of a training step that fail surface as cuda_err
   int failures = 0;
   for (way const w : {way{"cudaGetDeviceCount", int(cudaErrorNoDevice)},
                       {"cudaSetDevice", launch_failure},
+                      {"cudaFuncGetAttributes", launch_failure},
                       {"cudaMemPoolCreate", launch_failure},
                       {"cudaMemPoolSetAttribute", launch_failure},
                       {"cudaStreamCreateWithFlags", launch_failure},

@@ -2,6 +2,7 @@
 #include <atmanrl/cuda/cuda_backend.cuh>
 
 #include "catch.hpp"
+#include "cuda/device_like.hpp"
 
 #include <numeric>
 #include <vector>
@@ -167,6 +168,32 @@ TEST_CASE("cuda_backend: no device and an old driver are sentences") {
                     ATMANRL_CONTAINS("the CUDA driver is too old: it knows CUDA 12.4, this program needs 13.0"));
   cuda_emulation::forget_failures();
   cuda_emulation::reset_device();
+}
+
+TEST_CASE("cuda_backend: a program without code for the device says so before anything else") {
+  auto const compiled = cuda_emulation::program();
+  auto const sentence_on = [](int major, int minor) {
+    atmanrl_test::device_like const other(major, minor);
+    try {
+      cuda_backend device({.device = other.ordinal});
+      tensor<cuda_backend, float, 1> x(device, {8});
+      x.fill_zero();
+      scale(device, x.view(), 2.0f);
+    } catch (cuda_error const& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(sentence_on(8, 9) == "");   // sm_80
+  CHECK(sentence_on(12, 0) == "");  // PTX
+  cuda_emulation::program() = {{90}, 0};
+  CHECK(sentence_on(9, 0) == "");
+  CHECK(sentence_on(8, 0) ==
+        "this program has no code for device 1, whose compute capability is 8.0: compile it with that among "
+        "CMAKE_CUDA_ARCHITECTURES");
+  CHECK_THAT(sentence_on(10, 0), ATMANRL_CONTAINS("no code for device 1"));
+  cuda_emulation::program() = compiled;
+  CHECK(cuda_emulation::live_pools == 0);
 }
 
 TEST_CASE("launch: a launch that fails names the kernel and its shape") {

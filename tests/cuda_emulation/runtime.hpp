@@ -237,6 +237,17 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
 
 // ---- launches
 // ---------------------------------------------------------------------------------------------------------
+struct cudaFuncAttributes {
+  int binaryVersion;
+};
+template <class... P>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)(P...)) {
+  ATMANRL_EMULATED_CALL("cudaFuncGetAttributes");
+  auto const& device = cuda_emulation::properties_of(cuda_emulation::current_device);
+  if (!cuda_emulation::program().runs_on(device)) return cuda_emulation::remembered(cudaErrorNoKernelImageForDevice);
+  attributes->binaryVersion = 10 * device.major + device.minor;
+  return cudaSuccess;
+}
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int value) {
   ATMANRL_EMULATED_CALL("cudaFuncSetAttribute");
@@ -273,6 +284,7 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(
   using namespace cuda_emulation;
   if (!is_alive(config->stream) || !is_of_current_device(config->stream))
     return remembered(cudaErrorInvalidResourceHandle);
+  if (!program().runs_on(properties_of(current_device))) return remembered(cudaErrorNoKernelImageForDevice);
   if (!is_valid(config->gridDim, config->blockDim)) return remembered(cudaErrorInvalidConfiguration);
   auto const allowed = shared_allowed().find({reinterpret_cast<void const*>(kernel), current_device});
   std::size_t const limit =

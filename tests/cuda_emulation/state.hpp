@@ -105,6 +105,24 @@ inline device_properties& properties_of(int device) {
   return all[device];
 }
 
+/// What the program was compiled for, as 10 major + minor. Code runs on devices of its major version and the same or a
+/// later minor one; PTX on all that come later.
+struct compiled_code {
+  std::vector<int> cubins{80, 90, 100};
+  int ptx = 100;  ///< 0: none
+
+  bool runs_on(device_properties const& d) const {
+    int const capability = 10 * d.major + d.minor;
+    for (int const cubin : cubins)
+      if (cubin / 10 == d.major && cubin <= capability) return true;
+    return ptx > 0 && ptx <= capability;
+  }
+};
+inline compiled_code& program() {
+  static compiled_code p;
+  return p;
+}
+
 /// Of the host thread, as cudaSetDevice has left it.
 inline thread_local constinit int current_device = 0;
 

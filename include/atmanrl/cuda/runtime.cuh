@@ -16,6 +16,12 @@
 
 namespace atmanrl {
 
+namespace cuda::detail {
+/// Asked for its attributes, which needs code for the device. A template, so that units share it.
+template <int>
+__global__ void probe_kernel() {}
+}  // namespace cuda::detail
+
 struct cuda_options {
   int device = 0;  ///< ordinal of the device
 
@@ -34,12 +40,12 @@ class cuda_runtime {
   using memory_space = device_space;
   using options_type = cuda_options;
 
-  /// \throws cuda_error when there is no such device or its driver is too old
+  /// \throws cuda_error when there is no such device, its driver is too old, or the program has no code for it
   explicit cuda_runtime(cuda_options options = {})
       : options_(options),
         pool_(select(options.device)),
         blas_(stream()),
-        shared_limit_(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {}
+        shared_limit_(std::size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, options.device))) {}
   cuda_runtime(cuda_runtime const&) = delete;
   cuda_runtime& operator=(cuda_runtime const&) = delete;
   ~cuda_runtime() {
@@ -131,11 +137,26 @@ class cuda_runtime {
 
   void use_device() const { cuda::check(make_current(), "making device {} current", options_.device); }
 
-  std::size_t attribute(cudaDeviceAttr wanted) const {
+  static int attribute(cudaDeviceAttr wanted, int device) {
     int value = 0;
-    cuda::check(cudaDeviceGetAttribute(&value, wanted, options_.device), "cudaDeviceGetAttribute({}) of device {}",
-                int(wanted), options_.device);
-    return std::size_t(value);
+    cuda::check(cudaDeviceGetAttribute(&value, wanted, device), "cudaDeviceGetAttribute({}) of device {}", int(wanted),
+                device);
+    return value;
+  }
+
+  // Launches would fail, too, but only after files have been read.
+  static void expects_code_for(int device) {
+    cudaFuncAttributes attributes{};
+    cudaError_t const found = cudaFuncGetAttributes(&attributes, &cuda::detail::probe_kernel<0>);
+    if (found == cudaErrorNoKernelImageForDevice) {
+      (void)cudaGetLastError();
+      throw cuda_error(fmt::format("this program has no code for device {}, whose compute capability is {}.{}: compile "
+                                   "it with that among CMAKE_CUDA_ARCHITECTURES",
+                                   device, attribute(cudaDevAttrComputeCapabilityMajor, device),
+                                   attribute(cudaDevAttrComputeCapabilityMinor, device)),
+                       int(found));
+    }
+    cuda::check(found, "looking for code for device {}", device);
   }
 
   static int select(int device) {
@@ -160,6 +181,7 @@ class cuda_runtime {
       throw cuda_error(fmt::format("there is no CUDA device {}: {} found", device, devices),
                        int(cudaErrorInvalidDevice));
     cuda::check(cudaSetDevice(device), "cudaSetDevice({})", device);
+    expects_code_for(device);
     return device;
   }
 
