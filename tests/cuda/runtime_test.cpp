@@ -61,11 +61,12 @@ TEST_CASE("cuda_backend: counts what it hands out") {
 
 TEST_CASE("cuda_backend: scratch grows, and is kept when less is asked for") {
   cuda_backend device;
+  std::size_t const before = device.allocated_bytes();
   float* const large = device.scratch<float>(1000);
   CHECK(device.scratch<float>(10) == large);
-  CHECK(device.allocated_bytes() == 4000);
+  CHECK(device.allocated_bytes() == before + 4000);
   CHECK(device.scratch<double>(1000) != nullptr);
-  CHECK(device.allocated_bytes() == 8000);
+  CHECK(device.allocated_bytes() == before + 8000);
 }
 
 TEST_CASE("gemm: an extent that cuBLAS cannot count is refused") {
@@ -89,6 +90,18 @@ struct leftovers {
               events = cuda_emulation::live_events(), pinned = cuda_emulation::memory().live_pinned;
   int blas = cuda_emulation::live_blas, pools = cuda_emulation::live_pools;
   std::size_t all() const { return allocations + streams + events + pinned + std::size_t(blas) + std::size_t(pools); }
+};
+
+/// The device has so many bytes, while this lives.
+class limited_memory {
+ public:
+  explicit limited_memory(std::size_t bytes) : before_(std::exchange(cuda_emulation::memory().limit, bytes)) {}
+  ~limited_memory() { cuda_emulation::memory().limit = before_; }
+  limited_memory(limited_memory const&) = delete;
+  limited_memory& operator=(limited_memory const&) = delete;
+
+ private:
+  std::size_t before_;
 };
 
 void fail_every_call_in_turn() {
@@ -149,14 +162,47 @@ TEST_CASE("cuda_backend: the host may reuse what it uploaded while the device is
 
 TEST_CASE("cuda_backend: running out of memory names what was wanted and what is in use") {
   cuda_backend device;
+  std::size_t const own = device.allocated_bytes();  // cuBLAS' workspace
+  CHECK(own == cuda_emulation::blas_workspace_bytes);
   tensor<cuda_backend, float, 1> const some(device, {1000});
-  auto const limit = cuda_emulation::memory().limit;
-  cuda_emulation::memory().limit = 10000;
-  CHECK_THROWS_WITH(
-      (tensor<cuda_backend, float, 1>(device, {10000})),
-      ATMANRL_CONTAINS("out of device memory: 40000 bytes wanted, 4000 bytes in use, 6000 of 10000 bytes free"));
-  cuda_emulation::memory().limit = limit;
-  CHECK(device.allocated_bytes() == 4000);
+  limited_memory const limited(own + 10000);
+  CHECK_THROWS_WITH((tensor<cuda_backend, float, 1>(device, {10000})),
+                    ATMANRL_CONTAINS(fmt::format("out of device memory: 40000 bytes wanted, {} bytes in use, 6000 of {} "
+                                                 "bytes free, 0 in pieces",
+                                                 own + 4000, own + 10000)));
+  CHECK(device.allocated_bytes() == own + 4000);
+}
+
+TEST_CASE("cuda_backend: blocks that the pool keeps are given back where none of them is large enough") {
+  cuda_backend device;
+  limited_memory const limited(device.allocated_bytes() + 10000);
+  {
+    tensor<cuda_backend, float, 1> const a(device, {1000}), b(device, {1000});
+  }
+  tensor<cuda_backend, float, 1> const larger(device, {2000});
+  CHECK(larger.size() == 2000);
+}
+
+TEST_CASE("cuda_backend: what the pool keeps in pieces counts as free, but serves nothing larger") {
+  cuda_backend device;
+  std::size_t const own = device.allocated_bytes();
+  limited_memory const limited(own + 10000);
+  {
+    tensor<cuda_backend, float, 1> const once(device, {1000});
+  }
+  tensor<cuda_backend, float, 1> const part(device, {250});  // of the block that `once` had
+  CHECK_THROWS_WITH((tensor<cuda_backend, float, 1>(device, {2000})),
+                    ATMANRL_CONTAINS(fmt::format("9000 of {} bytes free, 3000 in pieces", own + 10000)));
+}
+
+TEST_CASE("cuda_backend: products need no memory of their own when all of the device's is in use") {
+  cuda_backend device;
+  tensor<cuda_backend, float, 2> x(device, {1, 8}), y(device, {1, 4});
+  weight<cuda_backend, float> const w(device, 4, 8);
+  x.fill_zero();
+  limited_memory const limited(cuda_emulation::memory().live_bytes);
+  matmul(device, x.cview(), w.view(), y.view());
+  CHECK(y.to_host()[3] == 0);
 }
 
 TEST_CASE("cuda_backend: no device and an old driver are sentences") {
@@ -220,7 +266,7 @@ TEST_CASE("cuda_backend: a step that repeats allocates nothing") {
   step();
   auto const before = device.allocated_bytes();
   // A call that failed would be seen.
-  cuda_emulation::fail_call("cudaMallocFromPoolAsync", 1, cudaErrorMemoryAllocation);
+  cuda_emulation::fail_call("cudaMallocFromPoolAsync", 1, cudaErrorUnknown);
   step();
   CHECK(device.allocated_bytes() == before);
   cuda_emulation::forget_failures();

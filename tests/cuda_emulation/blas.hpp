@@ -21,8 +21,11 @@ enum cudaDataType { CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16BF = 14 };
 using cudaDataType_t = cudaDataType;
 
 namespace cuda_emulation {
+/// What this cuBLAS asks for: its products need none, and every launch pays for memory that is resident.
+inline constexpr std::size_t blas_workspace_bytes = 4096;
 struct blas {
   cudaStream_t on = nullptr;
+  void* workspace = nullptr;  ///< null: memory of its own, which it takes at the first product
   int device = current_device;  ///< cuBLAS asks that it is current whenever the handle is used
   bool is_of_current_device() const {
     if (device == current_device) return true;
@@ -51,6 +54,8 @@ inline char const* cublasGetStatusString(cublasStatus_t status) {
       return "CUBLAS_STATUS_SUCCESS";
     case CUBLAS_STATUS_NOT_INITIALIZED:
       return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_ALLOC_FAILED:
+      return "CUBLAS_STATUS_ALLOC_FAILED";
     case CUBLAS_STATUS_INVALID_VALUE:
       return "CUBLAS_STATUS_INVALID_VALUE";
     case CUBLAS_STATUS_EXECUTION_FAILED:
@@ -79,6 +84,16 @@ inline cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t s) {
   ATMANRL_EMULATED_BLAS("cublasSetStream");
   if (!cuda_emulation::is_alive(s) || (s && s->device != handle->device)) return CUBLAS_STATUS_INVALID_VALUE;
   handle->on = s;
+  handle->workspace = nullptr;
+  return CUBLAS_STATUS_SUCCESS;
+}
+inline cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void* workspace, std::size_t bytes) {
+  ATMANRL_EMULATED_BLAS("cublasSetWorkspace");
+  if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (!cuda_emulation::is_usable(workspace, bytes) || bytes < cuda_emulation::blas_workspace_bytes ||
+      reinterpret_cast<std::uintptr_t>(workspace) % 256 != 0)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  handle->workspace = workspace;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -176,6 +191,11 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
   if (type_a != type_b || wide != (type_c == CUDA_R_64F) || wide != (type_a == CUDA_R_64F) || type_c == CUDA_R_16BF)
     return CUBLAS_STATUS_NOT_SUPPORTED;
   if (!m || !n || !batches) return CUBLAS_STATUS_SUCCESS;
+  if (!handle->workspace && free_bytes(memory().limit) < blas_workspace_bytes) return CUBLAS_STATUS_ALLOC_FAILED;
+  if (handle->workspace && !is_usable(handle->workspace, blas_workspace_bytes)) {
+    report("cuBLAS: its workspace has been freed");
+    return CUBLAS_STATUS_EXECUTION_FAILED;
+  }
   blas_matrix const left{a, type_a, operation_a, lda, stride_a}, right{b, type_b, operation_b, ldb, stride_b},
       out{c, type_c, CUBLAS_OP_N, ldc, stride_c};
   if (!left.is_allocated(batches, rows_a, columns_a) || !right.is_allocated(batches, rows_b, columns_b) ||

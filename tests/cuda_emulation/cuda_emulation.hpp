@@ -25,6 +25,7 @@ inline void reclaim_everything() {
   for (auto const& s : streams().streams) s->alive = false;
   for (auto const& e : streams().events) e->alive = false;
   memory().live_pinned = 0;
+  memory().unused_bytes = 0;
   live_pools = 0;
   live_blas = 0;
 }

@@ -6,13 +6,23 @@
 
 #include <deque>
 #include <map>
+#include <set>
 
 namespace cuda_emulation {
+
+/// What a pool keeps of memory that was freed. A block serves what is not larger than it; pieces of blocks do not grow
+/// together, and trimming cannot give them back.
+struct pool_blocks {
+  std::multiset<std::size_t> whole, pieces;
+  std::size_t used = 0, unused = 0;
+  bool alive = true;
+};
 
 struct device_allocation {
   std::size_t bytes = 0;
   bool released = false;  ///< cudaFreeAsync was called; work queued before it may still run
   int device = 0;         ///< whose memory it is
+  std::shared_ptr<pool_blocks> pool{};
 };
 
 struct device_memory {
@@ -24,6 +34,7 @@ struct device_memory {
   std::size_t limit = std::size_t{8} << 30;  ///< lower it to see cudaErrorMemoryAllocation
   std::map<std::byte const*, device_allocation> live;
   std::size_t live_bytes = 0, quarantine_bytes = 0, resident_returned = 0;
+  std::size_t unused_bytes = 0;  // that pools keep
   std::deque<std::pair<std::byte*, std::size_t>> quarantine;
   int open = 0;  // scopes in which device memory is accessible
   std::size_t live_pinned = 0;
@@ -76,8 +87,37 @@ inline bool is_usable(void const* p, std::size_t bytes) {
   return bytes == 0 || (is_allocated(p, bytes) && !allocation_at(p)->second.released);
 }
 
+/// What is not handed out and kept by no pool.
+inline std::size_t free_bytes(std::size_t limit) {
+  std::size_t const taken = memory().live_bytes + memory().unused_bytes;
+  return taken < limit ? limit - taken : 0;
+}
+
+/// Whether the pool keeps a block for so many bytes, which is in use then.
+inline bool take_from(pool_blocks& pool, std::size_t bytes) {
+  for (auto* const kept : {&pool.pieces, &pool.whole}) {
+    auto const it = kept->lower_bound(bytes);
+    if (it == kept->end()) continue;
+    if (*it > bytes) pool.pieces.insert(*it - bytes);
+    kept->erase(it);
+    pool.unused -= bytes;
+    memory().unused_bytes -= bytes;
+    return true;
+  }
+  return false;
+}
+/// Gives back what the pool keeps: all of it, or whole blocks.
+inline void trim(pool_blocks& pool, bool all) {
+  std::size_t left = 0;
+  pool.whole.clear();
+  if (all) pool.pieces.clear();
+  for (std::size_t const bytes : pool.pieces) left += bytes;
+  memory().unused_bytes -= pool.unused - left;
+  pool.unused = left;
+}
+
 /// Null when there is no memory.
-inline void* allocate_device_memory(std::size_t bytes, int device) {
+inline void* allocate_device_memory(std::size_t bytes, int device, std::shared_ptr<pool_blocks> const& pool = {}) {
   auto& m = memory();
   if (!m.base) {
     void* const p = mmap(nullptr, m.capacity, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -88,7 +128,9 @@ inline void* allocate_device_memory(std::size_t bytes, int device) {
     m.base = static_cast<std::byte*>(p);
   }
   std::size_t const at = (m.used + 511) / 256 * 256;  // a gap of at least 256 bytes between allocations
-  if (m.live_bytes + bytes > m.limit || at + bytes + page_bytes > m.capacity) return nullptr;
+  if (at + bytes + page_bytes > m.capacity) return nullptr;
+  if (!(pool && take_from(*pool, bytes)) && bytes > free_bytes(m.limit)) return nullptr;
+  if (pool) pool->used += bytes;
   std::size_t const old = m.used;
   m.used = (at + bytes + page_bytes - 1) / page_bytes * page_bytes;
   if (m.open) mprotect(m.base + old, m.used - old, PROT_READ | PROT_WRITE);
@@ -99,7 +141,7 @@ inline void* allocate_device_memory(std::size_t bytes, int device) {
   __asan_unpoison_memory_region(p, bytes);
 #endif
   std::memset(p, 0xff, bytes);
-  m.live[p] = {bytes, false, device};
+  m.live[p] = {bytes, false, device, pool};
   m.live_bytes += bytes;
   return p;
 }
@@ -117,6 +159,14 @@ inline void release_device_memory(void* p) {
   __asan_poison_memory_region(p, bytes);
 #endif
   if (state().on_release) state().on_release(p, bytes);
+  if (auto const pool = it->second.pool) {
+    pool->used -= bytes;
+    if (pool->alive) {
+      pool->whole.insert(bytes);
+      pool->unused += bytes;
+      m.unused_bytes += bytes;
+    }
+  }
   m.live.erase(it);
   m.live_bytes -= bytes;
   m.quarantine.emplace_back(static_cast<std::byte*>(p), bytes);

@@ -22,7 +22,11 @@ enum cudaDeviceAttr {
 };
 enum cudaMemAllocationType { cudaMemAllocationTypePinned = 1 };
 enum cudaMemLocationType { cudaMemLocationTypeDevice = 1 };
-enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
+enum cudaMemPoolAttr {
+  cudaMemPoolAttrReleaseThreshold = 4,
+  cudaMemPoolAttrReservedMemCurrent = 5,
+  cudaMemPoolAttrUsedMemCurrent = 7
+};
 struct cudaMemPoolProps {
   cudaMemAllocationType allocType;
   struct {
@@ -33,6 +37,7 @@ struct cudaMemPoolProps {
 namespace cuda_emulation {
 struct memory_pool {
   int device;
+  std::shared_ptr<pool_blocks> blocks = std::make_shared<pool_blocks>();
 };
 inline int live_pools = 0;
 inline int driver_version = 12040;  ///< of cudaDriverGetVersion; 0: none is installed
@@ -115,7 +120,7 @@ inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   ATMANRL_EMULATED_CALL("cudaMemGetInfo");
   // A page less than the device before, so that a test sees which one was asked.
   *total = cuda_emulation::memory().limit - std::size_t(cuda_emulation::current_device) * cuda_emulation::page_bytes;
-  *free = *total - cuda_emulation::memory().live_bytes;
+  *free = cuda_emulation::free_bytes(*total);
   return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** out, std::size_t bytes) {
@@ -149,9 +154,25 @@ inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, 
   ATMANRL_EMULATED_CALL("cudaMemPoolSetAttribute");
   return cuda_emulation::remembered(pool ? cudaSuccess : cudaErrorInvalidValue);
 }
+inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  ATMANRL_EMULATED_CALL("cudaMemPoolGetAttribute");
+  if (!pool || attribute == cudaMemPoolAttrReleaseThreshold) return cuda_emulation::remembered(cudaErrorInvalidValue);
+  auto const& b = *pool->blocks;
+  std::uint64_t const bytes = attribute == cudaMemPoolAttrUsedMemCurrent ? b.used : b.used + b.unused;
+  std::memcpy(value, &bytes, sizeof bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t) {
+  ATMANRL_EMULATED_CALL("cudaMemPoolTrimTo");
+  if (!pool) return cuda_emulation::remembered(cudaErrorInvalidValue);
+  cuda_emulation::trim(*pool->blocks, false);
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
   ATMANRL_EMULATED_CALL("cudaMemPoolDestroy");
   if (!pool) return cuda_emulation::remembered(cudaErrorInvalidValue);
+  cuda_emulation::trim(*pool->blocks, true);
+  pool->blocks->alive = false;
   delete pool;
   --cuda_emulation::live_pools;
   return cudaSuccess;
@@ -161,7 +182,7 @@ inline cudaError_t cudaMallocFromPoolAsync(void** out, std::size_t bytes, cudaMe
   if (!pool || !bytes || !cuda_emulation::is_alive(s) || !cuda_emulation::is_of_current_device(s) ||
       pool->device != cuda_emulation::current_device)
     return cuda_emulation::remembered(cudaErrorInvalidValue);
-  *out = cuda_emulation::allocate_device_memory(bytes, pool->device);
+  *out = cuda_emulation::allocate_device_memory(bytes, pool->device, pool->blocks);
   return cuda_emulation::remembered(*out ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {

@@ -56,6 +56,16 @@
 
 namespace atmanrl::cuda {
 
+/// What cuBLAS recommends as its workspace, and takes itself where it is given none, on a device of this compute
+/// capability (cuBLAS, "cublasSetWorkspace()").
+inline std::size_t blas_workspace_bytes([[maybe_unused]] int major) {
+#if defined(ATMANRL_CUDA_EMULATION)
+  return ::cuda_emulation::blas_workspace_bytes;
+#else
+  return std::size_t(major == 8 ? 4 : major < 12 ? 32 : 12) << 20;
+#endif
+}
+
 #if defined(ATMANRL_CUDA_EMULATION)
 // One access for g++, too, which writes a struct member by member.
 using bits_of_8_bytes = unsigned __attribute__((vector_size(8), may_alias));

@@ -59,6 +59,16 @@ class memory_pool {
   ~memory_pool() { (void)cudaMemPoolDestroy(pool_); }
   cudaMemPool_t get() const { return pool_; }
 
+  /// Bytes that it keeps and nobody uses, as far as it says.
+  std::size_t unused() const {
+    std::uint64_t reserved = 0, used = 0;
+    (void)cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &reserved);
+    (void)cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemCurrent, &used);
+    return std::size_t(reserved > used ? reserved - used : 0);
+  }
+  /// Gives back what it can of that.
+  void trim() { check(cudaMemPoolTrimTo(pool_, 0), "cudaMemPoolTrimTo"); }
+
  private:
   cudaMemPool_t pool_ = nullptr;
 };
@@ -79,6 +89,10 @@ class blas_handle {
   blas_handle& operator=(blas_handle const&) = delete;
   ~blas_handle() { (void)cublasDestroy(handle_); }
   cublasHandle_t get() const { return handle_; }
+  /// Memory that stays the caller's. Setting the stream again would take it away.
+  void use_workspace(void* memory, std::size_t bytes) {
+    check(cublasSetWorkspace(handle_, memory, bytes), "cublasSetWorkspace of {} bytes", bytes);
+  }
 
  private:
   cublasHandle_t handle_ = nullptr;

@@ -45,12 +45,23 @@ class cuda_runtime {
       : options_(options),
         pool_(select(options.device)),
         blas_(stream()),
-        shared_limit_(std::size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, options.device))) {}
+        shared_limit_(std::size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, options.device))) {
+    // From the pool, which keeps what it once had: cuBLAS itself might find nothing left at its first product.
+    workspace_bytes_ = cuda::blas_workspace_bytes(attribute(cudaDevAttrComputeCapabilityMajor, options.device));
+    workspace_ = allocate(workspace_bytes_);
+    try {
+      blas_.use_workspace(workspace_, workspace_bytes_);
+    } catch (...) {
+      deallocate(workspace_, workspace_bytes_);
+      throw;
+    }
+  }
   cuda_runtime(cuda_runtime const&) = delete;
   cuda_runtime& operator=(cuda_runtime const&) = delete;
   ~cuda_runtime() {
     (void)make_current();  // for the members' destructors, too
     if (scratch_) deallocate(scratch_, scratch_bytes_);
+    deallocate(workspace_, workspace_bytes_);
     (void)cudaStreamSynchronize(stream_.get());
   }
 
@@ -67,12 +78,23 @@ class cuda_runtime {
 
   void* allocate(std::size_t bytes) {
     void* p = nullptr;
-    cudaError_t const status = cudaMallocFromPoolAsync(&p, std::max(bytes, std::size_t{1}), pool_.get(), stream());
+    auto const take = [&] {
+      return cudaMallocFromPoolAsync(&p, std::max(bytes, std::size_t{1}), pool_.get(), stream());
+    };
+    cudaError_t status = take();
+    if (status == cudaErrorMemoryAllocation) {
+      // What the pool keeps in blocks of other sizes may be enough once the device has it back.
+      (void)cudaGetLastError();
+      synchronize();
+      pool_.trim();
+      status = take();
+    }
     if (status == cudaErrorMemoryAllocation) {
       std::size_t free = 0, all = 0;
       (void)cudaMemGetInfo(&free, &all);
-      cuda::check(status, "out of device memory: {} bytes wanted, {} bytes in use, {} of {} bytes free", bytes,
-                  allocated_, free, all);
+      std::size_t const unused = pool_.unused();
+      cuda::check(status, "out of device memory: {} bytes wanted, {} bytes in use, {} of {} bytes free, {} in pieces",
+                  bytes, allocated_, free + unused, all, unused);
     }
     cuda::check(status, "cudaMallocFromPoolAsync of {} bytes", bytes);
     allocated_ += bytes;
@@ -193,6 +215,8 @@ class cuda_runtime {
   std::size_t shared_limit_;
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
+  void* workspace_ = nullptr;  // of cuBLAS
+  std::size_t workspace_bytes_ = 0;
   std::size_t allocated_ = 0, peak_ = 0;
 };
 
