@@ -81,6 +81,14 @@ struct tree_problem {
     return std::max(1, *std::max_element(viewers.begin(), viewers.end()));
   }
 
+  /// attention_plan::longest_root
+  int longest_root() const {
+    int longest = 0;
+    for (std::size_t t = 0; t + 1 < trees.size(); ++t)
+      longest = std::max(longest, sequences[std::size_t(trees[t])].rows);
+    return longest;
+  }
+
   attention_plan<> plan() const { return {std::span(sequences), std::span(segments), std::span(trees), longest}; }
 
   std::array<index_t, 3> qkv_shape() const { return {rows, extents.heads + 2 * extents.kv_heads, extents.head_dim}; }

@@ -70,8 +70,13 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
   auto const cache_rows = upload.template operator()<int, 1>(p.cache_rows, {index_t(p.cache_rows.size())});
   int most_rows = 0;
   for (auto const& s : p.sequences) most_rows = std::max(most_rows, run.says_most_rows ? s.rows : 0);
-  attention_plan<device_space> const plan{sequences.cview(), segments.cview(), trees.cview(),
-                                          p.longest,         most_rows,        run.shares_out ? p.root_viewers() : 1};
+  attention_plan<device_space> const plan{.sequences = sequences.cview(),
+                                          .segments = segments.cview(),
+                                          .trees = trees.cview(),
+                                          .longest = p.longest,
+                                          .most_rows = most_rows,
+                                          .root_viewers = run.shares_out ? p.root_viewers() : 1,
+                                          .longest_root = run.says_most_rows ? p.longest_root() : 0};
 
   auto const cache = [&](std::vector<double> cached) {
     cached.resize(std::size_t(p.cached_rows + p.rows) * std::size_t(e.kv_heads * e.head_dim));

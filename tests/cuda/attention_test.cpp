@@ -56,6 +56,18 @@ TEST_CASE("cuda attention: keys of a prompt that many rollouts see are shared ou
   check_on_device<float, bf16>(device, wide, unedited{}, unedited{});
 }
 
+TEST_CASE("cuda attention: what a prompt's viewers sum takes memory for the prompt's rows, not for the longest rollout's") {
+  cuda_backend device;
+  std::vector<node> tree{{-1, 0, 6, 0}};
+  for (int i = 0; i < 3; ++i) tree.push_back({0, 0, i == 1 ? 150 : 4, 1 + i});
+  tree.push_back({-1, 0, 5, 4});  // of fewer rows, and nobody else sees them
+  tree_problem const p(tree, 2, 1, 8);
+  std::size_t const before = device.allocated_bytes();
+  check_on_device<float>(device, p, unedited{}, unedited{});
+  // Corrections of 169 rows and 2 heads, in fours; dK and dV of 4 - 1 parts, 2 trees, 6 rows.
+  CHECK(device.allocated_bytes() - before == sizeof(float) * (340 + 3 * 2 * 6 * 2 * 8));
+}
+
 TEST_CASE("cuda attention: where TF32 is asked for, products of many rows are rounded to it and no more") {
   cuda_backend device({.tf32 = true}), exact;
   for (heads const h : {heads{3, 1, 16}, heads{4, 2, 32}, heads{2, 1, 64}, heads{2, 2, 128}, heads{1, 1, 8}}) {

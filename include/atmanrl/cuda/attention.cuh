@@ -149,9 +149,13 @@ struct kernels::attention<cuda_backend> {
     unsigned const kv_heads = unsigned(in.kv_heads), trees = unsigned(in.trees.extent(0) - 1);
     cuda::query_cut const by_queries = cut_of(in, Tile::rows, plan.longest);
     cuda::key_cut<T> by_keys{key_tiles, std::clamp(plan.root_viewers, 1, most_viewer_parts), nullptr};
+    // Only sums of trees' first sequences ask for it there.
+    auto in_by_keys = in;
+    if (plan.longest_root > 0) in_by_keys.most_rows = plan.longest_root;
+    int const root_rows = in_by_keys.most_rows;
     // Behind the corrections, in the same memory, first the parts' dQ, later their dK and dV.
     index_t const row_heads = in.qkv.extent(0) * in.heads, behind = (row_heads + 3) / 4 * 4,
-                  viewer_sums = index_t(by_keys.parts - 1) * trees * in.most_rows * 2 * in.kv_heads * Tile::dim;
+                  viewer_sums = index_t(by_keys.parts - 1) * trees * root_rows * 2 * in.kv_heads * Tile::dim;
     int const key_row = 2 * in.kv_heads * Tile::dim;
     constexpr index_t each_adds = cuda::add_threads * cuda::vector_width<T>;
     index_t const query_sums = by_queries.parts > 1 ? by_queries.parts * row_heads * Tile::dim : 0;
@@ -169,13 +173,13 @@ struct kernels::attention<cuda_backend> {
                    by_queries.parts, index_t(in.heads) * Tile::dim, static_cast<T const*>(part_dq), g.dqkv);
     cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
                  {blocks(in, key_tiles) + trees * unsigned(key_tiles * (by_keys.parts - 1)), kv_heads}, Tile::threads,
-                 cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in, params, parameters, by_keys, g,
-                 dparameters);
+                 cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in_by_keys, params, parameters, by_keys,
+                 g, dparameters);
     if (by_keys.parts > 1)
       cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T>,
-                   {cuda::blocks_for(index_t(in.most_rows) * key_row, each_adds), trees}, cuda::add_threads, 0,
-                   runtime.stream(), in.sequences, in.trees, in.most_rows, by_keys, index_t(in.heads) * Tile::dim,
-                   key_row, g.dqkv);
+                   {cuda::blocks_for(index_t(root_rows) * key_row, each_adds), trees}, cuda::add_threads, 0,
+                   runtime.stream(), in.sequences, in.trees, root_rows, by_keys, index_t(in.heads) * Tile::dim, key_row,
+                   g.dqkv);
     if constexpr (cuda::owned_by_keys<Params>) {
       if (dparameters.empty()) return;
       int const cached_tiles = int(cuda::blocks_for(plan.longest - 1, Tile::rows));  // a row's own key is new

@@ -138,6 +138,7 @@ struct key_cut {
 };
 
 /// In a tile of scores the rows are keys, the columns queries.
+/// \param in           its `most_rows` are those of the trees' first sequences
 /// \param dparameters  (kv_heads, parameters), added to; empty when not wanted
 template <class Tile, class K, class Params, key_rows Rows>
 __global__ void __launch_bounds__(Tile::threads, Rows == key_rows::fresh && Tile::dim > 64 ? 1 : Tile::min_blocks)

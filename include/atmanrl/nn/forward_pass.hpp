@@ -177,9 +177,13 @@ class forward_pass {
     upload(segments_, segments);
     upload(sequences_, ordered);
     upload(trees_, trees);
-    plan_ = {sequences_.cview(), segments_.cview(),
-             trees_.cview(),     longest,
-             most_rows,          most_root_viewers(ordered, segments, trees)};
+    plan_ = {.sequences = sequences_.cview(),
+             .segments = segments_.cview(),
+             .trees = trees_.cview(),
+             .longest = longest,
+             .most_rows = most_rows,
+             .root_viewers = most_root_viewers(ordered, segments, trees),
+             .longest_root = longest_root(ordered, trees)};
   }
 
  private:
@@ -197,6 +201,14 @@ class forward_pass {
                                               })));
     }
     return most;
+  }
+
+  /// attention_plan::longest_root
+  static int longest_root(std::vector<attention_sequence> const& sequences, std::vector<int> const& trees) {
+    int longest = 0;
+    for (std::size_t t = 0; t + 1 < trees.size(); ++t)
+      longest = std::max(longest, sequences[std::size_t(trees[t])].rows);
+    return longest;
   }
 
   template <class U>

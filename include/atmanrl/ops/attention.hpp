@@ -50,6 +50,7 @@ struct attention_plan {
   int most_rows = 0;                ///< largest number of new rows of a sequence; 0: not known, so that of the batch
   int root_viewers = 1;  ///< most sequences that see new rows of a tree's first one, which is among them; how
                          ///< its gradients are shared out, so 1 is always right
+  int longest_root = 0;  ///< largest number of new rows of a tree's first sequence; 0: not known, so most_rows
 };
 
 /// Extents of one layer's attention.
