@@ -11,6 +11,7 @@
 #include <atmanrl/cuda/attention_by_keys.cuh>
 #include <atmanrl/cuda/attention_forward.cuh>
 #include <atmanrl/cuda/attention_parameters.cuh>
+#include <atmanrl/cuda/attention_scratch.cuh>
 #include <atmanrl/cuda/attention_tile_choice.cuh>
 #include <atmanrl/cuda/launch.cuh>
 #include <atmanrl/cuda/runtime.cuh>
@@ -34,7 +35,7 @@ struct kernels::attention<cuda_backend> {
     auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
     for_head_dim(e.head_dim, [&](auto dim) {
       auto const with = [&]<class Tile>(std::type_identity<Tile>) {
-        forward_with<Tile>(runtime, in, plan.longest, params, parameters, out, lse);
+        forward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters, out, lse);
       };
       if (cuda::few_queries(in))
         with(std::type_identity<cuda::narrow_tile<T, dim>>{});
@@ -61,10 +62,18 @@ struct kernels::attention<cuda_backend> {
     for_head_dim(e.head_dim, [&](auto dim) {
       cuda::with_wide_tile<T, dim, cuda::backward_memory<K, Params>>(
           runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
-            backward_with<Tile>(runtime, in, plan, params, parameters,
+            backward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters,
                                 cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
           });
     });
+  }
+
+  /// Bytes of scratch of a pass over floats, at most.
+  static std::size_t scratch_bytes(attention_extents const& e, attention_pass_size const& size, bool backward) {
+    int const tile_rows = !backward && size.most_rows * e.group() <= cuda::few_pairs ? cuda::few_pairs : 64;
+    cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
+    return sizeof(float) * std::size_t(backward ? cuda::backward_scratch(e, size, cut).all()
+                                                : cuda::forward_scratch(e, size, cut));
   }
 
   template <class T, class K>
@@ -108,26 +117,15 @@ struct kernels::attention<cuda_backend> {
   // So many tiles of each of the plan's sequences.
   static unsigned blocks(auto const& in, int tiles) { return unsigned(in.sequences.extent(0)) * unsigned(tiles); }
 
-  // Where a sequence's queries fit one tile, the keys are split, down to two of their tiles, as far as blocks are
-  // wanted.
-  static cuda::query_cut cut_of(auto const& in, int tile_rows, int longest) {
-    int const tiles = int(cuda::blocks_for(index_t(in.most_rows) * in.group, tile_rows));
-    if (tiles > 1) return {tiles, 1, longest};
-    constexpr int least = 64, wanted = 1024;
-    int const most_parts = std::max(1, wanted / int(std::min<index_t>(wanted, in.sequences.extent(0) * in.kv_heads)));
-    int const keys = least * int(cuda::blocks_for(cuda::blocks_for(longest, least), most_parts));
-    return {1, int(cuda::blocks_for(longest, keys)), keys};
-  }
-
   template <class Tile, class T, class K, class Params>
-  static void forward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, int longest,
-                           Params const& params, T const* parameters, view<T, 3, device_space> out,
-                           view<T, 2, device_space> lse) {
-    cuda::query_cut cut = cut_of(in, Tile::rows, longest);
+  static void forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                           cuda::attention_inputs<T, K> const& in, Params const& params, T const* parameters,
+                           view<T, 3, device_space> out, view<T, 2, device_space> lse) {
+    cuda::query_cut cut = cuda::cut_of(e, size, Tile::rows);
     if constexpr (has_row_min<Params>) cut.parts = 1;  // a row's smallest score is that of all its keys
     int const parts = cut.parts;
     index_t const row_heads = lse.size();
-    T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(parts * (out.size() + row_heads));
+    T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(cuda::forward_scratch(e, size, cut));
     T* const part_lse = parts == 1 ? lse.data() : part_out + parts * out.size();
     cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
                  {blocks(in, cut.tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
@@ -139,29 +137,23 @@ struct kernels::attention<cuda_backend> {
                    lse.data());
   }
 
-  static constexpr int most_viewer_parts = 16;
-
   template <class Tile, class T, class K, class Params>
-  static void backward_with(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in,
-                            attention_plan<device_space> const& plan, Params const& params, T const* parameters,
+  static void backward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                            cuda::attention_inputs<T, K> const& in, Params const& params, T const* parameters,
                             cuda::attention_gradients<T> g, view<T, 2, device_space> dparameters) {
-    int const key_tiles = int(cuda::blocks_for(in.most_rows, Tile::rows));
-    unsigned const kv_heads = unsigned(in.kv_heads), trees = unsigned(in.trees.extent(0) - 1);
-    cuda::query_cut const by_queries = cut_of(in, Tile::rows, plan.longest);
-    cuda::key_cut<T> by_keys{key_tiles, std::clamp(plan.root_viewers, 1, most_viewer_parts), nullptr};
-    // Only sums of trees' first sequences ask for it there.
+    unsigned const kv_heads = unsigned(in.kv_heads), trees = unsigned(size.trees);
+    cuda::query_cut const by_queries = cuda::cut_of(e, size, Tile::rows);
+    cuda::backward_scratch const scratch(e, size, by_queries);
+    g.corrections = runtime.scratch<T>(scratch.all());
+    T* const behind = g.corrections + scratch.corrections;
+    T* const part_dq = scratch.query_sums > 0 ? behind : nullptr;
+    cuda::key_cut<T> const by_keys{int(cuda::blocks_for(size.most_rows, Tile::rows)), cuda::viewer_parts(size),
+                                   scratch.viewer_sums > 0 ? behind : nullptr};
     auto in_by_keys = in;
-    if (plan.longest_root > 0) in_by_keys.most_rows = plan.longest_root;
-    int const root_rows = in_by_keys.most_rows;
-    // Behind the corrections, in the same memory, first the parts' dQ, later their dK and dV.
-    index_t const row_heads = in.qkv.extent(0) * in.heads, behind = (row_heads + 3) / 4 * 4,
-                  viewer_sums = index_t(by_keys.parts - 1) * trees * root_rows * 2 * in.kv_heads * Tile::dim;
+    in_by_keys.most_rows = int(size.longest_root);  // only sums of trees' first sequences ask for it there
+    index_t const row_heads = size.rows * e.heads;
     int const key_row = 2 * in.kv_heads * Tile::dim;
     constexpr index_t each_adds = cuda::add_threads * cuda::vector_width<T>;
-    index_t const query_sums = by_queries.parts > 1 ? by_queries.parts * row_heads * Tile::dim : 0;
-    g.corrections = runtime.scratch<T>(behind + std::max(query_sums, viewer_sums));
-    T* const part_dq = query_sums > 0 ? g.corrections + behind : nullptr;
-    by_keys.sums = viewer_sums > 0 ? g.corrections + behind : nullptr;
 
     cuda::launch("attention_by_queries", &cuda::attention_by_queries_kernel<Tile, K, Params>,
                  {blocks(in, by_queries.tiles) * unsigned(by_queries.parts), kv_heads}, Tile::threads,
@@ -172,17 +164,17 @@ struct kernels::attention<cuda_backend> {
                    cuda::blocks_for(row_heads * Tile::dim, each_adds), cuda::add_threads, 0, runtime.stream(),
                    by_queries.parts, index_t(in.heads) * Tile::dim, static_cast<T const*>(part_dq), g.dqkv);
     cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
-                 {blocks(in, key_tiles) + trees * unsigned(key_tiles * (by_keys.parts - 1)), kv_heads}, Tile::threads,
-                 cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in_by_keys, params, parameters, by_keys,
-                 g, dparameters);
+                 {blocks(in, by_keys.tiles) + trees * unsigned(by_keys.tiles * (by_keys.parts - 1)), kv_heads},
+                 Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in_by_keys, params,
+                 parameters, by_keys, g, dparameters);
     if (by_keys.parts > 1)
       cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T>,
-                   {cuda::blocks_for(index_t(root_rows) * key_row, each_adds), trees}, cuda::add_threads, 0,
-                   runtime.stream(), in.sequences, in.trees, root_rows, by_keys, index_t(in.heads) * Tile::dim, key_row,
-                   g.dqkv);
+                   {cuda::blocks_for(size.longest_root * key_row, each_adds), trees}, cuda::add_threads, 0,
+                   runtime.stream(), in.sequences, in.trees, in_by_keys.most_rows, by_keys,
+                   index_t(in.heads) * Tile::dim, key_row, g.dqkv);
     if constexpr (cuda::owned_by_keys<Params>) {
       if (dparameters.empty()) return;
-      int const cached_tiles = int(cuda::blocks_for(plan.longest - 1, Tile::rows));  // a row's own key is new
+      int const cached_tiles = int(cuda::blocks_for(size.longest - 1, Tile::rows));  // a row's own key is new
       cuda::launch("attention_by_cached_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::cached>,
                    {blocks(in, cached_tiles), kv_heads}, Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(),
                    runtime.stream(), in, params, parameters, cuda::key_cut<T>{cached_tiles, 1, nullptr}, g,

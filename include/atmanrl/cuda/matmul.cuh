@@ -48,6 +48,14 @@ struct kernels::matmul<cuda_backend> {
     return outputs * inputs;
   }
 
+  /// Bytes of scratch of a product of `rows` rows of `columns` activations with weights of type W.
+  template <class W>
+  static std::size_t scratch_bytes(index_t rows, index_t columns) {
+    return std::is_same_v<W, compute_t<W>> ? 0 : sizeof(W) * std::size_t(rows * columns);
+  }
+  /// cuBLAS' own, on the devices where it takes most.
+  static std::size_t workspace_bytes() { return cuda::blas_workspace_bytes(9); }
+
   template <class W, class T>
   static void assign_rows(cuda_runtime& runtime, weight_view<cuda_backend, W> w, index_t first,
                           view<T const, 2, device_space> rows) {

@@ -14,6 +14,7 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/matmul.hpp>
 #include <atmanrl/optim/gradient_sum.hpp>
@@ -273,10 +274,43 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   m.head = floats(most.scored, 2 * c.hidden + 9) + floats(most.scored_back, 2 * c.hidden + 2) +
            floats(most.logits + divergence, c.vocab) +
            floats(std::min(most.scored, blocks.rows), std::min(c.vocab, blocks.ids));
-  if constexpr (requires { kernels::matmul<B>::scratch_bytes(index_t{}, index_t{}, index_t{}, 0); })
+  if constexpr (requires { kernels::matmul<B>::template scratch_bytes<W>(index_t{}, index_t{}); }) {
+    // One scratch for all kernels, as large as the largest of them makes it: rounded factors, attention's parts.
+    auto const rounded = [&](index_t rows, index_t columns) {
+      m.scratch = std::max(m.scratch, kernels::matmul<B>::template scratch_bytes<W>(rows, columns));
+    };
+    index_t const queries = c.heads * c.head_dim;
+    rounded(most.computed, std::max({c.hidden, queries, c.ffn}));
+    rounded(most.kept, std::max({c.hidden, queries + 2 * c.kv_heads * c.head_dim, 2 * c.ffn}));
+    rounded(std::min(most.scored_back, blocks.rows), std::min(c.vocab, blocks.ids));
+    attention_extents const e{.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim};
+    auto const attended = [&](attention_pass_size const& pass, bool backward) {
+      m.scratch = std::max(m.scratch, kernels::attention<B>::scratch_bytes(e, pass, backward));
+    };
+    attended({.rows = most.logits,
+              .sequences = most.logits,
+              .most_rows = 1,
+              .longest = shape.longest_prompt + room},
+             false);
+    index_t const viewers = std::min<index_t>(o.group_size, std::max<index_t>(update - prompt, 0) / completion + 1);
+    attended({.rows = update,
+              .sequences = viewers + 1,
+              .most_rows = std::max(prompt, completion),
+              .longest = prompt + completion,
+              .longest_root = prompt,
+              .root_viewers = viewers + 1},
+             true);
+    attended({.rows = tail,
+              .sequences = masked,
+              .most_rows = tail / masked,
+              .longest = shape.longest_prompt + completion + shape.label_tokens},
+             true);
+    m.scratch += kernels::matmul<B>::workspace_bytes();
+  } else if constexpr (requires { kernels::matmul<B>::scratch_bytes(index_t{}, index_t{}, index_t{}, 0); }) {
     m.scratch = kernels::matmul<B>::scratch_bytes(most.kept, std::max(2 * c.ffn, std::min(c.vocab, blocks.ids)),
                                                   std::max(c.ffn, c.hidden),
                                                   o.threads > 0 ? o.threads : int(std::thread::hardware_concurrency()));
+  }
   return m;
 }
 

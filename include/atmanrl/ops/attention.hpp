@@ -53,6 +53,13 @@ struct attention_plan {
   int longest_root = 0;  ///< largest number of new rows of a tree's first sequence; 0: not known, so most_rows
 };
 
+/// How large a pass is: what a backend's scratch depends on beside the extents.
+struct attention_pass_size {
+  index_t rows = 0, sequences = 0;
+  index_t most_rows = 0, longest = 0;                      ///< as in attention_plan
+  index_t trees = 1, longest_root = 0, root_viewers = 1;  ///< likewise
+};
+
 /// Extents of one layer's attention.
 struct attention_extents {
   int layer = 0;
