@@ -81,8 +81,8 @@ struct update_seconds {
   double chain = 0, tree = 0;
 };
 
-/// Gradient and update of 8 groups of 4 rollouts of 64 tokens behind prompts of 128, both ways in turn.
-std::vector<update_seconds> updates(int threads, int rounds) {
+/// Gradient and update of so many groups of rollouts of `length` tokens behind prompts of 128, both ways in turn.
+std::vector<update_seconds> updates(int threads, int rounds, std::size_t groups, std::size_t members, int length) {
   cpu_backend backend({.threads = threads});
   model_type model = random_model(backend, atmanrl_bench::smollm2_shape());
   std::vector<std::vector<int>> prompts, completions;
@@ -92,12 +92,11 @@ std::vector<update_seconds> updates(int threads, int rounds) {
     for (int i = 0; i < count; ++i) ids.push_back(draw.between(0, 49151));
     return ids;
   };
-  static constexpr std::size_t groups = 8, members = 4;
   for (std::size_t g = 0; g < groups; ++g) {
     prompts.push_back(tokens(128));
-    for (std::size_t m = 0; m < members; ++m) completions.push_back(tokens(64));
+    for (std::size_t m = 0; m < members; ++m) completions.push_back(tokens(length));
   }
-  std::vector<float> const old(64, -10.0f);
+  std::vector<float> const old(std::size_t(length), -10.0f);
   std::vector<training_rollout> all;
   for (std::size_t i = 0; i < completions.size(); ++i) all.push_back({prompts[i / members], completions[i], old, 1.0f});
   trainable_policy<model_type> policy(model);
@@ -155,8 +154,16 @@ int main(int argc, char** argv) {
        {std::pair("sampling", &sampling), std::pair("masks", &reward), std::pair("update", &update)})
     fmt::print("| {} | {:.2f} ({:.2f} to {:.2f}) |\n", name, median(*ratios),
                *std::min_element(ratios->begin(), ratios->end()), *std::max_element(ratios->begin(), ratios->end()));
-  std::vector<double> tree;
-  for (update_seconds const& u : updates(each * ranks, rounds)) tree.push_back(u.tree / u.chain);
-  fmt::print("\nupdate as a sum over groups, in times of one chain over all rollouts: {:.3f} ({:.3f} to {:.3f})\n",
-             median(tree), *std::min_element(tree.begin(), tree.end()), *std::max_element(tree.begin(), tree.end()));
+  fmt::print("\n| update as a sum over groups, in times of one chain over all rollouts | |\n|---|---|\n");
+  struct shape {
+    std::size_t groups, members;
+    int length;
+  };
+  for (shape const& s : {shape{8, 4, 64}, shape{4, 8, 200}}) {
+    std::vector<double> tree;
+    for (update_seconds const& u : updates(each * ranks, rounds, s.groups, s.members, s.length))
+      tree.push_back(u.tree / u.chain);
+    fmt::print("| {} groups of {} rollouts of {} tokens | {:.3f} ({:.3f} to {:.3f}) |\n", s.groups, s.members, s.length,
+               median(tree), *std::min_element(tree.begin(), tree.end()), *std::max_element(tree.begin(), tree.end()));
+  }
 }
