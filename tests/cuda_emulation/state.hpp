@@ -101,7 +101,7 @@ struct device_properties {
 };
 /// Of the device with that ordinal; a test may change them.
 inline device_properties& properties_of(int device) {
-  static device_properties all[8];
+  static device_properties all[64];
   return all[device];
 }
 
