@@ -25,7 +25,8 @@ if(TARGET atmanrl::mpi)
     add_test(NAME experiment.mpi.${what}
              COMMAND ${mpi_run_test} ${what} "${PROJECT_BINARY_DIR}/examples" "${CMAKE_CURRENT_BINARY_DIR}/mpi_${what}"
                      ${mpirun})
-    set_tests_properties(experiment.mpi.${what} PROPERTIES PROCESSORS 2 TIMEOUT 900 SKIP_RETURN_CODE 77)
+    # Most of their time is mpirun's beginning and end, so they may run beside others; first, for they are long.
+    set_tests_properties(experiment.mpi.${what} PROPERTIES COST 900 TIMEOUT 900 SKIP_RETURN_CODE 77)
   endforeach()
 else()
   add_test(NAME comm.mpi COMMAND sh -c "echo no MPI: skipped; exit 77")
