@@ -126,6 +126,8 @@ def killed(options):
                     kills += 1
                 except ProcessLookupError:
                     pass
+            else:
+                seconds *= 0.8  # the machine has become faster: the run was over
             try:
                 started.wait(timeout=10 + (0 if victims else seconds))
             except subprocess.TimeoutExpired:
@@ -145,7 +147,7 @@ def killed(options):
         failed += compare(files_of(out), wanted, f"trial {trial}, killed with {counts} ranks, ended with {ranks}")
         shutil.rmtree(out)
     print(f"{options.trials} trials, {kills} kills, {failed} failed")
-    if kills < options.trials / 2:
+    if kills < options.trials / 4:
         sys.exit("too few kills hit a run: the trial is too short")
     return failed
 
