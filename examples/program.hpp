@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "printing.hpp"
+
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -16,7 +18,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #if defined(__GLIBC__)
 #  include <malloc.h>
@@ -53,19 +54,6 @@ inline CLI::Validator sampling_temperature() {
                                  atmanrl::highest_temperature);
       },
       "");
-}
-
-/// Progress on a standard stream; the work goes on where it cannot be printed.
-template <class... Args>
-void print_progress(std::FILE* to, fmt::format_string<Args...> text, Args&&... args) {
-  atmanrl::print_if_possible(to, fmt::format(text, std::forward<Args>(args)...));
-}
-
-/// Results, before they are written to files.
-/// \returns whether they went out; `expect_printed` says so when everything else is done
-[[nodiscard]] inline bool print_results(std::string_view text) { return atmanrl::print_if_possible(stdout, text); }
-inline void expect_printed(bool printed) {
-  atmanrl::expects(printed, "standard output: the results could not be printed");
 }
 
 /// Runs a program's work and turns what it throws into one line and an exit status: 2 for bad input, 1 for anything
