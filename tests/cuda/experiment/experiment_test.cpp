@@ -31,7 +31,7 @@ struct setting {
     o.steps = 2;
     o.prompts_per_step = 1;
     o.group_size = 2;
-    o.max_new_tokens = 20;
+    o.max_new_tokens = 10;
     o.mask = o.mask.in_steps(2);
     o.mask.scale = 25;
     o.saliency_weight = 1;  // the answers are all wrong, so that the saliency alone must teach
@@ -65,8 +65,10 @@ void check_alike(json const& a, json const& b, double tolerance) {
   REQUIRE(flat_a.size() == flat_b.size());
   for (auto const& [name, value] : flat_a.items()) {
     INFO(name);
+    // Two tokens of nearly the same saliency may change their ranks.
+    double const allowed = name.find("spearman") == std::string::npos ? tolerance : 0.05;
     if (value.is_number_float())
-      CHECK(value.get<double>() == Approx(flat_b.at(name).get<double>()).epsilon(tolerance).margin(tolerance));
+      CHECK(value.get<double>() == Approx(flat_b.at(name).get<double>()).epsilon(allowed).margin(allowed));
     else
       CHECK(value == flat_b.at(name));
   }
