@@ -68,8 +68,8 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
   REQUIRE(run(o) == 0);
   for (char const* const name :
        {"options.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json",
-        "evaluation_after.json", "summary.txt", "checkpoints/step-000003.checkpoint", "model/config.json",
-        "model/model.safetensors", "model/tokenizer.json"}) {
+        "evaluation_after.json", "summary.txt", "events.out.tfevents.0.atmanrl", "checkpoints/step-000003.checkpoint",
+        "model/config.json", "model/model.safetensors", "model/tokenizer.json"}) {
     INFO(name);
     CHECK(std::filesystem::exists(o.out / name));
   }

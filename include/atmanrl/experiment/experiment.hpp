@@ -133,6 +133,7 @@ class experiment : public detail::experiment_base {
         lock = create_run_folder(options_, task_name_);
       else
         remove_partial_files(options_.out);
+      open_events(found ? found->step : 0);
     });
 
     // The weights are still those that the run began with.

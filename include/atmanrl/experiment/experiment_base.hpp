@@ -15,6 +15,7 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/progress.hpp>
 #include <atmanrl/experiment/report/run_page.hpp>
+#include <atmanrl/experiment/run_events.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/experiment/table.hpp>
@@ -97,14 +98,18 @@ class experiment_base {
   void describe(model_config const& c, chat_format const& chat, index_t parameters, index_t trained,
                 memory_estimate const& m, std::size_t at_most, std::string const& note) const;
 
-  /// The evaluation's file and line of timings.
+  /// Opens what TensorBoard reads; on the first rank, whose folder is there and locked.
+  /// \param steps  that the run goes on from
+  void open_events(std::uint64_t steps) { events_.emplace(options_.out, steps); }
+
+  /// The evaluation's file, events and line of timings.
   void keep_evaluation(std::filesystem::path const& path, std::string const& when, evaluation const& found,
                        progress& bar);
 
   /// \param completions  lines of completions.jsonl
   void write_lines(grpo_step_report const& report, ordered_json metrics, std::vector<observation> const& observed,
                    validation_report const* validation, std::size_t peak_tensor_bytes,
-                   std::vector<ordered_json> const& completions, run_files& files, progress& bar) const;
+                   std::vector<ordered_json> const& completions, run_files& files, progress& bar);
 
   /// A page that cannot be written costs no run its result.
   void write_page(progress& bar) const;
@@ -125,6 +130,7 @@ class experiment_base {
   experiment_options options_;
   std::string task_name_;
   std::optional<memory_estimate> estimate_;
+  std::optional<run_events> events_;
   std::vector<ordered_json> evaluation_timings_;
 
  private:
@@ -262,6 +268,7 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
 
 ATMANRL_INLINE void experiment_base::keep_evaluation(std::filesystem::path const& path, std::string const& when,
                                                      evaluation const& found, progress& bar) {
+  events_->add_evaluation(when == "before" ? 0 : std::uint64_t(options_.steps), found);
   save_evaluation(path, found);
   double const seconds = bar.elapsed();
   bar.finish_one(found.tokens, fmt::format("accuracy {:.3f}, {} tokens in {}", found.strict.value, found.tokens,
@@ -276,7 +283,7 @@ ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report,
                                                  std::vector<observation> const& observed,
                                                  validation_report const* validation, std::size_t peak_tensor_bytes,
                                                  std::vector<ordered_json> const& completions, run_files& files,
-                                                 progress& bar) const {
+                                                 progress& bar) {
   if (task_name_ != options_.task) metrics["task"] = task_name_;
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<ordered_json> causal;
@@ -284,6 +291,7 @@ ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report,
   for (ordered_json const& line : completions) files.completions.append(line);
   if (causal) files.causal.append(*causal);
   files.metrics.append(metrics);
+  events_->add_step(metrics);
 
   index_t sampled = 0, prompts = 0, masked = 0, masks = 0;
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
