@@ -99,7 +99,7 @@ std::string number(std::optional<double> x) { return x ? fmt::format("{:.3f}", *
 void run(program_options const& o) {
   if (!o.out.empty()) check_output_file("--out", o.out);
   cpu_backend backend(cpu_options{.threads = o.threads});
-  cpu::print_build_note();
+  print_build_note<cpu_backend>();
   auto model = model_type::load(backend, o.model);
   tokenizer const words = tokenizer::load(o.model);
   arithmetic const task;

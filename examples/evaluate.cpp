@@ -7,10 +7,10 @@
 #include "chat_options.hpp"
 #include "command_line.hpp"
 #include "task_names.hpp"
+#include "terminal/progress.hpp"
 
 #include <atmanrl/experiment/edited_chains.hpp>
 #include <atmanrl/experiment/letters.hpp>
-#include <atmanrl/experiment/progress.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/text/stream_decoder.hpp>
 
@@ -74,7 +74,7 @@ void run_letters(Model& model, tokenizer const& words, options const& o) {
   expects<usage_error>(o.task == "mmlu", "--letters asks MMLU: --task is \"{}\"", o.task);
   mmlu const task = make_mmlu(o);
   std::vector<task_item> const items = evaluation_items(task, task.evaluation_size());
-  progress bar;
+  terminal::progress bar;
   bar.begin("letters", 1);
   letters_evaluation const e =
       evaluate_letters(model, words, task, items,
@@ -121,7 +121,7 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
   std::optional<jsonl_writer> completions;
   if (!o.completions.empty()) completions.emplace(o.completions);
   std::vector<written_chain> written;
-  progress bar;
+  terminal::progress bar;
   bar.begin("evaluation", 1);
   evaluation_options const e{.samples = o.samples,
                              .max_new_tokens = o.max_new_tokens,
@@ -164,7 +164,7 @@ void run(options const& o) {
   if (!o.out.empty()) check_output_file("--out", o.out);
   if (!o.completions.empty()) check_output_file("--completions", o.completions);
   cpu_backend backend({.threads = o.threads});
-  cpu::print_build_note();
+  print_build_note<cpu_backend>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<cpu_backend, W>::load(backend, o.model);
   if (!o.adapter.empty()) model.load_adapters(o.adapter);

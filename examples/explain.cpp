@@ -4,10 +4,10 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/edited_chains.hpp>
 #include <atmanrl/experiment/metrics.hpp>
-#include <atmanrl/experiment/report/explain_page.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/json.hpp>
+#include <atmanrl/report/explain_page.hpp>
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -183,7 +183,7 @@ int run(program_options const& o) {
   if (!o.json.empty()) check_output_file("--json", o.json);
   if (!o.html.empty()) check_output_file("--html", o.html);
   cpu_backend backend(cpu_options{.threads = o.threads});
-  cpu::print_build_note();
+  print_build_note<cpu_backend>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = model_type::load(backend, o.model);
   any_task const task =

@@ -3,6 +3,7 @@
 #include "command_line.hpp"
 #include "gsm8k_experiment/on_cuda.hpp"
 #include "ranks.hpp"
+#include "terminal/run_display.hpp"
 
 int main(int argc, char** argv) {
   return run_program([&] {
@@ -10,8 +11,9 @@ int main(int argc, char** argv) {
     auto const options = parse_command_line(
         argc, argv, "GRPO with the AtManRL saliency reward on word problems (--backend cuda: on a GPU)");
     return run_on_ranks(argc, argv, [&](atmanrl::comm::any ranks) {
-      if (backend == "cuda") return run_on_cuda(options, ranks);
-      return atmanrl::experiment<atmanrl::gsm8k_traits<>>(options, ranks).run();
+      terminal::run_display display;
+      if (backend == "cuda") return run_on_cuda(options, ranks, display);
+      return atmanrl::experiment<atmanrl::gsm8k_traits<>>(options, ranks).run(display);
     });
   });
 }

@@ -2,6 +2,7 @@
 // them.
 #include "command_line.hpp"
 #include "ranks.hpp"
+#include "terminal/run_display.hpp"
 
 #include <atmanrl/experiment/mmlu_traits.hpp>
 
@@ -16,7 +17,8 @@ int main(int argc, char** argv) {
         !options.model.empty(),
         "--model is missing: a Hugging Face folder or a .gguf file (cmake/fetch_smollm2.sh fetches one)");
     return run_on_ranks(argc, argv, [&](atmanrl::comm::any ranks) {
-      return atmanrl::experiment<atmanrl::mmlu_traits<>>(options, ranks).run();
+      terminal::run_display display;
+      return atmanrl::experiment<atmanrl::mmlu_traits<>>(options, ranks).run(display);
     });
   });
 }

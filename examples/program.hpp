@@ -3,7 +3,6 @@
 #include <atmanrl/comm/launched.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/paths.hpp>
-#include <atmanrl/io/standard_streams.hpp>
 #include <atmanrl/ops/temperature.hpp>
 
 #include <fmt/format.h>
@@ -17,6 +16,8 @@
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "terminal/standard_streams.hpp"
 
 #if defined(__GLIBC__)
 #  include <malloc.h>
@@ -58,12 +59,19 @@ inline CLI::Validator sampling_temperature() {
 /// Progress on a standard stream; the work goes on where it cannot be printed.
 template <class... Args>
 void print_progress(std::FILE* to, fmt::format_string<Args...> text, Args&&... args) {
-  atmanrl::print_if_possible(to, fmt::format(text, std::forward<Args>(args)...));
+  terminal::print_if_possible(to, fmt::format(text, std::forward<Args>(args)...));
+}
+
+/// What a backend has to say, when a program starts, about how the program was compiled.
+template <class B>
+void print_build_note() {
+  if constexpr (requires { B::build_note(); })
+    if (std::string const note = B::build_note(); !note.empty()) print_progress(stderr, "{}\n", note);
 }
 
 /// Results, before they are written to files.
 /// \returns whether they went out; `expect_printed` says so when everything else is done
-[[nodiscard]] inline bool print_results(std::string_view text) { return atmanrl::print_if_possible(stdout, text); }
+[[nodiscard]] inline bool print_results(std::string_view text) { return terminal::print_if_possible(stdout, text); }
 inline void expect_printed(bool printed) {
   atmanrl::expects(printed, "standard output: the results could not be printed");
 }
@@ -77,11 +85,11 @@ int run_program(Work&& work) {
   // move the limit up to 32 MiB, and a run of the bundled model would take a quarter more.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
-  atmanrl::open_closed_standard_streams();
+  terminal::open_closed_standard_streams();
   auto const complain = [](std::string_view sentence, int status) {
     // Processes that were started together have one command line, and one complaint about it.
     if (atmanrl::comm::launched().rank > 0) return status;
-    atmanrl::print_if_possible(stderr, atmanrl::detail::one_line(sentence) + "\n");
+    terminal::print_if_possible(stderr, atmanrl::detail::one_line(sentence) + "\n");
     return status;
   };
   try {

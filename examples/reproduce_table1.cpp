@@ -4,7 +4,6 @@
 // tested with the seed as the unit.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/rl/rewards/any.hpp>
@@ -16,6 +15,7 @@
 #include "program.hpp"
 #include "reproduce_table1/tables.hpp"
 #include "saliency_items.hpp"
+#include "terminal/interrupt.hpp"
 
 #include <cstdio>
 #include <ctime>
@@ -130,7 +130,7 @@ causal_figures measure_causally(model_type& model, tokenizer const& words, arith
 /// Trains one arm from the bundled weights and measures it. A finished arm is read back from its file instead.
 /// \returns nothing when it was interrupted
 std::optional<arm_result> run_arm(cpu_backend& backend, program_options const& o, arm const* a, std::uint64_t seed,
-                                  interrupt_listener const& interrupted) {
+                                  terminal::interrupt_listener const& interrupted) {
   std::string const name = fmt::format("{}-seed{}", a ? a->name : "start", seed);
   auto const file = std::filesystem::path(o.out) / (name + ".json");
   if (is_there(file)) {
@@ -205,8 +205,8 @@ int run(program_options const& o) {
   check_output_folder("--out", o.out);
   std::filesystem::create_directories(o.out);
   cpu_backend backend({.threads = o.threads});
-  cpu::print_build_note();
-  interrupt_listener const interrupted;
+  print_build_note<cpu_backend>();
+  terminal::interrupt_listener const interrupted;
   std::vector<table1::arm_runs> all;
   auto const add = [&](std::string title, arm const* a) {
     table1::arm_runs& entry = all.emplace_back(table1::arm_runs{std::move(title), {}});

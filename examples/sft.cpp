@@ -47,7 +47,7 @@ std::vector<sft_example> examples_of(K const& task, tokenizer const& words, std:
 template <class W>
 void run(options const& o, comm::any ranks) {
   bool const speaks = ranks.rank() == 0;
-  if (speaks) cpu::print_build_note();
+  if (speaks) print_build_note<cpu_backend>();
   check_input_path("--model", o.model);
   check_input_path("--data", o.data);
   if (!o.out.empty()) check_model_output("--out", o.out);

@@ -33,10 +33,10 @@ int number_on_machine(comm::any ranks) {
   return int(std::count(machines.begin(), machines.begin() + ranks.rank(), name));
 }
 
-int run(experiment_options const& options, comm::any_on<cuda_backend> ranks) {
+int run(experiment_options const& options, comm::any_on<cuda_backend> ranks, run_hooks& hooks) {
   experiment<traits_on_device> e(options, ranks);
   try {
-    return e.run();
+    return e.run(hooks);
   } catch (cuda_error const& failure) {
     if (failure.code != int(cudaErrorMemoryAllocation) || !e.estimate()) throw;
     throw cuda_error(
@@ -48,7 +48,7 @@ int run(experiment_options const& options, comm::any_on<cuda_backend> ranks) {
 
 }  // namespace
 
-int gsm8k_experiment_on_cuda(experiment_options const& options, comm::any ranks) {
+int gsm8k_experiment_on_cuda(experiment_options const& options, comm::any ranks, run_hooks& hooks) {
   traits_on_device::device = number_on_machine(ranks);
   std::optional<cuda_backend> probe;  // before anything is read or written
   comm::all_or_none(ranks, [&] {
@@ -61,9 +61,9 @@ int gsm8k_experiment_on_cuda(experiment_options const& options, comm::any ranks)
 #if defined(ATMANRL_NCCL)
   if (ranks.size() > 1) {
     comm::nccl devices(ranks, *probe);
-    return run(options, devices);
+    return run(options, devices, hooks);
   }
 #endif
   probe.reset();
-  return run(options, ranks);
+  return run(options, ranks, hooks);
 }

@@ -2,15 +2,17 @@
 // The experiment on a GPU. It is compiled by nvcc, in a unit of its own; a program that was built without nvcc says so.
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/options.hpp>
+#include <atmanrl/experiment/run_hooks.hpp>
 
 #include <string>
 #include <string_view>
 
 /// \throws atmanrl::usage_error in one sentence where there is no usable device or no CUDA in the program
-int run_on_cuda(atmanrl::experiment_options const& options, atmanrl::comm::any ranks);
+int run_on_cuda(atmanrl::experiment_options const& options, atmanrl::comm::any ranks, atmanrl::run_hooks& hooks);
 
 /// The same in the library of that name, which `run_on_cuda` loads.
-extern "C" int gsm8k_experiment_on_cuda(atmanrl::experiment_options const& options, atmanrl::comm::any ranks);
+extern "C" int gsm8k_experiment_on_cuda(atmanrl::experiment_options const& options, atmanrl::comm::any ranks,
+                                        atmanrl::run_hooks& hooks);
 
 /// Takes --backend NAME out of the command line; the last one counts, and without one it is "cpu".
 inline std::string take_backend(int& argc, char** argv) {
