@@ -1,9 +1,9 @@
 // The whole experiment on the highest tier: traits name the parts, options the numbers. --help lists the options;
 // --backend cuda runs it on a GPU, mpirun or srun in several processes (docs/distributed.md).
 #include "command_line.hpp"
-#include "gsm8k_experiment/on_cuda.hpp"
+#include "experiment_program.hpp"
 #include "ranks.hpp"
-#include "terminal/run_display.hpp"
+#include "with_backend.hpp"
 
 int main(int argc, char** argv) {
   return run_program([&] {
@@ -11,9 +11,7 @@ int main(int argc, char** argv) {
     auto const options = parse_command_line(
         argc, argv, "GRPO with the AtManRL saliency reward on word problems (--backend cuda: on a GPU)");
     return run_on_ranks(argc, argv, [&](atmanrl::comm::any ranks) {
-      terminal::run_display display;
-      if (backend == "cuda") return run_on_cuda(options, ranks, display);
-      return atmanrl::experiment<atmanrl::gsm8k_traits<>>(options, ranks).run(display);
+      return with_backend<experiment_program<atmanrl::gsm8k_traits>>("gsm8k_experiment", backend, options, ranks);
     });
   });
 }

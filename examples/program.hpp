@@ -8,6 +8,9 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "printing.hpp"
+#include "terminal/standard_streams.hpp"
+
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -15,9 +18,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
-
-#include "terminal/standard_streams.hpp"
 
 #if defined(__GLIBC__)
 #  include <malloc.h>
@@ -54,26 +54,6 @@ inline CLI::Validator sampling_temperature() {
                                  atmanrl::highest_temperature);
       },
       "");
-}
-
-/// Progress on a standard stream; the work goes on where it cannot be printed.
-template <class... Args>
-void print_progress(std::FILE* to, fmt::format_string<Args...> text, Args&&... args) {
-  terminal::print_if_possible(to, fmt::format(text, std::forward<Args>(args)...));
-}
-
-/// What a backend has to say, when a program starts, about how the program was compiled.
-template <class B>
-void print_build_note() {
-  if constexpr (requires { B::build_note(); })
-    if (std::string const note = B::build_note(); !note.empty()) print_progress(stderr, "{}\n", note);
-}
-
-/// Results, before they are written to files.
-/// \returns whether they went out; `expect_printed` says so when everything else is done
-[[nodiscard]] inline bool print_results(std::string_view text) { return terminal::print_if_possible(stdout, text); }
-inline void expect_printed(bool printed) {
-  atmanrl::expects(printed, "standard output: the results could not be printed");
 }
 
 /// Runs a program's work and turns what it throws into one line and an exit status: 2 for bad input, 1 for anything

@@ -28,7 +28,7 @@ done
 
 # What nvcc compiles takes minutes: only where a device is (examples/CMakeLists.txt) or where it is asked for.
 targets=(gsm8k_experiment)
-[ "$backend" != cuda ] || targets+=(gsm8k_experiment_on_cuda)
+[ "$backend" != cuda ] || targets+=(atmanrl_on_cuda)
 
 # Standard output belongs to the experiment.
 bash "$root/cmake/install_dependencies.sh" >&2

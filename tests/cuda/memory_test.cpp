@@ -29,7 +29,7 @@ model_config attentive_config() {
 /// Most that was in use in a step of one prompt: sampling, a step of mask training, an update.
 std::size_t peak_of_step(model_config const& c, experiment_options const& o, index_t prompt_tokens) {
   using model_type = llama<cuda_backend, bf16>;
-  cuda_backend device;
+  cuda_backend device({.bf16_weight_gradients = *o.bf16_weight_gradients});
   auto model = random_model<cuda_backend, bf16>(device, c);
   trainable_policy policy(model);
   row_budgets const budgets = budgets_of(c, model_type::kept_numbers(c), o);
@@ -66,6 +66,7 @@ TEST_CASE("cuda memory: the estimate is within 10 % of what a step takes, a thir
   o.validate_every = 0;
   o.mask = o.mask.in_steps(1);
   o.mask.scale = 10;
+  o.bf16_weight_gradients = GENERATE(false, true);
   run_shape const shape{.longest_prompt = 60, .label_tokens = 2};
   memory_estimate const e = estimate_memory<llama<cuda_backend, bf16>>(c, o, shape);
   double const peak = double(peak_of_step(c, o, shape.longest_prompt));
@@ -92,4 +93,14 @@ TEST_CASE("cuda memory: products with bf16 weights round their factors into as m
   CHECK(device.allocated_bytes() - before == product::scratch_bytes<bf16>(10, 40));
   CHECK(product::scratch_bytes<bf16>(10, 40) == 800);
   CHECK(product::scratch_bytes<float>(10, 40) == 0);
+}
+
+TEST_CASE("cuda memory: gradients of weights round both factors into as much scratch as they say") {
+  cuda_backend device({.bf16_weight_gradients = true});
+  tensor<cuda_backend, float, 2> x(device, {3, 24}), dy(device, {3, 5}), dw(device, {5, 24});
+  for (auto* const t : {&x, &dy, &dw}) t->fill_zero();
+  std::size_t const before = device.allocated_bytes();
+  matmul_backward_weight<cuda_backend, float>(device, dy.cview(), x.cview(), dw.view());
+  CHECK(device.allocated_bytes() - before == kernels::matmul<cuda_backend>::gradient_scratch_bytes(3, 5, 24));
+  CHECK(kernels::matmul<cuda_backend>::gradient_scratch_bytes(3, 5, 24) == 2 * (16 + 72));
 }

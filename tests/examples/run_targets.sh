@@ -26,7 +26,7 @@ expect() {
 }
 expect "gsm8k_experiment"
 expect "gsm8k_experiment" --steps 2 --backend cpu
-expect "gsm8k_experiment gsm8k_experiment_on_cuda" --backend cuda
-expect "gsm8k_experiment gsm8k_experiment_on_cuda" --backend=cuda --steps 2
+expect "gsm8k_experiment atmanrl_on_cuda" --backend cuda
+expect "gsm8k_experiment atmanrl_on_cuda" --backend=cuda --steps 2
 expect "gsm8k_experiment" --backend cuda --backend cpu
 exit $wrong

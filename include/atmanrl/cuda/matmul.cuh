@@ -53,6 +53,10 @@ struct kernels::matmul<cuda_backend> {
   static std::size_t scratch_bytes(index_t rows, index_t columns) {
     return std::is_same_v<W, compute_t<W>> ? 0 : sizeof(W) * std::size_t(rows * columns);
   }
+  /// The same of a weight's gradient whose factors are rounded to bf16, for both of them.
+  static std::size_t gradient_scratch_bytes(index_t rows, index_t outputs, index_t inputs) {
+    return sizeof(bf16) * std::size_t(factor_begin(rows * outputs) + rows * inputs);
+  }
   /// cuBLAS' own, on the devices where it takes most.
   static std::size_t workspace_bytes() { return cuda::blas_workspace_bytes(9); }
 
@@ -88,8 +92,7 @@ struct kernels::matmul<cuda_backend> {
                               view<T const, 2, device_space> x, view<T, 2, device_space> dw) {
     if constexpr (std::is_same_v<T, float>) {
       if (runtime.options().bf16_weight_gradients) {
-        // Both share the scratch; x begins where packs of it are aligned.
-        index_t const begin = (dy.size() + 7) / 8 * 8;
+        index_t const begin = factor_begin(dy.size());
         bf16* const rounded_dy = runtime.scratch<bf16>(begin + x.size());
         cuda::convert_all(runtime, "round_gradients", dy.data(), rounded_dy, dy.size());
         cuda::convert_all(runtime, "round_activations", x.data(), rounded_dy + begin, x.size());
@@ -100,6 +103,9 @@ struct kernels::matmul<cuda_backend> {
   }
 
  private:
+  /// Where the second of two factors that share the scratch begins, so that packs of it are aligned.
+  static constexpr index_t factor_begin(index_t first) { return (first + 7) / 8 * 8; }
+
   // dW += dyᵀ x
   template <class A, class T>
   static void multiply_transposed(cuda_runtime& runtime, A const* dy, A const* x, index_t rows,

@@ -43,7 +43,7 @@ class experiment : public detail::experiment_base {
   ///               and the same files; the first writes. The number of ranks changes no bit of what is written
   ///               (docs/distributed.md)
   explicit experiment(experiment_options options, comm::any_on<B> ranks = {})
-      : detail::experiment_base(std::move(options), ranks), ranks_on_(ranks) {}
+      : detail::experiment_base(detail::settled_for<B>(std::move(options)), ranks), ranks_on_(ranks) {}
 
   /// Runs to the end, or to the end of the step in which the program wanted it to stop.
   /// \param hooks  what is told of the run, and asked whether it should stop; lives as long as the call

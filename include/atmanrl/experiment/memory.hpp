@@ -283,6 +283,17 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     rounded(most.computed, std::max({c.hidden, queries, c.ffn}));
     rounded(most.kept, std::max({c.hidden, queries + 2 * c.kv_heads * c.head_dim, 2 * c.ffn}));
     rounded(std::min(most.scored_back, blocks.rows), std::min(c.vocab, blocks.ids));
+    if (o.bf16_weight_gradients.value_or(o.dtype == weight_dtype::bf16)) {
+      auto const both_rounded = [&](index_t rows, index_t outputs, index_t inputs) {
+        m.scratch = std::max(m.scratch, kernels::matmul<B>::gradient_scratch_bytes(rows, outputs, inputs));
+      };
+      if (o.lora_rank > 0) {  // one side of an adapter's matrix is the rank, of at most three that share an input
+        both_rounded(update, std::max({c.ffn, c.hidden, queries}), 3 * o.lora_rank);
+      } else {
+        both_rounded(update, std::max(2 * c.ffn, queries + 2 * c.kv_heads * c.head_dim), c.hidden);
+        both_rounded(std::min(most.scored_back, blocks.rows), std::min(c.vocab, blocks.ids), c.hidden);
+      }
+    }
     attention_extents const e{.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim};
     auto const attended = [&](attention_pass_size const& pass, bool backward) {
       m.scratch = std::max(m.scratch, kernels::attention<B>::scratch_bytes(e, pass, backward));

@@ -102,6 +102,9 @@ struct experiment_options {
       false;  ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
   bool tf32 =
       false;  ///< on a GPU: factors of float products, attention's among them, are rounded to 10 bits of mantissa
+  std::optional<bool> bf16_weight_gradients{};  ///< on a GPU: both factors of weights' gradients are rounded to bf16;
+                                                ///< none: where the weights are bf16
+  int device = 0;  ///< ordinal of the GPU; of several ranks on a machine each takes the next one
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
   int eval_questions = 200;   ///< before and after; 0: no evaluation
@@ -194,6 +197,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
                        "--merge needs adapters: --lora-rank or --adapter");
   at_least("threads", o.threads, 0);
   expects<usage_error>(o.threads <= 4096, "--threads is {}, it must be at most 4096", o.threads);
+  at_least("device", o.device, 0);
   at_least("activation-mib", o.activation_mib, 1);
   at_least("eval-questions", o.eval_questions, 0);
   at_least("eval-samples", o.eval_samples, 1);

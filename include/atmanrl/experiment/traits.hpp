@@ -69,8 +69,8 @@ struct gsm8k_traits {
   // make_attention(experiment_options const&)`, where the edit has numbers; and `static reward
   // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
   // it may have make_optimizer, make_schedule and make_update_edit, and `static std::unique_ptr<backend>
-  // make_backend(experiment_options const&)` for a backend with options of its own; otherwise it is made from --threads
-  // or --tf32, or from nothing. A tokenizer of its own comes from `static tokenizer make_tokenizer(experiment_options
+  // make_backend(experiment_options const&)` for a backend with options of its own; otherwise it is made from --threads,
+  // from --device, --tf32 and --bf16-weight-gradients, or from nothing. A tokenizer of its own comes from `static tokenizer make_tokenizer(experiment_options
   // const&)`.
 };
 
@@ -103,17 +103,39 @@ Model load_model(typename Traits::backend& backend, model_file const& file, expe
     return Model::load(backend, file);
 }
 
+/// Whether a backend has the options of one on a GPU.
+template <class B>
+concept HasDeviceOptions = requires(typename B::options_type c) {
+  c.device;
+  c.tf32;
+  c.bf16_weight_gradients;
+};
+
+/// The options as they are recorded: with what "auto" means on backend B.
+/// \throws usage_error for those that it does not have
+template <class B>
+experiment_options settled_for(experiment_options o) {
+  if (!o.bf16_weight_gradients) o.bf16_weight_gradients = HasDeviceOptions<B> && o.dtype == weight_dtype::bf16;
+  if constexpr (!HasDeviceOptions<B>) {
+    expects<usage_error>(!o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
+    expects<usage_error>(!*o.bf16_weight_gradients,
+                         "--bf16-weight-gradients is for backends with matrix units of that kind: --backend cuda");
+    expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
+  }
+  return o;
+}
+
 template <class Traits>
-std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& o) {
+std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& given) {
   using B = typename Traits::backend;
-  constexpr bool rounds = requires(typename B::options_type c) { c.tf32; };
-  expects<usage_error>(rounds || !o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
+  experiment_options const o = settled_for<B>(given);
   if constexpr (requires {
                   { Traits::make_backend(o) } -> std::same_as<std::unique_ptr<B>>;
                 })
     return Traits::make_backend(o);
-  else if constexpr (rounds)
-    return std::make_unique<B>(typename B::options_type{.tf32 = o.tf32});
+  else if constexpr (HasDeviceOptions<B>)
+    return std::make_unique<B>(typename B::options_type{
+        .device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = *o.bf16_weight_gradients});
   else if constexpr (std::is_constructible_v<B, cpu_options>)
     return std::make_unique<B>(cpu_options{.threads = o.threads});
   else

@@ -1,18 +1,22 @@
 #pragma once
-// The experiment on a GPU. It is compiled by nvcc, in a unit of its own; a program that was built without nvcc says so.
-#include <atmanrl/comm/any.hpp>
-#include <atmanrl/experiment/options.hpp>
-#include <atmanrl/experiment/run_hooks.hpp>
+// The experiment programs: traits name the parts, options the numbers.
+#include <atmanrl/experiment/experiment.hpp>
+
+#include "terminal/run_display.hpp"
 
 #include <string>
 #include <string_view>
 
-/// \throws atmanrl::usage_error in one sentence where there is no usable device or no CUDA in the program
-int run_on_cuda(atmanrl::experiment_options const& options, atmanrl::comm::any ranks, atmanrl::run_hooks& hooks);
-
-/// The same in the library of that name, which `run_on_cuda` loads.
-extern "C" int gsm8k_experiment_on_cuda(atmanrl::experiment_options const& options, atmanrl::comm::any ranks,
-                                        atmanrl::run_hooks& hooks);
+/// \tparam Traits  a template over the backend
+template <template <class> class Traits>
+struct experiment_program {
+  using options = atmanrl::experiment_options;
+  template <class B>
+  static int run(options const& o, atmanrl::comm::any_on<B> ranks) {
+    terminal::run_display display;
+    return atmanrl::experiment<Traits<B>>(o, ranks).run(display);
+  }
+};
 
 /// Takes --backend NAME out of the command line; the last one counts, and without one it is "cpu".
 inline std::string take_backend(int& argc, char** argv) {

@@ -1,5 +1,7 @@
 #include "on_cuda.hpp"
 
-int run_on_cuda(atmanrl::experiment_options const&, atmanrl::comm::any, atmanrl::run_hooks&) {
+#include <atmanrl/core/error.hpp>
+
+int run_on_cuda(char const*, void const*, atmanrl::comm::any) {
   atmanrl::fail<atmanrl::usage_error>("--backend cuda: this program was built without CUDA; see docs/cuda.md");
 }

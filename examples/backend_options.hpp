@@ -1,0 +1,39 @@
+#pragma once
+// Where a program computes, as its command line says it. The experiments have the same as options of the library.
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/cpu/threads.hpp>
+
+#include <concepts>
+#include <optional>
+#include <string>
+
+/// Options of a program are derived from it.
+struct backend_options {
+  std::string backend = "cpu";
+  int threads = 0;  ///< of the CPU; 0: all
+  // Of a GPU.
+  int device = 0;  ///< its ordinal; of several ranks on a machine each takes the next one
+  bool tf32 = false;
+  std::optional<bool> bf16_weight_gradients;  ///< none: with bf16 weights
+};
+
+/// \throws atmanrl::usage_error for a backend that there is not, and for options of a GPU without one
+inline void check(backend_options const& o) {
+  using atmanrl::expects, atmanrl::usage_error;
+  expects<usage_error>(o.backend == "cpu" || o.backend == "cuda", "--backend is \"{}\", it must be cpu or cuda",
+                       o.backend);
+  if (o.backend == "cuda") return;
+  expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
+  expects<usage_error>(!o.tf32, "--tf32 is for GPUs: --backend cuda");
+  expects<usage_error>(!o.bf16_weight_gradients.value_or(false), "--bf16-weight-gradients is for GPUs: --backend cuda");
+}
+
+/// \param bf16_weights  whether the weights are stored as bf16
+template <class B>
+B make_backend(backend_options const& o, bool bf16_weights) {
+  if constexpr (std::constructible_from<B, atmanrl::cpu_options>)
+    return B(atmanrl::cpu_options{.threads = o.threads});
+  else
+    return B(typename B::options_type{
+        .device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights)});
+}
