@@ -9,7 +9,8 @@
 /// The options of backend_options, except --threads, for programs with options of their own.
 inline void add_backend_options(CLI::App& app, backend_options& o) {
   app.add_option("--backend", o.backend, "cpu, or cuda: on a GPU")->capture_default_str();
-  app.add_option("--device", o.device, "number of the GPU, from 0; of several processes on a machine each takes the next")
+  app.add_option("--device", o.device,
+                 "number of the GPU, from 0; of several processes on a machine each takes the next")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--tf32", o.tf32, "on a GPU: products of floats on matrix units, with 10 bits of mantissa (TF32)");

@@ -32,7 +32,6 @@ B make_backend(backend_options const& o, bool bf16_weights) {
   if constexpr (std::constructible_from<B, atmanrl::cpu_options>)
     return B(atmanrl::cpu_options{.threads = o.threads});
   else
-    return B(typename B::options_type{.device = o.device,
-                                      .tf32 = o.tf32,
-                                      .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights)});
+    return B(typename B::options_type{
+        .device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights)});
 }

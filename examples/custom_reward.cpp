@@ -2,6 +2,8 @@
 // 80 tokens above 80.
 #include <atmanrl/experiment.hpp>
 
+#include "terminal/run_display.hpp"
+
 // [reward]
 struct brevity {
   static constexpr std::string_view name = "brevity";
@@ -24,7 +26,8 @@ int main() {
     options.eval_questions = 32;
     options.saliency_weight = 0.2;
     options.out = folder;
-    status = atmanrl::experiment<mine>{options}.run();
+    terminal::run_display display;
+    status = atmanrl::experiment<mine>{options}.run(display);
   } catch (atmanrl::error const& e) {
     fmt::print(stderr, "{}\n", e.what());
   }

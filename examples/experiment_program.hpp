@@ -2,6 +2,8 @@
 // The experiment programs: traits name the parts, options the numbers.
 #include <atmanrl/experiment/experiment.hpp>
 
+#include "terminal/run_display.hpp"
+
 #include <string>
 #include <string_view>
 
@@ -11,7 +13,8 @@ struct experiment_program {
   using options = atmanrl::experiment_options;
   template <class B>
   static int run(options const& o, atmanrl::comm::any_on<B> ranks) {
-    return atmanrl::experiment<Traits<B>>(o, ranks).run();
+    terminal::run_display display;
+    return atmanrl::experiment<Traits<B>>(o, ranks).run(display);
   }
 };
 

@@ -5,13 +5,13 @@
 //   build/release/examples/faithfulness --quick
 //   build/release/examples/faithfulness --phase exploration --task leaked_answer
 //   build/release/examples/faithfulness --phase confirmation --task leaked_answer
-#include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/io/file.hpp>
 
 #include "faithfulness/arms.hpp"
 #include "faithfulness/verdict.hpp"
 #include "program.hpp"
+#include "terminal/interrupt.hpp"
 
 #include <cstdio>
 #include <fstream>
@@ -106,8 +106,8 @@ int run(program_options o) {
     check_output_folder("--out", o.out);
     check_output_folder("--starts", o.starts);
     std::filesystem::create_directories(folder);
-    cpu::print_build_note();
-    interrupt_listener const listener;
+    print_build_note<cpu_backend>();
+    terminal::interrupt_listener const listener;
     workshop w(o.threads, [&] { return listener.caught() != 0; });
     std::map<std::pair<std::string, std::uint64_t>, std::vector<float>> starts;
     auto const begin = std::chrono::steady_clock::now();

@@ -6,9 +6,9 @@
 #include "chat_options.hpp"
 #include "inspect/input.hpp"
 #include "inspect/verbs.hpp"
+#include "terminal/standard_streams.hpp"
 
 #include <atmanrl/io/paths.hpp>
-#include <atmanrl/io/standard_streams.hpp>
 #include <atmanrl/ops/temperature.hpp>
 
 #include <CLI/CLI.hpp>
@@ -319,7 +319,7 @@ int complain(std::string sentence) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  atmanrl::open_closed_standard_streams();
+  terminal::open_closed_standard_streams();
   common_options common;
   try {
     CLI::App app(

@@ -10,11 +10,12 @@
 int main(int argc, char** argv) {
   return run_program([&] {
     auto const backend = take_backend(argc, argv);
-    auto const options = parse_command_line(
-        argc, argv, "GRPO with the AtManRL saliency reward on MMLU (--backend cuda: on a GPU)", [](atmanrl::experiment_options& o) {
-          o.task = "mmlu";
-          o.model.clear();  // the bundled model knows nothing but its own word problems
-        });
+    auto const options =
+        parse_command_line(argc, argv, "GRPO with the AtManRL saliency reward on MMLU (--backend cuda: on a GPU)",
+                           [](atmanrl::experiment_options& o) {
+                             o.task = "mmlu";
+                             o.model.clear();  // the bundled model knows nothing but its own word problems
+                           });
     atmanrl::expects<atmanrl::usage_error>(
         !options.model.empty(),
         "--model is missing: a Hugging Face folder or a .gguf file (cmake/fetch_smollm2.sh fetches one)");

@@ -3,13 +3,13 @@
 #include <atmanrl/comm/launched.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/paths.hpp>
-#include <atmanrl/io/standard_streams.hpp>
 #include <atmanrl/ops/temperature.hpp>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "printing.hpp"
+#include "terminal/standard_streams.hpp"
 
 #include <cstdio>
 #include <exception>
@@ -65,11 +65,11 @@ int run_program(Work&& work) {
   // move the limit up to 32 MiB, and a run of the bundled model would take a quarter more.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
-  atmanrl::open_closed_standard_streams();
+  terminal::open_closed_standard_streams();
   auto const complain = [](std::string_view sentence, int status) {
     // Processes that were started together have one command line, and one complaint about it.
     if (atmanrl::comm::launched().rank > 0) return status;
-    atmanrl::print_if_possible(stderr, atmanrl::detail::one_line(sentence) + "\n");
+    terminal::print_if_possible(stderr, atmanrl::detail::one_line(sentence) + "\n");
     return status;
   };
   try {

@@ -117,7 +117,7 @@ template <Task K>
 void run(options const& o, K const& task) {
   if (!o.out.empty()) check_model_output("--out", o.out, {.text_files = {{"README.md", {}}}});
   cpu_backend backend({.threads = o.threads});
-  cpu::print_build_note();
+  print_build_note<cpu_backend>();
   tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
   model_config const config = tiny_config(o.shape, words);
   llama<cpu_backend> model(backend, config);

@@ -6,7 +6,6 @@
 #include <atmanrl/experiment/letters.hpp>
 #include <atmanrl/experiment/machine_memory.hpp>
 #include <atmanrl/experiment/memory.hpp>
-#include <atmanrl/experiment/progress.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/jsonl.hpp>
@@ -17,6 +16,7 @@
 
 #include "../backend_options.hpp"
 #include "../printing.hpp"
+#include "../terminal/progress.hpp"
 
 namespace evaluating {
 
@@ -78,7 +78,7 @@ void run_letters(Model& model, tokenizer const& words, options const& o) {
   expects<usage_error>(o.task == "mmlu", "--letters asks MMLU: --task is \"{}\"", o.task);
   mmlu const task = make_mmlu(o);
   std::vector<task_item> const items = evaluation_items(task, task.evaluation_size());
-  progress bar;
+  terminal::progress bar;
   bar.begin("letters", 1);
   letters_evaluation const e =
       evaluate_letters(model, words, task, items,
@@ -125,7 +125,7 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
   std::optional<jsonl_writer> completions;
   if (!o.completions.empty()) completions.emplace(o.completions);
   std::vector<written_chain> written;
-  progress bar;
+  terminal::progress bar;
   bar.begin("evaluation", 1);
   evaluation_options const e{.samples = o.samples,
                              .max_new_tokens = o.max_new_tokens,

@@ -2,7 +2,7 @@
 // What explain does with a model, on any backend.
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/metrics.hpp>
-#include <atmanrl/experiment/report/explain_page.hpp>
+#include <atmanrl/report/explain_page.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/paths.hpp>
 

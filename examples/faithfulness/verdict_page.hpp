@@ -1,7 +1,7 @@
 #pragma once
 // One content, as markdown and as a page.
-#include <atmanrl/experiment/report/chart.hpp>
-#include <atmanrl/experiment/report/page.hpp>
+#include <atmanrl/report/chart.hpp>
+#include <atmanrl/report/page.hpp>
 
 #include "verdict_tables.hpp"
 

@@ -20,8 +20,9 @@ int run_experiment(void const* options, atmanrl::comm::any ranks) {
   using namespace atmanrl;
   return run_on_device<experiment_options>(options, ranks, [](experiment_options const& o, auto devices) {
     experiment<Traits<cuda_backend>> e(o, devices);
+    terminal::run_display display;
     try {
-      return e.run();
+      return e.run(display);
     } catch (cuda_error const& failure) {
       if (failure.code != int(cudaErrorMemoryAllocation) || !e.estimate()) throw;
       throw cuda_error(

@@ -2,7 +2,6 @@
 // The arms of reproduce_table1, and what one run of an arm does on any backend.
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/paths.hpp>
@@ -15,6 +14,7 @@
 #include "../backend_options.hpp"
 #include "../printing.hpp"
 #include "../saliency_items.hpp"
+#include "../terminal/interrupt.hpp"
 #include "tables.hpp"
 
 #include <cstdio>
@@ -131,7 +131,7 @@ causal_figures measure_causally(Model& model, tokenizer const& words, arithmetic
 /// \returns nothing when it was interrupted
 template <class Model, class B>
 std::optional<arm_result> run_arm(B& backend, options const& o, arm<Model> const* a, std::uint64_t seed,
-                                  interrupt_listener const& interrupted) {
+                                  terminal::interrupt_listener const& interrupted) {
   std::string const name = fmt::format("{}-seed{}", a ? a->name : "start", seed);
   auto const file = std::filesystem::path(o.out) / (name + ".json");
   if (is_there(file)) {
@@ -209,7 +209,7 @@ int run(options const& o) {
   std::filesystem::create_directories(o.out);
   auto backend = make_backend<B>(o, false);
   print_build_note<B>();
-  interrupt_listener const interrupted;
+  terminal::interrupt_listener const interrupted;
   std::vector<arm_runs> all;
   auto const add = [&](std::string title, arm<model_type> const* a) {
     arm_runs& entry = all.emplace_back(arm_runs{std::move(title), {}});

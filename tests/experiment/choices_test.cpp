@@ -2,6 +2,7 @@
 #include <atmanrl/experiment/experiment.hpp>
 #include <atmanrl/rl/rewards/knock_out.hpp>
 
+#include "../../examples/terminal/run_display.hpp"
 #include "catch.hpp"
 #include "cut_run.hpp"
 
@@ -207,7 +208,8 @@ TEST_CASE("experiment: a task from outside has its own name in options, metrics 
   auto o = short_run(folder / "model", folder / "own");
   o.steps = 2;
   o.eval_questions = 0;
-  REQUIRE(experiment<own_task_traits>{o}.run() == 0);
+  terminal::run_display display;
+  REQUIRE(experiment<own_task_traits>{o}.run(display) == 0);
   CHECK(read_json_file(o.out / "options.json")["task_name"] == "own_sums");
   for (json const& line : read_json_lines(o.out / "metrics.jsonl")) CHECK(line["task"] == "own_sums");
   CHECK(content(o.out / "report.html").find("<title>model on own_sums") != std::string::npos);

@@ -1,7 +1,10 @@
 #include <atmanrl/experiment/experiment.hpp>
 
+#include <sys/wait.h>
+
 #include <csignal>
 
+#include "../../examples/terminal/run_display.hpp"
 #include "catch.hpp"
 #include "run_setting.hpp"
 
@@ -36,7 +39,8 @@ struct float_traits : gsm8k_traits<> {
 int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
   disturbed::kind = kind;
   disturbed::in_step = in_step;
-  return experiment<float_traits>{o}.run();
+  terminal::run_display display;
+  return experiment<float_traits>{o}.run(display);
 }
 
 struct setting {
@@ -62,14 +66,77 @@ experiment_options resumed(experiment_options o) {
 
 }  // namespace
 
+namespace {
+/// What a run says, and a wish to stop after some steps.
+struct recorded : run_hooks {
+  std::vector<std::string> events;
+  int steps_until_stop = 1000;
+  void show(std::string_view text) override {
+    events.push_back(text.starts_with("\n") ? "table" : "show " + std::string(text.substr(0, text.find(':'))));
+  }
+  void begin(std::string_view phase, index_t units, index_t done) override {
+    events.push_back(fmt::format("begin {} {} {}", phase, units, done));
+  }
+  void update(double part, index_t, std::string_view) override { CHECK((part >= 0 && part <= 1)); }
+  void finish_one(index_t tokens, std::string_view line) override {
+    CHECK((tokens > 0 && !line.empty()));
+    events.push_back("one");
+    if (events.size() > 2 && std::find(events.begin(), events.end(), "begin step 3 0") != events.end())
+      --steps_until_stop;
+  }
+  void end() override { events.push_back("end"); }
+  void note(std::string_view line) override { events.push_back("note " + std::string(line.substr(0, 15))); }
+  void work_begins() override { events.push_back("work"); }
+  int stop_signal() override {
+    CHECK(std::find(events.begin(), events.end(), "work") != events.end());
+    return steps_until_stop > 0 ? 0 : SIGTERM;
+  }
+  void folder_is_written(std::filesystem::path const& folder) override {
+    events.push_back(std::filesystem::exists(folder / "summary.txt") ? "written" : "written so far");
+  }
+};
+}  // namespace
+
+TEST_CASE("experiment: a program's hooks hear a run in its order and can stop it between steps; else it is silent") {
+  setting const s;
+  disturbed::kind = disturbed::what::nothing;
+  auto o = s.options("heard");
+  recorded heard;
+  heard.steps_until_stop = 2;
+  REQUIRE(experiment<float_traits>{o}.run(heard) == 128 + SIGTERM);
+  std::string const model = "show " + o.model.string();
+  using events = std::vector<std::string>;
+  CHECK(heard.events == events{model, "work", "begin evaluation before 1 0", "one", "end", "begin step 3 0", "one",
+                               "one", "end", "written so far", "note stopped after 2"});
+  CHECK(count_lines(o.out / "metrics.jsonl") == 2);
+  CHECK_FALSE(std::filesystem::exists(o.out / "report.html"));  // which is the program's to make
+
+  recorded rest;
+  REQUIRE(experiment<float_traits>{resumed(o)}.run(rest) == 0);
+  CHECK(rest.events == events{"note continuing afte", model, "work", "begin step 3 2", "one", "end",
+                              "begin evaluation after 1 0", "one", "end", "table", "written"});
+
+  auto const printed = s.folder / "printed";
+  pid_t const child = ::fork();
+  if (child == 0) {
+    int const to = ::open(printed.c_str(), O_WRONLY | O_CREAT, 0600);
+    bool const moved = to >= 0 && ::dup2(to, STDOUT_FILENO) >= 0 && ::dup2(to, STDERR_FILENO) >= 0;
+    ::_exit(moved ? experiment<float_traits>{s.options("silent")}.run() : 3);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  CHECK(content(printed).empty());
+}
+
 TEST_CASE("experiment: a run leaves all its files, and every line of metrics is finite JSON with all names") {
   setting const s;
   auto const o = s.options("run");
   REQUIRE(run(o) == 0);
   for (char const* const name :
        {"options.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json",
-        "evaluation_after.json", "summary.txt", "checkpoints/step-000003.checkpoint", "model/config.json",
-        "model/model.safetensors", "model/tokenizer.json"}) {
+        "evaluation_after.json", "summary.txt", "events.out.tfevents.0.atmanrl", "checkpoints/step-000003.checkpoint",
+        "model/config.json", "model/model.safetensors", "model/tokenizer.json"}) {
     INFO(name);
     CHECK(std::filesystem::exists(o.out / name));
   }

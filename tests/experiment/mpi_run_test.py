@@ -25,7 +25,7 @@ VARIANTS = {
     "adapters": ["--lora-rank", "2", "--advantage", "gdpo", "--optimizer", "lion"],
     "reference": ["--beta", "0.1", "--advantage", "batch_normalized", "--dynamic-sampling", "2"],
 }
-SKIPPED = {"timings.jsonl", "options.json", "report.html"}
+SKIPPED = {"timings.jsonl", "options.json", "report.html", "events.out.tfevents.0.atmanrl"}
 
 
 def ranks_command(options, ranks, program, arguments):

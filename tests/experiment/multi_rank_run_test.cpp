@@ -37,7 +37,7 @@ std::map<std::string, std::string> files_of(std::filesystem::path const& out) {
   for (auto const& each : std::filesystem::recursive_directory_iterator(out)) {
     std::string const name = each.path().lexically_relative(out).string();
     if (each.is_regular_file() && name != "timings.jsonl" && name != "options.json" && name != "report.html" &&
-        !name.starts_with("checkpoints"))
+        !name.starts_with("events.") && !name.starts_with("checkpoints"))
       files[name] = content(each.path());
   }
   return files;

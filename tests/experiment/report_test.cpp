@@ -1,8 +1,8 @@
 // The pages: what a reader sees equals the files, nothing of a model's text becomes markup, nothing is loaded from
 // elsewhere.
-#include <atmanrl/experiment/report/explain_page.hpp>
-#include <atmanrl/experiment/report/run_data.hpp>
-#include <atmanrl/experiment/report/run_page.hpp>
+#include <atmanrl/report/explain_page.hpp>
+#include <atmanrl/report/run_data.hpp>
+#include <atmanrl/report/run_page.hpp>
 
 #include <array>
 #include <set>

@@ -11,11 +11,11 @@ import sys
 
 # A header includes its own folder and folders of a lower rank (docs/architecture.md).
 RANKS = {"core": 0, "backend": 1, "attention": 2, "comm": 2, "io": 2, "text": 3, "ops": 3, "cpu": 4, "cuda": 4,
-         "optim": 4, "nn": 5, "tasks": 5, "saliency": 6, "rl": 7, "experiment": 8}
+         "optim": 4, "nn": 5, "tasks": 5, "saliency": 6, "rl": 7, "experiment": 8, "report": 9}
 # Packages that only some folders may include: they cost compile time, or belong to one part.
 PACKAGES = [
     (r"(unsupported/)?Eigen/", {"cpu"}),
-    (r"nlohmann/", {"io", "text", "tasks", "experiment"}),
+    (r"nlohmann/", {"io", "text", "tasks", "experiment", "report"}),
     (r"pcre2", {"text"}),
     (r"utf8proc", {"text"}),
     (r"xxhash", {"io"}),
@@ -31,7 +31,9 @@ UMBRELLAS = {"attention": "saliency.hpp", "comm": "comm.hpp", "nn": "llama.hpp",
              "saliency": "saliency.hpp", "tasks": "experiment.hpp"}
 # What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles, and
 # that of the interpreter of chat templates.
-READ_WITH_BODIES = {"experiment/report/run_page.hpp", "text/jinja/program.hpp"}
+READ_WITH_BODIES = {"report/run_page.hpp", "text/jinja/program.hpp"}
+# The only header that prints: a rank's last sentence, at once before MPI_Abort ends the program.
+MAY_PRINT = {"comm/mpi.hpp"}
 LIST_OF_UMBRELLA = "ATMANRL_TEMPLATES"  # defined, used and forgotten at the end of an umbrella header
 NOT_OURS = {".git", "build", "data", "runs", "__pycache__"}
 
@@ -100,6 +102,19 @@ def macros(root):
                 yield name, f"macro {macro} does not begin with ATMANRL_"
             elif name.as_posix() not in ("core/config.hpp", "cuda/compat.cuh", "cuda/compat.hpp"):
                 yield name, f"macro {macro} belongs into core/config.hpp"
+
+
+def quiet(root):
+    """What a program prints and which signals it hears is the program's own (experiment/run_hooks.hpp)."""
+    files, top = headers_of(root)
+    for path in files:
+        name = path.relative_to(top)
+        if name.as_posix() in MAY_PRINT:
+            continue
+        code = re.sub(r"//[^\n]*", "", path.read_text())
+        for word in re.findall(r"\b(fmt::print|std::(?:cout|cerr|clog|puts|printf|fputs|fprintf|perror)|stdout|stderr|printf|"
+                               r"sigaction|signal\.h|csignal|std::signal)\b", code):
+            yield name, f"{word}: the library prints nothing and hears no signal"
 
 
 def compiled(root):
@@ -310,8 +325,8 @@ def strangers(root):
                 yield name, f"names {concept} for the slot {slot}, but tests/strangers.hpp asserts it of no type"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, compiled, umbrellas, words, lines, paths, readme, references,
-                                           strangers)}
+CHECKS = {check.__name__: check for check in (layering, headers, macros, quiet, compiled, umbrellas, words, lines, paths, readme,
+                                           references, strangers)}
 
 
 def main():

@@ -7,7 +7,6 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/bf16_products.hpp>
 #include <atmanrl/cpu/simd.hpp>
-#include <atmanrl/io/standard_streams.hpp>
 
 #include <fmt/format.h>
 
@@ -61,11 +60,6 @@ inline std::string build_note(instructions used = compiled_for(), instructions t
 inline std::string start_note() {
   std::string const build = build_note(), products = products_note();
   return build + (build.empty() || products.empty() ? "" : "\n") + products;
-}
-
-/// Prints it.
-inline void print_build_note(std::FILE* to = stderr) {
-  if (std::string const note = start_note(); !note.empty()) print_if_possible(to, note + "\n");
 }
 
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

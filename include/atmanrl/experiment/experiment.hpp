@@ -8,14 +8,12 @@
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/experiment_base.hpp>
-#include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/experiment/observe.hpp>
 #include <atmanrl/experiment/options.hpp>
-#include <atmanrl/experiment/progress.hpp>
-#include <atmanrl/experiment/report/run_page.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/run_hooks.hpp>
 #include <atmanrl/experiment/save_model.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
@@ -24,7 +22,7 @@
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
-#include <cstdio>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <typeinfo>
@@ -47,11 +45,17 @@ class experiment : public detail::experiment_base {
   explicit experiment(experiment_options options, comm::any_on<B> ranks = {})
       : detail::experiment_base(detail::settled_for<B>(std::move(options)), ranks), ranks_on_(ranks) {}
 
-  /// Runs to the end, or to the end of the step in which Ctrl-C came.
+  /// Runs to the end, or to the end of the step in which the program wanted it to stop.
+  /// \param hooks  what is told of the run, and asked whether it should stop; lives as long as the call
   /// \returns the exit status for the program: 0, or 128 + the signal's number after an interruption
   /// \throws file_error, usage_error for input that cannot be used; for a new run nothing has been written then
   /// \throws numeric_error when a value is not finite; names step, tensor and sample, and the files end with the last
   ///         whole step
+  int run(run_hooks& hooks) {
+    hooks_ = &hooks;
+    return run_as(typename Traits::weights{});
+  }
+  /// The same in silence.
   int run() { return run_as(typename Traits::weights{}); }
 
  private:
@@ -71,13 +75,12 @@ class experiment : public detail::experiment_base {
   int run_with() {
     using Model = typename detail::model_of_traits<Traits, W>::type;
     static_assert(std::is_same_v<typename Model::scalar, float>);
-    progress bar(speaks() ? stderr : nullptr);
     check_ranks(typeid(experiment<Traits>).name());
     run_lock lock;
     std::optional<checkpoint> found;
     if (!options_.resume.empty()) {
-      comm::all_or_none(ranks_, [&] { lock = lock_run(bar); });
-      comm::all_or_none(ranks_, [&] { found = newest_checkpoint(bar); });
+      comm::all_or_none(ranks_, [&] { lock = lock_run(); });
+      comm::all_or_none(ranks_, [&] { found = newest_checkpoint(); });
       comm::expects_same_everywhere(ranks_, "the step of the newest checkpoint",
                                     fmt::format("{}", found ? found->step : 0));
     }
@@ -103,7 +106,7 @@ class experiment : public detail::experiment_base {
                trained_layout<Model>(config, options_).size(), estimate,
                estimate_memory<Model>(config, options_, longest, ranks_.size()).peak(), note);
 
-    interrupt_listener const interrupt;
+    hooks_->work_begins();
     Model model = detail::load_model<Traits, Model>(*backend, *file, options_);
     // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes
     // on.
@@ -133,11 +136,12 @@ class experiment : public detail::experiment_base {
         lock = create_run_folder(options_, task_name_);
       else
         remove_partial_files(options_.out);
+      open_events(found ? found->step : 0);
     });
 
     // The weights are still those that the run began with.
-    auto const before = evaluation_of("before", model, words, task, shape, bar, interrupt);
-    if (before && !before->complete) return stopped(0, bar);
+    auto const before = evaluation_of("before", model, words, task, shape);
+    if (before && !before->complete) return stopped(0);
 
     restored_lines lines;
     if (found)
@@ -145,25 +149,24 @@ class experiment : public detail::experiment_base {
     found.reset();  // as large as all that is trained
     std::optional<run_files> files;
     if (speaks()) files.emplace(options_.out, lines);
-    bool const finished = train(trainer, words, files, bar, interrupt);
-    if (!finished) return stopped(trainer.steps(), bar);
+    bool const finished = train(trainer, words, files);
+    if (!finished) return stopped(trainer.steps());
 
-    auto const after = evaluation_of("after", model, words, task, shape, bar, interrupt);
-    if (after && !after->complete) return stopped(trainer.steps(), bar);
+    auto const after = evaluation_of("after", model, words, task, shape);
+    if (after && !after->complete) return stopped(trainer.steps());
     std::string table;
-    if (speaks()) table = print_results(before, after, backend->peak_bytes(), bar);
+    if (speaks()) table = show_results(before, after, backend->peak_bytes());
     if (model.has_adapters()) save_adapters(options_.out / "adapter", trainer.policy(), options_.model);
     if (!model.has_adapters() || options_.merge)
       save_model(options_.out / "model", trainer.policy(), words, options_.model,
                  options_.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
-    return speaks() ? finished_run(table, bar) : 0;
+    return speaks() ? finished_run(table) : 0;
   }
 
   /// From its file where there is one, so that a continued run shows what the first part found.
   template <class Model>
   std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer_type const& words,
-                                          task_type const& task, run_shape const& shape, progress& bar,
-                                          interrupt_listener const& interrupt) {
+                                          task_type const& task, run_shape const& shape) {
     if (options_.eval_questions == 0) return std::nullopt;
     auto const path = options_.out / fmt::format("evaluation_{}.json", when);
     // The first rank decides, since it writes the file while others look for it.
@@ -182,26 +185,28 @@ class experiment : public detail::experiment_base {
         .batch_questions = questions_per_batch(model.config(), shape.longest_prompt, options_.eval_samples,
                                                options_.max_new_tokens, bytes, sizeof(float)),
         .on_progress = {},
-        .should_stop = [&] { return caught(interrupt) != 0; },
+        .should_stop = [&] { return caught() != 0; },
         .ranks = ranks_};
-    bar.begin("evaluation " + when, 1);
+    said().begin("evaluation " + when, 1, 0);
+    auto const began = std::chrono::steady_clock::now();
     e.on_progress = [&](int done, int all, index_t tokens) {
-      bar.update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
+      said().update(double(done) / double(all), tokens, fmt::format("{}/{} questions", done, all));
     };
     evaluation found = evaluate(model, words, task, e, detail::make_traits_sampler<Traits>(options_));
-    if (found.complete && speaks()) keep_evaluation(path, when, found, bar);
-    bar.clear();
+    if (found.complete && speaks())
+      keep_evaluation(path, when, found,
+                      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    said().end();
     return found;
   }
 
   /// \returns false when a signal stopped it; the last step is saved in both cases
   template <class Trainer>
-  bool train(Trainer& trainer, tokenizer_type const& words, std::optional<run_files>& files, progress& bar,
-             interrupt_listener const& interrupt) {
+  bool train(Trainer& trainer, tokenizer_type const& words, std::optional<run_files>& files) {
     for (auto const& line : evaluation_timings_) files->timings.append(line);
-    bar.begin("step", options_.steps, index_t(trainer.steps()));
+    said().begin("step", options_.steps, index_t(trainer.steps()));
     trainer.on_sampling = [&](int done, int all, index_t tokens) {
-      bar.update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
+      said().update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
     experiment_options within_memory = options_;
     within_memory.mask.row_budget =
@@ -215,9 +220,9 @@ class experiment : public detail::experiment_base {
       save_run(options_, trainer, files ? &*files : nullptr);
       saved = trainer.steps();
     };
-    while (trainer.steps() < std::uint64_t(options_.steps) && !caught(interrupt)) {
+    while (trainer.steps() < std::uint64_t(options_.steps) && !caught()) {
       try {
-        write_step(trainer, step(trainer), observer, words, files, bar);
+        write_step(trainer, step(trainer), observer, words, files);
       } catch (numeric_error const&) {
         // An inner pass that fails after another one has changed the weights leaves nothing that is worth saving.
         if (trainer.policy().optimizer().steps() == trainer.steps() * std::uint64_t(options_.inner_passes)) save();
@@ -226,7 +231,7 @@ class experiment : public detail::experiment_base {
       if (options_.checkpoint_every > 0 && trainer.steps() % std::uint64_t(options_.checkpoint_every) == 0) save();
     }
     save();
-    bar.clear();
+    said().end();
     return trainer.steps() >= std::uint64_t(options_.steps);
   }
 
@@ -243,16 +248,16 @@ class experiment : public detail::experiment_base {
 
   template <class Trainer, class ObserverT>
   void write_step(Trainer& trainer, grpo_step_report report, ObserverT& observer, tokenizer_type const& words,
-                  std::optional<run_files>& files, progress& bar) {
+                  std::optional<run_files>& files) {
     // Built before anything is written: a line that cannot be written must not leave the others behind.
     auto const figures = mask_figures_of(trainer.reward());
     ordered_json metrics;
     if (files) metrics = metrics_of(report, figures ? &*figures : nullptr);
     auto const observed =
-        detail::observe(observer, report, trainer.model(), [&](std::string const& text) { bar.say(text); });
+        detail::observe(observer, report, trainer.model(), [&](std::string const& text) { said().note(text); });
     if (!files) return;
     write_lines(report, std::move(metrics), observed, detail::latest_validation(observer),
-                trainer.model().backend().peak_bytes(), detail::completion_lines(report, words), *files, bar);
+                trainer.model().backend().peak_bytes(), detail::completion_lines(report, words), *files);
   }
 
   comm::any_on<B> ranks_on_;

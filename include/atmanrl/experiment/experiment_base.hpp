@@ -7,15 +7,14 @@
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluation.hpp>
-#include <atmanrl/experiment/interrupt.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/experiment/observe.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/options.hpp>
-#include <atmanrl/experiment/progress.hpp>
-#include <atmanrl/experiment/report/run_page.hpp>
+#include <atmanrl/experiment/run_events.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/run_hooks.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
@@ -23,7 +22,6 @@
 #include <atmanrl/io/content_hash.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
-#include <atmanrl/io/standard_streams.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
@@ -67,8 +65,8 @@ class experiment_base {
   /// \throws comm::communication_error when ranks have other options or builds, or find other files
   void check_ranks(std::string_view build);
 
-  /// The signal that a rank has caught, 0 for none; a call of all ranks.
-  int caught(interrupt_listener const& interrupt);
+  /// The signal that wants a rank to stop, 0 for none; a call of all ranks.
+  int caught();
 
   /// \param tokens  of the tokenizer
   /// \throws usage_error when tokenizer, model and options do not fit each other
@@ -80,11 +78,11 @@ class experiment_base {
 
   /// Keeps other processes away from the run that is continued; on the first rank.
   /// \throws usage_error when one is writing it
-  run_lock lock_run(progress& bar) const;
+  run_lock lock_run() const;
 
   /// What the run goes on from; nothing when it has no intact checkpoint and begins anew.
   /// \throws usage_error, file_error when it cannot go on
-  std::optional<checkpoint> newest_checkpoint(progress& bar) const;
+  std::optional<checkpoint> newest_checkpoint() const;
   /// Says in the run's files and on its page which task is asked.
   /// \throws usage_error when a run that goes on was started with another one
   void name_task(std::string_view name);
@@ -97,37 +95,47 @@ class experiment_base {
   void describe(model_config const& c, chat_format const& chat, index_t parameters, index_t trained,
                 memory_estimate const& m, std::size_t at_most, std::string const& note) const;
 
-  /// The evaluation's file and line of timings.
+  /// Opens what TensorBoard reads; on the first rank, whose folder is there and locked.
+  /// \param steps  that the run goes on from
+  void open_events(std::uint64_t steps) { events_.emplace(options_.out, steps); }
+
+  /// The evaluation's file, events and line of timings.
   void keep_evaluation(std::filesystem::path const& path, std::string const& when, evaluation const& found,
-                       progress& bar);
+                       double seconds);
 
   /// \param completions  lines of completions.jsonl
   void write_lines(grpo_step_report const& report, ordered_json metrics, std::vector<observation> const& observed,
                    validation_report const* validation, std::size_t peak_tensor_bytes,
-                   std::vector<ordered_json> const& completions, run_files& files, progress& bar) const;
+                   std::vector<ordered_json> const& completions, run_files& files);
 
-  /// A page that cannot be written costs no run its result.
-  void write_page(progress& bar) const;
-
-  /// Prints the closing table before anything else is written: a full disk does not take it away.
+  /// Shows the closing table before anything else is written: a full disk does not take it away.
   /// \returns the table
-  std::string print_results(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
-                            std::size_t peak_tensor_bytes, progress& bar) const;
+  std::string show_results(std::optional<evaluation> const& before, std::optional<evaluation> const& after,
+                           std::size_t peak_tensor_bytes) const;
 
   /// Writes what is left to write. \returns the exit status
-  int finished_run(std::string const& table, progress& bar) const;
+  int finished_run(std::string const& table) const;
 
-  int stopped(std::uint64_t steps, progress& bar) const;
+  int stopped(std::uint64_t steps) const;
+
+  /// What this rank speaks through: nothing is heard of the others.
+  run_hooks& said() const { return speaks() ? *hooks_ : silence(); }
 
   comm::any ranks_;
+  run_hooks* hooks_ = &silence();              // of the program
   int signal_ = 0;                             // that all ranks know of
   std::optional<lora_config> asked_adapters_;  // by options beside --adapter
   experiment_options options_;
   std::string task_name_;
   std::optional<memory_estimate> estimate_;
+  std::optional<run_events> events_;
   std::vector<ordered_json> evaluation_timings_;
 
  private:
+  static run_hooks& silence() {
+    static run_hooks none;
+    return none;
+  }
   /// Rank, alpha and targets are those of the folder.
   void adopt_adapter();
 };
@@ -179,8 +187,9 @@ ATMANRL_INLINE void experiment_base::check_ranks(std::string_view build) {
   comm::expects_same_everywhere(ranks_, "the hash of the files", files);
 }
 
-ATMANRL_INLINE int experiment_base::caught(interrupt_listener const& interrupt) {
-  for (int const signal : comm::all_gather_value<int>(ranks_, interrupt.caught())) signal_ = std::max(signal_, signal);
+ATMANRL_INLINE int experiment_base::caught() {
+  for (int const signal : comm::all_gather_value<int>(ranks_, hooks_->stop_signal()))
+    signal_ = std::max(signal_, signal);
   return signal_;
 }
 
@@ -257,15 +266,15 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
   if (!note.empty()) add("{}\n", note);
   if (c.stop_ids.empty())
     add("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
-  print_if_possible(stdout, text);
+  said().show(text);
 }
 
 ATMANRL_INLINE void experiment_base::keep_evaluation(std::filesystem::path const& path, std::string const& when,
-                                                     evaluation const& found, progress& bar) {
+                                                     evaluation const& found, double seconds) {
+  events_->add_evaluation(when == "before" ? 0 : std::uint64_t(options_.steps), found);
   save_evaluation(path, found);
-  double const seconds = bar.elapsed();
-  bar.finish_one(found.tokens, fmt::format("accuracy {:.3f}, {} tokens in {}", found.strict.value, found.tokens,
-                                           format_duration(seconds)));
+  said().finish_one(found.tokens,
+                    fmt::format("accuracy {:.3f}, {} tokens in {:.1f} s", found.strict.value, found.tokens, seconds));
   evaluation_timings_.push_back({{"phase", "evaluation_" + when},
                                  {"seconds", seconds},
                                  {"tokens", found.tokens},
@@ -275,8 +284,7 @@ ATMANRL_INLINE void experiment_base::keep_evaluation(std::filesystem::path const
 ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report, ordered_json metrics,
                                                  std::vector<observation> const& observed,
                                                  validation_report const* validation, std::size_t peak_tensor_bytes,
-                                                 std::vector<ordered_json> const& completions, run_files& files,
-                                                 progress& bar) const {
+                                                 std::vector<ordered_json> const& completions, run_files& files) {
   if (task_name_ != options_.task) metrics["task"] = task_name_;
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<ordered_json> causal;
@@ -284,6 +292,7 @@ ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report,
   for (ordered_json const& line : completions) files.completions.append(line);
   if (causal) files.causal.append(*causal);
   files.metrics.append(metrics);
+  events_->add_step(metrics);
 
   index_t sampled = 0, prompts = 0, masked = 0, masks = 0;
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
@@ -306,26 +315,18 @@ ATMANRL_INLINE void experiment_base::write_lines(grpo_step_report const& report,
   timing["peak_process_bytes"] = peak_process_bytes();
   timing["peak_tensor_bytes"] = peak_tensor_bytes;
   files.timings.append(timing);
-  bar.finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s",
-                                      metrics["reward"].get<double>(), metrics["accuracy/strict"].get<double>(),
-                                      metrics["completions/mean_length"].get<double>(), masks,
-                                      report.seconds.sampling + report.seconds.reward + report.seconds.update));
+  said().finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s",
+                                         metrics["reward"].get<double>(), metrics["accuracy/strict"].get<double>(),
+                                         metrics["completions/mean_length"].get<double>(), masks,
+                                         report.seconds.sampling + report.seconds.reward + report.seconds.update));
 }
 
-ATMANRL_INLINE void experiment_base::write_page(progress& bar) const {
-  try {
-    write_run_page(options_.out);
-  } catch (std::exception const& e) {
-    bar.say(fmt::format("report.html was not written: {}", e.what()));
-  }
-}
-
-ATMANRL_INLINE int experiment_base::stopped(std::uint64_t steps, progress& bar) const {
-  if (speaks()) write_page(bar);
+ATMANRL_INLINE int experiment_base::stopped(std::uint64_t steps) const {
+  said().folder_is_written(options_.out);
   bool const lost = steps > 0 && options_.checkpoint_every == 0;
-  bar.say(fmt::format("stopped after {} of {} steps; {} --resume {}", steps, options_.steps,
-                      lost ? "nothing was saved (--checkpoint-every 0), start again with" : "continue with",
-                      options_.out.string()));
+  said().note(fmt::format("stopped after {} of {} steps; {} --resume {}", steps, options_.steps,
+                          lost ? "nothing was saved (--checkpoint-every 0), start again with" : "continue with",
+                          options_.out.string()));
   return 128 + signal_;
 }
 
@@ -353,47 +354,43 @@ ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::s
       options_.activation_mib);
 }
 
-ATMANRL_INLINE run_lock experiment_base::lock_run(progress& bar) const {
+ATMANRL_INLINE run_lock experiment_base::lock_run() const {
   if (!speaks()) return {};
   run_lock lock(options_.out / "options.json", options_.out);
-  if (!lock.held()) bar.say("note: the file system has no locks; only one process may write a run");
+  if (!lock.held()) said().note("note: the file system has no locks; only one process may write a run");
   return lock;
 }
 
-ATMANRL_INLINE std::optional<checkpoint> experiment_base::newest_checkpoint(progress& bar) const {
+ATMANRL_INLINE std::optional<checkpoint> experiment_base::newest_checkpoint() const {
   auto const folder = options_.out / "checkpoints";
   auto found = load_latest_checkpoint(
-      folder, [&](std::string const& sentence) { bar.say(sentence); },
+      folder, [&](std::string const& sentence) { said().note(sentence); },
       [&](checkpoint const& c, std::filesystem::path const& path) {
         check_continuation(options_.out, c, path.string(), options_);
       });
-  bar.say(found ? fmt::format("continuing after step {}", found->step)
-                : fmt::format("continuing from the start: there is no {}checkpoint{}",
-                              list_checkpoints(folder).empty() ? "" : "intact ",
-                              list_checkpoints(folder).empty() ? " yet" : ""));
+  said().note(found ? fmt::format("continuing after step {}", found->step)
+                    : fmt::format("continuing from the start: there is no {}checkpoint{}",
+                                  list_checkpoints(folder).empty() ? "" : "intact ",
+                                  list_checkpoints(folder).empty() ? " yet" : ""));
   return found;
 }
 
-ATMANRL_INLINE std::string experiment_base::print_results(std::optional<evaluation> const& before,
-                                                          std::optional<evaluation> const& after,
-                                                          std::size_t peak_tensor_bytes, progress& bar) const {
+ATMANRL_INLINE std::string experiment_base::show_results(std::optional<evaluation> const& before,
+                                                         std::optional<evaluation> const& after,
+                                                         std::size_t peak_tensor_bytes) const {
   std::string const table =
       closing_table(before, after, read_totals(options_.out / "metrics.jsonl", options_.group_size));
-  bar.clear();
-  print_if_possible(
-      stdout,
-      fmt::format(
-          "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                 "
-          "      {}\n",
-          table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
-          options_.out.string()));
+  said().show(fmt::format(
+      "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                 "
+      "      {}\n",
+      table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
+      options_.out.string()));
   return table;
 }
 
-ATMANRL_INLINE int experiment_base::finished_run(std::string const& table, progress& bar) const {
+ATMANRL_INLINE int experiment_base::finished_run(std::string const& table) const {
   write_file_atomically(options_.out / "summary.txt", table);
-  write_page(bar);
-  bar.clear();
+  said().folder_is_written(options_.out);
   return 0;
 }
 

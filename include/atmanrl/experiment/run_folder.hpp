@@ -2,10 +2,10 @@
 
 /// \file
 /// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl,
-/// evaluation_before.json and evaluation_after.json, summary.txt, checkpoints/, at the end model/, and report.html, a
-/// page made from the other files. A run that is killed at any moment is continued from its newest checkpoint: lines
-/// that were written after it are cut off and written again, the same. Nothing is cut off before it is known that the
-/// run can go on.
+/// evaluation_before.json and evaluation_after.json, events.out.tfevents.* for TensorBoard, summary.txt, checkpoints/,
+/// at the end model/, and report.html, a page made from the other files. A run that is killed at any moment is
+/// continued from its newest checkpoint: lines that were written after it are cut off and written again, the same.
+/// Nothing is cut off before it is known that the run can go on.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluate.hpp>

@@ -6,12 +6,12 @@
 
 #include <atmanrl/core/config.hpp>
 #if ATMANRL_BODIES
-#  include <atmanrl/experiment/report/completions.hpp>
-#  include <atmanrl/experiment/report/page.hpp>
-#  include <atmanrl/experiment/report/run_charts.hpp>
-#  include <atmanrl/experiment/report/run_data.hpp>
 #  include <atmanrl/experiment/statistics.hpp>
 #  include <atmanrl/io/file.hpp>
+#  include <atmanrl/report/completions.hpp>
+#  include <atmanrl/report/page.hpp>
+#  include <atmanrl/report/run_charts.hpp>
+#  include <atmanrl/report/run_data.hpp>
 #endif
 
 #include <algorithm>

@@ -5,7 +5,7 @@
 /// nothing (Content-Security-Policy), and without the script only the immediate display of values under the pointer is
 /// missing.
 
-#include <atmanrl/experiment/report/html.hpp>
+#include <atmanrl/report/html.hpp>
 
 #include <string>
 #include <string_view>

@@ -1,13 +1,10 @@
 #pragma once
+// What a person sees of a run on standard error: a bar that is redrawn in place on a terminal, one line per step
+// elsewhere. Where it cannot be printed it is lost, and the run goes on.
 
-/// \file
-/// What a person sees of a run on standard error: a bar that is redrawn in place on a terminal, one line per step
-/// elsewhere. Where it cannot be printed it is lost, and the run goes on.
-
-#include <atmanrl/core/config.hpp>
-#include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
-#include <atmanrl/io/standard_streams.hpp>
+
+#include <fmt/format.h>
 
 #include <unistd.h>
 
@@ -16,11 +13,20 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <utility>
 
-namespace atmanrl {
+#include "standard_streams.hpp"
+
+namespace terminal {
+
+using atmanrl::index_t;
 
 /// "1:02:03", "4:05".
-std::string format_duration(double seconds);
+inline std::string format_duration(double seconds) {
+  auto const s = static_cast<long long>(std::max(0.0, seconds) + 0.5);
+  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+                   : fmt::format("{}:{:02}", s / 60, s % 60);
+}
 
 class progress {
  public:
@@ -64,15 +70,7 @@ class progress {
   std::size_t shown_ = 0;
 };
 
-#if ATMANRL_BODIES
-
-ATMANRL_INLINE std::string format_duration(double seconds) {
-  auto const s = static_cast<long long>(std::max(0.0, seconds) + 0.5);
-  return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
-                   : fmt::format("{}:{:02}", s / 60, s % 60);
-}
-
-ATMANRL_INLINE void progress::begin(std::string name, index_t units, index_t done) {
+inline void progress::begin(std::string name, index_t units, index_t done) {
   name_ = std::move(name);
   units_ = units;
   first_ = done_ = done;
@@ -81,12 +79,12 @@ ATMANRL_INLINE void progress::begin(std::string name, index_t units, index_t don
   draw(0, {});
 }
 
-ATMANRL_INLINE void progress::update(double part, index_t tokens, std::string_view what) {
+inline void progress::update(double part, index_t tokens, std::string_view what) {
   tokens_ = tokens_before_ + tokens;
   if (terminal_ && clock::now() - drawn_ > std::chrono::milliseconds(100)) draw(part, what);
 }
 
-ATMANRL_INLINE void progress::finish_one(index_t tokens, std::string_view line) {
+inline void progress::finish_one(index_t tokens, std::string_view line) {
   ++done_;
   tokens_ = tokens_before_ += tokens;
   if (terminal_) return draw(0, line);
@@ -95,19 +93,19 @@ ATMANRL_INLINE void progress::finish_one(index_t tokens, std::string_view line) 
   }
 }
 
-ATMANRL_INLINE void progress::say(std::string_view line) {
+inline void progress::say(std::string_view line) {
   clear();
   if (to_) print_if_possible(to_, fmt::format("{}\n", line));
 }
 
-ATMANRL_INLINE void progress::clear() {
+inline void progress::clear() {
   if (terminal_ && shown_ > 0) {
     print_if_possible(to_, fmt::format("\r{:{}}\r", "", shown_));
     shown_ = 0;
   }
 }
 
-ATMANRL_INLINE std::string progress::rate(double part) const {
+inline std::string progress::rate(double part) const {
   double const seconds = elapsed(), pieces = double(done_ - first_) + part;
   std::string out =
       seconds > 0 && tokens_ > 0 ? fmt::format("{:.0f} tokens/s", double(tokens_) / seconds) : std::string();
@@ -117,7 +115,7 @@ ATMANRL_INLINE std::string progress::rate(double part) const {
   return out;
 }
 
-ATMANRL_INLINE void progress::draw(double part, std::string_view what) {
+inline void progress::draw(double part, std::string_view what) {
   if (!terminal_) return;
   static constexpr int width = 24;
   double const share = units_ > 0 ? std::clamp((double(done_) + part) / double(units_), 0.0, 1.0) : 1.0;
@@ -130,6 +128,4 @@ ATMANRL_INLINE void progress::draw(double part, std::string_view what) {
   drawn_ = clock::now();
 }
 
-#endif
-
-}  // namespace atmanrl
+}  // namespace terminal

@@ -1,19 +1,18 @@
 #pragma once
-
-/// \file
-/// Ctrl-C as a wish: the run looks at it between two steps. A second one ends the program at once.
+// Ctrl-C as a wish: the run looks at it between two steps. A second one ends the program at once.
 
 #include <csignal>
 
 #include <array>
+#include <cstddef>
 
-namespace atmanrl {
+namespace terminal {
 
 namespace detail {
 // A signal handler can reach nothing but a variable of static storage.
 inline volatile std::sig_atomic_t caught_signal = 0;
 extern "C" {
-inline void atmanrl_note_signal(int number) { caught_signal = number; }
+inline void note_signal(int number) { caught_signal = number; }
 }
 }  // namespace detail
 
@@ -24,7 +23,7 @@ class interrupt_listener {
   interrupt_listener() {
     detail::caught_signal = 0;
     struct sigaction act {};
-    act.sa_handler = detail::atmanrl_note_signal;
+    act.sa_handler = detail::note_signal;
     sigemptyset(&act.sa_mask);
     act.sa_flags = SA_RESTART | int(SA_RESETHAND);  // the second signal does what it always does
     for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &act, &before_[i]);
@@ -43,4 +42,4 @@ class interrupt_listener {
   std::array<struct sigaction, signals.size()> before_{};
 };
 
-}  // namespace atmanrl
+}  // namespace terminal

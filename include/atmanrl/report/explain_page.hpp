@@ -4,10 +4,10 @@
 /// The page of an explanation: which tokens of a chain of thought an answer leans on, by several estimators side by
 /// side, with deletion and insertion curves. Plain structs, so that any program can fill them.
 
-#include <atmanrl/experiment/report/chart.hpp>
-#include <atmanrl/experiment/report/page.hpp>
-#include <atmanrl/experiment/report/token_colours.hpp>
 #include <atmanrl/io/file.hpp>
+#include <atmanrl/report/chart.hpp>
+#include <atmanrl/report/page.hpp>
+#include <atmanrl/report/token_colours.hpp>
 
 #include <filesystem>
 #include <optional>

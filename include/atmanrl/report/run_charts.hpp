@@ -4,7 +4,7 @@
 /// Charts of metrics.jsonl: a chosen list first, then every other number by the front of its name, then the numbers as
 /// a table. A new metric needs no change here.
 
-#include <atmanrl/experiment/report/run_data.hpp>
+#include <atmanrl/report/run_data.hpp>
 
 #include <set>
 #include <string>

@@ -1,10 +1,6 @@
 #pragma once
-
-/// \file
-/// Standard output and standard error as what they are: something that may be closed, full, or a pipe that nobody reads
-/// any more. Text that cannot be printed never ends a run.
-
-#include <atmanrl/core/config.hpp>
+// Standard output and standard error as what they are: something that may be closed, full, or a pipe that nobody reads
+// any more. Text that cannot be printed never ends a run.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -14,25 +10,19 @@
 #include <cstdio>
 #include <string_view>
 
-namespace atmanrl {
+namespace terminal {
 
 /// Opens /dev/null for each of standard input, output and error that is closed. A program calls it before it opens
 /// anything: the system gives the lowest free number to the next file, and what is printed would land in it.
-void open_closed_standard_streams();
-
-/// Writes text and flushes it.
-/// \returns whether it went out; a full disk or a closed pipe is `false`, not an exception and not a signal
-bool print_if_possible(std::FILE* to, std::string_view text);
-
-#if ATMANRL_BODIES
-
-ATMANRL_INLINE void open_closed_standard_streams() {
+inline void open_closed_standard_streams() {
   for (int const number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     // Those below are open by now, so that the number which is free is this one.
     if (::fcntl(number, F_GETFD) < 0) (void)::open("/dev/null", O_RDWR);
 }
 
-ATMANRL_INLINE bool print_if_possible(std::FILE* to, std::string_view text) {
+/// Writes text and flushes it.
+/// \returns whether it went out; a full disk or a closed pipe is `false`, not an exception and not a signal
+inline bool print_if_possible(std::FILE* to, std::string_view text) {
   // A closed pipe raises SIGPIPE in the thread that writes. It is held back and taken away again, because how a program
   // answers that signal is not this function's to change.
   sigset_t pipe, before, pending;
@@ -52,6 +42,4 @@ ATMANRL_INLINE bool print_if_possible(std::FILE* to, std::string_view text) {
   return whole && flushed;
 }
 
-#endif
-
-}  // namespace atmanrl
+}  // namespace terminal

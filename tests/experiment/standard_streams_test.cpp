@@ -2,15 +2,16 @@
 // case runs in a child, because these streams are the test's own, too.
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/jsonl.hpp>
-#include <atmanrl/io/standard_streams.hpp>
 
 #include <sys/wait.h>
 
+#include "../../examples/terminal/standard_streams.hpp"
 #include "catch.hpp"
 #include "io/scratch.hpp"
 
 using namespace atmanrl;
 using namespace atmanrl_test;
+using namespace terminal;
 
 namespace standard_streams_test {
 namespace {

@@ -3,8 +3,8 @@
 /// \file
 /// The best and the worst completion of each group as a table, the chain of thought coloured by token saliency.
 
-#include <atmanrl/experiment/report/run_data.hpp>
-#include <atmanrl/experiment/report/token_colours.hpp>
+#include <atmanrl/report/run_data.hpp>
+#include <atmanrl/report/token_colours.hpp>
 
 #include <algorithm>
 #include <string>

@@ -4,8 +4,8 @@
 /// The files of a run folder as a page needs them. A run may have been killed, edited or be under way: what cannot be
 /// read is left out and a note says so.
 
-#include <atmanrl/experiment/report/chart.hpp>
 #include <atmanrl/io/jsonl.hpp>
+#include <atmanrl/report/chart.hpp>
 
 #include <filesystem>
 #include <fstream>

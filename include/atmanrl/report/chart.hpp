@@ -5,7 +5,7 @@
 /// those who do not see it. Lines differ by dashes as well as by colour.
 
 #include <atmanrl/core/error.hpp>
-#include <atmanrl/experiment/report/html.hpp>
+#include <atmanrl/report/html.hpp>
 
 #include <algorithm>
 #include <array>
