@@ -2,9 +2,9 @@
 // What explain does with a model, on any backend.
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/metrics.hpp>
-#include <atmanrl/report/explain_page.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/paths.hpp>
+#include <atmanrl/report/explain_page.hpp>
 
 #include "subjects.hpp"
 
@@ -36,7 +36,8 @@ inline std::string shaded(std::vector<std::string> const& tokens, std::vector<fl
   return out;
 }
 
-inline page_chart chart_of(std::string title, std::string x, validation_report const& r, share_curve validation_row::*curve) {
+inline page_chart chart_of(std::string title, std::string x, validation_report const& r,
+                           share_curve validation_row::*curve) {
   page_chart c{.title = std::move(title), .x_label = std::move(x), .y_label = "p(answer)", .curves = {}};
   for (auto const& row : r.methods)
     c.curves.push_back({.name = row.name, .x = (row.*curve).share, .y = (row.*curve).probability, .control = false});
