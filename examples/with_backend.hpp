@@ -4,7 +4,7 @@
 //     using options = ...;                                        // with a member `device`
 //     template <class B> static int run(options const&, atmanrl::comm::any_on<B>);  // returns the exit status
 //   };
-// Only here and in on_cuda/ does a program name its backends.
+// Only here and in on_cuda/ does a program name its backends; inspect, which has more of them, has a unit for each.
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>

@@ -148,7 +148,8 @@ TEST_CASE("sft: writes a model that loads, and says what is wrong") {
   fails_with("sft", "--model " + s.model + " --task arithmetic --examples 2000000000000", "--examples 2000000000000");
 }
 
-TEST_CASE("programs: an unknown backend, a GPU's options without one, and a GPU where there is none end with one line") {
+TEST_CASE(
+    "programs: an unknown backend, a GPU's options without one, and a GPU where there is none end with one line") {
   setting const s;
   std::string const out = (s.folder / "out").string(), model = "--model " + s.model;
   for (std::string const name : {"evaluate", "sft", "explain", "ablation"}) {

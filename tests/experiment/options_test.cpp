@@ -1,5 +1,7 @@
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/options.hpp>
+#include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/traits.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
@@ -276,6 +278,46 @@ TEST_CASE(
                    fmt::format("--{} is \"{}\"", name, text)));
   o.chat.date = "today";
   CHECK(contains(complaint<usage_error>([&] { validate(o); }), "--chat-date is \"today\""));
+}
+
+TEST_CASE(
+    "options: auto is what the backend makes of it, and a file from before the GPU's options means what was done") {
+  experiment_options o;
+  o.dtype = weight_dtype::bf16;
+  CHECK(options_to_json(o)["bf16-weight-gradients"] == "auto");
+  CHECK(detail::settled_for<cpu_backend>(o).bf16_weight_gradients == false);
+  json old = json::parse(options_to_json(o).dump());
+  old.erase("bf16-weight-gradients");
+  old.erase("device");
+  auto const read = options_from_json(old, "o.json");
+  CHECK(read.bf16_weight_gradients == false);  // gradients of weights were in float, whatever the weights
+  CHECK(read.device == 0);
+
+  // On a backend with the options of a GPU.
+  struct device_like {
+    struct options_type {
+      int device;
+      bool tf32, bf16_weight_gradients;
+    };
+  };
+  CHECK(detail::settled_for<device_like>(o).bf16_weight_gradients == true);
+  o.bf16_weight_gradients = false;
+  CHECK(detail::settled_for<device_like>(o).bf16_weight_gradients == false);
+  o = {};
+  CHECK(detail::settled_for<device_like>(o).bf16_weight_gradients == false);
+  o.device = 1;
+  CHECK(detail::settled_for<device_like>(o).device == 1);
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--device is 1"));
+  o = {};
+  o.bf16_weight_gradients = true;
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--bf16-weight-gradients"));
+  // A run goes on on any device, and not with other roundings.
+  experiment_options moved;
+  moved.device = 3;
+  CHECK_NOTHROW(check_same_run({}, moved, "run"));
+  CHECK(contains(complaint<usage_error>([&] { check_same_run({}, o, "run"); }),
+                 "--bf16-weight-gradients true contradicts"));
+  CHECK_FALSE(options_of_checkpoint(moved).contains("device"));
 }
 
 TEST_CASE("options: a damaged options.json is refused with the file's name") {

@@ -178,6 +178,7 @@ TEST_CASE("cuda sft: two steps are those of the CPU") {
   auto const tuned = [&]<class B>(B*, char const* name) {
     fine_tuning::options o;
     o.model = s.model;
+    o.task = "arithmetic";
     o.examples = 6;
     o.held_out = 2;
     o.batch = 2;
