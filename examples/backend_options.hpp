@@ -17,11 +17,9 @@ struct backend_options {
   std::optional<bool> bf16_weight_gradients;  ///< none: with bf16 weights
 };
 
-/// \throws atmanrl::usage_error for a backend that there is not, and for options of a GPU without one
+/// \throws atmanrl::usage_error for options of a GPU with another backend
 inline void check(backend_options const& o) {
   using atmanrl::expects, atmanrl::usage_error;
-  expects<usage_error>(o.backend == "cpu" || o.backend == "cuda", "--backend is \"{}\", it must be cpu or cuda",
-                       o.backend);
   if (o.backend == "cuda") return;
   expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
   expects<usage_error>(!o.tf32, "--tf32 is for GPUs: --backend cuda");

@@ -2,6 +2,7 @@
 /// A look inside: tokens, probabilities, gradients, masks, policy gradients and answers as JSON. One verb per call;
 /// `inspect VERB --help` says what goes in and what comes out. The verbs are in inspect/, one per header.
 
+#include "add_backend_options.hpp"
 #include "chat_options.hpp"
 #include "inspect/input.hpp"
 #include "inspect/verbs.hpp"
@@ -32,9 +33,9 @@ using atmanrl::expects, atmanrl::usage_error, inspect::common_options;
 using action = std::function<std::string()>;
 
 void add_common(CLI::App& app, common_options& c) {
-  app.add_option("--backend", c.backend, "cpu, or reference: plain loops on one thread")
-      ->check(CLI::IsMember({"reference", "cpu"}))
-      ->capture_default_str();
+  add_backend_options(app, c);
+  app.get_option("--backend")->description("cpu, cuda: on a GPU, or reference: plain loops on one thread");
+  app.get_option("--backend")->check(CLI::IsMember({"reference", "cpu", "cuda"}));
   app.add_option("--threads", c.threads, "threads of the cpu backend; 0: as many as the machine runs")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -348,6 +349,7 @@ int main(int argc, char** argv) {
     } catch (CLI::ParseError const& e) {
       return e.get_exit_code() == 0 ? app.exit(e) : complain(e.what());
     }
+    check(common);
     std::string const text = chosen() + '\n';
     bool const written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
     return written ? 0 : complain("standard output: cannot be written");

@@ -1,3 +1,5 @@
+#include "../on_cuda/on_cuda.hpp"
+#include "device_call.hpp"
 #include "gradient_file.hpp"
 #include "grpo_request.hpp"
 #include "input.hpp"
@@ -19,6 +21,12 @@ using atmanrl::dump_json, atmanrl::expects, atmanrl::model_file, atmanrl::ordere
 template <class Result>
 Result compute_with(common_options const& c, model_file const& file, request what) {
   bool const cpu = c.backend == "cpu", bf16 = c.dtype == "bf16";
+  if (c.backend == "cuda") {
+    result out;
+    device_call const call{static_cast<backend_options const&>(c), bf16, &file, &what, &out};
+    run_on_cuda("inspect", &call, {});
+    return std::get<Result>(std::move(out));
+  }
   program& run =
       cpu ? (bf16 ? compute_cpu_bf16 : compute_cpu_f32) : (bf16 ? compute_reference_bf16 : compute_reference_f32);
   return std::get<Result>(run(file, c.threads, what));

@@ -4,6 +4,7 @@
 /// The verbs as functions from checked options to the text that is printed. Whatever is wrong is thrown as one sentence
 /// before anything is written.
 
+#include "../backend_options.hpp"
 #include "compute.hpp"
 
 #include <atmanrl/text/chat_formats.hpp>
@@ -18,10 +19,9 @@
 
 namespace inspect {
 
-/// What every verb takes. Verbs without weights have no use for the first three.
-struct common_options {
-  std::string backend = "cpu", dtype = "f32";
-  int threads = 0;
+/// What every verb takes. Verbs without weights have no use for the backend and the type.
+struct common_options : backend_options {
+  std::string dtype = "f32";
   std::string model, tokenizer;  ///< empty tokenizer: the one in or beside the model
   atmanrl::chat_options chat;    ///< of the verbs with conversations
 };

@@ -70,9 +70,9 @@ TEST_CASE("cuda memory: the estimate is within 10 % of what a step takes, a thir
   run_shape const shape{.longest_prompt = 60, .label_tokens = 2};
   memory_estimate const e = estimate_memory<llama<cuda_backend, bf16>>(c, o, shape);
   double const peak = double(peak_of_step(c, o, shape.longest_prompt));
-  INFO("measured " << peak << ", estimated " << e.peak() << " = weights " << e.weights << " + optimizer "
-                   << e.optimizer << " + cache " << e.cache << " + activations " << e.activations << " + head "
-                   << e.head << " + masks " << e.masks << " + scratch " << e.scratch);
+  INFO("measured " << peak << ", estimated " << e.peak() << " = weights " << e.weights << " + optimizer " << e.optimizer
+                   << " + cache " << e.cache << " + activations " << e.activations << " + head " << e.head
+                   << " + masks " << e.masks << " + scratch " << e.scratch);
   CHECK(double(e.peak()) > 0.9 * peak);
   CHECK(double(e.peak()) < 1.1 * peak);
   CHECK(double(e.scratch) > 0.25 * peak);

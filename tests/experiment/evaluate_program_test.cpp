@@ -148,6 +148,32 @@ TEST_CASE("sft: writes a model that loads, and says what is wrong") {
   fails_with("sft", "--model " + s.model + " --task arithmetic --examples 2000000000000", "--examples 2000000000000");
 }
 
+TEST_CASE("programs: an unknown backend, a GPU's options without one, and a GPU where there is none end with one line") {
+  setting const s;
+  std::string const out = (s.folder / "out").string(), model = "--model " + s.model;
+  for (std::string const name : {"evaluate", "sft", "explain", "ablation"}) {
+    fails_with(name.c_str(), model + " --backend tpu", "--backend is \"tpu\"");
+    fails_with(name.c_str(), model + " --device 1", "--device is 1, but it is for GPUs");
+    fails_with(name.c_str(), model + " --tf32", "--tf32 is for GPUs");
+    fails_with(name.c_str(), model + " --bf16-weight-gradients true", "--bf16-weight-gradients is for GPUs");
+  }
+  fails_with("mmlu_experiment", model + " --backend tpu --out " + out, "--backend is \"tpu\"");
+  fails_with("reproduce_table1", "--backend tpu --out " + out, "--backend is \"tpu\"");
+  if (!std::filesystem::exists("/dev/nvidia0"))
+    for (std::string const name : {"evaluate", "sft", "explain", "ablation", "mmlu_experiment", "reproduce_table1"}) {
+      // Looked for before the model, which is not there.
+      auto const r =
+          run(name.c_str(), "--model /nowhere --backend cuda " + ((name == "explain" ? "--json " : "--out ") + out));
+      if (!r) continue;
+      INFO(name << "\n" << r->output);
+      CHECK(r->status == 2);
+      CHECK(std::count(r->output.begin(), r->output.end(), '\n') == 1);
+      CHECK((contains(r->output, "there is no CUDA device") || contains(r->output, "built without CUDA") ||
+             contains(r->output, "atmanrl_on_cuda makes that library")));
+    }
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
 TEST_CASE("mmlu_experiment: without a model or data it ends with one line") {
   setting const s;
   fails_with("mmlu_experiment", "", "--model is missing");

@@ -143,6 +143,8 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"kv-cache", "bf16"},
                                                                   {"recompute", "true"},
                                                                   {"tf32", "true"},
+                                                                  {"bf16-weight-gradients", "true"},
+                                                                  {"device", "1"},
                                                                   {"activation-mib", "100"},
                                                                   {"eval-questions", "12"},
                                                                   {"eval-samples", "3"},

@@ -106,6 +106,9 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
                                     {{"--task", "gsm8k", "--data", "/no/such/data"}, "/no/such/data"},
                                     {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
                                     {{"--tf32"}, "--tf32 is for"},
+                                    {{"--device", "1"}, "--device is 1, but it is for GPUs"},
+                                    {{"--device", "-1"}, "--device is -1"},
+                                    {{"--bf16-weight-gradients", "true"}, "--bf16-weight-gradients is for"},
                                     {{"--few-shot", "2"}, "--few-shot is 2"},
                                     {{"--temperature", "1e-40"}, "--temperature is 1e-40"},
                                     {{"--prompts-per-step", "2000000000"}, "--prompts-per-step (2000000000 now)"},
@@ -142,7 +145,7 @@ TEST_CASE("gsm8k_experiment: an unknown backend, and a GPU where there is none, 
     CHECK(none.status == 2);
     CHECK(one_line(none));
     CHECK((contains(none.output, "there is no CUDA device") || contains(none.output, "built without CUDA") ||
-           contains(none.output, "gsm8k_experiment_on_cuda makes that library")));
+           contains(none.output, "atmanrl_on_cuda makes that library")));
     CHECK_FALSE(std::filesystem::exists(s.folder / "out"));
   }
 }

@@ -31,7 +31,7 @@ struct setting {
     o.steps = 2;
     o.prompts_per_step = 1;
     o.group_size = 2;
-    o.max_new_tokens = 20;
+    o.max_new_tokens = 10;
     o.mask = o.mask.in_steps(2);
     o.mask.scale = 25;
     o.saliency_weight = 1;  // the answers are all wrong, so that the saliency alone must teach
@@ -65,8 +65,10 @@ void check_alike(json const& a, json const& b, double tolerance) {
   REQUIRE(flat_a.size() == flat_b.size());
   for (auto const& [name, value] : flat_a.items()) {
     INFO(name);
+    // Two tokens of nearly the same saliency may change their ranks.
+    double const allowed = name.find("spearman") == std::string::npos ? tolerance : 0.05;
     if (value.is_number_float())
-      CHECK(value.get<double>() == Approx(flat_b.at(name).get<double>()).epsilon(tolerance).margin(tolerance));
+      CHECK(value.get<double>() == Approx(flat_b.at(name).get<double>()).epsilon(allowed).margin(allowed));
     else
       CHECK(value == flat_b.at(name));
   }
@@ -116,20 +118,37 @@ TEST_CASE("cuda experiment: two steps are those of the CPU, and go on bit for bi
   };
   // Rounding to bf16 turns differences in the last bit into differences of 2^-9.
   made_of const run = GENERATE(values<made_of>(
-      {{"all parameters, validation, evaluation, a reference model, dynamic sampling", 2e-3, true,
+      {{"all parameters, validation, evaluation, a reference model, dynamic sampling",
+        2e-3,
+        true,
         {{"validate-every", "2"}, {"eval-questions", "2"}, {"beta", "0.04"}, {"dynamic-sampling", "1"}}},
-       {"all parameters, recompute, keys and values in bf16", 2e-2, false, {{"recompute", "true"}, {"kv-cache", "bf16"}}},
-       {"adapters, keys and values in bf16, recompute, their own reference", 2e-2, true,
+       {"all parameters, recompute, keys and values in bf16, masks that all later rows see",
+        2e-2,
+        false,
+        {{"recompute", "true"}, {"kv-cache", "bf16"}, {"mask-rows", "all_later"}}},
+       {"adapters, keys and values in bf16, recompute, their own reference",
+        2e-2,
+        true,
         {{"lora-rank", "2"}, {"kv-cache", "bf16"}, {"recompute", "true"}, {"beta", "0.04"}}},
-       {"adapters, leave_one_out, recompute, masks of the answer's rows", 2e-3, false,
+       {"adapters, leave_one_out, recompute",
+        2e-3,
+        false,
         {{"lora-rank", "2"}, {"saliency-estimator", "leave_one_out"}, {"recompute", "true"}}},
-       {"all parameters, gradient, dynamic sampling", 2e-3, false,
+       {"all parameters, gradient, dynamic sampling",
+        2e-3,
+        false,
         {{"saliency-estimator", "gradient"}, {"dynamic-sampling", "1"}}},
-       {"adapters, atman_suppression, validation", 2e-3, false,
+       {"adapters, atman_suppression, validation",
+        2e-3,
+        false,
         {{"lora-rank", "2"}, {"saliency-estimator", "atman_suppression"}, {"validate-every", "1"}}},
-       {"gradient_x_input, keys and values in bf16", 2e-2, false,
+       {"gradient_x_input, keys and values in bf16",
+        2e-2,
+        false,
         {{"saliency-estimator", "gradient_x_input"}, {"kv-cache", "bf16"}}},
-       {"attention_rollout, recompute", 2e-3, false,
+       {"attention_rollout, recompute",
+        2e-3,
+        false,
         {{"saliency-estimator", "attention_rollout"}, {"recompute", "true"}}}}));
   INFO(run.name);
   auto const device = s.run<cuda_backend>("device", run.given), host = s.run<cpu_backend>("host", run.given);
