@@ -165,7 +165,7 @@ int run(program_options o) {
       return 130;
     }
   }
-  verdict const v = judge(read_results(folder, o.s), o.s);
+  verdict const v = judge(of_seeds(read_results(folder, o.s), o.seeds, o.rl_seeds), o.s);
   bool const printed = print_results(v.markdown);
   write_file_atomically(folder / "tables.md", v.markdown);
   write_file_atomically(folder / "verdict.json", dump_json(v.figures) + "\n");
@@ -215,7 +215,7 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "results do not depend on it; two processes use two cores better")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_flag("--tables-only", o.tables_only, "no runs: tables and page of those that are there");
+    app.add_flag("--tables-only", o.tables_only, "no runs: tables and page of those that are there, of these seeds");
     parse_arguments(app, argc, argv);
     for (std::string const& a : o.arms) arm_by_name(a);
     if (o.quick) {

@@ -177,4 +177,15 @@ inline std::vector<json> read_results(std::filesystem::path const& folder, setti
   return out;
 }
 
+/// Those of these seeds alone.
+inline std::vector<json> of_seeds(std::vector<json> results, std::vector<std::uint64_t> const& seeds,
+                                  std::vector<std::uint64_t> const& rl_seeds) {
+  auto const has = [](auto const& list, json const& x) {
+    return std::find(list.begin(), list.end(), x.get<std::uint64_t>()) != list.end();
+  };
+  std::erase_if(results, [&](json const& r) { return !has(seeds, r.at("seed")) || !has(rl_seeds, r.at("rl_seed")); });
+  expects<usage_error>(!results.empty(), "no finished run is of these seeds");
+  return results;
+}
+
 }  // namespace faithfulness
