@@ -42,16 +42,28 @@ struct job {
 
 /// A start that reads nothing has no contrast that a reward could select by, so that hard starts are for arms that
 /// teach the reader; controls are for the gate. The confirmation has the primary contrasts, the rewards that cause
-/// directly, the arm with a gradient that did best in the exploration, and positive controls.
+/// directly, the arm with a gradient that did best in the exploration, and positive controls. Two of its ten hard
+/// starts did not move under the edit reward's gradient; the second confirmation asks ten other starts whether its
+/// logarithm's moves them all.
 std::vector<std::string> arms_of_kind(std::string const& kind, std::string const& phase) {
   if (kind == "control") return {"start"};
+  if (phase == "second_confirmation")
+    return kind == "hard"
+               ? std::vector<std::string>{"start", "outcome", "re_enabled", "edit_gradient", "edit_log_gradient"}
+               : std::vector<std::string>{};
   if (phase == "confirmation" && kind == "hard")
     return {"start", "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "reader_sft"};
   if (phase == "confirmation")
     return {"start",         "reader_sft", "outcome", "outcome_wrong_hints", "re_enabled", "length", "shuffled",
             "leave_one_out", "knock_out",  "edit",    "edit_gradient"};
   if (kind == "hard")
-    return {"start",     "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "re_enabled_edit_gradient",
+    return {"start",
+            "outcome",
+            "re_enabled",
+            "knock_out_gradient",
+            "edit_gradient",
+            "edit_log_gradient",
+            "re_enabled_edit_gradient",
             "reader_sft"};
   std::vector<std::string> all;
   for (arm const& a : all_arms()) all.push_back(a.name);
@@ -153,7 +165,7 @@ int run(program_options o) {
       return 130;
     }
   }
-  verdict const v = judge(read_results(folder, o.s), o.s);
+  verdict const v = judge(of_seeds(read_results(folder, o.s), o.seeds, o.rl_seeds), o.s);
   bool const printed = print_results(v.markdown);
   write_file_atomically(folder / "tables.md", v.markdown);
   write_file_atomically(folder / "verdict.json", dump_json(v.figures) + "\n");
@@ -168,8 +180,11 @@ int main(int argc, char** argv) {
   return run_program([&] {
     program_options o;
     CLI::App app{"Whether rewards make answers depend on their chains of thought, on models of known dependence"};
-    app.add_option("--phase", o.phase, "exploration: seeds 1 to 5; confirmation: seeds 101 to 110; two RL seeds each")
-        ->check(CLI::IsMember({"exploration", "confirmation"}))
+    app.add_option("--phase", o.phase,
+                   "exploration: seeds 1 to 5; confirmation: seeds 101 to 110, two RL seeds each; second_confirmation: "
+                   "seeds 201 "
+                   "to 210, one RL seed")
+        ->check(CLI::IsMember({"exploration", "confirmation", "second_confirmation"}))
         ->capture_default_str();
     app.add_flag("--quick", o.quick, "one seed, three arms, short training: shows how it works in minutes");
     app.add_option("--task", o.s.task, "what is planted: an answer in the question, or chains not worth reading")
@@ -200,7 +215,7 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "results do not depend on it; two processes use two cores better")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_flag("--tables-only", o.tables_only, "no runs: tables and page of those that are there");
+    app.add_flag("--tables-only", o.tables_only, "no runs: tables and page of those that are there, of these seeds");
     parse_arguments(app, argc, argv);
     for (std::string const& a : o.arms) arm_by_name(a);
     if (o.quick) {
@@ -215,10 +230,11 @@ int main(int argc, char** argv) {
       if (o.out == "docs/results") o.out = "runs";
     }
     if (o.kinds.empty()) o.kinds = {"soft", "hard", "control"};
-    if (o.rl_seeds.empty()) o.rl_seeds = {1, 2};
+    bool const second = o.phase == "second_confirmation", confirmation = second || o.phase == "confirmation";
+    if (o.rl_seeds.empty()) o.rl_seeds = second ? std::vector<std::uint64_t>{1} : std::vector<std::uint64_t>{1, 2};
     if (o.seeds.empty())
-      for (std::uint64_t i = 1; i <= (o.phase == "confirmation" ? 10u : 5u); ++i)
-        o.seeds.push_back(o.phase == "confirmation" ? 100 + i : i);
+      for (std::uint64_t i = 1; i <= (confirmation ? 10u : 5u); ++i)
+        o.seeds.push_back((second ? 200 : confirmation ? 100 : 0) + i);
     o.s.gate_questions = std::min(o.s.gate_questions, o.s.questions);
     return run(std::move(o));
   });

@@ -57,7 +57,10 @@ inline rewards::saliency<> mask_reward(saliency_direction direction = saliency_d
   o.scale = 25;
   return rewards::saliency<>{o, direction};
 }
-inline auto edit_reward(arm_parts const& p) { return rewards::edited_answer(p.task, p.words); }
+inline auto edit_reward(arm_parts const& p,
+                        rewards::edited_answer_value value = rewards::edited_answer_value::probability) {
+  return rewards::edited_answer(p.task, p.words, 0, {}, value);
+}
 
 inline std::vector<arm> const& all_arms() {
   using rewards::correct_answer;
@@ -105,6 +108,14 @@ inline std::vector<arm> const& all_arms() {
       {.name = "edit_gradient",
        .title = "outcome, ∇ of the edit reward",
        .reward = [](arm_parts const& p) { return with_gradient_of(correct_answer{}, edit_reward(p)); },
+       .gradient = own,
+       .gate = true},
+      {.name = "edit_log_gradient",
+       .title = "outcome, ∇ of the logarithm of the edit reward",
+       .reward =
+           [](arm_parts const& p) {
+             return with_gradient_of(correct_answer{}, edit_reward(p, rewards::edited_answer_value::log_probability));
+           },
        .gradient = own,
        .gate = true},
       {.name = "re_enabled_edit_gradient",

@@ -100,7 +100,7 @@ class all_runs {
 
  private:
   static constexpr std::array<std::string_view, 3> kinds_in_order{"soft", "hard", "control"};
-  static constexpr std::array<std::string_view, 16> arms_in_order{"start",
+  static constexpr std::array<std::string_view, 17> arms_in_order{"start",
                                                                   "reader_sft",
                                                                   "outcome",
                                                                   "outcome_wrong_hints",
@@ -115,6 +115,7 @@ class all_runs {
                                                                   "hide_prompt",
                                                                   "knock_out_gradient",
                                                                   "edit_gradient",
+                                                                  "edit_log_gradient",
                                                                   "re_enabled_edit_gradient"};
 
   /// Its place in the list, or behind it.
@@ -174,6 +175,17 @@ inline std::vector<json> read_results(std::filesystem::path const& folder, setti
     }
   }
   return out;
+}
+
+/// Those of these seeds alone.
+inline std::vector<json> of_seeds(std::vector<json> results, std::vector<std::uint64_t> const& seeds,
+                                  std::vector<std::uint64_t> const& rl_seeds) {
+  auto const has = [](auto const& list, json const& x) {
+    return std::find(list.begin(), list.end(), x.get<std::uint64_t>()) != list.end();
+  };
+  std::erase_if(results, [&](json const& r) { return !has(seeds, r.at("seed")) || !has(rl_seeds, r.at("rl_seed")); });
+  expects<usage_error>(!results.empty(), "no finished run is of these seeds");
+  return results;
 }
 
 }  // namespace faithfulness

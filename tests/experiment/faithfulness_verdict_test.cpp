@@ -92,6 +92,12 @@ TEST_CASE("A verdict's contrast is the mean over seeds of paired differences, te
       results.push_back(result("soft", "re_enabled", seed, rl, {.e1 = 2 + seed + (rl == 1 ? 5 : 3), .e2 = 4}));
     }
   verdict const v = judge(results, small_settings());
+  // Of the first RL seed alone the difference is that seed's.
+  json const first = contrast(judge(faithfulness::of_seeds(results, {1, 2, 3, 4, 5}, {1}), small_settings()),
+                              "re_enabled", "outcome", "E1");
+  CHECK(first.at("difference").get<double>() == Approx(0.25));
+  CHECK(first.at("runs") == 5);
+  CHECK_THROWS_WITH(faithfulness::of_seeds(results, {6}, {1}), ATMANRL_CONTAINS("no finished run"));
   json const e1 = contrast(v, "re_enabled", "outcome", "E1"), e2 = contrast(v, "re_enabled", "outcome", "E2");
   CHECK(e1.at("difference").get<double>() == Approx(0.2));
   CHECK(e1.at("seeds") == 5);

@@ -141,12 +141,31 @@ TEST_CASE("reward gradients: those of the knock-out effect and of the edited ans
   toy_tokenizer const words;
   edit_reward edit(task, words, 3);
   check_gradient(s, edit);
+  edit_reward log_edit(task, words, 3, {}, rewards::edited_answer_value::log_probability);
+  check_gradient(s, log_edit);
 
   // Rollouts without a value stand in front of one that has one.
   s.written = toy_step({{ids_of({"w", "9"}), ids_of({"w"}), ids_of({"4", "w", ".", "####", "2", "|"})}});
   s.scale = {0, 0, 20};
   check_gradient(s, edit);
+  check_gradient(s, log_edit);
   check_gradient(s, knock);
+}
+
+TEST_CASE("edited_answer: the logarithm is that of the probability, and moves a reader that gives y' none") {
+  setting s;
+  editable_toy const task;
+  toy_tokenizer const words;
+  edit_reward edit(task, words, 3), log_edit(task, words, 3, {}, rewards::edited_answer_value::log_probability);
+  auto const p = reward_values(edit, s.written.step, s.model), log_p = reward_values(log_edit, s.written.step, s.model);
+  for (std::size_t i = 0; i < p.size(); ++i) CHECK(std::abs(std::exp(log_p[i]) - p[i]) < 1e-6);
+
+  // The slope of p is p times that of log p, for each rollout.
+  s.scale.assign(6, 0);
+  s.scale[1] = 1;
+  auto const slope = s.gradient(edit), log_slope = s.gradient(log_edit);
+  for (std::size_t i = 0; i < slope.size(); ++i)
+    CHECK(std::abs(slope[i] - double(p[1]) * log_slope[i]) < 1e-6 * (1 + std::abs(log_slope[i])));
 }
 
 TEST_CASE("reward gradients: that of what a mask restores is the finite difference at fixed masks") {

@@ -18,32 +18,43 @@
 
 namespace atmanrl::rewards {
 
+/// What `edited_answer` pays. The slope of p is p times that of log p: a reader that ignores its chains gives y' a
+/// probability near zero, and climbing p then moves nothing. Climbing log p moves such a reader most.
+enum class edited_answer_value { probability, log_probability };
+
 /// R = p(y' | question, the rollout's own chain made to say y'), where y' is neither the true answer, nor what the
 /// chain said, nor what a hint says. y' is drawn anew in every step, as a function of (seed, step, prompt, member)
-/// alone. Rollouts whose chain cannot be edited get the smallest value of the step.
+/// alone. Rollouts whose chain cannot be edited get the smallest value of the step. With
+/// `edited_answer_value::log_probability` R is log p, in nats, over the answer's tokens.
 /// \tparam K  models EditableChains; \tparam Z  models Tokenizer; both must outlive the reward
 template <EditableChains K, Tokenizer Z>
 class edited_answer : public shared_values {
  public:
   static constexpr std::string_view name = "edited_answer";
 
-  edited_answer(K const& task, Z const& tokenizer, std::uint64_t seed = 0, answer_gradient_options options = {})
-      : task_(&task), tokenizer_(&tokenizer), seed_(seed), options_(options) {}
+  edited_answer(K const& task, Z const& tokenizer, std::uint64_t seed = 0, answer_gradient_options options = {},
+                edited_answer_value value = edited_answer_value::probability)
+      : task_(&task), tokenizer_(&tokenizer), seed_(seed), options_(options), value_(value) {}
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
     edits const e = edits_of(step, model, wanted);
     std::vector<float> values;
-    for (double const p : probabilities(model, e, ranks())) values.push_back(float(p));
+    for (double const log_p : log_probabilities(model, e, ranks()))
+      values.push_back(float(is_log() ? log_p : std::exp(log_p)));
     spread_values(values, e.places, out);
   }
 
   template <class Model, class Gradient>
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) const {
     edits const e = edits_of(step, model, atmanrl::detail::with_scale(step, scale));
-    auto const p = probabilities(model, e);
     std::vector<weighted_answer> answers;
-    for (std::size_t i = 0; i < p.size(); ++i) answers.push_back({i, scale[e.places[i]] * p[i]});
+    if (is_log()) {
+      for (std::size_t i = 0; i < e.items.size(); ++i) answers.push_back({i, scale[e.places[i]]});
+    } else {
+      auto const log_p = log_probabilities(model, e);
+      for (std::size_t i = 0; i < log_p.size(); ++i) answers.push_back({i, scale[e.places[i]] * std::exp(log_p[i])});
+    }
     add_answer_gradient(model, std::span<mask_item const>(e.items), std::span<weighted_answer const>(answers), gradient,
                         options_);
   }
@@ -83,7 +94,7 @@ class edited_answer : public shared_values {
   }
 
   template <class Model>
-  static std::vector<double> probabilities(Model& model, edits const& e, comm::any ranks = {}) {
+  static std::vector<double> log_probabilities(Model& model, edits const& e, comm::any ranks = {}) {
     std::vector<cot_variant> variants;
     for (std::size_t i = 0; i < e.items.size(); ++i)
       variants.push_back({.item = i, .keep = index_t(e.items[i].cot.size()), .inserted = {}, .chosen = {}});
@@ -91,9 +102,11 @@ class edited_answer : public shared_values {
                                        std::span<cot_variant const>(variants), {.ranks = ranks});
     std::vector<double> out;
     for (std::size_t i = 0; i < scores.size(); ++i)
-      out.push_back(std::exp(-scores[i].cross_entropy * double(e.items[i].answer.size())));
+      out.push_back(-scores[i].cross_entropy * double(e.items[i].answer.size()));
     return out;
   }
+
+  bool is_log() const { return value_ == edited_answer_value::log_probability; }
 
   static constexpr std::uint32_t edit_draws = 0xfffffff0u;  // positions that no token is drawn at
 
@@ -101,6 +114,7 @@ class edited_answer : public shared_values {
   Z const* tokenizer_;
   std::uint64_t seed_;
   answer_gradient_options options_;
+  edited_answer_value value_;
 };
 
 }  // namespace atmanrl::rewards
