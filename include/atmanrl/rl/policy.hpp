@@ -78,8 +78,12 @@ class trainable_weights {
 
   Model& model() { return *model_; }
   comm::any_on<B>& ranks() { return ranks_; }
+  /// Whether this rank has master weights of its slice alone.
+  bool is_sliced() const { return sliced_; }
   /// The elements that this rank has master weights of: all of them where there is one rank.
   comm::range slice() const { return slice_; }
+  /// Elements of such an array on all ranks together.
+  index_t whole_size(tensor<B, T, 1> const& values) const { return sliced_ ? gradient_.size() : values.size(); }
   /// Elements `slice()`.
   tensor<B, T, 1>& master() { return master_; }
   /// All elements.
@@ -123,9 +127,18 @@ class trainable_weights {
     gather_(gradient_.view());
     return std::as_const(gradient_).cview();
   }
-  /// The other way round, from all elements on the host.
-  void assign_whole(tensor<B, T, 1>& values, std::span<T const> all) const {
-    values.assign(sliced_ ? all.subspan(slice_.first, slice_.count) : all);
+  /// The other way round: this rank's elements of an array that lies somewhere on the host.
+  /// \param read  `void read(std::size_t first, std::size_t count, put)`, which calls `put(std::span<T const>)` with
+  ///              elements [first, first + count) of the whole array in one or more pieces
+  template <class F>
+  void assign_whole(tensor<B, T, 1>& values, F&& read) const {
+    std::size_t at = 0, count = std::size_t(values.size());
+    read(sliced_ ? slice_.first : 0, count, [&](std::span<T const> piece) {
+      expects<shape_error>(piece.size() <= count - at, "{} values are put behind {} of {}", piece.size(), at, count);
+      model_->backend().copy_from_host(values.data() + at, piece.data(), piece.size_bytes());
+      at += piece.size();
+    });
+    expects<shape_error>(at == count, "{} values for an array of {}", at, count);
   }
 
   /// Name of the first parameter with a value that is not finite; empty when there is none. A call of all ranks.
