@@ -110,7 +110,10 @@ void save_run(experiment_options const& options, Trainer& trainer, run_files* fi
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
   for (auto const& [name, values] : arrays) {
     // Where ranks have slices, all of an array is there for as long as it is written.
-    c.arrays.push_back({std::string(name), std::size_t(policy.whole_size(*values)), {}, [&policy, &backend, from = values](auto const& put) {
+    c.arrays.push_back({std::string(name),
+                        std::size_t(policy.whole_size(*values)),
+                        {},
+                        [&policy, &backend, from = values](auto const& put) {
                           static constexpr index_t piece = index_t(1) << 20;
                           auto const all = policy.whole(*from);
                           std::vector<float> host;
