@@ -419,6 +419,10 @@ struct elementwise<counting::backend> {
   static void scale(counting::backend& b, counting::on<T, 1> x, T) {
     b.count("scale", work_kind::rest, double(x.size()), 2 * counting::bytes(x));
   }
+  template <class From, class To>
+  static void convert(counting::backend& b, counting::on<From const, 1> from, counting::on<To, 1> to) {
+    b.count("convert", work_kind::rest, 0, counting::bytes(from) + counting::bytes(to));
+  }
   template <class T>
   static void copy_columns(counting::backend& b, counting::on<T const, 2> from, index_t, counting::on<T, 2>, index_t,
                            index_t count) {

@@ -60,8 +60,8 @@ class planned_sum {
       std::size_t const before = out.added;
       stack.push({leaf, 1}, 0, [&](char, char) { ++out.added; });
       out.copied += out.added == before;
-      out.waiting = std::max(out.waiting, stack.waiting().size());
     }
+    out.waiting = comm::most_waiting(leaves_, share(rank));
     return out;
   }
 

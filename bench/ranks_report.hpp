@@ -5,6 +5,7 @@
 #include "ranks.hpp"
 
 #include <atmanrl/experiment/memory.hpp>
+#include <atmanrl/optim/slice_gather.hpp>
 
 #include <fmt/format.h>
 
@@ -141,6 +142,9 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
   auto const mask_values = std::size_t(detail::mask_parameters(
       llama_3_2_3b(), experiment_options::of_preset(experiment_preset::paper).mask, shape.completion, 8));
   rank_step s{.ranks = ranks};
+  std::vector<comm::range> rounded;  // what the model stores, and ranks exchange, as bf16
+  for (parameter_info const& p : layout.all())
+    if (!p.is_vector()) rounded.push_back({std::size_t(p.offset), std::size_t(p.size())});
   double summing = 0;
   std::vector<std::size_t> weights, tokens;  // bytes that each rank has for all others
   for (int r = 0; r < ranks; ++r) {
@@ -156,8 +160,11 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
     s.received = std::max(s.received, double(volume.exchange.received));
     // Two operands and a result, or one and a result; then the nodes of the rank's slice.
     double const slice = double(sum.slice(r).count * sizeof(float)), of_slice = double(sum.nodes() - 1) * 3 * slice;
-    summing = std::max(summing, (3 * double(adds.added) + 2 * double(adds.copied)) * leaf + of_slice);
-    weights.push_back(sum.slice(r).count * sizeof(float));
+    weights.push_back(gathered_bytes(sum.slice(r), rounded));
+    // A rank rounds its new weights, 1.5 of their bytes as floats; others' are widened into the array that the model
+    // takes, and rounded by it.
+    double const converted = ranks == 1 ? 0 : 1.5 * slice + 3 * (leaf - slice);
+    summing = std::max(summing, (3 * double(adds.added) + 2 * double(adds.copied)) * leaf + of_slice + converted);
     // A token's number, log-probability and entropy; a mask's values and saliencies, and its first gradient, of which
     // the metrics have quantiles.
     auto const rollouts = groups * std::size_t(shape.group), completion = std::size_t(shape.completion);
@@ -227,11 +234,12 @@ inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options
     std::size_t const gradient = n * sizeof(float), state = 3 * s.slice * sizeof(float),
                       work = m.cache + m.activations + m.head + m.masks + m.scratch,
                       gpu = m.weights + gradient + state + work;
-    // The sums, and what one round of the exchange receives.
+    // The sums, what one round of the exchange receives, and new weights on their way.
     std::size_t const pieces = s.ranks > 1
                                    ? s.nodes * std::min(gradient_sum<counting_backend, float>::default_piece, s.slice)
                                    : 0,
-                      sums = sizeof(float) * (s.waiting * n + pieces);
+                      sums = sizeof(float) * (s.waiting * n + pieces) +
+                             (s.ranks > 1 ? slice_gather<counting_backend, float>::packed_bytes(n, s.ranks) : 0);
     fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} |\n", s.ranks, format_bytes(m.weights), format_bytes(gradient),
                format_bytes(state), format_bytes(work), format_bytes(sums), format_bytes(gpu + sums),
                double(gpu + sums) <= 80e9 ? "yes" : "no");

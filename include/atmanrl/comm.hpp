@@ -11,6 +11,7 @@
 #include <atmanrl/comm/device_parts.hpp>
 #include <atmanrl/comm/launched.hpp>
 #include <atmanrl/comm/leaf_tree.hpp>
+#include <atmanrl/comm/machines.hpp>
 #include <atmanrl/comm/packed.hpp>
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/comm/shares.hpp>

@@ -221,7 +221,6 @@ void check_gradient_sum(C& c) {
   // Pieces that do not divide slices, and one that is larger than all.
   reference_backend backend;
   gradient_sum<reference_backend, T> small(backend, c, elements, alignment, 7), large(backend, c, elements, alignment);
-  tensor<reference_backend, T, 1> result(backend, {elements});
   comm::range const slice = large.slice();
   for (std::size_t leaves = 1; leaves <= 17; ++leaves)
     for (int way = 0; way < 3; ++way) {
@@ -229,9 +228,10 @@ void check_gradient_sum(C& c) {
       comm::traffic const before = c.volume();
       auto& sums = leaves % 2 ? small : large;
       sums.begin(mine.count);
+      tensor<reference_backend, T, 1> result(backend, {elements});
       for (std::size_t leaf = mine.first; leaf < mine.end(); ++leaf) {
-        auto values = tensor_of(backend, leaf_of<T>(leaf, elements));
-        sums.add(values);
+        result.assign(leaf_of<T>(leaf, elements));
+        sums.add(result);
       }
       sums.finish(result);
       std::span<T const> const sum(result.data() + slice.first, slice.count);

@@ -9,12 +9,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <concepts>
 #include <new>
 #include <optional>
 #include <span>
 #include <string>
-#include <type_traits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -29,16 +28,11 @@ struct thing {
   std::optional<std::vector<std::string>> more;
   std::pair<float, std::string> both;
   bool operator==(thing const&) const = default;
+
+  static constexpr auto fields() {
+    return std::tuple(&thing::number, &thing::text, &thing::values, &thing::more, &thing::both);
+  }
 };
-template <class Thing, class F>
-requires std::same_as<std::remove_const_t<Thing>, thing>
-void each_field(Thing& t, F&& f) {
-  f(t.number);
-  f(t.text);
-  f(t.values);
-  f(t.more);
-  f(t.both);
-}
 
 thing thing_of(std::size_t i) {
   thing t{int(i), std::string(i % 5, 'a'), std::vector<double>(i % 3, double(i)), {}, {float(i), "b"}};
@@ -135,6 +129,19 @@ TEST_CASE("comm::any: without a communicator it is a single rank, and it counts 
   }));
 }
 
+/// Memory of the host, and how often some of it was copied to another place.
+struct watched : reference_backend {
+  int copies = 0;
+  void copy_to_host(void* to, void const* from, std::size_t bytes) {
+    ++copies;
+    reference_backend::copy_to_host(to, from, bytes);
+  }
+  void copy_from_host(void* to, void const* from, std::size_t bytes) {
+    ++copies;
+    reference_backend::copy_from_host(to, from, bytes);
+  }
+};
+
 /// Moves memory of the backend itself, and counts that it was asked to.
 struct moves_itself : comm::alone {
   int calls = 0;
@@ -145,11 +152,51 @@ struct moves_itself : comm::alone {
   }
 };
 
+TEST_CASE("comm::any: parts that lie in several places arrive through a communicator that takes them in one piece") {
+  // Without exchange_parts.
+  struct plain {
+    comm::threads& ranks;
+    int rank() const { return ranks.rank(); }
+    int size() const { return ranks.size(); }
+    comm::traffic volume() const { return ranks.volume(); }
+    void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes,
+                  std::span<std::byte> received, std::span<std::size_t const> received_bytes) {
+      ranks.exchange(sent, sent_bytes, received, received_bytes);
+    }
+    void all_gather(std::span<std::byte const> mine, std::span<std::byte> all, std::span<std::size_t const> bytes) {
+      ranks.all_gather(mine, all, bytes);
+    }
+    void barrier() { ranks.barrier(); }
+  };
+  static_assert(Communicator<plain> && !comm::PartsCommunicator<plain>);
+  CHECK_NOTHROW(comm::threads::run(3, [](comm::threads& c) {
+    plain without{c};
+    comm::any any(without);
+    std::vector<std::byte> const one{std::byte(c.rank())}, two{std::byte(c.rank()), std::byte(9)};
+    std::vector<std::span<std::byte const>> const sent{one, two, {}};
+    std::size_t const sizes[] = {1, 2, 0};
+    std::vector<std::vector<std::byte>> in(3, std::vector<std::byte>(sizes[c.rank()]));
+    std::vector<std::span<std::byte>> const received{in[0], in[1], in[2]};
+    any.exchange_parts(sent, received);
+    for (int r = 0; r < 3; ++r)
+      expects(in[std::size_t(r)] == (c.rank() == 0   ? std::vector{std::byte(r)}
+                                     : c.rank() == 1 ? std::vector{std::byte(r), std::byte(9)}
+                                                     : std::vector<std::byte>()),
+              "rank {} has something else from rank {}", c.rank(), r);
+    std::vector<std::span<std::byte const>> const too_few(2);
+    try {
+      any.exchange_parts(too_few, received);
+      fail<usage_error>("two parts were accepted");
+    } catch (shape_error const&) {
+    }
+  }));
+}
+
 TEST_CASE("comm::any_on: parts that lie in several places arrive, over the host or by the communicator itself") {
   for (int const ranks : {1, 2, 3})
     CHECK_NOTHROW(comm::threads::run(ranks, [](comm::threads& c) {
-      reference_backend backend;
-      comm::any_on<reference_backend> any(c);
+      watched backend;
+      comm::any_on<watched> any(c);
       auto const part = [](int from, int to) { return std::vector<int>(std::size_t((from + to) % 3), 10 * from + to); };
       std::vector<std::vector<int>> out, in;
       std::vector<std::span<std::byte const>> sent;
@@ -160,7 +207,12 @@ TEST_CASE("comm::any_on: parts that lie in several places arrive, over the host 
       }
       for (auto& p : out) sent.push_back(std::as_bytes(std::span(p)));
       for (auto& p : in) received.push_back(std::as_writable_bytes(std::span(p)));
+      auto const before = c.volume().exchange;
       any.exchange_on(backend, sent, received);
+      expects(backend.copies == 0, "{} parts were copied to be sent or received", backend.copies);
+      std::size_t bytes = 0;
+      for (int r = 0; r < c.size(); ++r) bytes += r == c.rank() ? 0 : sent[std::size_t(r)].size();
+      expects(c.volume().exchange.sent - before.sent == bytes, "{} bytes were counted", c.volume().exchange.sent);
       for (int r = 0; r < c.size(); ++r) expects(in[std::size_t(r)] == part(r, c.rank()), "from {} to {}", r, c.rank());
     }));
   moves_itself c;

@@ -49,6 +49,23 @@ TEST_CASE("cpu elementwise: sums and sums of rows have the bits of plain loops, 
     }
 }
 
+TEST_CASE("cpu elementwise: other precisions have the bits of plain loops, for any number of threads") {
+  for (index_t const count : {0, 1, 17, 100003}) {
+    auto const x = random_floats(count, 7);
+    auto const both_ways = [&](auto& backend) {
+      std::vector<bf16> half(x.size());
+      std::vector<float> back(x.size());
+      convert(backend, as(x, {count}), as(half, {count}));
+      convert(backend, as(half, {count}), as(back, {count}));
+      return back;
+    };
+    reference_backend reference;
+    cpu_backend one({.threads = 1});
+    CHECK(same_bits(both_ways(one), both_ways(reference)));
+    CHECK(same_for_any_threads([&](cpu_backend& b) { return both_ways(b); }));
+  }
+}
+
 TEST_CASE(
     "cpu elementwise: the sum of squares is that of plain loops and has the same bits for any number of threads") {
   for (index_t const count : {0, 1, 7, 8, 1000, 200001}) {

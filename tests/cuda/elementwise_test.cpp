@@ -36,6 +36,20 @@ TEMPLATE_TEST_CASE("cuda elementwise: bias, sums, scaling, columns and the sum o
   check_on_device<TestType>(device, [&](auto& b, auto t) { return elementwise_of(b, t, 0, 3); });
 }
 
+TEST_CASE("cuda elementwise: bf16 and back, from places that are aligned and not") {
+  cuda_backend device;
+  for (index_t const first : {0, 1})
+    for (index_t const size : {1, 5, 1028})
+      check_on_device<float>(device, [&]<class B, class T>(B& b, T) {
+        auto const x = inputs<B, T>(b).random({size + first}, 8);
+        tensor<B, bf16, 1> half(b, {size + first});
+        auto back = inputs<B, T>(b).random({size + first}, 9);
+        convert(b, x.cview().rows(first, size), half.view().rows(0, size));
+        convert(b, half.cview().rows(0, size), back.view().rows(first, size));
+        return results{host(back)};
+      });
+}
+
 TEST_CASE("cuda sum_of_squares: several blocks, squares that no float holds, and what is not finite") {
   cuda_backend device;
   for (index_t const size : {squares_per_block, squares_per_block + 1, 2 * squares_per_block + 3})

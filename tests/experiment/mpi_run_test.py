@@ -23,7 +23,7 @@ SHORT = ["--steps", "3", "--prompts-per-step", "3", "--group-size", "3", "--max-
 VARIANTS = {
     "masks": ["--saliency-share", "0.5"],
     "adapters": ["--lora-rank", "2", "--advantage", "gdpo", "--optimizer", "lion"],
-    "reference": ["--beta", "0.1", "--advantage", "batch_normalized", "--dynamic-sampling", "2"],
+    "reference": ["--beta", "0.1", "--advantage", "batch_normalized", "--dynamic-sampling", "2", "--dtype", "bf16"],
 }
 SKIPPED = {"timings.jsonl", "options.json", "report.html", "events.out.tfevents.0.atmanrl"}
 

@@ -6,6 +6,7 @@
 
 #include <sys/wait.h>
 #include <csignal>
+#include <fstream>
 
 using namespace atmanrl;
 using namespace atmanrl_test;
@@ -17,6 +18,14 @@ checkpoint sample(std::uint64_t step) {
   return {.step = step,
           .arrays = {{"weights", {1.0f, -2.5f, float(step)}}, {"moments", {0.25f, 3e-38f}}, {"empty", {}}},
           .state_json = fmt::format("{{\"step\":{},\"seed\":18446744073709551615}}", step)};
+}
+
+/// Largest memory of this process so far, in bytes.
+std::size_t peak_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (std::size_t kib = 0; word == "VmHWM:" && status >> kib) return kib << 10;
+  return 0;
 }
 
 }  // namespace
@@ -32,6 +41,38 @@ TEST_CASE("checkpoint: what is saved is loaded, bit for bit") {
   CHECK(c->arrays == sample(12).arrays);
   CHECK(c->state_json == sample(12).state_json);
   CHECK(bad.empty());
+}
+
+TEST_CASE("checkpoint: what is read of an array is all that takes memory, in pieces") {
+  scratch_folder const dir;
+  static constexpr std::size_t count = std::size_t(12) << 20, first = count / 2 + 5, wanted = count / 4;
+  std::vector<float> piece(std::size_t(1) << 16);
+  checkpoint_array const large{"weights", count, {}, [&](auto const& put) {
+                                 for (std::size_t i = 0; i < count; i += piece.size()) {
+                                   for (std::size_t k = 0; k < piece.size(); ++k) piece[k] = float(i + k);
+                                   put(std::span<float const>(piece));
+                                 }
+                               }};
+  save_checkpoint(dir.path(), checkpoint_view{.step = 1, .arrays = {large}, .state_json = "{}"});
+  // The peak of a process of its own begins with what it has.
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::size_t const before = peak_memory();
+    auto const c = load_latest_checkpoint(dir.path(), nullptr);
+    std::size_t next = first;
+    bool right = c.has_value() && before > 0;
+    if (right)
+      c->arrays.at("weights").in_pieces(first, wanted, [&](std::span<float const> part) {
+        for (float const x : part) right = right && x == float(next++);
+      });
+    std::size_t const taken = peak_memory() - before;
+    ::_exit(!right || next != first + wanted ? 1 : taken > std::size_t(10) << 20 ? 2 : 0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);  // 1: other values; 2: more than 10 MiB of 48
 }
 
 TEST_CASE("checkpoint: a folder without one, or no folder, has nothing to load") {
@@ -163,7 +204,7 @@ TEST_CASE("checkpoint: a header that lies under a right hash is refused all the 
 TEST_CASE("checkpoint: a process killed at any moment of saving leaves a checkpoint that loads") {
   scratch_folder const dir;
   checkpoint big = sample(1);
-  big.arrays["big"].assign(300000, 0.5f);
+  big.arrays["big"] = std::vector<float>(300000, 0.5f);
   save_checkpoint(dir.path(), big);
   for (int round = 0; round < 12; ++round) {
     pid_t const child = ::fork();

@@ -40,6 +40,17 @@ TEST_CASE("add and sum_rows: by hand, rows one after the other") {
                     ATMANRL_CONTAINS("a sum of 9 elements for the rows of [3, 3]"));
 }
 
+TEST_CASE("convert: to bf16 by rounding to nearest even, and back exactly") {
+  reference_backend backend;
+  std::vector<float> const x{1, 1.00390625f, 1.01171875f, -3e38f, std::numeric_limits<float>::infinity()};
+  std::vector<bf16> half(5);
+  std::vector<float> back(5);
+  convert(backend, as(x, {5}), as(half, {5}));
+  convert(backend, as(half, {5}), as(back, {5}));
+  CHECK(back == std::vector<float>{1, 1, 1.015625f, float(bf16(-3e38f)), x[4]});  // the second and third are halfway
+  CHECK_THROWS_WITH(convert(backend, as(x, {5}), as(back, {4})), ATMANRL_CONTAINS("5 elements are converted to 4"));
+}
+
 TEST_CASE("scale and sum_of_squares: by hand, and a value that is not finite is not hidden") {
   reference_backend backend;
   std::vector<float> x{1, -2, 3};

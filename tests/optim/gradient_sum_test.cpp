@@ -49,8 +49,32 @@ TEST_CASE("gradient_sum: on one rank at most log2 L sums wait, and the memory is
       sums.finish(values);
       CHECK(values.data()[2] == comm_checks::sum_by_definition<float>(0, leaves, 2));
     }
-    CHECK(sums.buffers() <= std::max<std::size_t>(1, std::size_t(std::bit_width(leaves)) - 1));
+    CHECK(sums.buffers() <= std::size_t(std::bit_width(leaves)) - 1);
+    CHECK(sums.buffers() == comm::most_waiting(leaves, {0, leaves}));
   }
+}
+
+TEST_CASE("gradient_sum: one leaf of a rank is exchanged from where it is, and takes no other memory") {
+  for (int const ranks : {1, 2, 3})
+    CHECK_NOTHROW(comm::threads::run(ranks, [](comm::threads& c) {
+      static constexpr std::size_t elements = 203;
+      reference_backend backend;
+      gradient_sum<reference_backend, float> sums(backend, c, elements, 16, 20);
+      sums.begin(1);
+      auto leaf = comm_checks::tensor_of(backend, comm_checks::leaf_of<float>(std::size_t(c.rank()), elements));
+      sums.add(leaf);
+      tensor<reference_backend, float, 1> other(backend, {elements});
+      bool refused = false;
+      try {
+        sums.finish(other);
+      } catch (shape_error const&) {
+        refused = true;
+      }
+      sums.finish(leaf);
+      expects(refused && sums.buffers() == 0, "{} buffers; another tensor was refused: {}", sums.buffers(), refused);
+      for (std::size_t i = sums.slice().first; i < sums.slice().end(); ++i)
+        expects(leaf.data()[i] == comm_checks::sum_by_definition<float>(0, std::size_t(c.size()), i), "element {}", i);
+    }));
 }
 
 TEST_CASE("gradient_sum: leaves of another size, too many and too few of them are refused") {

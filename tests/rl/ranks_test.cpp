@@ -14,6 +14,7 @@
 #include <atmanrl/rl/rewards/balanced_sum.hpp>
 #include <atmanrl/rl/rewards/chain_information.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/rewards/edited_answer.hpp>
 #include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/knock_out.hpp>
 #include <atmanrl/rl/rewards/restored_answer.hpp>
@@ -23,6 +24,7 @@
 #include <atmanrl/rl/update_edits/hide_prompt_from_answer.hpp>
 
 #include "catch.hpp"
+#include "rl/editable_toy.hpp"
 #include "rl/toy_model.hpp"
 
 #include <functional>
@@ -231,6 +233,10 @@ TEST_CASE("grpo over ranks: rewards that ask the model, and their gradients") {
   check_all_ranks(s);
   s.reward = [] { return rewards::restored_answer<>(quick_masks()); };
   s.options.reward_gradient = {.update = reward_gradient_update::own, .weight = 0.3, .share = 0.6};
+  check_all_ranks(s);
+  static editable_toy const task;
+  static toy_tokenizer const words;
+  s.reward = [] { return rewards::edited_answer(task, words, 3); };
   check_all_ranks(s);
 }
 

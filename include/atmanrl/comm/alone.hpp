@@ -21,6 +21,7 @@ class alone {
                 std::span<std::size_t const>) {
     copy(sent, received);
   }
+  void exchange_parts(sent_parts sent, received_parts received) { copy(sent[0], received[0]); }
   void all_gather(std::span<std::byte const> mine, std::span<std::byte> all, std::span<std::size_t const>) {
     copy(mine, all);
   }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace atmanrl::comm::detail {
 
@@ -59,4 +60,27 @@ inline void expects_same_bytes(call in, int sender, int receiver, std::size_t se
                               receiver);
 }
 
+/// The parts that lie one behind the other.
+template <class Byte>
+std::vector<std::span<Byte>> parts_of(std::span<Byte> all, std::span<std::size_t const> bytes) {
+  std::vector<std::span<Byte>> parts;
+  for (std::size_t at = 0; std::size_t const b : bytes) {
+    parts.push_back(all.subspan(at, b));
+    at += b;
+  }
+  return parts;
+}
+
 }  // namespace atmanrl::comm::detail
+
+namespace atmanrl::comm {
+
+/// Sizes of parts, in bytes.
+template <class Part>
+std::vector<std::size_t> bytes_of_parts(std::span<Part const> parts) {
+  std::vector<std::size_t> bytes;
+  for (auto const& part : parts) bytes.push_back(part.size_bytes());
+  return bytes;
+}
+
+}  // namespace atmanrl::comm

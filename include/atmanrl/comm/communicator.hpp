@@ -24,6 +24,10 @@ namespace atmanrl {
 /// - `barrier()`: nobody returns before all have called.
 /// - `volume()`: what was counted so far.
 ///
+/// One that also has `exchange_parts(sent, received)`, an exchange whose parts lie in places of their own (`sent[r]` is
+/// for rank r, `received[r]` from it, which overlaps nothing else), spares those who have such parts a copy of them
+/// (`comm::PartsCommunicator`).
+///
 /// The spans' sizes are the sums of the counts: the calls in comm/typed.hpp, which everybody but implementers uses,
 /// check that. An implementation checks what a rank cannot know alone, that others make the same call and mean the same
 /// sizes, and throws `comm::communication_error`; after that the communicator is of no more use.
@@ -51,6 +55,14 @@ struct known_failure {
 /// A failure that more than one rank knows of. The sentence names ranks.
 struct communication_error : error, known_failure {
   communication_error(std::string const& sentence, int s) : error(sentence), known_failure(s) {}
+};
+
+using sent_parts = std::span<std::span<std::byte const> const>;
+using received_parts = std::span<std::span<std::byte> const>;
+
+template <class C>
+concept PartsCommunicator = Communicator<C> && requires(C& c, sent_parts sent, received_parts received) {
+  c.exchange_parts(sent, received);
 };
 
 /// A communicator whose type says that there is one rank: what is done for others compiles to nothing.

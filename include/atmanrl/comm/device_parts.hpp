@@ -33,14 +33,6 @@ concept DeviceCommunicator = Communicator<C> &&
 
 namespace comm {
 
-/// Sizes of parts, in bytes.
-template <class Part>
-std::vector<std::size_t> bytes_of_parts(std::span<Part const> parts) {
-  std::vector<std::size_t> bytes;
-  for (auto const& part : parts) bytes.push_back(part.size_bytes());
-  return bytes;
-}
-
 /// What an `exchange_on` checks first, over a communicator of the host: that every rank has a part for and from each,
 /// and that a receiver expects what is sent. Every rank sees all sizes and comes to the same sentence, so nobody is
 /// left waiting for a device. 8 (2 ranks + 2) bytes of each rank are gathered.

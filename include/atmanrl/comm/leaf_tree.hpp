@@ -77,13 +77,15 @@ inline std::vector<range> whole_nodes(std::size_t leaves, range mine) {
   return nodes;
 }
 
-/// How many nodes wait at once while these leaves are added one after the other.
+/// How many nodes wait at once, beside the latest leaf, while these leaves are added one after the other. The last one
+/// may stay where it is, because none comes after it.
 inline std::size_t most_waiting(std::size_t leaves, range mine) {
   tree_stack<char> stack(leaves);
   std::size_t most = 0;
   for (std::size_t leaf = mine.first; leaf < mine.end(); ++leaf) {
     stack.push({leaf, 1}, 0, [](char, char) {});
-    most = std::max(most, stack.waiting().size());
+    bool const stays = leaf + 1 == mine.end() && stack.waiting().back().node.count == 1;
+    most = std::max(most, stack.waiting().size() - std::size_t(stays));
   }
   return most;
 }

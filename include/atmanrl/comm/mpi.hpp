@@ -121,19 +121,21 @@ class mpi {
 
   void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes, std::span<std::byte> received,
                 std::span<std::size_t const> received_bytes) {
+    exchange_parts(detail::parts_of(sent, sent_bytes), detail::parts_of(received, received_bytes));
+  }
+  void exchange_parts(sent_parts sent, received_parts received) {
+    auto const sent_bytes = bytes_of_parts(sent), received_bytes = bytes_of_parts(received);
     announce(detail::call::exchange, sent_bytes, received_bytes);
-    auto const from = offsets(sent_bytes), to = offsets(received_bytes);
     messages all(*this);
     for (int step = 1; step < size_; ++step) {  // each rank begins with another one
-      auto const r = std::size_t((rank_ + size_ - step) % size_);
-      all.receive(int(r), received.subspan(to[r], received_bytes[r]));
+      int const r = (rank_ + size_ - step) % size_;
+      all.receive(r, received[std::size_t(r)]);
     }
     for (int step = 1; step < size_; ++step) {
-      auto const r = std::size_t((rank_ + step) % size_);
-      all.send(int(r), sent.subspan(from[r], sent_bytes[r]));
+      int const r = (rank_ + step) % size_;
+      all.send(r, sent[std::size_t(r)]);
     }
-    auto const r = std::size_t(rank_);
-    copy(sent.subspan(from[r], sent_bytes[r]), received.subspan(to[r], received_bytes[r]));
+    copy(sent[std::size_t(rank_)], received[std::size_t(rank_)]);
     all.wait();
     volume_.count_exchange(rank_, sent_bytes, received_bytes);
   }

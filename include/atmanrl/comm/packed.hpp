@@ -10,20 +10,34 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace atmanrl::comm {
 
-/// What is packed: trivially copyable values, strings, vectors, optionals and pairs of them, and structs whose
-/// namespace has `void each_field(auto& value, auto&& f)`, which calls f(field) for each of their fields.
+namespace detail {
+/// A struct S that lists its fields: `static constexpr auto fields() { return std::tuple(&S::first, &S::second); }`.
+template <class T>
+concept ListsFields = requires {
+  T::fields();
+};
+template <class T, class F>
+requires ListsFields<std::remove_const_t<T>>
+void each_field(T& value, F&& f) {
+  std::apply([&](auto... field) { (f(value.*field), ...); }, T::fields());
+}
+}  // namespace detail
+
+/// What is packed: trivially copyable values, strings, vectors, optionals and pairs of them, and structs that list
+/// their fields (`detail::ListsFields`).
 class packer {
  public:
   template <class T>
   void operator()(T const& value) {
-    if constexpr (requires { each_field(value, *this); }) {
-      each_field(value, *this);
+    if constexpr (detail::ListsFields<T>) {
+      detail::each_field(value, *this);
     } else if constexpr (std::is_trivially_copyable_v<T>) {
       add(&value, sizeof value);
     } else if constexpr (requires { value.first, value.second; }) {
@@ -67,8 +81,8 @@ class unpacker {
 
   template <class T>
   void operator()(T& value) {
-    if constexpr (requires { each_field(value, *this); }) {
-      each_field(value, *this);
+    if constexpr (detail::ListsFields<T>) {
+      detail::each_field(value, *this);
     } else if constexpr (std::is_trivially_copyable_v<T>) {
       take(&value, sizeof value);
     } else if constexpr (requires { value.first, value.second; }) {

@@ -62,27 +62,25 @@ class threads {
 
   void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes, std::span<std::byte> received,
                 std::span<std::size_t const> received_bytes) {
-    together({detail::call::exchange, sent, sent_bytes}, [&] {
-      std::size_t at = 0;
+    exchange_parts(detail::parts_of(sent, sent_bytes), detail::parts_of(received, received_bytes));
+  }
+  void exchange_parts(sent_parts sent, received_parts received) {
+    together({.kind = detail::call::exchange, .parts = sent}, [&] {
       for (int r = 0; r < size(); ++r) {
-        post const& theirs = place_.posts[std::size_t(r)];
-        std::size_t first = 0;
-        for (int before = 0; before < rank_; ++before) first += theirs.bytes[std::size_t(before)];
-        auto const part = theirs.sent.subspan(first, theirs.bytes[std::size_t(rank_)]);
-        std::size_t const expected = received_bytes[std::size_t(r)];
-        detail::expects_same_bytes(detail::call::exchange, r, rank_, part.size(), expected);
-        copy(part, received.subspan(at, expected));
-        at += expected;
+        auto const part = place_.posts[std::size_t(r)].parts[std::size_t(rank_)];
+        auto const to = received[std::size_t(r)];
+        detail::expects_same_bytes(detail::call::exchange, r, rank_, part.size(), to.size());
+        copy(part, to);
       }
     });
-    volume_.count_exchange(rank_, sent_bytes, received_bytes);
+    volume_.count_exchange(rank_, bytes_of_parts(sent), bytes_of_parts(received));
   }
 
   void all_gather(std::span<std::byte const> mine, std::span<std::byte> all, std::span<std::size_t const> bytes) {
-    together({detail::call::all_gather, mine, bytes}, [&] {
+    together({.kind = detail::call::all_gather, .mine = mine}, [&] {
       std::size_t at = 0;
       for (int r = 0; r < size(); ++r) {
-        auto const part = place_.posts[std::size_t(r)].sent;
+        auto const part = place_.posts[std::size_t(r)].mine;
         detail::expects_same_bytes(detail::call::all_gather, r, rank_, part.size(), bytes[std::size_t(r)]);
         copy(part, all.subspan(at, part.size()));
         at += part.size();
@@ -92,14 +90,14 @@ class threads {
   }
 
   void barrier() {
-    together({detail::call::barrier, {}, {}}, [] {});
+    together({.kind = detail::call::barrier}, [] {});
   }
 
  private:
   struct post {
     detail::call kind;
-    std::span<std::byte const> sent;
-    std::span<std::size_t const> bytes;
+    std::span<std::byte const> mine{};  ///< for everybody
+    sent_parts parts{};                 ///< for each rank
   };
 
   /// What the threads share.

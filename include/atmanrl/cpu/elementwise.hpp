@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Bias, sums, scaling, columns of a matrix and the sum of squares on the CPU.
+/// Bias, sums, scaling, other precisions, columns of a matrix and the sum of squares on the CPU.
 
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
@@ -56,6 +56,13 @@ struct kernels::elementwise<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     threads.split(x.size(), atmanrl::detail::worth_a_thread, [&](index_t first, index_t last) {
       for (index_t i = first; i < last; ++i) x(i) *= factor;
+    });
+  }
+
+  template <class From, class To>
+  static void convert(cpu_threads& threads, view<From const, 1> from, view<To, 1> to) {
+    threads.split(to.size(), atmanrl::detail::worth_a_thread, [&](index_t first, index_t last) {
+      for (index_t i = first; i < last; ++i) to(i) = To(from(i));
     });
   }
 

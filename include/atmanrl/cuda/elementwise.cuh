@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// Bias, sums, scaling, columns of a matrix and the sum of squares on the GPU.
+/// Bias, sums, scaling, other precisions, columns of a matrix and the sum of squares on the GPU.
 
+#include <atmanrl/cuda/matmul.cuh>  // convert_all
 #include <atmanrl/cuda/reduce.cuh>
 #include <atmanrl/ops/elementwise.hpp>
 
@@ -159,6 +160,11 @@ struct kernels::elementwise<cuda_backend> {
                    dim3(cuda::blocks_for(x.size(), index_t(all_threads) * width())), dim3(all_threads), 0,
                    runtime.stream(), x.data(), x.size(), factor);
     });
+  }
+
+  template <class From, class To>
+  static void convert(cuda_runtime& runtime, view<From const, 1, device_space> from, view<To, 1, device_space> to) {
+    cuda::convert_all(runtime, "convert", from.data(), to.data(), to.size());
   }
 
   template <class T>

@@ -146,7 +146,7 @@ class experiment : public detail::experiment_base {
     restored_lines lines;
     if (found)
       lines = restore_run(*found, (options_.out / "checkpoints" / checkpoint_name(found->step)).string(), trainer);
-    found.reset();  // as large as all that is trained
+    found.reset();
     std::optional<run_files> files;
     if (speaks()) files.emplace(options_.out, lines);
     bool const finished = train(trainer, words, files);

@@ -4,6 +4,7 @@
 /// What of an experiment does not depend on its traits: the options it settles on, and what it prints and writes.
 
 #include <atmanrl/comm/any.hpp>
+#include <atmanrl/comm/machines.hpp>
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/experiment/evaluation.hpp>
@@ -25,8 +26,6 @@
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/tokenizer.hpp>
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -340,10 +339,7 @@ ATMANRL_INLINE void experiment_base::check_model(index_t tokens, model_config co
 }
 
 ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  auto const machines = comm::gather_in_order(ranks_, std::vector{std::string(name)});
-  machine /= std::size_t(std::count(machines.begin(), machines.end(), name));
+  machine /= std::size_t(comm::ranks_of_machine(ranks_).all);
   expects<usage_error>(
       machine == 0 || m.peak() <= machine,
       "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "

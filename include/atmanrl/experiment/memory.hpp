@@ -18,6 +18,7 @@
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/matmul.hpp>
 #include <atmanrl/optim/gradient_sum.hpp>
+#include <atmanrl/optim/slice_gather.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 
 #include <sys/resource.h>
@@ -188,6 +189,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   index_t const piece = std::min(parameters_of_rank, index_t(gradient_sum<B, float>::default_piece));
   m.optimizer = real * std::size_t(parameters_of_rank + (1 + index_t(waiting)) * layout.size() +
                                    index_t(nodes) * piece + optimizer.state_size({parameters_of_rank, shapes}));
+  if (is_sliced && o.lora_rank == 0 && std::is_same_v<W, bf16>)  // new weights on their way
+    m.optimizer += slice_gather<B, float>::packed_bytes(std::size_t(layout.size()), ranks);
 
   auto const product = [](index_t a, index_t b) { return detail::at_most(detail::countless, a, b); };
   auto const floats = [](index_t rows, index_t each) {

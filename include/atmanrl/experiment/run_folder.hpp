@@ -110,9 +110,10 @@ void save_run(experiment_options const& options, Trainer& trainer, run_files* fi
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
   for (auto const& [name, values] : arrays) {
     // Where ranks have slices, all of an array is there for as long as it is written.
-    bool const is_sliced = policy.slice().count < std::size_t(policy.gradient().size());
-    std::size_t const count = is_sliced ? std::size_t(policy.gradient().size()) : std::size_t(values->size());
-    c.arrays.push_back({std::string(name), count, {}, [&policy, &backend, from = values](auto const& put) {
+    c.arrays.push_back({std::string(name),
+                        std::size_t(policy.whole_size(*values)),
+                        {},
+                        [&policy, &backend, from = values](auto const& put) {
                           static constexpr index_t piece = index_t(1) << 20;
                           auto const all = policy.whole(*from);
                           std::vector<float> host;
@@ -131,29 +132,32 @@ void save_run(experiment_options const& options, Trainer& trainer, run_files* fi
   save_checkpoint(options.out / "checkpoints", c);
 }
 
-/// Puts a checkpoint back into a trainer, on each rank its slice; a call of all ranks.
+/// Puts a checkpoint back into a trainer, on each rank its slice, which is all that it reads; a call of all ranks.
 /// \throws file_error when it belongs to another model, optimizer or reward
 template <class Trainer>
 restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer& trainer) {
   auto& policy = trainer.policy();
-  auto const values_of = [&](std::string_view name) -> std::vector<float> const& {
+  auto const values_of = [&](std::string_view name) -> checkpoint_values const& {
     auto const at = c.arrays.find(std::string(name));
     expects<file_error>(at != c.arrays.end(), "{}: {} is missing", what, name);
     return at->second;
+  };
+  auto const assign = [&](auto& to, checkpoint_values const& from) {
+    policy.assign_whole(
+        to, [&](std::size_t first, std::size_t count, auto const& put) { from.in_pieces(first, count, put); });
   };
   auto const& weights = values_of("weights");
   auto const parameters = policy.gradient().size();
   expects<file_error>(index_t(weights.size()) == parameters,
                       "{}: weights has {} values but the model has {} parameters", what, weights.size(), parameters);
-  policy.assign_whole(policy.master(), weights);
-  bool const is_sliced = index_t(policy.slice().count) < parameters;
+  assign(policy.master(), weights);
   std::size_t known = 1;
   for (auto const& array : policy.optimizer().arrays()) {
     auto const& values = values_of(array.name);
-    index_t const wanted = is_sliced ? parameters : array.values->size();
+    index_t const wanted = policy.whole_size(*array.values);
     expects<file_error>(index_t(values.size()) == wanted, "{}: {} has {} values but the optimizer's has {}", what,
                         array.name, values.size(), wanted);
-    policy.assign_whole(*array.values, values);
+    assign(*array.values, values);
     ++known;
   }
   expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),

@@ -18,20 +18,58 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
 
+/// An array of a checkpoint: values in memory, or where they lie in its file. Copies share them.
+class checkpoint_values {
+ public:
+  checkpoint_values(std::vector<float> values = {})
+      : memory_(std::make_shared<std::vector<float> const>(std::move(values))), values_(*memory_) {}
+  checkpoint_values(std::initializer_list<float> values) : checkpoint_values(std::vector<float>(values)) {}
+  checkpoint_values(std::shared_ptr<mapped_file const> file, std::span<float const> values)
+      : file_(std::move(file)), values_(values) {}
+
+  std::size_t size() const { return values_.size(); }
+  float operator[](std::size_t i) const { return values_[i]; }
+  auto begin() const { return values_.begin(); }
+  auto end() const { return values_.end(); }
+  operator std::span<float const>() const { return values_; }
+  friend bool operator==(checkpoint_values const& a, checkpoint_values const& b) {
+    return std::ranges::equal(a.values_, b.values_);
+  }
+
+  /// `f(piece)` for values [first, first + count) in their order. Of a file no more than a piece is in memory at once.
+  template <class F>
+  void in_pieces(std::size_t first, std::size_t count, F&& f) const {
+    static constexpr std::size_t most = std::size_t(1) << 20;
+    for (std::size_t const end = first + count; first < end; first += most) {
+      auto const piece = values_.subspan(first, std::min(most, end - first));
+      f(piece);
+      if (file_) file_->forget(std::as_bytes(piece));
+    }
+  }
+
+ private:
+  std::shared_ptr<std::vector<float> const> memory_;
+  std::shared_ptr<mapped_file const> file_;
+  std::span<float const> values_;
+};
+
 /// The state of a run after `step` steps.
 struct checkpoint {
   std::uint64_t step = 0;
-  std::map<std::string, std::vector<float>> arrays{};  ///< weights and optimiser moments
-  std::string state_json{};                            ///< everything small: counters, options, positions in files
+  std::map<std::string, checkpoint_values> arrays{};  ///< weights and optimiser moments
+  std::string state_json{};                           ///< everything small: counters, options, positions in files
 };
 
 /// An array that is written: values that stay where they are, or a function that calls its argument with pieces of them
@@ -97,7 +135,7 @@ void save_checkpoint(std::filesystem::path const& folder, checkpoint_view const&
 /// As above, for a checkpoint that owns its arrays.
 void save_checkpoint(std::filesystem::path const& folder, checkpoint const& c, int keep = 2);
 
-/// Reads one checkpoint's file.
+/// Reads one checkpoint's file. Its arrays stay in the file, which need not keep its name but must not be changed.
 /// \throws file_error when it is cut off, damaged or no checkpoint
 checkpoint load_checkpoint(std::filesystem::path const& path);
 
@@ -194,15 +232,20 @@ ATMANRL_INLINE void save_checkpoint(std::filesystem::path const& folder, checkpo
 }
 
 ATMANRL_INLINE checkpoint load_checkpoint(std::filesystem::path const& path) {
-  mapped_file const file(path);
+  auto const file = std::make_shared<mapped_file const>(path);
   std::string const name = path.string();
-  std::span<std::byte const> const all = file.bytes();
+  std::span<std::byte const> const all = file->bytes();
   expects<file_error>(all.size() >= 32 && std::memcmp(all.data(), detail::checkpoint_magic.data(), 8) == 0,
                       "{}: is not a checkpoint", name);
   auto const size = detail::load_unaligned<std::uint64_t>(all.data() + 8);
   expects<file_error>(size == all.size(), "{}: has {} bytes but was written with {}", name, all.size(), size);
   xxh64 hash;
-  hash.update(all.first(all.size() - 8));
+  for (auto rest = all.first(all.size() - 8); !rest.empty();) {
+    auto const piece = rest.first(std::min(rest.size(), std::size_t(1) << 22));
+    hash.update(piece);
+    file->forget(piece);
+    rest = rest.subspan(piece.size());
+  }
   expects<file_error>(hash.digest() == detail::load_unaligned<std::uint64_t>(all.data() + all.size() - 8),
                       "{}: its content does not match its hash", name);
 
@@ -234,9 +277,8 @@ ATMANRL_INLINE checkpoint load_checkpoint(std::filesystem::path const& path) {
     expects<file_error>(count <= left.size() / 4, "{}: {} has {} values but {} bytes are left", name, array_name, count,
                         left.size());
     auto const bytes = take(count * 4, array_name);
-    std::vector<float>& values = c.arrays[array_name];
-    values.resize(std::size_t(count));
-    if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
+    // Everything before is padded to 8 bytes, so that the floats are aligned in the file.
+    c.arrays[array_name] = {file, {reinterpret_cast<float const*>(bytes.data()), std::size_t(count)}};
   }
   auto const state = take(whole_number(header, "state_bytes"), "the state");
   c.state_json.assign(reinterpret_cast<char const*>(state.data()), state.size());

@@ -207,6 +207,10 @@ class decoder {
 
   /// What is trained: the adapters where there are any, else all parameters. Gradients are flat arrays of this layout.
   parameter_layout const& trainable_layout() const { return adapters_ ? adapters_->layout() : layout_; }
+  /// Whether assign_trainable rounds this trainable parameter to bf16, so that ranks need not exchange more of it.
+  bool stores_as_bf16(parameter_info const& p) const requires std::same_as<W, bf16> {
+    return !adapters_ && !p.is_vector();
+  }
   void assign_trainable(view_on<B, T const, 1> flat) {
     if (!adapters_) return assign(flat);
     adapters_->assign(layers_, flat);

@@ -112,7 +112,8 @@ concept CopiesParameters = NamesScalars<M> && requires(M& m, M const& c, calls_o
 /// nn/model_calls.hpp has the types of options, edit, loss and gradients; decoder says what each member does and
 /// refuses. Used where they are there: `forbid(ids)` (rows that no token stands for), `backward_from_logits` (mask
 /// objectives of full logits), `mean_attention` (attention rollout), `static constexpr bool gives_input_gradients =
-/// true` where `backward` fills pass_gradients::input (gradient × input), and the refinements below.
+/// true` where `backward` fills pass_gradients::input (gradient × input), `stores_as_bf16(p)` (whether
+/// `assign_trainable` rounds a trainable parameter to bf16: ranks then exchange it as that), and the refinements below.
 template <class M>
 concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && detail::RunsEdited<M> &&
     detail::ScoresTokens<M> && detail::RunsBackward<M>;
@@ -132,6 +133,11 @@ concept AdaptableModel = LanguageModel<M> && requires(M const& c) {
 
 namespace detail {
 
+template <class M>
+concept StoresBf16 = TrainableModel<M> && requires(M const& c, parameter_info const& p) {
+  requires std::same_as<typename M::scalar, float>;
+  { c.stores_as_bf16(p) } -> std::convertible_to<bool>;
+};
 template <class M>
 concept TakesLogitGradients = LanguageModel<M> && requires(calls_of<M> a) {
   a.model.backward_from_logits(a.cache, a.pass, a.matrix.cview(), a.gradients, edited{unknown_edit{}, a.values});

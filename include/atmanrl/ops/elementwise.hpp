@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Small element-wise pieces: bias, its backward, sums, scaling, columns of a matrix, the sum of squares for gradient
-/// norms.
+/// Small element-wise pieces: bias, its backward, sums, scaling, other precisions, columns of a matrix, the sum of
+/// squares for gradient norms.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/core/error.hpp>
@@ -54,6 +54,10 @@ struct elementwise<reference_backend> {
   template <class T>
   static void scale(reference_backend&, view<T, 1> x, real_t<T> factor) {
     for (index_t i = 0; i < x.size(); ++i) x(i) *= factor;
+  }
+  template <class From, class To>
+  static void convert(reference_backend&, view<From const, 1> from, view<To, 1> to) {
+    for (index_t i = 0; i < to.size(); ++i) to(i) = To(from(i));
   }
   template <class T>
   static void copy_columns(reference_backend&, view<T const, 2> from, index_t first, view<T, 2> to, index_t to_first,
@@ -113,6 +117,13 @@ void sum_rows(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, view<T
 template <Backend B, class T>
 void scale(B& backend, view<T, 1, typename B::memory_space> x, real_t<T> factor) {
   kernels::elementwise<B>::scale(backend, x, factor);
+}
+
+/// to = from in another precision, rounded to nearest even.
+template <Backend B, class From, class To>
+void convert(B& backend, view<From, 1, typename B::memory_space> from, view<To, 1, typename B::memory_space> to) {
+  expects<shape_error>(from.size() == to.size(), "{} elements are converted to {}", from.size(), to.size());
+  kernels::elementwise<B>::convert(backend, view_on<B, std::remove_const_t<From> const, 1>(from), to);
 }
 
 /// to(:, to_first + c) = from(:, first + c) for c in [0, count); the other columns of `to` stay as they are.

@@ -34,11 +34,11 @@ namespace atmanrl {
 /// `begin` and `finish` are calls of all ranks. A rank may have any number of leaves, also none, as long as one has
 /// some.
 ///
-/// Memory: a tensor of `elements` for each node that waits, at most log2 L on one rank of L leaves, and 2 log2 n on a
-/// rank that has n of them; it is fewer where ranks' leaves begin at multiples of powers of two. While ranks exchange,
-/// a piece of `piece` elements of each node. Bytes that a rank with k nodes of K in all sends:
-/// k (elements - its slice) sizeof(T), and receives: (K - k) (its slice) sizeof(T); `begin` gathers 8 bytes of each
-/// rank.
+/// Memory: a tensor of `elements` for each node that waits (comm::most_waiting), at most log2 L on one rank of L
+/// leaves, and 2 log2 n on a rank that has n of them; it is fewer where ranks' leaves begin at multiples of powers of
+/// two, and none on a rank of one leaf. While ranks exchange, a piece of `piece` elements of each node. Bytes that a
+/// rank with k nodes of K in all sends: k (elements - its slice) sizeof(T), and receives: (K - k) (its slice)
+/// sizeof(T); `begin` gathers 8 bytes of each rank.
 template <Backend B, class T>
 class gradient_sum {
  public:
@@ -83,7 +83,8 @@ class gradient_sum {
     for (std::size_t b = 0; b < buffers_.size(); ++b) free_.push_back(b);
   }
 
-  /// This rank's next leaf. Its memory may become that of the sum, and the tensor has other values afterwards.
+  /// This rank's next leaf. Its memory may become that of the sum, and the tensor has other values afterwards; the last
+  /// one may stay where it is, so `finish` takes the same tensor.
   void add(tensor<B, T, 1>& leaf) {
     expects<shape_error>(leaf.size() == index_t(elements_), "a leaf has {} elements where the sum has {}", leaf.size(),
                          elements_);
@@ -94,8 +95,9 @@ class gradient_sum {
       atmanrl::add(*backend_, right == the_leaf ? leaf.cview() : buffers_[right].cview(), buffers_[left].view());
       if (right != the_leaf) free_.push_back(right);
     });
+    latest_ = leaf.data();
     std::size_t& top = stack_.waiting().back().value;
-    if (top != the_leaf) return;
+    if (top != the_leaf || next_ == mine().end()) return;
     if (free_.empty()) {
       free_.push_back(buffers_.size());
       buffers_.emplace_back(*backend_, leaf.shape());
@@ -107,15 +109,19 @@ class gradient_sum {
 
   /// Ends the sum. Elements `slice()` of the tensor, which has all of them, become those of the sum; the others are
   /// undefined.
+  /// \param sum  the tensor of the latest `add`; any on a rank without leaves
   void finish(tensor<B, T, 1>& sum) {
     expects<shape_error>(!shares_.empty() && next_ == mine().end(), "rank {} has added {} of its {} leaves",
                          ranks_.rank(), shares_.empty() ? 0 : next_ - mine().first, shares_.empty() ? 0 : mine().count);
     expects<shape_error>(sum.size() == index_t(elements_), "a sum of {} elements is put into {}", elements_,
                          sum.size());
-    if (ranks_.size() == 1)
-      std::swap(sum, buffers_[stack_.waiting().front().value]);
-    else
+    bool const in_place = !stack_.waiting().empty() && stack_.waiting().back().value == the_leaf;
+    expects<shape_error>(!in_place || sum.data() == latest_,
+                         "the sum is put into another tensor than the one that the latest leaf was added from");
+    if (ranks_.size() > 1)
       exchange_into(sum);
+    else if (!in_place)
+      std::swap(sum, buffers_[stack_.waiting().front().value]);
     shares_.clear();
   }
 
@@ -135,6 +141,7 @@ class gradient_sum {
     return {s.first + from, std::min(piece_, s.count - from)};
   }
 
+  tensor<B, T, 1>& node(std::size_t value, tensor<B, T, 1>& leaf) { return value == the_leaf ? leaf : buffers_[value]; }
   static auto bytes(T* first, std::size_t count) { return std::as_writable_bytes(std::span(first, count)); }
 
   void exchange_into(tensor<B, T, 1>& sum) {
@@ -158,7 +165,7 @@ class gradient_sum {
           comm::range const there = part(int(r), round);
           bool const sends = k < stack_.waiting().size(), receives = k < nodes[r].size();
           sent[r] = {};
-          if (sends) sent[r] = bytes(buffers_[stack_.waiting()[k].value].data() + there.first, there.count);
+          if (sends) sent[r] = bytes(node(stack_.waiting()[k].value, sum).data() + there.first, there.count);
           received[r] = {};
           if (receives) received[r] = bytes(received_.data() + place * here.count, here.count);
         }
@@ -182,6 +189,7 @@ class gradient_sum {
   std::size_t elements_, alignment_, piece_;
   std::vector<comm::range> shares_;         ///< leaves of each rank; empty: no sum has begun
   std::size_t next_ = 0;                    ///< leaf
+  T const* latest_ = nullptr;               ///< where the leaf before it was
   comm::tree_stack<std::size_t> stack_{0};  ///< of numbers of buffers
   std::vector<tensor<B, T, 1>> buffers_;
   std::vector<std::size_t> free_;

@@ -16,7 +16,7 @@
 #include <concepts>
 #include <functional>
 #include <span>
-#include <type_traits>
+#include <tuple>
 #include <vector>
 
 namespace atmanrl {
@@ -38,15 +38,11 @@ struct completion {
   std::vector<float> log_probs;  ///< of logits / temperature
   std::vector<float> entropies;  ///< nats
   bool truncated = false;
+
+  static constexpr auto fields() {
+    return std::tuple(&completion::ids, &completion::log_probs, &completion::entropies, &completion::truncated);
+  }
 };
-template <class Completion, class F>
-requires std::same_as<std::remove_const_t<Completion>, completion>
-void each_field(Completion& c, F&& f) {
-  f(c.ids);
-  f(c.log_probs);
-  f(c.entropies);
-  f(c.truncated);
-}
 
 namespace detail {
 /// What drawing tokens takes; the vectors have one element per sequence.

@@ -12,6 +12,7 @@
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/optim/gradient_clip.hpp>
 #include <atmanrl/optim/gradient_sum.hpp>
+#include <atmanrl/optim/slice_gather.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +23,22 @@
 #include <vector>
 
 namespace atmanrl {
+
+/// The elements of a model's trainable layout that it rounds to bf16, ascending.
+template <class Model>
+std::vector<comm::range> rounded_parameters(Model const& model) {
+  std::vector<comm::range> all;
+  if constexpr (detail::StoresBf16<Model>) {
+    for (parameter_info const& p : model.trainable_layout().all()) {
+      if (!model.stores_as_bf16(p)) continue;
+      if (!all.empty() && all.back().end() == std::size_t(p.offset))
+        all.back().count += std::size_t(p.size());
+      else
+        all.push_back({std::size_t(p.offset), std::size_t(p.size())});
+    }
+  }
+  return all;
+}
 
 /// Master weights and gradient are flat arrays in the order of the model's trainable layout. Adapters are attached
 /// before they are made.
@@ -39,6 +56,7 @@ class trainable_weights {
       : model_(&model),
         ranks_(ranks),
         sum_(model.backend(), ranks, model.trainable_layout().size()),
+        gather_(model.backend(), ranks, model.trainable_layout().size()),
         sliced_(sliced && ranks.size() > 1),
         slice_(sliced_ ? sum_.slice() : comm::range{0, std::size_t(model.trainable_layout().size())}),
         master_(model.backend(), {index_t(slice_.count)}),
@@ -60,8 +78,12 @@ class trainable_weights {
 
   Model& model() { return *model_; }
   comm::any_on<B>& ranks() { return ranks_; }
+  /// Whether this rank has master weights of its slice alone.
+  bool is_sliced() const { return sliced_; }
   /// The elements that this rank has master weights of: all of them where there is one rank.
   comm::range slice() const { return slice_; }
+  /// Elements of such an array on all ranks together.
+  index_t whole_size(tensor<B, T, 1> const& values) const { return sliced_ ? gradient_.size() : values.size(); }
   /// Elements `slice()`.
   tensor<B, T, 1>& master() { return master_; }
   /// All elements.
@@ -90,7 +112,7 @@ class trainable_weights {
       }
     });
     sum_.finish(gradient_);
-    if (ranks_.size() > 1 && !sliced_) gather_slices();
+    if (ranks_.size() > 1 && !sliced_) gather_(gradient_.view());
   }
 
   /// All elements of an array of which each rank has its slice: itself, or in the place of the gradient. A call of all
@@ -102,12 +124,21 @@ class trainable_weights {
                          "an optimizer that is_elementwise has an array of {} for {} elements", values.size(),
                          slice_.count);
     copy(values.cview(), gradient_slice());
-    gather_slices();
+    gather_(gradient_.view());
     return std::as_const(gradient_).cview();
   }
-  /// The other way round, from all elements on the host.
-  void assign_whole(tensor<B, T, 1>& values, std::span<T const> all) const {
-    values.assign(sliced_ ? all.subspan(slice_.first, slice_.count) : all);
+  /// The other way round: this rank's elements of an array that lies somewhere on the host.
+  /// \param read  `void read(std::size_t first, std::size_t count, put)`, which calls `put(std::span<T const>)` with
+  ///              elements [first, first + count) of the whole array in one or more pieces
+  template <class F>
+  void assign_whole(tensor<B, T, 1>& values, F&& read) const {
+    std::size_t at = 0, count = std::size_t(values.size());
+    read(sliced_ ? slice_.first : 0, count, [&](std::span<T const> piece) {
+      expects<shape_error>(piece.size() <= count - at, "{} values are put behind {} of {}", piece.size(), at, count);
+      model_->backend().copy_from_host(values.data() + at, piece.data(), piece.size_bytes());
+      at += piece.size();
+    });
+    expects<shape_error>(at == count, "{} values for an array of {}", at, count);
   }
 
   /// Name of the first parameter with a value that is not finite; empty when there is none. A call of all ranks.
@@ -139,32 +170,17 @@ class trainable_weights {
     return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
   }
 
-  /// The model gets the master weights of all ranks; where they are sliced, the gradient is overwritten with them.
-  void assign_master() { model_->assign_trainable(whole(master_)); }
-
-  /// Every rank gets the others' slices of the gradient, or of what stands in its place.
-  void gather_slices() {
-    constexpr std::size_t piece = std::size_t(1) << 20;
-    auto const n = std::size_t(gradient_.size()), size = std::size_t(ranks_.size());
-    std::size_t longest = 0;
-    auto const part = [&](int rank, std::size_t from) {
-      comm::range const s = comm::slice_of(n, ranks_.size(), rank);
-      longest = std::max(longest, s.count);
-      std::size_t const first = std::min(from, s.count);
-      return std::as_writable_bytes(std::span(gradient_.data() + s.first + first, std::min(piece, s.count - first)));
-    };
-    std::vector<std::span<std::byte const>> sent(size);
-    std::vector<std::span<std::byte>> received(size);
-    std::size_t from = 0;
-    do {
-      for (std::size_t r = 0; r < size; ++r) {
-        bool const here = int(r) == ranks_.rank();
-        received[r] = here ? std::span<std::byte>() : part(int(r), from);
-        sent[r] = here ? std::span<std::byte>() : part(ranks_.rank(), from);
+  /// The model gets the master weights of all ranks; where they are sliced, the gradient is overwritten with them. What
+  /// the model rounds to bf16 goes from rank to rank as that.
+  void assign_master() {
+    if constexpr (detail::StoresBf16<Model>) {
+      if (sliced_) {
+        copy(master_.cview(), gradient_slice());
+        gather_(gradient_.view(), rounded_parameters(*model_));
+        return model_->assign_trainable(gradient_.cview());
       }
-      ranks_.exchange_on(model_->backend(), sent, received);
-      from += piece;
-    } while (from < longest);
+    }
+    model_->assign_trainable(whole(master_));
   }
 
  private:
@@ -175,6 +191,7 @@ class trainable_weights {
   Model* model_;
   comm::any_on<B> ranks_;
   gradient_sum<B, T> sum_;
+  slice_gather<B, T> gather_;
   bool sliced_;
   comm::range slice_;
   tensor<B, T, 1> master_, gradient_;

@@ -13,13 +13,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <concepts>
 #include <iterator>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
-#include <type_traits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -88,15 +87,12 @@ struct token_statistics {
 struct rollout_share {
   double loss = 0, entropy = 0;  ///< nats, the sum over tokens
   std::vector<float> log_p, token_loss;
+
+  static constexpr auto fields() {
+    using r = rollout_share;
+    return std::tuple(&r::loss, &r::entropy, &r::log_p, &r::token_loss);
+  }
 };
-template <class Share, class F>
-requires std::same_as<std::remove_const_t<Share>, rollout_share>
-void each_field(Share& r, F&& f) {
-  f(r.loss);
-  f(r.entropy);
-  f(r.log_p);
-  f(r.token_loss);
-}
 
 /// \throws usage_error, shape_error for rollouts that nothing can be learned from
 inline void check_rollouts(std::span<training_rollout const> rollouts) {

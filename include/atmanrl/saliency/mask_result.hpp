@@ -4,8 +4,7 @@
 /// What the training of one mask (arXiv:2604.16158, section 3.2) leaves behind. A header of its own, because rollouts
 /// carry it and most rewards train no mask.
 
-#include <concepts>
-#include <type_traits>
+#include <tuple>
 #include <vector>
 
 namespace atmanrl {
@@ -20,20 +19,12 @@ struct mask_result {
   double re_enabled = 0, as_printed = 0;
   double loss_start = 0, loss_end = 0;  ///< the objective at c and at H*, without the sparsity term
   int steps = 0;                        ///< updates that the mask got
+
+  static constexpr auto fields() {
+    using r = mask_result;
+    return std::tuple(&r::ce_unmasked, &r::ce_start, &r::ce_end, &r::mask, &r::token_saliency, &r::re_enabled,
+                      &r::as_printed, &r::loss_start, &r::loss_end, &r::steps);
+  }
 };
-template <class Result, class F>
-requires std::same_as<std::remove_const_t<Result>, mask_result>
-void each_field(Result& r, F&& f) {
-  f(r.ce_unmasked);
-  f(r.ce_start);
-  f(r.ce_end);
-  f(r.mask);
-  f(r.token_saliency);
-  f(r.re_enabled);
-  f(r.as_printed);
-  f(r.loss_start);
-  f(r.loss_end);
-  f(r.steps);
-}
 
 }  // namespace atmanrl
