@@ -99,6 +99,13 @@ class mapped_file {
   std::span<std::byte const> bytes() const { return {data_, size_}; }
   std::filesystem::path const& path() const { return path_; }
 
+  /// Gives the memory of whole pages within `part` back; they are read from the file again when they are looked at.
+  static void forget(std::span<std::byte const> part) {
+    auto const page = std::uintptr_t(::sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<std::uintptr_t>(part.data());
+    std::uintptr_t const first = (begin + page - 1) / page * page, end = (begin + part.size()) / page * page;
+    if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+  }
+
  private:
   std::filesystem::path path_;
   std::byte const* data_ = nullptr;
