@@ -6,6 +6,7 @@
 //   evaluate --model FOLDER --task mmlu --letters --questions 0
 #include "chat_options.hpp"
 #include "command_line.hpp"
+#include "model_dtype.hpp"
 #include "task_names.hpp"
 
 #include <atmanrl/experiment/edited_chains.hpp>
@@ -21,7 +22,7 @@ using any_question = one_of_tasks<arithmetic, gsm8k, mmlu, leaked_answer, skippe
 
 struct options {
   std::filesystem::path model = "examples/models/tiny", adapter, data, out, completions, compare;
-  std::string task = "arithmetic", prompt = "delimiter", dtype = "f32", kv_cache = "f32";
+  std::string task = "arithmetic", prompt = "delimiter", dtype = "auto", kv_cache = "f32";
   std::optional<int> few_shot;
   int questions = 200, samples = 4, max_new_tokens = 256, shots = 5, threads = 0, edit_chains = 0;
   double temperature = 1;
@@ -166,7 +167,7 @@ void run(options const& o) {
   cpu_backend backend({.threads = o.threads});
   cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = llama<cpu_backend, W>::load(backend, o.model);
+  auto model = llama<cpu_backend, W>::load(backend, o.model, {}, quantised_matrices_of(o.dtype, o.model));
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
   if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
   if (o.letters)
@@ -214,7 +215,7 @@ int main(int argc, char** argv) {
         ->check(CLI::NonNegativeNumber);
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-    app.add_option("--dtype", o.dtype, "of the weights")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
+    add_dtype_option(app, o.dtype, {"auto", "f32", "bf16", "packed"});
     app.add_option("--kv-cache", o.kv_cache, "storage of keys and values; bf16 takes half the memory")
         ->capture_default_str()
         ->check(CLI::IsMember({"f32", "bf16"}));

@@ -12,6 +12,7 @@
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "chat_options.hpp"
+#include "model_dtype.hpp"
 #include "program.hpp"
 #include "saliency_items.hpp"
 #include "task_names.hpp"
@@ -27,7 +28,7 @@ namespace {
 using model_type = llama<cpu_backend>;
 
 struct program_options {
-  std::string model = "examples/models/tiny", task = "arithmetic", data, json, html, completions, question, chain,
+  std::string model = "examples/models/tiny", task = "arithmetic", dtype = "auto", data, json, html, completions, question, chain,
               answer;
   long item = 0;
   int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, threads = 0,
@@ -185,7 +186,7 @@ int run(program_options const& o) {
   cpu_backend backend(cpu_options{.threads = o.threads});
   cpu::print_build_note();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = model_type::load(backend, o.model);
+  auto model = model_type::load(backend, o.model, {}, quantised_matrices_of(o.dtype, o.model));
   any_task const task =
       o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : generated_task(o.task);
   std::vector<subject> subjects;
@@ -383,6 +384,7 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "0: as many as the processor runs")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    add_dtype_option(app, o.dtype, {"auto", "f32", "packed"});
     app.add_option("--json", o.json, "write tokens, values and curves to this file")->check(given_path());
     app.add_option("--html", o.html, "write a page to look at to this file")->check(given_path());
     parse_arguments(app, argc, argv);

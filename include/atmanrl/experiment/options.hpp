@@ -31,7 +31,12 @@
 
 namespace atmanrl {
 
-enum class weight_dtype { f32, bf16 };
+enum class weight_dtype {
+  f32,
+  bf16,
+  packed,   ///< float, where the quantised matrices of a GGUF file stay its blocks; the bits of f32, for adapters
+  by_file,  ///< packed where that can be: a quantised file, adapters, a backend that reads blocks; else f32
+};
 enum class experiment_preset { demo, paper };
 
 /// A number on the command line that a part of one's own reads: a reward's weight or target, for instance.
@@ -95,7 +100,7 @@ struct experiment_options {
 
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
-  weight_dtype dtype = weight_dtype::f32;
+  weight_dtype dtype = weight_dtype::by_file;
   kv_storage kv_cache =
       kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
   bool recompute =

@@ -16,6 +16,8 @@
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/safetensors.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -141,7 +143,20 @@ class model_file {
   std::vector<float> attention_edit_;
 };
 
+/// Whether a file is a .gguf with matrices in blocks. False for what is not there.
+/// \throws file_error for a .gguf that cannot be read
+bool has_quantised_matrices(std::filesystem::path const& path);
+
 #if ATMANRL_BODIES
+
+ATMANRL_INLINE bool has_quantised_matrices(std::filesystem::path const& path) {
+  if (path.extension() != ".gguf" || !is_there(path)) return false;
+  gguf_file const file(path);
+  auto const tensors = file.tensors();
+  return std::any_of(tensors.begin(), tensors.end(), [](gguf_tensor const& t) {
+    return t.shape.size() == 2 && find_gguf_type(std::uint32_t(t.type))->block_elements > 1;
+  });
+}
 
 ATMANRL_INLINE model_file model_file::open(std::filesystem::path const& path, architectures const& known) {
   model_file m;
