@@ -54,7 +54,8 @@ inline std::string random_blocks(gguf_type type, index_t rows, index_t columns, 
         return {128 * 32, 0, 208};
     }
   }();
-  for (std::size_t block = 0; block < out.size(); block += std::size_t(bytes_of(type, 256) / (256 / find_gguf_type(std::uint32_t(type))->block_elements))) {
+  for (std::size_t block = 0; block < out.size();
+       block += std::size_t(find_gguf_type(std::uint32_t(type))->block_bytes)) {
     double const d = size / largest * (0.5 + 0.5 * draw.uniform());
     std::uint16_t const halves[] = {float_to_half(float(d)), float_to_half(float(min * d))};
     std::memcpy(&out[block + at], halves, min == 0 ? 2 : 4);
@@ -122,7 +123,7 @@ inline void write_quantised_model(std::filesystem::path const& path, model_confi
   for (tensor_of_file const& t : tensors) {
     bool const vector = t.rows == 1;
     gguf_type const type = vector ? gguf_type::f32 : type_of(t.name);
-    data.push_back(random_blocks(type, t.rows, t.columns, 1 + data.size(), t.columns > 0 && vector ? 1.0 : 0.15));
+    data.push_back(random_blocks(type, t.rows, t.columns, 1 + data.size(), vector ? 1.0 : 0.15));
     std::vector<std::uint64_t> const dims =
         vector ? std::vector{std::uint64_t(t.columns)} : std::vector{std::uint64_t(t.columns), std::uint64_t(t.rows)};
     g.tensor(t.name, dims, std::uint32_t(type), offset);

@@ -12,6 +12,7 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/packed_rows.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -35,19 +36,26 @@ struct block_reader {
   floats half(index_t j) const { return simd::from_halves(byte(j) | byte(j + 1) << 8); }
 };
 
-/// Writes input i of a group, for `lanes` outputs.
+/// Takes input i of a group as floats, for `lanes` outputs: writes it, or multiplies a row's element by it.
 struct group_writer {
   float* column;
-  void operator()(index_t i, floats x) const { simd::store(column + i * panel_width, x); }
+  void operator()(index_t i, floats w) const { simd::store(column + i * panel_width, w); }
+};
+struct group_chain {
+  float const* x;
+  floats& sum;
+  void operator()(index_t i, floats w) const { sum = simd::fma(simd::broadcast(x[i]), w, sum); }
 };
 
-/// Decoding of group `g` of a block, for `lanes` outputs: the formulas of io/gguf_dequantize.hpp in their order.
+/// Decoding of group `g` of a block, for `lanes` outputs: the formulas of io/gguf_dequantize.hpp, inputs in ascending
+/// order.
 template <gguf_type>
 struct widening;
 
 template <>
 struct widening<gguf_type::q8_0> {
-  static void group(block_reader b, index_t, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t, Y y) {
     floats const d = b.half(0);
 #pragma GCC unroll 4
     for (index_t i = 0; i < 32; ++i) y(i, d * b.signed_byte(2 + i));
@@ -55,52 +63,52 @@ struct widening<gguf_type::q8_0> {
 };
 template <>
 struct widening<gguf_type::q4_0> {
-  static void group(block_reader b, index_t, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t, Y y) {
     floats const d = b.half(0);
 #pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) {
-      words const q = b.byte(2 + i);
-      y(i, d * (simd::to_floats(q & 15u) - 8.0f));
-      y(i + 16, d * (simd::to_floats(q >> 4) - 8.0f));
-    }
+    for (index_t i = 0; i < 16; ++i) y(i, d * (simd::to_floats(b.byte(2 + i) & 15u) - 8.0f));
+#pragma GCC unroll 4
+    for (index_t i = 0; i < 16; ++i) y(i + 16, d * (simd::to_floats(b.byte(2 + i) >> 4) - 8.0f));
   }
 };
 template <>
 struct widening<gguf_type::q4_1> {
-  static void group(block_reader b, index_t, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t, Y y) {
     floats const d = b.half(0), m = b.half(2);
 #pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) {
-      words const q = b.byte(4 + i);
-      y(i, simd::fma(d, simd::to_floats(q & 15u), m));
-      y(i + 16, simd::fma(d, simd::to_floats(q >> 4), m));
-    }
+    for (index_t i = 0; i < 16; ++i) y(i, simd::fma(d, simd::to_floats(b.byte(4 + i) & 15u), m));
+#pragma GCC unroll 4
+    for (index_t i = 0; i < 16; ++i) y(i + 16, simd::fma(d, simd::to_floats(b.byte(4 + i) >> 4), m));
   }
 };
 template <>
 struct widening<gguf_type::q5_0> {
-  static void group(block_reader b, index_t, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t, Y y) {
     floats const d = b.half(0);
     words const high = b.word(2);
 #pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) {
-      words const q = b.byte(6 + i);
-      y(i, d * (simd::to_floats((q & 15u) | (high >> i & 1u) << 4) - 16.0f));
-      y(i + 16, d * (simd::to_floats(q >> 4 | (high >> (i + 16) & 1u) << 4) - 16.0f));
-    }
+    for (index_t i = 0; i < 16; ++i)
+      y(i, d * (simd::to_floats((b.byte(6 + i) & 15u) | (high >> int(i) & 1u) << 4) - 16.0f));
+#pragma GCC unroll 4
+    for (index_t i = 0; i < 16; ++i)
+      y(i + 16, d * (simd::to_floats(b.byte(6 + i) >> 4 | (high >> int(i + 16) & 1u) << 4) - 16.0f));
   }
 };
 template <>
 struct widening<gguf_type::q5_1> {
-  static void group(block_reader b, index_t, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t, Y y) {
     floats const d = b.half(0), m = b.half(2);
     words const high = b.word(4);
 #pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) {
-      words const q = b.byte(8 + i);
-      y(i, simd::fma(d, simd::to_floats((q & 15u) | (high >> i & 1u) << 4), m));
-      y(i + 16, simd::fma(d, simd::to_floats(q >> 4 | (high >> (i + 16) & 1u) << 4), m));
-    }
+    for (index_t i = 0; i < 16; ++i)
+      y(i, simd::fma(d, simd::to_floats((b.byte(8 + i) & 15u) | (high >> int(i) & 1u) << 4), m));
+#pragma GCC unroll 4
+    for (index_t i = 0; i < 16; ++i)
+      y(i + 16, simd::fma(d, simd::to_floats(b.byte(8 + i) >> 4 | (high >> int(i + 16) & 1u) << 4), m));
   }
 };
 
@@ -123,7 +131,8 @@ inline step_and_min k_step_and_min(block_reader b, index_t g) {
 
 template <>
 struct widening<gguf_type::q4_k> {
-  static void group(block_reader b, index_t g, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t g, Y y) {
     auto const [step, below] = k_step_and_min(b, g);
     index_t const q = 16 + g / 2 * 32;
     int const shift = int(g % 2) * 4;
@@ -133,7 +142,8 @@ struct widening<gguf_type::q4_k> {
 };
 template <>
 struct widening<gguf_type::q5_k> {
-  static void group(block_reader b, index_t g, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t g, Y y) {
     auto const [step, below] = k_step_and_min(b, g);
     index_t const q = 48 + g / 2 * 32;
     int const shift = int(g % 2) * 4, bit = int(g);
@@ -146,7 +156,8 @@ struct widening<gguf_type::q5_k> {
 };
 template <>
 struct widening<gguf_type::q6_k> {
-  static void group(block_reader b, index_t g, group_writer y) {
+  template <class Y>
+  static void group(block_reader b, index_t g, Y y) {
     index_t const half = g / 4, quarter = g % 4, low = half * 64 + quarter % 2 * 32, high = 128 + half * 32;
     int const low_shift = int(quarter / 2) * 4, high_shift = int(quarter) * 2;
     floats const d = b.half(208);
@@ -163,45 +174,83 @@ struct widening<gguf_type::q6_k> {
 
 }  // namespace detail
 
-/// Writes inputs [32 g, 32 g + 32) of a panel of a quantised type as floats, [input][32 outputs].
-using widen_function = void (*)(std::byte const* panel, index_t g, float* to);
-
 namespace detail {
 
 template <gguf_type Type>
-void widen_group(std::byte const* panel, index_t g, float* to) {
+struct packed_kernels {
   static constexpr index_t groups = find_gguf_type(std::uint32_t(Type))->block_elements / group_inputs;
-  std::byte const* const block = panel + g / groups * panel_width * find_gguf_type(std::uint32_t(Type))->block_bytes;
-  for (index_t o = 0; o < panel_width; o += simd::lanes)
-    widening<Type>::group({block + o}, g % groups, {to + o});
-}
+  static constexpr index_t block_bytes = panel_width * find_gguf_type(std::uint32_t(Type))->block_bytes;
+
+  // Panels stream past while a few rows meet each; and the bytes of a group of a large block lie in several places, too
+  // many streams for the processor to foresee. While a group is decoded, as much is asked for of what comes 4 KiB later.
+  static void prefetch_group(std::byte const* block, index_t g) {
+    constexpr index_t line = 64, bytes = block_bytes / groups, ahead = (4095 / block_bytes + 1) * block_bytes;
+    for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(block + ahead + g * bytes + i);
+  }
+
+  static void widen(std::byte const* panel, index_t g, float* to) {
+    std::byte const* const block = panel + g / groups * block_bytes;
+    prefetch_group(block, g % groups);
+    for (index_t o = 0; o < panel_width; o += simd::lanes)
+      widening<Type>::group(block_reader{block + o}, g % groups, group_writer{to + o});
+  }
+
+  // A few chains side by side hide the latency of their multiply-adds.
+  static void dot(std::byte const* panel, index_t depth, float const* x, float* sums) {
+    constexpr index_t side = std::min<index_t>(panel_width, 2 * simd::lanes) / simd::lanes;
+    for (index_t o = 0; o < panel_width; o += side * simd::lanes) {
+      floats sum[side] = {};
+      for (index_t k = 0; k < depth; k += groups * group_inputs) {
+        std::byte const* const block = panel + k / (groups * group_inputs) * block_bytes + o;
+        for (index_t g = 0; g < groups; ++g) {
+          prefetch_group(block, g);
+          for (index_t s = 0; s < side; ++s)
+            widening<Type>::group(block_reader{block + s * simd::lanes}, g,
+                                  group_chain{x + k + g * group_inputs, sum[s]});
+        }
+      }
+      for (index_t s = 0; s < side; ++s) simd::store(sums + o + s * simd::lanes, sum[s]);
+    }
+  }
+};
 
 }  // namespace detail
 
-constexpr widen_function widening_of(gguf_type type) {
+/// What can be done with a panel of a quantised type.
+struct packed_panel_functions {
+  /// Writes inputs [32 g, 32 g + 32) as floats, [input][32 outputs].
+  void (*widen)(std::byte const* panel, index_t g, float* to);
+  /// The 32 chains of multiply-adds of one row with all inputs, from zero: those of the widened panel, without storing
+  /// it.
+  void (*dot)(std::byte const* panel, index_t depth, float const* x, float* sums);
+};
+template <gguf_type Type>
+inline constexpr packed_panel_functions functions_of_type{detail::packed_kernels<Type>::widen,
+                                                          detail::packed_kernels<Type>::dot};
+
+constexpr packed_panel_functions const& functions_of(gguf_type type) {
   switch (type) {
-    case gguf_type::q8_0:
-      return detail::widen_group<gguf_type::q8_0>;
     case gguf_type::q4_0:
-      return detail::widen_group<gguf_type::q4_0>;
+      return functions_of_type<gguf_type::q4_0>;
     case gguf_type::q4_1:
-      return detail::widen_group<gguf_type::q4_1>;
+      return functions_of_type<gguf_type::q4_1>;
     case gguf_type::q5_0:
-      return detail::widen_group<gguf_type::q5_0>;
+      return functions_of_type<gguf_type::q5_0>;
     case gguf_type::q5_1:
-      return detail::widen_group<gguf_type::q5_1>;
+      return functions_of_type<gguf_type::q5_1>;
     case gguf_type::q4_k:
-      return detail::widen_group<gguf_type::q4_k>;
+      return functions_of_type<gguf_type::q4_k>;
     case gguf_type::q5_k:
-      return detail::widen_group<gguf_type::q5_k>;
+      return functions_of_type<gguf_type::q5_k>;
     case gguf_type::q6_k:
-      return detail::widen_group<gguf_type::q6_k>;
+      return functions_of_type<gguf_type::q6_k>;
+    case gguf_type::q8_0:
     case gguf_type::f32:
     case gguf_type::f16:
-    case gguf_type::bf16:
+    case gguf_type::bf16:  // the last three are no quantised types
       break;
   }
-  return nullptr;  // no blocks
+  return functions_of_type<gguf_type::q8_0>;
 }
 
 /// Puts rows, whole ones of the type, into lanes [lane, lane + count) of a panel.

@@ -125,23 +125,26 @@ struct packed_product : vector_product<float> {
         float_panel const b{reinterpret_cast<float const*>(panel.bytes), panel_width};
         return multiply_packed(rows, packed, b, depth, c, ldc, width, how);
       }
-      widen_function const widen = widening_of(panel.type);
-      // What is added to C is the chain as a whole.
-      float* const to = how == into::add ? sums_.data() : c;
-      index_t const stride = how == into::add ? panel_width : ldc;
-      for (index_t k = 0; k < depth; k += piece) {
-        index_t const count = std::min(piece, depth - k);
-        for (index_t g = 0; g < count / group_inputs; ++g)
-          widen(panel.bytes, k / group_inputs + g, floats_.data() + g * group_inputs * panel_width);
-        for_each_part(rows, tile_rows, [&](index_t first, index_t tile) {
-          detail::tiles<a_layout::columns, float_panel>[std::size_t(tile - 1)](
-              packed + first * depth + k * tile, tile, float_panel{floats_.data(), panel_width}, count,
-              to + first * stride, stride, width, k > 0 || how == into::resume ? into::resume : into::overwrite, 0);
-        });
+      packed_panel_functions const& of = functions_of(panel.type);
+      auto const sums = [&](index_t r) { return sums_.data() + r * panel_width; };
+      // Forward products begin from zero; they alone have packed panels.
+      if (rows == 1) {
+        of.dot(panel.bytes, depth, packed, sums(0));
+      } else {
+        for (index_t k = 0; k < depth; k += piece) {
+          index_t const count = std::min(piece, depth - k);
+          for (index_t g = 0; g < count / group_inputs; ++g)
+            of.widen(panel.bytes, k / group_inputs + g, floats_.data() + g * group_inputs * panel_width);
+          for_each_part(rows, tile_rows, [&](index_t first, index_t tile) {
+            detail::tiles<a_layout::columns, float_panel>[std::size_t(tile - 1)](
+                packed + first * depth + k * tile, tile, float_panel{floats_.data(), panel_width}, count, sums(first),
+                panel_width, panel_width, k > 0 ? into::resume : into::overwrite, 0);
+          });
+        }
       }
-      if (how != into::add) return;
       for (index_t r = 0; r < rows; ++r)
-        for (index_t i = 0; i < width; ++i) c[r * ldc + i] = sums_[std::size_t(r * panel_width + i)] + c[r * ldc + i];
+        for (index_t i = 0; i < width; ++i)
+          c[r * ldc + i] = how == into::add ? sums(r)[i] + c[r * ldc + i] : sums(r)[i];
     }
 
    private:
@@ -229,7 +232,7 @@ inline void transpose_panel(packed_panels const& w, index_t p, index_t k, index_
   if (!is_quantised(from.type))
     return transpose_block(reinterpret_cast<float const*>(from.bytes), k, width, target);
   alignas(64) std::array<float, std::size_t(group_inputs * panel_width)> group;
-  widening_of(from.type)(from.bytes, k / group_inputs, group.data());
+  functions_of(from.type).widen(from.bytes, k / group_inputs, group.data());
   transpose_block(group.data(), 0, width, target);
 }
 

@@ -225,14 +225,18 @@ inline words load_bytes(std::byte const* p) {
   using bytes = std::uint8_t __attribute__((vector_size(lanes)));
   bytes b;
   std::memcpy(&b, p, sizeof b);
+#if defined(__AVX512F__)  // g++ 12 takes the conversion apart
+  return std::bit_cast<words>(_mm512_maskz_cvtepu8_epi32(0xffff, std::bit_cast<__m128i>(b)));
+#elif defined(__AVX2__)
+  return std::bit_cast<words>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(std::bit_cast<std::int64_t>(b))));
+#else
   return __builtin_convertvector(b, words);
+#endif
 }
 /// The same bytes with their signs, as floats.
 inline floats load_signed_bytes(std::byte const* p) {
-  using bytes = std::int8_t __attribute__((vector_size(lanes)));
-  bytes b;
-  std::memcpy(&b, p, sizeof b);
-  return __builtin_convertvector(__builtin_convertvector(b, ints), floats);
+  words const low = load_bytes(p);
+  return __builtin_convertvector(std::bit_cast<ints>(low << 24) >> 24, floats);
 }
 /// Whole numbers below 2^31.
 inline floats to_floats(words x) { return __builtin_convertvector(std::bit_cast<ints>(x), floats); }

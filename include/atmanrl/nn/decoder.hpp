@@ -403,7 +403,8 @@ class decoder {
                          "the norm of a block must have one gain");
     final_gain_ = tensor<B, T, 1>::zeros(backend, {config_.hidden});
     final_gain_offset_ = layout_.find(final_gain_name)->offset;
-    for (index_t l = 0; l < config_.layers; ++l) layers_.emplace_back(backend, config_, l, layout_.offsets_of(l), memory);
+    for (index_t l = 0; l < config_.layers; ++l)
+      layers_.emplace_back(backend, config_, l, layout_.offsets_of(l), memory);
     if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden, memory);
   }
 

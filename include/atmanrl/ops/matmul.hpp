@@ -3,8 +3,8 @@
 /// \file
 /// Products with a weight: y = x Wᵀ and its two backward products. A weight is kept once, in whatever layout the
 /// backend reads fastest (rows as written for plain loops, packed panels on the CPU); all three products read that one
-/// copy. Float weights may stay the blocks of a quantised file (ops/packed_rows.hpp): the products have the bits of those
-/// with the decoded weight.
+/// copy. Float weights may stay the blocks of a quantised file (ops/packed_rows.hpp): products then have the bits that
+/// they have with the decoded weight.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/backend/tensor.hpp>
@@ -31,8 +31,8 @@ struct matmul {
 
 }  // namespace kernels
 
-/// Whether float weights of a backend may stay the blocks of a quantised file. Its kernels::matmul then has `static void
-/// assign_blocks(backend, weight_view, first, type, bytes)` beside `assign_rows`, and its kernels look at
+/// Whether float weights of a backend may stay the blocks of a quantised file. Its kernels::matmul then has `static
+/// void assign_blocks(backend, weight_view, first, type, bytes)` beside `assign_rows`, and its kernels look at
 /// weight_view::packed.
 template <class B, class W>
 concept KeepsBlocks = std::same_as<W, float> && requires {

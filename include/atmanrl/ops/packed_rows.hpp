@@ -2,8 +2,8 @@
 
 /// \file
 /// Weights that stay the blocks of a quantised file: which rows are of which type. A file mixes types, and matrices of
-/// different types may share one product, so a type belongs to rows; a backend lays the rows out panel by panel, as many
-/// outputs as its `output_granularity`.
+/// different types may share one product, so a type belongs to rows; a backend lays the rows out panel by panel, each
+/// of as many outputs as its `output_granularity`.
 
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/io/gguf_dequantize.hpp>
