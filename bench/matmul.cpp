@@ -46,8 +46,8 @@ void run(benchmark::State& state, setting& s, cpu_backend& b, product what, inde
   for (index_t total = 0; total < (index_t{96} << 20); total += bytes) {
     weights.emplace_back(b, inputs, all_rows);
     if (is_quantised(type))
-      weights.back().assign_blocks(b, 0, type,
-                                   std::vector<std::byte>(std::size_t(bytes_of(type, outputs * inputs)), std::byte{17}));
+      weights.back().assign_blocks(
+          b, 0, type, std::vector<std::byte>(std::size_t(bytes_of(type, outputs * inputs)), std::byte{17}));
     else
       weights.back().assign_rows(b, 0, dense.cview());
   }

@@ -12,9 +12,10 @@
 
 /// \param names  that the program knows, of auto, f32, bf16 and packed
 inline void add_dtype_option(CLI::App& app, std::string& dtype, std::vector<std::string> const& names) {
-  app.add_option("--dtype", dtype,
-                 "of the weights; packed: the blocks of a quantised GGUF file, which compute what f32 does; auto: packed "
-                 "for such a file, else f32")
+  app.add_option(
+         "--dtype", dtype,
+         "of the weights; packed: the blocks of a quantised GGUF file, which compute what f32 does; auto: packed "
+         "for such a file, else f32")
       ->capture_default_str()
       ->check(CLI::IsMember(names));
 }

@@ -24,8 +24,8 @@ std::vector<std::byte> random_rows(gguf_type type, index_t rows, index_t inputs,
   std::vector<std::byte> out(std::size_t(rows * bytes_of(type, inputs)));
   for (std::byte& b : out) b = std::byte(draw.between(0, 255));
   gguf_type_info const& info = *find_gguf_type(std::uint32_t(type));
-  bool const has_min = type == gguf_type::q4_1 || type == gguf_type::q5_1 || type == gguf_type::q4_k ||
-                       type == gguf_type::q5_k;
+  bool const has_min =
+      type == gguf_type::q4_1 || type == gguf_type::q5_1 || type == gguf_type::q4_k || type == gguf_type::q5_k;
   for (std::size_t block = 0; block < out.size(); block += std::size_t(info.block_bytes))
     for (std::size_t h = 0; h < (has_min ? 2u : 1u); ++h) {
       std::size_t const at = block + (type == gguf_type::q6_k ? 208 : 2 * h);

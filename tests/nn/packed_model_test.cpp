@@ -56,7 +56,8 @@ std::vector<float> decoded_row_by_row(model_type& model, std::vector<int> const&
 
 }  // namespace
 
-TEST_CASE("packed model: log-probabilities have the bits of the decoded model, whatever the types, threads and batches") {
+TEST_CASE(
+    "packed model: log-probabilities have the bits of the decoded model, whatever the types, threads and batches") {
   auto const type = GENERATE(mixed_types, all_q8_0);
   setting const s(type, GENERATE(true, false));
   cpu_backend backend({.threads = 2});

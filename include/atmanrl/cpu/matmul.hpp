@@ -7,9 +7,10 @@
 /// else, or when cpu_options::exact_activations asks for it, they are widened exactly and multiplied with float
 /// activations (cpu/bf16_products.hpp chooses). The gradient of a weight is computed from floats,
 /// unless cpu_options::gradients asks for AMX. Float weights may be packed: panels of a quantised file's blocks
-/// (cpu/packed_panels.hpp), multiplied as the floats that they stand for.
+/// (cpu/packed_product.hpp), multiplied as the floats that they stand for.
 
 #include <atmanrl/cpu/amx_gradient.hpp>
+#include <atmanrl/cpu/packed_product.hpp>
 #include <atmanrl/cpu/panel_products.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
@@ -47,14 +48,16 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void read_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T, 2> rows) {
     atmanrl::detail::computes_in_float<T>();
-    for_each_panel(threads, w, first, rows.extent(0), [&](index_t p, W* panel, index_t lane, index_t row, index_t count) {
-      if (w.packed && is_quantised(w.packed[p].type)) {
-        for (index_t i = 0; i < count; ++i) cpu::read_packed_row(w.packed[p], lane + i, w.inputs, rows.row(row + i));
-        return;
-      }
-      for (index_t k = 0; k < w.inputs; ++k)
-        for (index_t i = 0; i < count; ++i) rows(row + i, k) = float(panel[place<W>(k, lane + i)]);
-    });
+    for_each_panel(threads, w, first, rows.extent(0),
+                   [&](index_t p, W* panel, index_t lane, index_t row, index_t count) {
+                     if (w.packed && is_quantised(w.packed[p].type)) {
+                       for (index_t i = 0; i < count; ++i)
+                         cpu::read_packed_row(w.packed[p], lane + i, w.inputs, rows.row(row + i));
+                       return;
+                     }
+                     for (index_t k = 0; k < w.inputs; ++k)
+                       for (index_t i = 0; i < count; ++i) rows(row + i, k) = float(panel[place<W>(k, lane + i)]);
+                   });
   }
 
   /// Rows as a quantised file has them; those whose panel is floats are decoded.
@@ -193,7 +196,7 @@ struct kernels::matmul<cpu_backend> {
   }
 
   template <class W>
-  static cpu::detail::packed_panels panels_of(weight_view<cpu_backend, W> w) {
+  static cpu::packed_panels panels_of(weight_view<cpu_backend, W> w) {
     return {w.packed, w.outputs, w.inputs};
   }
   /// A panel that is no blocks.

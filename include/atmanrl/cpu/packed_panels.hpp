@@ -174,6 +174,15 @@ struct widening<gguf_type::q6_k> {
 
 }  // namespace detail
 
+/// Asks for what comes behind group `g` of a panel. Panels stream past while a few rows meet each; and the bytes of a
+/// group of a large block lie in several places, too many streams for the processor to foresee. Inlined always: to g++
+/// a call that only prefetches has no effect.
+[[gnu::always_inline]] inline void prefetch_ahead(gguf_type type, std::byte const* panel, index_t g) {
+  constexpr index_t line = 64, ahead = 8192;  // more than the largest block
+  index_t const bytes = panel_width * bytes_of(type, 256) / (256 / group_inputs);
+  for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(panel + ahead + g * bytes + i);
+}
+
 namespace detail {
 
 template <gguf_type Type>
@@ -181,16 +190,8 @@ struct packed_kernels {
   static constexpr index_t groups = find_gguf_type(std::uint32_t(Type))->block_elements / group_inputs;
   static constexpr index_t block_bytes = panel_width * find_gguf_type(std::uint32_t(Type))->block_bytes;
 
-  // Panels stream past while a few rows meet each; and the bytes of a group of a large block lie in several places, too
-  // many streams for the processor to foresee. While a group is decoded, as much is asked for of what comes 4 KiB later.
-  static void prefetch_group(std::byte const* block, index_t g) {
-    constexpr index_t line = 64, bytes = block_bytes / groups, ahead = (4095 / block_bytes + 1) * block_bytes;
-    for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(block + ahead + g * bytes + i);
-  }
-
   static void widen(std::byte const* panel, index_t g, float* to) {
     std::byte const* const block = panel + g / groups * block_bytes;
-    prefetch_group(block, g % groups);
     for (index_t o = 0; o < panel_width; o += simd::lanes)
       widening<Type>::group(block_reader{block + o}, g % groups, group_writer{to + o});
   }
@@ -203,7 +204,7 @@ struct packed_kernels {
       for (index_t k = 0; k < depth; k += groups * group_inputs) {
         std::byte const* const block = panel + k / (groups * group_inputs) * block_bytes + o;
         for (index_t g = 0; g < groups; ++g) {
-          prefetch_group(block, g);
+          prefetch_ahead(Type, panel, k / group_inputs + g);
           for (index_t s = 0; s < side; ++s)
             widening<Type>::group(block_reader{block + s * simd::lanes}, g,
                                   group_chain{x + k + g * group_inputs, sum[s]});

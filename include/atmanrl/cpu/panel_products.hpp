@@ -4,20 +4,18 @@
 /// The products with a weight's panels, y = x Wᵀ and dx = dy W, on all threads: how rows are cut into blocks that stay
 /// in the caches and shared out. How a block of rows is packed and meets a panel is the product's own: `vector_product`
 /// by the vector kernels (cpu/tile.hpp), `amx_product` by a matrix unit (cpu/amx_product.hpp), `packed_product` by the
-/// vector kernels on what it widens of a packed weight, a piece of a panel that stays in the first-level cache. A row's
-/// bits depend on the product alone and not on the cut.
+/// vector kernels on the panels of a packed weight (cpu/packed_product.hpp). A row's bits depend on the product alone and
+/// not on the cut.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/amx_product.hpp>
-#include <atmanrl/cpu/packed_panels.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <limits>
 
@@ -112,48 +110,6 @@ struct amx_product {
   worker begin() const { return worker(twin); }
 };
 
-/// Floats, with the panels of a packed weight. A chain of multiply-adds in pieces has the bits of the whole.
-struct packed_product : vector_product<float> {
-  static constexpr index_t piece = 4 * group_inputs;  ///< of the depth: 16 KiB of floats
-
-  class worker : public vector_product<float>::worker {
-   public:
-    using vector_product<float>::worker::multiply;
-    void multiply(index_t rows, float const* packed, packed_panel const& panel, index_t depth, float* c, index_t ldc,
-                  index_t width, into how) {
-      if (!is_quantised(panel.type)) {
-        float_panel const b{reinterpret_cast<float const*>(panel.bytes), panel_width};
-        return multiply_packed(rows, packed, b, depth, c, ldc, width, how);
-      }
-      packed_panel_functions const& of = functions_of(panel.type);
-      auto const sums = [&](index_t r) { return sums_.data() + r * panel_width; };
-      // Forward products begin from zero; they alone have packed panels.
-      if (rows == 1) {
-        of.dot(panel.bytes, depth, packed, sums(0));
-      } else {
-        for (index_t k = 0; k < depth; k += piece) {
-          index_t const count = std::min(piece, depth - k);
-          for (index_t g = 0; g < count / group_inputs; ++g)
-            of.widen(panel.bytes, k / group_inputs + g, floats_.data() + g * group_inputs * panel_width);
-          for_each_part(rows, tile_rows, [&](index_t first, index_t tile) {
-            detail::tiles<a_layout::columns, float_panel>[std::size_t(tile - 1)](
-                packed + first * depth + k * tile, tile, float_panel{floats_.data(), panel_width}, count, sums(first),
-                panel_width, panel_width, k > 0 ? into::resume : into::overwrite, 0);
-          });
-        }
-      }
-      for (index_t r = 0; r < rows; ++r)
-        for (index_t i = 0; i < width; ++i)
-          c[r * ldc + i] = how == into::add ? sums(r)[i] + c[r * ldc + i] : sums(r)[i];
-    }
-
-   private:
-    alignas(64) std::array<float, std::size_t(piece* panel_width)> floats_;
-    alignas(64) std::array<float, std::size_t(8 * tile_rows * panel_width)> sums_;  // of the rows of a block
-  };
-  worker begin() const { return {}; }
-};
-
 constexpr index_t panels(index_t outputs) { return (outputs + panel_width - 1) / panel_width; }
 
 namespace detail {
@@ -168,11 +124,6 @@ inline index_t pieces_of(index_t columns, index_t blocks, index_t team) {
     if (longest < least) best = pieces, least = longest;
   }
   return best;
-}
-
-template <class W>
-W const* panel_at(weight_view<cpu_backend, W> w, index_t p) {
-  return w.data + p * panel_size<W>(w.inputs);
 }
 
 /// The next panel's block lies too far away for the processor to foresee.
@@ -213,33 +164,23 @@ void transpose_block(bf16 const* panel, index_t k, index_t width, Factor* target
   }
 }
 
-/// The panels of a packed weight.
-struct packed_panels {
-  packed_panel const* panels;
-  index_t outputs, inputs;
-};
-inline packed_panel const& panel_at(packed_panels const& w, index_t p) { return w.panels[p]; }
+}  // namespace detail
 
-/// Inputs [k, k + width) of panel `p`, as `transpose_block` has them.
+/// Panel `p` of a weight, and its inputs [k, k + width) as `transpose_block` has them. Other kinds of panels have
+/// functions of the same names.
+template <class W>
+W const* panel_at(weight_view<cpu_backend, W> w, index_t p) {
+  return w.data + p * panel_size<W>(w.inputs);
+}
 template <class W, class Factor>
 void transpose_panel(weight_view<cpu_backend, W> w, index_t p, index_t k, index_t width, Factor* target) {
   W const* const from = panel_at(w, p);
-  prefetch_block(from + panel_size<W>(w.inputs) + k * panel_width);
-  transpose_block(from, k, width, target);
+  detail::prefetch_block(from + panel_size<W>(w.inputs) + k * panel_width);
+  detail::transpose_block(from, k, width, target);
 }
-inline void transpose_panel(packed_panels const& w, index_t p, index_t k, index_t width, float* target) {
-  packed_panel const& from = w.panels[p];
-  if (!is_quantised(from.type))
-    return transpose_block(reinterpret_cast<float const*>(from.bytes), k, width, target);
-  alignas(64) std::array<float, std::size_t(group_inputs * panel_width)> group;
-  functions_of(from.type).widen(from.bytes, k / group_inputs, group.data());
-  transpose_block(group.data(), 0, width, target);
-}
-
-}  // namespace detail
 
 /// y = x Wᵀ, or added to y. Blocks of rows, packed once, stay in the second-level cache while the panels pass by.
-/// \param w  a weight_view, or detail::packed_panels for a packed_product
+/// \param w  a weight_view, or what a product has in its place
 template <class Product, class Weight>
 void multiply_by_panels(cpu_threads& threads, Product const& product, view<float const, 2> x, Weight const& w,
                         view<float, 2> y, bool add) {
@@ -269,7 +210,7 @@ void multiply_by_panels(cpu_threads& threads, Product const& product, view<float
           index_t const piece = i % pieces;
           for (index_t p = columns * piece / pieces; p < columns * (piece + 1) / pieces; ++p) {
             index_t const o = p * panel_width;
-            worker.multiply(count, packed, detail::panel_at(w, p), depth, y.row(first) + o, w.outputs,
+            worker.multiply(count, packed, panel_at(w, p), depth, y.row(first) + o, w.outputs,
                             std::min(panel_width, w.outputs - o), add ? into::add : into::overwrite);
           }
         }
@@ -302,7 +243,7 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
         for (index_t o = 0; o < w.outputs; o += block) {
           index_t const depth = std::min(block, w.outputs - o);
           for (index_t p = o / panel_width; p * panel_width < o + depth; ++p)
-            detail::transpose_panel(w, p, k, width, panel + factors<factor>(p * panel_width - o) * panel_width);
+            transpose_panel(w, p, k, width, panel + factors<factor>(p * panel_width - o) * panel_width);
           worker.multiply(rows, packed_block(o), panel, depth, dx.row(row) + k, w.inputs, width,
                           add || o > 0 ? into::resume : into::overwrite);
         }

@@ -249,8 +249,7 @@ inline floats from_halves(words h) {
   words const sign = (h & 0x8000u) << 16, shifted = (h & 0x7fffu) << 13, exponent = shifted & 0x0f800000u;
   words const normal = shifted + (112u << 23), largest = normal + (112u << 23);
   floats const tiny = std::bit_cast<floats>(shifted + (113u << 23)) - std::bit_cast<floats>(broadcast(113u << 23));
-  words const magnitude =
-      exponent == 0u ? std::bit_cast<words>(tiny) : exponent == 0x0f800000u ? largest : normal;
+  words const magnitude = exponent == 0u ? std::bit_cast<words>(tiny) : exponent == 0x0f800000u ? largest : normal;
   return std::bit_cast<floats>(sign | magnitude);
 #endif
 }

@@ -214,14 +214,15 @@ ATMANRL_INLINE void experiment_base::adopt_adapter() {
 ATMANRL_INLINE void experiment_base::settle_dtype(bool keeps_blocks) {
   bool const adapters = options_.lora_rank > 0;
   if (options_.dtype == weight_dtype::by_file)
-    options_.dtype = keeps_blocks && adapters && has_quantised_matrices(options_.model) ? weight_dtype::packed
-                                                                                        : weight_dtype::f32;
+    options_.dtype =
+        keeps_blocks && adapters && has_quantised_matrices(options_.model) ? weight_dtype::packed : weight_dtype::f32;
   if (options_.dtype != weight_dtype::packed) return;
-  expects<usage_error>(keeps_blocks, "--dtype packed: this backend does not read the blocks of quantised files, use f32");
+  expects<usage_error>(keeps_blocks,
+                       "--dtype packed: this backend does not read the blocks of quantised files, use f32");
   expects<usage_error>(adapters,
                        "--dtype packed: packed weights are not trained, adapters are: add --lora-rank, or use f32");
-  expects<usage_error>(has_quantised_matrices(options_.model), "--dtype packed: {} is no GGUF file with quantised matrices",
-                       options_.model.string());
+  expects<usage_error>(has_quantised_matrices(options_.model),
+                       "--dtype packed: {} is no GGUF file with quantised matrices", options_.model.string());
 }
 
 ATMANRL_INLINE void experiment_base::name_task(std::string_view name) {
@@ -265,8 +266,8 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
       options_.dtype == weight_dtype::bf16     ? "bf16"
       : options_.dtype == weight_dtype::packed ? "packed blocks"
                                                : "f32",
-      task_name_, options_.steps, options_.prompts_per_step,
-      options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
+      task_name_, options_.steps, options_.prompts_per_step, options_.group_size,
+      options_.preset == experiment_preset::paper ? "paper" : "demo");
   if (!chat.is_plain()) add("questions are put as a chat: {}\n", chat.name());
   if (options_.lora_rank > 0)
     add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,

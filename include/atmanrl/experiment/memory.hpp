@@ -299,10 +299,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     auto const attended = [&](attention_pass_size const& pass, bool backward) {
       m.scratch = std::max(m.scratch, kernels::attention<B>::scratch_bytes(e, pass, backward));
     };
-    attended({.rows = most.logits,
-              .sequences = most.logits,
-              .most_rows = 1,
-              .longest = shape.longest_prompt + room},
+    attended({.rows = most.logits, .sequences = most.logits, .most_rows = 1, .longest = shape.longest_prompt + room},
              false);
     index_t const viewers = std::min<index_t>(o.group_size, std::max<index_t>(update - prompt, 0) / completion + 1);
     attended({.rows = update,

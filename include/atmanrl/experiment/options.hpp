@@ -84,13 +84,13 @@ struct experiment_options {
   std::string kl = "k3";                    ///< a name of losses::kl_names
   double beta = 0;                          ///< coefficient of the KL term; 0: no reference model
   double entropy_bonus = 0;
-  bool mask_truncated = false;          ///< completions cut off at max_new_tokens take no part in the loss
+  bool mask_truncated = false;                   ///< completions cut off at max_new_tokens take no part in the loss
   reward_gradient_options reward_gradient = {};  ///< for programs whose reward has a gradient
-  int dynamic_sampling = 0;             ///< rounds in which groups of equal rewards are replaced
-  std::string sampler = "multinomial";  ///< a name of samplers::names
-  samplers::multinomial cuts;           ///< log-probabilities are those before the cut
-  double length_penalty = 0;            ///< CoT tokens that cost 1; 0: none
-  double overlong_cache = 0;            ///< tokens below max_new_tokens at which the penalty begins; 0: none
+  int dynamic_sampling = 0;                      ///< rounds in which groups of equal rewards are replaced
+  std::string sampler = "multinomial";           ///< a name of samplers::names
+  samplers::multinomial cuts;                    ///< log-probabilities are those before the cut
+  double length_penalty = 0;                     ///< CoT tokens that cost 1; 0: none
+  double overlong_cache = 0;                     ///< tokens below max_new_tokens at which the penalty begins; 0: none
 
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;

@@ -97,8 +97,8 @@ struct model_of_traits<Traits, W> {
 
 /// Whether a program's model can be loaded packed.
 template <class Traits>
-concept LoadsPacked =
-    KeepsBlocks<typename Traits::backend, float> && requires(typename Traits::backend& b, model_file const& file) {
+concept LoadsPacked = KeepsBlocks<typename Traits::backend, float> &&
+    requires(typename Traits::backend& b, model_file const& file) {
   model_of_traits<Traits, float>::type::load(b, file, {}, quantised_matrices::packed);
 };
 

@@ -89,7 +89,8 @@ class weight {
       }
     } else {
       fail<usage_error>(
-          "weights of this storage on the {} backend cannot stay the blocks of a quantised file; load the model decoded",
+          "weights of this storage on the {} backend cannot stay the blocks of a quantised file; load the model "
+          "decoded",
           B::name);
     }
   }
