@@ -4,8 +4,8 @@
 /// The products with a weight's panels, y = x Wᵀ and dx = dy W, on all threads: how rows are cut into blocks that stay
 /// in the caches and shared out. How a block of rows is packed and meets a panel is the product's own: `vector_product`
 /// by the vector kernels (cpu/tile.hpp), `amx_product` by a matrix unit (cpu/amx_product.hpp), `packed_product` by the
-/// vector kernels on the panels of a packed weight (cpu/packed_product.hpp). A row's bits depend on the product alone and
-/// not on the cut.
+/// vector kernels on the panels of a packed weight (cpu/packed_product.hpp). A row's bits depend on the product alone
+/// and not on the cut.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
