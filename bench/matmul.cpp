@@ -1,7 +1,7 @@
 // Matrix products of the CPU backend on the shapes of SmolLM2-135M, weights cold as they are in a model: GFLOP/s, GB/s
 // of weights, and the shares of what the machine can do. bf16 is the way that the backend chooses, the others of
 // `bf16_products` that the machine has stand beside it; bench/bf16_products compares them round by round.
-// Eigen's product of the same matrices stands beside them.
+// Eigen's product of the same matrices stands beside them, and packed weights of each type on larger ones.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/cpu/eigen.hpp>
 
@@ -33,16 +33,23 @@ struct setting {
 enum class product { forward, backward_input, backward_weight };
 
 // Copies of the weight take turns, so that it comes from memory each time unless it alone fills the caches.
+// \param type  f32: weights of `W`, else packed ones
 template <class W>
-void run(benchmark::State& state, setting& s, cpu_backend& b, product what, index_t outputs, index_t inputs) {
+void run(benchmark::State& state, setting& s, cpu_backend& b, product what, index_t outputs, index_t inputs,
+         gguf_type type) {
   index_t const rows = state.range(0);
-  index_t const bytes = outputs * inputs * index_t(sizeof(W));
+  std::vector<typed_rows> const all_rows{{outputs, type}};
+  index_t const bytes = index_t(weight<cpu_backend, W>::bytes(all_rows, inputs));
   std::vector<weight<cpu_backend, W>> weights;
   auto dense = tensor<cpu_backend, float, 2>::zeros(b, {outputs, inputs});
   for (index_t i = 0; i < dense.size(); ++i) dense.data()[i] = float(i % 97) * 1e-3f;
   for (index_t total = 0; total < (index_t{96} << 20); total += bytes) {
-    weights.emplace_back(b, outputs, inputs);
-    weights.back().assign_rows(b, 0, dense.cview());
+    weights.emplace_back(b, inputs, all_rows);
+    if (is_quantised(type))
+      weights.back().assign_blocks(
+          b, 0, type, std::vector<std::byte>(std::size_t(bytes_of(type, outputs * inputs)), std::byte{17}));
+    else
+      weights.back().assign_rows(b, 0, dense.cview());
   }
   auto x = tensor<cpu_backend, float, 2>::zeros(b, {rows, inputs}),
        y = tensor<cpu_backend, float, 2>::zeros(b, {rows, outputs});
@@ -101,12 +108,13 @@ int main(int argc, char** argv) {
     index_t outputs, inputs;
   };
   auto const add = [&](std::string const& name, auto weight_type, product what, shape w,
-                       std::vector<index_t> const& rows, bf16_products way = bf16_products::by_processor) {
+                       std::vector<index_t> const& rows, bf16_products way = bf16_products::by_processor,
+                       gguf_type type = gguf_type::f32) {
     auto* const bench = benchmark::RegisterBenchmark(
         fmt::format("{}/{}x{}", name, w.outputs, w.inputs).c_str(),
-        [&s, what, w, weight_type, way](benchmark::State& state) {
+        [&s, what, w, weight_type, way, type](benchmark::State& state) {
           run<decltype(weight_type)>(state, s, way == bf16_products::by_processor ? s.backend : *s.ways.at(way), what,
-                                     w.outputs, w.inputs);
+                                     w.outputs, w.inputs, type);
         });
     for (index_t const r : rows) bench->Arg(r);
     bench->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
@@ -130,7 +138,15 @@ int main(int argc, char** argv) {
   }
   add("forward/f32", float{}, product::forward, {49152, 576}, {1, 8, 64});
   add("forward/bf16", bf16{}, product::forward, {49152, 576}, {1, 8, 64});
-  add("forward/f32", float{}, product::forward, {3072, 3072}, {1, 16, 512});
+  add("forward/f32", float{}, product::forward, {3072, 3072}, {1, 8, 16, 512});
+  add("backward_input/f32", float{}, product::backward_input, {3072, 3072}, {16, 512});
+  for (gguf_type_info const& t : detail::gguf_type_table) {
+    if (!is_quantised(t.type)) continue;
+    add(fmt::format("forward/{}", t.name), float{}, product::forward, {3072, 3072}, {1, 8, 16, 512},
+        bf16_products::by_processor, t.type);
+    add(fmt::format("backward_input/{}", t.name), float{}, product::backward_input, {3072, 3072}, {16, 512},
+        bf16_products::by_processor, t.type);
+  }
   add("backward_input/f32", float{}, product::backward_input, {1024, 576}, {256});
   add("backward_weight", float{}, product::backward_weight, {1024, 576}, {256});
   benchmark::RunSpecifiedBenchmarks();

@@ -6,6 +6,7 @@
 //   evaluate --model FOLDER --task mmlu --letters --questions 0
 #include <atmanrl/experiment.hpp>
 
+#include "add_dtype_option.hpp"
 #include "chat_options.hpp"
 #include "evaluate/evaluate.hpp"
 #include "program.hpp"
@@ -50,7 +51,7 @@ int main(int argc, char** argv) {
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
     add_backend_options(app, o);
-    app.add_option("--dtype", o.dtype, "of the weights")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
+    add_dtype_option(app, o.dtype, {"auto", "f32", "bf16", "packed"});
     app.add_option("--kv-cache", o.kv_cache, "storage of keys and values; bf16 takes half the memory")
         ->capture_default_str()
         ->check(CLI::IsMember({"f32", "bf16"}));

@@ -3,6 +3,7 @@
 // as JSON and as a page. Other chains that the model writes are edited, to see whether its answers follow them.
 #include <CLI/CLI.hpp>
 
+#include "add_dtype_option.hpp"
 #include "chat_options.hpp"
 #include "explain/explain.hpp"
 #include "program.hpp"
@@ -53,6 +54,7 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "0: as many as the processor runs")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    add_dtype_option(app, o.dtype, {"auto", "f32", "packed"});
     app.add_option("--json", o.json, "write tokens, values and curves to this file")->check(given_path());
     app.add_option("--html", o.html, "write a page to look at to this file")->check(given_path());
     parse_arguments(app, argc, argv);

@@ -15,6 +15,7 @@
 #include <atmanrl/text/stream_decoder.hpp>
 
 #include "../backend_options.hpp"
+#include "../model_dtype.hpp"
 #include "../printing.hpp"
 #include "../terminal/progress.hpp"
 
@@ -25,7 +26,7 @@ using any_question = one_of_tasks<arithmetic, gsm8k, mmlu, leaked_answer, skippe
 
 struct options : backend_options {
   std::filesystem::path model = "examples/models/tiny", adapter, data, out, completions, compare;
-  std::string task = "arithmetic", prompt = "delimiter", dtype = "f32", kv_cache = "f32";
+  std::string task = "arithmetic", prompt = "delimiter", dtype = "auto", kv_cache = "f32";
   std::optional<int> few_shot;
   int questions = 200, samples = 4, max_new_tokens = 256, shots = 5, edit_chains = 0;
   double temperature = 1;
@@ -163,7 +164,7 @@ void run(options const& o) {
   auto backend = make_backend<B>(o, std::is_same_v<W, bf16>);
   print_build_note<B>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = llama<B, W>::load(backend, o.model);
+  auto model = llama<B, W>::load(backend, o.model, {}, quantised_matrices_of<B>(o.dtype, o.model));
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
   if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
   if (o.letters)

@@ -20,8 +20,8 @@ namespace explaining {
 using namespace atmanrl;
 
 struct options : backend_options {
-  std::string model = "examples/models/tiny", task = "arithmetic", data, json, html, completions, question, chain,
-              answer;
+  std::string model = "examples/models/tiny", task = "arithmetic", dtype = "auto", data, json, html, completions,
+              question, chain, answer;
   long item = 0;
   int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, edit_chains = 0;
   double temperature = 0;

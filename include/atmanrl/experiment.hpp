@@ -13,7 +13,7 @@
 #if defined(ATMANRL_COMPILED)
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                               \
     TEMPLATE memory_estimate estimate_memory<llama<cpu_backend, W>>(model_config const&, experiment_options const&,    \
-                                                                    run_shape const&, int);                            \
+                                                                    run_shape const&, int, matrix_types const&);       \
     TEMPLATE evaluation evaluate(llama<cpu_backend, W>&, tokenizer const&, any_task const&, evaluation_options const&, \
                                  samplers::any const&);                                                                \
     TEMPLATE void save_model(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,                  \

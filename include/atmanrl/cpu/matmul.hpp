@@ -6,21 +6,27 @@
 /// elements meet activations that are rounded to bf16 on the way where there are fast instructions for such pairs;
 /// else, or when cpu_options::exact_activations asks for it, they are widened exactly and multiplied with float
 /// activations (cpu/bf16_products.hpp chooses). The gradient of a weight is computed from floats,
-/// unless cpu_options::gradients asks for AMX.
+/// unless cpu_options::gradients asks for AMX. Float weights may be packed: panels of a quantised file's blocks
+/// (cpu/packed_product.hpp), multiplied as the floats that they stand for.
 
 #include <atmanrl/cpu/amx_gradient.hpp>
+#include <atmanrl/cpu/packed_product.hpp>
 #include <atmanrl/cpu/panel_products.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
 
 namespace atmanrl {
 
 template <>
 struct kernels::matmul<cpu_backend> {
   static constexpr index_t output_granularity = cpu::panel_width;
+  static constexpr bool keeps_blocks = true;
 
   /// Outputs are padded with zeros to whole panels.
   template <class W>
@@ -33,7 +39,7 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void assign_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T const, 2> rows) {
     atmanrl::detail::computes_in_float<T>();
-    for_each_panel(threads, w, first, rows.extent(0), [&](W* panel, index_t lane, index_t row, index_t count) {
+    for_each_panel(threads, w, first, rows.extent(0), [&](index_t, W* panel, index_t lane, index_t row, index_t count) {
       for (index_t k = 0; k < w.inputs; ++k)
         for (index_t i = 0; i < count; ++i) panel[place<W>(k, lane + i)] = W(rows(row + i, k));
     });
@@ -42,22 +48,52 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void read_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T, 2> rows) {
     atmanrl::detail::computes_in_float<T>();
-    for_each_panel(threads, w, first, rows.extent(0), [&](W* panel, index_t lane, index_t row, index_t count) {
-      for (index_t k = 0; k < w.inputs; ++k)
-        for (index_t i = 0; i < count; ++i) rows(row + i, k) = float(panel[place<W>(k, lane + i)]);
-    });
+    for_each_panel(threads, w, first, rows.extent(0),
+                   [&](index_t p, W* panel, index_t lane, index_t row, index_t count) {
+                     if (w.packed && is_quantised(w.packed[p].type)) {
+                       for (index_t i = 0; i < count; ++i)
+                         cpu::read_packed_row(w.packed[p], lane + i, w.inputs, rows.row(row + i));
+                       return;
+                     }
+                     for (index_t k = 0; k < w.inputs; ++k)
+                       for (index_t i = 0; i < count; ++i) rows(row + i, k) = float(panel[place<W>(k, lane + i)]);
+                   });
+  }
+
+  /// Rows as a quantised file has them; those whose panel is floats are decoded.
+  template <class W>
+  static void assign_blocks(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, gguf_type type,
+                            std::span<std::byte const> rows) {
+    index_t const row_bytes = bytes_of(type, w.inputs);
+    for_each_panel(threads, w, first, index_t(rows.size()) / row_bytes,
+                   [&](index_t p, float* floats, index_t lane, index_t row, index_t count) {
+                     std::byte const* const from = rows.data() + row * row_bytes;
+                     if (is_quantised(w.packed[p].type))
+                       return cpu::pack_blocks(from, row_bytes, count, lane, w.packed[p].bytes);
+                     std::vector<float> decoded(std::size_t(w.inputs));
+                     for (index_t i = 0; i < count; ++i) {
+                       atmanrl::detail::dequantize(type, from + i * row_bytes, w.inputs, decoded.data());
+                       for (index_t k = 0; k < w.inputs; ++k)
+                         floats[place<float>(k, lane + i)] = decoded[std::size_t(k)];
+                     }
+                   });
   }
 
   /// One row of the weight, widened exactly.
   template <class W>
   static void read_row(weight_view<cpu_backend, W> w, index_t row, float* to) {
-    W const* const panel = w.data + row / cpu::panel_width * cpu::panel_size<W>(w.inputs);
+    index_t const p = row / cpu::panel_width;
+    if (w.packed && is_quantised(w.packed[p].type))
+      return cpu::read_packed_row(w.packed[p], row % cpu::panel_width, w.inputs, to);
+    W const* const panel = floats_of(w, p);
     for (index_t k = 0; k < w.inputs; ++k) to[k] = float(panel[place<W>(k, row % cpu::panel_width)]);
   }
 
   template <class W, class T>
   static void forward(cpu_threads& threads, view<T const, 2> x, weight_view<cpu_backend, W> w, view<T, 2> y, bool add) {
     atmanrl::detail::computes_in_float<T>();
+    if constexpr (std::is_same_v<W, float>)
+      if (w.packed) return cpu::multiply_by_panels(threads, cpu::packed_product{}, x, panels_of(w), y, add);
     with_product<W>(threads, [&](auto const& product) { cpu::multiply_by_panels(threads, product, x, w, y, add); });
   }
 
@@ -65,6 +101,9 @@ struct kernels::matmul<cpu_backend> {
   static void backward_input(cpu_threads& threads, view<T const, 2> dy, weight_view<cpu_backend, W> w, view<T, 2> dx,
                              bool add) {
     atmanrl::detail::computes_in_float<T>();
+    if constexpr (std::is_same_v<W, float>)
+      if (w.packed)
+        return cpu::multiply_by_transposed_panels(threads, cpu::packed_product{}, dy, panels_of(w), dx, add);
     with_product<W>(threads,
                     [&](auto const& product) { cpu::multiply_by_transposed_panels(threads, product, dy, w, dx, add); });
   }
@@ -156,7 +195,19 @@ struct kernels::matmul<cpu_backend> {
       return k * cpu::panel_width + lane;
   }
 
-  /// f(panel, first lane, row, count) for the panels that hold outputs [first, first + count).
+  template <class W>
+  static cpu::packed_panels panels_of(weight_view<cpu_backend, W> w) {
+    return {w.packed, w.outputs, w.inputs};
+  }
+  /// A panel that is no blocks.
+  template <class W>
+  static W* floats_of(weight_view<cpu_backend, W> w, index_t p) {
+    if constexpr (std::is_same_v<W, float>)
+      if (w.packed) return reinterpret_cast<float*>(w.packed[p].bytes);
+    return w.data + p * cpu::panel_size<W>(w.inputs);
+  }
+
+  /// f(number of the panel, panel, first lane, row, count) for the panels that hold outputs [first, first + count).
   template <class W, class F>
   static void for_each_panel(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, index_t count,
                              F const& f) {
@@ -165,7 +216,7 @@ struct kernels::matmul<cpu_backend> {
       for (index_t p = begin + a; p < begin + b; ++p) {
         index_t const from = std::max(first, p * cpu::panel_width),
                       to = std::min(first + count, (p + 1) * cpu::panel_width);
-        f(w.data + p * cpu::panel_size<W>(w.inputs), from - p * cpu::panel_width, from - first, to - from);
+        f(p, floats_of(w, p), from - p * cpu::panel_width, from - first, to - from);
       }
     });
   }

@@ -3,8 +3,9 @@
 /// \file
 /// The products with a weight's panels, y = x Wᵀ and dx = dy W, on all threads: how rows are cut into blocks that stay
 /// in the caches and shared out. How a block of rows is packed and meets a panel is the product's own: `vector_product`
-/// by the vector kernels (cpu/tile.hpp), `amx_product` by a matrix unit (cpu/amx_product.hpp). A row's bits depend on
-/// the product alone and not on the cut.
+/// by the vector kernels (cpu/tile.hpp), `amx_product` by a matrix unit (cpu/amx_product.hpp), `packed_product` by the
+/// vector kernels on the panels of a packed weight (cpu/packed_product.hpp). A row's bits depend on the product alone
+/// and not on the cut.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
@@ -165,10 +166,24 @@ void transpose_block(bf16 const* panel, index_t k, index_t width, Factor* target
 
 }  // namespace detail
 
+/// Panel `p` of a weight, and its inputs [k, k + width) as `transpose_block` has them. Other kinds of panels have
+/// functions of the same names.
+template <class W>
+W const* panel_at(weight_view<cpu_backend, W> w, index_t p) {
+  return w.data + p * panel_size<W>(w.inputs);
+}
+template <class W, class Factor>
+void transpose_panel(weight_view<cpu_backend, W> w, index_t p, index_t k, index_t width, Factor* target) {
+  W const* const from = panel_at(w, p);
+  detail::prefetch_block(from + panel_size<W>(w.inputs) + k * panel_width);
+  detail::transpose_block(from, k, width, target);
+}
+
 /// y = x Wᵀ, or added to y. Blocks of rows, packed once, stay in the second-level cache while the panels pass by.
-template <class Product, class W>
-void multiply_by_panels(cpu_threads& threads, Product const& product, view<float const, 2> x,
-                        weight_view<cpu_backend, W> w, view<float, 2> y, bool add) {
+/// \param w  a weight_view, or what a product has in its place
+template <class Product, class Weight>
+void multiply_by_panels(cpu_threads& threads, Product const& product, view<float const, 2> x, Weight const& w,
+                        view<float, 2> y, bool add) {
   using factor = typename Product::factor;
   index_t const rows = x.extent(0), columns = panels(w.outputs), depth = w.inputs;
   if (rows == 0) return;
@@ -195,7 +210,7 @@ void multiply_by_panels(cpu_threads& threads, Product const& product, view<float
           index_t const piece = i % pieces;
           for (index_t p = columns * piece / pieces; p < columns * (piece + 1) / pieces; ++p) {
             index_t const o = p * panel_width;
-            worker.multiply(count, packed, w.data + p * panel_size<W>(depth), depth, y.row(first) + o, w.outputs,
+            worker.multiply(count, packed, panel_at(w, p), depth, y.row(first) + o, w.outputs,
                             std::min(panel_width, w.outputs - o), add ? into::add : into::overwrite);
           }
         }
@@ -204,9 +219,9 @@ void multiply_by_panels(cpu_threads& threads, Product const& product, view<float
 
 /// dx = dy W, or added to dx. A panel of 32 inputs, [output][32], is built by transposing; then it is the forward
 /// product over outputs.
-template <class Product, class W>
+template <class Product, class Weight>
 void multiply_by_transposed_panels(cpu_threads& threads, Product const& product, view<float const, 2> dy,
-                                   weight_view<cpu_backend, W> w, view<float, 2> dx, bool add) {
+                                   Weight const& w, view<float, 2> dx, bool add) {
   using factor = typename Product::factor;
   index_t const strips = panels(w.inputs), block = std::min(output_block, panels(w.outputs) * panel_width);
   factor* const packed = reinterpret_cast<factor*>(
@@ -227,11 +242,8 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
         index_t const k = s * panel_width, width = std::min(panel_width, w.inputs - k);
         for (index_t o = 0; o < w.outputs; o += block) {
           index_t const depth = std::min(block, w.outputs - o);
-          for (index_t p = o / panel_width; p * panel_width < o + depth; ++p) {
-            W const* const from = w.data + p * panel_size<W>(w.inputs);
-            detail::prefetch_block(from + panel_size<W>(w.inputs) + k * panel_width);
-            detail::transpose_block(from, k, width, panel + factors<factor>(p * panel_width - o) * panel_width);
-          }
+          for (index_t p = o / panel_width; p * panel_width < o + depth; ++p)
+            transpose_panel(w, p, k, width, panel + factors<factor>(p * panel_width - o) * panel_width);
           worker.multiply(rows, packed_block(o), panel, depth, dx.row(row) + k, w.inputs, width,
                           add || o > 0 ? into::resume : into::overwrite);
         }

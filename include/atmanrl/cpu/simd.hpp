@@ -12,6 +12,7 @@
 
 #include <array>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -216,6 +217,40 @@ inline floats exp(floats x) {
   ints const half = whole >> 1;
   floats const a = std::bit_cast<floats>((half + 127) << 23), b = std::bit_cast<floats>((whole - half + 127) << 23);
   return p * a * b;
+#endif
+}
+
+/// As many bytes as a vector has lanes, one in each word.
+inline words load_bytes(std::byte const* p) {
+  using bytes = std::uint8_t __attribute__((vector_size(lanes)));
+  bytes b;
+  std::memcpy(&b, p, sizeof b);
+#if defined(__AVX512F__)  // g++ 12 takes the conversion apart
+  return std::bit_cast<words>(_mm512_maskz_cvtepu8_epi32(0xffff, std::bit_cast<__m128i>(b)));
+#elif defined(__AVX2__)
+  return std::bit_cast<words>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(std::bit_cast<std::int64_t>(b))));
+#else
+  return __builtin_convertvector(b, words);
+#endif
+}
+/// The same bytes with their signs, as floats.
+inline floats load_signed_bytes(std::byte const* p) {
+  words const low = load_bytes(p);
+  return __builtin_convertvector(std::bit_cast<ints>(low << 24) >> 24, floats);
+}
+/// Whole numbers below 2^31.
+inline floats to_floats(words x) { return __builtin_convertvector(std::bit_cast<ints>(x), floats); }
+
+/// IEEE 754 binary16 in the lower halves, widened exactly.
+inline floats from_halves(words h) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, std::bit_cast<__m512i>(h)));
+#else
+  words const sign = (h & 0x8000u) << 16, shifted = (h & 0x7fffu) << 13, exponent = shifted & 0x0f800000u;
+  words const normal = shifted + (112u << 23), largest = normal + (112u << 23);
+  floats const tiny = std::bit_cast<floats>(shifted + (113u << 23)) - std::bit_cast<floats>(broadcast(113u << 23));
+  words const magnitude = exponent == 0u ? std::bit_cast<words>(tiny) : exponent == 0x0f800000u ? largest : normal;
+  return std::bit_cast<floats>(sign | magnitude);
 #endif
 }
 

@@ -43,7 +43,8 @@ class experiment : public detail::experiment_base {
   ///               and the same files; the first writes. The number of ranks changes no bit of what is written
   ///               (docs/distributed.md)
   explicit experiment(experiment_options options, comm::any_on<B> ranks = {})
-      : detail::experiment_base(detail::settled_for<B>(std::move(options)), ranks), ranks_on_(ranks) {}
+      : detail::experiment_base(detail::settled_for<B>(std::move(options)), ranks, detail::LoadsPacked<Traits>),
+        ranks_on_(ranks) {}
 
   /// Runs to the end, or to the end of the step in which the program wanted it to stop.
   /// \param hooks  what is told of the run, and asked whether it should stop; lives as long as the call
@@ -93,8 +94,11 @@ class experiment : public detail::experiment_base {
     check_model(words.vocab_size(), config);
     if (options_.lora_rank > 0) check_adapter(lora_matrices(config, Model::kind_of(config)));
     config.stop_ids = stop_ids(words, config.stop_ids);
+    matrix_types types;
+    if (options_.dtype == weight_dtype::packed)
+      types = [&](std::string_view name) { return file->quantised_type(name).value_or(gguf_type::f32); };
     run_shape const shape = shape_of(task, words, config, options_);
-    auto const estimate = estimate_memory<Model>(config, options_, shape, ranks_.size());
+    auto const estimate = estimate_memory<Model>(config, options_, shape, ranks_.size(), types);
     check_fits(estimate, detail::memory_of(*backend));
     estimate_ = estimate;
     run_shape longest = shape;
@@ -104,7 +108,7 @@ class experiment : public detail::experiment_base {
     if (speaks())
       describe(config, chat_of(words), parameter_layout(config, Model::kind_of(config)).size(),
                trained_layout<Model>(config, options_).size(), estimate,
-               estimate_memory<Model>(config, options_, longest, ranks_.size()).peak(), note);
+               estimate_memory<Model>(config, options_, longest, ranks_.size(), types).peak(), note);
 
     hooks_->work_begins();
     Model model = detail::load_model<Traits, Model>(*backend, *file, options_);

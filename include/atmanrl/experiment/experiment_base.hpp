@@ -21,6 +21,7 @@
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/io/content_hash.hpp>
+#include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
@@ -48,9 +49,10 @@ std::vector<ordered_json> completion_lines(grpo_step_report const& report, Z con
 
 class experiment_base {
  public:
-  /// \param ranks  that run it together, each with an object of its own
+  /// \param ranks         that run it together, each with an object of its own
+  /// \param keeps_blocks  whether the program's backend reads the blocks of quantised files
   /// \throws usage_error for options that cannot be used
-  explicit experiment_base(experiment_options options, comm::any ranks = {});
+  experiment_base(experiment_options options, comm::any ranks, bool keeps_blocks);
 
   experiment_options const& options() const { return options_; }
   /// What the run was estimated to take; empty until the model's shape is known.
@@ -137,6 +139,9 @@ class experiment_base {
   }
   /// Rank, alpha and targets are those of the folder.
   void adopt_adapter();
+  /// Chooses where the options leave it to the file.
+  /// \throws usage_error where packed cannot be
+  void settle_dtype(bool keeps_blocks);
 };
 
 #if ATMANRL_BODIES
@@ -145,7 +150,7 @@ ATMANRL_INLINE std::vector<ordered_json> completion_lines(grpo_step_report const
   return completion_lines<tokenizer>(report, words);
 }
 
-ATMANRL_INLINE experiment_base::experiment_base(experiment_options options, comm::any ranks)
+ATMANRL_INLINE experiment_base::experiment_base(experiment_options options, comm::any ranks, bool keeps_blocks)
     : ranks_(ranks), options_(std::move(options)) {
   check_own_options(options_);
   validate(options_);
@@ -162,9 +167,12 @@ ATMANRL_INLINE experiment_base::experiment_base(experiment_options options, comm
     settle(*path);
   if (!options_.adapter.empty()) adopt_adapter();
   if (options_.resume.empty()) {
+    settle_dtype(keeps_blocks);
     check_fresh(options_.out);
   } else {
     experiment_options const stored = stored_options(options_.resume, options_.own);
+    if (options_.dtype == weight_dtype::by_file) options_.dtype = stored.dtype;
+    settle_dtype(keeps_blocks);
     expects<usage_error>(options_.out.empty() || options_.out == options_.resume,
                          "--out {} contradicts --resume {}: a run goes on in its own folder", options_.out.string(),
                          options_.resume.string());
@@ -211,6 +219,20 @@ ATMANRL_INLINE void experiment_base::adopt_adapter() {
   options_.lora_targets = l.targets;
 }
 
+ATMANRL_INLINE void experiment_base::settle_dtype(bool keeps_blocks) {
+  bool const adapters = options_.lora_rank > 0;
+  if (options_.dtype == weight_dtype::by_file)
+    options_.dtype =
+        keeps_blocks && adapters && has_quantised_matrices(options_.model) ? weight_dtype::packed : weight_dtype::f32;
+  if (options_.dtype != weight_dtype::packed) return;
+  expects<usage_error>(keeps_blocks,
+                       "--dtype packed: this backend does not read the blocks of quantised files, use f32");
+  expects<usage_error>(adapters,
+                       "--dtype packed: packed weights are not trained, adapters are: add --lora-rank, or use f32");
+  expects<usage_error>(has_quantised_matrices(options_.model),
+                       "--dtype packed: {} is no GGUF file with quantised matrices", options_.model.string());
+}
+
 ATMANRL_INLINE void experiment_base::name_task(std::string_view name) {
   task_name_ = name;
   if (options_.resume.empty()) return;
@@ -249,8 +271,11 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
   if (ranks_.size() > 1) add("{} ranks; memory is that of each\n", ranks_.size());
   add("{}: {} layers of {}, {:.1f} M parameters in {}; task {}, {} steps of {} x {} rollouts, preset {}\n",
       options_.model.string(), c.layers, c.hidden, double(parameters) / 1e6,
-      options_.dtype == weight_dtype::bf16 ? "bf16" : "f32", task_name_, options_.steps, options_.prompts_per_step,
-      options_.group_size, options_.preset == experiment_preset::paper ? "paper" : "demo");
+      options_.dtype == weight_dtype::bf16     ? "bf16"
+      : options_.dtype == weight_dtype::packed ? "packed blocks"
+                                               : "f32",
+      task_name_, options_.steps, options_.prompts_per_step, options_.group_size,
+      options_.preset == experiment_preset::paper ? "paper" : "demo");
   if (!chat.is_plain()) add("questions are put as a chat: {}\n", chat.name());
   if (options_.lora_rank > 0)
     add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,

@@ -27,8 +27,11 @@
 #include <array>
 #include <cstdint>
 #include <fstream>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 namespace atmanrl {
 
@@ -118,30 +121,39 @@ parameter_layout trained_layout(model_config const& c, experiment_options const&
   return o.lora_rank > 0 ? parameter_layout(c, kind, o.lora()) : parameter_layout(c, kind);
 }
 
+/// The type in which a model's file holds the matrix of a name; empty where matrices do not stay blocks.
+using matrix_types = std::function<gguf_type(std::string_view)>;
+
 /// What each of so many ranks takes at most.
+/// \param types  of a packed model's matrices
 template <class Model>
 memory_estimate estimate_memory(model_config const& c, experiment_options const& o, run_shape const& shape,
-                                int ranks = 1) {
+                                int ranks = 1, matrix_types const& types = {}) {
   using B = typename Model::backend_type;
   using W = typename Model::weight_type;
   static constexpr std::size_t real = sizeof(float);
   architecture const& kind = Model::kind_of(c);
   index_t const kept = Model::kept_numbers(c);
   memory_estimate m;
-  auto const matrix = [&](index_t outputs, index_t inputs) {
-    m.weights += sizeof(W) * std::size_t(kernels::matmul<B>::template storage_size<W>(outputs, inputs));
+  auto const rows_of_matrix = [&](std::string_view name, index_t rows) -> typed_rows {
+    return {rows, types ? types(name) : gguf_type::f32};
   };
-  matrix(c.vocab, c.hidden);
-  if (!c.tied_head) matrix(c.vocab, c.hidden);
+  auto const matrix = [&](std::vector<typed_rows> const& rows, index_t inputs) {
+    m.weights += weight<B, W>::bytes(rows, inputs);
+  };
+  matrix({rows_of_matrix(embedding_name, c.vocab)}, c.hidden);
+  if (!c.tied_head) matrix({rows_of_matrix(head_name, c.vocab)}, c.hidden);
   for (index_t l = 0; l < c.layers; ++l) {
-    std::array<index_t, linear_slots> outputs{}, inputs{};
+    std::array<std::vector<typed_rows>, linear_slots> rows{};
+    std::array<index_t, linear_slots> inputs{};
     for (parameter_spec const& p : kind.layer_parameters(c, l)) {
       if (p.is_vector())
         m.weights += real * std::size_t(p.columns);
       else
-        outputs[std::size_t(p.linear)] += p.rows, inputs[std::size_t(p.linear)] = p.columns;
+        rows[std::size_t(p.linear)].push_back(rows_of_matrix(layer_parameter_name(l, p), p.rows)),
+            inputs[std::size_t(p.linear)] = p.columns;
     }
-    for (std::size_t slot = 0; slot < linear_slots; ++slot) matrix(outputs[slot], inputs[slot]);
+    for (std::size_t slot = 0; slot < linear_slots; ++slot) matrix(rows[slot], inputs[slot]);
   }
   m.weights += real * std::size_t(c.hidden);
   index_t lora_low = 0, lora_backward = 0,
@@ -301,10 +313,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     auto const attended = [&](attention_pass_size const& pass, bool backward) {
       m.scratch = std::max(m.scratch, kernels::attention<B>::scratch_bytes(e, pass, backward));
     };
-    attended({.rows = most.logits,
-              .sequences = most.logits,
-              .most_rows = 1,
-              .longest = shape.longest_prompt + room},
+    attended({.rows = most.logits, .sequences = most.logits, .most_rows = 1, .longest = shape.longest_prompt + room},
              false);
     index_t const viewers = std::min<index_t>(o.group_size, std::max<index_t>(update - prompt, 0) / completion + 1);
     attended({.rows = update,

@@ -113,7 +113,9 @@ void for_each_option(experiment_options& o, F&& f) {
   f("merge", o.merge, "also write the model with the adapters merged in");
   f("seed", o.seed, "of everything that is drawn");
   f("threads", o.threads, "0: as many as the processor runs; results do not depend on it");
-  f("dtype", o.dtype, "of the weights: f32 or bf16");
+  f("dtype", o.dtype,
+    "of the weights: f32, bf16, or packed: the blocks of a quantised GGUF, which compute what f32 does and are there "
+    "for adapters; auto: packed where that can be, else f32");
   f("kv-cache", o.kv_cache,
     "storage of keys and values: f32 or bf16, half the memory; rounded in training as in sampling");
   f("recompute", o.recompute,

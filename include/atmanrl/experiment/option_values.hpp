@@ -65,7 +65,8 @@ struct named_values<experiment_preset> {
 };
 template <>
 struct named_values<weight_dtype> {
-  static constexpr std::array all{std::pair{weight_dtype::f32, "f32"}, std::pair{weight_dtype::bf16, "bf16"}};
+  static constexpr std::array all{std::pair{weight_dtype::f32, "f32"}, std::pair{weight_dtype::bf16, "bf16"},
+                                  std::pair{weight_dtype::packed, "packed"}, std::pair{weight_dtype::by_file, "auto"}};
 };
 template <>
 struct named_values<kv_storage> {

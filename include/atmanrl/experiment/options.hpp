@@ -31,7 +31,12 @@
 
 namespace atmanrl {
 
-enum class weight_dtype { f32, bf16 };
+enum class weight_dtype {
+  f32,
+  bf16,
+  packed,   ///< float, where the quantised matrices of a GGUF file stay its blocks; the bits of f32, for adapters
+  by_file,  ///< packed where that can be: a quantised file, adapters, a backend that reads blocks; else f32
+};
 enum class experiment_preset { demo, paper };
 
 /// A number on the command line that a part of one's own reads: a reward's weight or target, for instance.
@@ -79,13 +84,13 @@ struct experiment_options {
   std::string kl = "k3";                    ///< a name of losses::kl_names
   double beta = 0;                          ///< coefficient of the KL term; 0: no reference model
   double entropy_bonus = 0;
-  bool mask_truncated = false;          ///< completions cut off at max_new_tokens take no part in the loss
+  bool mask_truncated = false;                   ///< completions cut off at max_new_tokens take no part in the loss
   reward_gradient_options reward_gradient = {};  ///< for programs whose reward has a gradient
-  int dynamic_sampling = 0;             ///< rounds in which groups of equal rewards are replaced
-  std::string sampler = "multinomial";  ///< a name of samplers::names
-  samplers::multinomial cuts;           ///< log-probabilities are those before the cut
-  double length_penalty = 0;            ///< CoT tokens that cost 1; 0: none
-  double overlong_cache = 0;            ///< tokens below max_new_tokens at which the penalty begins; 0: none
+  int dynamic_sampling = 0;                      ///< rounds in which groups of equal rewards are replaced
+  std::string sampler = "multinomial";           ///< a name of samplers::names
+  samplers::multinomial cuts;                    ///< log-probabilities are those before the cut
+  double length_penalty = 0;                     ///< CoT tokens that cost 1; 0: none
+  double overlong_cache = 0;                     ///< tokens below max_new_tokens at which the penalty begins; 0: none
 
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;
@@ -95,7 +100,7 @@ struct experiment_options {
 
   std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
-  weight_dtype dtype = weight_dtype::f32;
+  weight_dtype dtype = weight_dtype::by_file;
   kv_storage kv_cache =
       kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
   bool recompute =

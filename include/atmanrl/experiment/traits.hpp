@@ -95,12 +95,26 @@ struct model_of_traits<Traits, W> {
   using type = typename Traits::template model<W>;
 };
 
+/// Whether a program's model can be loaded packed.
+template <class Traits>
+concept LoadsPacked = KeepsBlocks<typename Traits::backend, float> &&
+    requires(typename Traits::backend& b, model_file const& file) {
+  model_of_traits<Traits, float>::type::load(b, file, {}, quantised_matrices::packed);
+};
+
 template <class Traits, class Model>
 Model load_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
-  if constexpr (requires { Traits::make_attention(o); })
+  if constexpr (LoadsPacked<Traits>) {
+    auto const how = o.dtype == weight_dtype::packed ? quantised_matrices::packed : quantised_matrices::decoded;
+    if constexpr (requires { Traits::make_attention(o); })
+      return Model::load(backend, file, Traits::make_attention(o), how);
+    else
+      return Model::load(backend, file, {}, how);
+  } else if constexpr (requires { Traits::make_attention(o); }) {
     return Model::load(backend, file, Traits::make_attention(o));
-  else
+  } else {
     return Model::load(backend, file);
+  }
 }
 
 /// Whether a backend has the options of one on a GPU.

@@ -99,11 +99,11 @@ class mapped_file {
   std::span<std::byte const> bytes() const { return {data_, size_}; }
   std::filesystem::path const& path() const { return path_; }
 
-  /// A part of `bytes()` that will not be read soon: its pages no longer count as this process's memory.
-  void forget(std::span<std::byte const> part) const {
-    auto const page = std::uintptr_t(::sysconf(_SC_PAGESIZE)), begin = std::uintptr_t(part.data()),
-               first = (begin + page - 1) / page * page, last = (begin + part.size()) / page * page;
-    if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  /// Gives the memory of whole pages within `part` back; they are read from the file again when they are looked at.
+  static void forget(std::span<std::byte const> part) {
+    auto const page = std::uintptr_t(::sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<std::uintptr_t>(part.data());
+    std::uintptr_t const first = (begin + page - 1) / page * page, end = (begin + part.size()) / page * page;
+    if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
   }
 
  private:

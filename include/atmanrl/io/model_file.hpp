@@ -16,11 +16,14 @@
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/safetensors.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -60,6 +63,17 @@ class model_file {
   /// \throws shape_error when the tensor or the rows do not exist or `out` has another size
   void read_rows(std::string_view hf_name, index_t first, index_t count, std::span<float> out) const;
 
+  /// The type of a matrix whose rows are blocks of numbers that share a scale, as they are in the file; nothing for
+  /// others, and where what the file holds is not yet the matrix.
+  std::optional<gguf_type> quantised_type(std::string_view hf_name) const { return source_of(hf_name).blocks; }
+  /// Rows [first, first + count) of such a matrix as the file has them.
+  /// \param out  whole rows, overwritten
+  /// \throws shape_error as `read_rows`, and for a tensor without quantised_type
+  void read_blocks(std::string_view hf_name, index_t first, index_t count, std::span<std::byte> out) const;
+
+  /// Gives the memory back through which a tensor's bytes were read; what reads them again finds them in the file.
+  void forget(std::string_view hf_name) const { mapped_file::forget(source_of(hf_name).bytes); }
+
   /// A whole tensor, row-major.
   void read(std::string_view hf_name, std::span<float> out) const {
     read_rows(hf_name, 0, source_of(hf_name).shape.front(), out);
@@ -76,6 +90,16 @@ class model_file {
     index_t interleaved_heads = 0;  // > 0: this many heads whose rotated pairs are neighbouring rows
     std::function<void(std::byte const*, index_t, float*)> decode;
     std::string file;
+    std::optional<gguf_type> blocks{};  // of a matrix of blocks that stand for its values
+
+    /// Where row `r` of the matrix lies in the file.
+    index_t row_in_file(index_t r) const {
+      if (interleaved_heads == 0) return r;
+      // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the
+      // second.
+      index_t const dim = shape.front() / interleaved_heads, j = r % dim;
+      return r - j + (j < dim / 2 ? 2 * j : 2 * j - dim + 1);
+    }
   };
 
   model_file() = default;
@@ -119,7 +143,20 @@ class model_file {
   std::vector<float> attention_edit_;
 };
 
+/// Whether a file is a .gguf with matrices in blocks. False for what is not there.
+/// \throws file_error for a .gguf that cannot be read
+bool has_quantised_matrices(std::filesystem::path const& path);
+
 #if ATMANRL_BODIES
+
+ATMANRL_INLINE bool has_quantised_matrices(std::filesystem::path const& path) {
+  if (path.extension() != ".gguf" || !is_there(path)) return false;
+  gguf_file const file(path);
+  auto const tensors = file.tensors();
+  return std::any_of(tensors.begin(), tensors.end(), [](gguf_tensor const& t) {
+    return t.shape.size() == 2 && find_gguf_type(std::uint32_t(t.type))->block_elements > 1;
+  });
+}
 
 ATMANRL_INLINE model_file model_file::open(std::filesystem::path const& path, architectures const& known) {
   model_file m;
@@ -152,14 +189,10 @@ ATMANRL_INLINE void model_file::read_rows(std::string_view hf_name, index_t firs
                        count, hf_name, count * columns, out.size());
   if (count == 0) return;
   if (s.interleaved_heads > 0) {
-    // Half-split row j of a head is row 2j of the interleaved head for the first half and 2j - dim + 1 for the
-    // second.
-    index_t const dim = rows / s.interleaved_heads;
     auto all = std::vector<float>(std::size_t(vector ? rows : 0));
     if (vector) s.decode(s.bytes.data(), rows, all.data());
     for (index_t r = 0; r < count; ++r) {
-      index_t const head = (first + r) / dim, j = (first + r) % dim;
-      index_t const row = head * dim + (j < dim / 2 ? 2 * j : 2 * j - dim + 1);
+      index_t const row = s.row_in_file(first + r);
       if (vector)
         out[std::size_t(r)] = all[std::size_t(row)];
       else
@@ -174,6 +207,18 @@ ATMANRL_INLINE void model_file::read_rows(std::string_view hf_name, index_t firs
   } else {
     s.decode(s.bytes.data() + first * s.row_bytes, count * columns, out.data());
   }
+}
+
+ATMANRL_INLINE void model_file::read_blocks(std::string_view hf_name, index_t first, index_t count,
+                                            std::span<std::byte> out) const {
+  source const& s = source_of(hf_name);
+  expects<shape_error>(s.blocks.has_value() && first >= 0 && count >= 0 && first <= s.shape.front() &&
+                           count <= s.shape.front() - first && index_t(out.size()) == count * s.row_bytes,
+                       "rows {} to {} of {} are no blocks that fill {} bytes", first, first + count, hf_name,
+                       out.size());
+  for (index_t r = 0; r < count; ++r)
+    std::memcpy(out.data() + r * s.row_bytes, s.bytes.data() + s.row_in_file(first + r) * s.row_bytes,
+                std::size_t(s.row_bytes));
 }
 
 ATMANRL_INLINE model_file::source model_file::from_safetensors(tensor_entry const& t, std::string const& file) {
@@ -300,6 +345,7 @@ ATMANRL_INLINE void model_file::open_gguf(architectures const& known) {
                    for (index_t i = 0; shift != 0 && i < n; ++i) to[i] -= shift;
                  },
              .file = path_.string()};
+    if (info->block_elements > 1 && t.shape.size() == 2 && place->shift == 0) s.blocks = type;
     // Some converters interleave the rotated pairs, others store rows for the half-split rotation.
     if (kind_.gguf_interleaves && place->rotated) s.interleaved_heads = t.shape.front() / config_.head_dim;
     add(place->hugging_face, std::move(s));

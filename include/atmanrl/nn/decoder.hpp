@@ -47,7 +47,7 @@ struct decoder_pass {
 
 /// \tparam B      backend
 /// \tparam W      storage of the matrices: float or bf16 (double and complex on reference_backend); the rest is
-///                compute_t<W>
+///                compute_t<W>. Matrices under float may be packed, blocks of a quantised file (`load`)
 /// \tparam Block  what a layer is made of (nn/block.hpp)
 /// \tparam Edit   an attention edit that belongs to the model, after the block's own: sampling, masks, updates and
 ///                evaluation all see it; where it has parameters, they are trained with the others
@@ -71,60 +71,34 @@ class decoder {
 
   /// A model with all parameters zero; fill it with `assign` or `load`.
   decoder(B& backend, model_config config, Edit edit = {})
-      : backend_(&backend),
-        config_(std::move(config)),
-        kind_(kind_of(config_)),
-        layout_(config_, kind_),
-        edit_(std::move(edit)),
-        block_edit_(Block::score_edit(config_)),
-        embedding_(backend, config_.vocab, config_.hidden) {
-    if constexpr (trains_edit) {
-      layout_.add(std::string(attention_edit_name), parameter_role::edit, -1, 0, 1, edit_.parameter_count());
-      edit_values_ = tensor<B, T, 1>::zeros(backend, {edit_.parameter_count()});
-    }
-    parameter_list final_norm;
-    Block::norm::parameters(final_norm, {"norm.weight"}, config_.hidden);
-    expects<usage_error>(final_norm.all().size() == 1 && final_norm.all()[0].is_vector(),
-                         "the norm of a block must have one gain");
-    final_gain_ = tensor<B, T, 1>::zeros(backend, {config_.hidden});
-    final_gain_offset_ = layout_.find(final_gain_name)->offset;
-    for (index_t l = 0; l < config_.layers; ++l) layers_.emplace_back(backend, config_, l, layout_.offsets_of(l));
-    if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden);
-  }
+      : decoder(backend, std::move(config), std::move(edit), weight_memory::zeros) {}
 
   /// Reads a Hugging Face folder, a .gguf or a llama2.c .bin. Parameters of the model's edit are those that were saved
   /// with it, or zero where it was saved without any.
-  /// \throws file_error when the edit that was saved with the model is not this one
-  static decoder load(B& backend, std::filesystem::path const& path, Edit edit = {}) {
-    return load(backend, model_file::open(path, known_architectures()), std::move(edit));
+  /// \param how  packed: what the file holds quantised stays so, and computes what it would compute decoded, to the
+  ///             bit. Such matrices are not trained: adapters are
+  /// \throws file_error when the edit that was saved with the model is not this one, usage_error when there are
+  ///         quantised matrices that cannot stay packed under `W` on this backend
+  static decoder load(B& backend, std::filesystem::path const& path, Edit edit = {},
+                      quantised_matrices how = quantised_matrices::decoded) {
+    return load(backend, model_file::open(path, known_architectures()), std::move(edit), how);
   }
-  static decoder load(B& backend, model_file const& file, Edit edit = {}) {
-    decoder model(backend, file.config(), std::move(edit));
+  static decoder load(B& backend, model_file const& file, Edit edit = {},
+                      quantised_matrices how = quantised_matrices::decoded) {
+    bool const packed = how == quantised_matrices::packed;
+    decoder model(backend, file.config(), std::move(edit), packed ? weight_memory::later : weight_memory::zeros);
+    if (packed) model.make_weights(file);
     index_t const saved = index_t(file.attention_edit().size()), own = model.edit_values_.size();
     expects<file_error>(saved == 0 || saved == own, "{}: holds {} values of an attention edit, but {}",
                         (file.path() / attention_edit_file).string(), saved,
                         own == 0 ? "the model of this program has no edit with parameters"
                                  : fmt::format("that of this program's model has {} parameters", own));
-    std::vector<float> chunk;
-    std::vector<T> converted;
     for (parameter_info const& p : model.layout_.all()) {
       if (p.role == parameter_role::edit && saved == 0) continue;  // a model that has not learned one: zeros
-      // Rows in pieces of a few MiB: the whole embedding as float would double the memory of a large bf16 model.
-      index_t const piece = std::max<index_t>(1, (index_t{1} << 20) / p.columns);
-      for (index_t first = 0; first < p.rows; first += piece) {
-        index_t const rows = std::min(piece, p.rows - first);
-        chunk.resize(std::size_t(rows * p.columns));
-        if (p.role == parameter_role::edit)
-          std::ranges::copy(file.attention_edit(), chunk.begin());
-        else if (p.is_vector())
-          file.read(p.name, chunk);
-        else
-          file.read_rows(p.name, first, rows, chunk);
-        converted.assign(chunk.begin(), chunk.end());
-        tensor<B, T, 2> on_backend(backend, {rows, p.columns});
-        on_backend.assign(converted);
-        model.assign_rows(p, first, on_backend.cview());
-      }
+      if (!p.is_vector() && p.role != parameter_role::edit && packed && file.quantised_type(p.name))
+        model.take_blocks(file, p);
+      else
+        model.take_floats(file, p);
     }
     return model;
   }
@@ -141,6 +115,8 @@ class decoder {
   model_config const& config() const { return config_; }
   parameter_layout const& layout() const { return layout_; }
   B& backend() const { return *backend_; }
+  /// Whether matrices are blocks of a quantised file: then adapters alone can be trained.
+  bool is_packed() const { return packed_; }
   /// Counts changes of the weights and adapters; a kv_cache refuses rows of another version.
   std::uint64_t version() const { return version_; }
 
@@ -211,12 +187,15 @@ class decoder {
   bool stores_as_bf16(parameter_info const& p) const requires std::same_as<W, bf16> {
     return !adapters_ && !p.is_vector();
   }
+  /// \throws usage_error for a packed model without adapters, which has nothing to train; so has `read_trainable`
   void assign_trainable(view_on<B, T const, 1> flat) {
+    expect_trainable();
     if (!adapters_) return assign(flat);
     adapters_->assign(layers_, flat);
     ++version_;
   }
   void read_trainable(view_on<B, T, 1> flat) const {
+    expect_trainable();
     if (adapters_)
       adapters_->read(layers_, flat);
     else
@@ -271,6 +250,7 @@ class decoder {
     expects<usage_error>(
         !adapters_ || adapted || mode != gradient_mode::parameters,
         "parameter gradients with the adapters off: the model's own weights are not trained beside adapters");
+    if (mode == gradient_mode::parameters) expect_trainable();
     view_on<B, T const, 1> const values = values_of(edit);
     cache.bind(this, version_, adapted, kv_storage_);
     index_t longest = 0;
@@ -409,6 +389,81 @@ class decoder {
   }
 
  private:
+  decoder(B& backend, model_config config, Edit edit, weight_memory memory)
+      : backend_(&backend),
+        config_(std::move(config)),
+        kind_(kind_of(config_)),
+        layout_(config_, kind_),
+        edit_(std::move(edit)),
+        block_edit_(Block::score_edit(config_)),
+        embedding_(backend, config_.vocab, config_.hidden, memory) {
+    if constexpr (trains_edit) {
+      layout_.add(std::string(attention_edit_name), parameter_role::edit, -1, 0, 1, edit_.parameter_count());
+      edit_values_ = tensor<B, T, 1>::zeros(backend, {edit_.parameter_count()});
+    }
+    parameter_list final_norm;
+    Block::norm::parameters(final_norm, {"norm.weight"}, config_.hidden);
+    expects<usage_error>(final_norm.all().size() == 1 && final_norm.all()[0].is_vector(),
+                         "the norm of a block must have one gain");
+    final_gain_ = tensor<B, T, 1>::zeros(backend, {config_.hidden});
+    final_gain_offset_ = layout_.find(final_gain_name)->offset;
+    for (index_t l = 0; l < config_.layers; ++l)
+      layers_.emplace_back(backend, config_, l, layout_.offsets_of(l), memory);
+    if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden, memory);
+  }
+
+  /// The weights of a model that is to hold a file's quantised matrices as they are.
+  void make_weights(model_file const& file) {
+    std::vector<std::pair<atmanrl::weight<B, W>*, std::vector<typed_rows>>> all;
+    for (parameter_info const& p : layout_.all()) {
+      auto* const matrix = storage_of(p).matrix;
+      if (!matrix) continue;
+      if (all.empty() || all.back().first != matrix) all.push_back({matrix, {}});
+      all.back().second.push_back({p.rows, file.quantised_type(p.name).value_or(gguf_type::f32)});
+    }
+    for (auto const& [matrix, rows] : all) {
+      packed_ |= has_quantised(rows);
+      *matrix = atmanrl::weight<B, W>(*backend_, matrix->inputs(), rows);
+    }
+  }
+
+  /// Calls f(first, rows) for pieces of a parameter of a few MiB as floats: the whole embedding as float would double
+  /// the memory of a large model. What the system holds of the file in between is given back.
+  template <class F>
+  static void in_pieces(model_file const& file, parameter_info const& p, F const& f) {
+    index_t const piece = std::max<index_t>(1, (index_t{1} << 20) / p.columns);
+    for (index_t first = 0; first < p.rows; first += piece) {
+      f(first, std::min(piece, p.rows - first));
+      if (p.role != parameter_role::edit) file.forget(p.name);
+    }
+  }
+  void take_floats(model_file const& file, parameter_info const& p) {
+    std::vector<float> chunk;
+    in_pieces(file, p, [&](index_t first, index_t rows) {
+      chunk.resize(std::size_t(rows * p.columns));
+      if (p.role == parameter_role::edit)
+        std::ranges::copy(file.attention_edit(), chunk.begin());
+      else if (p.is_vector())
+        file.read(p.name, chunk);
+      else
+        file.read_rows(p.name, first, rows, chunk);
+      tensor<B, T, 2> on_backend(*backend_, {rows, p.columns});
+      on_backend.assign(std::vector<T>(chunk.begin(), chunk.end()));
+      assign_rows(p, first, on_backend.cview());
+    });
+  }
+  void take_blocks(model_file const& file, parameter_info const& p) {
+    gguf_type const type = *file.quantised_type(p.name);
+    auto const [matrix, vector, offset] = storage_of(p);
+    std::vector<std::byte> chunk;
+    in_pieces(file, p, [&, matrix = matrix, offset = offset](index_t first, index_t rows) {
+      chunk.resize(std::size_t(rows * bytes_of(type, p.columns)));
+      file.read_blocks(p.name, first, rows, chunk);
+      matrix->assign_blocks(*backend_, offset + first, type, chunk);
+    });
+    ++version_;
+  }
+
   attention_extents extents(index_t layer) const {
     return {int(layer),       config_.heads,           config_.kv_heads,
             config_.head_dim, std::is_same_v<W, bf16>, config_.score_scale};
@@ -459,6 +514,11 @@ class decoder {
   template <class P>
   static bool wants_edit_gradient(view_on<B, T, 1> base) {
     return trains_edit && !freezes_edit<P> && !base.empty();
+  }
+
+  void expect_trainable() const {
+    expects<usage_error>(!packed_ || adapters_,
+                         "the weights of a packed model are not trained: attach adapters, or load the model decoded");
   }
 
   void attach_empty(lora_config const& l) {
@@ -670,6 +730,7 @@ class decoder {
   architecture kind_;
   parameter_layout layout_;
   std::uint64_t version_ = 0;
+  bool packed_ = false;  // whether matrices are blocks of a quantised file
   atmanrl::kv_storage kv_storage_ = atmanrl::kv_storage::full;
   Edit edit_;
   decltype(Block::score_edit(std::declval<model_config const&>())) block_edit_;

@@ -36,8 +36,9 @@ class linear {
   linear() = default;
   /// \param weight_offset, bias_offset  where the gradients lie in the flat array of all parameters; bias_offset is -1
   ///                                    without a bias
-  linear(B& backend, index_t outputs, index_t inputs, index_t weight_offset, index_t bias_offset = -1)
-      : weight_(backend, outputs, inputs), weight_offset_(weight_offset), bias_offset_(bias_offset) {
+  linear(B& backend, index_t outputs, index_t inputs, index_t weight_offset, index_t bias_offset = -1,
+         weight_memory memory = weight_memory::zeros)
+      : weight_(backend, outputs, inputs, memory), weight_offset_(weight_offset), bias_offset_(bias_offset) {
     if (bias_offset >= 0) bias_ = tensor<B, T, 1>::zeros(backend, {outputs});
   }
 

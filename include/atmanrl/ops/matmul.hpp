@@ -3,13 +3,20 @@
 /// \file
 /// Products with a weight: y = x Wᵀ and its two backward products. A weight is kept once, in whatever layout the
 /// backend reads fastest (rows as written for plain loops, packed panels on the CPU); all three products read that one
-/// copy.
+/// copy. Float weights may stay the blocks of a quantised file (ops/packed_rows.hpp): products then have the bits that
+/// they have with the decoded weight.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/backend/tensor.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
+#include <atmanrl/ops/packed_rows.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
 
 namespace atmanrl {
 
@@ -24,11 +31,20 @@ struct matmul {
 
 }  // namespace kernels
 
+/// Whether float weights of a backend may stay the blocks of a quantised file. Its kernels::matmul then has `static
+/// void assign_blocks(backend, weight_view, first, type, bytes)` beside `assign_rows`, and its kernels look at
+/// weight_view::packed.
+template <class B, class W>
+concept KeepsBlocks = std::same_as<W, float> && requires {
+  requires kernels::matmul<B>::keeps_blocks;
+};
+
 /// A weight (outputs, inputs) in the layout of backend `B`, stored as `W`; not owning.
 template <Backend B, class W>
 struct weight_view {
   W* data = nullptr;
   index_t outputs = 0, inputs = 0;
+  packed_panel const* packed = nullptr;  ///< where the weight is packed, which has no `data`: its panels
 
   /// Outputs [first, first + count); `first` must be a multiple of the backend's output granularity.
   weight_view rows(index_t first, index_t count) const {
@@ -36,9 +52,13 @@ struct weight_view {
         first >= 0 && first % kernels::matmul<B>::output_granularity == 0 && count >= 0 && first + count <= outputs,
         "rows [{}, {}) of a weight of {} outputs: the first must be a multiple of {}", first, first + count, outputs,
         kernels::matmul<B>::output_granularity);
+    if (packed) return {nullptr, count, inputs, packed + first / kernels::matmul<B>::output_granularity};
     return {data + kernels::matmul<B>::template storage_size<W>(first, inputs), count, inputs};
   }
 };
+
+/// Whether a weight has memory from the beginning, all zeros, or is to be replaced by one that has.
+enum class weight_memory { zeros, later };
 
 /// Owning form of `weight_view`.
 template <Backend B, class W>
@@ -47,32 +67,122 @@ class weight {
   using scalar = compute_t<W>;
 
   weight() = default;
-  weight(B& backend, index_t outputs, index_t inputs)
-      : storage_(tensor<B, W, 1>::zeros(backend, {kernels::matmul<B>::template storage_size<W>(outputs, inputs)})),
-        outputs_(outputs),
-        inputs_(inputs) {}
+  weight(B& backend, index_t outputs, index_t inputs, weight_memory memory = weight_memory::zeros)
+      : outputs_(outputs), inputs_(inputs) {
+    if (memory == weight_memory::zeros)
+      storage_ = tensor<B, W, 1>::zeros(backend, {kernels::matmul<B>::template storage_size<W>(outputs, inputs)});
+  }
+  /// One of zeros whose rows stay blocks where their types are quantised; the others are floats, and so are panels
+  /// that types share. Without a quantised type it is a weight like any other.
+  /// \param rows  from the first to the last
+  /// \throws usage_error when the backend keeps no blocks under `W`
+  weight(B& backend, index_t inputs, std::span<typed_rows const> rows) : outputs_(rows_of(rows)), inputs_(inputs) {
+    if (!has_quantised(rows)) {
+      *this = weight(backend, outputs_, inputs);
+    } else if constexpr (KeepsBlocks<B, W>) {
+      packed_ = panels_of(rows, inputs);
+      bytes_ = tensor<B, std::byte, 1>::zeros(backend, {index_t(bytes(rows, inputs))});
+      std::byte* at = bytes_.data();
+      for (packed_panel& p : packed_) {
+        p.bytes = at;
+        at += panel_bytes(p.type, inputs);
+      }
+    } else {
+      fail<usage_error>(
+          "weights of this storage on the {} backend cannot stay the blocks of a quantised file; load the model "
+          "decoded",
+          B::name);
+    }
+  }
+  /// Bytes that a weight of such rows takes.
+  static std::size_t bytes(std::span<typed_rows const> rows, index_t inputs) {
+    if (!has_quantised(rows))
+      return sizeof(W) * std::size_t(kernels::matmul<B>::template storage_size<W>(rows_of(rows), inputs));
+    std::size_t all = 0;
+    for (packed_panel const& p : panels_of(rows, inputs)) all += panel_bytes(p.type, inputs);
+    return all;
+  }
 
-  weight_view<B, W> view() const { return {const_cast<W*>(storage_.data()), outputs_, inputs_}; }
+  weight_view<B, W> view() const {
+    return {const_cast<W*>(storage_.data()), outputs_, inputs_, packed_.empty() ? nullptr : packed_.data()};
+  }
   index_t outputs() const { return outputs_; }
   index_t inputs() const { return inputs_; }
+  bool is_packed() const { return !packed_.empty(); }
 
   /// Rounds row-major rows into the weight, as its rows [first, first + rows.extent(0)); any `first`.
+  /// \throws usage_error for rows that are quantised
   void assign_rows(B& backend, index_t first, view_on<B, scalar const, 2> rows) {
-    expects<shape_error>(rows.extent(1) == inputs_ && first >= 0 && first + rows.extent(0) <= outputs_,
-                         "rows [{}, {}) of {} columns do not fit a weight of ({}, {})", first, first + rows.extent(0),
-                         rows.extent(1), outputs_, inputs_);
+    check_rows(first, rows.extent(0), rows.extent(1));
+    for_each_panel(first, rows.extent(0), [](packed_panel const& p) {
+      expects<usage_error>(!is_quantised(p.type),
+                           "a packed weight of {} cannot be changed: train adapters instead, or load the model decoded",
+                           find_gguf_type(std::uint32_t(p.type))->name);
+    });
     kernels::matmul<B>::assign_rows(backend, view(), first, rows);
+  }
+  /// Takes rows as a file has them, as rows [first, ...) of a packed weight, decoding them where their panel is floats.
+  void assign_blocks(B& backend, index_t first, gguf_type type, std::span<std::byte const> rows) {
+    index_t const row_bytes = std::max<index_t>(1, bytes_of(type, inputs_)), count = index_t(rows.size()) / row_bytes;
+    check_rows(first, count, inputs_);
+    expects<shape_error>(is_packed() && count * row_bytes == index_t(rows.size()),
+                         "{} bytes are no rows of {} for a packed weight of {} inputs", rows.size(),
+                         find_gguf_type(std::uint32_t(type))->name, inputs_);
+    for_each_panel(first, count, [&](packed_panel const& p) {
+      expects<shape_error>(!is_quantised(p.type) || p.type == type, "rows of {} among rows of {}",
+                           find_gguf_type(std::uint32_t(type))->name, find_gguf_type(std::uint32_t(p.type))->name);
+    });
+    if constexpr (KeepsBlocks<B, W>) kernels::matmul<B>::assign_blocks(backend, view(), first, type, rows);
   }
   /// Writes rows [first, first + rows.extent(0)) in row-major order, widened exactly.
   void read_rows(B& backend, index_t first, view_on<B, scalar, 2> rows) const {
-    expects<shape_error>(rows.extent(1) == inputs_ && first >= 0 && first + rows.extent(0) <= outputs_,
-                         "rows [{}, {}) of {} columns do not fit a weight of ({}, {})", first, first + rows.extent(0),
-                         rows.extent(1), outputs_, inputs_);
+    check_rows(first, rows.extent(0), rows.extent(1));
     kernels::matmul<B>::read_rows(backend, view(), first, rows);
   }
 
  private:
+  static constexpr index_t panel_rows = kernels::matmul<B>::output_granularity;
+
+  static std::size_t panel_bytes(gguf_type type, index_t inputs) {
+    return is_quantised(type)
+               ? std::size_t(panel_rows * bytes_of(type, inputs))
+               : sizeof(W) * std::size_t(kernels::matmul<B>::template storage_size<W>(panel_rows, inputs));
+  }
+
+  /// Their types; they have no bytes yet.
+  static std::vector<packed_panel> panels_of(std::span<typed_rows const> rows, index_t inputs) {
+    std::vector<packed_panel> panels;
+    index_t first = 0;
+    for (typed_rows const& each : rows) {
+      expects<shape_error>(inputs % find_gguf_type(std::uint32_t(each.type))->block_elements == 0,
+                           "rows of {} inputs are no whole blocks of {}", inputs,
+                           find_gguf_type(std::uint32_t(each.type))->name);
+      gguf_type const type = is_quantised(each.type) ? each.type : gguf_type::f32;
+      for (index_t p = first / panel_rows; p * panel_rows < first + each.rows; ++p) {
+        if (p == index_t(panels.size()))
+          panels.push_back({type, nullptr});
+        else if (panels[std::size_t(p)].type != type)
+          panels[std::size_t(p)].type = gguf_type::f32;
+      }
+      first += each.rows;
+    }
+    return panels;
+  }
+
+  void check_rows(index_t first, index_t count, index_t columns) const {
+    expects<shape_error>(columns == inputs_ && first >= 0 && first + count <= outputs_,
+                         "rows [{}, {}) of {} columns do not fit a weight of ({}, {})", first, first + count, columns,
+                         outputs_, inputs_);
+  }
+  template <class F>
+  void for_each_panel(index_t first, index_t count, F const& f) const {
+    if (!is_packed() || count == 0) return;
+    for (index_t p = first / panel_rows; p * panel_rows < first + count; ++p) f(packed_[std::size_t(p)]);
+  }
+
   tensor<B, W, 1> storage_;
+  tensor<B, std::byte, 1> bytes_;     // of a packed weight
+  std::vector<packed_panel> packed_;  // the same in panels of `panel_rows` outputs
   index_t outputs_ = 0, inputs_ = 0;
 };
 
