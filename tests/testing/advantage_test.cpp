@@ -57,12 +57,13 @@ TEST_CASE("check_advantage: strangers of all three forms pass") {
 
 TEST_CASE("check_advantage: what is not finite, not zero, not there or depends on the order of groups is found") {
   CHECK_THROWS_WITH(testing::check_advantage(by_spread{}), ATMANRL_CONTAINS("the advantage of rollout 2 is"));
-  CHECK_THROWS_WITH(testing::check_advantage(rewards_themselves{}),
-                    ATMANRL_CONTAINS("rollout 2 of a group whose rewards are all 0.0499") &&
-                        ATMANRL_CONTAINS("and not exactly 0"));
+  CHECK_THROWS_WITH(
+      testing::check_advantage(rewards_themselves{}),
+      ATMANRL_CONTAINS("rollout 2 of a group whose rewards are all 0.0499") && ATMANRL_CONTAINS("and not exactly 0"));
   CHECK_THROWS_WITH(testing::check_advantage(fades{}), ATMANRL_CONTAINS("when its group stands in another place"));
   CHECK_THROWS_WITH(testing::check_advantage(alone{}), ATMANRL_CONTAINS("in a group of one rollout the advantage is"));
-  CHECK_THROWS_WITH(testing::check_advantage(all_but_the_last{}), ATMANRL_CONTAINS("the advantage of rollout 0, token"));
+  CHECK_THROWS_WITH(testing::check_advantage(all_but_the_last{}),
+                    ATMANRL_CONTAINS("the advantage of rollout 0, token"));
 }
 
 }  // namespace advantage_test

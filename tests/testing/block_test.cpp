@@ -72,7 +72,8 @@ TEST_CASE("check_block: each broken promise is found and named") {
   CHECK_THAT(complaint(fault::forgets_gain), ATMANRL_CONTAINS(gain) && ATMANRL_CONTAINS("is 0 by its backward pass"));
   CHECK_THAT(complaint(fault::no_gradient_of_input), ATMANRL_CONTAINS("d loss / d model.embed_tokens.weight["));
   CHECK_THAT(complaint(fault::sees_other_rows), ATMANRL_CONTAINS("where its sequence is decoded row by row"));
-  CHECK_THAT(complaint(fault::other_bits_again), ATMANRL_CONTAINS("and") && ATMANRL_CONTAINS("in a pass that keeps everything"));
+  CHECK_THAT(complaint(fault::other_bits_again),
+             ATMANRL_CONTAINS("and") && ATMANRL_CONTAINS("in a pass that keeps everything"));
 }
 
 }  // namespace block_test

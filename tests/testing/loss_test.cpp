@@ -48,15 +48,17 @@ TEST_CASE("check_loss: a part that keeps its promises passes without a word") {
 }
 
 TEST_CASE("check_loss: a derivative that is not the value's is named with its token and both numbers") {
-  CHECK_THROWS_WITH(testing::check_loss(steeper{}),
-                    ATMANRL_CONTAINS("steeper: d loss / d log_p of token 3 is 0.0841176 by its derivative but 0.07647") &&
-                        ATMANRL_CONTAINS("by the difference quotient"));
+  CHECK_THROWS_WITH(
+      testing::check_loss(steeper{}),
+      ATMANRL_CONTAINS("steeper: d loss / d log_p of token 3 is 0.0841176 by its derivative but 0.07647") &&
+          ATMANRL_CONTAINS("by the difference quotient"));
   CHECK_THROWS_AS(testing::check_loss(steeper{}), testing::broken_promise);
 }
 
 TEST_CASE("check_loss: numbers that are not written, a memory of other rollouts and a wrong weight are found") {
-  CHECK_THROWS_WITH(testing::check_loss(silent_about_the_last{}), ATMANRL_CONTAINS("token 4 of 5 has the derivative nan"));
-  CHECK_THROWS_WITH(testing::check_loss(running_mean{}), 
+  CHECK_THROWS_WITH(testing::check_loss(silent_about_the_last{}),
+                    ATMANRL_CONTAINS("token 4 of 5 has the derivative nan"));
+  CHECK_THROWS_WITH(testing::check_loss(running_mean{}),
                     ATMANRL_CONTAINS("after other rollouts: it must depend on its rollout alone"));
   CHECK_THROWS_WITH(testing::check_loss(heavy{}),
                     ATMANRL_CONTAINS("its token_weight times the sum of its token losses is"));

@@ -54,8 +54,8 @@ TEST_CASE("check_optimizer: what keeps its promises passes") {
 TEST_CASE("check_optimizer: each broken promise is found and named") {
   CHECK_THROWS_WITH(check<fault::hidden_memory>(),
                     ATMANRL_CONTAINS("where its arrays and steps are written down and put back after 1 steps, but"));
-  CHECK_THROWS_WITH(check<fault::moves_at_rate_0>(), ATMANRL_CONTAINS("element 0 is") &&
-                                                         ATMANRL_CONTAINS("after two steps at a rate of 0"));
+  CHECK_THROWS_WITH(check<fault::moves_at_rate_0>(),
+                    ATMANRL_CONTAINS("element 0 is") && ATMANRL_CONTAINS("after two steps at a rate of 0"));
   CHECK_THROWS_WITH(check<fault::divides_by_gradient>(),
                     ATMANRL_CONTAINS("nan after 3 steps along gradients of size 0"));
   CHECK_THROWS_WITH(check<fault::not_elementwise>(), ATMANRL_CONTAINS("in a slice of the elements 0 to 16"));

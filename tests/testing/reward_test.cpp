@@ -76,9 +76,10 @@ TEST_CASE_METHOD(setting, "check_reward: each broken promise is found and named"
   CHECK_THROWS_WITH(testing::check_reward(per_answer_token{}),
                     ATMANRL_CONTAINS("per_answer_token: the value of rollout 4 is -inf: it is written, and finite"));
   CHECK_THROWS_WITH(testing::check_reward(all_but_the_last{}), ATMANRL_CONTAINS("the value of rollout 3 is nan"));
-  CHECK_THROWS_WITH(testing::check_reward(strangers::width_and_calls{}, step, model),
-                    ATMANRL_CONTAINS("width_and_calls: the value of rollout 0 is 15 after its state was restored and 14 "
-                                     "the first time: what it remembers must be in state() and restore()"));
+  CHECK_THROWS_WITH(
+      testing::check_reward(strangers::width_and_calls{}, step, model),
+      ATMANRL_CONTAINS("width_and_calls: the value of rollout 0 is 15 after its state was restored and 14 "
+                       "the first time: what it remembers must be in state() and restore()"));
   CHECK_THROWS_WITH(testing::check_reward(counts_wrong{}, step, model), ATMANRL_CONTAINS("its state is"));
   CHECK_THROWS_WITH(testing::check_reward(weight_norm{.share = 0.9}, step, model),
                     ATMANRL_CONTAINS("weight_norm: along its gradient its values change by") &&

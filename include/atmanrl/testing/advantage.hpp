@@ -52,7 +52,8 @@ std::vector<std::vector<float>> rows_of_advantage(A const& advantage, reward_tab
   std::vector<std::vector<float>> rows;
   if constexpr (TokenAdvantage<A>)
     if (gives_token_advantages(advantage)) {
-      step.for_each([&](rollout_group const&, rollout const& r, std::size_t) { rows.emplace_back(r.ids.size(), unwritten); });
+      step.for_each(
+          [&](rollout_group const&, rollout const& r, std::size_t) { rows.emplace_back(r.ids.size(), unwritten); });
       std::vector<std::span<float>> const spans(rows.begin(), rows.end());
       advantage(rewards, step, std::span<std::span<float> const>(spans));
       return rows;
@@ -84,9 +85,10 @@ void check_advantage(A const& advantage, std::string const& name = name_of<A>())
         float const a = rows[i][t];
         expects<broken_promise>(std::isfinite(a), "{}: the advantage of rollout {}{} is {}: it is written, and finite",
                                 name, i, of_tokens ? fmt::format(", token {},", t) : "", a);
-        expects<broken_promise>(of_tokens || i / group_size != 1 || a == 0,
-                                "{}: rollout {} of a group whose rewards are all {} has the advantage {} and not exactly 0",
-                                name, i, rewards.total[i], a);
+        expects<broken_promise>(
+            of_tokens || i / group_size != 1 || a == 0,
+            "{}: rollout {} of a group whose rewards are all {} has the advantage {} and not exactly 0", name, i,
+            rewards.total[i], a);
         largest = std::max(largest, double(std::abs(a)));
       }
     // The third group first, its rewards and rollouts with it.

@@ -98,15 +98,16 @@ void check_edit(Params const& params, std::vector<double> const& values, tree_pr
             d.edited == edited || std::abs(d.edited - edited) <= 1e-12 * std::max(1.0, std::abs(edited)),
             "{}: {} becomes {} in double and {} with dual numbers", name, shown(at), edited, d.edited);
         auto const agrees = [&](double derivative, auto&& moved, std::string_view by) {
-          slopes const quotient = edited == -std::numeric_limits<double>::infinity() ? slopes{0, 0}
-                                                                                     : slopes_of(moved, 1e-5);
+          slopes const quotient =
+              edited == -std::numeric_limits<double>::infinity() ? slopes{0, 0} : slopes_of(moved, 1e-5);
           expects<broken_promise>(quotient.allow(derivative, 1e-6 * std::max(1.0, std::abs(quotient.mean()))),
                                   "{}: d edit / d {} at {} is {:.6g} by dual numbers but {:.6g} by the difference "
                                   "quotient (score {})",
                                   name, by, shown(at), derivative, quotient.mean(), score);
         };
-        agrees(d.score, [&](double h) { return kernels::edited_score(params, score + h, at, values.data(), row_min); },
-               "score");
+        agrees(
+            d.score, [&](double h) { return kernels::edited_score(params, score + h, at, values.data(), row_min); },
+            "score");
         if (d.parameter >= 0) {
           auto const value = [&](double h) {
             auto moved = values;
@@ -132,16 +133,15 @@ inline tree_problem with_nodes(tree_problem const& p, std::vector<node> const& n
       auto const source = std::size_t(from.row), target = std::size_t(to.row);
       auto const key_at = from.cached ? p.cached_keys.begin() + std::ptrdiff_t(source * kv)
                                       : p.qkv.begin() + std::ptrdiff_t(source * width + query);
-      auto const value_at = from.cached ? p.cached_values.begin() + std::ptrdiff_t(source * kv)
-                                        : key_at + std::ptrdiff_t(kv);
+      auto const value_at =
+          from.cached ? p.cached_values.begin() + std::ptrdiff_t(source * kv) : key_at + std::ptrdiff_t(kv);
       auto const new_row = q.qkv.begin() + std::ptrdiff_t(target * width);
-      if (!from.cached && !to.cached)
-        std::copy_n(p.qkv.begin() + std::ptrdiff_t(source * width), width, new_row);
+      if (!from.cached && !to.cached) std::copy_n(p.qkv.begin() + std::ptrdiff_t(source * width), width, new_row);
       std::copy_n(key_at, kv,
                   to.cached ? q.cached_keys.begin() + std::ptrdiff_t(target * kv) : new_row + std::ptrdiff_t(query));
-      std::copy_n(value_at, kv,
-                  to.cached ? q.cached_values.begin() + std::ptrdiff_t(target * kv)
-                            : new_row + std::ptrdiff_t(query + kv));
+      std::copy_n(
+          value_at, kv,
+          to.cached ? q.cached_values.begin() + std::ptrdiff_t(target * kv) : new_row + std::ptrdiff_t(query + kv));
     }
   return q;
 }
@@ -158,8 +158,8 @@ void check_same_rows(Params const& params, std::vector<double> const& values, tr
       for (std::size_t i = 0; i < width; ++i) {
         double const a = expected[std::size_t(p.find(n, position).row) * width + i],
                      b = got[std::size_t(q.find(n, position).row) * width + i];
-        expects<broken_promise>(a == b, "{}: attention at position {} of sequence {} gives {} and {} {}", name, position,
-                                nodes[std::size_t(n)].tag, a, b, when);
+        expects<broken_promise>(a == b, "{}: attention at position {} of sequence {} gives {} and {} {}", name,
+                                position, nodes[std::size_t(n)].tag, a, b, when);
       }
 }
 
@@ -180,10 +180,11 @@ void check_attention(Params const& params, std::vector<double> const& values, tr
                             p.nodes[std::size_t(n)].tag);
   });
   double const difference = relative_difference(p.forward(p.qkv, params, values).out, expected);
-  expects<broken_promise>(difference < 1e-11,
-                          "{}: attention of plain loops differs from the definition, position by position, by {:.3g} of "
-                          "its size in layer {}",
-                          name, difference, p.extents.layer);
+  expects<broken_promise>(
+      difference < 1e-11,
+      "{}: attention of plain loops differs from the definition, position by position, by {:.3g} of "
+      "its size in layer {}",
+      name, difference, p.extents.layer);
 
   std::vector<node> later_half = p.nodes, last_alone = p.nodes, without_last = p.nodes;
   for (std::size_t i = 0; i < p.nodes.size(); ++i) {
@@ -223,12 +224,15 @@ void check_attention(Params const& params, std::vector<double> const& values, tr
                                 name, what(i), gradient[i], quotient.mean());
       }
     };
-    compare(g.dparameters, values, [&](auto const& at) { return loss(p.qkv, at); },
-            [](std::size_t i) { return fmt::format("parameter {}", i); });
+    compare(
+        g.dparameters, values, [&](auto const& at) { return loss(p.qkv, at); },
+        [](std::size_t i) { return fmt::format("parameter {}", i); });
     std::size_t const width = std::size_t(p.qkv_shape()[1] * p.qkv_shape()[2]);
-    compare(g.dqkv, p.qkv, [&](auto const& x) { return loss(x, values); }, [&](std::size_t i) {
-      return fmt::format("number {} of the queries, keys and values of row {}", i % width, i / width);
-    });
+    compare(
+        g.dqkv, p.qkv, [&](auto const& x) { return loss(x, values); },
+        [&](std::size_t i) {
+          return fmt::format("number {} of the queries, keys and values of row {}", i % width, i / width);
+        });
   }
 }
 

@@ -227,4 +227,19 @@ inline std::vector<node> ragged_trees() {
   return {{-1, 2, 3, 0}, {0, 0, 4, 1}, {0, 3, 2, 2}, {2, 0, 1, 3}, {-1, 0, 5, 4}, {4, 0, 0, 5}, {4, 1, 2, 6}};
 }
 
+/// A penalty on distance with a factor for each layer and head: an edit under which a model is trained or a mask found.
+struct distance_factors {
+  struct params_type {
+    int heads;
+    ATMANRL_HOST_DEVICE index_t parameter(score_site at) const { return at.layer * heads + at.head; }
+    template <class T>
+    ATMANRL_HOST_DEVICE T operator()(T score, T factor, score_site at) const {
+      return score - factor * decltype(real_part(T{}))(at.query - at.key);
+    }
+  };
+  int layers, heads;
+  params_type params() const { return {heads}; }
+  index_t parameter_count() const { return layers * heads; }
+};
+
 }  // namespace atmanrl::testing

@@ -6,6 +6,7 @@
 /// same bits from a pass that computes its activations again.
 
 #include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/testing/attention_tree.hpp>
 #include <atmanrl/testing/broken_promise.hpp>
 #include <atmanrl/testing/derivatives.hpp>
 #include <atmanrl/testing/small_model.hpp>
@@ -17,21 +18,6 @@
 #include <vector>
 
 namespace atmanrl::testing {
-
-/// A penalty on distance with a factor for each layer and head: an edit under which a model is trained or a mask found.
-struct distance_factors {
-  struct params_type {
-    int heads;
-    index_t parameter(score_site at) const { return at.layer * heads + at.head; }
-    template <class T>
-    T operator()(T score, T factor, score_site at) const {
-      return score - factor * decltype(real_part(T{}))(at.query - at.key);
-    }
-  };
-  int layers, heads;
-  params_type params() const { return {heads}; }
-  index_t parameter_count() const { return layers * heads; }
-};
 
 /// A random model of the block in double on plain loops, a ragged prefix tree, and a loss of everything that it scores.
 template <TransformerBlock Block>
@@ -150,8 +136,8 @@ void check_block(model_config const& config = config_of_checked_block(), std::st
   auto const trained = run.both_passes(gradient_mode::parameters, false);
   auto const masked = run.both_passes(gradient_mode::activations, false);
   for (std::size_t i = 0; i < trained.log_p.size(); ++i)
-    expects<broken_promise>(std::isfinite(trained.log_p[i]), "{}: the log-probability of scored token {} is {}", name, i,
-                            trained.log_p[i]);
+    expects<broken_promise>(std::isfinite(trained.log_p[i]), "{}: the log-probability of scored token {} is {}", name,
+                            i, trained.log_p[i]);
   same(run.both_passes(gradient_mode::none, false).log_p, trained.log_p, "the log-probability of scored token",
        "in sampling's gradient mode");
   same(run.decoded(), trained.log_p, "the log-probability of scored token", "where its sequence is decoded row by row");

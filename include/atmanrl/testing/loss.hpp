@@ -42,8 +42,10 @@ struct loss_case {
 inline std::vector<loss_case> loss_cases() {
   std::vector<float> const old{-0.5f, -1.5f, -2.0f, -0.1f, -3.0f}, reference{-0.7f, -1.2f, -2.5f, -0.4f, -2.0f};
   std::vector<loss_case> cases;
-  for (std::vector<float> const& off : {std::vector<float>{0, 0, 0, 0, 0}, {1e-3f, 0, -1e-3f, 2e-3f, -3e-3f},
-                                        {0.05f, 0.4f, -0.1f, -0.6f, 1.8f}, {0.7f}}) {
+  for (std::vector<float> const& off : {std::vector<float>{0, 0, 0, 0, 0},
+                                        {1e-3f, 0, -1e-3f, 2e-3f, -3e-3f},
+                                        {0.05f, 0.4f, -0.1f, -0.6f, 1.8f},
+                                        {0.7f}}) {
     loss_case& c = cases.emplace_back();
     for (std::size_t t = 0; t < off.size(); ++t) {
       c.log_p.push_back(old[t] + off[t]);
@@ -90,7 +92,8 @@ void check_loss(L const& loss, loss_check const& options = {}, std::string const
   // A loss that reads the advantage as one number of the rollout refuses those of tokens.
   bool takes_tokens = true;
   try {
-    detail::values_of_loss(loss, {cases[0].log_p, cases[0].old_log_p, std::span(each), cases[0].reference_log_p}, scope);
+    detail::values_of_loss(loss, {cases[0].log_p, cases[0].old_log_p, std::span(each), cases[0].reference_log_p},
+                           scope);
   } catch (usage_error const&) {
     takes_tokens = false;
   }
@@ -110,9 +113,10 @@ void check_loss(L const& loss, loss_check const& options = {}, std::string const
     }
     if constexpr (TokenWeightedLoss<L>) {
       double const expected = loss.token_weight(r, scope) * sum;
-      expects<broken_promise>(std::abs(got.loss - expected) <= 1e-5 * std::max(1.0, std::abs(expected)),
-                              "{}: a rollout's loss is {}, but its token_weight times the sum of its token losses is {}",
-                              name, got.loss, expected);
+      expects<broken_promise>(
+          std::abs(got.loss - expected) <= 1e-5 * std::max(1.0, std::abs(expected)),
+          "{}: a rollout's loss is {}, but its token_weight times the sum of its token losses is {}", name, got.loss,
+          expected);
     }
     // Where the ratio is the sequence's, each token is given the gradient of its own term, not that of the sum.
     if (advantage.per_token() && clips_completions(loss)) return;
@@ -120,7 +124,8 @@ void check_loss(L const& loss, loss_check const& options = {}, std::string const
       slopes const quotient = detail::slopes_of_loss(loss, c, advantage, scope, t, options);
       expects<broken_promise>(
           quotient.allow(double(got.dlog_p[t]), 2e-3 * std::max(largest, std::abs(quotient.mean()))),
-          "{}: d loss / d log_p of token {} is {:.6g} by its derivative but {:.6g} by the difference quotient (log_p {}, "
+          "{}: d loss / d log_p of token {} is {:.6g} by its derivative but {:.6g} by the difference quotient (log_p "
+          "{}, "
           "old log_p {}, advantage {})",
           name, t, got.dlog_p[t], quotient.mean(), r.log_p[t], r.old_log_p[t], advantage[t]);
     }

@@ -157,7 +157,8 @@ void check_optimizer(O const& optimizer, B& backend, std::string const& name = n
   for (std::size_t i = 0; i < whole.size(); ++i)
     expects<broken_promise>(std::isfinite(double(whole[i])), "{}: element {} is {} after {} steps", name, i,
                             double(whole[i]), steps);
-  expects<broken_promise>(whole != run(optimizer, backend, all).start(), "{}: no weight moves in {} steps", name, steps);
+  expects<broken_promise>(whole != run(optimizer, backend, all).start(), "{}: no weight moves in {} steps", name,
+                          steps);
   for (unsigned const stop : {1u, 6u})
     equal(after([&](run& r, unsigned s) {
             if (s == stop) r.write_down_and_put_back();
@@ -169,8 +170,9 @@ void check_optimizer(O const& optimizer, B& backend, std::string const& name = n
     for (unsigned s = 0; s < 3; ++s) still.step(s, rate(s), size);
     auto const p = still.parameters();
     for (std::size_t i = 0; i < p.size(); ++i)
-      expects<broken_promise>(std::isfinite(double(p[i])), "{}: element {} is {} after 3 steps along gradients of size {}",
-                              name, i, double(p[i]), size);
+      expects<broken_promise>(std::isfinite(double(p[i])),
+                              "{}: element {} is {} after 3 steps along gradients of size {}", name, i, double(p[i]),
+                              size);
   }
 
   if (optim::is_elementwise(optimizer))
@@ -183,8 +185,9 @@ void check_optimizer(O const& optimizer, B& backend, std::string const& name = n
             first);
     }
 
-  if constexpr (requires(run & r) { r.state().step(view_on<B, T, 1>{}, view_on<B, T const, 1>{}, 0.0,
-                                                   std::span<element_range const>{}); }) {
+  if constexpr (requires(run & r) {
+                  r.state().step(view_on<B, T, 1>{}, view_on<B, T const, 1>{}, 0.0, std::span<element_range const>{});
+                }) {
     std::vector<element_range> const ranges{{3, 9}, {30, 14}};
     run some(optimizer, backend, all);
     auto const before = some.start();
@@ -194,8 +197,9 @@ void check_optimizer(O const& optimizer, B& backend, std::string const& name = n
       bool const inside = std::ranges::any_of(
           ranges, [&](element_range r) { return index_t(i) >= r.first && index_t(i) < r.first + r.count; });
       expects<broken_promise>(p[i] == (inside ? whole : before)[i],
-                              "{}: a step over ranges leaves element {}, which is {} of them, at {} and not at {}", name,
-                              i, inside ? "in one" : "in none", double(p[i]), double((inside ? whole : before)[i]));
+                              "{}: a step over ranges leaves element {}, which is {} of them, at {} and not at {}",
+                              name, i, inside ? "in one" : "in none", double(p[i]),
+                              double((inside ? whole : before)[i]));
     }
   }
 }

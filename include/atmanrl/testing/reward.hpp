@@ -123,8 +123,9 @@ void check_reward(R reward, step_rollouts& step, Model& model, reward_check cons
   auto const values_of = [&](R& r, std::string_view when) {
     auto values = detail::values_of_reward(r, step, model);
     for (std::size_t i = 0; i < values.size(); ++i)
-      expects<broken_promise>(std::isfinite(values[i]), "{}: the value of rollout {} is {}{}: it is written, and finite",
-                              name, i, values[i], when);
+      expects<broken_promise>(std::isfinite(values[i]),
+                              "{}: the value of rollout {} is {}{}: it is written, and finite", name, i, values[i],
+                              when);
     return values;
   };
   auto const same = [&](std::vector<float> const& a, std::vector<float> const& b, std::string_view when,
@@ -135,14 +136,15 @@ void check_reward(R reward, step_rollouts& step, Model& model, reward_check cons
   };
   auto const named = evaluate_reward(reward, step, model);
   for (auto const& c : named.components)
-    expects<broken_promise>(c.values.size() == step.size(), "{}: its part {} has {} values for {} rollouts", name, c.name,
-                            c.values.size(), step.size());
+    expects<broken_promise>(c.values.size() == step.size(), "{}: its part {} has {} values for {} rollouts", name,
+                            c.name, c.values.size(), step.size());
   json const state = reward_state(reward);
   auto const first = values_of(reward, "");
   // Whether a state was put back: a run that is resumed goes on as if it had not stopped.
   restore_reward(reward, state, name);
   json const again = reward_state(reward);
-  expects<broken_promise>(again == state, "{}: its state is {} after {} was restored", name, again.dump(), state.dump());
+  expects<broken_promise>(again == state, "{}: its state is {} after {} was restored", name, again.dump(),
+                          state.dump());
   same(values_of(reward, " after its state was restored"), first, "after its state was restored",
        "the first time: what it remembers must be in state() and restore()");
   if constexpr (RewardWithGradient<R, Model>)

@@ -19,7 +19,9 @@ inline step_rollouts made_up_rollouts(std::size_t groups = 3, std::size_t group_
   for (std::size_t g = 0; g < groups; ++g) {
     rollout_group& group = step.groups.emplace_back();
     std::string const answer = std::to_string(g + 2);
-    group.item = {.id = "sum-" + answer, .question = "What is 1 + " + std::to_string(g + 1) + "?", .answer = answer,
+    group.item = {.id = "sum-" + answer,
+                  .question = "What is 1 + " + std::to_string(g + 1) + "?",
+                  .answer = answer,
                   .solution = "1+" + std::to_string(g + 1) + "=" + answer + ".\n#### " + answer};
     group.prompt_ids = {1, 2, int(g) + 3};
     auto const item = std::make_shared<task_item const>(group.item);

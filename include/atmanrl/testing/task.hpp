@@ -51,8 +51,8 @@ void check_item(T const& task, K const& tokenizer, task_item const& item, std::s
   };
   std::vector<int> const prompt = task.prompt(item, tokenizer);
   expects<broken_promise>(!prompt.empty(), "{}: item {}: its prompt has no tokens", name, item.id);
-  expects<broken_promise>(prompt == task.prompt(item, tokenizer), "{}: item {}: its prompt is another one a second time",
-                          name, item.id);
+  expects<broken_promise>(prompt == task.prompt(item, tokenizer),
+                          "{}: item {}: its prompt is another one a second time", name, item.id);
   fits(prompt, "prompt");
   if (tokenizer.bos() >= 0)
     expects<broken_promise>(prompt[0] == tokenizer.bos() && std::ranges::count(prompt, tokenizer.bos()) == 1,
