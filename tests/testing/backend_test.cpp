@@ -7,11 +7,8 @@
 using namespace atmanrl;
 
 namespace backend_test {
-namespace {
 
 enum class fault { none, keeps_half, matmul, rope, attention, sampling };
-
-}  // namespace
 
 /// The stranger's backend, which computes as plain loops do, with one mistake.
 struct faulty_backend : strangers::dirty_backend {
