@@ -4,6 +4,7 @@
 #include <atmanrl/llama.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
+#include <atmanrl/testing/attention_policy.hpp>
 
 #include <cstdio>
 
@@ -85,18 +86,10 @@ int run(int steps) {
   optim::adamw::state<cpu_backend, float> optimizer({}, backend, {n});
   solutions training(model, words, 24, false), held_out(model, words, 24, true);
 
-  // What the library derived from the line above, beside a difference quotient.
-  slopes.assign(start);
-  training.loss(model, policy, slopes, &gradient);
-  float const derivative = gradient.to_host().front();
-  double quotient = 0;
-  for (float const h : {0.02f, -0.02f}) {
-    auto moved = start;
-    moved.front() += h;
-    slopes.assign(moved);
-    quotient += training.loss(model, policy, slopes) / (2 * double(h));
-  }
-  fmt::print("layer 0, head 0: d loss / d slope = {:.4f}, difference quotient {:.4f}\n", derivative, quotient);
+  // [prove]
+  // What the library derived from the line above, beside difference quotients.
+  testing::check_attention_policy(distance_penalty{.layers = 1, .heads = 4});
+  // [/prove]
 
   slopes.assign(zero);
   double const unedited = held_out.loss(model, policy, slopes);
@@ -117,8 +110,7 @@ int run(int steps) {
       fmt::print(" {:5.2f}", learned[std::size_t(layer * policy.heads + head)]);
     fmt::print("\n");
   }
-  bool const agrees = std::abs(double(derivative) - quotient) < 0.02 * std::abs(quotient);
-  return agrees && after < before ? 0 : 1;
+  return after < before ? 0 : 1;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <atmanrl/cpu/eigen.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
+#include <atmanrl/testing/backend.hpp>
 
 // [backend]
 /// Memory, threads and name.
@@ -98,6 +99,11 @@ double largest_difference(std::vector<float> const& a, std::vector<float> const&
 }
 
 int run() {
+  // [prove]
+  // Memory and the eight operations of a model, forward and backward, beside plain loops in double.
+  eigen_backend checked;
+  testing::check_backend(checked);
+  // [/prove]
   auto const words = tokenizer::load("examples/models/tiny");
   task_item const item = arithmetic().evaluation_item(0);
   std::vector<int> ids = arithmetic().prompt(item, words);

@@ -4,6 +4,7 @@
 
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
+#include <atmanrl/testing/optimizer.hpp>
 
 using namespace atmanrl;
 
@@ -38,6 +39,10 @@ struct lars {
 int main() {
   try {
     cpu_backend backend;
+    // [prove]
+    // Its arrays go on with the same bits, a rate of 0 moves nothing, a zero gradient divides nothing by zero.
+    testing::check_optimizer(lars{}, backend);
+    // [/prove]
     auto model = llama<cpu_backend>::load(backend, "examples/models/tiny");
     auto const words = tokenizer::load("examples/models/tiny");
     std::vector<sft_example> problems;

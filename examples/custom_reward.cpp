@@ -1,6 +1,7 @@
 // A reward of one's own: write a type, name it in the traits. `brevity` takes away up to 1 for every
 // 80 tokens above 80.
 #include <atmanrl/experiment.hpp>
+#include <atmanrl/testing/reward.hpp>
 
 #include "terminal/run_display.hpp"
 
@@ -21,6 +22,10 @@ int main() {
   auto const folder = std::filesystem::temp_directory_path() / fmt::format("atmanrl-custom-reward-{}", ::getpid());
   int status = 1;
   try {
+    // [prove]
+    // A finite value for every rollout, and the same again.
+    atmanrl::testing::check_reward(brevity{});
+    // [/prove]
     atmanrl::experiment_options options;
     options.steps = 3;
     options.eval_questions = 32;

@@ -4,6 +4,7 @@
 #include <atmanrl/experiment/table.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/tasks/prompting.hpp>
+#include <atmanrl/testing/task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 // [task]
@@ -48,6 +49,10 @@ static_assert(atmanrl::Task<one_sum>);
 
 int main() {
   try {
+    // [prove]
+    // The same items again, none of them in training and evaluation, its own answers right and prompts of tokens.
+    atmanrl::testing::check_task(one_sum{}, atmanrl::tokenizer::load("examples/models/tiny"));
+    // [/prove]
     // [evaluate]
     std::filesystem::path const folder = "examples/models/tiny";
     atmanrl::cpu_backend backend;

@@ -115,6 +115,7 @@ struct halved_when_cut {
 /// Advantage: reward minus the mean of the others (Ahmadian et al. 2024, RLOO).
 struct leave_one_out {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {
+    atmanrl::expects<atmanrl::usage_error>(group_size >= 2, "a group of {} has no others", group_size);
     for (std::size_t i = 0; i < rewards.size(); ++i) {
       std::size_t const first = i / group_size * group_size;
       float others = 0;

@@ -2,6 +2,7 @@
 // The same lines on the plain loops and on the GPU: a test writes a function of backend and scalar that returns its
 // results, and both are compared.
 #include <atmanrl/cuda/cuda_backend.cuh>
+#include <atmanrl/testing/on_backends.hpp>
 
 #include "catch.hpp"
 #include "cuda/thread_orders.hpp"
@@ -18,40 +19,8 @@ inline std::vector<index_t> const ragged_lengths{1, 2, 3, 5, 8, 31, 32, 33, 64, 
 
 using results = std::vector<std::vector<double>>;
 
-/// Tensors with the same contents on every backend: a function of shape and seed, rounded to float.
-template <class B, class T>
-class inputs {
- public:
-  explicit inputs(B& backend) : backend_(backend) {}
-
-  template <std::size_t Rank>
-  tensor<B, T, int(Rank)> random(index_t const (&shape)[Rank], unsigned seed, double scale = 1) const {
-    auto t = empty(shape);
-    std::vector<T> values;
-    for (double const x : random_values(t.size(), seed, scale)) values.push_back(T(float(x)));
-    t.assign(values);
-    return t;
-  }
-  template <std::size_t Rank>
-  tensor<B, T, int(Rank)> empty(index_t const (&shape)[Rank]) const {
-    return {backend_, std::to_array(shape)};
-  }
-  tensor<B, int, 1> ids(std::vector<int> const& values) const {
-    tensor<B, int, 1> t(backend_, {index_t(values.size())});
-    t.assign(values);
-    return t;
-  }
-
- private:
-  B& backend_;
-};
-
-template <class Tensor>
-std::vector<double> host(Tensor const& t) {
-  std::vector<double> all;
-  for (auto const x : t.to_host()) all.push_back(double(x));
-  return all;
-}
+using testing::host;
+using testing::inputs;
 
 /// Compares f(cuda_backend, T) with f(reference_backend, double), output by output, and the orders of threads with each
 /// other.

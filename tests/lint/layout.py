@@ -11,7 +11,7 @@ import sys
 
 # A header includes its own folder and folders of a lower rank (docs/architecture.md).
 RANKS = {"core": 0, "backend": 1, "attention": 2, "comm": 2, "io": 2, "text": 3, "ops": 3, "cpu": 4, "cuda": 4,
-         "optim": 4, "nn": 5, "tasks": 5, "saliency": 6, "rl": 7, "experiment": 8, "report": 9}
+         "optim": 4, "nn": 5, "tasks": 5, "saliency": 6, "rl": 7, "experiment": 8, "report": 9, "testing": 9}
 # Packages that only some folders may include: they cost compile time, or belong to one part.
 PACKAGES = [
     (r"(unsupported/)?Eigen/", {"cpu"}),
@@ -28,7 +28,7 @@ PACKAGES = [
 MACROS_ASKED_FOR = {"PCRE2_CODE_UNIT_WIDTH": "text"}
 # The umbrella header of each folder that holds parts to choose from: whoever includes it can name every one of them.
 UMBRELLAS = {"attention": "saliency.hpp", "comm": "comm.hpp", "nn": "llama.hpp", "optim": "grpo.hpp", "rl": "grpo.hpp",
-             "saliency": "saliency.hpp", "tasks": "experiment.hpp"}
+             "saliency": "saliency.hpp", "tasks": "experiment.hpp", "testing": "testing.hpp"}
 # What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles, and
 # that of the interpreter of chat templates.
 READ_WITH_BODIES = {"report/run_page.hpp", "text/jinja/program.hpp"}

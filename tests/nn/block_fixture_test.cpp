@@ -4,6 +4,7 @@
 #include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/saliency/mask_batch.hpp>
+#include <atmanrl/testing/block.hpp>
 
 #include "catch.hpp"
 #include "model_fixture.hpp"
@@ -90,6 +91,15 @@ TEST_CASE(
     "blocks: logits, gradients and mask gradients of Qwen3, Gemma 2, SmolLM3 and a Llama with biases equal PyTorch's, "
     "from folders and GGUF files, on the CPU backend") {
   check_all<cpu_backend, float>({.logits = 1e-4, .gradients = 1e-4, .cross_entropies = 1e-5, .masks = 1e-4});
+}
+
+TEST_CASE("blocks: Gemma 2's keeps what a block promises") {
+  model_config c = testing::config_of_checked_block();
+  c.architecture = "gemma2";
+  c.score_cap = 0.7;
+  c.embedding_scale = 3;
+  c.per_layer = {{.window = 3}, {}};
+  testing::check_block<gemma2_block>(c);
 }
 
 }  // namespace block_fixture_test

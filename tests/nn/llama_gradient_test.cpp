@@ -1,5 +1,6 @@
 // Every parameter's gradient against the complex step through the whole model, in double.
 #include <atmanrl/backend/reference_backend.hpp>
+#include <atmanrl/testing/block.hpp>
 
 #include "catch.hpp"
 #include "nn/small_model.hpp"
@@ -122,6 +123,15 @@ TEST_CASE(
   strangers::distance_factors const policy{.tags = 9, .reach = 3};
   problem<strangers::distance_factors>(small_config(), ragged_tree(11), 1, true, {policy, random_values(27, 30)})
       .check();
+}
+
+TEST_CASE("blocks: those that one model class serves keep what a block promises") {
+  for (char const* const name : {"llama", "qwen2", "qwen3", "smollm3"}) {
+    model_config c = rich_config();
+    c.architecture = name;
+    if (c.architecture == "smollm3") c.per_layer = {{.rotary = false}, {}};
+    testing::check_block<standard_block>(c, name);
+  }
 }
 
 }  // namespace llama_gradient_test

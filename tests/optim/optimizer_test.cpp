@@ -1,16 +1,14 @@
 // What holds for every optimizer: a state that is put back goes on as if it had not stopped.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/optim/any.hpp>
+#include <atmanrl/testing/optimizer.hpp>
 
 #include "catch.hpp"
-#include "gradient_check.hpp"
 #include "strangers.hpp"
 
-#include <map>
 #include <string>
 
 using namespace atmanrl;
-using namespace atmanrl_test;
 
 namespace optimizer_test {
 
@@ -21,70 +19,42 @@ static_assert(!Optimizer<int> && !Optimizer<schedules::constant>);
 
 namespace {
 
-// An embedding, a matrix, a vector, and three elements that no shape covers.
-std::vector<optim::parameter_shape> const shapes{{"model.embed_tokens.weight", 0, 6, 4},
-                                                 {"model.layers.0.self_attn.q_proj.weight", 24, 5, 4},
-                                                 {"model.layers.0.input_layernorm.weight", 44, 1, 4}};
-optim::parameter_list const all{51, shapes};
+optim::parameter_list const all = testing::parameters_to_optimize();
 
-std::vector<float> gradient_at(std::vector<float> const& p, unsigned step) {
-  auto g = converted<float>(random_values(all.size, 100 + step));
-  for (std::size_t i = 0; i < g.size(); ++i) g[i] += p[i];
-  return g;
-}
-
-/// Ten steps on the CPU; after `stop` of them the state is written down and put into another one.
 template <class O>
-std::vector<float> trained(O const& optimizer, unsigned stop) {
-  using state = typename O::template state<cpu_backend, float>;
+std::vector<float> trained(O const& optimizer) {
   cpu_backend backend({.threads = 2});
-  auto p = converted<float>(random_values(all.size, 1));
-  auto running = std::make_unique<state>(optimizer, backend, all);
-  for (unsigned step = 0; step < 10; ++step) {
-    if (step == stop) {
-      std::map<std::string, std::vector<float>> kept;
-      for (auto const& a : running->arrays()) kept[std::string(a.name)] = a.values->to_host();
-      std::uint64_t const steps = running->steps();
-      CHECK(steps == stop);
-      running = std::make_unique<state>(optimizer, backend, all);
-      for (auto const& a : running->arrays()) a.values->assign(kept.at(std::string(a.name)));
-      running->set_steps(steps);
-    }
-    auto const g = gradient_at(p, step);
-    running->step(std::span(p), std::span<float const>(g), 0.01 * (1 + step));
-  }
-  CHECK(running->steps() == 10);
-  return p;
-}
-
-template <class O>
-void check_resume(O const& optimizer) {
-  auto const whole = trained(optimizer, 99);
-  CHECK(whole != converted<float>(random_values(all.size, 1)));
-  CHECK(trained(optimizer, 1) == whole);
-  CHECK(trained(optimizer, 6) == whole);
+  testing::optimizer_run<cpu_backend, float, O> run(optimizer, backend, all);
+  for (unsigned step = 0; step < 10; ++step) run.step(step, 0.01 * (1 + step));
+  return run.parameters();
 }
 
 }  // namespace
 
-TEST_CASE("optimizers: every built-in one goes on from its arrays and step count with the same bits") {
-  check_resume(optim::adamw{.weight_decay = 0.1});
-  check_resume(optim::sgd{});
-  check_resume(optim::sgd{.momentum = 0});
-  check_resume(optim::sgd{.nesterov = true});
-  check_resume(optim::lion{.weight_decay = 0.1});
-  check_resume(optim::muon{.weight_decay = 0.1});
+TEST_CASE("optimizers: every built-in one keeps what an optimizer promises, going on from its arrays among it") {
+  cpu_backend backend({.threads = 2});
+  testing::check_optimizer(optim::adamw{.weight_decay = 0.1}, backend);
+  testing::check_optimizer(optim::sgd{}, backend);
+  testing::check_optimizer(optim::sgd{.momentum = 0}, backend);
+  testing::check_optimizer(optim::sgd{.nesterov = true}, backend);
+  testing::check_optimizer(optim::lion{.weight_decay = 0.1}, backend);
+  testing::check_optimizer(optim::muon{.weight_decay = 0.1}, backend);
 }
 
 TEST_CASE("optimizers: so does one of somebody else's, alone and among others") {
-  check_resume(strangers::sign_momentum{});
-  check_resume(optim::one_of<optim::adamw, strangers::sign_momentum>(strangers::sign_momentum{.momentum = 0.5}));
+  cpu_backend backend({.threads = 2});
+  testing::check_optimizer(strangers::sign_momentum{}, backend);
+  testing::check_optimizer(
+      optim::one_of<optim::adamw, strangers::sign_momentum>(strangers::sign_momentum{.momentum = 0.5}), backend);
 }
 
 TEST_CASE("optim::any: it does what the optimizer does that it holds") {
-  CHECK(trained(optim::any(), 99) == trained(optim::adamw{}, 99));
-  CHECK(trained(optim::any(optim::lion{.beta1 = 0.5}), 4) == trained(optim::lion{.beta1 = 0.5}, 99));
-  CHECK(trained(optim::by_name("muon"), 4) == trained(optim::muon{}, 99));
+  cpu_backend backend({.threads = 2});
+  CHECK(trained(optim::any()) == trained(optim::adamw{}));
+  CHECK(trained(optim::any(optim::lion{.beta1 = 0.5})) == trained(optim::lion{.beta1 = 0.5}));
+  CHECK(trained(optim::by_name("muon")) == trained(optim::muon{}));
+  testing::check_optimizer(optim::any(optim::lion{.beta1 = 0.5}), backend);
+  testing::check_optimizer(optim::by_name("muon"), backend);
 }
 
 TEST_CASE("optim::by_name: names and numbers are taken, and refused where an optimizer has no such number") {

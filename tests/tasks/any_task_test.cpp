@@ -1,5 +1,6 @@
 // A task that is chosen at run time does what the held one does, and says what that one cannot do.
 #include <atmanrl/tasks/any_task.hpp>
+#include <atmanrl/testing/task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "catch.hpp"
@@ -28,13 +29,14 @@ struct bare {
 
 }  // namespace
 
-TEST_CASE("generated tasks are made by name") {
+TEST_CASE("generated tasks are made by name, and keep what a task promises") {
   for (std::string_view const name : generated_task_names) {
     CAPTURE(name);
     CHECK(is_generated_task(name));
     any_task const task = generated_task(name);
     CHECK(task.name() == name);
     CHECK(task.training_item(1, 2).question != task.training_item(1, 3).question);
+    testing::check_task(task, words, {}, std::string(name));
   }
   CHECK(generated_task("memorised").get_if<memorised>() != nullptr);
   CHECK_FALSE(is_generated_task("gsm8k"));

@@ -1,5 +1,6 @@
 #include <atmanrl/tasks/arithmetic_text.hpp>
 #include <atmanrl/tasks/gsm8k.hpp>
+#include <atmanrl/testing/task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "catch.hpp"
@@ -37,6 +38,7 @@ std::string const good_line = R"({"question": "1+1?", "answer": "1+1 = 2\n#### 2
 
 TEST_CASE("truths are canonical numbers and solutions end with them") {
   gsm8k const task(fixture("tasks/gsm8k"));
+  testing::check_task(task, words);
   CHECK(task.training_size() == 5);
   CHECK(task.evaluation_size() == 2);
   std::map<std::string, task_item> items;

@@ -1,5 +1,6 @@
 #include <atmanrl/tasks/arithmetic_text.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
+#include <atmanrl/testing/task.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
@@ -43,6 +44,7 @@ std::string text_of(std::vector<int> const& ids) {
 TEST_CASE("mmlu: answers come as letters from digits and letters, with and without a header") {
   small_mmlu const folder;
   mmlu const task(folder.path());
+  testing::check_task(task, words);
   CHECK(task.subjects() == std::vector<std::string>{"high_school_biology", "law"});
   CHECK(task.evaluation_size() == 3);
   std::map<std::string, task_item> items;

@@ -11,6 +11,7 @@
 #include <atmanrl/rl/rewards/restored_answer.hpp>
 #include <atmanrl/rl/rewards/shuffled.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
+#include <atmanrl/testing/reward.hpp>
 
 #include "catch.hpp"
 #include "rl/editable_toy.hpp"
@@ -64,17 +65,6 @@ struct setting {
     for (std::size_t i = 0; i < at.size(); ++i) at[i] += by * direction[i];
     set_parameters(model, at);
   }
-  /// d sum_i scale_i R_i / d direction. Values are floats, so the step is wide.
-  template <class R>
-  double slope(R& reward, std::vector<double> const& direction) {
-    constexpr double h = 2e-3;
-    move(direction, h);
-    double const above = value(reward);
-    move(direction, -h);
-    double const below = value(reward);
-    move(direction, 0);
-    return (above - below) / (2 * h);
-  }
 };
 
 double dot(std::vector<double> const& a, std::vector<double> const& b) {
@@ -88,17 +78,9 @@ std::vector<double> unit(std::vector<double> x) {
   return x;
 }
 
-/// Along the gradient itself, where a missing part would show, and along two random directions.
 template <class R>
 void check_gradient(setting& s, R& reward) {
-  auto const g = s.gradient(reward);
-  double const size = std::sqrt(dot(g, g));
-  REQUIRE(size > 0.02);
-  CHECK_THAT(s.slope(reward, unit(g)), Catch::Matchers::WithinRel(size, 5e-3));
-  for (unsigned const seed : {1u, 2u}) {
-    auto const d = unit(random_values(index_t(g.size()), seed));
-    CHECK_THAT(s.slope(reward, d), Catch::Matchers::WithinAbs(dot(g, d), 3e-3 * size));
-  }
+  testing::check_reward_gradient(reward, s.written.step, s.model, s.scale);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <atmanrl/rl/rewards/penalized.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
+#include <atmanrl/testing/reward.hpp>
 
 #include "catch.hpp"
 #include "rl/toy_model.hpp"
@@ -49,6 +50,16 @@ TEST_CASE_METHOD(reward_test,
   CHECK(evaluate_reward(stateful, t.step, model).total == std::vector<float>(6, 26.0f));
   strangers::likes_token nameless{.id = toy_tokenizer::end};
   CHECK(evaluate_reward(nameless, t.step, model).components[0].name == "reward");
+}
+
+TEST_CASE_METHOD(reward_test, "rewards: built-in ones keep what a reward promises, what they settle on among it") {
+  testing::check_reward(rewards::correct_answer{}, t.step, model);
+  testing::check_reward(rewards::saliency(quick()), t.step, model);
+  mask_options chosen = quick();
+  chosen.scale = 0;
+  testing::check_reward(rewards::saliency(chosen), t.step, model);
+  testing::check_reward(rewards::balanced_sum<rewards::correct_answer, strangers::brevity>({}, {.target = 4}, 3, 0.5),
+                        t.step, model);
 }
 
 TEST_CASE_METHOD(
