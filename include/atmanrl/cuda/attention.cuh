@@ -37,6 +37,10 @@ struct kernels::attention<cuda_backend> {
       auto const with = [&]<class Tile>(std::type_identity<Tile>) {
         forward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters, out, lse);
       };
+      if constexpr (cuda::bf16_products_fit<T, dim, Params>)
+        if (cuda::takes_bf16_products<T, dim>(e, in, params))
+          return bf16_forward_with<cuda::bf16_tile<dim>>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params,
+                                                         parameters, out, lse);
       if (cuda::few_queries(in))
         with(std::type_identity<cuda::narrow_tile<T, dim>>{});
       else
@@ -70,10 +74,12 @@ struct kernels::attention<cuda_backend> {
 
   /// Bytes of scratch of a pass over floats, at most.
   static std::size_t scratch_bytes(attention_extents const& e, attention_pass_size const& size, bool backward) {
-    int const tile_rows = !backward && size.most_rows * e.group() <= cuda::few_pairs ? cuda::few_pairs : 64;
+    bool const few = size.most_rows * e.group() <= cuda::few_pairs;
+    bool const bf16 = e.bf16_weights && !few && e.head_dim >= 16 && e.group() <= 16;
+    int const tile_rows = few && !backward ? cuda::few_pairs : bf16 ? cuda::bf16_pairs(e) : 64;
     cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
-    return sizeof(float) * std::size_t(backward ? cuda::backward_scratch(e, size, cut).all()
-                                                : cuda::forward_scratch(e, size, cut));
+    return sizeof(float) *
+           std::size_t(backward ? cuda::backward_scratch(e, size, cut).all() : cuda::forward_scratch(e, size, cut));
   }
 
   template <class T, class K>
@@ -123,18 +129,37 @@ struct kernels::attention<cuda_backend> {
                            view<T, 3, device_space> out, view<T, 2, device_space> lse) {
     cuda::query_cut cut = cuda::cut_of(e, size, Tile::rows);
     if constexpr (has_row_min<Params>) cut.parts = 1;  // a row's smallest score is that of all its keys
-    int const parts = cut.parts;
-    index_t const row_heads = lse.size();
-    T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(cuda::forward_scratch(e, size, cut));
-    T* const part_lse = parts == 1 ? lse.data() : part_out + parts * out.size();
-    cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
-                 {blocks(in, cut.tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
-                 cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, part_out,
-                 part_lse);
-    if (parts > 1)
-      cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Tile::dim>, unsigned(row_heads),
-                   std::max(32, Tile::dim), 0, runtime.stream(), parts, row_heads, part_out, part_lse, out.data(),
-                   lse.data());
+    merged<Tile::dim>(runtime, e, size, cut, out, lse, [&](T* part_out, T* part_lse) {
+      cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
+                   {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,
+                   cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, part_out,
+                   part_lse);
+    });
+  }
+  template <class Tile, class K, class Params>
+  static void bf16_forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                                cuda::attention_inputs<float, K> const& in, Params const& params,
+                                float const* parameters, view<float, 3, device_space> out,
+                                view<float, 2, device_space> lse) {
+    cuda::query_cut const cut = cuda::cut_of(e, size, cuda::bf16_pairs(e));
+    merged<Tile::dim>(runtime, e, size, cut, out, lse, [&](float* part_out, float* part_lse) {
+      cuda::launch("attention_bf16_forward", &cuda::attention_bf16_forward_kernel<Tile, K, Params>,
+                   {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,
+                   cuda::bf16_forward_shared_bytes<Tile>(), runtime.stream(), in, params, parameters, cut, part_out,
+                   part_lse);
+    });
+  }
+  // Calls run(out, lse) with memory for all parts, and merges them.
+  template <int Dim, class T, class Run>
+  static void merged(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                     cuda::query_cut const& cut, view<T, 3, device_space> out, view<T, 2, device_space> lse,
+                     Run const& run) {
+    if (cut.parts == 1) return run(out.data(), lse.data());
+    T* const part_out = runtime.scratch<T>(cuda::forward_scratch(e, size, cut));
+    T* const part_lse = part_out + cut.parts * out.size();
+    run(part_out, part_lse);
+    cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Dim>, unsigned(lse.size()), std::max(32, Dim), 0,
+                 runtime.stream(), cut.parts, lse.size(), part_out, part_lse, out.data(), lse.data());
   }
 
   template <class Tile, class T, class K, class Params>
