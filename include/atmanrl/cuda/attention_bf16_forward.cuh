@@ -18,13 +18,12 @@ constexpr std::size_t bf16_forward_shared_bytes() {
 
 /// \param out, lse  as in attention_forward_kernel
 template <class Tile, class K, class Params>
-__global__ void __launch_bounds__(Tile::threads, 3)
+__global__ void __launch_bounds__(Tile::threads, Tile::dim > 64 ? 2 : 3)
     attention_bf16_forward_kernel(attention_inputs<float, K> in, Params params, float const* parameters, query_cut cut,
                                   float* out, float* lse) {
   constexpr float lowest = -std::numeric_limits<float>::infinity();
-  constexpr int columns = Tile::columns, stage_size = 2 * Tile::heads_size(columns);
+  constexpr int columns = Tile::columns;
   bf16* const q = dynamic_shared<bf16>();
-  bf16* const stages = q + Tile::heads_size(Tile::rows);
 
   int const part = cut.part(), kv = int(blockIdx.y);
   attention_sequence const s = in.sequences(cut.sequence());
@@ -34,27 +33,12 @@ __global__ void __launch_bounds__(Tile::threads, 3)
   auto const [first_key, end_key] = cut.keys(s.first_position + (last_query < s.rows ? last_query : s.rows - 1));
   auto const own = warps_queries::of<Tile>(in.group, s, cut.tile(), Tile::warp());
 
-  key_cursor cursor(in, s);
-  auto const fill = [&](int first, int stage) {
-    bf16* const to = stages + stage * stage_size;
-    fill_rows<Tile, columns, 2>(
-        {to, to + Tile::heads_size(columns)}, end_key - first, {in.keys.data(), in.values.data()},
-        [&](int r) { return (index_t(cursor.cache_row(first + r)) * in.kv_heads + kv) * Tile::dim; });
-    end_of_copies();
-  };
-  fill(first_key, 0);
-  for (int warp = 0; warp < Tile::warps; ++warp) {
-    auto const queries = warps_queries::of<Tile>(in.group, s, cut.tile(), warp);
-    fill_rows<Tile, Tile::edge, 1>({q + Tile::heads_size(warp * Tile::edge)}, queries.count, {in.qkv.data()},
-                                   [&](int r) {
-                                     query_place const at(s, in.group, kv, queries.first + r);
-                                     return &in.qkv(at.row, at.head, 0) - in.qkv.data();
-                                   });
-  }
+  key_stages<Tile, K> stages(in, s, kv, end_key, q + Tile::heads_size(Tile::rows));
+  stages.fill(in, first_key, 0);
+  fill_queries<Tile>(q, in, s, kv, cut.tile(), in.qkv);
   notes_of_queries notes;
   notes.write<Tile>(in, params, s, kv, own);
 
-  left_rows<Tile> queries(q);
   lanes_sums<columns> scores;
   lanes_sums<Tile::dim> sums;
   clear_sums(sums);
@@ -62,11 +46,9 @@ __global__ void __launch_bounds__(Tile::threads, 3)
   for (int first = first_key, stage = 0; first < end_key; first += columns, stage ^= 1) {
     wait_for_copies();
     __syncthreads();  // the tile is there, and the other stage has been used
-    if (first == first_key) queries.keep();
-    if (first + columns < end_key) fill(first + columns, stage ^ 1);
+    if (first + columns < end_key) stages.fill(in, first + columns, stage ^ 1);
     if (own.count == 0) continue;
-    bf16 const* const k = stages + stage * stage_size;
-    products<Tile>(queries, k, scores);
+    products<Tile>(q, stages.keys(stage), scores);
     bool const hidden = notes.some_hidden(first, columns), edited = notes.some_edited(first, columns);
     ATMANRL_UNROLL
     for (int n = 0; n < columns / 8; ++n) {
@@ -106,7 +88,7 @@ __global__ void __launch_bounds__(Tile::threads, 3)
         for (int i = 2 * half; i < 2 * half + 2; ++i) sums[c][i] *= kept;
       }
     }
-    accumulate<Tile>(scores, k + Tile::heads_size(columns), sums);
+    accumulate<Tile>(scores, stages.values(stage), sums);
   }
 
   ATMANRL_UNROLL

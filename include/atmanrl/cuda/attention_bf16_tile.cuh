@@ -21,8 +21,6 @@ struct attention_bf16_tile {
   static constexpr int dim = Dim, columns = Columns, edge = 16;
   static constexpr int warps = 4, threads = 32 * warps, rows = edge * warps;
   static constexpr int steps = Dim / edge;  ///< of a sum over a head's elements
-  /// A warp's rows of a left factor stay in registers where there are enough.
-  static constexpr bool keeps_left = Dim <= 64;
   static_assert(Dim % edge == 0 && Columns % edge == 0);
 
   /// Elements of shared memory for `count` rows of heads.
@@ -56,46 +54,16 @@ __device__ __forceinline__ void clear_sums(float (&sums)[Count][4]) {
   }
 }
 
-/// A warp's 16 rows of a tile as left factors: the rows [16 warp, 16 warp + 16).
-template <class Tile>
-class left_rows {
- public:
-  __device__ explicit left_rows(bf16 const* tile) : from_(tile) {}
-  /// To be called when the tile is in shared memory, where it stays.
-  __device__ void keep() {
-    if constexpr (Tile::keeps_left) {
-      ATMANRL_UNROLL
-      for (int step = 0; step < Tile::steps; ++step) load(step, kept_[step]);
-    }
-  }
-  /// Of the elements [16 step, 16 step + 16).
-  __device__ __forceinline__ void of(int step, bf16_pair (&a)[4]) const {
-    if constexpr (Tile::keeps_left) {
-      ATMANRL_UNROLL
-      for (int i = 0; i < 4; ++i) a[i] = kept_[step][i];
-    } else {
-      load(step, a);
-    }
-  }
-
- private:
-  __device__ __forceinline__ void load(int step, bf16_pair (&a)[4]) const {
-    int const lane = Tile::lane();
-    load_matrices(a, from_ + Tile::place(Tile::warp() * Tile::edge + lane % 16, 16 * step + lane / 16 * 8));
-  }
-  bf16 const* from_;
-  bf16_pair kept_[Tile::keeps_left ? Tile::steps : 1][4] = {};
-};
-
-/// sums = A Bᵀ with the rows of A and of the tile B.
+/// sums = A Bᵀ with a warp's 16 rows of the tile A, the rows [16 warp, 16 warp + 16), and the rows of the tile B. Steps
+/// are not unrolled: loads that run ahead of their products would take the registers of other sums.
 template <class Tile, int Count>
-__device__ __forceinline__ void products(left_rows<Tile> const& a, bf16 const* b, float (&sums)[Count][4]) {
+__device__ __forceinline__ void products(bf16 const* a, bf16 const* b, float (&sums)[Count][4]) {
   int const lane = Tile::lane();
   clear_sums(sums);
-  ATMANRL_UNROLL
+  ATMANRL_UNROLL_BY(1)
   for (int step = 0; step < Tile::steps; ++step) {
     bf16_pair left[4];
-    a.of(step, left);
+    load_matrices(left, a + Tile::place(Tile::warp() * Tile::edge + lane % 16, 16 * step + lane / 16 * 8));
     ATMANRL_UNROLL
     for (int n = 0; n < Count; n += 2) {
       bf16_pair right[4];
@@ -145,7 +113,7 @@ __device__ __forceinline__ void fill_rows(bf16* const (&tiles)[Tiles], int count
                                           Place&& offset_of) {
   constexpr bool copies = std::is_same_v<K, bf16>;
   constexpr int width = vector_width<K>, accesses = Tile::dim / width;
-  ATMANRL_UNROLL_BY(4)
+  ATMANRL_UNROLL_BY(2)
   for (int i = int(threadIdx.x); i < Count * accesses; i += Tile::threads) {
     int const r = i / accesses, c = i % accesses * width, to = Tile::place(r, c);
     index_t const at = r < count ? offset_of(r) + c : 0;
@@ -202,6 +170,48 @@ struct warps_queries {
               left = s.rows * group - first;
     return {first, left < 0 ? 0 : left < each ? left : each};
   }
+};
+
+/// Fills a tile with the rows of a block's queries, those of all its warps.
+/// \param rows  (batch rows, heads or more, dim)
+template <class Tile, class K>
+__device__ __forceinline__ void fill_queries(bf16* tile, attention_inputs<float, K> const& in,
+                                             attention_sequence const& s, int kv_head, int block_tile,
+                                             view<float const, 3, device_space> const& rows) {
+  ATMANRL_UNROLL_BY(1)
+  for (int warp = 0; warp < Tile::warps; ++warp) {
+    auto const queries = warps_queries::of<Tile>(in.group, s, block_tile, warp);
+    fill_rows<Tile, Tile::edge, 1>({tile + Tile::heads_size(warp * Tile::edge)}, queries.count, {rows.data()},
+                                   [&](int r) {
+                                     query_place const at(s, in.group, kv_head, queries.first + r);
+                                     return &rows(at.row, at.head, 0) - rows.data();
+                                   });
+  }
+}
+
+/// The keys and values of a block's queries on their way through two stages of shared memory.
+template <class Tile, class K>
+class key_stages {
+ public:
+  __device__ key_stages(attention_inputs<float, K> const& in, attention_sequence const& s, int kv_head, int end_key,
+                        bf16* memory)
+      : cursor_(in, s), memory_(memory), kv_head_(kv_head), end_(end_key) {}
+  __device__ bf16 const* keys(int stage) const { return memory_ + stage * 2 * half; }
+  __device__ bf16 const* values(int stage) const { return keys(stage) + half; }
+  /// Begins to fill a stage with the keys from `first` on; first keys must ascend.
+  __device__ __forceinline__ void fill(attention_inputs<float, K> const& in, int first, int stage) {
+    bf16* const to = memory_ + stage * 2 * half;
+    fill_rows<Tile, Tile::columns, 2>({to, to + half}, end_ - first, {in.keys.data(), in.values.data()}, [&](int r) {
+      return (index_t(cursor_.cache_row(first + r)) * in.kv_heads + kv_head_) * Tile::dim;
+    });
+    end_of_copies();
+  }
+
+ private:
+  static constexpr int half = Tile::heads_size(Tile::columns);
+  key_cursor cursor_;
+  bf16* memory_;
+  int kv_head_, end_;
 };
 
 /// What a lane knows of its two rows of queries, and the warp of all of its own.

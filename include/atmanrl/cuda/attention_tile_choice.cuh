@@ -4,6 +4,7 @@
 /// Which tile a pass of attention works in: by the number of queries, by the model's weights, by TF32, and by the
 /// shared memory that the device lets a block have.
 
+#include <atmanrl/cuda/attention_bf16_by_keys.cuh>
 #include <atmanrl/cuda/attention_bf16_forward.cuh>
 #include <atmanrl/cuda/attention_by_keys.cuh>
 #include <atmanrl/cuda/attention_forward.cuh>
@@ -75,8 +76,14 @@ void with_wide_tile(cuda_runtime const& runtime, auto const& in, F const& f) {
 /// The tile for models with bf16 weights: fewer keys at a time where heads take more registers.
 template <int Dim>
 using bf16_tile = attention_bf16_tile<Dim, Dim <= 64 ? 64 : 32>;
-static_assert(bf16_forward_shared_bytes<bf16_tile<64>>() <= least_shared_limit &&
-              bf16_forward_shared_bytes<bf16_tile<128>>() <= least_shared_limit);
+/// That of the kernel by keys, whose columns are queries.
+template <int Dim>
+using bf16_key_tile = attention_bf16_tile<Dim, 32>;
+template <int Dim>
+inline constexpr std::size_t most_bf16_shared_bytes = std::max({bf16_forward_shared_bytes<bf16_tile<Dim>>(),
+                                                                bf16_by_queries_shared_bytes<bf16_tile<Dim>>(),
+                                                                bf16_by_keys_shared_bytes<bf16_key_tile<Dim>>()});
+static_assert(most_bf16_shared_bytes<64> <= least_shared_limit && most_bf16_shared_bytes<128> <= least_shared_limit);
 
 /// Whether products of bf16 fit the types of a pass: whole steps of the matrix units; of an edit, that each of its
 /// parameters belongs to one key of one sequence.
