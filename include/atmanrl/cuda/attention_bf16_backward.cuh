@@ -47,8 +47,9 @@ class parameter_owners {
       int const row = Tile::row(half), first = row / group * group;
       o.head_[half] = row < count ? row - first : -1;
       o.base_[half] = int(notes.parameter[half]) - notes.first[half];
-      shared = same_as_first(o.base_, half, first) && same_as_first(notes.first, half, first) &&
-               same_as_first(notes.last, half, first) && shared;
+      bool const bases = same_as_first(o.base_, half, first), firsts = same_as_first(notes.first, half, first),
+                 lasts = same_as_first(notes.last, half, first);  // the whole warp asks each
+      shared = shared && bases && firsts && lasts;
     }
     o.shared_ = __all_sync(0xffffffffu, shared);
     return o;

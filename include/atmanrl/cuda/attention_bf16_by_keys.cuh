@@ -21,11 +21,10 @@ constexpr std::size_t bf16_by_keys_shared_bytes() {
 
 /// \param in  its `most_rows` are those of the trees' first sequences
 template <class Tile, class K, class Params>
-__global__ void __launch_bounds__(Tile::threads, Tile::dim > 64 ? 2 : 3)
+__global__ void __launch_bounds__(Tile::threads, 2)
     attention_bf16_by_keys_kernel(attention_inputs<float, K> in, Params params, float const* parameters,
                                   key_cut<float> cut, attention_gradients<float> g) {
   constexpr int columns = Tile::columns;
-  static_assert(columns == 32);  // a lane looks at one query
   bf16* const k = dynamic_shared<bf16>();
   bf16* const v = k + Tile::heads_size(Tile::rows);
   bf16* const q = v + Tile::heads_size(Tile::rows);
@@ -82,8 +81,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::dim > 64 ? 2 : 3)
         int const warps_position = position + warps_first;
         bool const whole = warps_first >= first_key && warps_first + Tile::edge <= last_key,
                    hidden = warps_position + Tile::edge - 1 > s.first_position + pair / in.group,
-                   edited = __any_sync(0xffffffffu, notes.first[Tile::lane()] < warps_position + Tile::edge &&
-                                                        notes.last[Tile::lane()] > warps_position);
+                   edited = __any_sync(0xffffffffu, notes.first[Tile::lane() % columns] < warps_position + Tile::edge &&
+                                                        notes.last[Tile::lane() % columns] > warps_position);
         ATMANRL_UNROLL
         for (int n = 0; n < columns / 8; ++n) {
           ATMANRL_UNROLL

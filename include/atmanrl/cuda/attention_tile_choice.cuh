@@ -76,9 +76,9 @@ void with_wide_tile(cuda_runtime const& runtime, auto const& in, F const& f) {
 /// The tile for models with bf16 weights: fewer keys at a time where heads take more registers.
 template <int Dim>
 using bf16_tile = attention_bf16_tile<Dim, Dim <= 64 ? 64 : 32>;
-/// That of the kernel by keys, whose columns are queries.
+/// That of the kernel by keys, whose columns are queries, likewise.
 template <int Dim>
-using bf16_key_tile = attention_bf16_tile<Dim, 32>;
+using bf16_key_tile = attention_bf16_tile<Dim, Dim <= 64 ? 32 : 16>;
 template <int Dim>
 inline constexpr std::size_t most_bf16_shared_bytes = std::max({bf16_forward_shared_bytes<bf16_tile<Dim>>(),
                                                                 bf16_by_queries_shared_bytes<bf16_tile<Dim>>(),
