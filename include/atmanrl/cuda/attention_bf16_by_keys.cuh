@@ -40,7 +40,8 @@ __global__ void __launch_bounds__(Tile::threads, 2)
   int const warps_first = Tile::warp() * Tile::edge;  // of the tile's keys
   key_cursor cursor(in, own);
   fill_rows<Tile, Tile::rows, 2>({k, v}, count, {in.keys.data(), in.values.data()}, [&](int r) {
-    return (index_t(cursor.cache_row(position + r)) * in.kv_heads + kv) * Tile::dim;
+    index_t const at = (index_t(cursor.cache_row(position + r)) * in.kv_heads + kv) * Tile::dim;
+    return row_offsets<2>{{at, at}};
   });
   end_of_copies();
   wait_for_copies();
@@ -62,13 +63,10 @@ __global__ void __launch_bounds__(Tile::threads, 2)
       int const pairs = s.rows * in.group, first_seeing = position + first_key - s.first_position;
       for (int pair = (first_seeing > 0 ? first_seeing : 0) * in.group; pair < pairs; pair += columns) {
         __syncthreads();  // the last tile has been used
-        fill_rows<Tile, columns, 1>({q}, pairs - pair, {in.qkv.data()}, [&](int r) {
+        fill_rows<Tile, columns, 2>({q, d_out}, pairs - pair, {in.qkv.data(), g.dout.data()}, [&](int r) {
           query_place const at(s, in.group, kv, pair + r);
-          return &in.qkv(at.row, at.head, 0) - in.qkv.data();
-        });
-        fill_rows<Tile, columns, 1>({d_out}, pairs - pair, {g.dout.data()}, [&](int r) {
-          query_place const at(s, in.group, kv, pair + r);
-          return &g.dout(at.row, at.head, 0) - g.dout.data();
+          return row_offsets<2>{
+              {&in.qkv(at.row, at.head, 0) - in.qkv.data(), &g.dout(at.row, at.head, 0) - g.dout.data()}};
         });
         notes.template write<Tile>(in, params, s, kv, pair, pairs - pair);
         notes.template write_sums<Tile>(in, s, kv, pair, pairs - pair, g.lse, g.corrections);

@@ -105,31 +105,50 @@ __device__ __forceinline__ void accumulate(float const (&weights)[Count][4], bf1
   }
 }
 
-/// Fills rows [0, Count) of tiles whose rows come from the same place: row i from  from_t + offset_of(i)  where
-/// i < count, zero elsewhere. Floats are rounded on their way; bf16 is copied while the block goes on, to be waited
-/// for. Each thread asks for ascending i.
+/// Writes four floats as bf16, or eight bf16.
+__device__ __forceinline__ void store_rounded(bf16* to, pack<float, 4> const& x) {
+  pack<bf16_pair, 2> const pairs{{rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3])}};
+  store_pack(to, std::bit_cast<pack<bf16, 4>>(pairs));
+}
+__device__ __forceinline__ void store_rounded(bf16* to, pack<bf16, 8> const& x) { store_pack(to, x); }
+
+/// Where rows of `Tiles` tiles come from, in elements behind the beginnings.
+template <int Tiles>
+struct row_offsets {
+  index_t of[Tiles];
+};
+
+/// Fills rows [0, Count) of tiles: row i from  from_t + offsets_of(i).of[t]  where i < count, zero elsewhere. Floats
+/// are rounded on their way; bf16 is copied while the block goes on, to be waited for. Each thread asks for ascending
+/// i.
 template <class Tile, int Count, int Tiles, class K, class Place>
 __device__ __forceinline__ void fill_rows(bf16* const (&tiles)[Tiles], int count, K const* const (&from)[Tiles],
-                                          Place&& offset_of) {
-  constexpr bool copies = std::is_same_v<K, bf16>;
-  constexpr int width = vector_width<K>, accesses = Tile::dim / width;
-  ATMANRL_UNROLL_BY(2)
-  for (int i = int(threadIdx.x); i < Count * accesses; i += Tile::threads) {
-    int const r = i / accesses, c = i % accesses * width, to = Tile::place(r, c);
-    index_t const at = r < count ? offset_of(r) + c : 0;
+                                          Place&& offsets_of) {
+  constexpr int width = vector_width<K>, accesses = Tile::dim / width, all = Count * accesses;
+  // Floats are asked for a few at a time, before the first of them is waited for.
+  constexpr int at_once = std::is_same_v<K, bf16> ? 1 : 2;
+  ATMANRL_UNROLL_BY(1)
+  for (int first = int(threadIdx.x); first < all; first += at_once * Tile::threads) {
+    [[maybe_unused]] pack<K, width> x[at_once][Tiles] = {};
     ATMANRL_UNROLL
-    for (int t = 0; t < Tiles; ++t) {
-      if constexpr (copies) {
-        if (r < count)
-          copy_16_async(tiles[t] + to, from[t] + at);
+    for (int n = 0; n < at_once; ++n) {
+      int const i = first + n * Tile::threads, r = i / accesses, c = i % accesses * width;
+      if (i >= all || r >= count) continue;
+      auto const at = offsets_of(r);
+      ATMANRL_UNROLL
+      for (int t = 0; t < Tiles; ++t) {
+        if constexpr (std::is_same_v<K, bf16>)
+          copy_16_async(tiles[t] + Tile::place(r, c), from[t] + at.of[t] + c);
         else
-          store_pack(tiles[t] + to, pack<bf16, width>{});
-      } else {
-        pack<float, 4> x{};
-        if (r < count) x = load_pack<4>(from[t] + at);
-        pack<bf16_pair, 2> const pairs{{rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3])}};
-        store_pack(tiles[t] + to, std::bit_cast<pack<bf16, 4>>(pairs));
+          x[n][t] = load_pack<width>(from[t] + at.of[t] + c);
       }
+    }
+    ATMANRL_UNROLL
+    for (int n = 0; n < at_once; ++n) {
+      int const i = first + n * Tile::threads, r = i / accesses, c = i % accesses * width;
+      if (i >= all || (std::is_same_v<K, bf16> && r < count)) continue;
+      ATMANRL_UNROLL
+      for (int t = 0; t < Tiles; ++t) store_rounded(tiles[t] + Tile::place(r, c), x[n][t]);
     }
   }
 }
@@ -184,7 +203,7 @@ __device__ __forceinline__ void fill_queries(bf16* tile, attention_inputs<float,
     fill_rows<Tile, Tile::edge, 1>({tile + Tile::heads_size(warp * Tile::edge)}, queries.count, {rows.data()},
                                    [&](int r) {
                                      query_place const at(s, in.group, kv_head, queries.first + r);
-                                     return &rows(at.row, at.head, 0) - rows.data();
+                                     return row_offsets<1>{{&rows(at.row, at.head, 0) - rows.data()}};
                                    });
   }
 }
@@ -202,7 +221,8 @@ class key_stages {
   __device__ __forceinline__ void fill(attention_inputs<float, K> const& in, int first, int stage) {
     bf16* const to = memory_ + stage * 2 * half;
     fill_rows<Tile, Tile::columns, 2>({to, to + half}, end_ - first, {in.keys.data(), in.values.data()}, [&](int r) {
-      return (index_t(cursor_.cache_row(first + r)) * in.kv_heads + kv_head_) * Tile::dim;
+      index_t const at = (index_t(cursor_.cache_row(first + r)) * in.kv_heads + kv_head_) * Tile::dim;
+      return row_offsets<2>{{at, at}};
     });
     end_of_copies();
   }
