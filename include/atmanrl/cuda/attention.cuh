@@ -78,12 +78,15 @@ struct kernels::attention<cuda_backend> {
 
   /// Bytes of scratch of a pass over floats, at most.
   static std::size_t scratch_bytes(attention_extents const& e, attention_pass_size const& size, bool backward) {
+    auto const bytes = [&](int tile_rows) {
+      cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
+      return sizeof(float) *
+             std::size_t(backward ? cuda::backward_scratch(e, size, cut).all() : cuda::forward_scratch(e, size, cut));
+    };
     bool const few = size.most_rows * e.group() <= cuda::few_pairs;
+    if (few && !backward) return bytes(cuda::few_pairs);
     bool const bf16 = e.bf16_weights && !few && e.head_dim >= 16 && e.group() <= 16;
-    int const tile_rows = few && !backward ? cuda::few_pairs : bf16 ? cuda::bf16_pairs(e) : 64;
-    cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
-    return sizeof(float) *
-           std::size_t(backward ? cuda::backward_scratch(e, size, cut).all() : cuda::forward_scratch(e, size, cut));
+    return std::max(bytes(64), bf16 ? bytes(cuda::bf16_pairs(e)) : 0);  // an edit decides which
   }
 
   template <class T, class K>
