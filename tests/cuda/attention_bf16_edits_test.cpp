@@ -126,14 +126,15 @@ TEST_CASE("cuda bf16 attention: where queries share parameters, everything is as
   cuda_backend device;
   auto const extents = masks(mask_shape::column, mask_rows::all_later, 1);
   attention::learned_mask<cuda_backend> const column(device, mask_shape::column, extents, 2.0f);
-  auto const check = [&](auto params, std::vector<double> const& values) {
-    auto p = bf16_problem(two_rollouts(), {4, 2, 16});
+  auto const check = [&](std::vector<node> const& tree, auto params, std::vector<double> const& values) {
+    auto p = bf16_problem(tree, {4, 2, 16});
     auto const got = on_device<float>(device, p, p.qkv, params, values).all();
     p.extents.bf16_weights = false;
     CHECK(got == on_device<float>(device, p, p.qkv, params, values).all());
   };
-  check(column.params(), mask_values(column.parameter_count()));
-  check(shared_factor{}, random_values(5, 23, 0.5));
-  check(last_four{}, random_values(4 * last_four::per_sequence, 23, 0.5));  // does not say that they do not
-  check(shifted{}, {});
+  check(two_rollouts(), column.params(), mask_values(column.parameter_count()));
+  std::vector<node> const tree{{-1, 2, 35, 0}, {0, 3, 20, 1}, {-1, 0, 41, 2}};
+  check(tree, shared_factor{}, random_values(5, 23, 0.5));
+  check(tree, last_four{}, random_values(3 * last_four::per_sequence, 23, 0.5));  // it does not say that they do not
+  check(tree, shifted{}, {});
 }
