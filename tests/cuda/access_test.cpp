@@ -98,6 +98,29 @@ TEST_CASE("cuda accesses: attention of every kind moves whole sectors, without c
   }
 }
 
+TEST_CASE("cuda accesses: attention of models with bf16 weights moves whole sectors, without conflicts between banks") {
+  if (!traced) return;
+  cuda_backend b;
+  auto const run = [&]<class K>(K, std::vector<node> const& tree, index_t dim, auto params, double share = 0.01,
+                                std::vector<double> const& parameters = {}) {
+    tree_problem p(tree, 8, 2, dim);
+    p.extents.bf16_weights = true;
+    // Of rounded numbers 8 bytes go to shared memory at a time, and of results to device memory.
+    return wasteful([&] { (void)on_device<float, K>(b, p, p.qkv, params, parameters); }, 8, share);
+  };
+  std::vector<node> const rollouts{{-1, 20, 30, 7}, {0, 0, 40, 0}};
+  for (index_t const dim : {16, 32, 64, 128}) {
+    CAPTURE(dim);
+    CHECK(run(float{}, rollouts, dim, unedited{}) == nothing);
+    if (dim > 16) CHECK(run(bf16{}, rollouts, dim, unedited{}) == nothing);  // of 16, rows' sums are more than a little
+  }
+  mask_extent const mask = make_mask_extent(mask_shape::pair, mask_rows::all_later, 50, 80, 90, 0);
+  attention::learned_mask<cuda_backend> const policy(b, mask_shape::pair, std::span(&mask, 1), 2.0f);
+  auto const values = random_values(policy.parameter_count(), 21, 0.5);
+  // A query's values, and their gradients, lie where its mask begins.
+  CHECK(run(float{}, rollouts, 64, policy.params(), 0.1, values) == nothing);
+}
+
 TEST_CASE("cuda accesses: mean attention moves whole sectors") {
   if (!traced) return;
   cuda_backend b;

@@ -34,6 +34,10 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "adamw.cuh": ["adamw_test", "adamw_ranges_test"],
     "attention_append.cuh": ["attention_test"],
     "attention_backward.cuh": ["attention_edits_test", "attention_test"],
+    "attention_bf16_backward.cuh": ["attention_bf16_edits_test", "attention_bf16_test"],
+    "attention_bf16_by_keys.cuh": ["attention_bf16_edits_test", "attention_bf16_test"],
+    "attention_bf16_forward.cuh": ["attention_bf16_edits_test", "attention_bf16_test"],
+    "attention_bf16_tile.cuh": ["attention_bf16_edits_test", "attention_bf16_test", "access_test"],
     "attention_by_keys.cuh": ["attention_edits_test", "attention_gradient_test", "attention_test"],
     "attention_forward.cuh": ["attention_edits_test", "attention_test"],
     "attention_inputs.cuh": ["attention_edits_test", "attention_test"],
@@ -54,7 +58,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "sgd.cuh": ["sgd_test"],
     "swiglu.cuh": ["swiglu_test"],
 }
-SMALL_HEADS = ["attention_edits_test", "attention_gradient_test"]  # as in CMakeLists.txt
+SMALL_HEADS = ["attention_bf16_edits_test", "attention_edits_test", "attention_gradient_test"]  # as in CMakeLists.txt
 # Name; what is found in a line of device code; what is put before each of the pattern's groups, which are empty. M is 1
 # with this mutant, otherwise 0. Insertions alone, so that a line can hold several mutants.
 KINDS = [

@@ -5,11 +5,13 @@
 //
 // Found: barriers that some threads do not reach, collectives with wrong masks, too much shared memory, host pointers
 // given to kernels, device memory touched by the host, wrong leading dimensions in matrix products, factors of the
-// matrix units that are not TF32 numbers, and (as NaN) memory that was never written. With trace.cpp also: races,
-// accesses outside of allocations, misaligned accesses.
+// matrix units that are not TF32 numbers, rows of them that are not aligned, and (as NaN) memory that was never written
+// or whose copy was not waited for. With trace.cpp also: races, accesses outside of allocations, misaligned accesses.
+#include "async_copies.hpp"
 #include "blas.hpp"
 #include "collectives.hpp"
 #include "device_functions.hpp"
+#include "instructions.hpp"
 #include "language.hpp"
 #include "matrix_units.hpp"
 #include "runtime.hpp"

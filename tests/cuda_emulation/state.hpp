@@ -41,7 +41,17 @@ enum class collective : std::uint8_t {
   bit_or,
   match_any,
   matrix_access,
-  matrix_product
+  matrix_product,
+  bf16_product,
+  rows,
+  transposed_rows
+};
+
+/// A copy that a thread has begun and not waited for.
+struct begun_copy {
+  void* to;
+  void const* from;
+  unsigned group;
 };
 
 struct emulated_thread {
@@ -58,6 +68,8 @@ struct emulated_thread {
   unsigned mask = 0, source = 0;  // of a warp collective, and the lane whose value is asked for
   std::uint64_t given = 0, got = 0;
   unsigned warp_epoch = 0;  // counts __syncwarp
+  std::vector<begun_copy> copies;
+  unsigned copy_groups = 0;  // committed so far
 
   unsigned lane() const { return linear & 31u; }
 };

@@ -50,7 +50,7 @@ struct request_hash {
 struct request {
   unsigned size = 0;
   bool shared = false, atomic = false;
-  std::vector<std::uintptr_t> addresses;
+  std::vector<std::pair<unsigned, std::uintptr_t>> addresses;  // lane and address, in the order in which lanes came
 };
 
 struct tracer {
@@ -109,7 +109,8 @@ std::map<void const*, std::string> places_of(std::set<void const*> const& addres
         }
         if (i == 0 || i > asked.size() || decided) continue;
         bool const helper = place.find("/cuda_emulation/") != place.npos || place.find("/include/c++/") != place.npos ||
-                            place.find("/vector.cuh") != place.npos || place.find("/core/") != place.npos;
+                            place.find("/vector.cuh") != place.npos ||
+                            place.find("/instructions.cuh") != place.npos || place.find("/core/") != place.npos;
         decided = !helper;
         place.resize(std::min(place.find_first_of(" \n"), place.size()));
         if (auto const slash = place.rfind('/'); slash != place.npos) place.erase(0, slash + 1);
@@ -132,13 +133,14 @@ void report_once(void const* a, void const* b, F const& sentence) {
 
 /// Passes over the 32 banks: a request is served in phases of 128 bytes, each as often as its busiest bank is asked for
 /// different words.
-void count_shared(request const& r, line& l) {
+void count_shared(request r, line& l) {
+  std::sort(r.addresses.begin(), r.addresses.end());
   std::size_t const lanes_per_phase = 128 / std::max(4u, r.size);
   for (std::size_t first = 0; first < r.addresses.size(); first += lanes_per_phase) {
     std::array<std::set<std::uintptr_t>, 32> asked;
     for (std::size_t i = first; i < std::min(first + lanes_per_phase, r.addresses.size()); ++i)
       for (unsigned byte = 0; byte < r.size; byte += 4) {
-        std::uintptr_t const word = (r.addresses[i] + byte) / 4;
+        std::uintptr_t const word = (r.addresses[i].second + byte) / 4;
         asked[word % 32].insert(word);
       }
     std::size_t passes = 0;
@@ -148,8 +150,11 @@ void count_shared(request const& r, line& l) {
   }
 }
 void count_device(request const& r, line& l) {
-  std::set<std::uintptr_t> sectors, different(r.addresses.begin(), r.addresses.end());
-  for (std::uintptr_t const a : r.addresses) sectors.insert(a / 32);
+  std::set<std::uintptr_t> sectors, different;
+  for (auto const& [lane, a] : r.addresses) {
+    sectors.insert(a / 32);
+    different.insert(a);
+  }
   l.transfers += sectors.size();
   l.ideal += (different.size() * r.size + 31) / 32;
 }
@@ -263,7 +268,7 @@ void watch_kernel(void const* p, unsigned size, bool write, bool atomic, void co
   r.size = size;
   r.shared = shared;
   r.atomic = atomic;
-  r.addresses.push_back(shared ? offset : reinterpret_cast<std::uintptr_t>(p));
+  r.addresses.push_back({thread.lane(), shared ? offset : reinterpret_cast<std::uintptr_t>(p)});
 }
 
 /// Inline functions of the emulation may have been compiled with the kernels, so what the tracer itself does must not

@@ -198,6 +198,13 @@ def words(root):
                     yield path.relative_to(root), f"holds the word {found}"
 
 
+def inline_ptx(root):
+    """The CUDA backend has inline PTX in one header, whose instructions have twins in the emulation."""
+    for path in sorted((root / "include" / "atmanrl" / "cuda").glob("*")):
+        if path.name != "instructions.cuh" and re.search(r"\basm\b", path.read_text()):
+            yield path.relative_to(root / "include" / "atmanrl"), "has inline PTX, which belongs into cuda/instructions.cuh"
+
+
 def lines(root):
     """Lines of 120 characters at most, except for what cannot be broken: long literals and links, tables, quoted output.
 
@@ -325,8 +332,8 @@ def strangers(root):
                 yield name, f"names {concept} for the slot {slot}, but tests/strangers.hpp asserts it of no type"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, quiet, compiled, umbrellas, words, lines, paths, readme,
-                                           references, strangers)}
+CHECKS = {check.__name__: check for check in (layering, headers, macros, quiet, compiled, umbrellas, words, inline_ptx, lines,
+                                           paths, readme, references, strangers)}
 
 
 def main():

@@ -96,6 +96,7 @@ class placed_mask {
                               ///< the only one
     int layers, heads_apart;  ///< heads_apart is 1 where head h of a layer uses H first_copy + h, else 0
 
+    bool separate_queries() const { return shape == mask_shape::pair; }
     ATMANRL_HOST_DEVICE index_t parameter(score_site at) const {
       if (at.sequence < 0 || at.sequence >= sequences) return -1;
       mask_extent const e = extents[at.sequence];

@@ -67,6 +67,11 @@ template <class Params>
 concept numbers_keys_in_order = names_its_keys<Params> && requires {
   requires Params::consecutive_parameters;
 };
+/// Optional, and asked of the params that are there: whether no two queries share a parameter, whatever their heads do.
+template <class Params>
+concept says_whether_queries_are_separate = requires(Params const p) {
+  { p.separate_queries() } -> std::same_as<bool>;
+};
 template <class P>
 using params_of = std::remove_cvref_t<decltype(std::declval<P const&>().params())>;
 template <class P>
@@ -84,7 +89,9 @@ concept names_parameters = requires(params_of<P> const p, score_site at) {
 /// sum. Where no two sequences of a batch share one, `static constexpr bool separate_sequences = true` lets more blocks
 /// take part, and even more so where no two keys of a sequence do: `static constexpr bool separate_keys = true`. Where
 /// key first + i of the range that keys(site) names always uses parameter p + i, p that of the first (-1: none does),
-/// `static constexpr bool consecutive_parameters = true` lets the kernels ask once per row.
+/// `static constexpr bool consecutive_parameters = true` lets the kernels ask once per row. With all three and a
+/// `bool separate_queries() const` that is true where no two queries share a parameter, though heads of one may, a GPU
+/// computes the gradient of a model with bf16 weights on its matrix units.
 template <class P>
 concept TrainableAttentionPolicy = requires(P const p) {
   {p.params()};

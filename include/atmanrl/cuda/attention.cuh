@@ -37,6 +37,10 @@ struct kernels::attention<cuda_backend> {
       auto const with = [&]<class Tile>(std::type_identity<Tile>) {
         forward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters, out, lse);
       };
+      if constexpr (cuda::bf16_products_fit<T, dim, Params>)
+        if (cuda::takes_bf16_products<T, dim>(e, in, params))
+          return bf16_forward_with<cuda::bf16_tile<dim>>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params,
+                                                         parameters, out, lse);
       if (cuda::few_queries(in))
         with(std::type_identity<cuda::narrow_tile<T, dim>>{});
       else
@@ -59,21 +63,30 @@ struct kernels::attention<cuda_backend> {
                            "{} parameters of an attention edit, but the kernels count up to {}", dparameters.extent(1),
                            std::numeric_limits<int>::max());
     auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
+    auto const size = cuda::size_of(plan, qkv.extent(0));
+    cuda::attention_gradients<T> const gradients{out, dout, lse, nullptr, dqkv};
     for_head_dim(e.head_dim, [&](auto dim) {
+      if constexpr (cuda::bf16_products_fit<T, dim, Params>)
+        if (cuda::takes_bf16_products<T, dim>(e, in, params))
+          return bf16_backward_with<dim>(runtime, e, size, in, params, parameters, gradients, dparameters);
       cuda::with_wide_tile<T, dim, cuda::backward_memory<K, Params>>(
           runtime, in, [&]<class Tile>(std::type_identity<Tile>) {
-            backward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters,
-                                cuda::attention_gradients<T>{out, dout, lse, nullptr, dqkv}, dparameters);
+            backward_with<Tile>(runtime, e, size, in, params, parameters, gradients, dparameters);
           });
     });
   }
 
   /// Bytes of scratch of a pass over floats, at most.
   static std::size_t scratch_bytes(attention_extents const& e, attention_pass_size const& size, bool backward) {
-    int const tile_rows = !backward && size.most_rows * e.group() <= cuda::few_pairs ? cuda::few_pairs : 64;
-    cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
-    return sizeof(float) * std::size_t(backward ? cuda::backward_scratch(e, size, cut).all()
-                                                : cuda::forward_scratch(e, size, cut));
+    auto const bytes = [&](int tile_rows) {
+      cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
+      return sizeof(float) *
+             std::size_t(backward ? cuda::backward_scratch(e, size, cut).all() : cuda::forward_scratch(e, size, cut));
+    };
+    bool const few = size.most_rows * e.group() <= cuda::few_pairs;
+    if (few && !backward) return bytes(cuda::few_pairs);
+    bool const bf16 = e.bf16_weights && !few && e.head_dim >= 16 && e.group() <= 16;
+    return std::max(bytes(64), bf16 ? bytes(cuda::bf16_pairs(e)) : 0);  // an edit decides which
   }
 
   template <class T, class K>
@@ -123,55 +136,124 @@ struct kernels::attention<cuda_backend> {
                            view<T, 3, device_space> out, view<T, 2, device_space> lse) {
     cuda::query_cut cut = cuda::cut_of(e, size, Tile::rows);
     if constexpr (has_row_min<Params>) cut.parts = 1;  // a row's smallest score is that of all its keys
-    int const parts = cut.parts;
-    index_t const row_heads = lse.size();
-    T* const part_out = parts == 1 ? out.data() : runtime.scratch<T>(cuda::forward_scratch(e, size, cut));
-    T* const part_lse = parts == 1 ? lse.data() : part_out + parts * out.size();
-    cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
-                 {blocks(in, cut.tiles) * unsigned(parts), unsigned(in.kv_heads)}, Tile::threads,
-                 cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, part_out,
-                 part_lse);
-    if (parts > 1)
-      cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Tile::dim>, unsigned(row_heads),
-                   std::max(32, Tile::dim), 0, runtime.stream(), parts, row_heads, part_out, part_lse, out.data(),
-                   lse.data());
+    merged<Tile::dim>(runtime, e, size, cut, out, lse, [&](T* part_out, T* part_lse) {
+      cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
+                   {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,
+                   cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, part_out,
+                   part_lse);
+    });
+  }
+  template <class Tile, class K, class Params>
+  static void bf16_forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                                cuda::attention_inputs<float, K> const& in, Params const& params,
+                                float const* parameters, view<float, 3, device_space> out,
+                                view<float, 2, device_space> lse) {
+    cuda::query_cut const cut = cuda::cut_of(e, size, cuda::bf16_pairs(e));
+    merged<Tile::dim>(runtime, e, size, cut, out, lse, [&](float* part_out, float* part_lse) {
+      cuda::launch("attention_bf16_forward", &cuda::attention_bf16_forward_kernel<Tile, K, Params>,
+                   {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,
+                   cuda::bf16_forward_shared_bytes<Tile>(), runtime.stream(), in, params, parameters, cut, part_out,
+                   part_lse);
+    });
+  }
+  // Calls run(out, lse) with memory for all parts, and merges them.
+  template <int Dim, class T, class Run>
+  static void merged(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                     cuda::query_cut const& cut, view<T, 3, device_space> out, view<T, 2, device_space> lse,
+                     Run const& run) {
+    if (cut.parts == 1) return run(out.data(), lse.data());
+    T* const part_out = runtime.scratch<T>(cuda::forward_scratch(e, size, cut));
+    T* const part_lse = part_out + cut.parts * out.size();
+    run(part_out, part_lse);
+    cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Dim>, unsigned(lse.size()), std::max(32, Dim), 0,
+                 runtime.stream(), cut.parts, lse.size(), part_out, part_lse, out.data(), lse.data());
+  }
+
+  // How a backward pass over floats is cut into blocks, and the memory between its kernels.
+  template <class T>
+  struct backward_cuts {
+    backward_cuts(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size, int query_rows,
+                  int key_rows, cuda::attention_gradients<T>& g)
+        : queries(cuda::cut_of(e, size, query_rows)) {
+      cuda::backward_scratch const scratch(e, size, queries);
+      g.corrections = runtime.scratch<T>(scratch.all());
+      T* const behind = g.corrections + scratch.corrections;
+      part_dq = scratch.query_sums > 0 ? behind : nullptr;
+      keys = {int(cuda::blocks_for(size.most_rows, key_rows)), cuda::viewer_parts(size),
+              scratch.viewer_sums > 0 ? behind : nullptr};
+    }
+    cuda::query_cut queries;
+    cuda::key_cut<T> keys;
+    T* part_dq;
+  };
+  static constexpr index_t each_adds(auto one) { return cuda::add_threads * cuda::vector_width<decltype(one)>; }
+
+  template <class T, class K>
+  static void add_parts(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, backward_cuts<T> const& cuts,
+                        index_t dim, cuda::attention_gradients<T> const& g) {
+    if (cuts.queries.parts == 1) return;
+    index_t const width = in.heads * dim;
+    cuda::launch("attention_add_parts", &cuda::attention_add_parts_kernel<T>,
+                 cuda::blocks_for(in.qkv.extent(0) * width, each_adds(T{})), cuda::add_threads, 0, runtime.stream(),
+                 cuts.queries.parts, width, static_cast<T const*>(cuts.part_dq), g.dqkv);
+  }
+  // With `in` of the kernel by keys.
+  template <class T, class K>
+  static void add_viewers(cuda_runtime& runtime, cuda::attention_inputs<T, K> const& in, backward_cuts<T> const& cuts,
+                          attention_pass_size const& size, int dim, cuda::attention_gradients<T> const& g) {
+    if (cuts.keys.parts == 1) return;
+    int const key_row = 2 * in.kv_heads * dim;
+    cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T>,
+                 {cuda::blocks_for(size.longest_root * key_row, each_adds(T{})), unsigned(size.trees)},
+                 cuda::add_threads, 0, runtime.stream(), in.sequences, in.trees, in.most_rows, cuts.keys,
+                 index_t(in.heads) * dim, key_row, g.dqkv);
+  }
+  // Of the kernel by keys: tiles of all sequences, and those that take parts of the viewers of trees' first ones.
+  static dim3 blocks_by_keys(auto const& in, auto const& cut, attention_pass_size const& size) {
+    return {blocks(in, cut.tiles) + unsigned(size.trees) * unsigned(cut.tiles * (cut.parts - 1)),
+            unsigned(in.kv_heads)};
+  }
+
+  template <int Dim, class K, class Params>
+  static void bf16_backward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
+                                 cuda::attention_inputs<float, K> const& in, Params const& params,
+                                 float const* parameters, cuda::attention_gradients<float> g,
+                                 view<float, 2, device_space> dparameters) {
+    using by_queries = cuda::bf16_tile<Dim>;
+    using by_keys = cuda::bf16_key_tile<Dim>;
+    backward_cuts<float> const cuts(runtime, e, size, cuda::bf16_pairs(e), by_keys::rows, g);
+    auto in_by_keys = in;
+    in_by_keys.most_rows = int(size.longest_root);  // only sums of trees' first sequences ask for it there
+
+    cuda::launch("attention_bf16_by_queries", &cuda::attention_bf16_by_queries_kernel<by_queries, K, Params>,
+                 {blocks(in, cuts.queries.tiles) * unsigned(cuts.queries.parts), unsigned(in.kv_heads)},
+                 by_queries::threads, cuda::bf16_by_queries_shared_bytes<by_queries>(), runtime.stream(), in, params,
+                 parameters, cuts.queries, g, cuts.part_dq, dparameters);
+    add_parts(runtime, in, cuts, Dim, g);
+    cuda::launch("attention_bf16_by_keys", &cuda::attention_bf16_by_keys_kernel<by_keys, K, Params>,
+                 blocks_by_keys(in, cuts.keys, size), by_keys::threads, cuda::bf16_by_keys_shared_bytes<by_keys>(),
+                 runtime.stream(), in_by_keys, params, parameters, cuts.keys, g);
+    add_viewers(runtime, in_by_keys, cuts, size, Dim, g);
   }
 
   template <class Tile, class T, class K, class Params>
   static void backward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
                             cuda::attention_inputs<T, K> const& in, Params const& params, T const* parameters,
                             cuda::attention_gradients<T> g, view<T, 2, device_space> dparameters) {
-    unsigned const kv_heads = unsigned(in.kv_heads), trees = unsigned(size.trees);
-    cuda::query_cut const by_queries = cuda::cut_of(e, size, Tile::rows);
-    cuda::backward_scratch const scratch(e, size, by_queries);
-    g.corrections = runtime.scratch<T>(scratch.all());
-    T* const behind = g.corrections + scratch.corrections;
-    T* const part_dq = scratch.query_sums > 0 ? behind : nullptr;
-    cuda::key_cut<T> const by_keys{int(cuda::blocks_for(size.most_rows, Tile::rows)), cuda::viewer_parts(size),
-                                   scratch.viewer_sums > 0 ? behind : nullptr};
+    unsigned const kv_heads = unsigned(in.kv_heads);
+    backward_cuts<T> const cuts(runtime, e, size, Tile::rows, Tile::rows, g);
     auto in_by_keys = in;
     in_by_keys.most_rows = int(size.longest_root);  // only sums of trees' first sequences ask for it there
-    index_t const row_heads = size.rows * e.heads;
-    int const key_row = 2 * in.kv_heads * Tile::dim;
-    constexpr index_t each_adds = cuda::add_threads * cuda::vector_width<T>;
 
     cuda::launch("attention_by_queries", &cuda::attention_by_queries_kernel<Tile, K, Params>,
-                 {blocks(in, by_queries.tiles) * unsigned(by_queries.parts), kv_heads}, Tile::threads,
-                 cuda::by_queries_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, by_queries, g,
-                 part_dq);
-    if (by_queries.parts > 1)
-      cuda::launch("attention_add_parts", &cuda::attention_add_parts_kernel<T>,
-                   cuda::blocks_for(row_heads * Tile::dim, each_adds), cuda::add_threads, 0, runtime.stream(),
-                   by_queries.parts, index_t(in.heads) * Tile::dim, static_cast<T const*>(part_dq), g.dqkv);
+                 {blocks(in, cuts.queries.tiles) * unsigned(cuts.queries.parts), kv_heads}, Tile::threads,
+                 cuda::by_queries_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cuts.queries, g,
+                 cuts.part_dq);
+    add_parts(runtime, in, cuts, Tile::dim, g);
     cuda::launch("attention_by_keys", &cuda::attention_by_keys_kernel<Tile, K, Params, cuda::key_rows::fresh>,
-                 {blocks(in, by_keys.tiles) + trees * unsigned(by_keys.tiles * (by_keys.parts - 1)), kv_heads},
-                 Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(), runtime.stream(), in_by_keys, params,
-                 parameters, by_keys, g, dparameters);
-    if (by_keys.parts > 1)
-      cuda::launch("attention_add_viewers", &cuda::attention_add_viewers_kernel<T>,
-                   {cuda::blocks_for(size.longest_root * key_row, each_adds), trees}, cuda::add_threads, 0,
-                   runtime.stream(), in.sequences, in.trees, in_by_keys.most_rows, by_keys,
-                   index_t(in.heads) * Tile::dim, key_row, g.dqkv);
+                 blocks_by_keys(in, cuts.keys, size), Tile::threads, cuda::by_keys_shared_bytes<Tile, K, Params>(),
+                 runtime.stream(), in_by_keys, params, parameters, cuts.keys, g, dparameters);
+    add_viewers(runtime, in_by_keys, cuts, size, Tile::dim, g);
     if constexpr (cuda::owned_by_keys<Params>) {
       if (dparameters.empty()) return;
       int const cached_tiles = int(cuda::blocks_for(size.longest - 1, Tile::rows));  // a row's own key is new

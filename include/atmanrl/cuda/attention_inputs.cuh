@@ -128,19 +128,23 @@ struct query_notes {
   template <class Tile, class K, class Params>
   __device__ void write(attention_inputs<T, K> const& in, Params const& params, attention_sequence const& s,
                         int kv_head, int pair, int pairs) {
-    for (int r = int(threadIdx.x); r < Count; r += Tile::threads) {
-      query_place const place(s, in.group, kv_head, pair + r);
-      position[r] = r < pairs ? place.position : -1;
-      head[r] = place.head;
-      // The policy is asked about queries that are there and keys that they see alone.
-      key_range const edited =
-          r < pairs ? edited_keys(params, {in.layer, place.head, s.tag, place.position, 0}) : key_range{0, 0};
-      first[r] = edited.first > 0 ? edited.first : 0;
-      last[r] = edited.last <= position[r] ? edited.last : position[r] + 1;
-      if constexpr (atmanrl::detail::numbers_keys_in_order<Params>)
-        parameter[r] =
-            first[r] < last[r] ? params.parameter({in.layer, place.head, s.tag, place.position, first[r]}) : -1;
-    }
+    for (int r = int(threadIdx.x); r < Count; r += Tile::threads)
+      note(r, in, params, s, query_place(s, in.group, kv_head, pair + r), r < pairs);
+  }
+  /// Notes one query, or that it is not there.
+  template <class K, class Params>
+  __device__ void note(int r, attention_inputs<T, K> const& in, Params const& params, attention_sequence const& s,
+                       query_place const& place, bool real) {
+    position[r] = real ? place.position : -1;
+    head[r] = place.head;
+    // The policy is asked about queries that are there and keys that they see alone.
+    key_range const edited =
+        real ? edited_keys(params, {in.layer, place.head, s.tag, place.position, 0}) : key_range{0, 0};
+    first[r] = edited.first > 0 ? edited.first : 0;
+    last[r] = edited.last <= position[r] ? edited.last : position[r] + 1;
+    if constexpr (atmanrl::detail::numbers_keys_in_order<Params>)
+      parameter[r] =
+          first[r] < last[r] ? params.parameter({in.layer, place.head, s.tag, place.position, first[r]}) : -1;
   }
   /// Notes what the forward pass and the kernel by queries left.
   template <class Tile, class K>

@@ -1,9 +1,11 @@
 #pragma once
 
 /// \file
-/// Which tile a pass of attention works in: by the number of queries, by TF32, and by the shared memory that the device
-/// lets a block have.
+/// Which tile a pass of attention works in: by the number of queries, by the model's weights, by TF32, and by the
+/// shared memory that the device lets a block have.
 
+#include <atmanrl/cuda/attention_bf16_by_keys.cuh>
+#include <atmanrl/cuda/attention_bf16_forward.cuh>
 #include <atmanrl/cuda/attention_by_keys.cuh>
 #include <atmanrl/cuda/attention_forward.cuh>
 #include <atmanrl/cuda/attention_parameters.cuh>
@@ -54,8 +56,8 @@ struct fitting_tile {
 /// takes.
 template <class Tile, class Memory, class F>
 void with_fitting_tile(cuda_runtime const& runtime, F const& f) {
-  if constexpr (Memory::template bytes<Tile> > least_shared_limit)
-    if (Memory::template bytes<Tile> > runtime.shared_limit())
+  if constexpr (Memory::template bytes < Tile >> least_shared_limit)
+    if (Memory::template bytes < Tile >> runtime.shared_limit())
       return f(std::type_identity<typename fitting_tile<Tile, Memory>::type>{});
   f(std::type_identity<Tile>{});
 }
@@ -69,6 +71,45 @@ void with_wide_tile(cuda_runtime const& runtime, auto const& in, F const& f) {
     if (runtime.options().tf32 && !few_queries(in))
       return with_fitting_tile<attention_matrix_tile<Dim, 64>, Memory>(runtime, f);
   with_fitting_tile<wide_tile<T, Dim>, Memory>(runtime, f);
+}
+
+/// The tile for models with bf16 weights: fewer keys at a time where heads take more registers.
+template <int Dim>
+using bf16_tile = attention_bf16_tile<Dim, Dim <= 64 ? 64 : 32>;
+/// That of the kernel by keys, whose columns are queries, likewise.
+template <int Dim>
+using bf16_key_tile = attention_bf16_tile<Dim, Dim <= 64 ? 32 : 16>;
+template <int Dim>
+inline constexpr std::size_t most_bf16_shared_bytes = std::max({bf16_forward_shared_bytes<bf16_tile<Dim>>(),
+                                                                bf16_by_queries_shared_bytes<bf16_tile<Dim>>(),
+                                                                bf16_by_keys_shared_bytes<bf16_key_tile<Dim>>()});
+static_assert(most_bf16_shared_bytes<64> <= least_shared_limit && most_bf16_shared_bytes<128> <= least_shared_limit);
+
+/// Whether products of bf16 fit the types of a pass: whole steps of the matrix units; of an edit, that each of its
+/// parameters belongs to one key of one sequence.
+template <class T, int Dim, class Params>
+inline constexpr bool bf16_products_fit =
+    std::is_same_v<T, float>&& Dim >= 16 && !kernels::has_row_min<Params> &&
+    (!kernels::has_parameters<Params> || (owned_by_keys<Params> && atmanrl::detail::numbers_keys_in_order<Params> &&
+                                          atmanrl::detail::says_whether_queries_are_separate<Params>));
+
+/// And whether this pass takes them: of models with bf16 weights, where there are many queries, a group is not larger
+/// than a warp's rows, and no two queries share a parameter. All else is as in models with float weights. The same
+/// answer forward and backward, so that probabilities add up to 1.
+template <class T, int Dim, class Params>
+bool takes_bf16_products(attention_extents const& e, auto const& in, Params const& params) {
+  if constexpr (!bf16_products_fit<T, Dim, Params>)
+    return false;
+  else if constexpr (kernels::has_parameters<Params>)
+    return e.bf16_weights && !few_queries(in) && in.group <= bf16_tile<Dim>::edge && params.separate_queries();
+  else
+    return e.bf16_weights && !few_queries(in) && in.group <= bf16_tile<Dim>::edge;
+}
+
+/// Pairs of query and head that a block of those tiles has.
+inline int bf16_pairs(attention_extents const& e) {
+  constexpr int warps = bf16_tile<64>::warps, edge = bf16_tile<64>::edge;
+  return warps * int(edge / e.group() * e.group());
 }
 
 }  // namespace atmanrl::cuda

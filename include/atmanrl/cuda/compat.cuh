@@ -6,8 +6,8 @@
 /// unrolling, shared memory and the headers of the runtime.
 ///
 /// Rules for kernels, so that one source serves both: shared memory through ATMANRL_SHARED and dynamic_shared only,
-/// launches through launch() (launch.cuh) only, products of whole matrices through gemm() (gemm.cuh) only, no inline
-/// PTX.
+/// launches through launch() (launch.cuh) only, products of whole matrices through gemm() (gemm.cuh) only, inline PTX
+/// in instructions.cuh only, whose instructions have twins in the emulation.
 
 #include <atmanrl/core/config.hpp>
 
@@ -20,6 +20,7 @@
 #  endif
 #else
 #  include <cublas_v2.h>
+#  include <cuda_pipeline_primitives.h>
 #  include <cuda_runtime.h>
 #  include <mma.h>
 #  if defined(ATMANRL_NCCL)

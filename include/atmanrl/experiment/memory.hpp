@@ -309,7 +309,10 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
         both_rounded(std::min(most.scored_back, blocks.rows), std::min(c.vocab, blocks.ids), c.hidden);
       }
     }
-    attention_extents const e{.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim};
+    attention_extents const e{.heads = c.heads,
+                              .kv_heads = c.kv_heads,
+                              .head_dim = c.head_dim,
+                              .bf16_weights = std::is_same_v<W, bf16>};
     auto const attended = [&](attention_pass_size const& pass, bool backward) {
       m.scratch = std::max(m.scratch, kernels::attention<B>::scratch_bytes(e, pass, backward));
     };

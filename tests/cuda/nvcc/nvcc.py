@@ -5,7 +5,8 @@ nvcc.py alone                 each header of atmanrl/cuda/ compiles as the only 
 nvcc.py kernels [--write]     every kernel compiles for sm_80, sm_90 and sm_100 without a warning, two units link,
                               registers, spills and shared memory are not above budget.txt, which --write renews, and
                               in the PTX for sm_90 kernels of float have no double arithmetic, those that promise
-                              vectors load vectors, and no float is added atomically
+                              vectors load vectors, no float is added atomically, and attention in bf16 is products
+                              of the matrix units, whose factors are loaded as such; it keeps nothing in local memory
 nvcc.py nccl                  the communicator over NCCL compiles, links libnccl, and the version that is loaded is one
                               that it takes; 77 also where NCCL is not (--nccl-include DIR --nccl-library FILE)
 all with --nvcc NVCC --include DIR --out DIR; --units leaves units out. Device code is optimised by default; the host's
@@ -33,6 +34,12 @@ PROMISE_VECTORS = ("rms_norm_forward", "rms_norm_again", "rms_norm_backward_inpu
                    "sum_of_rows", "scale_all", "copy_columns", "sum_squares", "convert", "adamw_step", "sgd_step",
                    "momentum_step", "lion_step", "softmax_accumulate", "softmax_backward", "largest_of_parts",
                    "masses_of_pieces", "score_parts")
+
+
+# What each kernel of attention in bf16 consists of; those with keys and values in bf16 copy them asynchronously, too.
+BF16_ATTENTION = ("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
+                  "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16", "ex2.approx.ftz.f32", "cvt.rn.bf16x2.f32")
+ASYNCHRONOUS = "cp.async.cg.shared.global"
 
 
 def run(command):
@@ -164,6 +171,8 @@ def budget(options, log):
             continue
         for a, most in zip(ARCHITECTURES, allowed[kernel]):
             now = found[kernel].get(a)
+            if now is not None and now[1] and kernel.startswith("attention_bf16"):
+                complaints.append(f"{kernel} for sm_{a} spills {now[1]} bytes")
             if now is None or any(n > m for n, m in zip(now, most)):
                 complaints.append(f"{kernel} for sm_{a}: registers/spills/shared {now}, allowed {most}")
     print("\n".join(complaints) if complaints else f"{len(found)} kernels are within their budget on sm_80, sm_90 and sm_100")
@@ -185,7 +194,7 @@ def ptx_kernels(text):
 
 
 def ptx(texts):
-    complaints, counted = [], 0
+    complaints, counted, products = [], 0, []
     for text in texts:
         for kernel, body in ptx_kernels(text):
             counted += 1
@@ -199,9 +208,16 @@ def ptx(texts):
                     complaints.append(f"{kernel} has no vector load")
             if any(re.match(r"(atom|red)\.\S*\.f(32|64)", i) for i in body):
                 complaints.append(f"{kernel} adds floats atomically")
+            if name.startswith("attention_bf16"):
+                wanted = [*BF16_ATTENTION, *([ASYNCHRONOUS] if ",bf16," in arguments else [])]
+                complaints += [f"{kernel} has no {i}" for i in wanted if i not in body]
+                products.append(body.count(BF16_ATTENTION[0]))
             if any(i.startswith(("ld.local", "st.local")) for i in body):
                 complaints.append(f"{kernel} keeps values in local memory")
-    print("\n".join(complaints) if complaints else f"{counted} kernels: no double in float kernels, vectors where promised, no atomic floats, no local memory")
+    if not products:
+        complaints.append("no kernel of attention in bf16")
+    print("\n".join(complaints) if complaints else f"{counted} kernels: no double in float kernels, vectors where promised, no atomic floats, no local memory; "
+          f"{len(products)} kernels of attention in bf16 with {min(products)} to {max(products)} products of the matrix units each")
     return 1 if complaints else 0
 
 

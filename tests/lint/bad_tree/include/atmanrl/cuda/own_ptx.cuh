@@ -1,0 +1,6 @@
+#pragma once
+
+/// \file
+/// An instruction that has no twin.
+
+inline void fence() { asm volatile("membar.gl;"); }
