@@ -11,7 +11,8 @@ namespace {
 using namespace atmanrl;
 
 void run(std::string const& input) {
-  for (answer_mark const mark : {answer_mark{}, answer_mark{"The answer is", false}, answer_mark{"best answer is", true}}) {
+  for (answer_mark const mark :
+       {answer_mark{}, answer_mark{"The answer is", false}, answer_mark{"best answer is", true}}) {
     accepted("", [&] {
       extracted_answer const number = extract_number(input, mark);
       promise(!number.strict || number.strict == number.flexible, "a strict answer is the flexible one, too");

@@ -1,5 +1,5 @@
-// Conversations as ids. The input's parts, parted by NUL: which format (a letter), then the messages, each with a letter
-// for its role; with the format 't' the first part behind it is a template.
+// Conversations as ids. The parts of an input stand between NULs: which format (a letter), then the messages, each with
+// a letter for its role in front; behind the format "t" the first part is a template.
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "fuzz/harness.hpp"
@@ -38,7 +38,8 @@ void run(std::string const& input) {
   model own{models()[0].tokens, {}};
   if (which == 't') {
     auto const [text, messages] = halves(rest);
-    own.chat = own_chat({std::string(text), "the template", "", {{"bos_token", "<|im_start|>"}, {"eos_token", "<|im_end|>"}}});
+    own.chat =
+        own_chat({std::string(text), "the template", "", {{"bos_token", "<|im_start|>"}, {"eos_token", "<|im_end|>"}}});
     used = &own;
     rest = messages;
   }
@@ -47,14 +48,16 @@ void run(std::string const& input) {
     auto const [text, behind] = halves(rest);
     rest = behind;
     char const role = text.empty() ? 'u' : text[0];
-    messages.push_back({role == 's' ? "system" : role == 'a' ? "assistant" : role == 'u' ? "user" : std::string(1, role),
+    messages.push_back({role == 's'   ? "system"
+                        : role == 'a' ? "assistant"
+                        : role == 'u' ? "user"
+                                      : std::string(1, role),
                         std::string(text.substr(text.empty() ? 0 : 1))});
   }
   for (bool const answer_follows : {true, false})
     accepted<usage_error>("", [&] {
       std::vector<int> const ids = encode_chat(used->tokens, used->chat, messages, answer_follows);
-      for (int const id : ids)
-        promise(used->tokens.has_token(id), "ids are those of tokens");
+      for (int const id : ids) promise(used->tokens.has_token(id), "ids are those of tokens");
       promise(ids == encode_chat(used->tokens, used->chat, messages, answer_follows), "the same chat has the same ids");
     });
   if (which == 't') {
@@ -71,17 +74,17 @@ void corpus(seeds& out) {
     return text;
   };
   for (char which = 'a'; which < 'g'; ++which)
-    out.add(joined({std::string(1, which), "sBe brief.", "uWhat is 1 + 1?<|im_end|>", "aIt is \xc3\xa9 2.", "uThanks\xff"}));
+    out.add(joined(
+        {std::string(1, which), "sBe brief.", "uWhat is 1 + 1?<|im_end|>", "aIt is \xc3\xa9 2.", "uThanks\xff"}));
   json const all = read_json_file(atmanrl_test::fixture("text/jinja_vectors.json"));
-  for (json const& one : all) out.add(joined({"t", one["template"].get<std::string>(), "uHello", "aHi", "u <|im_end|> "}));
+  for (json const& one : all)
+    out.add(joined({"t", one["template"].get<std::string>(), "uHello", "aHi", "u <|im_end|> "}));
   for (auto const& format : chat_formats::all) out.add(joined({"t", std::string(format.text), "sNo", "uHello"}));
 }
 
 // A template may make texts of up to jinja::limits::output bytes from a few characters, in a string that doubles.
-registered const here{{.name = "chat",
-                       .run = run,
-                       .corpus = corpus,
-                       .fixed_bytes = 2 * jinja::limits::output + (std::size_t{1} << 18)}};
+registered const here{
+    {.name = "chat", .run = run, .corpus = corpus, .fixed_bytes = 2 * jinja::limits::output + (std::size_t{1} << 18)}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::chat_target

@@ -1,4 +1,5 @@
-// A run's checkpoint. What libFuzzer changes keeps the file's size and hash right, or nothing behind them would be read.
+// A run's checkpoint. What libFuzzer changes keeps the file's size and hash right, or nothing behind them would be
+// read.
 #include <atmanrl/io/checkpoint.hpp>
 
 #include "fuzz/harness.hpp"
@@ -40,7 +41,7 @@ void mutate(std::string& bytes, std::size_t most, unsigned seed) {
   std::memcpy(bytes.data() + bytes.size() - 8, &digest, 8);
 }
 
-registered const here{{.name = "checkpoint", .run = run, .corpus = corpus, .mutate = mutate}};
+registered const here{{.name = "checkpoint", .run = run, .corpus = corpus, .times = json_times, .mutate = mutate}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::checkpoint_target

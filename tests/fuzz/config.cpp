@@ -24,8 +24,8 @@ void run(std::string const& input) {
 }
 
 void corpus(seeds& out) {
-  for (char const* const name : {"blocks/gemma2", "blocks/llama_bias", "blocks/qwen3", "blocks/smollm3", "io/tiny_llama",
-                                 "llama/qwen2", "llama/tied", "llama/untied"})
+  for (char const* const name : {"blocks/gemma2", "blocks/llama_bias", "blocks/qwen3", "blocks/smollm3",
+                                 "io/tiny_llama", "llama/qwen2", "llama/tied", "llama/untied"})
     out.fixture((std::string(name) + "/config.json").c_str());
 }
 
@@ -47,8 +47,9 @@ void corpus_of_generation(seeds& out) {
   out.add(R"({"eos_token_id":[1,2,2,3],"bos_token_id":0,"pad_token_id":null,"temperature":0.6,"top_p":0.9})");
 }
 
-registered const here{{.name = "config", .run = run, .corpus = corpus}};
-registered const generation{{.name = "generation_config", .run = run_generation, .corpus = corpus_of_generation}};
+registered const here{{.name = "config", .run = run, .corpus = corpus, .times = json_times}};
+registered const generation{
+    {.name = "generation_config", .run = run_generation, .corpus = corpus_of_generation, .times = json_times}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::config_target

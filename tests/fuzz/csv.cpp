@@ -44,10 +44,12 @@ void run(std::string const& input) {
 void corpus(seeds& out) {
   out.add("question,choice 1,choice 2,choice 3,choice 4,answer\nWhat?,a,b,c,d,A\n\"Who, \"\"he\"\"?\",1,2,3,4,3\r\n");
   out.add("What?,a,b,c,d,A\nWho?,1,\"2\n3\",,4,0\n");
-  out.add("\xef\xbb\xbf" "a,b\n\n\"c\"\n");
+  out.add(
+      "\xef\xbb\xbf"
+      "a,b\n\n\"c\"\n");
 }
 
-registered const here{{.name = "csv", .run = run, .corpus = corpus}};
+registered const here{{.name = "csv", .run = run, .corpus = corpus, .times = csv_times}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::csv_target

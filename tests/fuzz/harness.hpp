@@ -1,7 +1,8 @@
 #pragma once
 // What the fuzz targets share. A target feeds the library one input; the input is loaded, or refused with a sentence of
 // the library's own. Everything else stops the program, and libFuzzer keeps the input: an exception of another kind, a
-// sentence that does not name the file, a broken promise of what was loaded, a single allocation above the target's bound.
+// sentence that does not name the file, a broken promise of what was loaded, a single allocation above the target's
+// bound.
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/utf8.hpp>
 #include <atmanrl/io/file.hpp>
@@ -34,9 +35,7 @@ class seeds {
  public:
   void add(std::string bytes) { all.push_back(std::move(bytes)); }
   /// A file of tests/fixtures.
-  void fixture(char const* name) {
-    add(atmanrl::read_text_file(std::filesystem::path(ATMANRL_FIXTURES) / name));
-  }
+  void fixture(char const* name) { add(atmanrl::read_text_file(std::filesystem::path(ATMANRL_FIXTURES) / name)); }
   /// The text `field` of every line of a file of tests/fixtures.
   void lines(char const* name, char const* field) {
     std::string const text = atmanrl::read_text_file(std::filesystem::path(ATMANRL_FIXTURES) / name);
@@ -50,12 +49,16 @@ struct target {
   char const* name;
   void (*run)(std::string const& input);
   void (*corpus)(seeds& out);
-  /// A single allocation may take four times the input's bytes, or this where it is more: buffers of a fixed size, and
-  /// what JSON takes in memory (16 bytes for a number of one digit, and growth to twice that).
+  /// A single allocation may take so many times the input's bytes. Values of JSON take 16 bytes each in memory, a field
+  /// of CSV 32, and a list that grows has twice its size: `json_times`, `csv_times`.
+  std::size_t times = 4;
+  /// What may be allocated however small the input is: buffers of a fixed size.
   std::size_t fixed_bytes = std::size_t{1} << 18;
   /// Changes an input so that lengths and hashes stay right; libFuzzer's own changes are used where there is none.
   void (*mutate)(std::string& input, std::size_t most, unsigned seed) = nullptr;
 };
+
+inline constexpr std::size_t json_times = 16, csv_times = 64;
 
 inline std::vector<target>& targets() {
   static std::vector<target> all;
@@ -88,7 +91,9 @@ inline std::filesystem::path scratch(std::string_view name) {
 class scratch_file {
  public:
   explicit scratch_file(std::string_view name)
-      : path_(scratch(name)), text_(path_.string()), fd_(atmanrl::detail::open_descriptor(path_, O_RDWR | O_CREAT, 0600)) {
+      : path_(scratch(name)),
+        text_(path_.string()),
+        fd_(atmanrl::detail::open_descriptor(path_, O_RDWR | O_CREAT, 0600)) {
     promise(fd_.is_open(), "the scratch file can be opened");
   }
   std::filesystem::path const& holding(std::string_view bytes) const {
@@ -134,7 +139,8 @@ bool accepted(std::string_view named, Act&& act) {
     ++acceptances();
     return true;
   } catch (atmanrl::error const& e) {
-    bool const own = dynamic_cast<atmanrl::file_error const*>(&e) != nullptr || (... || (dynamic_cast<Refusal const*>(&e) != nullptr));
+    bool const own = dynamic_cast<atmanrl::file_error const*>(&e) != nullptr ||
+                     (... || (dynamic_cast<Refusal const*>(&e) != nullptr));
     if (!own) broken(fmt::format("a refusal of the wrong kind, {}", typeid(e).name()), e.what());
     check_sentence(e.what(), named);
   } catch (std::exception const& e) {

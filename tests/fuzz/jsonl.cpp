@@ -22,7 +22,8 @@ void run(std::string const& input) {
     promise(values <= breaks + 1, "a value is printed on one line");
   });
   for (index_t const keep : {breaks, breaks + 1}) {
-    bool const kept = accepted(file.text(), [&] { for_each_kept_line(file.path(), keep, [](json const&, index_t) {}); });
+    bool const kept =
+        accepted(file.text(), [&] { for_each_kept_line(file.path(), keep, [](json const&, index_t) {}); });
     promise(!kept || keep <= breaks, "only complete lines are kept");
   }
   accepted(file.text(), [&] {
@@ -49,7 +50,7 @@ void corpus(seeds& out) {
   out.add("1\n[2]\n{\"a\":null}\n{\"half");
 }
 
-registered const here{{.name = "jsonl", .run = run, .corpus = corpus}};
+registered const here{{.name = "jsonl", .run = run, .corpus = corpus, .times = json_times}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::jsonl_target

@@ -1,10 +1,13 @@
 // One program for all targets, because their headers take most of the time of compiling:
-//   fuzz TARGET [libFuzzer's options and folders]   fuzz --list   fuzz TARGET --seeds FOLDER
+//   fuzz TARGET [libFuzzer's options and folders]   fuzz --list   fuzz TARGET --seeds FOLDER   fuzz TARGET --repeat N
 #include "fuzz/harness.hpp"
+
+#include <atmanrl/core/random.hpp>
 
 #include <sanitizer/allocator_interface.h>
 
 #include <cstring>
+#include <ctime>
 #include <fstream>
 
 namespace {
@@ -13,6 +16,7 @@ using namespace atmanrl_fuzz;
 
 target const* chosen = nullptr;
 std::size_t most_at_once = 0;  // 0: not watched
+constexpr double seconds_for_repeated = 2;
 
 void watch_allocation(void const volatile*, std::size_t bytes) {
   if (most_at_once == 0 || bytes <= most_at_once) return;
@@ -22,7 +26,7 @@ void watch_allocation(void const volatile*, std::size_t bytes) {
 void watch_free(void const volatile*) {}
 
 void run_watched(std::string const& input) {
-  most_at_once = std::max(4 * input.size(), chosen->fixed_bytes);
+  most_at_once = std::max(chosen->times * input.size(), chosen->fixed_bytes);
   chosen->run(input);
   most_at_once = 0;
 }
@@ -49,6 +53,30 @@ void write_seeds(std::filesystem::path const& folder) {
   std::printf("%s: %zu seeds, %zu of them not refused\n", chosen->name, all.all.size(), loaded);
 }
 
+/// Inputs of 128 KiB in which a piece of a seed is repeated: what grows as the square of an input, or worse, takes
+/// seconds there. The time is the processor's, so that a busy machine changes nothing.
+void repeat_pieces(int rounds) {
+  seeds all;
+  chosen->corpus(all);
+  atmanrl::random_stream random(1, 1);
+  for (int round = 0; round < rounds; ++round) {
+    std::string const& seed = all.all[std::size_t(random.between(0, int(all.all.size()) - 1))];
+    if (seed.empty()) continue;
+    auto const at = std::size_t(random.between(0, int(seed.size()) - 1));
+    std::string const piece = seed.substr(at, std::size_t(random.between(1, round % 2 ? 4 : 64)));
+    std::string input = seed.substr(0, at);
+    while (input.size() < (std::size_t{1} << 17)) input += piece;
+    if (round % 4 < 2) input += seed.substr(at + piece.size());
+    std::clock_t const begin = std::clock();
+    run_watched(input);
+    double const seconds = double(std::clock() - begin) / CLOCKS_PER_SEC;
+    if (seconds < seconds_for_repeated) continue;
+    std::ofstream(fmt::format("slow-{}", chosen->name), std::ios::binary) << input;
+    broken("an input takes too long",
+           fmt::format("{:.1f} s, \"{}\" is repeated in it", seconds, atmanrl::detail::printable(piece)));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
@@ -73,6 +101,10 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
   __sanitizer_install_malloc_and_free_hooks(watch_allocation, watch_free);
   if (*argc > 2 && std::string_view((*argv)[1]) == "--seeds") {
     write_seeds((*argv)[2]);
+    std::exit(0);
+  }
+  if (*argc > 2 && std::string_view((*argv)[1]) == "--repeat") {
+    repeat_pieces(std::atoi((*argv)[2]));
     std::exit(0);
   }
   return 0;

@@ -30,7 +30,8 @@ inline void read_everything(atmanrl::model_file const& model) {
     for (auto const extent : t.shape) size *= std::size_t(extent);
     values.resize(size);
     model.read(t.name, values);
-    model.read_rows(t.name, t.shape.front() - 1, 1, std::span(values).first(t.shape.size() == 1 ? 1 : std::size_t(t.shape.back())));
+    model.read_rows(t.name, t.shape.front() - 1, 1,
+                    std::span(values).first(t.shape.size() == 1 ? 1 : std::size_t(t.shape.back())));
   }
 }
 

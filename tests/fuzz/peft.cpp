@@ -59,7 +59,7 @@ void mutate(std::string& bytes, std::size_t most, unsigned seed) {
     mutate_framed(bytes, cut + 1, 0, most, seed / 2);
 }
 
-registered const here{{.name = "peft", .run = run, .corpus = corpus, .mutate = mutate}};
+registered const here{{.name = "peft", .run = run, .corpus = corpus, .times = json_times, .mutate = mutate}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::peft_target

@@ -24,7 +24,7 @@ void corpus(seeds& out) {
 
 void mutate(std::string& bytes, std::size_t most, unsigned seed) { mutate_framed(bytes, 0, 0, most, seed); }
 
-registered const here{{.name = "safetensors", .run = run, .corpus = corpus, .mutate = mutate}};
+registered const here{{.name = "safetensors", .run = run, .corpus = corpus, .times = json_times, .mutate = mutate}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::safetensors_target

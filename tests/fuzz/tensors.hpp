@@ -21,8 +21,9 @@ inline void read_everything(std::filesystem::path const& path) {
   for (tensor_entry const& t : file.tensors()) {
     promise(t.size() >= 0 && std::uint64_t(t.size()) * std::uint64_t(dtype_bytes(t.type)) == t.bytes.size(),
             "a tensor has the bytes of its shape");
-    promise(t.bytes.empty() || (t.bytes.data() >= all.data() && t.bytes.data() + t.bytes.size() <= all.data() + all.size()),
-            "a tensor lies inside of the file");
+    promise(
+        t.bytes.empty() || (t.bytes.data() >= all.data() && t.bytes.data() + t.bytes.size() <= all.data() + all.size()),
+        "a tensor lies inside of the file");
     promise(file.find(t.name) == &t, "a tensor is found by its name");
     if (!is_floating(t.type)) continue;
     values.resize(std::size_t(t.size()));

@@ -21,7 +21,8 @@ void run(std::string const& input) {
       for (bool const specials : {false, true})
         accepted<usage_error>(folder, [&] {
           std::vector<int> const ids = specials ? t.encode_with_specials(text) : t.encode(text);
-          for (int const id : ids) promise(id >= 0 && id < t.vocab_size() && t.has_token(id), "ids are those of tokens");
+          for (int const id : ids)
+            promise(id >= 0 && id < t.vocab_size() && t.has_token(id), "ids are those of tokens");
           t.decode(ids);
         });
     promise(t.eos() < t.vocab_size() && t.bos() < t.vocab_size(), "eos and bos lie in the vocabulary");
@@ -38,9 +39,10 @@ std::string tokenizer_with(std::string_view pre_tokenizer, std::string_view rest
 void corpus(seeds& out) {
   std::string const byte_level = R"({"type":"ByteLevel","add_prefix_space":false})";
   auto const split = [&](std::string_view pattern) {
-    return fmt::format(R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","pattern":{{"Regex":{}}},)"
-                       R"("behavior":"Isolated"}},{{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}}]}})",
-                       json(pattern).dump(), byte_level);
+    return fmt::format(
+        R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","pattern":{{"Regex":{}}},)"
+        R"("behavior":"Isolated"}},{{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}}]}})",
+        json(pattern).dump(), byte_level);
   };
   out.add(tokenizer_with(byte_level, ""));
   out.add(tokenizer_with(byte_level, R"(,"normalizer":{"type":"NFC"},"added_tokens":[{"id":8,"content":"é",)"
@@ -49,8 +51,9 @@ void corpus(seeds& out) {
   out.add(tokenizer_with(byte_level, R"(,"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":)"
                                      R"({"id":"ab","type_id":0}},{"Sequence":{"id":"A"}}],)"
                                      R"("special_tokens":{"ab":{"id":"ab","ids":[2],"tokens":["ab"]}}})") +
-          std::string(1, '\0') + R"({"added_tokens_decoder":{"8":{"content":"<x>","special":true}},)"
-                                 R"("chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}"})");
+          std::string(1, '\0') +
+          R"({"added_tokens_decoder":{"8":{"content":"<x>","special":true}},)"
+          R"("chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}"})");
   for (auto const pattern : {gpt2_split, llama3_split, qwen2_split, single_digit_split})
     out.add(tokenizer_with(split(pattern), ""));
   out.add(tokenizer_with(split(R"((?=(\d{3})+(?!\d)))"), ""));
@@ -59,8 +62,7 @@ void corpus(seeds& out) {
   out.fixture("text/cases/nfc.json");
 }
 
-// Ids may leave some thousand holes in their numbering, however small the file is.
-registered const here{{.name = "tokenizer_json", .run = run, .corpus = corpus}};
+registered const here{{.name = "tokenizer_json", .run = run, .corpus = corpus, .times = json_times}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::tokenizer_json_target

@@ -44,7 +44,8 @@ void run(std::string const& input) {
     std::string again;
     for (std::string_view rest = valid; !rest.empty();) {
       utf8_unit const unit = next_utf8(rest);
-      promise(unit.kind == utf8_unit::state::valid && unit.length >= 1 && unit.length <= 4, "only whole code points are left");
+      promise(unit.kind == utf8_unit::state::valid && unit.length >= 1 && unit.length <= 4,
+              "only whole code points are left");
       append_utf8(again, unit.code);
       rest.remove_prefix(unit.length);
     }
@@ -71,7 +72,8 @@ void corpus(seeds& out) {
   out.lines("text/answers/mmlu_letters.jsonl", "completion");
 }
 
-registered const here{{.name = "utf8", .run = run, .corpus = corpus}};
+// A byte becomes U+FFFD or is escaped, and a code point of a decomposition takes four bytes.
+registered const here{{.name = "utf8", .run = run, .corpus = corpus, .times = 16}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::utf8_target
