@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the packages that atmanrl needs (Debian, Ubuntu); does nothing where they are there. Asks for nothing.
 # ATMANRL_SKIP_INSTALL=1 says that the machine is ready and must be left alone. With the argument `tests` also what
-# only tests need: Open MPI, whose tests are skipped without it.
+# only tests need: Open MPI and clang with libFuzzer; tests of theirs are skipped without them.
 set -euo pipefail
 
 packages=(g++ cmake ninja-build make git ca-certificates libeigen3-dev libfmt-dev catch2 libbenchmark-dev
           nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcli11-dev ccache python3)
-[ "${1:-}" != tests ] || packages+=(libopenmpi-dev openmpi-bin)
+[ "${1:-}" != tests ] || packages+=(libopenmpi-dev openmpi-bin clang)
 
 [ "${ATMANRL_SKIP_INSTALL:-0}" != 1 ] || exit 0
 
@@ -14,10 +14,15 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
   cat >&2 <<'TXT'
 This system has no apt. Please install: a C++20 compiler (g++ 12 or clang 14 and later), CMake 3.24 or later,
 Ninja, Python 3, Eigen 3.4, fmt 9 or later, nlohmann-json 3.10 or later, PCRE2 (8-bit), utf8proc 2,
-libxxhash 0.8, CLI11 2, Catch2, Google Benchmark; for its tests perhaps Open MPI or MPICH;
+libxxhash 0.8, CLI11 2, Catch2, Google Benchmark; for its tests perhaps Open MPI or MPICH, and clang with libFuzzer;
 then run the same command again with ATMANRL_SKIP_INSTALL=1 before it.
 TXT
   exit 2
+fi
+
+# Sanitizers and libFuzzer are a package of their own where clang's does not bring them.
+if [ "${1:-}" = tests ] && ! ls /usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer* >/dev/null 2>&1; then
+  packages+=(libclang-rt-dev)
 fi
 
 missing=()
@@ -39,6 +44,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120)
   # A package list that cannot be refreshed (somebody's broken extra source) does not matter if the install succeeds.
   "${apt[@]}" update >&2 || echo "apt-get update failed; trying with the lists that are there" >&2
+  known=()
+  for package in "${missing[@]}"; do
+    [ "$package" = libclang-rt-dev ] && ! apt-cache show "$package" >/dev/null 2>&1 || known+=("$package")
+  done
+  missing=("${known[@]}")
   if ! "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >&2; then
     echo "apt could not install: ${missing[*]} (see above); install them, then run the same command again" >&2
     exit 2

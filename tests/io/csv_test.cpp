@@ -59,4 +59,12 @@ TEST_CASE("csv: mistakes are named with file and line") {
   CHECK(contains(complaint([&] { read_csv(folder / "y.csv", 2); }), "y.csv: cannot be opened"));
 }
 
+TEST_CASE("csv: a line of commas is refused before its fields take many times its bytes") {
+  scratch_folder const folder;
+  put(folder / "x.csv", "a,b\n" + std::string(1000000, ',') + "\n");
+  CHECK(contains(complaint([&] { read_csv(folder / "x.csv", 2); }), "x.csv:2: has more than 2 fields"));
+  CHECK(contains(complaint([&] { parse_csv(std::string(1000000, ','), "x.csv"); }), "x.csv:1: has more than 65536"));
+  CHECK(fields(std::string(1000, ',')).front().size() == 1001);
+}
+
 }  // namespace csv_test

@@ -26,4 +26,11 @@ TEST_CASE("peft: numbers that no adapter can have are refused at the start, for 
   }
 }
 
+TEST_CASE("peft: a list of names is bounded before the names are compared with each other") {
+  json config{{"peft_type", "LORA"}, {"r", 4}, {"lora_alpha", 8}, {"target_modules", json::array()}};
+  for (int i = 0; i < 2000; ++i) config["target_modules"].push_back(fmt::format("p{}", i));
+  CHECK(contains(complaint([&] { lora_config_from_peft(config, "adapter_config.json"); }),
+                 "adapter_config.json: target_modules lists 2000 names, more than 1024"));
+}
+
 }  // namespace peft_test

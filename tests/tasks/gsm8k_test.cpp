@@ -206,6 +206,9 @@ TEST_CASE("bad files and options give one sentence with file and line") {
   CHECK_THAT(message(),
              Contains("train.jsonl:1: what stands behind #### is not one number: \"2\\nof 3 apples\\nfor the "));
   CHECK(message().find('\n') == std::string::npos);
+  // No completion could be right: of its line behind the mark 4096 bytes are read.
+  folder.write("train.jsonl", fmt::format(R"({{"question": "?", "answer": "#### {}"}})", std::string(5000, '7')));
+  CHECK_THAT(message(), Contains("train.jsonl:1: the number behind #### has 5000 characters, more than 1000"));
   folder.write("train.jsonl", "\n\n");
   CHECK_THAT(message(), Contains("train.jsonl") && Contains("no items"));
   folder.write("train.jsonl", good_line);

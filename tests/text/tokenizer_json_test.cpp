@@ -266,6 +266,7 @@ TEST_CASE("tokenizer.json: corrupt files give one sentence that names the file a
       {"model.vocab", [](json& j) { j["model"]["vocab"]["a"] = "7"; }},
       {"model.vocab", [](json& j) { j["model"]["vocab"]["a"] = 2'000'000'000; }},
       {"model.vocab", [](json& j) { j["model"]["vocab"]["a"] = 1e300; }},
+      {"model.vocab", [](json& j) { j["model"]["vocab"]["a"] = 60'000; }},
       {"model.vocab", [](json& j) { j["model"]["vocab"]["a"] = j["model"]["vocab"]["b"]; }},
       {"model.merges", [](json& j) { j["model"]["merges"] = "none"; }},
       {"model.merges[3]", [](json& j) { j["model"]["merges"][3] = "one"; }},

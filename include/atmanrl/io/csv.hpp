@@ -21,9 +21,11 @@ struct csv_record {
   std::vector<std::string> fields;
 };
 
-/// \param what  name for the errors' text, usually the file
-/// \throws file_error "WHAT:LINE: ..." for a quote that is never closed, or text behind a closing quote
-inline std::vector<csv_record> parse_csv(std::string_view text, std::string_view what) {
+/// \param what         name for the errors' text, usually the file
+/// \param most_fields  of a record; a field takes 32 bytes in memory, its comma one byte in the file
+/// \throws file_error "WHAT:LINE: ..." for a quote that is never closed, text behind a closing quote, or more fields
+inline std::vector<csv_record> parse_csv(std::string_view text, std::string_view what,
+                                         std::size_t most_fields = 65536) {
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
   std::vector<csv_record> out;
   index_t line = 1;
@@ -39,6 +41,8 @@ inline std::vector<csv_record> parse_csv(std::string_view text, std::string_view
     }
     csv_record record{line, {}};
     for (bool more = true; more;) {
+      expects<file_error>(record.fields.size() < most_fields, "{}:{}: has more than {} fields", what, record.line,
+                          most_fields);
       std::string field;
       if (at < text.size() && text[at] == '"') {
         index_t const opened = line;
@@ -74,7 +78,7 @@ inline std::vector<csv_record> parse_csv(std::string_view text, std::string_view
 /// \param columns  how many fields each must have
 /// \throws file_error "FILE:LINE: ..."
 inline std::vector<csv_record> read_csv(std::filesystem::path const& path, std::size_t columns) {
-  std::vector<csv_record> records = parse_csv(read_text_file(path), path.string());
+  std::vector<csv_record> records = parse_csv(read_text_file(path), path.string(), columns);
   for (csv_record const& r : records)
     expects<file_error>(r.fields.size() == columns, "{}:{}: has {} fields where {} are needed", path.string(), r.line,
                         r.fields.size(), columns);

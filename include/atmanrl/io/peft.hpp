@@ -133,6 +133,10 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
   bool const all = targets == "all-linear";
   expects<file_error>(all || (targets.is_array() && !targets.empty()),
                       "{}: target_modules is {} but must be a list of names", file, detail::shown_json{targets});
+  // Names are compared with each other; a block has some ten matrices, and PEFT takes longer paths of them.
+  static constexpr std::size_t most_targets = 1024;
+  expects<file_error>(targets.size() <= most_targets, "{}: target_modules lists {} names, more than {}", file,
+                      targets.size(), most_targets);
   for (json const& t : all ? json::array() : targets) {
     expects<file_error>(t.is_string() && !t.get_ref<std::string const&>().empty(),
                         "{}: target_modules holds {}, which is no name", file, detail::shown_json{t});

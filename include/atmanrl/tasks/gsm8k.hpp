@@ -192,6 +192,9 @@ ATMANRL_INLINE std::vector<task_item> gsm8k::read(std::filesystem::path const& p
     auto truth = to_canonical_number(behind);
     expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not one number: \"{}\"", path.string(),
                         number, behind.size() > 40 ? fmt::format("{}...", behind.substr(0, 40)) : std::string(behind));
+    // Of a completion's line behind its mark 4096 bytes are read.
+    expects<file_error>(truth->size() <= 1000, "{}:{}: the number behind #### has {} characters, more than 1000",
+                        path.string(), number, truth->size());
     task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
     std::string reasoning = without_calculator(std::string_view(answer).substr(0, mark));
     while (reasoning.ends_with('\n') || reasoning.ends_with(' ')) reasoning.pop_back();

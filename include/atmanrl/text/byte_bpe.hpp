@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -52,7 +53,7 @@ struct byte_bpe_spec {
   /// to are its bytes as an ordinary token: "é" added at the id of the byte 0xE9 decodes to that byte.
   std::map<int, std::string> found_as;
   /// Added and special tokens that are looked for in normalised text, when the others have been found in the given one.
-  std::vector<int> found_normalized;
+  std::set<int> found_normalized;
 };
 
 /// A byte-level BPE tokenizer. Immutable; all calls are safe from several threads.
@@ -157,7 +158,7 @@ class byte_bpe {
   void add_text(int id, std::string text) {
     expects<file_error>(!text.empty(), "{}: added token {} is empty", spec_.origin, id);
     added_ids_.try_emplace(text, id);
-    bool const normalized = std::ranges::find(spec_.found_normalized, id) != spec_.found_normalized.end();
+    bool const normalized = spec_.found_normalized.contains(id);
     if (normalized) text = normal(text);
     (normalized ? added_normalized_ : added_)[std::uint8_t(text[0])].push_back({id, std::move(text)});
   }

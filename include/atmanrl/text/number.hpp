@@ -290,11 +290,12 @@ class number_reader {
 inline std::optional<found_number> find_number(std::string_view text, std::size_t from) {
   for (std::size_t at = from; at < text.size(); ++at) {
     std::size_t const begin = at;
-    char const before = begin > 0 ? text[begin - 1] : ' ', shown = shown_before(text, begin);
+    char const before = begin > 0 ? text[begin - 1] : ' ';
     // ".5" is a number, but the points of "so...5" and "Rs.500" are none of its digits' business.
     bool const point_first =
         text[at] == '.' && at + 1 < text.size() && is_digit(text[at + 1]) && before != '.' && !is_letter(before);
     if (!is_digit(text[at]) && !point_first) continue;
+    char const shown = shown_before(text, begin);  // goes back through markup, so it is for digits alone
     // Digits inside a name or an exponent ("x2", "m^2") are no answer, nor is the end of "1.2.3".
     bool const name = is_letter(before) && currency_word(text.substr(0, begin)) == 0;
     bool const inside = name || shown == '_' || shown == '^' || (point_first && is_digit(before));

@@ -88,8 +88,7 @@ class tokenizer_json_reader {
     if (!vocab.is_object() || vocab.empty()) refuse("model.vocab", "is not an object with tokens");
     for (auto const& [token, number] : vocab.items()) {
       int const at = id(number, fmt::format("model.vocab[\"{}\"]", token));
-      // A few holes in the numbering are usual; a huge id must not become a huge allocation.
-      if (std::size_t(at) >= 2 * vocab.size() + 65536)
+      if (std::size_t(at) >= 2 * vocab.size() + most_holes)
         refuse("model.vocab", fmt::format("gives \"{}\" the id {} but has {} tokens", token, at, vocab.size()));
       auto bytes = from_byte_alphabet(token);
       bool const usable = bytes && !bytes->empty();
@@ -128,7 +127,7 @@ class tokenizer_json_reader {
     for (std::size_t i = 0; i < list.size(); ++i) {
       std::string const field = fmt::format("added_tokens[{}]", i);
       int const at = id(child(list[i], "id", field), join(field, "id"));
-      if (std::size_t(at) >= 2 * (ids_.size() + list.size()) + 65536)
+      if (std::size_t(at) >= 2 * (ids_.size() + list.size()) + most_holes)
         refuse(join(field, "id"), fmt::format("is {} but there are {} tokens", at, ids_.size() + list.size()));
       add(at, list[i], field);
     }
@@ -149,7 +148,7 @@ class tokenizer_json_reader {
     if (merged_too) spec_.found_as.emplace(at, content);
     if (!spec_.found_as.contains(at)) set(at, content, token_kind::unused);
     spec_.kinds[std::size_t(at)] = special ? token_kind::special : token_kind::added;
-    if (flag(entry, "normalized", field, !special)) spec_.found_normalized.push_back(at);
+    if (flag(entry, "normalized", field, !special)) spec_.found_normalized.insert(at);
     added_.emplace(content, at);
   }
 
@@ -283,6 +282,10 @@ class tokenizer_json_reader {
     spec_.kinds[std::size_t(at)] = kind;
     taken_[std::size_t(at)] = true;
   }
+
+  /// A few holes in the numbering are usual, as many as there are tokens and these; a huge id must not become a huge
+  /// allocation.
+  static constexpr std::size_t most_holes = 4096;
 
   std::filesystem::path path_;
   std::string file_;

@@ -35,7 +35,7 @@ namespace atmanrl {
                      {"single_word"s, false},
                      {"lstrip"s, false},
                      {"rstrip"s, false},
-                     {"normalized"s, std::ranges::find(spec.found_normalized, id) != spec.found_normalized.end()},
+                     {"normalized"s, spec.found_normalized.contains(id)},
                      {"special"s, kind == token_kind::special}});
   }
   for (bpe_merge const& m : spec.merges) merges.push_back(spelled(m.left) + ' ' + spelled(m.right));

@@ -139,6 +139,21 @@ TEST_CASE("jinja: a template can neither run for ever nor fill memory nor the st
     CHECK_THAT(complaint_of(text), ATMANRL_CONTAINS(sentence));
   }
   CHECK_THAT(complaint_of(std::string(2 << 20, 'x')), ATMANRL_CONTAINS("bytes"));
+  // What looks through a text, or copies one, is work whatever comes of it.
+  for (std::string const use :
+       {"{% if y|int %}{% endif %}", "{% if y|float %}{% endif %}", "{% if b|trim %}{% endif %}",
+        "{% if d[y] %}{% endif %}", "{% set q = {y: 1} %}", "{% set q = k|list %}", "{% set q = k.keys() %}",
+        "{% set q = k.items() %}", "{% set q = dict(k) %}", "{% if []|map(attribute=y)|list %}{% endif %}",
+        "{% if y in k %}{% endif %}", "{% if k.get(y) %}{% endif %}", "{% if k == k %}{% endif %}",
+        "{% if k|dictsort %}{% endif %}", "{% if y.startswith([z, z]) %}{% endif %}",
+        "{% if y is upper %}{% endif %}"}) {
+    CAPTURE(use);
+    std::string const complaint = complaint_of(
+        "{% set y = 'a' * 1000000 %}{% set z = 'a' * 999999 + 'b' %}{% set b = ' ' * 1000000 %}{% set d = {} %}"
+        "{% set k = {y: 1, 'x': 2} %}{% for i in range(1000) %}" +
+        use + "{% endfor %}");
+    CHECK_THAT(complaint, ATMANRL_CONTAINS("takes more than 2000000 steps") || ATMANRL_CONTAINS("makes texts of more"));
+  }
   // A namespace that holds itself is freed: the address sanitiser would say.
   CHECK(rendered("{% set ns = namespace() %}{% set ns.me = ns %}{% set ns.list = [ns] %}x") == "x");
 }

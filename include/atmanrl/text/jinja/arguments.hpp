@@ -19,6 +19,14 @@ struct call_arguments {
   std::vector<std::pair<std::string, value>> named;
 };
 
+/// The work of a filter or a test, which looks through the texts that it is given.
+inline void read_texts(value const& v, call_arguments const& arguments, place at) {
+  auto const read = [&](value const& each) { at.work.read(at.line, each.is_text() ? each.bytes().size() : 0); };
+  read(v);
+  for (value const& each : arguments.in_order) read(each);
+  for (auto const& [name, each] : arguments.named) read(each);
+}
+
 /// Arguments of one call of `what`, by the names of its parameters.
 class taken_arguments {
  public:

@@ -23,15 +23,16 @@ value member(value const& object, std::string_view name, place at);
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE value member(value const& object, std::string_view name, place at) {
+  at.work.read(at.line, name.size());
   if (object.is_mapping()) {
-    at.work.step(at.line, object.entries().size());
+    lookup_work(object.entries().size(), name, at);
     if (value const* const found = object.as<std::shared_ptr<mapping const>>()->find(name)) return *found;
   }
   if (object.is<name_space*>())
     if (value const* const found = object.as<name_space*>()->find(name)) return *found;
   if (object.is<undefined>())
     refuse(at.line, "asks for \"{}\" of \"{}\", which is undefined", shown(name), shown(object.as<undefined>().name));
-  return undefined{std::string(name)};
+  return undefined::called(name);
 }
 
 namespace detail {
@@ -169,7 +170,7 @@ inline value converted(value const& v, std::string_view name, call_arguments con
 }  // namespace detail
 
 ATMANRL_INLINE value apply_filter(value const& v, std::string_view name, call_arguments const& arguments, place at) {
-  at.work.step(at.line);
+  read_texts(v, arguments, at);
   auto const take = [&](std::initializer_list<std::string_view> names) {
     return taken_arguments(name, arguments, names, at);
   };
@@ -274,8 +275,10 @@ ATMANRL_INLINE value apply_filter(value const& v, std::string_view name, call_ar
     if (!v.is_mapping()) refuse(at.line, "sorts {} by its keys", kind_name(v));
     std::vector<std::pair<std::string, value>> keyed;
     value const pairs = call_method(v, "items", {}, at);
-    for (value const& pair : pairs.items())
+    for (value const& pair : pairs.items()) {
+      at.work.bytes(at.line, pair.items()[0].bytes().size());
       keyed.emplace_back(change_case(pair.items()[0].words(), letter_case::lower, at.line).bytes(), pair);
+    }
     at.work.step(at.line, 32 * keyed.size());
     std::ranges::stable_sort(keyed, {}, [](auto const& k) -> std::string const& { return k.first; });
     std::vector<value> out;

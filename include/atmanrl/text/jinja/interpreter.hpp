@@ -340,7 +340,8 @@ class interpreter {
     return made_mapping(std::move(entries), here(n));
   }
   void put(std::vector<std::pair<chat_text, value>>& entries, chat_text const& key, value v, int line) {
-    work_.step(line, entries.size());
+    lookup_work(entries.size(), key.bytes(), {line, work_});
+    work_.bytes(line, key.size());
     for (auto& [known, old] : entries)
       if (known.bytes() == key.bytes()) {
         old = std::move(v);
@@ -350,6 +351,7 @@ class interpreter {
   }
 
   value attribute(value const& object, std::string const& name, place at) {
+    work_.read(at.line, name.size());
     if (name.starts_with("_")) refuse(at.line, "asks for the hidden attribute \"{}\"", shown(name));
     if (is_method(object, name))
       refuse(at.line, "uses the method \"{}\" of {} without calling it", shown(name), kind_name(object));
@@ -375,7 +377,7 @@ class interpreter {
     if (key.is_text() && !object.is_text() && !object.is_list()) return attribute(object, key.bytes(), at);
     if (!key.is_integer()) {
       if (object.is<undefined>()) return member(object, "an item", at);
-      if (key.is_text()) return undefined{key.bytes()};
+      if (key.is_text()) return undefined::called(key.bytes());
       refuse(at.line, "looks up {} in {}", kind_name(key), kind_name(object));
     }
     if (object.is<undefined>()) return member(object, std::to_string(key.integer()), at);
@@ -520,12 +522,14 @@ class interpreter {
     }
     if (name == "strftime_now") {
       taken_arguments const a("strftime_now", given, {"format"}, at);
+      work_.bytes(at.line, a.bytes(0).size());
       return value::own(formatted_date(day_, a.bytes(0), at.line));
     }
     std::vector<std::pair<chat_text, value>> entries;
     if (given.in_order.size() > 1) refuse(at.line, "gives {} {} arguments", name, given.in_order.size());
     for (value const& v : given.in_order) {
       if (!v.is_mapping()) refuse(at.line, "makes a {} of {}", name, kind_name(v));
+      for (auto const& [key, each] : v.entries()) work_.bytes(at.line, key.size());
       entries = v.entries();
     }
     for (auto const& [key, v] : given.named) put(entries, chat_text().control(key), v, at.line);

@@ -59,6 +59,7 @@ inline value text_method(value const& object, std::string_view name, call_argume
     auto const a = take({"prefix"});
     auto const fits = [&](value const& v) {
       if (!v.is_text()) refuse(at.line, "gives {} {} where a text belongs", name, kind_name(v));
+      at.work.read(at.line, v.bytes().size());
       return name == "startswith" ? text.starts_with(v.bytes()) : text.ends_with(v.bytes());
     };
     if (!a.get(0).is_list()) return fits(a.get(0));
@@ -166,19 +167,19 @@ ATMANRL_INLINE value call_method(value const& object, std::string_view name, cal
     std::vector<value> out;
     if (name == "get") {
       auto const a = take({"key", "default"});
-      at.work.step(at.line, object.entries().size());
+      lookup_work(object.entries().size(), a.get(0).is_text() ? std::string_view(a.bytes(0)) : "", at);
       value const* const found =
           a.get(0).is_text() ? object.as<std::shared_ptr<mapping const>>()->find(a.bytes(0)) : nullptr;
       return found ? *found : a.has(1) ? a.get(1) : value(none{});
     }
     if (name == "items") {
       take({});
-      for (auto const& [key, v] : object.entries()) out.push_back(made_list({value(key), v}, at, true));
+      for (auto const& [key, v] : object.entries()) out.push_back(made_list({made_text(key, at), v}, at, true));
       return made_list(std::move(out), at);
     }
     if (name == "keys" || name == "values") {
       take({});
-      for (auto const& [key, v] : object.entries()) out.push_back(name == "keys" ? value(key) : v);
+      for (auto const& [key, v] : object.entries()) out.push_back(name == "keys" ? made_text(key, at) : v);
       return made_list(std::move(out), at);
     }
   }

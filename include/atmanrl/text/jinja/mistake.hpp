@@ -61,6 +61,8 @@ class budget {
     if (count > steps_) refuse(line, "takes more than {} steps", limits::steps);
     steps_ -= count;
   }
+  /// For a text of so many bytes that is about to be looked through.
+  void read(int line, std::size_t count) { step(line, 1 + count / 32); }
   /// For a text of so many bytes that is about to be made.
   void bytes(int line, std::size_t count) {
     if (count > limits::output) refuse(line, "makes a text of more than {} bytes", limits::output);

@@ -17,6 +17,11 @@ struct place {
   budget& work;
 };
 
+/// Counts the work of looking for a key among so many.
+inline void lookup_work(std::size_t keys, std::string_view key, place at) {
+  at.work.step(at.line, keys * (1 + key.size() / 64));
+}
+
 /// Counts the work of looking for one text in another, which may be the product of their lengths.
 inline void search_work(std::string_view in, std::string_view what, place at) {
   at.work.step(at.line, 1 + in.size() / 64 * (1 + what.size() / 64));
@@ -79,7 +84,7 @@ ATMANRL_INLINE bool equal(value const& a, value const& b, place at) {
     if (a.entries().size() != b.entries().size()) return false;
     auto const& other = *b.as<std::shared_ptr<mapping const>>();
     for (auto const& [key, v] : a.entries()) {
-      at.work.step(at.line, other.entries.size());
+      lookup_work(other.entries.size(), key.bytes(), at);
       value const* const found = other.find(key.bytes());
       if (!found || !equal(v, *found, at)) return false;
     }
@@ -107,7 +112,7 @@ ATMANRL_INLINE bool contains(value const& b, value const& a, place at) {
     return b.bytes().find(a.bytes()) != std::string::npos;
   }
   if (b.is_mapping()) {
-    at.work.step(at.line, b.entries().size());
+    lookup_work(b.entries().size(), a.is_text() ? std::string_view(a.bytes()) : "", at);
     return a.is_text() && b.as<std::shared_ptr<mapping const>>()->find(a.bytes()) != nullptr;
   }
   if (b.is_list()) {
@@ -312,7 +317,7 @@ ATMANRL_INLINE std::vector<value> items_of(value const& v, place at) {
   if (v.is_list()) {
     out = v.items();
   } else if (v.is_mapping()) {
-    for (auto const& [key, each] : v.entries()) out.emplace_back(key);
+    for (auto const& [key, each] : v.entries()) out.push_back(made_text(key, at));
   } else if (v.is_text()) {
     std::vector<std::size_t> const begins = characters(v.bytes());
     at.work.step(at.line, begins.size());

@@ -15,6 +15,7 @@ bool passes_test(value const& v, std::string_view name, call_arguments const& ar
 #if ATMANRL_BODIES
 
 ATMANRL_INLINE bool passes_test(value const& v, std::string_view name, call_arguments const& arguments, place at) {
+  read_texts(v, arguments, at);
   auto const other = [&]() -> value const& {
     if (arguments.in_order.size() != 1 || !arguments.named.empty())
       refuse(at.line, "gives the test \"{}\" not exactly one argument", shown(name));

@@ -20,6 +20,9 @@ namespace atmanrl::jinja {
 /// A name that has no value. It prints as nothing, counts as false, and arithmetic with it is an error.
 struct undefined {
   std::string name;
+
+  /// Only for errors, which show less of it: the name that a template asks for may be a text of megabytes.
+  static undefined called(std::string_view name) { return {std::string(name.substr(0, 256))}; }
 };
 struct none {};
 struct list;
