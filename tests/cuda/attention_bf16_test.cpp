@@ -57,6 +57,18 @@ TEST_CASE("cuda bf16 attention: keys of a prompt that many rollouts see are shar
   CHECK(same_in_every_thread_order([&] { return on_device<float, bf16>(device, p, p.qkv, unedited{}).all(); }));
 }
 
+TEST_CASE(
+    "cuda bf16 attention: keys that lie one by one in the cache, so that a viewer sees parts of a tile at a time") {
+  cuda_backend device;
+  auto p = bf16_problem({{-1, 40, 37, 0}}, {3, 1, 16});
+  p.segments.clear();
+  for (int i = 0; i < 77; ++i) p.segments.push_back({i < 40 ? i : 40 + 76 - i, i, 1, i < 40 ? -1 : i - 40});
+  p.sequences[0].segments = 77;
+  for (int i = 0; i < 37; ++i) p.cache_rows[std::size_t(i)] = 76 - i;
+  check_rounded(device, p, unedited{}, unedited{});
+  check_rounded<bf16>(device, p, unedited{}, unedited{});
+}
+
 TEST_CASE("cuda bf16 attention: factors alone are rounded, and where rows are few or a group is large none are") {
   cuda_backend device;
   for (index_t const dim : {16, 64, 128}) {
