@@ -99,3 +99,10 @@ TEST_CASE("cuda weight: rows go in anywhere, come back widened, and a view of so
     return results{host(back), host(y)};
   });
 }
+
+TEST_CASE("cuda weight: the blocks of a quantised file are refused in a sentence") {
+  cuda_backend device;
+  std::vector<typed_rows> const rows{{32, gguf_type::q8_0}};
+  CHECK_THROWS_WITH((weight<cuda_backend, float>(device, 32, rows)),
+                    Catch::Contains("on the cuda backend cannot stay the blocks of a quantised file; load the model"));
+}
