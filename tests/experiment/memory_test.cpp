@@ -47,7 +47,7 @@ model_config smollm2_config() {
 /// be shorter than an estimate can know.
 struct any_plain_token {
   int count;
-  explicit any_plain_token(tokenizer const& words) : count(words.token_id("####").value()) {}
+  explicit any_plain_token(tokenizer const& words) : count(words.encode("####").front()) {}
   int operator()(std::span<float const>, double, double u) const { return int(u * count); }
 };
 
