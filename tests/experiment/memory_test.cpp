@@ -43,9 +43,11 @@ model_config smollm2_config() {
   return c;
 }
 
-/// Samples tokens that the small tokenizer knows, whatever the model has.
-struct any_known_token {
+/// Samples tokens that the small tokenizer knows, whatever the model has, and never a delimiter: with one, chains would
+/// be shorter than an estimate can know.
+struct any_plain_token {
   int count;
+  explicit any_plain_token(tokenizer const& words) : count(words.encode("####").front()) {}
   int operator()(std::span<float const>, double, double u) const { return int(u * count); }
 };
 
@@ -86,7 +88,8 @@ measured small_step(experiment_options const& o) {
   write_random_model(folder / "model", endless_config(), 0.1);
   cpu_backend backend({.threads = 1});
   auto model = llama<cpu_backend>::load(backend, folder / "model");
-  return steps(model, tokenizer::load(folder / "model"), o, 2, samplers::multinomial{});
+  tokenizer const words = tokenizer::load(folder / "model");
+  return steps(model, words, o, 2, any_plain_token(words));
 }
 
 template <class W>
@@ -103,7 +106,7 @@ measured smollm2_step(experiment_options const& o) {
     }
   }
   tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
-  return steps(model, words, o, 1, any_known_token{int(words.vocab_size()) - 8});
+  return steps(model, words, o, 1, any_plain_token(words));
 }
 
 experiment_options long_step() {
@@ -119,13 +122,13 @@ experiment_options long_step() {
   return o;
 }
 
-void check_close(measured const& m, double tolerance = 0.1) {
+void check_close(measured const& m) {
   memory_estimate const& e = m.estimate;
   INFO("measured " << m.peak << ", estimated " << e.peak() << " = weights " << e.weights << " + optimizer "
                    << e.optimizer << " + cache " << e.cache << " + activations " << e.activations << " + head "
                    << e.head << " + masks " << e.masks << " + scratch " << e.scratch);
-  CHECK(double(e.peak()) > (1 - tolerance) * double(m.peak));
-  CHECK(double(e.peak()) < (1 + tolerance) * double(m.peak));
+  CHECK(double(e.peak()) > 0.9 * double(m.peak));
+  CHECK(double(e.peak()) < 1.1 * double(m.peak));
 }
 
 }  // namespace
@@ -156,13 +159,13 @@ TEST_CASE("memory: the estimate is within 10 % when the masks are the largest pa
 }
 
 TEST_CASE(
-    "memory: the estimate is within 12 % with masks of their own for layers and heads and the logits of a divergence") {
+    "memory: the estimate is within 10 % with masks of their own for layers and heads and the logits of a divergence") {
   experiment_options o = long_step();
   o.mask.shape = mask_shape::pair;
   o.mask.rows = mask_rows::all_later;
   o.mask.sharing = mask_sharing::per_head;
   o.mask.objective = objectives::kl_to_unmasked{};
-  check_close(small_step(o), 0.12);
+  check_close(small_step(o));
   run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
   model_config const c = endless_config();
   auto const masks = [&] { return estimate_memory<llama<cpu_backend, float>>(c, o, shape).masks; };
