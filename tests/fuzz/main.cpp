@@ -16,7 +16,7 @@ using namespace atmanrl_fuzz;
 
 target const* chosen = nullptr;
 std::size_t most_at_once = 0;  // 0: not watched
-constexpr double seconds_for_repeated = 2;
+constexpr double seconds_for_repeated = 10;
 
 void watch_allocation(void const volatile*, std::size_t bytes) {
   if (most_at_once == 0 || bytes <= most_at_once) return;
