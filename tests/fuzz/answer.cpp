@@ -39,7 +39,8 @@ void corpus(seeds& out) {
   out.lines("text/answers/mmlu_letters.jsonl", "completion");
 }
 
-registered const here{{.name = "answer", .run = run, .corpus = corpus}};
+// An input is read twelve times.
+registered const here{{.name = "answer", .run = run, .corpus = corpus, .repeated_bytes = std::size_t{1} << 15}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::answer_target

@@ -54,6 +54,8 @@ struct target {
   std::size_t times = 4;
   /// What may be allocated however small the input is: buffers of a fixed size.
   std::size_t fixed_bytes = std::size_t{1} << 18;
+  /// Bytes of the inputs in which a piece of a seed is repeated.
+  std::size_t repeated_bytes = std::size_t{1} << 17;
   /// Changes an input so that lengths and hashes stay right; libFuzzer's own changes are used where there is none.
   void (*mutate)(std::string& input, std::size_t most, unsigned seed) = nullptr;
 };

@@ -16,7 +16,7 @@ using namespace atmanrl_fuzz;
 
 target const* chosen = nullptr;
 std::size_t most_at_once = 0;  // 0: not watched
-constexpr double seconds_for_repeated = 2;
+constexpr double seconds_for_repeated = 10;
 
 void watch_allocation(void const volatile*, std::size_t bytes) {
   if (most_at_once == 0 || bytes <= most_at_once) return;
@@ -53,7 +53,7 @@ void write_seeds(std::filesystem::path const& folder) {
   std::printf("%s: %zu seeds, %zu of them not refused\n", chosen->name, all.all.size(), loaded);
 }
 
-/// Inputs of 128 KiB in which a piece of a seed is repeated: what grows as the square of an input, or worse, takes
+/// Long inputs in which a piece of a seed is repeated: what grows as the square of an input, or worse, takes
 /// seconds there. The time is the processor's, so that a busy machine changes nothing.
 void repeat_pieces(int rounds) {
   seeds all;
@@ -65,7 +65,7 @@ void repeat_pieces(int rounds) {
     auto const at = std::size_t(random.between(0, int(seed.size()) - 1));
     std::string const piece = seed.substr(at, std::size_t(random.between(1, round % 2 ? 4 : 64)));
     std::string input = seed.substr(0, at);
-    while (input.size() < (std::size_t{1} << 17)) input += piece;
+    while (input.size() < chosen->repeated_bytes) input += piece;
     if (round % 4 < 2) input += seed.substr(at + piece.size());
     std::clock_t const begin = std::clock();
     run_watched(input);

@@ -15,7 +15,7 @@ export ATMANRL_FUZZ_SCRATCH=$work
 mkdir "$work/found"
 
 "$program" "$target" --seeds "$work/seeds"
-"$program" "$target" --repeat 20
+"$program" "$target" --repeat 10
 longest=1024  # short inputs are many inputs
 case $target in gguf | jsonl | llama2c | peft) longest=4096 ;; esac  # whose whole seeds are longer
 options=(-max_total_time="$seconds" -timeout=20 -entropic=0 -max_len="$longest" -print_final_stats=1
