@@ -1,23 +1,11 @@
 #pragma once
 // A program's work on a GPU: of several ranks each has a device of its own, and NCCL carries what devices hand to each
 // other where the library was built with it.
+#include <atmanrl/comm/machines.hpp>
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/cuda.hpp>
 
-#include <unistd.h>
-
-#include <algorithm>
 #include <optional>
-#include <string>
-#include <vector>
-
-/// How many ranks of lower number run on this machine.
-inline int number_on_machine(atmanrl::comm::any ranks) {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  auto const machines = atmanrl::comm::gather_in_order(ranks, std::vector{std::string(name)});
-  return int(std::count(machines.begin(), machines.begin() + ranks.rank(), name));
-}
 
 /// `run(options, ranks)` with the options of this rank.
 /// \tparam Options  what `given` points to
@@ -26,7 +14,7 @@ template <class Options, class Run>
 int run_on_device(void const* given, atmanrl::comm::any ranks, Run run) {
   using namespace atmanrl;
   Options o = *static_cast<Options const*>(given);
-  o.device += number_on_machine(ranks);
+  o.device += comm::ranks_of_machine(ranks).number;
   std::optional<cuda_backend> probe;
   comm::all_or_none(ranks, [&] {
     try {

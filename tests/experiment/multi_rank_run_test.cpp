@@ -71,7 +71,10 @@ TEST_CASE("experiment over ranks: the files of one rank, with masks, adapters, a
   };
   for (variant const& v : std::initializer_list<variant>{
            {"masks", [](experiment_options& o) { o.saliency_share = 0.5; }},
-           {"adapters", [](experiment_options& o) { o.lora_rank = 2, o.advantage = "gdpo"; }},
+           {"adapters",
+            [](experiment_options& o) {
+              o.lora_rank = 2, o.advantage = "gdpo", o.optimizer = "sgd", o.optimizer_settings.momentum = 0;
+            }},
            {"reference", [](experiment_options& o) { o.beta = 0.1, o.advantage = "batch_normalized"; }},
            {"dynamic", [](experiment_options& o) { o.dynamic_sampling = 2, o.optimizer = "muon"; }}}) {
     INFO(v.name);

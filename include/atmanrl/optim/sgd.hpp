@@ -7,6 +7,7 @@
 #include <atmanrl/optim/optimizer.hpp>
 
 #include <cmath>
+#include <vector>
 
 namespace atmanrl::optim {
 
@@ -27,6 +28,11 @@ struct sgd {
 
     void restart(sgd const& numbers, parameter_list const& all) {
       moments<sgd, B, T>::restart(numbers.checked(), {{"momentum", numbers.state_size(all)}});
+    }
+
+    /// None without momentum: of several ranks each array has a slice's elements.
+    std::vector<named_array<B, T>> arrays() {
+      return this->numbers().momentum == 0 ? std::vector<named_array<B, T>>() : moments<sgd, B, T>::arrays();
     }
 
     void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate) {
