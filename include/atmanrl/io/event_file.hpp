@@ -30,6 +30,14 @@ namespace atmanrl {
 /// CRC-32C (Castagnoli) of bytes, as RFC 3720 section 12.1 defines it.
 std::uint32_t crc32c(std::string_view bytes);
 
+namespace detail {
+/// A checksum of bytes that themselves may hold checksums is turned and moved, says TFRecord.
+inline std::uint32_t masked_crc32c(std::string_view bytes) {
+  std::uint32_t const crc = crc32c(bytes);
+  return (crc >> 15 | crc << 17) + 0xa282ead8u;
+}
+}  // namespace detail
+
 /// A number of a step and its name, such as "train/reward".
 using scalar_event = std::pair<std::string, double>;
 
@@ -86,12 +94,6 @@ class protobuf_bytes {
 
   std::string bytes_;
 };
-
-/// A checksum of bytes that themselves may hold checksums is turned and moved, says TFRecord.
-inline std::uint32_t masked_crc32c(std::string_view bytes) {
-  std::uint32_t const crc = crc32c(bytes);
-  return (crc >> 15 | crc << 17) + 0xa282ead8u;
-}
 
 inline void append_bytes(std::string& to, auto value) {
   to.append(reinterpret_cast<char const*>(&value), sizeof value);
