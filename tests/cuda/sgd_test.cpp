@@ -14,7 +14,10 @@ results sgd_of(B& backend, T, index_t size, optim::sgd const& numbers) {
   auto const g = in.random({size}, 2);
   optim::sgd::state<B, T> optimizer(numbers, backend, {size});
   for (int step = 0; step < 3; ++step) optimizer.step(p.view(), g.cview(), 0.1);
-  return {host(p), host(*optimizer.arrays()[0].values)};
+  results all{host(p)};
+  for (auto const& array : optimizer.arrays()) all.push_back(host(*array.values));
+  REQUIRE(all.size() == (numbers.momentum == 0 ? 1u : 2u));
+  return all;
 }
 
 }  // namespace
