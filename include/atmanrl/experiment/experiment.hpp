@@ -57,7 +57,10 @@ class experiment : public detail::experiment_base {
     return run_as(typename Traits::weights{});
   }
   /// The same in silence.
-  int run() { return run_as(typename Traits::weights{}); }
+  int run() {
+    run_hooks silent;
+    return run(silent);
+  }
 
  private:
   template <class... Ws>
