@@ -32,10 +32,10 @@ mount -t tmpfs tmpfs "$root/dev/shm"
 if [ "${1:-}" = --first-command ]; then
   inside apt-get -q update >/dev/null
   inside apt-get -q install -y --no-install-recommends git ca-certificates >/dev/null  # what brought the copy there
-  mkdir "$root/root/atmanrl"
-  git archive HEAD | tar -x -C "$root/root/atmanrl"
+  mkdir "$root/srv/atmanrl"
+  git archive HEAD | tar -x -C "$root/srv/atmanrl"
   begin=$(date +%s)
-  inside bash -c 'cd /root/atmanrl && bash examples/run.sh'
+  inside bash -c 'cd /srv/atmanrl && bash examples/run.sh'
   echo "debian_chroot: README's first command took $(($(date +%s) - begin)) s on $release," \
        "$(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
   exit
@@ -43,14 +43,14 @@ fi
 
 cmake --preset package >/dev/null
 cmake --build --preset package >/dev/null
-cp build/package/libatmanrl-dev_*_all.deb "$root/root/"
-cp -r tests/consumer_find_package "$root/root/consumer"
+cp build/package/libatmanrl-dev_*_all.deb "$root/srv/"
+cp -r tests/consumer_find_package "$root/srv/consumer"
 inside apt-get -q update >/dev/null
-inside sh -c 'apt-get -q install -y --no-install-recommends /root/libatmanrl-dev_*_all.deb g++ cmake make' >/dev/null
-inside cmake -S /root/consumer -B /root/consumer/build -Datmanrl_ROOT=/usr -DCMAKE_CXX_FLAGS=-O0
-inside cmake --build /root/consumer/build
-inside /root/consumer/build/consumer | tee "$root/root/says"
-grep -q "consumer: 3 of 3 checks passed" "$root/root/says"
+inside sh -c 'apt-get -q install -y --no-install-recommends /srv/libatmanrl-dev_*_all.deb g++ cmake make' >/dev/null
+inside cmake -S /srv/consumer -B /srv/consumer/build -Datmanrl_ROOT=/usr -DCMAKE_CXX_FLAGS=-O0
+inside cmake --build /srv/consumer/build
+inside /srv/consumer/build/consumer | tee "$root/srv/says"
+grep -q "consumer: 3 of 3 checks passed" "$root/srv/says"
 inside sh -c 'apt-get -q remove -y libatmanrl-dev >/dev/null && [ ! -e /usr/include/atmanrl ]' ||
   { echo "debian_chroot: something is left of the removed package" >&2; exit 1; }
 echo "debian_chroot: installed, found, compiled and removed on $release"
