@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Installs the packages that atmanrl needs (Debian, Ubuntu); does nothing where they are there. Asks for nothing.
 # ATMANRL_SKIP_INSTALL=1 says that the machine is ready and must be left alone. With the argument `tests` also what
-# only tests need: Open MPI, clang with libFuzzer, Doxygen; tests of theirs are skipped without them.
+# only tests need: Open MPI, clang with libFuzzer, Doxygen; with `arm` what compiles and runs tests for 64-bit Arm on
+# another processor. Tests of theirs are skipped without them.
 set -euo pipefail
 
 packages=(g++ cmake ninja-build make git ca-certificates libeigen3-dev libfmt-dev catch2 libbenchmark-dev
           nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcli11-dev ccache python3)
-[ "${1:-}" != tests ] || packages+=(libopenmpi-dev openmpi-bin clang doxygen python3-venv)
+words=" $* "
+[[ $words != *" tests "* ]] || packages+=(libopenmpi-dev openmpi-bin clang doxygen python3-venv)
+[[ $words != *" arm "* || $(uname -m) = aarch64 ]] || packages+=(g++-aarch64-linux-gnu qemu-user)
 
 [ "${ATMANRL_SKIP_INSTALL:-0}" != 1 ] || exit 0
 
@@ -22,7 +25,7 @@ TXT
 fi
 
 # Sanitizers and libFuzzer are a package of their own where clang's does not bring them.
-if [ "${1:-}" = tests ] && ! ls /usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer* >/dev/null 2>&1; then
+if [[ $words = *" tests "* ]] && ! ls /usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer* >/dev/null 2>&1; then
   packages+=(libclang-rt-dev)
 fi
 

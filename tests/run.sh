@@ -8,7 +8,7 @@ if [ -n "${ATMANRL_DATA_DIR:-}" ] && [ -d "$ATMANRL_DATA_DIR" ]; then
   ATMANRL_DATA_DIR=$(cd "$ATMANRL_DATA_DIR" && pwd)
   export ATMANRL_DATA_DIR
 fi
-bash cmake/install_dependencies.sh tests
+bash cmake/install_dependencies.sh tests arm
 cmake --preset release
 cmake --build --preset release --parallel "$(nproc)"
 exec ctest --test-dir build/release --output-on-failure -j2 "$@"

@@ -29,6 +29,10 @@
 #  define ATMANRL_CPU_BUILD cpu_avx2  // AVX2 itself makes no difference to them
 #elif defined(__AVX__)
 #  define ATMANRL_CPU_BUILD cpu_avx
+#elif defined(__aarch64__) && defined(__ARM_NEON) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#  define ATMANRL_CPU_BUILD cpu_neon_bf16
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#  define ATMANRL_CPU_BUILD cpu_neon
 #elif defined(__FP_FAST_FMAF)
 #  define ATMANRL_CPU_BUILD cpu_plain_fma
 #else

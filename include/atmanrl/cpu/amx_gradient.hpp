@@ -36,11 +36,11 @@ struct row_pairs {
 };
 /// Pairs of neighbouring rows, one column to a word.
 inline row_pairs split_pairs(simd::floats even, simd::floats odd) {
-  even = without_denormals(even);
-  odd = without_denormals(odd);
+  even = simd::without_denormals(even);
+  odd = simd::without_denormals(odd);
   simd::words const high = simd::to_bf16_pairs(even, odd);
-  simd::floats const low_even = without_denormals(even - simd::even_bf16(high)),
-                     low_odd = without_denormals(odd - simd::odd_bf16(high));
+  simd::floats const low_even = simd::without_denormals(even - simd::even_bf16(high)),
+                     low_odd = simd::without_denormals(odd - simd::odd_bf16(high));
   return {high, simd::to_bf16_pairs(low_even, low_odd)};
 }
 

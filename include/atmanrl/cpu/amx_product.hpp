@@ -33,14 +33,6 @@ constexpr index_t packed_size(index_t rows, index_t depth) {
   return (rows + tile_rows - 1) / tile_rows * ((depth + step - 1) / step) * tile_size;
 }
 
-namespace detail {
-// As the unit reads them; rounded first, the largest of them would become normal.
-inline simd::floats without_denormals(simd::floats x) {
-  simd::words const u = std::bit_cast<simd::words>(x);
-  return std::bit_cast<simd::floats>((u & 0x7f800000u) == 0 ? u & 0x80000000u : u);
-}
-}  // namespace detail
-
 /// Writes rows as `multiply` reads them, rounded to bfloat16: [tile of 16 rows][32 of the depth][16 rows][16 pairs],
 /// zeros where there is no row and no depth.
 inline void pack_rows(float const* source, index_t stride, index_t rows, index_t depth, std::uint32_t* target) {
@@ -55,8 +47,8 @@ inline void pack_rows(float const* source, index_t stride, index_t rows, index_t
             for (index_t h = 0; h < 2; ++h)
               if (index_t const at = k + p + h * lanes; at < depth)
                 halves[h] = simd::load_first(from + at, std::min<index_t>(lanes, depth - at));
-          simd::store(target, simd::to_neighbour_pairs(detail::without_denormals(halves[0]),
-                                                       detail::without_denormals(halves[1])));
+          simd::store(target,
+                      simd::to_neighbour_pairs(simd::without_denormals(halves[0]), simd::without_denormals(halves[1])));
         }
       }
     }

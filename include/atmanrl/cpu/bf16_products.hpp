@@ -6,6 +6,7 @@
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/cpu/bfmmla_unit.hpp>
 #include <atmanrl/cpu/processor.hpp>
 #include <atmanrl/cpu/simd.hpp>
 
@@ -17,11 +18,13 @@ namespace atmanrl {
 inline namespace ATMANRL_CPU_BUILD {
 
 enum class bf16_products {
-  by_processor,  ///< one of the next three, as `cpu::fastest_products` has it
+  by_processor,  ///< one of the next four that are no twin, as `cpu::fastest_products` has it
   floats,        ///< weights widened exactly, times float activations
   pairs,         ///< activations rounded to bf16, VDPBF16PS; in attention, too
   amx,           ///< activations rounded to bf16, TDPBF16PS; attention in float
   amx_twin,      ///< the bits of `amx` on any machine, hundreds of times slower: to repeat and to test
+  bfmmla,        ///< activations rounded to bf16, BFMMLA; attention in float
+  bfmmla_twin,   ///< the bits of `bfmmla` on any machine, as slow
 };
 
 /// How gradients of weights, float or bf16, are computed from float activations and output gradients. The other ways
@@ -38,16 +41,23 @@ enum class weight_gradients {
 namespace cpu::inline ATMANRL_CPU_BUILD {
 
 constexpr std::string_view text(bf16_products p) {
-  constexpr std::string_view names[] = {"by_processor", "floats", "pairs", "amx", "amx_twin"};
+  constexpr std::string_view names[] = {"by_processor", "floats", "pairs", "amx", "amx_twin", "bfmmla", "bfmmla_twin"};
   return names[int(p)];
 }
 
-/// \param has_pairs  whether the program was compiled for VDPBF16PS, on a processor that has it
-/// \return what is fastest: `floats`, `pairs` or `amx`
-constexpr bf16_products fastest_products(processor const& p, bool has_pairs) {
+/// The instructions for bfloat16 that a program was compiled for, on a processor that has them.
+struct compiled_products {
+  bool pairs = simd::has_dot_bf16;         ///< VDPBF16PS
+  bool bfmmla = bfmmla::has_instructions;  ///< BFMMLA
+};
+
+/// \return what is fastest: `floats`, `pairs`, `amx` or `bfmmla`
+constexpr bf16_products fastest_products(processor const& p, compiled_products compiled) {
+  // Not measured. BFMMLA does 16 multiply-adds where a NEON instruction does 4.
+  if (compiled.bfmmla) return bf16_products::bfmmla;
   switch (p.vendor) {
     case vendor::amd:  // one VDPBF16PS does two multiply-adds in the time of one (Zen 5: docs/performance.md)
-      return has_pairs ? bf16_products::pairs : bf16_products::floats;
+      return compiled.pairs ? bf16_products::pairs : bf16_products::floats;
     case vendor::intel:  // Sapphire Rapids: VDPBF16PS is slower than multiply-adds of floats, TDPBF16PS many times
                          // faster
       return p.amx == amx_access::granted ? bf16_products::amx : bf16_products::floats;
@@ -60,14 +70,16 @@ constexpr bf16_products fastest_products(processor const& p, bool has_pairs) {
 /// What a backend uses.
 /// \throws usage_error  if `wanted` is not to be had here, or contradicts `exact`, which keeps activations in float
 inline bf16_products chosen_products(bf16_products wanted, bool exact, processor const& p = this_processor(),
-                                     bool has_pairs = simd::has_dot_bf16) {
+                                     compiled_products compiled = {}) {
   using enum bf16_products;
-  if (wanted == by_processor) return exact ? floats : fastest_products(p, has_pairs);
+  if (wanted == by_processor) return exact ? floats : fastest_products(p, compiled);
   expects<usage_error>(wanted == floats || !exact, "products is {}, which rounds activations, but they are to be exact",
                        text(wanted));
-  expects<usage_error>(wanted != pairs || has_pairs,
+  expects<usage_error>(wanted != pairs || compiled.pairs,
                        "products is pairs, but this program was not compiled for AVX-512 with bf16 products");
-  expects<usage_error>(wanted != amx || p.amx == amx_access::granted, "products is amx, but {}",
+  expects<usage_error>(wanted != bf16_products::bfmmla || compiled.bfmmla,
+                       "products is bfmmla, but this program was not compiled for Arm's bf16 instructions");
+  expects<usage_error>(wanted != bf16_products::amx || p.amx == amx_access::granted, "products is amx, but {}",
                        p.amx == amx_access::none ? "this processor has none" : "the system does not permit it");
   return wanted;
 }
@@ -82,13 +94,13 @@ inline weight_gradients checked_gradients(weight_gradients wanted, bf16_products
 
 /// \return a sentence where a program's products are others than those that its build suggests, else nothing: their
 ///         bits are others, too
-inline std::string products_note(processor const& p = this_processor(), bool has_pairs = simd::has_dot_bf16) {
-  bf16_products const used = fastest_products(p, has_pairs);
+inline std::string products_note(processor const& p = this_processor(), compiled_products compiled = {}) {
+  bf16_products const used = fastest_products(p, compiled);
   if (used == bf16_products::amx) return "note: products with bf16 weights use AMX, whose bits differ from float's";
   if (p.vendor == vendor::intel && p.amx == amx_access::refused)
     return "note: the system does not let this program use AMX, so products with bf16 weights are computed in float, "
            "several times slower";
-  if (has_pairs && used == bf16_products::floats)
+  if (compiled.pairs && used == bf16_products::floats)
     return "note: products with bf16 weights are computed in float: this processor's VDPBF16PS is not known to be "
            "faster";
   return {};

@@ -146,16 +146,18 @@ struct kernels::matmul<cpu_backend> {
   static std::size_t scratch_bytes(index_t rows, index_t outputs, index_t inputs, int threads) {
     index_t const most = std::min(rows, cpu::vector_product<float>::block_rows(inputs)),
                   amx_most = std::min(rows, cpu::amx_product::block_rows(inputs)),
+                  bfmmla_most = std::min(rows, cpu::bfmmla_product::block_rows(inputs)),
                   shared_rows = std::min(rows, cpu::input_row_block);
-    index_t const shared =
-        std::max({cpu::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
-                  cpu::amx_product::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
-                  std::min(rows, weight_row_block) * cpu::panels(inputs) * cpu::panel_width,
-                  cpu::amx::gradient_panels_size(rows, inputs, true)});
+    index_t const shared = std::max(
+        {cpu::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
+         cpu::amx_product::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
+         cpu::bfmmla_product::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
+         std::min(rows, weight_row_block) * cpu::panels(inputs) * cpu::panel_width,
+         cpu::amx::gradient_panels_size(rows, inputs, true)});
     index_t const own =
         std::max({cpu::packed_size(most, inputs), cpu::amx_product::packed_size(amx_most, inputs),
-                  cpu::output_block * cpu::panel_width, cpu::packed_size(output_group, weight_row_block),
-                  cpu::amx::gradient_rows_size(rows, true)});
+                  cpu::bfmmla_product::packed_size(bfmmla_most, inputs), cpu::output_block * cpu::panel_width,
+                  cpu::packed_size(output_group, weight_row_block), cpu::amx::gradient_rows_size(rows, true)});
     return sizeof(float) * std::size_t(shared + threads * own);
   }
 
@@ -175,6 +177,9 @@ struct kernels::matmul<cpu_backend> {
         case bf16_products::amx:
         case bf16_products::amx_twin:
           return f(amx_of(threads));
+        case bf16_products::bfmmla:
+        case bf16_products::bfmmla_twin:
+          return f(cpu::bfmmla_product{.twin = threads.products() == bf16_products::bfmmla_twin});
         case bf16_products::pairs:
           if constexpr (simd::has_dot_bf16) return f(cpu::vector_product<std::uint32_t>{});
           break;

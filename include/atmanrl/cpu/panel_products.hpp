@@ -3,14 +3,15 @@
 /// \file
 /// The products with a weight's panels, y = x Wᵀ and dx = dy W, on all threads: how rows are cut into blocks that stay
 /// in the caches and shared out. How a block of rows is packed and meets a panel is the product's own: `vector_product`
-/// by the vector kernels (cpu/tile.hpp), `amx_product` by a matrix unit (cpu/amx_product.hpp), `packed_product` by the
-/// vector kernels on the panels of a packed weight (cpu/packed_product.hpp). A row's bits depend on the product alone
-/// and not on the cut.
+/// by the vector kernels (cpu/tile.hpp), `amx_product` and `bfmmla_product` by a matrix unit (cpu/amx_product.hpp,
+/// cpu/bfmmla_product.hpp), `packed_product` by the vector kernels on the panels of a packed weight
+/// (cpu/packed_product.hpp). A row's bits depend on the product alone and not on the cut.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/amx_product.hpp>
+#include <atmanrl/cpu/bfmmla_product.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/matmul.hpp>
@@ -110,6 +111,36 @@ struct amx_product {
   worker begin() const { return worker(twin); }
 };
 
+/// Pairs of bfloat16 by BFMMLA or by its twin.
+struct bfmmla_product {
+  using factor = std::uint32_t;
+  bool twin = false;  ///< in plain code, on any machine
+  static constexpr index_t row_unit = bfmmla::tile_rows;
+
+  static index_t block_rows(index_t depth) {
+    return std::clamp(packed_floats / (bfmmla::packed_size(bfmmla::tile_rows, depth) + 1), index_t{3}, index_t{8}) *
+           bfmmla::tile_rows;
+  }
+  static constexpr index_t packed_size(index_t rows, index_t depth) { return bfmmla::packed_size(rows, depth); }
+  static constexpr index_t packed_at(index_t rows, index_t depth) { return bfmmla::packed_size(rows, depth); }
+  static void pack(float const* source, index_t stride, index_t rows, index_t depth, std::uint32_t* target) {
+    bfmmla::pack_rows(source, stride, rows, depth, target);
+  }
+
+  struct worker {
+    bool twin;
+
+    template <class E>
+    void multiply(index_t rows, std::uint32_t const* packed, E const* panel, index_t depth, float* c, index_t ldc,
+                  index_t width, into how) {
+      auto const* const words = reinterpret_cast<std::uint32_t const*>(panel);
+      if (twin) return bfmmla::multiply<bfmmla::twin>(rows, packed, words, depth, c, ldc, width, how);
+      bfmmla::multiply<bfmmla::native>(rows, packed, words, depth, c, ldc, width, how);
+    }
+  };
+  worker begin() const { return {twin}; }
+};
+
 constexpr index_t panels(index_t outputs) { return (outputs + panel_width - 1) / panel_width; }
 
 namespace detail {
@@ -195,26 +226,26 @@ void multiply_by_panels(cpu_threads& threads, Product const& product, view<float
                 pieces = blocks >= team ? 1 : detail::pieces_of(columns, blocks, team),
                 block_rows = std::min(rows, (units + blocks - 1) / blocks * unit);
   index_t const worth = rows * depth * w.outputs / least_products;
-  threads.take_turns(
-      blocks * pieces, worth, Product::packed_size(block_rows, depth), [&](auto const& next, float* scratch) {
-        auto worker = product.begin();
-        factor* const packed = reinterpret_cast<factor*>(scratch);
-        index_t packed_block = -1, first = 0, count = 0;
-        for (index_t i; (i = next()) < blocks * pieces;) {
-          if (index_t const block = i / pieces; block != packed_block) {
-            first = units * block / blocks * unit;
-            count = std::min(rows, units * (block + 1) / blocks * unit) - first;
-            Product::pack(x.row(first), depth, count, depth, packed);
-            packed_block = block;
-          }
-          index_t const piece = i % pieces;
-          for (index_t p = columns * piece / pieces; p < columns * (piece + 1) / pieces; ++p) {
-            index_t const o = p * panel_width;
-            worker.multiply(count, packed, panel_at(w, p), depth, y.row(first) + o, w.outputs,
-                            std::min(panel_width, w.outputs - o), add ? into::add : into::overwrite);
-          }
-        }
-      });
+  threads.take_turns(blocks * pieces, worth, Product::packed_size(block_rows, depth),
+                     [&](auto const& next, float* scratch) {
+                       auto worker = product.begin();
+                       factor* const packed = reinterpret_cast<factor*>(scratch);
+                       index_t packed_block = -1, first = 0, count = 0;
+                       for (index_t i; (i = next()) < blocks * pieces;) {
+                         if (index_t const block = i / pieces; block != packed_block) {
+                           first = units * block / blocks * unit;
+                           count = std::min(rows, units * (block + 1) / blocks * unit) - first;
+                           Product::pack(x.row(first), depth, count, depth, packed);
+                           packed_block = block;
+                         }
+                         index_t const piece = i % pieces;
+                         for (index_t p = columns * piece / pieces; p < columns * (piece + 1) / pieces; ++p) {
+                           index_t const o = p * panel_width;
+                           worker.multiply(count, packed, panel_at(w, p), depth, y.row(first) + o, w.outputs,
+                                           std::min(panel_width, w.outputs - o), add ? into::add : into::overwrite);
+                         }
+                       }
+                     });
 }
 
 /// dx = dy W, or added to dx. A panel of 32 inputs, [output][32], is built by transposing; then it is the forward

@@ -2,7 +2,8 @@
 
 /// \file
 /// The vector register of the build's processor through the compiler's vector types: 16 floats with AVX-512, 8 with
-/// AVX, else 4. One source serves all of them; intrinsics appear only where the vector types cannot say it.
+/// AVX, else 4, as with NEON. One source serves all of them; intrinsics appear only where the vector types cannot say
+/// it.
 ///
 /// A multiply-add that a result's bits rest on is written `fma`, because a compiler may fuse `a * b + c` in one place
 /// and not in another.
@@ -20,6 +21,8 @@
 
 #if defined(__x86_64__)
 #  include <immintrin.h>
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#  include <arm_neon.h>
 #endif
 
 namespace atmanrl::simd::inline ATMANRL_CPU_BUILD {
@@ -80,6 +83,8 @@ inline floats fma(floats a, floats b, floats c) {
   return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX__) && defined(__FMA__)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return vfmaq_f32(c, a, b);
 #elif defined(__FP_FAST_FMAF)
   for (int i = 0; i < lanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
   return c;
@@ -95,6 +100,8 @@ inline floats sqrt(floats x) {
   return _mm256_sqrt_ps(x);
 #elif defined(__x86_64__)
   return _mm_sqrt_ps(x);
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return vsqrtq_f32(x);
 #else
   for (int i = 0; i < lanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
@@ -184,6 +191,8 @@ inline floats clamped(floats x, float least, float most) {
 #if defined(__AVX512F__)
   // These return their second operand where one of the two is a NaN.
   return _mm512_maskz_min_ps(0xffff, broadcast(most), _mm512_maskz_max_ps(0xffff, broadcast(least), x));
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return vminq_f32(vmaxq_f32(x, broadcast(least)), broadcast(most));  // a NaN where one of the two is one
 #else
   x = x < least ? broadcast(least) : x;
   return x > most ? broadcast(most) : x;
@@ -229,6 +238,8 @@ inline words load_bytes(std::byte const* p) {
   return std::bit_cast<words>(_mm512_maskz_cvtepu8_epi32(0xffff, std::bit_cast<__m128i>(b)));
 #elif defined(__AVX2__)
   return std::bit_cast<words>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(std::bit_cast<std::int64_t>(b))));
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(std::bit_cast<std::uint32_t>(b)))));
 #else
   return __builtin_convertvector(b, words);
 #endif
@@ -245,6 +256,8 @@ inline floats to_floats(words x) { return __builtin_convertvector(std::bit_cast<
 inline floats from_halves(words h) {
 #if defined(__AVX512F__)
   return _mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, std::bit_cast<__m512i>(h)));
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(h)));
 #else
   words const sign = (h & 0x8000u) << 16, shifted = (h & 0x7fffu) << 13, exponent = shifted & 0x0f800000u;
   words const normal = shifted + (112u << 23), largest = normal + (112u << 23);
@@ -267,6 +280,13 @@ inline floats dot_bf16(words a, words b, floats c) {
 #else
 inline constexpr bool has_dot_bf16 = false;
 #endif
+
+/// Zeros of their sign for numbers below the normal ones, as the matrix units read them; rounded first, the largest of
+/// them would become normal.
+inline floats without_denormals(floats x) {
+  words const u = std::bit_cast<words>(x);
+  return std::bit_cast<floats>((u & 0x7f800000u) == 0 ? u & 0x80000000u : u);
+}
 
 /// Rounds to bfloat16 as `bf16` does; the result is in the lower half of each word.
 inline words to_bf16(floats x) {
@@ -313,6 +333,8 @@ inline words to_bf16_pairs(floats even, floats odd) {
 inline words to_neighbour_pairs(floats first, floats second) {
 #if defined(__AVX512BF16__)
   return std::bit_cast<words>(_mm512_cvtne2ps_pbh(second, first));
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return vreinterpretq_u32_u16(vcombine_u16(vmovn_u32(to_bf16(first)), vmovn_u32(to_bf16(second))));
 #else
   words const a = to_bf16(first), b = to_bf16(second);
   words pairs;

@@ -104,6 +104,11 @@ class thread_pool {
         _mm_pause();
         continue;
       }
+#elif defined(__aarch64__)
+      if (i < pauses) {
+        asm volatile("isb");  // waits some ten cycles; on most processors YIELD does not wait at all
+        continue;
+      }
 #endif
       std::this_thread::yield();
     }

@@ -19,9 +19,17 @@ namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 /// Columns of a panel of B.
 inline constexpr index_t panel_width = 32;
 
-/// Most rows whose accumulators stay in registers, two vectors each.
-inline constexpr int tile_rows = simd::lanes == 16 ? 14 : simd::lanes == 8 ? 6 : 4;
-static_assert(tile_rows <= simd::lanes, "a tile is packed by transposing squares");
+/// Most rows whose accumulators stay in registers, two vectors each. NEON has registers for more, but from 11 rows on
+/// g++ 12 keeps some of them in memory.
+#if defined(__AVX512F__)
+inline constexpr int tile_rows = 14;
+#elif defined(__AVX__)
+inline constexpr int tile_rows = 6;
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+inline constexpr int tile_rows = 8;
+#else
+inline constexpr int tile_rows = 4;
+#endif
 
 /// What the accumulators begin with and what becomes of C.
 enum class into {
@@ -233,6 +241,9 @@ void multiply(index_t rows, typename Panel::factor const* a, index_t lda, Panel 
 /// Floats or pairs that `pack_rows` may write.
 constexpr index_t packed_size(index_t rows, index_t depth) { return rows * depth + simd::lanes; }
 
+/// Squares of vectors, one below the other, that the rows of a tile take when they are transposed.
+inline constexpr int tile_squares = (tile_rows + simd::lanes - 1) / simd::lanes;
+
 /// Writes rows tile by tile in the order in which `multiply_packed` reads them, [tile][depth][rows of the tile]. Rows a
 /// multiple of 4 KiB apart would drive each other out of the first-level cache where they lie. As pairs, they are
 /// rounded to bfloat16 on the way.
@@ -246,22 +257,30 @@ void pack_rows(float const* source, index_t stride, index_t rows, index_t depth,
     if constexpr (!pairs)
       if (count == 1) return void(std::copy_n(from, depth, to));
     for (index_t k = 0; k < depth; k += lanes) {
-      simd::floats block[lanes];
-      if (k + lanes <= depth) {
+      simd::floats squares[tile_squares][lanes];  // of the tile's rows, the last one filled up with zeros
+      for (int s = 0; s < tile_squares; ++s) {
+        simd::floats(&block)[lanes] = squares[s];
+        int const rows_here = int(count) - s * lanes;
+        float const* const rows_at = from + s * lanes * stride + k;
+        if (k + lanes <= depth) {
 #pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i) block[i] = i < count ? simd::load(from + i * stride + k) : simd::floats{};
-      } else {
-        for (int i = 0; i < lanes; ++i)
-          block[i] = i < count ? simd::load_first(from + i * stride + k, depth - k) : simd::floats{};
+          for (int i = 0; i < lanes; ++i) block[i] = i < rows_here ? simd::load(rows_at + i * stride) : simd::floats{};
+        } else {
+          for (int i = 0; i < lanes; ++i)
+            block[i] = i < rows_here ? simd::load_first(rows_at + i * stride, depth - k) : simd::floats{};
+        }
+        simd::transpose(block);
       }
-      simd::transpose(block);
       // Whole vectors: what a store writes too much, the next ones overwrite.
       index_t const valid = factors<Factor>(std::min<index_t>(lanes, depth - k));
       for (index_t i = 0; i < valid; ++i) {
-        if constexpr (pairs)
-          simd::store(to + (k / 2 + i) * count, simd::to_bf16_pairs(block[2 * i], block[2 * i + 1]));
-        else
-          simd::store(to + (k + i) * count, block[i]);
+        for (int s = 0; s < tile_squares && s * lanes < count; ++s) {
+          simd::floats const(&block)[lanes] = squares[s];
+          if constexpr (pairs)
+            simd::store(to + (k / 2 + i) * count + s * lanes, simd::to_bf16_pairs(block[2 * i], block[2 * i + 1]));
+          else
+            simd::store(to + (k + i) * count + s * lanes, block[i]);
+        }
       }
     }
   });
@@ -275,12 +294,14 @@ inline void pack_columns(float const* source, index_t stride, index_t depth, ind
     for_each_part(columns, tile_rows, [&](index_t first, index_t count) {
       float* const to = target + first * depth;
       for (index_t i = k; i < std::min(k + few, depth); ++i) {
-        simd::floats const v = simd::load_first(source + i * stride + first, count);
-        // What a whole vector writes too much, the tile's next rows overwrite; the next tile's are there already.
-        if (i * count + simd::lanes <= depth * count)
-          simd::store(to + i * count, v);
-        else
-          simd::store_first(to + i * count, v, count);
+        for (index_t c = 0; c < count; c += simd::lanes) {
+          simd::floats const v = simd::load_first(source + i * stride + first + c, count - c);
+          // What a whole vector writes too much, the tile's next rows overwrite; the next tile's are there already.
+          if (i * count + c + simd::lanes <= depth * count)
+            simd::store(to + i * count + c, v);
+          else
+            simd::store_first(to + i * count + c, v, count - c);
+        }
       }
     });
   }

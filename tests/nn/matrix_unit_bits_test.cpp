@@ -7,9 +7,13 @@
 
 using namespace atmanrl_test;
 
-namespace amx_bits_test {
+namespace matrix_unit_bits_test {
 
-TEST_CASE("llama with AMX products: decoding row by row and any number of threads give the bits of one forward pass") {
+TEST_CASE(
+    "llama with products by a matrix unit: decoding row by row and any number of threads give the bits of one forward "
+    "pass") {
+  bf16_products const products = GENERATE(bf16_products::amx_twin, bf16_products::bfmmla_twin);
+  CAPTURE(cpu::text(products));
   constexpr int length = 40, prefill = 18, vocab = 70;
   model_config config = rich_config();
   config.hidden = 44;
@@ -19,7 +23,7 @@ TEST_CASE("llama with AMX products: decoding row by row and any number of thread
   auto const tokens = random_tokens(length, vocab, 8);
   std::vector<float> log_p[2], gradients[2];
   for (int const threads : {1, 3}) {
-    cpu_backend backend({.threads = threads, .products = bf16_products::amx_twin});
+    cpu_backend backend({.threads = threads, .products = products});
     auto model = random_model<cpu_backend, bf16>(backend, config, 6);
     auto const whole = teacher_forced(model, tokens, 0.8, gradient_mode::parameters);
     CHECK(whole == teacher_forced(model, tokens, 0.8));
@@ -55,4 +59,4 @@ TEST_CASE("llama with AMX products: decoding row by row and any number of thread
   CHECK(gradients[1] == gradients[0]);
 }
 
-}  // namespace amx_bits_test
+}  // namespace matrix_unit_bits_test
