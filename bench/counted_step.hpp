@@ -1,13 +1,15 @@
 #pragma once
 // The phases of a training step, walked by the library's own code over a backend that counts.
-#include "counting_backend.hpp"
-
+#include <atmanrl/counting/counting_backend.hpp>
+#include <atmanrl/experiment/work.hpp>
 #include <atmanrl/grpo.hpp>
 
 #include <span>
 #include <vector>
 
 namespace atmanrl_bench {
+
+using namespace atmanrl;
 
 /// config.json of meta-llama/Llama-3.2-3B and -1B.
 inline model_config llama_3_2_3b() {

@@ -4,6 +4,7 @@
 /// What the parts of a block ask of a machine in one call: operations and bytes, counted as experiment/work.hpp says.
 
 #include <atmanrl/core/error.hpp>
+#include <atmanrl/counting/work.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/nn/any_block.hpp>
 #include <atmanrl/nn/parts/activations.hpp>
@@ -12,18 +13,6 @@
 #include <atmanrl/nn/parts/query_key.hpp>
 
 namespace atmanrl {
-
-struct work {
-  double operations = 0, bytes = 0;
-
-  work& operator+=(work const& o) {
-    operations += o.operations;
-    bytes += o.bytes;
-    return *this;
-  }
-  friend work operator+(work a, work const& b) { return a += b; }
-  friend work operator*(double n, work const& w) { return {n * w.operations, n * w.bytes}; }
-};
 
 /// Rows that one call of a part of a block works on.
 struct part_rows {
