@@ -3,17 +3,15 @@
 /// \file
 /// Memory and counts of the backend that computes nothing: the part of it that its kernels use.
 ///
-/// Its memory is a reserve of addresses. Pages are taken where something is written, which the host does with small
-/// arrays alone: positions, plans, targets, masks. So a model of billions of parameters is walked in a second or two.
+/// Its memory is a reserve of addresses (backend/address_space.hpp), so a model of billions of parameters is walked in
+/// a second or two and without its memory.
 
+#include <atmanrl/backend/address_space.hpp>
 #include <atmanrl/backend/backend.hpp>
+#include <atmanrl/backend/memory_ledger.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/counting/work.hpp>
 
-#include <sys/mman.h>
-
-#include <algorithm>
-#include <cstring>
 #include <map>
 #include <string>
 
@@ -38,32 +36,36 @@ class counting_backend {
   counting_backend& operator=(counting_backend const&) = delete;
 
   void* allocate(std::size_t bytes) {
-    void* const p = ::mmap(nullptr, std::max(bytes, std::size_t{1}), PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    expects(p != MAP_FAILED, "no addresses for {} bytes", bytes);
-    allocated_ += bytes;
-    peak_ = std::max(peak_, allocated_);
+    void* const p = reserve_addresses(bytes);
+    ledger_.add(p, bytes);
     ++allocations_;
     return p;
   }
   void deallocate(void* p, std::size_t bytes) noexcept {
-    allocated_ -= bytes;
-    ::munmap(p, std::max(bytes, std::size_t{1}));
+    ledger_.remove(p, bytes);
+    release_addresses(p, bytes);
   }
-  void copy(void*, void const*, std::size_t bytes) { count("copy", work_kind::rest, 0, 2 * double(bytes)); }
+  void copy(void* to, void const* from, std::size_t bytes) {
+    reserved_memory::copy(to, from, bytes);
+    count("copy", work_kind::rest, 0, 2 * double(bytes));
+  }
   void copy_from_host(void* to, void const* from, std::size_t bytes) {
-    if (bytes) std::memcpy(to, from, bytes);
+    reserved_memory::copy_from_host(to, from, bytes);
     host_bytes_ += double(bytes);
   }
   void copy_to_host(void* to, void const* from, std::size_t bytes) {
-    if (bytes) std::memcpy(to, from, bytes);
+    reserved_memory::copy_to_host(to, from, bytes);
     host_bytes_ += double(bytes);
     ++waits_;
   }
-  void fill_zero(void*, std::size_t bytes) { count("fill_zero", work_kind::rest, 0, double(bytes)); }
+  void fill_zero(void* to, std::size_t bytes) {
+    reserved_memory::fill_zero(to, bytes);
+    count("fill_zero", work_kind::rest, 0, double(bytes));
+  }
   void synchronize() {}
-  std::size_t allocated_bytes() const { return allocated_; }
-  std::size_t peak_bytes() const { return peak_; }
+  memory_ledger* ledger() { return &ledger_; }
+  std::size_t allocated_bytes() const { return ledger_.now().all(); }
+  std::size_t peak_bytes() const { return ledger_.peak().all(); }
 
   void count(char const* kernel, work_kind kind, double operations, double bytes) {
     kernel_count& k = kernels_[kernel];
@@ -93,7 +95,7 @@ class counting_backend {
  private:
   machine_limits limits_;
   std::map<std::string, kernel_count> kernels_;
-  std::size_t allocated_ = 0, peak_ = 0;
+  memory_ledger ledger_;
   double host_bytes_ = 0, waits_ = 0, allocations_ = 0;
 };
 static_assert(Backend<counting_backend>);

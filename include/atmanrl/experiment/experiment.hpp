@@ -16,6 +16,7 @@
 #include <atmanrl/experiment/run_hooks.hpp>
 #include <atmanrl/experiment/save_model.hpp>
 #include <atmanrl/experiment/table.hpp>
+#include <atmanrl/experiment/trainer.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>
@@ -97,28 +98,32 @@ class experiment : public detail::experiment_base {
     check_model(words.vocab_size(), config);
     if (options_.lora_rank > 0) check_adapter(lora_matrices(config, Model::kind_of(config)));
     config.stop_ids = stop_ids(words, config.stop_ids);
-    matrix_types types;
-    if (options_.dtype == weight_dtype::packed)
-      types = [&](std::string_view name) { return file->quantised_type(name).value_or(gguf_type::f32); };
-    run_shape const shape = shape_of(task, words, config, options_);
-    auto const estimate = estimate_memory<Model>(config, options_, shape, ranks_.size(), types);
-    check_fits(estimate, detail::memory_of(*backend));
-    estimate_ = estimate;
-    run_shape longest = shape;
-    longest.mean_completion = 0;
+    run_data const data = look_at_data(task, words, config, options_);
+    std::size_t const machine = detail::memory_of(*backend);
+    check_fits(sampling_bytes(config, options_, data.longest_prompt, ranks_.size()), nullptr, machine);
+    std::optional<memory_estimate> longest;
+    // The first rank walks for all.
+    comm::all_or_none(ranks_, [&] {
+      if (!speaks()) return;
+      estimate_ = estimate_memory<Traits, Model>(options_, task, words, data, completion_length::of_solutions, *file,
+                                                 ranks_.size());
+      longest =
+          estimate_memory<Traits, Model>(options_, task, words, data, completion_length::longest, *file, ranks_.size());
+    });
+    estimate_ = comm::of_first_rank(ranks_, estimate_);
+    if (estimate_) check_fits(estimate_->peak(), &*estimate_, machine);
     std::string note;
     if constexpr (requires { B::build_note(); }) note = B::build_note();
     if (speaks())
       describe(config, chat_of(words), parameter_layout(config, Model::kind_of(config)).size(),
-               trained_layout<Model>(config, options_).size(), estimate,
-               estimate_memory<Model>(config, options_, longest, ranks_.size(), types).peak(), note);
+               trained_layout<Model>(config, options_).size(), longest, note);
 
     hooks_->work_begins();
     Model model = detail::load_model<Traits, Model>(*backend, *file, options_);
     // Adapters that are off are the reference; without any it is a second copy, read from the same file when a run goes
     // on.
     std::optional<Model> reference;
-    if (options_.beta > 0 && options_.lora_rank == 0 && options_.adapter.empty())
+    if (needs_reference_model(options_))
       reference.emplace(detail::load_model<Traits, Model>(*backend, *file, options_));
     file.reset();
     model.set_kv_storage(options_.kv_cache);
@@ -127,15 +132,7 @@ class experiment : public detail::experiment_base {
       model.load_adapters(options_.adapter);
     else if (options_.lora_rank > 0)
       model.attach(options_.lora(), options_.seed);
-    row_budgets const budgets = budgets_of(config, Model::kept_numbers(config), options_);
-    experiment_options adjusted = options_;
-    adjusted.mask.row_budget = budgets.masks;
-    adjusted.mask.recompute = options_.recompute;
-    grpo trainer(model, words, task, detail::make_traits_reward<Traits>(adjusted), trainer_options(budgets),
-                 detail::make_traits_advantage<Traits>(options_), detail::make_traits_loss<Traits>(options_),
-                 detail::make_traits_sampler<Traits>(options_), detail::make_traits_schedule<Traits>(options_),
-                 detail::make_traits_optimizer<Traits>(options_), detail::make_traits_update_edit<Traits>(options_),
-                 ranks_on_);
+    auto trainer = make_trainer<Traits>(model, words, task, options_, ranks_on_);
     if (reference) trainer.set_reference_model(*reference);
     comm::all_or_none(ranks_, [&] {
       if (!speaks()) return;
@@ -147,7 +144,7 @@ class experiment : public detail::experiment_base {
     });
 
     // The weights are still those that the run began with.
-    auto const before = evaluation_of("before", model, words, task, shape);
+    auto const before = evaluation_of("before", model, words, task, data.longest_prompt);
     if (before && !before->complete) return stopped(0);
 
     restored_lines lines;
@@ -159,7 +156,7 @@ class experiment : public detail::experiment_base {
     bool const finished = train(trainer, words, files);
     if (!finished) return stopped(trainer.steps());
 
-    auto const after = evaluation_of("after", model, words, task, shape);
+    auto const after = evaluation_of("after", model, words, task, data.longest_prompt);
     if (after && !after->complete) return stopped(trainer.steps());
     std::string table;
     if (speaks()) table = show_results(before, after, backend->peak_bytes());
@@ -173,7 +170,7 @@ class experiment : public detail::experiment_base {
   /// From its file where there is one, so that a continued run shows what the first part found.
   template <class Model>
   std::optional<evaluation> evaluation_of(std::string const& when, Model& model, tokenizer_type const& words,
-                                          task_type const& task, run_shape const& shape) {
+                                          task_type const& task, index_t longest_prompt) {
     if (options_.eval_questions == 0) return std::nullopt;
     auto const path = options_.out / fmt::format("evaluation_{}.json", when);
     // The first rank decides, since it writes the file while others look for it.
@@ -183,17 +180,16 @@ class experiment : public detail::experiment_base {
     known = comm::of_first_rank(ranks_, known);
     if (known) return evaluation_from_json(parse_json(*known, path.string()), path.string());
     std::size_t const bytes = std::size_t(options_.activation_mib) << 20;
-    evaluation_options e{
-        .questions = options_.eval_questions,
-        .samples = options_.eval_samples,
-        .max_new_tokens = options_.max_new_tokens,
-        .temperature = options_.temperature,
-        .seed = options_.seed,
-        .batch_questions = questions_per_batch(model.config(), shape.longest_prompt, options_.eval_samples,
-                                               options_.max_new_tokens, bytes, sizeof(float)),
-        .on_progress = {},
-        .should_stop = [&] { return caught() != 0; },
-        .ranks = ranks_};
+    evaluation_options e{.questions = options_.eval_questions,
+                         .samples = options_.eval_samples,
+                         .max_new_tokens = options_.max_new_tokens,
+                         .temperature = options_.temperature,
+                         .seed = options_.seed,
+                         .batch_questions = questions_per_batch(model.config(), longest_prompt, options_.eval_samples,
+                                                                options_.max_new_tokens, bytes, sizeof(float)),
+                         .on_progress = {},
+                         .should_stop = [&] { return caught() != 0; },
+                         .ranks = ranks_};
     said().begin("evaluation " + when, 1, 0);
     auto const began = std::chrono::steady_clock::now();
     e.on_progress = [&](int done, int all, index_t tokens) {
@@ -215,11 +211,7 @@ class experiment : public detail::experiment_base {
     trainer.on_sampling = [&](int done, int all, index_t tokens) {
       said().update(0.5 * double(done) / double(all), tokens, fmt::format("{}/{} rollouts", done, all));
     };
-    experiment_options within_memory = options_;
-    within_memory.mask.row_budget =
-        budgets_of(trainer.model().config(), trainer.model().kept_numbers(trainer.model().config()), options_).masks;
-    within_memory.mask.recompute = options_.recompute;
-    auto observer = detail::make_observer<Traits>(within_memory);
+    auto observer = detail::make_observer<Traits>(within_budgets(trainer.model(), options_));
     detail::share_observer(observer, ranks_);
     std::uint64_t saved = trainer.steps();
     auto const save = [&] {

@@ -73,9 +73,11 @@ class experiment_base {
   /// \throws usage_error when tokenizer, model and options do not fit each other
   void check_model(index_t tokens, model_config const& config) const;
 
+  /// \param bytes    that a rank takes
+  /// \param m        what they are for; null where only the keys and values of sampling were counted
   /// \param machine  bytes of memory that there are for the ranks of this machine; 0: not known
-  /// \throws usage_error when they are estimated to take more
-  void check_fits(memory_estimate const& m, std::size_t machine);
+  /// \throws usage_error when there are less, or when nobody has so many
+  void check_fits(std::size_t bytes, memory_estimate const* m, std::size_t machine);
 
   /// Keeps other processes away from the run that is continued; on the first rank.
   /// \throws usage_error when one is writing it
@@ -88,13 +90,11 @@ class experiment_base {
   /// \throws usage_error when a run that goes on was started with another one
   void name_task(std::string_view name);
 
-  grpo_options trainer_options(row_budgets const& budgets) const;
-
   /// \throws usage_error for targets that the model does not have, or options that contradict --adapter's folder
   void check_adapter(std::vector<lora_matrix> const& matrices) const;
   /// \param note  what the backend has to say about the build; may be empty
   void describe(model_config const& c, chat_format const& chat, index_t parameters, index_t trained,
-                memory_estimate const& m, std::size_t at_most, std::string const& note) const;
+                std::optional<memory_estimate> const& longest, std::string const& note) const;
 
   /// Opens what TensorBoard reads; on the first rank, whose folder is there and locked.
   /// \param steps  that the run goes on from
@@ -241,28 +241,8 @@ ATMANRL_INLINE void experiment_base::name_task(std::string_view name) {
                        options_.resume.string(), stored, name);
 }
 
-ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& budgets) const {
-  return {.prompts_per_step = options_.prompts_per_step,
-          .group_size = options_.group_size,
-          .max_new_tokens = options_.max_new_tokens,
-          .temperature = options_.temperature,
-          .inner_passes = options_.inner_passes,
-          .micro_batch = 0,
-          .row_budget = budgets.update,
-          .recompute = options_.recompute,
-          .learning_rate = options_.learning_rate,
-          .total_steps = std::uint64_t(options_.steps),
-          .max_gradient_norm = options_.max_gradient_norm,
-          .entropy_bonus = options_.entropy_bonus,
-          .mask_truncated_completions = options_.mask_truncated,
-          .dynamic_sampling_rounds = options_.dynamic_sampling,
-          .no_delimiter = options_.no_delimiter,
-          .reward_gradient = options_.reward_gradient,
-          .seed = options_.seed};
-}
-
 ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format const& chat, index_t parameters,
-                                              index_t trained, memory_estimate const& m, std::size_t at_most,
+                                              index_t trained, std::optional<memory_estimate> const& longest,
                                               std::string const& note) const {
   std::string text;
   auto const add = [&]<class... Args>(fmt::format_string<Args...> line, Args&&... args) {
@@ -280,13 +260,13 @@ ATMANRL_INLINE void experiment_base::describe(model_config const& c, chat_format
   if (options_.lora_rank > 0)
     add("training adapters of rank {} on {}: {:.2f} M parameters\n", options_.lora_rank,
         lora_targets_text(options_.lora_targets), double(trained) / 1e6);
-  add("memory: {} = weights {} + optimizer {} + keys and values {} + activations {} + head {} + masks {} + scratch "
-      "{}\n",
-      format_bytes(m.peak()), format_bytes(m.weights), format_bytes(m.optimizer), format_bytes(m.cache),
-      format_bytes(m.activations), format_bytes(m.head), format_bytes(m.masks), format_bytes(m.scratch));
-  if (at_most > m.peak())
+  if (estimate_)
+    add("memory: {}\n", described(estimate_->by_use));
+  else
+    add("memory: not estimated: this program's backend or model cannot only count\n");
+  if (estimate_ && longest && longest->peak() > estimate_->peak())
     add("        with completions as long as the reference solutions; {} if all run to {} tokens\n",
-        format_bytes(at_most), options_.max_new_tokens);
+        format_bytes(longest->peak()), options_.max_new_tokens);
   if (!note.empty()) add("{}\n", note);
   if (c.stop_ids.empty())
     add("note: the model names no token that ends a text, so every completion runs to --max-new-tokens\n");
@@ -363,16 +343,17 @@ ATMANRL_INLINE void experiment_base::check_model(index_t tokens, model_config co
                        config.layers);
 }
 
-ATMANRL_INLINE void experiment_base::check_fits(memory_estimate const& m, std::size_t machine) {
-  machine /= std::size_t(comm::ranks_of_machine(ranks_).all);
+ATMANRL_INLINE void experiment_base::check_fits(std::size_t bytes, memory_estimate const* m, std::size_t machine) {
+  static constexpr std::size_t of_no_machine = std::size_t{1} << 50;
+  machine = machine == 0 ? of_no_machine : machine / std::size_t(comm::ranks_of_machine(ranks_).all);
   expects<usage_error>(
-      machine == 0 || m.peak() <= machine,
-      "the run is estimated to take {} of memory ({} of them keys and values, {} activations), but "
-      "there are {}: less is taken by fewer --prompts-per-step ({} now), a smaller --group-size ({}), "
-      "--max-new-tokens ({}), --eval-samples ({}) or --activation-mib ({}), --kv-cache bf16 and --dtype bf16",
-      format_bytes(m.peak()), format_bytes(m.cache), format_bytes(m.activations), format_bytes(machine),
-      options_.prompts_per_step, options_.group_size, options_.max_new_tokens, options_.eval_samples,
-      options_.activation_mib);
+      bytes <= machine,
+      "the run is estimated to take {} of memory{}, but there are {}: less is taken by fewer --prompts-per-step ({} "
+      "now), a smaller --group-size ({}), --max-new-tokens ({}), --eval-samples ({}) or --activation-mib ({}), "
+      "--kv-cache bf16 and --dtype bf16",
+      format_bytes(bytes), m ? fmt::format(" ({})", described(m->by_use)) : " for keys and values alone",
+      format_bytes(machine), options_.prompts_per_step, options_.group_size, options_.max_new_tokens,
+      options_.eval_samples, options_.activation_mib);
 }
 
 ATMANRL_INLINE run_lock experiment_base::lock_run() const {
@@ -404,8 +385,8 @@ ATMANRL_INLINE std::string experiment_base::show_results(std::optional<evaluatio
   said().show(fmt::format(
       "\n{}peak memory                 {} of the process, {} in tensors (estimate {})\nfiles                 "
       "      {}\n",
-      table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes), format_bytes(estimate_->peak()),
-      options_.out.string()));
+      table, format_bytes(peak_process_bytes()), format_bytes(peak_tensor_bytes),
+      estimate_ ? format_bytes(estimate_->peak()) : "none", options_.out.string()));
   return table;
 }
 
