@@ -5,7 +5,7 @@
 
 #include <atmanrl/grpo.hpp>
 
-#include <atmanrl/experiment/edited_chains.hpp>
+#include <atmanrl/evaluation/edited_chains.hpp>
 #include <atmanrl/experiment/experiment.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
 

@@ -6,7 +6,8 @@
 
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/comm/share_work.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
+#include <atmanrl/experiment/closing_table.hpp>
 #include <atmanrl/experiment/experiment_base.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/metrics.hpp>
@@ -14,13 +15,12 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
 #include <atmanrl/experiment/run_hooks.hpp>
-#include <atmanrl/experiment/save_model.hpp>
-#include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/trainer.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/grpo.hpp>
+#include <atmanrl/rl/save_model.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 #include <chrono>

@@ -7,7 +7,8 @@
 #include <atmanrl/comm/machines.hpp>
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/experiment/evaluation.hpp>
+#include <atmanrl/evaluation/evaluation.hpp>
+#include <atmanrl/experiment/closing_table.hpp>
 #include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/experiment/observe.hpp>
@@ -17,7 +18,6 @@
 #include <atmanrl/experiment/run_folder.hpp>
 #include <atmanrl/experiment/run_hooks.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
-#include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/io/content_hash.hpp>

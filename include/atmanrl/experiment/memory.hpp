@@ -8,10 +8,10 @@
 /// All numbers are zero in a walk. Rollouts are made up: the reference solutions of the run's own items, or completions
 /// as long as they may be. The step is that of the longest prompts and solutions, the evaluation's batch likewise.
 
+#include <atmanrl/backend/machine_memory.hpp>
 #include <atmanrl/comm/threads.hpp>
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/experiment/machine_memory.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/observe.hpp>
 #include <atmanrl/experiment/trainer.hpp>
 #include <atmanrl/rl/generate.hpp>

@@ -8,7 +8,7 @@
 /// Nothing is cut off before it is known that the run can go on.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
