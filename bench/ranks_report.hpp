@@ -139,8 +139,8 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
   auto const n = std::size_t(layout.size());
   double const passes = double(shape.passes), leaf = double(n * sizeof(float)), bandwidth = phases.limits().bandwidth;
   planned_sum const sum(o.queries, n, ranks);
-  auto const mask_values = std::size_t(detail::mask_parameters(
-      llama_3_2_3b(), experiment_options::of_preset(experiment_preset::paper).mask, shape.completion, 8));
+  // Of a mask of pairs: a triangle over the completion, and a row for each token of delimiter and answer.
+  auto const mask_values = std::size_t(shape.completion * (shape.completion + 1) / 2 + shape.completion * 8);
   rank_step s{.ranks = ranks};
   std::vector<comm::range> rounded;  // what the model stores, and ranks exchange, as bf16
   for (parameter_info const& p : layout.all())

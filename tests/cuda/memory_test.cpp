@@ -23,13 +23,19 @@ model_config attentive_config() {
   return c;
 }
 
+/// Samples tokens that the tokenizer knows, and none that ends a chain: the estimate cannot know where chains end.
+struct any_plain_token {
+  int count = byte_bpe(arithmetic_text::vocabulary()).encode("####").front();
+  int operator()(std::span<float const>, double, double u) const { return int(u * count); }
+};
+
 /// The parts that cost least to compile.
 struct device_traits : gsm8k_traits<cuda_backend> {
   using weights = weight_types<bf16>;
   using reward = rewards::saliency<>;
   using advantage = advantages::mean_centered;
   using loss = losses::grpo;
-  using sampler = samplers::greedy;  // repeats itself, and no delimiter
+  using sampler = any_plain_token;
   using optimizer = optim::adamw;
   using schedule = schedules::constant;
   using observer = observers::all<>;
@@ -37,7 +43,7 @@ struct device_traits : gsm8k_traits<cuda_backend> {
 
 }  // namespace
 
-TEST_CASE("cuda memory: the estimate is what a step takes, a quarter of it attention's parts") {
+TEST_CASE("cuda memory: the estimate is what a step takes, a sixth of it attention's parts") {
   using model_type = llama<cuda_backend, bf16>;
   tokenizer const words{byte_bpe(arithmetic_text::vocabulary())};
   arithmetic const task;
@@ -65,7 +71,7 @@ TEST_CASE("cuda memory: the estimate is what a step takes, a quarter of it atten
   REQUIRE(e);
   INFO("measured " << device.peak_bytes() << ", estimated " << e->peak() << ": " << described(e->by_use));
   CHECK(e->peak() == device.peak_bytes());
-  CHECK(double(e->by_use[memory_use::workspace]) > 0.25 * double(e->peak()));
+  CHECK(double(e->by_use[memory_use::workspace]) > 0.16 * double(e->peak()));
 }
 #endif
 

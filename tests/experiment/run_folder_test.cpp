@@ -21,7 +21,7 @@ experiment_options options_in(std::filesystem::path const& out) {
   return o;
 }
 
-/// A checkpoint after two steps of a run with `o`, as save_run writes it.
+/// A checkpoint after two steps of a run with `o`, as save_checkpoint_of writes it.
 checkpoint checkpoint_of(experiment_options const& o) {
   checkpoint c;
   c.step = 2;
