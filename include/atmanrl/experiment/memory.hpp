@@ -5,8 +5,9 @@
 /// counts (backend/memory_ledger.hpp): evaluation, sampling, rewards, updates and observation of one step, by the
 /// traits' own model, reward, optimizer and edits. So what any part of a program's own asks for is in it.
 ///
-/// All numbers are zero in a walk. Rollouts are made up: the reference solutions of the run's own items, or completions
-/// as long as they may be. The step is that of the longest prompts and solutions, the evaluation's batch likewise.
+/// All numbers are zero in a walk, and so is the number of its step. Rollouts are made up: the reference solutions of
+/// the run's own items, or completions as long as they may be. The step is that of the longest prompts and solutions,
+/// the evaluation's batch likewise.
 
 #include <atmanrl/backend/machine_memory.hpp>
 #include <atmanrl/comm/threads.hpp>
@@ -101,7 +102,6 @@ namespace detail {
 inline experiment_options walked(experiment_options o) {
   o.inner_passes = 1;
   o.dynamic_sampling = 0;
-  o.validate_every = std::min(o.validate_every, 1);
   o.mask.steps = std::min(o.mask.steps, 2);
   o.mask.stop_tolerance.reset();
   if (o.mask.scale == 0) o.mask.scale = 10;

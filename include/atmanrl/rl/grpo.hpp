@@ -178,7 +178,7 @@ class grpo {
   }
 
   /// A step on rollouts that are there already, sampled here or elsewhere: rewards, advantages and updates.
-  /// \param rollouts  groups of options().group_size
+  /// \param rollouts  groups of options().group_size; `step` is what rewards and observers see of their number
   /// \throws as step
   grpo_step_report learn(step_rollouts rollouts) {
     for (rollout_group const& g : rollouts.groups)
@@ -188,7 +188,6 @@ class grpo {
     return checked([&](grpo_step_report& report) {
       stopwatch clock;
       report.rollouts = std::move(rollouts);
-      report.rollouts.step = steps_ + 1;
       report.rewards = rewards_of(report.rollouts);
       report.seconds.reward = clock.lap();
     });
