@@ -1,13 +1,27 @@
 #pragma once
 // The phases of a training step, walked by the library's own code over a backend that counts.
-#include "counting_backend.hpp"
-
+#include <atmanrl/counting/counting_backend.hpp>
 #include <atmanrl/grpo.hpp>
 
 #include <span>
 #include <vector>
 
 namespace atmanrl_bench {
+
+using namespace atmanrl;
+
+/// What a step is made of. Rollouts of a prompt share its rows; all completions have the same length.
+struct step_shape {
+  index_t prompts = 1, group = 8;
+  index_t prompt = 200, completion = 400;        ///< tokens
+  index_t cot = 392, delimiter = 2, answer = 5;  ///< tokens of a mask's item
+  mask_shape shape = mask_shape::pair;
+  mask_rows rows = mask_rows::all_later;
+  index_t mask_steps = 200, passes = 2;
+  index_t row_budget = 4096;  ///< rows of one pass of the update
+
+  index_t rollouts() const { return prompts * group; }
+};
 
 /// config.json of meta-llama/Llama-3.2-3B and -1B.
 inline model_config llama_3_2_3b() {

@@ -1,10 +1,11 @@
 // Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
 // of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy
-// update of adapters. The shares are of the floor that experiment/work.hpp computes for the printed limits of an H100.
+// update of adapters. The shares are of the floor that bench/counted_step.hpp counts for the printed limits of an H100.
 // Usage: phases_cuda [LAYERS [tf32] [PHASE...]]    16 and all when not given; tf32: attention and other products of
 // floats on the matrix units. 77 is the exit status where there is no device.
+#include "counted_step.hpp"
+
 #include <atmanrl/cuda.hpp>
-#include <atmanrl/experiment/work.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
@@ -63,6 +64,14 @@ double seconds_of(cuda_backend& device, std::function<void()> const& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+/// What the same part of a step asks of a machine.
+phase_work counted(model_config const& c, atmanrl_bench::step_shape const& s,
+                   std::function<void(atmanrl_bench::counted_step<bf16>&)> const& walk) {
+  atmanrl_bench::counted_step<bf16> step(c, s);
+  walk(step);
+  return step.backend.total();
+}
+
 double floor_of(phase_work p, bool tf32) {
   machine_limits const h100;
   machine_limits rounding = h100;
@@ -109,7 +118,7 @@ int main(int argc, char** argv) {
   fmt::print("{}; {} layers, {:.2f} G parameters in bf16, products of floats in {}\n", properties.name, config.layers,
              double(model.layout().size()) * 1e-9, tf32 ? "TF32" : "float");
 
-  step_shape s;
+  atmanrl_bench::step_shape s;
   s.mask_steps = 20;
   std::vector<std::vector<int>> const prompts{std::vector<int>(std::size_t(s.prompt), 1)};
   auto const sample = [&](index_t tokens) {
@@ -120,11 +129,12 @@ int main(int argc, char** argv) {
   };
   if (wanted("prefill") || wanted("decoding")) {
     double const prefill = seconds_of(device, [&] { sample(1); });
-    print("prefill", double(s.prompt), prefill, floor_of(prefill_work(config, s), tf32));
+    phase_work const of_prefill = counted(config, s, [](auto& step) { step.sample(1); });
+    print("prefill", double(s.prompt), prefill, floor_of(of_prefill, tf32));
     if (wanted("decoding")) {
       double const sampling = seconds_of(device, [&] { sample(s.completion); });
       print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill,
-            floor_of(decoding_work(config, s), tf32));
+            floor_of(counted(config, s, [&](auto& step) { step.sample(s.completion); }) + -1.0 * of_prefill, tf32));
     }
   }
 
@@ -139,7 +149,7 @@ int main(int argc, char** argv) {
     o.steps = int(s.mask_steps);
     double const seconds = seconds_of(device, [&] { train_masks(model, std::span<mask_item const>(items), o); });
     print(all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows", double(s.group * s.cot) * o.steps,
-          seconds, floor_of(mask_training_work(config, s), tf32));
+          seconds, floor_of(counted(config, s, [&](auto& step) { step.train_masks(s.mask_steps); }), tf32));
   }
 
   if (wanted("update")) {

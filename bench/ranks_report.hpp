@@ -1,10 +1,10 @@
 #pragma once
 // An estimate of a step that many GPUs share: the counted work of a rank's prompt groups, and what ranks send each
 // other by the library's own division of a step (bench/ranks.hpp). The tables of docs/distributed.md.
+#include "counted_memory.hpp"
 #include "counted_step.hpp"
 #include "ranks.hpp"
 
-#include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/optim/slice_gather.hpp>
 
 #include <fmt/format.h>
@@ -139,8 +139,8 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
   auto const n = std::size_t(layout.size());
   double const passes = double(shape.passes), leaf = double(n * sizeof(float)), bandwidth = phases.limits().bandwidth;
   planned_sum const sum(o.queries, n, ranks);
-  auto const mask_values = std::size_t(detail::mask_parameters(
-      llama_3_2_3b(), experiment_options::of_preset(experiment_preset::paper).mask, shape.completion, 8));
+  // Of a mask of pairs: a triangle over the completion, and a row for each token of delimiter and answer.
+  auto const mask_values = std::size_t(shape.completion * (shape.completion + 1) / 2 + shape.completion * 8);
   rank_step s{.ranks = ranks};
   std::vector<comm::range> rounded;  // what the model stores, and ranks exchange, as bf16
   for (parameter_info const& p : layout.all())
@@ -220,7 +220,6 @@ inline void print_times(std::vector<rank_step> const& steps) {
 
 inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options const& o,
                               parameter_layout const& layout) {
-  using model = llama<counting_backend, bf16>;
   auto const n = std::size_t(layout.size());
   fmt::print(
       "| ranks | weights | gradient | masters and moments of a slice | keys, values, activations, masks | sums that "
@@ -230,17 +229,18 @@ inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options
     e.dtype = weight_dtype::bf16;
     e.prompts_per_step = int(std::min(o.together, s.most_groups));
     e.max_new_tokens = 400;
-    auto const m = estimate_memory<model>(llama_3_2_3b(), e, {.longest_prompt = 200, .label_tokens = 8});
-    std::size_t const gradient = n * sizeof(float), state = 3 * s.slice * sizeof(float),
-                      work = m.cache + m.activations + m.head + m.masks + m.scratch,
-                      gpu = m.weights + gradient + state + work;
+    auto const m = counted_memory(llama_3_2_3b(), e);
+    std::size_t const weights = m[memory_use::weights], gradient = n * sizeof(float),
+                      state = 3 * s.slice * sizeof(float),
+                      work = m.all() - weights - m[memory_use::gradient] - m[memory_use::optimizer],
+                      gpu = weights + gradient + state + work;
     // The sums, what one round of the exchange receives, and new weights on their way.
     std::size_t const pieces = s.ranks > 1
                                    ? s.nodes * std::min(gradient_sum<counting_backend, float>::default_piece, s.slice)
                                    : 0,
                       sums = sizeof(float) * (s.waiting * n + pieces) +
                              (s.ranks > 1 ? slice_gather<counting_backend, float>::packed_bytes(n, s.ranks) : 0);
-    fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} |\n", s.ranks, format_bytes(m.weights), format_bytes(gradient),
+    fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} |\n", s.ranks, format_bytes(weights), format_bytes(gradient),
                format_bytes(state), format_bytes(work), format_bytes(sums), format_bytes(gpu + sums),
                double(gpu + sums) <= 80e9 ? "yes" : "no");
   }

@@ -133,18 +133,6 @@ void print_kernels(std::vector<phase> const& phases) {
   }
 }
 
-void print_formulas(step_shape const& s, std::vector<phase> const& phases) {
-  model_config const c = llama_3_2_3b();
-  std::vector<phase_work> const formulas{prefill_work(c, s), decoding_work(c, s), mask_training_work(c, s),
-                                         policy_update_work(c, s)};
-  fmt::print("| phase | operations by formula | counted | bytes by formula | counted |\n|---|---|---|---|---|\n");
-  for (std::size_t i = 0; i < formulas.size(); ++i) {
-    work const f = formulas[i].all(), k = phases[i].done.all();
-    fmt::print("| {} | {:.6g} | {:.6g} | {:.6g} | {:.6g} |\n", phases[i].name, f.operations, k.operations, f.bytes,
-               k.bytes);
-  }
-}
-
 void print_savings(std::vector<std::pair<std::string, phase>> const& rows) {
   fmt::print("| | operations | bytes | floor | against the first line |\n|---|---|---|---|---|\n");
   for (auto const& [name, p] : rows) {
@@ -183,9 +171,6 @@ int print_work() {
       shape.prompts, shape.prompt, shape.group, shape.completion, shape.mask_steps, shape.cot, shape.delimiter,
       shape.answer, shape.passes, h100.products * 1e-12, h100.arithmetic * 1e-12, h100.bandwidth * 1e-12);
   print_phases({prefill, decoding, masks, few, update, fast_update, faster_update, step, short_step});
-
-  fmt::print("\nFormulas (experiment/work.hpp) against what was counted\n\n");
-  print_formulas(shape, phases);
 
   fmt::print("\nWhat the kernels are bound by\n\n");
   phases.insert(phases.begin() + 3, few);
@@ -286,16 +271,17 @@ int print_memory() {
         o.lora_rank = rank;
         o.prompts_per_step = 1;
         o.max_new_tokens = 400;
-        auto const m =
-            estimate_memory<llama<counting_backend, bf16>>(config, o, {.longest_prompt = 200, .label_tokens = 8});
+        o.eval_questions = 0;
+        auto const m = counted_memory(config, o);
         std::string fits;
         for (int const gb : {24, 40, 80})
-          if (double(m.peak()) <= 1e9 * gb && fits.empty()) fits = fmt::format("{} GB", gb);
+          if (double(m.all()) <= 1e9 * gb && fits.empty()) fits = fmt::format("{} GB", gb);
         fmt::print("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", name,
                    rank ? fmt::format("LoRA, rank {}", rank) : "all parameters",
-                   preset == experiment_preset::demo ? "demo" : "paper", format_bytes(m.weights),
-                   format_bytes(m.optimizer), format_bytes(m.cache), format_bytes(m.activations), format_bytes(m.head),
-                   format_bytes(m.masks), format_bytes(m.peak()), fits.empty() ? "none" : fits);
+                   preset == experiment_preset::demo ? "demo" : "paper", format_bytes(m[memory_use::weights]),
+                   format_bytes(m[memory_use::gradient] + m[memory_use::optimizer]), format_bytes(m[memory_use::cache]),
+                   format_bytes(m[memory_use::activations]), format_bytes(m[memory_use::head]),
+                   format_bytes(m[memory_use::masks]), format_bytes(m.all()), fits.empty() ? "none" : fits);
       }
     }
   }

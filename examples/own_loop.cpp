@@ -3,7 +3,7 @@
 //   build/release/examples/own_loop [FOLDER]    the trained model's; without one it is thrown away
 #include <atmanrl/grpo.hpp>
 
-#include <atmanrl/experiment/save_model.hpp>
+#include <atmanrl/rl/save_model.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 
 #include <numeric>

@@ -1,6 +1,6 @@
 #pragma once
 // The difference of two arms where the seed is the unit of chance: its intervals, its test, and what they allow to say.
-#include <atmanrl/experiment/statistics.hpp>
+#include <atmanrl/core/statistics.hpp>
 
 #include <cstddef>
 #include <optional>

@@ -1,12 +1,12 @@
 #pragma once
 // What evaluate does with a model, on any backend.
+#include <atmanrl/backend/machine_memory.hpp>
 #include <atmanrl/comm/any.hpp>
-#include <atmanrl/experiment/edited_chains.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/experiment/letters.hpp>
-#include <atmanrl/experiment/machine_memory.hpp>
+#include <atmanrl/evaluation/edited_chains.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
+#include <atmanrl/evaluation/letters.hpp>
+#include <atmanrl/evaluation/table.hpp>
 #include <atmanrl/experiment/memory.hpp>
-#include <atmanrl/experiment/table.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/jsonl.hpp>
 #include <atmanrl/io/paths.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 // What explain explains: completions that the model samples or that a run wrote, or a chain that the user typed.
-#include <atmanrl/experiment/edited_chains.hpp>
+#include <atmanrl/evaluation/edited_chains.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/tasks/any_task.hpp>

@@ -1,7 +1,7 @@
 #pragma once
 // The arms of reproduce_table1, and what one run of an arm does on any backend.
 #include <atmanrl/comm/any.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/paths.hpp>

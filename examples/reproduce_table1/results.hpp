@@ -1,6 +1,6 @@
 #pragma once
 // What a run of an arm found, and its figures as values of questions.
-#include <atmanrl/experiment/evaluation.hpp>
+#include <atmanrl/evaluation/evaluation.hpp>
 
 #include <array>
 #include <string>

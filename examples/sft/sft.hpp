@@ -1,12 +1,12 @@
 #pragma once
 // What sft does with a model, on any backend.
+#include <atmanrl/backend/machine_memory.hpp>
 #include <atmanrl/comm/any.hpp>
-#include <atmanrl/experiment/machine_memory.hpp>
 #include <atmanrl/experiment/memory.hpp>
-#include <atmanrl/experiment/save_model.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/llama.hpp>
+#include <atmanrl/rl/save_model.hpp>
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/any_task.hpp>
 

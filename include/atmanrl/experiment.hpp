@@ -5,15 +5,13 @@
 
 #include <atmanrl/grpo.hpp>
 
-#include <atmanrl/experiment/edited_chains.hpp>
+#include <atmanrl/evaluation/edited_chains.hpp>
 #include <atmanrl/experiment/experiment.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
 #  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                               \
-    TEMPLATE memory_estimate estimate_memory<llama<cpu_backend, W>>(model_config const&, experiment_options const&,    \
-                                                                    run_shape const&, int, matrix_types const&);       \
     TEMPLATE evaluation evaluate(llama<cpu_backend, W>&, tokenizer const&, any_task const&, evaluation_options const&, \
                                  samplers::any const&);                                                                \
     TEMPLATE void save_model(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,                  \
@@ -22,8 +20,8 @@
                                 std::filesystem::path const&);
 
 namespace atmanrl {
-ATMANRL_FLOAT_TEMPLATE run_shape shape_of(any_task const&, tokenizer const&, model_config const&,
-                                          experiment_options const&);
+ATMANRL_FLOAT_TEMPLATE run_data look_at_data(any_task const&, tokenizer const&, model_config const&,
+                                             experiment_options const&);
 ATMANRL_FLOAT_TEMPLATE rollout annotate(completion, int, int, task_item const&, any_task const&, tokenizer const&,
                                         std::span<int const>, no_delimiter_policy);
 ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)

@@ -50,6 +50,7 @@
 #include <atmanrl/rl/rewards/shuffled.hpp>
 #include <atmanrl/rl/rewards/soft_overlong.hpp>
 #include <atmanrl/rl/rewards/weighted_sum.hpp>
+#include <atmanrl/rl/save_model.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/greedy.hpp>

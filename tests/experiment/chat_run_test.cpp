@@ -1,12 +1,12 @@
 // What ends a turn ends a completion: where models are sampled, evaluated, trained and saved.
-#include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/experiment/save_model.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/rewards/correct_answer.hpp>
+#include <atmanrl/rl/save_model.hpp>
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/arithmetic.hpp>
 

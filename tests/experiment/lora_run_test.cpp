@@ -128,20 +128,4 @@ TEST_CASE("experiment: the options of adapters are checked, stored and read back
   CHECK_THROWS_WITH(validate(none), ATMANRL_CONTAINS("--lora-rank is -1"));
 }
 
-TEST_CASE("memory: adapters take moments for themselves alone, and their packed factors") {
-  model_config const c = random_config();
-  experiment_options o, lora;
-  lora.lora_rank = 2;
-  run_shape const shape{.longest_prompt = 40, .label_tokens = 4};
-  auto const full = estimate_memory<llama<cpu_backend, bf16>>(c, o, shape),
-             small = estimate_memory<llama<cpu_backend, bf16>>(c, lora, shape);
-  CHECK(small.optimizer == 28 * std::size_t(parameter_layout(c, standard_kind(c), lora.lora()).size()));
-  CHECK(full.optimizer == 28 * std::size_t(parameter_layout(c, standard_kind(c)).size()));
-  cpu_backend backend({.threads = 1});
-  llama<cpu_backend, bf16> model(backend, c);
-  std::size_t const before = backend.allocated_bytes();
-  model.attach(lora.lora(), 1);
-  CHECK(backend.allocated_bytes() - before == small.weights - full.weights);
-}
-
 }  // namespace lora_run_test

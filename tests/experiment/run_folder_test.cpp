@@ -1,6 +1,5 @@
 // The folder of a run without a run: who may write it, and whether a checkpoint fits what stands beside it.
 #include <atmanrl/backend/reference_backend.hpp>
-#include <atmanrl/experiment/memory.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
 #include <atmanrl/nn/decoder.hpp>
 
@@ -22,7 +21,7 @@ experiment_options options_in(std::filesystem::path const& out) {
   return o;
 }
 
-/// A checkpoint after two steps of a run with `o`, as save_run writes it.
+/// A checkpoint after two steps of a run with `o`, as save_checkpoint_of writes it.
 checkpoint checkpoint_of(experiment_options const& o) {
   checkpoint c;
   c.step = 2;
@@ -176,35 +175,6 @@ TEST_CASE("run_folder: the lines that a checkpoint counts on are looked at, and 
   damaged.state_json = "{}";
   CHECK(contains(complaint([&] { check_continuation(dir.path(), damaged, "the checkpoint", o); }),
                  "the checkpoint: its state is wrong"));
-}
-
-TEST_CASE("memory: an estimate of any options is a number, and one that no machine has where they are absurd") {
-  model_config const c = random_config();
-  run_shape const shape{.longest_prompt = 60, .mean_prompt = 40, .mean_completion = 30, .label_tokens = 8};
-  auto const peak = [&](auto&& change) {
-    experiment_options o;
-    change(o);
-    return estimate_memory<llama<reference_backend, float>>(c, o, shape).peak();
-  };
-  std::size_t const usual = peak([](auto&) {}), absurd = std::size_t{1} << 40;
-  CHECK(usual < (std::size_t{1} << 31));
-  int const most = std::numeric_limits<int>::max();
-  CHECK(peak([&](auto& o) { o.prompts_per_step = 2000000000; }) > absurd);
-  CHECK(peak([&](auto& o) { o.group_size = 2000000000; }) > absurd);
-  CHECK(peak([&](auto& o) { o.prompts_per_step = o.group_size = most; }) > absurd);
-  CHECK(peak([&](auto& o) { o.eval_samples = most; }) > absurd);
-  // Bounded by the model's positions and by --activation-mib.
-  CHECK(peak([&](auto& o) { o.max_new_tokens = most; }) < absurd);
-  CHECK(peak([&](auto& o) {
-          o.prompts_per_step = o.group_size = o.eval_samples = o.max_new_tokens = o.activation_mib = most;
-          o.eval_questions = o.steps = most;
-          o.mask.rows = mask_rows::all_later;
-          o.mask.shape = mask_shape::pair;
-          o.mask.sharing = mask_sharing::per_head;
-          o.beta = 1;
-        }) > absurd);
-  CHECK(evaluation_bytes(c, 60, 1, 4, 160) == 4u * ((60 + 4 * 160) * 2 * 2 * 1 * 8 + 4u * std::size_t(c.vocab)));
-  CHECK(evaluation_bytes(c, 60, most, most, most) > absurd);
 }
 
 }  // namespace run_folder_test

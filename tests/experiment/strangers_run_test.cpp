@@ -1,6 +1,6 @@
 // A run with strangers in every slot of the traits, on a backend with an option of its own, and an evaluation of a
 // stranger's model.
-#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/experiment.hpp>
 
 #include "catch.hpp"

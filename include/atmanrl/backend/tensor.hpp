@@ -4,6 +4,7 @@
 /// Owning array in a backend's memory.
 
 #include <atmanrl/backend/backend.hpp>
+#include <atmanrl/backend/memory_ledger.hpp>
 #include <atmanrl/core/error.hpp>
 
 #include <limits>

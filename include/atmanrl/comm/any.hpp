@@ -4,6 +4,7 @@
 /// A communicator that is chosen while the program runs: what takes one need not be a template of it.
 
 #include <atmanrl/backend/backend.hpp>
+#include <atmanrl/backend/memory_ledger.hpp>
 #include <atmanrl/comm/alone.hpp>
 #include <atmanrl/comm/device_parts.hpp>
 #include <atmanrl/comm/typed.hpp>
@@ -121,6 +122,7 @@ class any_on : public any {
 
   /// `sent[r]` goes to rank r, `received[r]` comes from it; each is a place of its own in the backend's memory.
   void exchange_on(B& backend, sent_parts sent, received_parts received) {
+    if (only_counts(backend)) return;  // there are no numbers to hand over
     if (exchange_on_) return exchange_on_(object_, backend, sent, received);
     if constexpr (HostBackend<B>) {
       backend.synchronize();

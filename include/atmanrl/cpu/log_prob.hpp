@@ -7,6 +7,8 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 
+#include <algorithm>
+
 namespace atmanrl {
 
 template <>
@@ -14,9 +16,10 @@ struct kernels::log_prob<cpu_backend> {
   static constexpr logit_blocks blocks = cached_logit_blocks;
 
   template <class T>
-  static void start(cpu_threads&, view<softmax_state<T>, 1> states) {
+  static void start(cpu_threads& threads, view<softmax_state<T>, 1> states) {
     atmanrl::detail::computes_in_float<T>();
-    for (index_t r = 0; r < states.extent(0); ++r) states(r) = empty_state;
+    threads.split(states.extent(0), atmanrl::detail::worth_a_thread,
+                  [&](index_t first, index_t last) { std::fill(states.row(first), states.row(last), empty_state); });
   }
 
   template <class T>
@@ -42,15 +45,17 @@ struct kernels::log_prob<cpu_backend> {
   }
 
   template <class T>
-  static void finish(cpu_threads&, view<softmax_state<T> const, 1> states, view<T, 1> log_p, view<T, 1> lse,
+  static void finish(cpu_threads& threads, view<softmax_state<T> const, 1> states, view<T, 1> log_p, view<T, 1> lse,
                      view<T, 1> entropy) {
     atmanrl::detail::computes_in_float<T>();
-    for (index_t r = 0; r < states.extent(0); ++r) {
-      auto const& s = states(r);
-      lse(r) = log_sum_exp(s);
-      log_p(r) = s.target - lse(r);
-      if (!entropy.empty()) entropy(r) = entropy_of(s, lse(r));
-    }
+    threads.split(states.extent(0), atmanrl::detail::worth_a_thread, [&](index_t first, index_t last) {
+      for (index_t r = first; r < last; ++r) {
+        auto const& s = states(r);
+        lse(r) = log_sum_exp(s);
+        log_p(r) = s.target - lse(r);
+        if (!entropy.empty()) entropy(r) = entropy_of(s, lse(r));
+      }
+    });
   }
 
   // logits -> gradient of  sum_r dlog_p(r) log p(r) + dentropy(r) H(r):  dz_j = dlog_p (1[j=t] - p_j) - dentropy p_j

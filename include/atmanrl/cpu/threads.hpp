@@ -33,16 +33,24 @@ struct cpu_options {
 
   /// Whether AMX computes gradients of weights, too. What is not `floats` must be there: else a usage_error.
   weight_gradients gradients = weight_gradients::floats;
+
+  /// Nothing is computed: the backend counts the memory that it would take, its kernels' scratch included, and keeps a
+  /// book of what for (backend/memory_ledger.hpp). Its arrays are addresses, and numbers read from them have no
+  /// meaning.
+  bool only_counts = false;
 };
 
 /// The part of `cpu_backend` that its kernels use. One host thread at a time may call into it.
 class cpu_threads : public host_memory {
  public:
+  using options_type = cpu_options;
+
   explicit cpu_threads(cpu_options options = {})
-      : threads_(checked(options.threads)),
+      : host_memory(options.only_counts),
+        threads_(checked(options.threads)),
         products_(cpu::chosen_products(options.products, options.exact_activations)),
         gradients_(cpu::checked_gradients(options.gradients, products_)),
-        pool_(threads_) {
+        pool_(options.only_counts ? 1 : threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
   ~cpu_threads() {
@@ -111,6 +119,7 @@ class cpu_threads : public host_memory {
   /// A team of one may throw.
   template <class F>
   void on_team(int team, F const& f) {
+    if (ledger()) return;
     if (team == 1) return f(0);
     pool_.run(team, f);
   }
@@ -127,6 +136,7 @@ class cpu_threads : public host_memory {
   float* grown(buffer& b, index_t floats) {
     std::size_t const wanted = std::size_t(floats) * sizeof(float);
     if (wanted > b.bytes) {
+      memory_use_scope const named(*this, memory_use::workspace);
       if (b.data) deallocate(b.data, b.bytes);
       b = {};
       b.data = static_cast<float*>(allocate(wanted));

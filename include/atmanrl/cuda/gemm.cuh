@@ -49,7 +49,7 @@ template <class A, class C>
 void gemm(cuda_runtime& runtime, factor<A> a, factor<A> b, index_t depth, product<C> c, bool add) {
   static_assert(std::is_same_v<C, compute_t<A>>,
                 "atmanrl: a product of bf16 or float is float, one of double is double");
-  if (c.rows == 0 || c.columns == 0 || c.batches == 0) return;
+  if (c.rows == 0 || c.columns == 0 || c.batches == 0 || runtime.options().only_counts) return;
   auto const operation = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
   auto const compute = std::is_same_v<A, double>                            ? CUBLAS_COMPUTE_64F
                        : std::is_same_v<A, float> && runtime.options().tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32

@@ -48,13 +48,19 @@ constexpr unsigned threads_for(index_t items, unsigned most = 256) {
   return unsigned(std::clamp<index_t>((items + 31) / 32 * 32, 32, index_t(most)));
 }
 
+/// Stands for the stream of a backend that only counts (cuda_options::only_counts).
+inline cudaStream_t no_stream() {
+  static char place = 0;
+  return reinterpret_cast<cudaStream_t>(&place);
+}
+
 /// Launches `kernel` on `stream`; a grid without blocks is no work. Arguments are converted to the kernel's parameters.
 /// \param name  stands in the error's sentence
 /// \param smem  bytes of dynamic shared memory; above 48 KiB the kernel is allowed them first
 template <class... P, class... A>
 void launch(char const* name, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t smem, cudaStream_t stream,
             A&&... args) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || stream == no_stream()) return;
   constexpr std::size_t without_asking = 48 << 10;
   if (smem > without_asking)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(smem)),

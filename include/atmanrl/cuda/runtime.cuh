@@ -8,6 +8,8 @@
 /// the stream or for cuBLAS, which every call does, has the backend's device made current in its thread, where it
 /// stays.
 
+#include <atmanrl/backend/address_space.hpp>
+#include <atmanrl/backend/memory_ledger.hpp>
 #include <atmanrl/cuda/handles.cuh>
 #include <atmanrl/cuda/staging.cuh>
 
@@ -31,6 +33,10 @@ struct cuda_options {
 
   /// Gradients of weights, which are products of activations with gradients: true rounds both to bf16.
   bool bf16_weight_gradients = false;
+
+  /// Nothing is computed: the backend counts the memory that it would take, its kernels' scratch included, and keeps a
+  /// book of what for (backend/memory_ledger.hpp). Of the device it takes a stream and a handle.
+  bool only_counts = false;
 };
 
 /// The part of `cuda_backend` that its kernels use. One host thread at a time may call into it, any thread; a process
@@ -44,11 +50,13 @@ class cuda_runtime {
   explicit cuda_runtime(cuda_options options = {})
       : options_(options),
         pool_(select(options.device)),
-        blas_(stream()),
+        blas_(stream_.get()),
         shared_limit_(std::size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, options.device))) {
     // From the pool, which keeps what it once had: cuBLAS itself might find nothing left at its first product.
     workspace_bytes_ = cuda::blas_workspace_bytes(attribute(cudaDevAttrComputeCapabilityMajor, options.device));
+    memory_use_scope const named(*this, memory_use::workspace);
     workspace_ = allocate(workspace_bytes_);
+    if (options_.only_counts) return;
     try {
       blas_.use_workspace(workspace_, workspace_bytes_);
     } catch (...) {
@@ -67,7 +75,9 @@ class cuda_runtime {
 
   cuda_options const& options() const { return options_; }
   /// Whose device is current in this thread when they return.
+  /// Nothing is launched on the stream of a backend that only counts.
   cudaStream_t stream() const {
+    if (options_.only_counts) return cuda::no_stream();
     use_device();
     return stream_.get();
   }
@@ -78,6 +88,13 @@ class cuda_runtime {
 
   void* allocate(std::size_t bytes) {
     void* p = nullptr;
+    if (options_.only_counts) {
+      p = reserve_addresses(bytes);
+      ledger_.add(p, bytes);
+      allocated_ += bytes;
+      peak_ = std::max(peak_, allocated_);
+      return p;
+    }
     auto const take = [&] {
       return cudaMallocFromPoolAsync(&p, std::max(bytes, std::size_t{1}), pool_.get(), stream());
     };
@@ -103,24 +120,36 @@ class cuda_runtime {
   }
   void deallocate(void* p, std::size_t bytes) noexcept {
     allocated_ -= bytes;
+    if (options_.only_counts) {
+      ledger_.remove(p, bytes);
+      return release_addresses(p, bytes);
+    }
     (void)make_current();
     (void)cudaFreeAsync(p, stream_.get());
   }
   void copy(void* to, void const* from, std::size_t bytes) {
+    if (options_.only_counts) return reserved_memory::copy(to, from, bytes);
     if (bytes)
       cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()),
                   "cudaMemcpyAsync of {} bytes on the device", bytes);
   }
   void copy_from_host(void* to, void const* from, std::size_t bytes) {
+    if (options_.only_counts) return reserved_memory::copy_from_host(to, from, bytes);
     if (bytes) staging_.to_device(to, from, bytes, stream());
   }
   void copy_to_host(void* to, void const* from, std::size_t bytes) {
+    if (options_.only_counts) return reserved_memory::copy_to_host(to, from, bytes);
     if (bytes) staging_.to_host(to, from, bytes, stream());
   }
   void fill_zero(void* to, std::size_t bytes) {
+    if (options_.only_counts) return reserved_memory::fill_zero(to, bytes);
     if (bytes) cuda::check(cudaMemsetAsync(to, 0, bytes, stream()), "cudaMemsetAsync of {} bytes", bytes);
   }
-  void synchronize() { cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+  void synchronize() {
+    if (!options_.only_counts) cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+  }
+  /// Null where it does not only count.
+  memory_ledger* ledger() { return options_.only_counts ? &ledger_ : nullptr; }
 
   /// Of the device.
   std::size_t memory_bytes() const {
@@ -140,6 +169,7 @@ class cuda_runtime {
   T* scratch(index_t count) {
     std::size_t const wanted = std::size_t(count) * sizeof(T);
     if (wanted > scratch_bytes_) {
+      memory_use_scope const named(*this, memory_use::workspace);
       if (scratch_) deallocate(scratch_, scratch_bytes_);
       scratch_ = nullptr;
       scratch_bytes_ = 0;
@@ -218,6 +248,7 @@ class cuda_runtime {
   void* workspace_ = nullptr;  // of cuBLAS
   std::size_t workspace_bytes_ = 0;
   std::size_t allocated_ = 0, peak_ = 0;
+  memory_ledger ledger_;
 };
 
 class cuda_backend;  // complete only in cuda/cuda_backend.cuh, which brings all its kernels

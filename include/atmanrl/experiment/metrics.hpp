@@ -6,8 +6,8 @@
 /// in a step is null.
 
 #include <atmanrl/core/config.hpp>
+#include <atmanrl/core/statistics.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
-#include <atmanrl/experiment/statistics.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/stream_decoder.hpp>

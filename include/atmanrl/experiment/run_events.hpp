@@ -5,7 +5,7 @@
 /// first and after the last step as eval/NAME, as TRL's trainers name them.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/experiment/evaluation.hpp>
+#include <atmanrl/evaluation/evaluation.hpp>
 #include <atmanrl/io/event_file.hpp>
 #include <atmanrl/io/json.hpp>
 

@@ -8,7 +8,7 @@
 /// Nothing is cut off before it is known that the run can go on.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
@@ -83,7 +83,7 @@ void check_continuation(std::filesystem::path const& folder, checkpoint const& c
 /// call of all ranks, of which the first writes.
 /// \param files  null on the other ranks
 template <class Trainer>
-void save_run(experiment_options const& options, Trainer& trainer, run_files* files) {
+void save_checkpoint_of(experiment_options const& options, Trainer& trainer, run_files* files) {
   auto& policy = trainer.policy();
   auto& backend = trainer.model().backend();
   using B = std::remove_reference_t<decltype(backend)>;

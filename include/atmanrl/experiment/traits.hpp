@@ -102,19 +102,47 @@ concept LoadsPacked = KeepsBlocks<typename Traits::backend, float> &&
   model_of_traits<Traits, float>::type::load(b, file, {}, quantised_matrices::packed);
 };
 
+/// The edit of scores that the model holds.
+template <class Traits>
+auto make_traits_attention([[maybe_unused]] experiment_options const& o) {
+  if constexpr (requires { Traits::make_attention(o); })
+    return Traits::make_attention(o);
+  else if constexpr (requires { typename Traits::attention; })
+    return typename Traits::attention{};
+  else
+    return attention::none{};
+}
+
+inline quantised_matrices storage_of_matrices(experiment_options const& o) {
+  return o.dtype == weight_dtype::packed ? quantised_matrices::packed : quantised_matrices::decoded;
+}
+
 template <class Traits, class Model>
 Model load_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
-  if constexpr (LoadsPacked<Traits>) {
-    auto const how = o.dtype == weight_dtype::packed ? quantised_matrices::packed : quantised_matrices::decoded;
-    if constexpr (requires { Traits::make_attention(o); })
-      return Model::load(backend, file, Traits::make_attention(o), how);
-    else
-      return Model::load(backend, file, {}, how);
-  } else if constexpr (requires { Traits::make_attention(o); }) {
+  if constexpr (LoadsPacked<Traits>)
+    return Model::load(backend, file, make_traits_attention<Traits>(o), storage_of_matrices(o));
+  else if constexpr (requires { Traits::make_attention(o); })
     return Model::load(backend, file, Traits::make_attention(o));
-  } else {
+  else
     return Model::load(backend, file);
-  }
+}
+
+/// Whether a model can be made from a file without its numbers, which are zero then: one of one's own needs
+/// `static Model zeros(backend&, model_file const&)` or a constructor from a backend and a model_config.
+template <class Model, class Traits>
+concept MadeUnread = requires(typename Traits::backend& b, model_file const& file) {
+  Model::zeros(b, file);
+}
+|| std::constructible_from<Model, typename Traits::backend&, model_config>;
+
+template <class Traits, MadeUnread<Traits> Model>
+Model unread_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
+  if constexpr (requires { Model::zeros(backend, file, make_traits_attention<Traits>(o), storage_of_matrices(o)); })
+    return Model::zeros(backend, file, make_traits_attention<Traits>(o), storage_of_matrices(o));
+  else if constexpr (requires { Model::zeros(backend, file); })
+    return Model::zeros(backend, file);
+  else
+    return Model(backend, file.config());
 }
 
 /// Whether a backend has the options of one on a GPU.
@@ -139,6 +167,23 @@ experiment_options settled_for(experiment_options o) {
   return o;
 }
 
+/// A backend that is made from a struct of options.
+template <class B>
+concept HasOptions = requires {
+  typename B::options_type;
+}
+&&std::constructible_from<B, typename B::options_type>;
+
+template <HasOptions B>
+typename B::options_type backend_options(experiment_options const& o) {
+  if constexpr (HasDeviceOptions<B>)
+    return {.device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = *o.bf16_weight_gradients};
+  else if constexpr (std::same_as<typename B::options_type, cpu_options>)
+    return {.threads = o.threads};
+  else
+    return {};
+}
+
 template <class Traits>
 std::unique_ptr<typename Traits::backend> make_backend(experiment_options const& given) {
   using B = typename Traits::backend;
@@ -147,11 +192,8 @@ std::unique_ptr<typename Traits::backend> make_backend(experiment_options const&
                   { Traits::make_backend(o) } -> std::same_as<std::unique_ptr<B>>;
                 })
     return Traits::make_backend(o);
-  else if constexpr (HasDeviceOptions<B>)
-    return std::make_unique<B>(typename B::options_type{
-        .device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = *o.bf16_weight_gradients});
-  else if constexpr (std::is_constructible_v<B, cpu_options>)
-    return std::make_unique<B>(cpu_options{.threads = o.threads});
+  else if constexpr (HasOptions<B>)
+    return std::make_unique<B>(backend_options<B>(o));
   else
     return std::make_unique<B>();
 }

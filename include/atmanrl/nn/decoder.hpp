@@ -86,8 +86,7 @@ class decoder {
   static decoder load(B& backend, model_file const& file, Edit edit = {},
                       quantised_matrices how = quantised_matrices::decoded) {
     bool const packed = how == quantised_matrices::packed;
-    decoder model(backend, file.config(), std::move(edit), packed ? weight_memory::later : weight_memory::zeros);
-    if (packed) model.make_weights(file);
+    decoder model = zeros(backend, file, std::move(edit), how);
     index_t const saved = index_t(file.attention_edit().size()), own = model.edit_values_.size();
     expects<file_error>(saved == 0 || saved == own, "{}: holds {} values of an attention edit, but {}",
                         (file.path() / attention_edit_file).string(), saved,
@@ -100,6 +99,15 @@ class decoder {
       else
         model.take_floats(file, p);
     }
+    return model;
+  }
+
+  /// A model as `load` makes it before it reads a number: all parameters are zero.
+  static decoder zeros(B& backend, model_file const& file, Edit edit = {},
+                       quantised_matrices how = quantised_matrices::decoded) {
+    bool const packed = how == quantised_matrices::packed;
+    decoder model(backend, file.config(), std::move(edit), packed ? weight_memory::later : weight_memory::zeros);
+    if (packed) model.make_weights(file);
     return model;
   }
 
@@ -245,6 +253,7 @@ class decoder {
                edited<P, V> edit = {}) {
     static_assert(detail::explain_attention_policy<P>());
     check(batch);
+    memory_use_scope const named(*backend_, memory_use::activations);
     gradient_mode const mode = options.mode;
     bool const adapted = adapters_ && options.adapters == adapters::on;
     expects<usage_error>(
@@ -269,8 +278,11 @@ class decoder {
     if (state.inputs_only) state.inputs.resize(layers_.size());
     auto const all = edit_with(edit.policy, values);
     pass_context<B, T> const call{*backend_, state.workspace.lora, adapted};
+    // Layers that keep nothing and are alike ask for the same memory, one after the other.
+    bool const one_is_enough = only_counts(*backend_) && mode == gradient_mode::none && config_.per_layer.empty();
     walk_layers(cache, pass, call, all.values, direction::up,
                 [&](decoder_layer<B, W, Block> const& layer, std::size_t l, layer_call<B, T> const& layer_call) {
+                  if (one_is_enough && l > 0) return;
                   if (state.inputs_only) copy_of(state.x, state.inputs[l]);
                   layer.forward(config_, layer_call, all.policy.params(), state.x.view(), state.layers[keep ? l : 0],
                                 state.workspace, keep);
@@ -284,6 +296,7 @@ class decoder {
   /// entropy().
   void log_probs(forward_pass<B, T>& pass, std::span<scored_token const> tokens, double temperature = 1,
                  bool want_entropy = false) const {
+    memory_use_scope const named(*backend_, memory_use::head);
     auto& state = pass.template state<pass_state>();
     std::vector<int> rows, targets;
     for (scored_token const& s : tokens) {
@@ -308,6 +321,7 @@ class decoder {
   /// Logits of a few rows, for samplers and option scores.
   /// \param out (rows.size(), vocabulary), resized
   void logits(forward_pass<B, T>& pass, std::span<int const> rows, tensor<B, T, 2>& out) const {
+    memory_use_scope const named(*backend_, memory_use::head);
     auto& state = pass.template state<pass_state>();
     state.targets.resize(*backend_, {0});  // the gathered rows are no longer those of log_probs
     gather_and_norm(state, std::vector<int>(rows.begin(), rows.end()));
@@ -327,6 +341,7 @@ class decoder {
   void backward(kv_cache<B, T>& cache, forward_pass<B, T>& pass, loss_gradients<T> loss, pass_gradients<B, T> gradients,
                 edited<P, V> edit = {}) {
     check_backward(pass, gradients, edit.policy);
+    memory_use_scope const named(*backend_, memory_use::head);
     view_on<B, T const, 1> const values = values_of(edit);
     auto& state = pass.template state<pass_state>();
     cache.bind(this, version_, state.adapted, kv_storage_);
@@ -352,6 +367,7 @@ class decoder {
   void backward_from_logits(kv_cache<B, T>& cache, forward_pass<B, T>& pass, view_on<B, T const, 2> dlogits,
                             pass_gradients<B, T> gradients, edited<P, V> edit = {}) {
     check_backward(pass, gradients, edit.policy);
+    memory_use_scope const named(*backend_, memory_use::head);
     view_on<B, T const, 1> const values = values_of(edit);
     auto& state = pass.template state<pass_state>();
     cache.bind(this, version_, state.adapted, kv_storage_);
@@ -581,6 +597,7 @@ class decoder {
   template <AttentionPolicy P>
   void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, pass_gradients<B, T> const& gradients,
                      P const& policy, view_on<B, T const, 1> values) {
+    memory_use_scope const named(*backend_, memory_use::activations);
     auto& state = pass.template state<pass_state>();
     view_on<B, T, 1> const base = own(gradients.parameters);
     pass_context<B, T> const call{*backend_, state.workspace.lora, state.adapted, base,

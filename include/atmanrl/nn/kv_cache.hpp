@@ -60,6 +60,7 @@ class kv_cache {
   void reset(index_t capacity) {
     expects<shape_error>(capacity > 0 && capacity < index_t{1} << 31, "a cache of {} rows", capacity);
     std::array<index_t, 3> const shape{layers_ * capacity, heads_, head_dim_};
+    memory_use_scope const named(*backend_, memory_use::cache);
     if (storage_ == kv_storage::full) {
       keys_.resize(*backend_, shape);
       values_.resize(*backend_, shape);

@@ -6,7 +6,7 @@
 
 #include <atmanrl/core/config.hpp>
 #if ATMANRL_BODIES
-#  include <atmanrl/experiment/statistics.hpp>
+#  include <atmanrl/core/statistics.hpp>
 #  include <atmanrl/io/file.hpp>
 #  include <atmanrl/report/completions.hpp>
 #  include <atmanrl/report/page.hpp>

@@ -4,7 +4,7 @@
 /// A text whose tokens are coloured by a value each. The scale is sequential with nine steps of one hue; values beyond
 /// its ends get the end's colour, so that a few outliers do not wash out the rest.
 
-#include <atmanrl/experiment/statistics.hpp>
+#include <atmanrl/core/statistics.hpp>
 #include <atmanrl/report/html.hpp>
 
 #include <algorithm>

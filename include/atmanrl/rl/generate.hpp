@@ -122,6 +122,7 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   }
 
   B& backend = model.backend();
+  memory_use_scope const named(backend, memory_use::head);
   auto const space = model.borrow_pass(tree.cache_rows());
   auto& cache = space->cache;
   auto& pass = space->pass;

@@ -33,6 +33,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -161,7 +162,7 @@ class grpo {
     std::vector<task_item> items;
     for (std::uint64_t i = 0; i < prompts; ++i)
       items.push_back(task_->training_item(options_.seed, steps_ * prompts + i));
-    return checked_step(items, [&](int round, std::size_t slot) {
+    return sampled_step(items, [&](int round, std::size_t slot) {
       static constexpr std::uint64_t replacements = std::uint64_t{1} << 40;
       std::uint64_t const turn = steps_ * std::uint64_t(options_.dynamic_sampling_rounds) + std::uint64_t(round - 1);
       return task_->training_item(options_.seed, replacements + turn * prompts + slot);
@@ -173,7 +174,23 @@ class grpo {
   ///         never reaches the weights, but passes before the one that failed have changed them
   grpo_step_report step(std::span<task_item const> items) {
     expects<usage_error>(!items.empty(), "step {} has no items", steps_ + 1);
-    return checked_step(items, [&](int, std::size_t slot) { return items[slot]; });
+    return sampled_step(items, [&](int, std::size_t slot) { return items[slot]; });
+  }
+
+  /// A step on rollouts that are there already, sampled here or elsewhere: rewards, advantages and updates.
+  /// \param rollouts  groups of options().group_size; `step` is what rewards and observers see of their number
+  /// \throws as step
+  grpo_step_report learn(step_rollouts rollouts) {
+    for (rollout_group const& g : rollouts.groups)
+      expects<usage_error>(g.rollouts.size() == std::size_t(options_.group_size),
+                           "step {}: a group of {} rollouts where the group size is {}", steps_ + 1, g.rollouts.size(),
+                           options_.group_size);
+    return checked([&](grpo_step_report& report) {
+      stopwatch clock;
+      report.rollouts = std::move(rollouts);
+      report.rewards = rewards_of(report.rollouts);
+      report.seconds.reward = clock.lap();
+    });
   }
 
   /// Samples and annotates groups without learning from them.
@@ -210,8 +227,25 @@ class grpo {
   }
 
  private:
-  template <class Replacement>
-  grpo_step_report checked_step(std::span<task_item const> items, Replacement&& replacement) {
+  struct stopwatch {
+    std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
+    double lap() {
+      auto const now = std::chrono::steady_clock::now();
+      return std::chrono::duration<double>(now - std::exchange(began, now)).count();
+    }
+  };
+
+  reward_table rewards_of(step_rollouts& rollouts) {
+    reward_table table = evaluate_reward(reward_, rollouts, *model_);
+    for (std::size_t i = 0; i < table.total.size(); ++i)
+      expects<numeric_error>(std::isfinite(table.total[i]),
+                             "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
+    return table;
+  }
+
+  /// \param collect  `void collect(grpo_step_report&)`: fills in rollouts and rewards
+  template <class Collect>
+  grpo_step_report checked(Collect&& collect) {
     if constexpr (AdaptableModel<Model>) {
       if (needs_reference(loss_) && !reference_ && model_->has_adapters()) {
         reference_ = [own = model_, edit = update_edit_](std::span<training_rollout const> rollouts, double temperature,
@@ -224,7 +258,12 @@ class grpo {
                          "the loss has a KL term, but no reference model was set (set_reference_model)");
     std::uint64_t const updates = policy_.optimizer().steps();
     try {
-      return finite_step(items, replacement);
+      grpo_step_report report;
+      report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
+      collect(report);
+      update(report);
+      ++steps_;
+      return report;
     } catch (numeric_error const& e) {
       std::string const tensor = policy_.first_not_finite(policy_.master().cview());
       std::uint64_t const made = policy_.optimizer().steps() - updates;
@@ -239,28 +278,17 @@ class grpo {
   }
 
   template <class Replacement>
-  grpo_step_report finite_step(std::span<task_item const> items, Replacement&& replacement) {
-    grpo_step_report report;
-    report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
-    auto clock = std::chrono::steady_clock::now();
-    auto const lap = [&] {
-      auto const now = std::chrono::steady_clock::now();
-      double const s = std::chrono::duration<double>(now - clock).count();
-      clock = now;
-      return s;
-    };
-    auto const rewards_of = [&](step_rollouts& rollouts) {
-      reward_table table = evaluate_reward(reward_, rollouts, *model_);
-      for (std::size_t i = 0; i < table.total.size(); ++i)
-        expects<numeric_error>(std::isfinite(table.total[i]),
-                               "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
-      return table;
-    };
+  grpo_step_report sampled_step(std::span<task_item const> items, Replacement&& replacement) {
+    return checked([&](grpo_step_report& report) { collect(report, items, replacement); });
+  }
 
+  template <class Replacement>
+  void collect(grpo_step_report& report, std::span<task_item const> items, Replacement&& replacement) {
+    stopwatch clock;
     report.rollouts = sample(items);
-    report.seconds.sampling = lap();
+    report.seconds.sampling = clock.lap();
     report.rewards = rewards_of(report.rollouts);
-    report.seconds.reward = lap();
+    report.seconds.reward = clock.lap();
     for (int round = 1; round <= options_.dynamic_sampling_rounds; ++round) {
       std::vector<std::size_t> const flat =
           groups_without_spread(report.rewards.total, std::size_t(options_.group_size));
@@ -268,13 +296,17 @@ class grpo {
       std::vector<task_item> others;
       for (std::size_t const slot : flat) others.push_back(replacement(round, slot));
       step_rollouts fresh = sample(others, std::uint32_t(std::size_t(round) * items.size()));
-      report.seconds.sampling += lap();
+      report.seconds.sampling += clock.lap();
       reward_table const fresh_rewards = rewards_of(fresh);
       report.replaced_groups +=
           replace_groups_without_spread(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards);
-      report.seconds.reward += lap();
+      report.seconds.reward += clock.lap();
     }
+  }
 
+  /// From rollouts and rewards to new weights.
+  void update(grpo_step_report& report) {
+    stopwatch clock;
     step_advantages advantages = advantages_of(advantage_, report.rewards, report.rollouts);
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
@@ -325,11 +357,9 @@ class grpo {
       report.reward_gradient_norm =
           policy_.update(report.learning_rate * options_.reward_gradient.weight, options_.max_gradient_norm);
     }
-    report.seconds.update = lap();
+    report.seconds.update = clock.lap();
     report.advantages = std::move(advantages.of_rollouts);
     report.token_advantages = std::move(advantages.of_tokens);
-    ++steps_;
-    return report;
   }
 
   /// Log-probabilities of all rollouts, of which each rank computes those of its groups.

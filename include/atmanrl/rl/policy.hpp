@@ -98,6 +98,7 @@ class trainable_weights {
   /// \throws on every rank what add_leaf throws on one (comm::all_or_none)
   template <class F>
   void sum_gradient(std::size_t leaves, F&& add_leaf) {
+    memory_use_scope const named(model_->backend(), memory_use::gradient);
     if (leaves == 1 && ranks_.size() == 1) {
       zero_gradient();
       return add_leaf(std::size_t(0));
@@ -221,6 +222,7 @@ class trainable_policy : public trainable_weights<Model> {
   /// \returns the gradient norm before clipping
   /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
   double update(double learning_rate, double max_gradient_norm) {
+    memory_use_scope const named(this->model().backend(), memory_use::optimizer);
     auto const gradient = this->gradient_slice();
     double const norm = this->gradient_norm();
     if (!std::isfinite(norm))
@@ -237,6 +239,7 @@ class trainable_policy : public trainable_weights<Model> {
 
  private:
   static optimizer_state state_of(Model& model, OptimizerT const& optimizer, comm::range slice) {
+    memory_use_scope const named(model.backend(), memory_use::optimizer);
     auto const& layout = model.trainable_layout();
     auto const shapes = optim::shapes_of(layout);
     if (slice.count == std::size_t(layout.size()))

@@ -57,6 +57,7 @@ class mask_batch {
       expects<usage_error>(!detail::needs_logits(objective_),
                            "the mask objective {} reads full logits, but the model has no backward_from_logits",
                            objective_.name);
+    memory_use_scope const named(model.backend(), memory_use::masks);
     mask_rows const rows = options.training().rows;
     bool const later = rows == mask_rows::all_later;
     for (mask_item const& item : items_) {

@@ -67,6 +67,7 @@ class mask_trainer {
         results_(results),
         first_gradient_(first_gradient),
         training_(items.size(), true) {
+    memory_use_scope const named(backend_, memory_use::masks);
     std::vector<optim::parameter_shape> shapes;
     for (mask_extent const& e : batch_.extents()) shapes.push_back({"mask", e.offset, 1, e.count});
     optim::parameter_list const all{batch_.parameter_count(), shapes};
@@ -80,6 +81,7 @@ class mask_trainer {
   }
 
   void run() {
+    memory_use_scope const named(backend_, memory_use::masks);
     index_t const n = batch_.parameter_count();
     note(batch_.unmasked(), &mask_result::ce_unmasked);
     batch_.start();

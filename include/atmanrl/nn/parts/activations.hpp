@@ -41,7 +41,7 @@ struct swiglu : gated_projections {
 
 /// Any y = f(gate, up), element by element: f is written once and differentiated with `dual` numbers.
 /// \tparam F  trivially copyable without state: `template <class T> T operator()(T gate, T up) const`; `operations`, of
-///            a call, where its work is to be counted (experiment/part_work.hpp)
+///            a call, where its work is to be counted (counting/)
 template <class F>
 struct gated : gated_projections {
   static std::vector<std::string> names() { return F::names(); }

@@ -1,5 +1,5 @@
 // Chains that a model wrote, with another last number: readers of which it is known what their answers follow.
-#include <atmanrl/experiment/edited_chains.hpp>
+#include <atmanrl/evaluation/edited_chains.hpp>
 #include <atmanrl/tasks/any_task.hpp>
 
 #include "catch.hpp"

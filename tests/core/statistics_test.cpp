@@ -1,4 +1,4 @@
-#include <atmanrl/experiment/statistics.hpp>
+#include <atmanrl/core/statistics.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"

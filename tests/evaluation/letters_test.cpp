@@ -1,5 +1,5 @@
 #include <atmanrl/backend/reference_backend.hpp>
-#include <atmanrl/experiment/letters.hpp>
+#include <atmanrl/evaluation/letters.hpp>
 #include <atmanrl/nn/decoder.hpp>
 
 #include "catch.hpp"

@@ -1,5 +1,5 @@
+#include <atmanrl/backend/machine_memory.hpp>
 #include <atmanrl/backend/reference_backend.hpp>
-#include <atmanrl/experiment/machine_memory.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"

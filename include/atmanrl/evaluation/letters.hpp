@@ -6,7 +6,7 @@
 /// examples of a subject for instance, is computed once, and so is a question for its options: one call on the prefix
 /// tree.
 
-#include <atmanrl/experiment/evaluate.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
 

@@ -1,6 +1,6 @@
 #include <atmanrl/backend/reference_backend.hpp>
-#include <atmanrl/experiment/evaluate.hpp>
-#include <atmanrl/experiment/table.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
+#include <atmanrl/evaluation/table.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>

@@ -8,7 +8,7 @@
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/experiment/evaluation.hpp>
+#include <atmanrl/evaluation/evaluation.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/generate.hpp>

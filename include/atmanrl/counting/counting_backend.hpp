@@ -1,16 +1,18 @@
 #pragma once
-// A backend that computes nothing and counts: operations and bytes of every kernel call, with memory that is only a
-// reserve of addresses. The library's own code walks a model of billions of parameters over it in seconds, so what is
-// counted is what a GPU would be asked to do, call by call.
-//
-// What is counted, kernel by kernel:
-// - operations: additions, multiplications, comparisons, divisions, exponentials and roots, each as one;
-// - bytes: every operand once per call and every result once, a result that is added to twice. Keys and values that
-//   several sequences of a call share count once. It is the least that a kernel without a cache can move.
-#include <atmanrl/backend/backend.hpp>
-#include <atmanrl/experiment/work.hpp>
-#include <atmanrl/ops/adamw.hpp>
-#include <atmanrl/ops/attention.hpp>
+
+/// \file
+/// A backend that computes nothing and counts: operations and bytes of every kernel call. The library's own code walks
+/// a model of billions of parameters over it in seconds, so what is counted is what a GPU would be asked to do, call by
+/// call. This header alone makes `counting_backend` complete, and it names every kernel.
+///
+/// What is counted, kernel by kernel:
+/// - operations: additions, multiplications, comparisons, divisions, exponentials and roots, each as one;
+/// - bytes: every operand once per call and every result once, a result that is added to twice. Keys and values that
+///   several sequences of a call share count once. It is the least that a kernel without a cache can move.
+
+#include <atmanrl/counting/attention.hpp>
+#include <atmanrl/counting/optimizers.hpp>
+#include <atmanrl/counting/runtime.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/embedding.hpp>
 #include <atmanrl/ops/gated.hpp>
@@ -21,115 +23,9 @@
 #include <atmanrl/ops/sample.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
-#include <sys/mman.h>
-
-#include <algorithm>
-#include <cstring>
-#include <map>
-#include <new>
-#include <string>
-#include <utility>
-#include <vector>
-
-namespace atmanrl_bench {
-
-using namespace atmanrl;
-
-/// All calls of one kernel.
-struct kernel_count {
-  work_kind kind = work_kind::rest;
-  double calls = 0;
-  work done;
-  double floor = 0;         ///< seconds: every call at the machine's limit, one after the other
-  double memory_bound = 0;  ///< the part of `floor` in calls that wait for memory rather than for arithmetic
-};
-
-class counting_backend {
- public:
-  using memory_space = device_space;
-  static constexpr std::string_view name = "counting";
-
-  explicit counting_backend(machine_limits limits = {}) : limits_(limits) {}
-  counting_backend(counting_backend const&) = delete;
-  counting_backend& operator=(counting_backend const&) = delete;
-
-  /// Pages are taken when they are first written, which only small arrays are: positions, plans, targets, masks.
-  void* allocate(std::size_t bytes) {
-    void* const p = ::mmap(nullptr, std::max(bytes, std::size_t{1}), PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    expects(p != MAP_FAILED, "no addresses for {} bytes", bytes);
-    allocated_ += bytes;
-    peak_ = std::max(peak_, allocated_);
-    ++allocations_;
-    return p;
-  }
-  void deallocate(void* p, std::size_t bytes) noexcept {
-    allocated_ -= bytes;
-    ::munmap(p, std::max(bytes, std::size_t{1}));
-  }
-  void copy(void*, void const*, std::size_t bytes) { count("copy", work_kind::rest, 0, 2 * double(bytes)); }
-  void copy_from_host(void* to, void const* from, std::size_t bytes) {
-    if (bytes) std::memcpy(to, from, bytes);
-    host_bytes_ += double(bytes);
-  }
-  void copy_to_host(void* to, void const* from, std::size_t bytes) {
-    if (bytes) std::memcpy(to, from, bytes);
-    host_bytes_ += double(bytes);
-    ++waits_;
-  }
-  void fill_zero(void*, std::size_t bytes) { count("fill_zero", work_kind::rest, 0, double(bytes)); }
-  void synchronize() {}
-  std::size_t allocated_bytes() const { return allocated_; }
-  std::size_t peak_bytes() const { return peak_; }
-
-  void count(char const* kernel, work_kind kind, double operations, double bytes) {
-    kernel_count& k = kernels_[kernel];
-    k.kind = kind;
-    ++k.calls;
-    k.done += work{operations, bytes};
-    double const seconds = limits_.floor(kind, {operations, bytes});
-    k.floor += seconds;
-    if (bytes / limits_.bandwidth >= seconds) k.memory_bound += seconds;
-  }
-
-  std::map<std::string, kernel_count> const& kernels() const { return kernels_; }
-  double host_bytes() const { return host_bytes_; }  ///< to and from the host
-  double waits() const { return waits_; }            ///< copies to the host, each of which waits for the device
-  double allocations() const { return allocations_; }
-
-  phase_work total() const {
-    phase_work all;
-    for (auto const& [name, k] : kernels_) all.of(k.kind) += k.done;
-    return all;
-  }
-  void reset() {
-    kernels_.clear();
-    host_bytes_ = waits_ = allocations_ = 0;
-  }
-
- private:
-  machine_limits limits_;
-  std::map<std::string, kernel_count> kernels_;
-  std::size_t allocated_ = 0, peak_ = 0;
-  double host_bytes_ = 0, waits_ = 0, allocations_ = 0;
-};
-static_assert(Backend<counting_backend>);
-
-}  // namespace atmanrl_bench
+#include <span>
 
 namespace atmanrl::kernels {
-
-namespace counting {
-using backend = atmanrl_bench::counting_backend;
-using space = backend::memory_space;
-template <class T, int Rank>
-using on = view<T, Rank, space>;
-/// Bytes of everything that a view shows.
-template <class V>
-double bytes(V const& v) {
-  return double(v.size()) * double(sizeof(typename V::value_type));
-}
-}  // namespace counting
 
 template <>
 struct matmul<counting::backend> {
@@ -254,102 +150,6 @@ struct gated<counting::backend> {
 };
 
 template <>
-struct attention<counting::backend> {
-  /// What one call looks at; the plan is one of the few arrays that are really there.
-  struct visited {
-    double fresh = 0, cached = 0;  // (query, key) pairs with keys of this call and of earlier ones
-    double edited = 0;             // pairs whose score an attention policy changes
-    double keys = 0;               // different keys
-  };
-  /// Scores of a row that an edit changes, each edit of a composition by itself; all where it does not name its keys.
-  template <class Params>
-  static double edited(Params const& params, score_site at) {
-    if constexpr (requires { params.keys(at); }) {
-      key_range const range = params.keys(at);
-      return std::max(0, std::min(range.last, at.query + 1) - range.first);
-    } else if constexpr (requires { params.a, params.b; }) {
-      return edited(params.a, at) + edited(params.b, at);
-    } else {
-      return at.query + 1;
-    }
-  }
-  template <class Params>
-  static visited visit(attention_extents const& e, attention_plan<device_space> const& plan, Params const& params) {
-    visited v;
-    std::vector<std::pair<index_t, index_t>> runs;
-    for (index_t i = 0; i < plan.sequences.extent(0); ++i) {
-      attention_sequence const& s = plan.sequences(i);
-      int const last = s.first_position + s.rows - 1;
-      for (int g = s.first_segment; g < s.first_segment + s.segments; ++g) {
-        attention_segment const& segment = plan.segments(g);
-        // Row q sees the keys of the segment up to its own position.
-        double pairs = 0;
-        for (int q = s.first_position; q <= last; ++q)
-          pairs += std::clamp(q - segment.first_position + 1, 0, segment.length);
-        (segment.batch_row < 0 ? v.cached : v.fresh) += pairs;
-        runs.emplace_back(segment.cache_row, segment.cache_row + segment.length);
-      }
-      for (int q = s.first_position; q <= last; ++q) v.edited += edited(params, score_site{e.layer, 0, s.tag, q, 0});
-    }
-    std::sort(runs.begin(), runs.end());
-    index_t end = 0;
-    for (auto const& [first, last] : runs) {
-      v.keys += double(std::max<index_t>(0, last - std::max(first, end)));
-      end = std::max(end, last);
-    }
-    return v;
-  }
-  /// Numbers of a trainable policy that a call reads.
-  template <class Params>
-  static double parameters_of(Params const& params) {
-    if constexpr (requires { params.extents[0].offset; }) {
-      mask_extent const& last = params.extents[params.sequences - 1];
-      return double(last.offset + last.count);
-    } else if constexpr (requires { params.a, params.b; }) {
-      return parameters_of(params.a) + parameters_of(params.b);
-    } else {
-      return 0;
-    }
-  }
-
-  template <class T, class Keys, class Params>
-  static void forward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
-                      attention_plan<device_space> const& plan, Params params, T const*, counting::on<T, 3> out,
-                      counting::on<T, 2> lse) {
-    visited const v = visit(e, plan, params);
-    double const pairs = (v.fresh + v.cached) * double(e.heads), queries = double(qkv.extent(0) * e.heads * e.head_dim);
-    b.count("attention", work_kind::attention, pairs * (4.0 * double(e.head_dim) + 5) + 4 * v.edited * double(e.heads),
-            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) +
-                v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
-                sizeof(T) * parameters_of(params));
-  }
-
-  template <class T, class Keys, class Params>
-  static void backward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
-                       attention_plan<device_space> const& plan, Params params, T const*, counting::on<T const, 3> out,
-                       counting::on<T const, 2> lse, counting::on<T const, 3> dout, counting::on<T, 3> dqkv,
-                       counting::on<T, 2> dparameters) {
-    visited const v = visit(e, plan, params);
-    double const heads = double(e.heads), dim = double(e.head_dim), queries = double(qkv.extent(0)) * heads * dim;
-    // S, dP and dQ for every pair; dK and dV as well where the key belongs to this call.
-    b.count("attention_backward", work_kind::attention,
-            heads * (v.fresh * (10 * dim + 6) + v.cached * (6 * dim + 6) + 6 * v.edited) + 2 * queries,
-            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) + counting::bytes(dout) +
-                counting::bytes(dqkv) +
-                v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
-                sizeof(T) * parameters_of(params) + 2 * counting::bytes(dparameters));
-  }
-
-  template <class T, class Keys>
-  static void append(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv,
-                     counting::on<int const, 1> cache_rows, Keys, Keys) {
-    b.count("append", work_kind::rest, 0,
-            counting::bytes(cache_rows) + 2.0 * double(qkv.extent(0) * e.kv_heads * e.head_dim) *
-                                              (sizeof(T) + sizeof(typename Keys::value_type)));
-  }
-};
-
-template <>
 struct log_prob<counting::backend> {
   static constexpr logit_blocks blocks = device_logit_blocks;
   template <class T>
@@ -432,16 +232,6 @@ struct elementwise<counting::backend> {
   static void sums_of_squares(counting::backend& b, counting::on<T const, 1> x, std::span<double> sums) {
     b.count("sums_of_squares", work_kind::rest, 2.0 * double(x.size()), counting::bytes(x));
     for (double& s : sums) s = 4.0 / double(sums.size());  // a norm of 2, so that clipping to 1 scales
-  }
-};
-
-template <>
-struct adamw<counting::backend> {
-  template <class T>
-  static void step(counting::backend& b, counting::on<T, 1> p, counting::on<T const, 1> g, counting::on<T, 1> m,
-                   counting::on<T, 1> v, adamw_coefficients) {
-    b.count("adamw", work_kind::rest, 14.0 * double(p.size()),
-            2 * counting::bytes(p) + counting::bytes(g) + 2 * counting::bytes(m) + 2 * counting::bytes(v));
   }
 };
 

@@ -5,8 +5,8 @@
 /// over questions, differences between two evaluations of the same questions, and the file they are kept in.
 
 #include <atmanrl/core/config.hpp>
+#include <atmanrl/core/statistics.hpp>
 #include <atmanrl/core/view.hpp>
-#include <atmanrl/experiment/statistics.hpp>
 #include <atmanrl/io/json.hpp>
 
 #include <array>

@@ -1,0 +1,54 @@
+#pragma once
+
+/// \file
+/// The trainer of a run: the parts that the traits name, made from the options.
+
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/experiment/options.hpp>
+#include <atmanrl/experiment/row_budgets.hpp>
+#include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/rl/grpo.hpp>
+
+namespace atmanrl {
+
+/// Whether a run holds a second, frozen copy of its model. Adapters that are off are the reference, too.
+inline bool needs_reference_model(experiment_options const& o) { return o.beta > 0 && o.lora_rank == 0; }
+
+/// What a run trains: the adapters, or all.
+template <class Model>
+parameter_layout trained_layout(model_config const& c, experiment_options const& o) {
+  architecture const& kind = Model::kind_of(c);
+  return o.lora_rank > 0 ? parameter_layout(c, kind, o.lora()) : parameter_layout(c, kind);
+}
+
+/// \tparam Traits  gsm8k_traits<> or a type derived from it
+/// \param ranks  that train together, each with a trainer of the same options
+template <class Traits, class Model, class TokenizerT, class TaskT>
+auto make_trainer(Model& model, TokenizerT const& words, TaskT const& task, experiment_options const& o,
+                  comm::any_on<typename Traits::backend> ranks = {}) {
+  row_budgets const budgets = budgets_of(model.config(), Model::kept_numbers(model.config()), o);
+  return grpo(model, words, task, detail::make_traits_reward<Traits>(within_budgets(model, o)),
+              grpo_options{.prompts_per_step = o.prompts_per_step,
+                           .group_size = o.group_size,
+                           .max_new_tokens = o.max_new_tokens,
+                           .temperature = o.temperature,
+                           .inner_passes = o.inner_passes,
+                           .micro_batch = 0,
+                           .row_budget = budgets.update,
+                           .recompute = o.recompute,
+                           .learning_rate = o.learning_rate,
+                           .total_steps = std::uint64_t(o.steps),
+                           .max_gradient_norm = o.max_gradient_norm,
+                           .entropy_bonus = o.entropy_bonus,
+                           .mask_truncated_completions = o.mask_truncated,
+                           .dynamic_sampling_rounds = o.dynamic_sampling,
+                           .no_delimiter = o.no_delimiter,
+                           .reward_gradient = o.reward_gradient,
+                           .seed = o.seed},
+              detail::make_traits_advantage<Traits>(o), detail::make_traits_loss<Traits>(o),
+              detail::make_traits_sampler<Traits>(o), detail::make_traits_schedule<Traits>(o),
+              detail::make_traits_optimizer<Traits>(o), detail::make_traits_update_edit<Traits>(o), ranks);
+}
+
+}  // namespace atmanrl
