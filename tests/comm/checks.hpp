@@ -6,6 +6,7 @@
 #include <atmanrl/comm/agreement.hpp>
 #include <atmanrl/comm/shares.hpp>
 #include <atmanrl/comm/typed.hpp>
+#include <atmanrl/optim/dealt_sum.hpp>
 #include <atmanrl/optim/gradient_sum.hpp>
 
 #include <cstddef>
@@ -18,6 +19,7 @@
 
 namespace comm_checks {
 
+using atmanrl::dealt_sum;
 using atmanrl::expects;
 using atmanrl::gradient_sum;
 using atmanrl::index_t;
@@ -253,6 +255,53 @@ void check_gradient_sum(C& c) {
   expects(sentence.find("a sum of no leaves") == 0, "no leaves: {}", sentence);
 }
 
+/// Leaves that are dealt out in turn, handed over in one stretch and in several, whose ends are no ends of slices.
+template <class T, class C>
+void check_dealt_sum(C& c) {
+  constexpr std::size_t elements = 203, alignment = 16;
+  std::vector<comm::range> const whole{{0, elements}}, parts{{150, 53}, {90, 60}, {90, 0}, {0, 90}};
+  reference_backend backend;
+  for (bool const on_host : {false, true}) {
+    dealt_sum<reference_backend, T> small(backend, c, elements, on_host, alignment, 7),
+        large(backend, c, elements, on_host, alignment);
+    comm::range const slice = large.slice();
+    for (std::size_t leaves = 1; leaves <= 17; ++leaves) {
+      comm::traffic const before = c.volume();
+      auto& sums = leaves % 2 ? small : large;
+      std::size_t mine = 0;
+      sums.begin(leaves);
+      while (sums.begin_round()) {
+        auto const leaf = sums.leaf();
+        mine += leaf.has_value();
+        auto const values = leaf_of<T>(leaf.value_or(0), elements);
+        for (comm::range const& s : leaves % 3 == 0 ? whole : parts) {
+          std::vector<T> const stretch(values.begin() + std::ptrdiff_t(s.first),
+                                       values.begin() + std::ptrdiff_t(s.end()));
+          sums.hand_over(s, leaf ? stretch.data() : nullptr);
+        }
+      }
+      auto const sum = sums.finish();
+      expects(sum.size() == index_t(slice.count) && mine == atmanrl::dealt_leaves(leaves, c.size(), c.rank()),
+              "rank {} of {}: {} elements of {} leaves", c.rank(), c.size(), sum.size(), mine);
+      for (std::size_t i = 0; i < slice.count; ++i) {
+        T const expected = sum_by_definition<T>(0, leaves, slice.first + i);
+        expects(std::memcmp(sum.data() + i, &expected, sizeof(T)) == 0,
+                "{} leaves in rounds: rank {} of {} has {} at {}, not {}", leaves, c.rank(), c.size(),
+                double(sum.data()[i]), slice.first + i, double(expected));
+      }
+      auto const counted = (c.volume() - before).exchange;
+      comm::byte_count const formula{mine * (elements - slice.count) * sizeof(T),
+                                     (leaves - mine) * slice.count * sizeof(T)};
+      expects(c.size() == 1 || counted == formula, "rank {} of {} exchanged {} and {} bytes in rounds, not {} and {}",
+              c.rank(), c.size(), counted.sent, counted.received, formula.sent, formula.received);
+    }
+    std::size_t most = 0;
+    for (std::size_t leaves = 1; leaves <= 17; leaves += 2)
+      most = std::max(most, atmanrl::most_waiting_slices(leaves, c.size()));
+    expects(small.buffers() == most, "{} slices have waited, not {}", small.buffers(), most);
+  }
+}
+
 template <class C>
 void check_all(C& c) {
   check_exchange(c);
@@ -262,6 +311,7 @@ void check_all(C& c) {
   check_volume(c);
   check_gradient_sum<float>(c);
   check_gradient_sum<double>(c);
+  check_dealt_sum<float>(c);
 }
 
 }  // namespace comm_checks
