@@ -41,6 +41,11 @@ inline std::size_t most_waiting_slices(std::size_t leaves, int ranks) {
   return most;
 }
 
+/// Elements of a slice that are exchanged at once: fewer on many ranks, which all send some.
+constexpr std::size_t dealt_piece_of(int ranks) {
+  return std::clamp((std::size_t(1) << 22) / std::size_t(ranks), std::size_t(1) << 14, std::size_t(1) << 20);
+}
+
 /// Sums of flat arrays of `elements` numbers, one sum after the other, with the same memory. All but the getters are
 /// calls of all ranks.
 ///
@@ -53,15 +58,15 @@ inline std::size_t most_waiting_slices(std::size_t leaves, int ranks) {
 ///     view_on<B, T, 1> sum = sums.finish();         // elements sums.slice()
 ///
 /// Memory: `most_waiting_slices` slices, in the backend's memory, or in the host's with the sum alone in the backend's;
-/// and while ranks exchange, a piece of `piece_of` elements of each leaf of the round, and of what waits in the host's
-/// memory and is added to. Bytes that a rank of L_r leaves of L in all sends: L_r (elements - its slice) sizeof(T), and
-/// receives: (L - L_r) (its slice) sizeof(T).
+/// and while ranks exchange, a piece of `dealt_piece_of` elements of each leaf of the round, and of what waits in the
+/// host's memory and is added to. Bytes that a rank of L_r leaves of L in all sends: L_r (elements - its slice)
+/// sizeof(T), and receives: (L - L_r) (its slice) sizeof(T).
 template <Backend B, class T>
 class dealt_sum {
  public:
   /// \param on_host    whether sums wait in the host's memory
   /// \param alignment  of slices, in elements
-  /// \param piece      elements of a slice that are exchanged at once; 0: piece_of(ranks)
+  /// \param piece      elements of a slice that are exchanged at once; 0: dealt_piece_of(ranks)
   dealt_sum(B& backend, comm::any_on<B> ranks, index_t elements, bool on_host = false,
             std::size_t alignment = comm::slice_alignment, std::size_t piece = 0)
       : backend_(&backend),
@@ -69,17 +74,12 @@ class dealt_sum {
         elements_(std::size_t(elements)),
         on_host_(on_host),
         alignment_(alignment),
-        piece_(piece > 0 ? piece : piece_of(ranks.size())),
+        piece_(piece > 0 ? piece : dealt_piece_of(ranks.size())),
         sent_(std::size_t(ranks.size())),
         received_(std::size_t(ranks.size())),
         pieces_(backend, {0}),
         sum_(backend, {0}) {
     expects<shape_error>(alignment > 0, "slices are aligned to {} elements", alignment);
-  }
-
-  /// Elements of a slice that are exchanged at once: fewer on many ranks, which all send some.
-  static constexpr std::size_t piece_of(int ranks) {
-    return std::clamp((std::size_t(1) << 22) / std::size_t(ranks), std::size_t(1) << 14, std::size_t(1) << 20);
   }
 
   /// The elements of the sum that this rank gets.
@@ -127,10 +127,10 @@ class dealt_sum {
                          "elements {} to {} of {} are handed over, {} in this round", stretch.first, stretch.end(),
                          elements_, handed_over_);
     std::size_t longest = 0;
-    for (int r = 0; r < ranks_.size(); ++r) longest = std::max(longest, within(slice_of(r), stretch).count);
+    for (int r = 0; r < ranks_.size(); ++r) longest = std::max(longest, comm::common(slice_of(r), stretch).count);
     for (std::size_t from = 0; from < longest; from += piece_) {
       auto const part = [&](int r) {
-        comm::range const all = within(slice_of(r), stretch);
+        comm::range const all = comm::common(slice_of(r), stretch);
         std::size_t const skipped = std::min(from, all.count);
         return comm::range{all.first + skipped, std::min(piece_, all.count - skipped)};
       };
@@ -171,10 +171,6 @@ class dealt_sum {
   };
 
   comm::range slice_of(int rank) const { return comm::slice_of(elements_, ranks_.size(), rank, alignment_); }
-  static comm::range within(comm::range slice, comm::range stretch) {
-    std::size_t const first = std::max(slice.first, stretch.first), end = std::min(slice.end(), stretch.end());
-    return first < end ? comm::range{first, end - first} : comm::range{slice.first, 0};
-  }
 
   /// Which additions the leaves of a round make possible, and where what is left will wait. All elements go through
   /// the same ones, each by itself: so a buffer that one of them frees may take what another leaves.
