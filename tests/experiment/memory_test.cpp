@@ -245,6 +245,25 @@ TEST_CASE("memory: a smaller limit for activations makes passes shorter, not few
   CHECK(shared.optimizer < alone.optimizer + 4 * sizeof(float) * gradient_sum<cpu_backend, float>::default_piece);
 }
 
+TEST_CASE("memory: of several ranks the estimate has what each keeps of a gradient, and one rank keeps it whole") {
+  model_config const c = smollm2_config();
+  auto const n = std::size_t(parameter_layout(c, standard_kind(c)).size()), slice = comm::slice_of(n, 4, 0).count,
+             embedding = std::size_t(c.vocab * c.hidden),
+             layer =
+                 std::size_t(2 * c.hidden + 2 * c.hidden * (c.heads + c.kv_heads) * c.head_dim + 3 * c.hidden * c.ffn),
+             piece = std::size_t(1) << 20;
+  experiment_options o = long_step();
+  o.prompts_per_step = 12;  // three rounds: two slices wait
+  auto const optimizer = [&](gradient_memory_options kept, int ranks) {
+    o.gradient = kept;
+    return estimate_memory<llama<cpu_backend, float>>(c, o, {.longest_prompt = 40}, ranks).optimizer / sizeof(float);
+  };
+  CHECK(optimizer({gradient_memory::slices}, 4) == 3 * slice + n + 2 * slice + 4 * piece);
+  CHECK(optimizer({gradient_memory::layers}, 4) == 3 * slice + embedding + layer + 2 * slice + 4 * piece);
+  CHECK(optimizer({gradient_memory::layers, true}, 4) == 3 * slice + embedding + layer + slice + 6 * piece);
+  CHECK(optimizer({gradient_memory::layers}, 1) == optimizer({}, 1));
+}
+
 TEST_CASE("memory: the process's peak is known and sizes are readable") {
   CHECK(peak_process_bytes() > (std::size_t{1} << 20));
   CHECK(format_bytes(std::size_t(1.5 * (1 << 30))) == "1.50 GiB");

@@ -185,7 +185,11 @@ ATMANRL_INLINE void experiment_base::check_ranks(std::string_view build) {
   if (ranks_.size() == 1) return;
   std::string text, files;
   comm::all_or_none(ranks_, [&] {
-    text = options_of_checkpoint(options_).dump();
+    ordered_json const all = options_to_json(options_);
+    ordered_json shared = options_of_checkpoint(options_);
+    for (auto const& [name, value] : all.items())
+      if (detail::changes_no_bit(name)) shared[name] = value;  // but ranks must agree on it
+    text = shared.dump();
     files = fmt::format("{:016x} of the model, {:016x} of the data, {:016x} of the adapter",
                         content_hash(options_.model), content_hash(options_.data), content_hash(options_.adapter));
   });
@@ -258,6 +262,7 @@ ATMANRL_INLINE grpo_options experiment_base::trainer_options(row_budgets const& 
           .dynamic_sampling_rounds = options_.dynamic_sampling,
           .no_delimiter = options_.no_delimiter,
           .reward_gradient = options_.reward_gradient,
+          .gradient = options_.gradient,
           .seed = options_.seed};
 }
 

@@ -12,11 +12,13 @@
 #include <atmanrl/experiment/evaluate.hpp>
 #include <atmanrl/experiment/machine_memory.hpp>
 #include <atmanrl/experiment/options.hpp>
+#include <atmanrl/nn/gradient_stretches.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/matmul.hpp>
+#include <atmanrl/optim/gradient_memory.hpp>
 #include <atmanrl/optim/gradient_sum.hpp>
 #include <atmanrl/optim/slice_gather.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
@@ -199,8 +201,16 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
     if (ranks > 1) nodes += comm::whole_nodes(leaves, comm::share_of(leaves, ranks, r)).size();
   }
   index_t const piece = std::min(parameters_of_rank, index_t(gradient_sum<B, float>::default_piece));
-  m.optimizer = real * std::size_t(parameters_of_rank + (1 + index_t(waiting)) * layout.size() +
-                                   index_t(nodes) * piece + optimizer.state_size({parameters_of_rank, shapes}));
+  auto const all = std::size_t(layout.size());
+  std::size_t const gradient =
+      ranks == 1 || o.gradient.kept == gradient_memory::whole
+          ? (1 + waiting) * all + nodes * std::size_t(piece)
+          : elements_of_dealt_sums(std::size_t(o.prompts_per_step), all, ranks,
+                                   o.gradient.kept == gradient_memory::layers ? most_open_elements(layout) : all,
+                                   o.gradient.sums_on_host)
+                .all();
+  m.optimizer =
+      real * (gradient + std::size_t(parameters_of_rank + optimizer.state_size({parameters_of_rank, shapes})));
   if (is_sliced && o.lora_rank == 0 && std::is_same_v<W, bf16>)  // new weights on their way
     m.optimizer += slice_gather<B, float>::packed_bytes(std::size_t(layout.size()), ranks);
 
@@ -309,10 +319,8 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
         both_rounded(std::min(most.scored_back, blocks.rows), std::min(c.vocab, blocks.ids), c.hidden);
       }
     }
-    attention_extents const e{.heads = c.heads,
-                              .kv_heads = c.kv_heads,
-                              .head_dim = c.head_dim,
-                              .bf16_weights = std::is_same_v<W, bf16>};
+    attention_extents const e{
+        .heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .bf16_weights = std::is_same_v<W, bf16>};
     auto const attended = [&](attention_pass_size const& pass, bool backward) {
       m.scratch = std::max(m.scratch, kernels::attention<B>::scratch_bytes(e, pass, backward));
     };
