@@ -255,8 +255,22 @@ inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options
   }
 }
 
-/// What a rank holds on a card, by what it keeps of a gradient, with the least of everything else: bf16 keys and
-/// values, recomputed layers, masks on answer rows, 512 MiB of activations in a pass.
+/// A run that takes little beside its weights and gradients: bf16 keys and values, recomputed layers, masks on answer
+/// rows, 512 MiB of activations in a pass, no evaluation.
+inline experiment_options sparing_run(std::size_t queries) {
+  experiment_options e = experiment_options::of_preset(experiment_preset::paper);
+  e.dtype = weight_dtype::bf16;
+  e.kv_cache = kv_storage::bf16;
+  e.recompute = true;
+  e.mask.rows = mask_rows::answer_rows;
+  e.activation_mib = 512;
+  e.eval_questions = e.validate_every = 0;
+  e.prompts_per_step = int(queries);
+  e.max_new_tokens = 400;
+  return e;
+}
+
+/// What a rank of such a run holds on a card, by what it keeps of a gradient.
 inline void print_kept(ranks_options const& o, parameter_layout const& layout) {
   using model = llama<counting_backend, bf16>;
   auto const n = std::size_t(layout.size());
@@ -268,16 +282,8 @@ inline void print_kept(ranks_options const& o, parameter_layout const& layout) {
       o.card * 1e9 / 0x1p30);
   for (std::size_t const queries : {std::size_t(ranks), 2 * std::size_t(ranks), o.queries}) {
     planned_sum const sum(queries, n, ranks);
-    experiment_options e = experiment_options::of_preset(experiment_preset::paper);
-    e.dtype = weight_dtype::bf16;
-    e.kv_cache = kv_storage::bf16;
-    e.recompute = true;
-    e.mask.rows = mask_rows::answer_rows;
-    e.activation_mib = 512;
-    e.eval_questions = e.validate_every = 0;
-    e.prompts_per_step = int(queries);
-    e.max_new_tokens = 400;
-    auto const m = estimate_memory<model>(llama_3_2_3b(), e, {.longest_prompt = 200, .label_tokens = 8}, ranks);
+    auto const m =
+        estimate_memory<model>(llama_3_2_3b(), sparing_run(queries), {.longest_prompt = 200, .label_tokens = 8}, ranks);
     std::size_t const slice = sum.slice(0).count, state = m.weights + 3 * slice * sizeof(float),
                       work = m.cache + m.activations + m.head + m.masks + m.scratch,
                       gathers = slice_gather<counting_backend, float>::packed_bytes(n, ranks);
@@ -320,11 +326,13 @@ inline int print_ranks(ranks_options const& o) {
   step_shape const shape;
   parameter_layout const layout(llama_3_2_3b(), llama<counting_backend, bf16>::kind_of(llama_3_2_3b()));
   if (o.card > 0) {
+    auto const rows =
+        budgets_of(llama_3_2_3b(), llama<counting_backend, bf16>::kept_numbers(llama_3_2_3b()), sparing_run(1)).update;
     fmt::print(
         "An estimate: Llama-3.2-3B on {} ranks with cards of {:.0f} GB, {} rollouts of a prompt, prompts of {} tokens, "
         "completions of 400;\n{:.0f} GB/s from rank to rank, each way; passes of {} rows. CUDA itself is not "
         "counted.\n\n",
-        o.ranks, o.card, shape.group, 200, 1e-9 * o.links.inside);
+        o.ranks, o.card, shape.group, shape.prompt, 1e-9 * o.links.inside, rows);
     print_kept(o, layout);
     return 0;
   }

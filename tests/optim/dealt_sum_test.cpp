@@ -13,8 +13,9 @@ using namespace atmanrl;
 
 TEST_CASE("dealt_sum: the bits of the definition and the bytes of the formula, for any number of ranks") {
   auto const check = [](auto& c) {
-    comm_checks::check_dealt_sum<float>(c);
-    comm_checks::check_dealt_sum<double>(c);
+    reference_backend backend;
+    comm_checks::check_dealt_sum<float>(c, backend);
+    comm_checks::check_dealt_sum<double>(c, backend);
   };
   comm::alone alone;
   CHECK_NOTHROW(check(alone));

@@ -52,7 +52,6 @@ std::size_t passes_of(std::size_t leaf) { return leaf == 2 ? 0 : 1 + leaf % 3; }
 /// Adds a leaf's gradient: passes over texts of its own.
 template <class Model>
 void add_leaf(trainable_weights<Model>& policy, std::size_t leaf) {
-  using B = typename Model::backend_type;
   Model& model = policy.model();
   for (std::size_t pass_number = 0; pass_number < passes_of(leaf); ++pass_number) {
     auto const tokens =
