@@ -257,13 +257,14 @@ void check_gradient_sum(C& c) {
 
 /// Leaves that are dealt out in turn, handed over in one stretch and in several, whose ends are no ends of slices.
 template <class T, class C, class B>
-void check_dealt_sum(C& c, B& backend) {
+void check_dealt_sum(C& c, B& backend, std::size_t most_leaves = 17) {
   constexpr std::size_t elements = 203, alignment = 16;
   std::vector<comm::range> const whole{{0, elements}}, parts{{150, 53}, {90, 60}, {90, 0}, {0, 90}};
   for (bool const on_host : {false, true}) {
+    tensor<B, T, 1> stretch(backend, {elements});
     dealt_sum<B, T> small(backend, c, elements, on_host, alignment, 7), large(backend, c, elements, on_host, alignment);
     comm::range const slice = large.slice();
-    for (std::size_t leaves = 1; leaves <= 17; ++leaves) {
+    for (std::size_t leaves = 1; leaves <= most_leaves; ++leaves) {
       comm::traffic const before = c.volume();
       auto& sums = leaves % 2 ? small : large;
       std::size_t mine = 0;
@@ -273,7 +274,7 @@ void check_dealt_sum(C& c, B& backend) {
         mine += leaf.has_value();
         auto const values = leaf_of<T>(leaf.value_or(0), elements);
         for (comm::range const& s : leaves % 3 == 0 ? whole : parts) {
-          tensor<B, T, 1> stretch(backend, {index_t(s.count)});
+          stretch.resize({index_t(s.count)});
           stretch.assign(std::span(values).subspan(s.first, s.count));
           sums.hand_over(s, leaf ? stretch.data() : nullptr);
         }
@@ -296,7 +297,7 @@ void check_dealt_sum(C& c, B& backend) {
               c.rank(), c.size(), counted.sent, counted.received, formula.sent, formula.received);
     }
     std::size_t most = 0;
-    for (std::size_t leaves = 1; leaves <= 17; leaves += 2)
+    for (std::size_t leaves = 1; leaves <= most_leaves; leaves += 2)
       most = std::max(most, atmanrl::most_waiting_slices(leaves, c.size()));
     expects(small.buffers() == most, "{} slices have waited, not {}", small.buffers(), most);
   }

@@ -202,13 +202,14 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
   }
   index_t const piece = std::min(parameters_of_rank, index_t(gradient_sum<B, float>::default_piece));
   auto const all = std::size_t(layout.size());
-  std::size_t const gradient =
-      ranks == 1 || o.gradient.kept == gradient_memory::whole
-          ? (1 + waiting) * all + nodes * std::size_t(piece)
-          : elements_of_dealt_sums(std::size_t(o.prompts_per_step), all, ranks,
-                                   o.gradient.kept == gradient_memory::layers ? most_open_elements(layout) : all,
-                                   o.gradient.sums_on_host)
-                .all();
+  bool const dealt = ranks > 1 && o.gradient.kept != gradient_memory::whole,
+             layers = dealt && o.gradient.kept == gradient_memory::layers;
+  std::size_t gradient = (1 + waiting) * all + nodes * std::size_t(piece);
+  if (dealt) {
+    auto const held = elements_of_dealt_sums(std::min<std::size_t>(std::size_t(o.prompts_per_step), 1u << 16), all,
+                                             ranks, layers ? most_open_elements(layout) : all, o.gradient.sums_on_host);
+    gradient = held.all() + (HostBackend<B> ? held.on_host : 0);
+  }
   m.optimizer =
       real * (gradient + std::size_t(parameters_of_rank + optimizer.state_size({parameters_of_rank, shapes})));
   if (is_sliced && o.lora_rank == 0 && std::is_same_v<W, bf16>)  // new weights on their way
@@ -250,6 +251,7 @@ memory_estimate estimate_memory(model_config const& c, experiment_options const&
 
   index_t const of_group = product(o.group_size, completion);
   index_t const update = std::min(budget.update, prompt + of_group);  // groups are learned from one by one
+  if (HostBackend<B> && layers && update < prompt + of_group) m.optimizer += real * all;  // between its passes
   use(most.cached, update);
   use(most.computed, update);
   use(most.kept, update);
