@@ -36,14 +36,17 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
     app.add_flag("--recompute", o.recompute, "keep only the layers' inputs and compute the rest again: less memory");
-    std::map<std::string, atmanrl::gradient_memory> const kept{{"whole", atmanrl::gradient_memory::whole},
-                                                               {"slices", atmanrl::gradient_memory::slices},
-                                                               {"layers", atmanrl::gradient_memory::layers}};
-    app.add_option("--gradient-memory", o.gradient.kept,
-                   "of several ranks each keeps a whole gradient and whole sums that wait; of sums its slices; or of "
-                   "the gradient, too, no more than the layers at hand [whole]")
-        ->option_text("TEXT:{whole,slices,layers}")
-        ->transform(CLI::CheckedTransformer(kept));
+    app.add_option_function<std::string>(
+           "--gradient-memory",
+           [&](std::string const& kept) {
+             o.gradient.kept = kept == "layers"   ? atmanrl::gradient_memory::layers
+                               : kept == "slices" ? atmanrl::gradient_memory::slices
+                                                  : atmanrl::gradient_memory::whole;
+           },
+           "of several ranks each keeps a whole gradient and whole sums that wait; of sums its slices; or of the "
+           "gradient, too, no more than the layers at hand")
+        ->default_str("whole")
+        ->check(CLI::IsMember({"whole", "slices", "layers"}));
     app.add_flag("--gradient-sums-on-host", o.gradient.sums_on_host,
                  "with slices and layers: sums that wait lie in the host's memory");
     app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
