@@ -3,9 +3,11 @@
 // and slices of comm/shares.hpp, and the tree of comm/leaf_tree.hpp.
 #include <atmanrl/comm/leaf_tree.hpp>
 #include <atmanrl/comm/traffic.hpp>
+#include <atmanrl/optim/dealt_sum.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace atmanrl_bench {
@@ -69,6 +71,47 @@ class planned_sum {
   std::size_t leaves_, elements_, bytes_, all_nodes_ = 0;
   std::vector<comm::range> shares_, slices_;
   std::vector<std::size_t> nodes_;
+};
+
+/// One sum of optim/dealt_sum.hpp over as many leaves, handed over in stretches.
+class planned_rounds {
+ public:
+  /// \param stretches  which together are the leaf
+  planned_rounds(std::size_t leaves, std::vector<comm::range> stretches, int ranks,
+                 std::size_t element_bytes = sizeof(float), std::size_t alignment = comm::slice_alignment)
+      : leaves_(leaves), bytes_(element_bytes), ranks_(ranks), stretches_(std::move(stretches)) {
+    for (comm::range const& s : stretches_) elements_ += s.count;
+    for (int r = 0; r < ranks; ++r) slices_.push_back(comm::slice_of(elements_, ranks, r, alignment));
+  }
+
+  /// All that a rank sends and receives of leaves.
+  comm::byte_count volume(int rank) const {
+    if (ranks_ == 1) return {};
+    std::size_t const mine = atmanrl::dealt_leaves(leaves_, ranks_, rank), slice = slices_[std::size_t(rank)].count;
+    return {mine * (elements_ - slice) * bytes_, (leaves_ - mine) * slice * bytes_};
+  }
+
+  /// Of all rounds and stretches, one after the other: a stretch lies in few slices, so that few ranks receive it.
+  template <class Links>
+  double seconds(Links const& links) const {
+    auto const n = std::size_t(ranks_);
+    auto const round = [&](std::size_t present) {
+      double all = 0;
+      for (comm::range const& s : stretches_)
+        all += links.seconds(ranks_, [&](int from, int to) {
+          if (std::size_t(from) >= present) return 0.0;
+          return double(comm::common(slices_[std::size_t(to)], s).count * bytes_);
+        });
+      return all;
+    };
+    std::size_t const rest = leaves_ % n;
+    return double(leaves_ / n) * round(n) + (rest > 0 ? round(rest) : 0);
+  }
+
+ private:
+  std::size_t leaves_, bytes_, elements_ = 0;
+  int ranks_;
+  std::vector<comm::range> stretches_, slices_;
 };
 
 /// Bytes per second of one rank, in each direction.

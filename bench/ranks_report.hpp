@@ -5,6 +5,7 @@
 #include "counted_step.hpp"
 #include "ranks.hpp"
 
+#include <atmanrl/optim/gradient_memory.hpp>
 #include <atmanrl/optim/slice_gather.hpp>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <span>
@@ -25,6 +27,7 @@ struct ranks_options {
   std::size_t queries = 48;  ///< prompt groups of a step, of 8 rollouts each
   std::size_t together = 8;  ///< prompt groups of a rank that are sampled, and masked, in one batch
   rank_links links{};
+  double card = 0;  ///< 10^9 bytes of a GPU's memory: what of a gradient a rank may keep there; 0: no such table
 
   /// Of a command line; nothing where it makes no sense.
   static std::optional<ranks_options> from(std::span<std::string_view const> arguments) {
@@ -39,6 +42,12 @@ struct ranks_options {
           return std::nullopt;
         o.links.inside *= 1e9;
         o.links.between *= 1e9;
+        continue;
+      }
+      if (arguments[i] == "--card") {
+        int end = 0;
+        if (std::sscanf(value.c_str(), "%lf%n", &o.card, &end) != 1 || end != int(value.size()) || !(o.card > 0))
+          return std::nullopt;
         continue;
       }
       int n = 0;
@@ -246,9 +255,86 @@ inline void print_rank_memory(std::vector<rank_step> const& steps, ranks_options
   }
 }
 
+/// A run that takes little beside its weights and gradients: bf16 keys and values, recomputed layers, masks on answer
+/// rows, 512 MiB of activations in a pass, no evaluation.
+inline experiment_options sparing_run(std::size_t queries) {
+  experiment_options e = experiment_options::of_preset(experiment_preset::paper);
+  e.dtype = weight_dtype::bf16;
+  e.kv_cache = kv_storage::bf16;
+  e.recompute = true;
+  e.mask.rows = mask_rows::answer_rows;
+  e.activation_mib = 512;
+  e.eval_questions = e.validate_every = 0;
+  e.prompts_per_step = int(queries);
+  e.max_new_tokens = 400;
+  return e;
+}
+
+/// What a rank of such a run holds on a card, by what it keeps of a gradient.
+inline void print_kept(ranks_options const& o, parameter_layout const& layout) {
+  auto const n = std::size_t(layout.size());
+  int const ranks = o.ranks;
+  fmt::print(
+      "| kept | prompts of a step | gradient at hand | sums that wait, pieces | weights, masters, moments | keys, "
+      "values, activations, masks | all | of {:.2f} GiB left | on the host | sent in a pass | exchange |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|\n",
+      o.card * 1e9 / 0x1p30);
+  for (std::size_t const queries : {std::size_t(ranks), 2 * std::size_t(ranks), o.queries}) {
+    planned_sum const sum(queries, n, ranks);
+    auto const m = counted_memory(llama_3_2_3b(), sparing_run((queries + std::size_t(ranks) - 1) / std::size_t(ranks)));
+    std::size_t const slice = sum.slice(0).count, weights = m[memory_use::weights],
+                      state = weights + 3 * slice * sizeof(float),
+                      work = m.all() - weights - m[memory_use::gradient] - m[memory_use::optimizer],
+                      gathers = slice_gather<counting_backend, float>::packed_bytes(n, ranks);
+    struct kept {
+      char const* name;
+      gradient_elements held;
+      comm::byte_count volume;
+      double seconds;
+    };
+    auto const waiting = [&] {
+      gradient_elements g{.leaf = n};
+      std::size_t most = 0;
+      for (int r = 0; r < ranks; ++r) most = std::max(most, sum.adds(r).waiting);
+      g.sums = most * n;
+      g.pieces = sum.nodes() * std::min(gradient_sum<counting_backend, float>::default_piece, slice);
+      return g;
+    }();
+    planned_rounds const slices(queries, {{0, n}}, ranks), layers(queries, gradient_stretches_of(layout), ranks);
+    std::size_t const open = most_open_elements(layout);
+    for (kept const &k : std::initializer_list<kept>{
+             {"whole", waiting, sum.volume(0).exchange,
+              o.links.seconds(ranks, [&](int from, int to) { return sum.exchanged(from, to); })},
+             {"slices", elements_of_dealt_sums(queries, n, ranks, n, false), slices.volume(0), slices.seconds(o.links)},
+             {"layers", elements_of_dealt_sums(queries, n, ranks, open, false), layers.volume(0),
+              layers.seconds(o.links)},
+             {"layers, sums on the host", elements_of_dealt_sums(queries, n, ranks, open, true), layers.volume(0),
+              layers.seconds(o.links)}}) {
+      std::size_t const leaf = k.held.leaf * sizeof(float),
+                        sums = (k.held.sums + k.held.pieces) * sizeof(float) + gathers,
+                        all = leaf + sums + state + work;
+      double const left = (o.card * 1e9 - double(all)) / 0x1p30;
+      fmt::print("| {} | {} | {} | {} | {} | {} | {} | {:.2f} GiB | {} | {:.2f} GB | {:.2f} s |\n", k.name, queries,
+                 format_bytes(leaf), format_bytes(sums), format_bytes(state), format_bytes(work), format_bytes(all),
+                 left, format_bytes(k.held.on_host * sizeof(float)), 1e-9 * double(k.volume.sent), k.seconds);
+    }
+  }
+}
+
 inline int print_ranks(ranks_options const& o) {
   step_shape const shape;
   parameter_layout const layout(llama_3_2_3b(), llama<counting_backend, bf16>::kind_of(llama_3_2_3b()));
+  if (o.card > 0) {
+    auto const rows =
+        budgets_of(llama_3_2_3b(), llama<counting_backend, bf16>::kept_numbers(llama_3_2_3b()), sparing_run(1)).update;
+    fmt::print(
+        "An estimate: Llama-3.2-3B on {} ranks with cards of {:.0f} GB, {} rollouts of a prompt, prompts of {} tokens, "
+        "completions of 400;\n{:.0f} GB/s from rank to rank, each way; passes of {} rows. CUDA itself is not "
+        "counted.\n\n",
+        o.ranks, o.card, shape.group, shape.prompt, 1e-9 * o.links.inside, rows);
+    print_kept(o, layout);
+    return 0;
+  }
   counted_phases phases(o);
   std::vector<rank_step> steps;
   for (int ranks = 1; ranks <= o.ranks; ranks *= 2) steps.push_back(step_on(ranks, o, layout, phases));

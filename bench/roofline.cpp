@@ -7,6 +7,8 @@
 //                             the step on 1, 2, 4, ... ranks, the tables of docs/distributed.md: prompt groups of a
 //                             step, of those a rank's that share a batch, ranks of a machine, and GB/s of a rank in
 //                             each direction inside and between machines
+//        roofline --ranks 4 --card 24 [--queries 48] [--link 25,25]
+//                             what of a gradient ranks may keep on cards of so many GB
 #include "ranks_report.hpp"
 
 #include <functional>
@@ -298,6 +300,7 @@ int main(int argc, char** argv) {
     if (auto const o = ranks_options::from(arguments)) return print_ranks(*o);
   fmt::print(stderr,
              "roofline: cannot make sense of its arguments\nusage: roofline\n       roofline --memory\n"
-             "       roofline --ranks MOST [--queries N] [--together N] [--machine RANKS] [--link GB/s,GB/s]\n");
+             "       roofline --ranks MOST [--queries N] [--together N] [--machine RANKS] [--link GB/s,GB/s] "
+             "[--card GB]\n");
   return 2;
 }

@@ -36,6 +36,19 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
     app.add_flag("--recompute", o.recompute, "keep only the layers' inputs and compute the rest again: less memory");
+    app.add_option_function<std::string>(
+           "--gradient-memory",
+           [&](std::string const& kept) {
+             o.gradient.kept = kept == "layers"   ? atmanrl::gradient_memory::layers
+                               : kept == "slices" ? atmanrl::gradient_memory::slices
+                                                  : atmanrl::gradient_memory::whole;
+           },
+           "of several ranks each keeps a whole gradient and whole sums that wait; of sums its slices; or of the "
+           "gradient, too, no more than the layers at hand")
+        ->default_str("whole")
+        ->check(CLI::IsMember({"whole", "slices", "layers"}));
+    app.add_flag("--gradient-sums-on-host", o.gradient.sums_on_host,
+                 "with slices and layers: sums that wait lie in the host's memory");
     app.add_option("--lr", o.learning_rate, "peak learning rate")->capture_default_str()->check(CLI::PositiveNumber);
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);

@@ -26,6 +26,7 @@ struct options : backend_options {
   index_t row_budget = 2048;
   std::uint64_t seed = 0;
   bool recompute = false;
+  gradient_memory_options gradient;
   chat_options chat;
 };
 
@@ -79,7 +80,8 @@ void run(options const& o, comm::any_on<B> ranks) {
                                   .micro_batches = o.micro_batches,
                                   .row_budget = o.row_budget,
                                   .learning_rate = o.learning_rate,
-                                  .recompute = o.recompute},
+                                  .recompute = o.recompute,
+                                  .gradient = o.gradient},
                       schedules::linear{.warmup = steps / 20}, optim::adamw{}, ranks);
   auto const print_held_out = [&] {
     if (test.empty()) return;

@@ -6,6 +6,7 @@
 #include <atmanrl/comm/agreement.hpp>
 #include <atmanrl/comm/shares.hpp>
 #include <atmanrl/comm/typed.hpp>
+#include <atmanrl/optim/dealt_sum.hpp>
 #include <atmanrl/optim/gradient_sum.hpp>
 
 #include <cstddef>
@@ -18,6 +19,7 @@
 
 namespace comm_checks {
 
+using atmanrl::dealt_sum;
 using atmanrl::expects;
 using atmanrl::gradient_sum;
 using atmanrl::index_t;
@@ -253,6 +255,54 @@ void check_gradient_sum(C& c) {
   expects(sentence.find("a sum of no leaves") == 0, "no leaves: {}", sentence);
 }
 
+/// Leaves that are dealt out in turn, handed over in one stretch and in several, whose ends are no ends of slices.
+template <class T, class C, class B>
+void check_dealt_sum(C& c, B& backend, std::size_t most_leaves = 17) {
+  constexpr std::size_t elements = 203, alignment = 16;
+  std::vector<comm::range> const whole{{0, elements}}, parts{{150, 53}, {90, 60}, {90, 0}, {0, 90}};
+  for (bool const on_host : {false, true}) {
+    tensor<B, T, 1> stretch(backend, {elements});
+    dealt_sum<B, T> small(backend, c, elements, on_host, alignment, 7), large(backend, c, elements, on_host, alignment);
+    comm::range const slice = large.slice();
+    for (std::size_t leaves = 1; leaves <= most_leaves; ++leaves) {
+      comm::traffic const before = c.volume();
+      auto& sums = leaves % 2 ? small : large;
+      std::size_t mine = 0;
+      sums.begin(leaves);
+      while (sums.begin_round()) {
+        auto const leaf = sums.leaf();
+        mine += leaf.has_value();
+        auto const values = leaf_of<T>(leaf.value_or(0), elements);
+        for (comm::range const& s : leaves % 3 == 0 ? whole : parts) {
+          stretch.resize({index_t(s.count)});
+          stretch.assign(std::span(values).subspan(s.first, s.count));
+          sums.hand_over(s, leaf ? stretch.data() : nullptr);
+        }
+      }
+      auto const found = sums.finish();
+      std::vector<T> sum(std::size_t(found.size()));
+      if (!sum.empty()) backend.copy_to_host(sum.data(), found.data(), sum.size() * sizeof(T));
+      expects(sum.size() == slice.count && mine == atmanrl::dealt_leaves(leaves, c.size(), c.rank()),
+              "rank {} of {}: {} elements of {} leaves", c.rank(), c.size(), sum.size(), mine);
+      for (std::size_t i = 0; i < slice.count; ++i) {
+        T const expected = sum_by_definition<T>(0, leaves, slice.first + i);
+        expects(std::memcmp(&sum[i], &expected, sizeof(T)) == 0,
+                "{} leaves in rounds: rank {} of {} has {} at {}, not {}", leaves, c.rank(), c.size(), double(sum[i]),
+                slice.first + i, double(expected));
+      }
+      auto const counted = (c.volume() - before).exchange;
+      comm::byte_count const formula{mine * (elements - slice.count) * sizeof(T),
+                                     (leaves - mine) * slice.count * sizeof(T)};
+      expects(c.size() == 1 || counted == formula, "rank {} of {} exchanged {} and {} bytes in rounds, not {} and {}",
+              c.rank(), c.size(), counted.sent, counted.received, formula.sent, formula.received);
+    }
+    std::size_t most = 0;
+    for (std::size_t leaves = 1; leaves <= most_leaves; leaves += 2)
+      most = std::max(most, atmanrl::most_waiting_slices(leaves, c.size()));
+    expects(small.buffers() == most, "{} slices have waited, not {}", small.buffers(), most);
+  }
+}
+
 template <class C>
 void check_all(C& c) {
   check_exchange(c);
@@ -262,6 +312,8 @@ void check_all(C& c) {
   check_volume(c);
   check_gradient_sum<float>(c);
   check_gradient_sum<double>(c);
+  reference_backend backend;
+  check_dealt_sum<float>(c, backend);
 }
 
 }  // namespace comm_checks

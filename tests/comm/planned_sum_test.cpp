@@ -57,6 +57,33 @@ TEST_CASE("planned_sum: 48 leaves on 16 ranks leave two nodes each, and all leav
   CHECK(idle.nodes() == 48);
 }
 
+TEST_CASE("planned_rounds: the bytes of a sum in rounds are those that ranks count, and the busiest owner decides") {
+  static constexpr std::size_t elements = 1000, alignment = 64;
+  std::vector<comm::range> const stretches{{900, 100}, {300, 600}, {0, 300}};
+  for (int const ranks : {1, 2, 3, 4, 8})
+    for (std::size_t const leaves : {1, 2, 5, 8, 13}) {
+      INFO(ranks << " ranks, " << leaves << " leaves");
+      atmanrl_bench::planned_rounds const plan(leaves, stretches, ranks, sizeof(float), alignment);
+      std::vector<comm::byte_count> counted(std::size_t(ranks), comm::byte_count{});
+      comm::threads::run(ranks, [&](comm::threads& c) {
+        reference_backend backend;
+        dealt_sum<reference_backend, float> sums(backend, c, elements, false, alignment, 50);
+        std::vector<float> const values(elements);
+        sums.begin(leaves);
+        while (sums.begin_round())
+          for (comm::range const& s : stretches) sums.hand_over(s, sums.leaf() ? values.data() : nullptr);
+        sums.finish();
+        counted[std::size_t(c.rank())] = c.volume().exchange;
+      });
+      for (int r = 0; r < ranks; ++r) CHECK((ranks == 1 || plan.volume(r) == counted[std::size_t(r)]));
+    }
+  // Two ranks, slices of 512 and 488: the first stretch goes to rank 1 alone, the second to both, the third to rank 0,
+  // which alone has a leaf in the second round.
+  atmanrl_bench::rank_links const links{.inside = 4, .between = 1, .machine = 2};
+  CHECK(atmanrl_bench::planned_rounds(3, stretches, 2, 4, alignment).seconds(links) ==
+        (100 + 388 + 300) + (100 + 388 + 0));
+}
+
 TEST_CASE("rank_links: the busiest link of the busiest rank decides") {
   atmanrl_bench::rank_links const links{.inside = 10, .between = 1, .machine = 2};
   auto const even = [](int, int) { return 5.0; };

@@ -271,6 +271,28 @@ TEST_CASE("memory: passes have as many rows as fit --activation-mib, and 64 at l
   CHECK(budgets(o).update > narrow.update);
 }
 
+TEST_CASE("memory: of several ranks the estimate has what each keeps of a gradient, and one rank keeps it whole") {
+  model_config const c = smollm2_config();
+  auto const n = std::size_t(parameter_layout(c, standard_kind(c)).size()), slice = comm::slice_of(n, 4, 0).count,
+             embedding = std::size_t(c.vocab * c.hidden),
+             layer =
+                 std::size_t(2 * c.hidden + 2 * c.hidden * (c.heads + c.kv_heads) * c.head_dim + 3 * c.hidden * c.ffn),
+             piece = std::size_t(1) << 20;
+  experiment_options o = long_step();
+  o.prompts_per_step = 16;  // four rounds, of which the third leaves two slices
+  auto const optimizer = [&](gradient_memory_options kept, int ranks) {
+    o.gradient = kept;
+    return estimate_memory<llama<cpu_backend, float>>(c, o, {.longest_prompt = 40}, ranks).optimizer / sizeof(float);
+  };
+  CHECK(optimizer({gradient_memory::slices}, 4) == 3 * slice + n + 2 * slice + 4 * piece);
+  CHECK(optimizer({gradient_memory::layers}, 4) == 3 * slice + embedding + layer + 2 * slice + 4 * piece);
+  CHECK(optimizer({gradient_memory::layers, true}, 4) == 3 * slice + embedding + layer + (1 + 2) * slice + 6 * piece);
+  CHECK(optimizer({gradient_memory::layers}, 1) == optimizer({}, 1));
+  // A group of more rows than a pass has waits on the host, which is the CPU's own memory.
+  o.group_size = 40;
+  CHECK(optimizer({gradient_memory::layers}, 4) == 3 * slice + embedding + layer + n + 2 * slice + 4 * piece);
+}
+
 TEST_CASE("memory: the process's peak is known and sizes are readable") {
   CHECK(peak_process_bytes() > (std::size_t{1} << 20));
   CHECK(format_bytes(std::size_t(1.5 * (1 << 30))) == "1.50 GiB");

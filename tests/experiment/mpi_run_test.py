@@ -25,6 +25,8 @@ VARIANTS = {
     "adapters": ["--lora-rank", "2", "--advantage", "gdpo", "--optimizer", "lion"],
     "reference": ["--beta", "0.1", "--advantage", "batch_normalized", "--dynamic-sampling", "2", "--dtype", "bf16"],
 }
+# What ranks keep of a gradient changes no byte: other choices for other numbers of them.
+KEPT = {3: ["--gradient-memory", "layers"], 4: ["--gradient-memory", "slices", "--gradient-sums-on-host"]}
 SKIPPED = {"timings.jsonl", "options.json", "report.html", "events.out.tfevents.0.atmanrl"}
 
 
@@ -66,7 +68,8 @@ def bytes_of_ranks(options):
         wanted = None
         for ranks, threads in [(0, 1), (1, 2), (2, 1), (3, 2), (4, 1)]:
             out = options.work / f"{name}-{ranks}"
-            run(options, ranks, "gsm8k_experiment", [*SHORT, *more, "--threads", threads, "--out", out])
+            run(options, ranks, "gsm8k_experiment",
+                [*SHORT, *more, *KEPT.get(ranks, []), "--threads", threads, "--out", out])
             found = files_of(out)
             wanted = wanted or found
             if not {"metrics.jsonl", "completions.jsonl", "causal.jsonl", "summary.txt"} <= found.keys() or len(found) < 8:
@@ -77,7 +80,8 @@ def bytes_of_ranks(options):
     for ranks, threads in [(0, 2), (2, 1), (3, 1)]:
         out = options.work / f"sft-{ranks}"
         text = run(options, ranks, "sft", ["--task", "arithmetic", "--examples", 40, "--held-out", 8, "--batch", 8,
-                                           "--micro-batches", 5, "--threads", threads, "--lr", "1e-4", "--out", out])
+                                           "--micro-batches", 5, "--threads", threads, "--lr", "1e-4", "--out", out,
+                                           *KEPT.get(ranks, [])])
         found = files_of(out) | {"what it prints": text}
         wanted = wanted or found
         failed += compare(found, wanted, f"sft, {ranks} ranks of {threads} threads")
@@ -115,6 +119,7 @@ def killed(options):
             ranks = chance.choice([2, 3, 4])
             counts.append(ranks)
             given = ["--resume", out] if (out / "options.json").exists() else [*arguments, "--out", out]
+            given = [*given, *KEPT.get(ranks, [])]
             began = time.monotonic()
             started = subprocess.Popen(ranks_command(options, ranks, "gsm8k_experiment", given), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)

@@ -68,15 +68,23 @@ TEST_CASE("experiment over ranks: the files of one rank, with masks, adapters, a
   struct variant {
     char const* name;
     void (*change)(experiment_options&);
+    std::map<int, gradient_memory_options> gradient;  // by the number of ranks; else whole
   };
   for (variant const& v : std::initializer_list<variant>{
-           {"masks", [](experiment_options& o) { o.saliency_share = 0.5; }},
+           {"masks",
+            [](experiment_options& o) { o.saliency_share = 0.5; },
+            {{3, {gradient_memory::layers}}, {4, {gradient_memory::layers, true}}}},
            {"adapters",
             [](experiment_options& o) {
               o.lora_rank = 2, o.advantage = "gdpo", o.optimizer = "sgd", o.optimizer_settings.momentum = 0;
-            }},
-           {"reference", [](experiment_options& o) { o.beta = 0.1, o.advantage = "batch_normalized"; }},
-           {"dynamic", [](experiment_options& o) { o.dynamic_sampling = 2, o.optimizer = "muon"; }}}) {
+            },
+            {{2, {gradient_memory::layers}}}},
+           {"reference",
+            [](experiment_options& o) { o.beta = 0.1, o.advantage = "batch_normalized"; },
+            {{2, {gradient_memory::slices, true}}}},
+           {"dynamic",
+            [](experiment_options& o) { o.dynamic_sampling = 2, o.optimizer = "muon"; },
+            {{3, {gradient_memory::slices}}}}}) {
     INFO(v.name);
     experiment_options o = short_run(s.model, s.folder / fmt::format("{}-1", v.name));
     o.prompts_per_step = 3;
@@ -89,6 +97,7 @@ TEST_CASE("experiment over ranks: the files of one rank, with masks, adapters, a
     for (int const ranks : {2, 3, 4}) {
       INFO(ranks << " ranks");
       o.out = s.folder / fmt::format("{}-{}", v.name, ranks);
+      o.gradient = v.gradient.contains(ranks) ? v.gradient.at(ranks) : gradient_memory_options{};
       REQUIRE_NOTHROW(run(o, ranks, [](int rank, experiment_options& mine) { mine.threads = 1 + rank % 2; }));
       check_same(files_of(o.out), wanted);
     }
@@ -104,6 +113,7 @@ TEST_CASE("experiment over ranks: a run that was killed goes on with another num
   for (int const ranks : {1, 2, 4}) {
     INFO(ranks << " ranks");
     experiment_options resumed = o;
+    if (ranks > 1) resumed.gradient = {ranks == 2 ? gradient_memory::layers : gradient_memory::slices, ranks == 4};
     resumed.resume = cut_copy(s.folder / "whole", s.folder / fmt::format("cut-{}", ranks));
     resumed.out.clear();
     REQUIRE_NOTHROW(run(resumed, ranks));
@@ -118,6 +128,12 @@ TEST_CASE("experiment over ranks: other options, files or models on a rank are r
       sentence_of([&] { run(o, 3, [](int rank, experiment_options& mine) { mine.seed += rank == 2; }); });
   CHECK_THAT(other_options, ATMANRL_CONTAINS("the options: rank 2 differs from rank 0"));
   CHECK_THAT(other_options, ATMANRL_CONTAINS("seed"));
+  auto const other_memory = sentence_of([&] {
+    run(o, 2, [](int rank, experiment_options& mine) {
+      if (rank == 1) mine.gradient.kept = gradient_memory::layers;
+    });
+  });
+  CHECK_THAT(other_memory, ATMANRL_CONTAINS("the options: rank 1 differs from rank 0"));
   std::filesystem::copy(s.model, s.folder / "other", std::filesystem::copy_options::recursive);
   std::string weights = content(s.folder / "other" / "model.safetensors");
   weights.back() = char(weights.back() ^ 1);

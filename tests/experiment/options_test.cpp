@@ -144,6 +144,8 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"merge", "true"},
                                                                   {"kv-cache", "bf16"},
                                                                   {"recompute", "true"},
+                                                                  {"gradient-memory", "layers"},
+                                                                  {"gradient-sums-on-host", "true"},
                                                                   {"tf32", "true"},
                                                                   {"bf16-weight-gradients", "true"},
                                                                   {"device", "1"},
@@ -249,10 +251,11 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(invalid([](auto& x) { x.threads = -1; }), "--threads is -1"));
 }
 
-TEST_CASE("options: a run may go on with other threads, but not with other steps") {
+TEST_CASE("options: a run may go on with other threads and gradients kept otherwise, but not with other steps") {
   experiment_options const stored;
   experiment_options given = stored;
   given.threads = 2;
+  given.gradient = {gradient_memory::layers, true};
   CHECK_NOTHROW(check_same_run(stored, given, "run"));
   given.steps = 99;
   CHECK(contains(complaint<usage_error>([&] { check_same_run(stored, given, "run"); }),

@@ -250,6 +250,26 @@ TEST_CASE("grpo over ranks: an optimizer whose state cannot be sliced, and one t
   check_all_ranks({.optimizer = optim::lion{}});
 }
 
+TEST_CASE("grpo over ranks: what a rank keeps of a gradient changes no bit, whatever the passes of a group") {
+  setting s{.loss = losses::with_kl(losses::bnpo{}, kl::k3{}, 0.1), .frozen_reference = true};
+  s.options.entropy_bonus = 0.01;
+  s.options.micro_batch = 2;  // two passes of a group, or one where a completion was truncated
+  s.options.mask_truncated_completions = true;
+  s.options.gradient = {gradient_memory::layers};
+  check_all_ranks(s);
+  s.options.micro_batch = 0;
+  s.options.gradient = {gradient_memory::layers, true};
+  check_all_ranks(s);
+  s = {.reward = [] { return rewards::knock_out{.label = mask_label::ground_truth}; }, .optimizer = optim::muon{}};
+  s.options.reward_gradient = {.update = reward_gradient_update::joined, .weight = 0.3};
+  s.options.gradient = {gradient_memory::slices};
+  check_all_ranks(s);
+  s.options.gradient = {gradient_memory::layers};
+  s.optimizer = optim::lion{};
+  CHECK_THROWS_WITH(comm::threads::run(2, [&](comm::threads& c) { run<update_edits::none>(s, 1, c); }),
+                    ATMANRL_CONTAINS("so gradients cannot be handed over in layers"));
+}
+
 TEST_CASE("grpo over ranks: what a step exchanges is what the sum of gradients and the new weights take") {
   for (int const ranks : {2, 3, 4})
     CHECK_NOTHROW(comm::threads::run(ranks, [&](comm::threads& c) {

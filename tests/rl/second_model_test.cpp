@@ -1,4 +1,5 @@
 // Sampling, GRPO and supervised fine-tuning of a model that is no decoder and can have no adapters.
+#include <atmanrl/comm/threads.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/losses/kl.hpp>
@@ -134,6 +135,22 @@ TEST_CASE("second model: a run goes on from weights and the optimizer's arrays t
   trainer.step();
   resumed.step();
   CHECK(read_trainable(model) == read_trainable(other));
+}
+
+TEST_CASE("second model: its gradient is whole, and of two ranks no one gets it in layers") {
+  auto const train = [](comm::threads& c, gradient_memory kept) {
+    cpu_backend backend({.threads = 1});
+    auto model = fast(backend);
+    sft_trainer trainer(model, {.steps = 1, .batch_size = 3, .micro_batches = 3, .gradient = {kept}},
+                        schedules::constant{}, optim::adamw{}, c);
+    return trainer.step(examples()).gradient_norm;
+  };
+  comm::threads::run(2, [&](comm::threads& c) {
+    double const whole = train(c, gradient_memory::whole), slices = train(c, gradient_memory::slices);
+    expects(whole == slices && whole > 0, "norms of {} and {}", whole, slices);
+  });
+  CHECK_THROWS_WITH(comm::threads::run(2, [&](comm::threads& c) { train(c, gradient_memory::layers); }),
+                    ATMANRL_CONTAINS("the model has no gradient_stretches()"));
 }
 
 TEST_CASE("second model: supervised fine-tuning has the gradient of its loss and lowers it") {

@@ -15,6 +15,12 @@ struct range {
   bool operator==(range const&) const = default;
 };
 
+/// What two ranges have in common; where that is nothing, an empty range within `b`.
+constexpr range common(range a, range b) {
+  std::size_t const first = a.first > b.first ? a.first : b.first, end = a.end() < b.end() ? a.end() : b.end();
+  return first < end ? range{first, end - first} : range{b.first, 0};
+}
+
 /// A rank's part of `count` items: contiguous, in the order of ranks, sizes that differ by one at most.
 constexpr range share_of(std::size_t count, int ranks, int rank) {
   auto const n = std::size_t(ranks), r = std::size_t(rank);

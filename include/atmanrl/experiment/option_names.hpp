@@ -120,6 +120,11 @@ void for_each_option(experiment_options& o, F&& f) {
     "storage of keys and values: f32 or bf16, half the memory; rounded in training as in sampling");
   f("recompute", o.recompute,
     "keep only the layers' inputs of a pass and compute the rest again: less memory per row, more time");
+  f("gradient-memory", o.gradient.kept,
+    "of several processes: each keeps a whole gradient and whole sums that wait, of sums its slices, or of the "
+    "gradient, too, no more than the layers at hand; results do not depend on it");
+  f("gradient-sums-on-host", o.gradient.sums_on_host,
+    "with slices and layers: sums that wait lie in the host's memory, not the GPU's");
   f("tf32", o.tf32,
     "on a GPU: products of floats, attention's among them, on matrix units, with 10 bits of mantissa (TF32)");
   f("bf16-weight-gradients", o.bf16_weight_gradients,
@@ -151,17 +156,20 @@ ordered_json options_to_json(experiment_options o);
 /// \param own   options of the program's own
 experiment_options options_from_json(json const& from, std::string const& what, std::vector<own_option> own = {});
 
-/// Refuses to continue a run under other options; the number of threads, the device and the folder's name are free.
+/// Refuses to continue a run under other options; the number of threads, the device, what ranks keep of a gradient and
+/// the folder's name are free.
 /// \throws usage_error that names the first option that differs
 void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder);
 
 #if ATMANRL_BODIES
 
 namespace detail {
+/// Options that a run may go on without, or with another value of.
+inline bool changes_no_bit(std::string_view name) { return name.starts_with("gradient-"); }
 /// Options that runs of an earlier version did not write.
 inline bool is_younger_option(std::string_view name) {
   return name == "chat" || name == "system" || name == "thinking" || name == "chat-date" || name == "device" ||
-         name == "bf16-weight-gradients" || name.starts_with("reward-gradient");
+         name == "bf16-weight-gradients" || name.starts_with("reward-gradient") || changes_no_bit(name);
 }
 }  // namespace detail
 
@@ -220,7 +228,7 @@ ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_
                                    std::string const& folder) {
   ordered_json const a = options_to_json(stored), b = options_to_json(given);
   for (auto const& [name, value] : a.items()) {
-    if (name == "threads" || name == "device" || name == "out") continue;
+    if (name == "threads" || name == "device" || name == "out" || detail::changes_no_bit(name)) continue;
     auto const text = [](ordered_json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
     expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name,
                          text(b[name]), folder, text(value));

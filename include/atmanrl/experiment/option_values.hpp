@@ -73,6 +73,12 @@ struct named_values<kv_storage> {
   static constexpr std::array all{std::pair{kv_storage::full, "f32"}, std::pair{kv_storage::bf16, "bf16"}};
 };
 template <>
+struct named_values<gradient_memory> {
+  static constexpr std::array all{std::pair{gradient_memory::whole, "whole"},
+                                  std::pair{gradient_memory::slices, "slices"},
+                                  std::pair{gradient_memory::layers, "layers"}};
+};
+template <>
 struct named_values<mask_shape> {
   static constexpr std::array all{std::pair{mask_shape::pair, "pair"}, std::pair{mask_shape::column, "column"}};
 };

@@ -10,6 +10,7 @@
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/ops/temperature.hpp>
 #include <atmanrl/optim/any.hpp>
+#include <atmanrl/optim/gradient_memory.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/annotate.hpp>
@@ -105,11 +106,12 @@ struct experiment_options {
       kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
   bool recompute =
       false;  ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
+  gradient_memory_options gradient{};  ///< what each of several ranks keeps of one; changes no bit
   bool tf32 =
       false;  ///< on a GPU: factors of float products, attention's among them, are rounded to 10 bits of mantissa
   std::optional<bool> bf16_weight_gradients{};  ///< on a GPU: both factors of weights' gradients are rounded to bf16;
                                                 ///< none: where the weights are bf16
-  int device = 0;  ///< ordinal of the GPU; of several ranks on a machine each takes the next one
+  int device = 0;             ///< ordinal of the GPU; of several ranks on a machine each takes the next one
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
   int eval_questions = 200;   ///< before and after; 0: no evaluation

@@ -65,8 +65,8 @@ struct run_files {
                 std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
 };
 
-/// The options that a checkpoint depends on: all but the number of threads, the device and what paths are called, so
-/// that a run, its model and its data may be moved.
+/// The options that a checkpoint depends on: all but the number of threads, the device, what ranks keep of a gradient
+/// and what paths are called, so that a run, its model and its data may be moved.
 ordered_json options_of_checkpoint(experiment_options const& o);
 
 /// What a checkpoint says about the lines that were written before it.
@@ -96,7 +96,7 @@ void save_checkpoint_of(experiment_options const& options, Trainer& trainer, run
     arrays.emplace_back(array.name, array.values);
   }
   if (!files) {
-    for (auto const& [name, values] : arrays) policy.whole(*values);
+    for (auto const& [name, values] : arrays) policy.each_piece(*values, [](auto...) {});
     return;
   }
   files->metrics.sync();
@@ -109,24 +109,25 @@ void save_checkpoint_of(experiment_options const& options, Trainer& trainer, run
   std::string const text = state.dump();
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
   for (auto const& [name, values] : arrays) {
-    // Where ranks have slices, all of an array is there for as long as it is written.
+    // Where ranks have slices, an array is gathered while it is written.
     c.arrays.push_back({std::string(name),
                         std::size_t(policy.whole_size(*values)),
                         {},
                         [&policy, &backend, from = values](auto const& put) {
                           static constexpr index_t piece = index_t(1) << 20;
-                          auto const all = policy.whole(*from);
                           std::vector<float> host;
-                          for (index_t first = 0; first < all.size(); first += piece) {
-                            auto const part = all.rows(first, std::min(piece, all.size() - first));
-                            if constexpr (HostBackend<B>) {
-                              put(std::span(part.data(), std::size_t(part.size())));
-                            } else {
-                              host.resize(std::size_t(part.size()));
-                              backend.copy_to_host(host.data(), part.data(), host.size() * sizeof(float));
-                              put(std::span<float const>(host));
+                          policy.each_piece(*from, [&](index_t, view_on<B, float const, 1> all) {
+                            for (index_t first = 0; first < all.size(); first += piece) {
+                              auto const part = all.rows(first, std::min(piece, all.size() - first));
+                              if constexpr (HostBackend<B>) {
+                                put(std::span(part.data(), std::size_t(part.size())));
+                              } else {
+                                host.resize(std::size_t(part.size()));
+                                backend.copy_to_host(host.data(), part.data(), host.size() * sizeof(float));
+                                put(std::span<float const>(host));
+                              }
                             }
-                          }
+                          });
                         }});
   }
   save_checkpoint(options.out / "checkpoints", c);
@@ -147,7 +148,7 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
         to, [&](std::size_t first, std::size_t count, auto const& put) { from.in_pieces(first, count, put); });
   };
   auto const& weights = values_of("weights");
-  auto const parameters = policy.gradient().size();
+  auto const parameters = policy.whole_size(policy.master());
   expects<file_error>(index_t(weights.size()) == parameters,
                       "{}: weights has {} values but the model has {} parameters", what, weights.size(), parameters);
   assign(policy.master(), weights);
@@ -249,7 +250,9 @@ ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
 
 ATMANRL_INLINE ordered_json options_of_checkpoint(experiment_options const& o) {
   ordered_json all = options_to_json(o);
-  for (char const* const free : {"threads", "device", "out", "model", "data", "adapter"}) all.erase(free);
+  for (char const* const free :
+       {"threads", "device", "out", "model", "data", "adapter", "gradient-memory", "gradient-sums-on-host"})
+    all.erase(free);
   return all;
 }
 

@@ -128,7 +128,11 @@ ATMANRL_INLINE void detail::check_ranks(experiment_options const& o, comm::any r
   if (ranks.size() == 1) return;
   std::string text, files;
   comm::all_or_none(ranks, [&] {
-    text = options_of_checkpoint(o).dump();
+    ordered_json const all = options_to_json(o);
+    ordered_json shared = options_of_checkpoint(o);
+    for (auto const& [name, value] : all.items())
+      if (detail::changes_no_bit(name)) shared[name] = value;  // but ranks must agree on it
+    text = shared.dump();
     files = fmt::format("{:016x} of the model, {:016x} of the data, {:016x} of the adapter", content_hash(o.model),
                         content_hash(o.data), content_hash(o.adapter));
   });

@@ -45,6 +45,7 @@ auto make_trainer(Model& model, TokenizerT const& words, TaskT const& task, expe
                            .dynamic_sampling_rounds = o.dynamic_sampling,
                            .no_delimiter = o.no_delimiter,
                            .reward_gradient = o.reward_gradient,
+                           .gradient = o.gradient,
                            .seed = o.seed},
               detail::make_traits_advantage<Traits>(o), detail::make_traits_loss<Traits>(o),
               detail::make_traits_sampler<Traits>(o), detail::make_traits_schedule<Traits>(o),

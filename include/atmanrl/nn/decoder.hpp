@@ -195,6 +195,11 @@ class decoder {
   bool stores_as_bf16(parameter_info const& p) const requires std::same_as<W, bf16> {
     return !adapters_ && !p.is_vector();
   }
+  /// The stretches of the trainable layout in the order in which a backward pass completes their gradients
+  /// (gradient_stretches_of).
+  std::vector<comm::range> gradient_stretches() const {
+    return adapters_ ? gradient_stretches_of(adapters_->layout()) : stretches_;
+  }
   /// \throws usage_error for a packed model without adapters, which has nothing to train; so has `read_trainable`
   void assign_trainable(view_on<B, T const, 1> flat) {
     expect_trainable();
@@ -208,6 +213,22 @@ class decoder {
       adapters_->read(layers_, flat);
     else
       read(flat);
+  }
+
+  /// The same for one of gradient_stretches(), whose elements begin at `first`.
+  void assign_trainable(index_t first, view_on<B, T const, 1> stretch) {
+    if (adapters_) return assign_trainable(stretch);
+    expect_trainable();
+    each_in(first, stretch.size(), [&](parameter_info const& p) {
+      assign_rows(p, 0, view_on<B, T const, 2>(stretch.data() + (p.offset - first), {p.rows, p.columns}));
+    });
+  }
+  void read_trainable(index_t first, view_on<B, T, 1> stretch) const {
+    if (adapters_) return read_trainable(stretch);
+    expect_trainable();
+    each_in(first, stretch.size(), [&](parameter_info const& p) {
+      read_rows(p, 0, view_on<B, T, 2>(stretch.data() + (p.offset - first), {p.rows, p.columns}));
+    });
   }
 
   /// Sets all parameters from a flat array in the order of layout(), rounding matrices to `W`.
@@ -354,11 +375,11 @@ class decoder {
     state.dentropy.resize(*backend_, {index_t(loss.entropy.size())});
     state.dentropy.assign(loss.entropy);
     state.dnormed.resize(*backend_, state.normed.shape());
+    own_gradient const own = begin_gradient(gradients);
     log_prob_backward(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), state.temperature,
                       state.head_scratch, state.lse.cview(), state.dlog_p.cview(), pass.results().entropy.cview(),
-                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own(gradients.parameters)),
-                      head_bias_.cview());
-    backward_rows(cache, pass, gradients, edit.policy, values);
+                      state.dentropy.cview(), state.dnormed.view(), head_gradient(own), head_bias_.cview());
+    backward_rows(cache, pass, gradients, own, edit.policy, values);
   }
 
   /// Backward of forward and `logits` for a loss of the logits themselves, whose gradient the caller has.
@@ -376,9 +397,10 @@ class decoder {
                          state.normed.extent(0), config_.vocab);
     state.dnormed.resize(*backend_, state.normed.shape());
     matmul_backward_input(*backend_, dlogits, head_weight(), state.dnormed.view());
-    if (auto const dhead = head_gradient(own(gradients.parameters)); !dhead.empty())
+    own_gradient const own = begin_gradient(gradients);
+    if (auto const dhead = head_gradient(own); !dhead.empty())
       matmul_backward_weight(*backend_, dlogits, state.normed.cview(), dhead);
-    backward_rows(cache, pass, gradients, edit.policy, values);
+    backward_rows(cache, pass, gradients, own, edit.policy, values);
   }
 
   /// Attention of one layer in a pass that kept its activations, averaged over heads.
@@ -423,6 +445,7 @@ class decoder {
                          "the norm of a block must have one gain");
     final_gain_ = tensor<B, T, 1>::zeros(backend, {config_.hidden});
     final_gain_offset_ = layout_.find(final_gain_name)->offset;
+    stretches_ = gradient_stretches_of(layout_);
     for (index_t l = 0; l < config_.layers; ++l)
       layers_.emplace_back(backend, config_, l, layout_.offsets_of(l), memory);
     if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden, memory);
@@ -528,8 +551,8 @@ class decoder {
 
   /// Whether a backward pass also finds the gradient of the model's own edit.
   template <class P>
-  static bool wants_edit_gradient(view_on<B, T, 1> base) {
-    return trains_edit && !freezes_edit<P> && !base.empty();
+  static bool wants_edit_gradient(bool parameters) {
+    return trains_edit && !freezes_edit<P> && parameters;
   }
 
   void expect_trainable() const {
@@ -550,13 +573,55 @@ class decoder {
     to.assign(from);
   }
 
-  /// (vocabulary, hidden) where the gradient of the output layer is added; empty in, empty out.
-  view_on<B, T, 2> head_gradient(view_on<B, T, 1> base) const {
-    return base.empty() ? view_on<B, T, 2>{} : matrix_of(base, config_.tied_head ? embedding_name : head_name);
+  // As they stand in gradient_stretches_of.
+  comm::range top_stretch() const { return stretches_.front(); }
+  comm::range layer_stretch(std::size_t l) const { return stretches_[layers_.size() - l]; }
+  comm::range edit_stretch() const { return stretches_[layers_.size() + 1]; }
+  comm::range embedding_stretch() const { return stretches_.back(); }
+  /// The parameters that lie in elements [first, first + count).
+  template <class F>
+  void each_in(index_t first, index_t count, F&& f) const {
+    index_t found = 0;
+    for (parameter_info const& p : layout_.all()) {
+      if (p.offset < first || p.offset + p.size() > first + count) continue;
+      f(p);
+      found += p.size();
+    }
+    expects<shape_error>(found == count, "elements {} to {} are no whole parameters of the model", first,
+                         first + count);
   }
-  view_on<B, T, 2> matrix_of(view_on<B, T, 1> base, std::string_view name) const {
+
+  /// Where a pass adds gradients of the model's own parameters: in one flat array, or where their receiver says. Under
+  /// adapters none are wanted.
+  struct own_gradient {
+    view_on<B, T, 1> flat{};
+    gradient_receiver<B, T>* receiver = nullptr;
+    gradient_window<B, T> top{}, embedding{};  // the latter where it is the output layer as well
+
+    bool wanted() const { return receiver || !flat.empty(); }
+    gradient_window<B, T> open(comm::range stretch) const {
+      if (!receiver) return {flat};
+      return {receiver->room(stretch), index_t(stretch.first)};
+    }
+    void complete(comm::range stretch) const {
+      if (receiver) receiver->complete(stretch);
+    }
+  };
+  own_gradient begin_gradient(pass_gradients<B, T> const& gradients) const {
+    if (adapters_) return {};
+    own_gradient own{gradients.parameters, gradients.stretches};
+    if (config_.tied_head) own.embedding = own.open(embedding_stretch());
+    own.top = own.open(top_stretch());
+    return own;
+  }
+  /// (vocabulary, hidden) where the gradient of the output layer is added; empty where it is not wanted.
+  view_on<B, T, 2> head_gradient(own_gradient const& own) const {
+    if (!own.wanted()) return {};
+    return config_.tied_head ? matrix_of(own.embedding, embedding_name) : matrix_of(own.top, head_name);
+  }
+  view_on<B, T, 2> matrix_of(gradient_window<B, T> gradient, std::string_view name) const {
     parameter_info const& p = *layout_.find(name);
-    return {base.data() + p.offset, {p.rows, p.columns}};
+    return {gradient.at(p.offset), {p.rows, p.columns}};
   }
 
   /// The norm before the output layer.
@@ -574,14 +639,15 @@ class decoder {
 
   template <AttentionPolicy P>
   void check_backward(forward_pass<B, T> const& pass, pass_gradients<B, T> const& gradients, P const& policy) const {
-    auto const& [parameters, edit, input] = gradients;
+    auto const& [parameters, edit, input, stretches] = gradients;
     expects<shape_error>(pass.mode() != gradient_mode::none, "backward needs a forward pass that kept its activations");
     expects<shape_error>(
-        (pass.mode() == gradient_mode::parameters) == !parameters.empty(),
+        (pass.mode() == gradient_mode::parameters) == gradients.wants_parameters(),
         "a gradient of {} parameters for a forward pass that kept {}", parameters.size(),
         pass.mode() == gradient_mode::parameters ? "what parameter gradients need" : "activations only");
     expects<shape_error>(parameters.empty() || parameters.size() == trainable_layout().size(),
                          "a gradient of {} for {} parameters", parameters.size(), trainable_layout().size());
+    expects<shape_error>(parameters.empty() || !stretches, "gradients of parameters are wanted flat and in stretches");
     auto const& x = pass.template state<pass_state>().x;
     expects<shape_error>(input.empty() || input.shape() == x.shape(), "a gradient {} for an input {}", input.shape(),
                          x.shape());
@@ -596,23 +662,25 @@ class decoder {
   // From the gradient of the gathered, normed rows down to the embedding.
   template <AttentionPolicy P>
   void backward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, pass_gradients<B, T> const& gradients,
-                     P const& policy, view_on<B, T const, 1> values) {
+                     own_gradient const& own, P const& policy, view_on<B, T const, 1> values) {
     memory_use_scope const named(*backend_, memory_use::activations);
     auto& state = pass.template state<pass_state>();
-    view_on<B, T, 1> const base = own(gradients.parameters);
-    pass_context<B, T> const call{*backend_, state.workspace.lora, state.adapted, base,
-                                  adapters_ ? gradients.parameters : view_on<B, T, 1>{}};
+    pass_context<B, T> call{*backend_, state.workspace.lora, state.adapted, own.top};
+    if (adapters_)
+      call.lora_gradient =
+          gradients.stretches ? gradients.stretches->room(gradient_stretches().front()) : gradients.parameters;
     state.dgathered.resize(*backend_, state.gathered.shape());
     state.dgathered.fill_zero();
     Block::norm::template backward<B, T>(final_norm(call, state), state.gathered.cview(), state.dnormed.cview(),
                                          state.dgathered.view(), state.norm);
+    own.complete(top_stretch());
     state.dx.resize(*backend_, state.x.shape());
     state.dx.fill_zero();
     add_rows(*backend_, state.dgathered.cview(), state.scored_rows.cview(), state.dx.view());
 
     auto const edit = edit_with(policy, values);
     view_on<B, T, 2> dedit = gradients.edit;
-    if (wants_edit_gradient<P>(base)) {
+    if (wants_edit_gradient<P>(own.wanted())) {
       state.dedit.resize(*backend_, {config_.kv_heads, edit_values_.size()});
       state.dedit.fill_zero();
       dedit = state.dedit.view();
@@ -624,21 +692,28 @@ class decoder {
                     std::swap(a.x_in, state.inputs[at]);
                     layer.recompute(config_, layer_call, edit.policy.params(), a, state.workspace);
                   }
+                  if (own.receiver) call.gradient = own.open(layer_stretch(at));
                   layer.backward(config_, layer_call, edit.policy.params(), a, state.dx.view(), dedit, state.workspace,
-                                 at > 0 || !gradients.parameters.empty() || !gradients.input.empty());
+                                 at > 0 || gradients.wants_parameters() || !gradients.input.empty());
+                  if (own.receiver) own.complete(layer_stretch(at));
                   if (state.inputs_only) std::swap(a.x_in, state.inputs[at]);
                 });
     if (!gradients.input.empty())
       backend_->copy(gradients.input.data(), state.dx.data(), std::size_t(state.dx.size()) * sizeof(T));
-    if (wants_edit_gradient<P>(base)) {
+    if (edit_values_.size() > 0 && own.wanted()) {
+      auto const gradient = own.open(edit_stretch());
       // One key-value head after the other: a fixed order.
       parameter_info const& p = *layout_.find(attention_edit_name);
-      for (index_t h = 0; h < config_.kv_heads; ++h)
-        nn::add_to<B, T>(*backend_, {dedit.row(h), {1, p.size()}}, {base.data() + p.offset, {1, p.size()}});
+      for (index_t h = 0; h < config_.kv_heads && wants_edit_gradient<P>(true); ++h)
+        nn::add_to<B, T>(*backend_, {dedit.row(h), {1, p.size()}}, {gradient.at(p.offset), {1, p.size()}});
+      own.complete(edit_stretch());
     }
-    if (base.empty()) return;
+    if (adapters_ && gradients.stretches) gradients.stretches->complete(gradient_stretches().front());
+    if (!own.wanted()) return;
     if (config_.embedding_scale != 1) scale<B, T>(*backend_, flat(state.dx), real_t<T>(config_.embedding_scale));
-    add_rows(*backend_, state.dx.cview(), pass.ids(), matrix_of(base, embedding_name));
+    auto const embedding = config_.tied_head ? own.embedding : own.open(embedding_stretch());
+    add_rows(*backend_, state.dx.cview(), pass.ids(), matrix_of(embedding, embedding_name));
+    own.complete(embedding_stretch());
   }
 
   struct parameter_storage {
@@ -663,9 +738,6 @@ class decoder {
                                             [](parameter_spec const& s) { return s.role == parameter_role::gain; });
     return {nullptr, &layer.gain(std::size_t(gains_before)), 0};
   }
-
-  /// The part of a gradient that belongs to the model's own weights: all or nothing.
-  view_on<B, T, 1> own(view_on<B, T, 1> gradient) const { return adapters_ ? view_on<B, T, 1>{} : gradient; }
 
   weight_view<B, W> head_weight() const { return config_.tied_head ? embedding_.view() : head_.view(); }
 
@@ -756,6 +828,7 @@ class decoder {
   tensor<B, T, 1> final_gain_;
   tensor<B, T, 1> head_bias_;  // (vocabulary) where ids are forbidden, else empty
   index_t final_gain_offset_ = 0;
+  std::vector<comm::range> stretches_;  // of gradients
   std::vector<decoder_layer<B, W, Block>> layers_;
   std::unique_ptr<workspace> memory_ = std::make_unique<workspace>();
   std::optional<lora_adapters<B, W, Block>> adapters_;

@@ -5,6 +5,7 @@
 /// call. `decoder` has them, and so may a class of one's own.
 
 #include <atmanrl/attention/policy.hpp>
+#include <atmanrl/comm/shares.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/nn/cache_and_pass.hpp>
@@ -15,6 +16,7 @@
 
 #include <concepts>
 #include <span>
+#include <vector>
 
 namespace atmanrl {
 
@@ -113,7 +115,9 @@ concept CopiesParameters = NamesScalars<M> && requires(M& m, M const& c, calls_o
 /// refuses. Used where they are there: `forbid(ids)` (rows that no token stands for), `backward_from_logits` (mask
 /// objectives of full logits), `mean_attention` (attention rollout), `static constexpr bool gives_input_gradients =
 /// true` where `backward` fills pass_gradients::input (gradient × input), `stores_as_bf16(p)` (whether
-/// `assign_trainable` rounds a trainable parameter to bf16: ranks then exchange it as that), and the refinements below.
+/// `assign_trainable` rounds a trainable parameter to bf16: ranks then exchange it as that), `gradient_stretches()`
+/// with `read_trainable(first, values)` and `assign_trainable(first, values)` for one of them, where `backward` hands
+/// gradients over as pass_gradients::stretches says (--gradient-memory layers), and the refinements below.
 template <class M>
 concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && detail::RunsEdited<M> &&
     detail::ScoresTokens<M> && detail::RunsBackward<M>;
@@ -137,6 +141,12 @@ template <class M>
 concept StoresBf16 = TrainableModel<M> && requires(M const& c, parameter_info const& p) {
   requires std::same_as<typename M::scalar, float>;
   { c.stores_as_bf16(p) } -> std::convertible_to<bool>;
+};
+template <class M>
+concept HandsOverGradients = TrainableModel<M> && requires(M& m, M const& c, calls_of<M> a, index_t first) {
+  { c.gradient_stretches() } -> std::convertible_to<std::vector<comm::range>>;
+  c.read_trainable(first, a.flat);
+  m.assign_trainable(first, a.values);
 };
 template <class M>
 concept TakesLogitGradients = LanguageModel<M> && requires(calls_of<M> a) {

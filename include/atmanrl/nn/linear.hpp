@@ -5,6 +5,7 @@
 /// their input, stacked: one product serves them. Adapters live in here, so that whoever writes a block never meets
 /// them.
 
+#include <atmanrl/nn/gradient_stretches.hpp>
 #include <atmanrl/nn/lora.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/matmul.hpp>
@@ -19,7 +20,7 @@ struct pass_context {
   B& backend;
   lora_workspace<B, T>& lora;
   bool adapted = false;              ///< whether the adapters act
-  view_on<B, T, 1> gradient{};       ///< flat, of all parameters; empty when it is not wanted
+  gradient_window<B, T> gradient{};  ///< of all parameters, or of those at hand; empty when it is not wanted
   view_on<B, T, 1> lora_gradient{};  ///< flat, of all adapters; empty when it is not wanted
 
   /// Whether inputs of linear layers are needed for gradients of parameters.
@@ -56,9 +57,8 @@ class linear {
                 view_on<B, T, 2> dx) const {
     if (!call.gradient.empty()) {
       matmul_backward_weight<B, T>(call.backend, dy, x,
-                                   {call.gradient.data() + weight_offset_, {weight_.outputs(), weight_.inputs()}});
-      if (bias_.size())
-        add_bias_backward<B, T>(call.backend, dy, {call.gradient.data() + bias_offset_, {bias_.size()}});
+                                   {call.gradient.at(weight_offset_), {weight_.outputs(), weight_.inputs()}});
+      if (bias_.size()) add_bias_backward<B, T>(call.backend, dy, {call.gradient.at(bias_offset_), {bias_.size()}});
     }
     matmul_backward_input(call.backend, dy, weight_.view(), dx);
     if (call.adapted) adapter_.backward(call.backend, dy, x, dx, call.lora_gradient, call.lora);

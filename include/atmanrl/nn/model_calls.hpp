@@ -9,6 +9,7 @@
 
 #include <atmanrl/attention/policy.hpp>
 #include <atmanrl/nn/forward_pass.hpp>
+#include <atmanrl/nn/gradient_stretches.hpp>
 #include <atmanrl/nn/lora.hpp>
 
 #include <concepts>
@@ -30,13 +31,16 @@ struct loss_gradients {
   std::span<T const> entropy = {};  ///< one per scored token; empty when the entropy is not in the loss
 };
 
-/// Where a backward pass leaves gradients. What is empty is not wanted; `parameters` must be there exactly when the
-/// forward pass had gradient_mode::parameters.
+/// Where a backward pass leaves gradients. What is empty is not wanted; `parameters`, or `stretches` in their place,
+/// must be there exactly when the forward pass had gradient_mode::parameters.
 template <Backend B, class T>
 struct pass_gradients {
-  view_on<B, T, 1> parameters = {};  ///< flat, in the order of trainable_layout(), added to
-  view_on<B, T, 2> edit = {};        ///< (kv_heads, parameters of the policy), added to
-  view_on<B, T, 2> input = {};       ///< (rows, hidden), overwritten with that of forward_pass::input()
+  view_on<B, T, 1> parameters = {};              ///< flat, in the order of trainable_layout(), added to
+  view_on<B, T, 2> edit = {};                    ///< (kv_heads, parameters of the policy), added to
+  view_on<B, T, 2> input = {};                   ///< (rows, hidden), overwritten with that of forward_pass::input()
+  gradient_receiver<B, T>* stretches = nullptr;  ///< takes those of the parameters one stretch after the other
+
+  bool wants_parameters() const { return !parameters.empty() || stretches; }
 };
 
 /// Stands for the values of an edit that has no parameters: an empty view of any kind.

@@ -47,17 +47,20 @@ class slice_gather {
         incoming_(backend, {0}) {}
 
   /// Every rank gets the others' slices.
-  void operator()(view_on<B, T, 1> values) {
-    in_rounds(std::size_t(1) << 20, [&](auto const& part) {
-      exchange([&](int r) { return bytes(values.data() + part(r).first, part(r).count); });
+  /// \param values  elements [first, first + values.size()) of the array
+  void operator()(view_on<B, T, 1> values, std::size_t first = 0) {
+    in_rounds(std::size_t(1) << 20, {first, std::size_t(values.size())}, [&](auto const& part) {
+      exchange([&](int r) { return bytes(values.data() + (part(r).first - first), part(r).count); });
     });
   }
 
   /// The same, where of the elements `rounded` others get what bf16 keeps. What this rank has itself stays as it is.
   /// Memory: `packed_bytes`.
-  /// \param rounded  ascending, without overlap
-  void operator()(view_on<B, T, 1> values, std::span<comm::range const> rounded) requires std::same_as<T, float> {
-    in_rounds(piece_of(ranks_.size()), [&](auto const& part) {
+  /// \param rounded  elements of the array: ascending, without overlap
+  void operator()(view_on<B, T, 1> values, std::span<comm::range const> rounded,
+                  std::size_t begin = 0) requires std::same_as<T, float> {
+    auto const piece = [&](comm::range run) { return values.rows(index_t(run.first - begin), index_t(run.count)); };
+    in_rounds(piece_of(ranks_.size()), {begin, std::size_t(values.size())}, [&](auto const& part) {
       auto const here = std::size_t(ranks_.rank());
       std::vector<std::size_t> first(received_.size()), size(received_.size());  // halves of floats
       std::size_t all = 0;
@@ -70,9 +73,9 @@ class slice_gather {
       incoming_.resize({index_t(all)});
       each_run(part(ranks_.rank()), rounded, outgoing_.data(), [&](comm::range run, bf16* packed, bool is_rounded) {
         if (is_rounded)
-          convert(*backend_, piece(values, run), half(packed, run));
+          convert(*backend_, piece(run), half(packed, run));
         else
-          backend_->copy(packed, values.data() + run.first, run.count * sizeof(T));
+          backend_->copy(packed, piece(run).data(), run.count * sizeof(T));
       });
       exchange([&](int r) {
         bool const mine = r == ranks_.rank();
@@ -83,9 +86,9 @@ class slice_gather {
         each_run(part(int(r)), rounded, incoming_.data() + first[r],
                  [&](comm::range run, bf16* packed, bool is_rounded) {
                    if (is_rounded)
-                     convert(*backend_, half(packed, run), piece(values, run));
+                     convert(*backend_, half(packed, run), piece(run));
                    else
-                     backend_->copy(values.data() + run.first, packed, run.count * sizeof(T));
+                     backend_->copy(piece(run).data(), packed, run.count * sizeof(T));
                  });
       }
     });
@@ -106,18 +109,19 @@ class slice_gather {
   static auto bytes(E* first, std::size_t count) {
     return std::as_writable_bytes(std::span(first, count));
   }
-  static view_on<B, T, 1> piece(view_on<B, T, 1> values, comm::range run) {
-    return values.rows(index_t(run.first), index_t(run.count));
-  }
   static view_on<B, bf16, 1> half(bf16* packed, comm::range run) { return {packed, {index_t(run.count)}}; }
 
-  /// `round(part)` until all is sent; `part(r)` is what of rank r's slice is sent in this round.
+  /// `round(part)` until all of `stretch` is sent; `part(r)` is what of rank r's slice is sent in this round.
   template <class F>
-  void in_rounds(std::size_t piece, F&& round) {
-    std::size_t const longest = comm::slice_of(elements_, ranks_.size(), 0, alignment_).count;
+  void in_rounds(std::size_t piece, comm::range stretch, F&& round) {
+    auto const sent_by = [&](int rank) {
+      return comm::common(comm::slice_of(elements_, ranks_.size(), rank, alignment_), stretch);
+    };
+    std::size_t longest = 0;
+    for (int r = 0; r < ranks_.size(); ++r) longest = std::max(longest, sent_by(r).count);
     for (std::size_t from = 0; from < longest; from += piece)
       round([&](int rank) {
-        comm::range const s = comm::slice_of(elements_, ranks_.size(), rank, alignment_);
+        comm::range const s = sent_by(rank);
         std::size_t const first = std::min(from, s.count);
         return comm::range{s.first + first, std::min(piece, s.count - first)};
       });

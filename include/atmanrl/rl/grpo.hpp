@@ -55,6 +55,7 @@ struct grpo_options {
   int dynamic_sampling_rounds = 0;  ///< how often groups of equal rewards are replaced by new ones (DAPO); 0: never
   no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
   reward_gradient_options reward_gradient = {};  ///< for rewards with one
+  gradient_memory_options gradient = {};         ///< what each of several ranks keeps of one
   std::uint64_t seed = 0;
 };
 
@@ -119,12 +120,17 @@ class grpo {
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
         update_edit_(std::move(update_edit)),
-        policy_(model, optimizer, ranks) {
+        policy_(model, optimizer, ranks, options.gradient) {
     forbid_missing_tokens(model, tokenizer);
     validate(options_);
     expects<usage_error>(
         options_.reward_gradient.update == reward_gradient_update::off || has_reward_gradient<Model>(reward_),
         "the gradient of the reward {} is to be followed, but neither it nor a part of it has one (add_gradient)",
+        detail::reward_name(reward_));
+    expects<usage_error>(
+        options_.reward_gradient.update == reward_gradient_update::off || policy_.kept() != gradient_memory::layers,
+        "the gradient of the reward {} is added to a whole gradient, so gradients cannot be handed "
+        "over in layers: keep them whole, or their sums in slices",
         detail::reward_name(reward_));
     share_reward(reward_, ranks);
   }

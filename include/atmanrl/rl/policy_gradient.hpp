@@ -131,7 +131,7 @@ inline loss_scope scope_of(std::span<training_rollout const> rollouts, std::size
   return scope;
 }
 
-/// Adds the gradient of the contributions of a leaf's rollouts to policy.gradient().
+/// Adds the gradient of the contributions of a leaf's rollouts to policy.pass_gradients().
 /// \param first  number of the first one within the step, for messages
 template <class Model, PolicyLoss Loss, class Edit>
 std::vector<rollout_share> add_leaf_gradient(trainable_weights<Model>& policy,
@@ -143,7 +143,8 @@ std::vector<rollout_share> add_leaf_gradient(trainable_weights<Model>& policy,
   bool const with_entropy = options.entropy_bonus != 0;
   auto const active = unmasked(rollouts);
   std::vector<rollout_share> out(rollouts.size());
-  for (micro_batch const& part : split_into_micro_batches(active, {options.micro_batch, options.row_budget})) {
+  auto const parts = split_into_micro_batches(active, {options.micro_batch, options.row_budget});
+  for (micro_batch const& part : parts) {
     auto const mine = std::span<training_rollout const* const>(active).subspan(part.first, part.last - part.first);
     prefix_tree_batch const tree = lay_out(mine, prompt_tag<Edit>);
     auto const seen = edit(model.backend(), mine);
@@ -172,7 +173,7 @@ std::vector<rollout_share> add_leaf_gradient(trainable_weights<Model>& policy,
       at += n;
     }
     if (with_entropy) dentropy.assign(tree.scored().size(), T(-options.entropy_bonus / double(scope.tokens)));
-    model.backward(cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = policy.gradient().view()},
+    model.backward(cache, pass, {.log_p = dlog_p, .entropy = dentropy}, policy.pass_gradients(&part == &parts.back()),
                    edited{seen});
   }
   return out;
@@ -240,7 +241,8 @@ policy_gradient_report sum_policy_gradient(trainable_weights<Model>& policy, std
     std::move(shares.begin(), shares.end(), std::back_inserter(mine));
     more(first, group_size);
   });
-  return detail::report_of(rollouts, comm::gather_in_order(policy.ranks(), std::move(mine)), loss, options);
+  return detail::report_of(rollouts, policy.gather_of_leaves(rollouts.size() / group_size, std::move(mine)), loss,
+                           options);
 }
 
 }  // namespace atmanrl

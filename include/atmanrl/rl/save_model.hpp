@@ -9,10 +9,13 @@
 #include <atmanrl/rl/policy.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace atmanrl {
 
@@ -28,6 +31,36 @@ inline auto by_name(parameter_layout const& layout) {
   };
 }
 
+/// All master weights on the first rank: in the backend's memory where that has room for them, else in the host's.
+template <class Model>
+class gathered_master {
+  using B = typename Model::backend_type;
+
+ public:
+  explicit gathered_master(trainable_weights<Model>& policy) : backend_(policy.model().backend()) {
+    if (policy.kept() != gradient_memory::layers) {
+      values_ = policy.whole(policy.master());
+      return;
+    }
+    bool const first = policy.ranks().rank() == 0;
+    if (first) host_.resize(std::size_t(policy.whole_size(policy.master())));
+    policy.each_piece(policy.master(), [&](index_t begin, view_on<B, float const, 1> piece) {
+      if (first) backend_.copy_to_host(host_.data() + begin, piece.data(), std::size_t(piece.size()) * sizeof(float));
+    });
+  }
+  void read(index_t first, std::span<float> out) const {
+    if (host_.empty())
+      backend_.copy_to_host(out.data(), values_.data() + first, out.size_bytes());
+    else
+      std::copy_n(host_.begin() + first, out.size(), out.begin());
+  }
+
+ private:
+  B& backend_;
+  view_on<B, float const, 1> values_;
+  std::vector<float> host_;
+};
+
 }  // namespace detail
 
 /// Adapters are merged into the matrices: W + (alpha / rank) B A. A call of all ranks, of which the first writes.
@@ -39,7 +72,7 @@ template <class Model, Tokenizer Z>
 void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, Z const& words,
                 std::filesystem::path const& source, dtype type) {
   using B = typename Model::backend_type;
-  auto const master = policy.whole(policy.master());
+  detail::gathered_master<Model> const master(policy);
   if (policy.ranks().rank() != 0) return;
   Model& model = policy.model();
   auto const find = detail::by_name(model.layout());
@@ -52,7 +85,7 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
       model.backend().copy_to_host(out.data(), merged.data(), out.size_bytes());
     } else {
       index_t const begin = p.offset + first * (p.is_vector() ? 1 : p.columns);
-      model.backend().copy_to_host(out.data(), master.data() + begin, out.size_bytes());
+      master.read(begin, out);
     }
   };
   hugging_face_options options{.type = type};
@@ -96,17 +129,14 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
 template <class Model>
 void save_adapters(std::filesystem::path const& folder, trainable_weights<Model>& policy,
                    std::filesystem::path const& base) {
-  auto const master = policy.whole(policy.master());
+  detail::gathered_master<Model> const master(policy);
   if (policy.ranks().rank() != 0) return;
   Model& model = policy.model();
   expects<usage_error>(model.has_adapters(), "{}: the model has no adapters to save", folder.string());
   auto const find = detail::by_name(model.trainable_layout());
   save_peft_folder(
       folder, model.config(), model.kind(), *model.adapter_config(),
-      [&](std::string_view name, std::span<float> out) {
-        model.backend().copy_to_host(out.data(), master.data() + find(name).offset, out.size_bytes());
-      },
-      base.string());
+      [&](std::string_view name, std::span<float> out) { master.read(find(name).offset, out); }, base.string());
 }
 
 }  // namespace atmanrl

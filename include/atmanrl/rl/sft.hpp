@@ -40,6 +40,7 @@ struct sft_options {
   double learning_rate = 1e-4;   ///< the schedule's peak
   double max_gradient_norm = 1;  ///< 0: no clipping
   bool recompute = false;        ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  gradient_memory_options gradient = {};  ///< what each of several ranks keeps of one
 };
 
 /// Updates that `epochs` passes over `examples` examples take; the last one may begin another pass.
@@ -96,7 +97,7 @@ class sft_trainer {
   /// \param ranks  that train together, each with such a trainer; they share out the micro-batches
   sft_trainer(Model& model, sft_options options, S schedule = {}, OptimizerT const& optimizer = {},
               comm::any_on<B> ranks = {})
-      : options_(checked(options)), schedule_(schedule), policy_(model, optimizer, ranks) {}
+      : options_(checked(options)), schedule_(schedule), policy_(model, optimizer, ranks, options.gradient) {}
 
   /// One update: the mean over all completion tokens of the batch, whatever the number of micro-batches.
   /// \throws usage_error for an example without prompt or completion; numeric_error when the loss or the gradient is
@@ -114,9 +115,9 @@ class sft_trainer {
       auto const space = score(part, gradient_mode::parameters);
       losses.push_back(share * loss_of(space->pass, part, parts[p].first, fmt::format("step {}", report.step)));
       std::vector<T> const dlog_p(space->pass.log_p().size(), T(-share));
-      policy_.model().backward(space->cache, space->pass, {.log_p = dlog_p}, {.parameters = policy_.gradient().view()});
+      policy_.model().backward(space->cache, space->pass, {.log_p = dlog_p}, policy_.pass_gradients());
     });
-    for (double const loss : comm::gather_in_order(policy_.ranks(), std::move(losses))) report.loss += loss;
+    for (double const loss : policy_.gather_of_leaves(parts.size(), std::move(losses))) report.loss += loss;
     try {
       report.gradient_norm = policy_.update(report.learning_rate, options_.max_gradient_norm);
     } catch (numeric_error const& e) {

@@ -82,6 +82,17 @@ TEST_CASE("nccl: kernels before and after an exchange see what its place in thei
   }
 }
 
+TEST_CASE("nccl: sums in rounds have the bits of the definition, over it and over the host") {
+  for (bool const lazy : {false, true}) {
+    machine const here(3, lazy);
+    CHECK_NOTHROW(on_ranks(3, [](communicator& c, cuda_backend& b) { comm_checks::check_dealt_sum<float>(c, b, 5); }));
+    CHECK_NOTHROW(comm::threads::run(3, [](comm::threads& host) {
+      cuda_backend backend({.device = host.rank()});
+      comm_checks::check_dealt_sum<float>(host, backend, 5);
+    }));
+  }
+}
+
 TEST_CASE("nccl: it is a communicator of the host, too") {
   machine const here(3);
   CHECK_NOTHROW(on_ranks(3, [](communicator& c, cuda_backend&) { comm_checks::check_all(c); }));

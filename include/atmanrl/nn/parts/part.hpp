@@ -29,7 +29,7 @@ struct part_call {
   /// Where the gradient of a gain is added; empty when it is not wanted.
   view_on<B, T, 1> gain_gradient(std::size_t i) const {
     if (pass.gradient.empty()) return {};
-    return {pass.gradient.data() + gain_offsets[i], {gains[i].size()}};
+    return {pass.gradient.at(gain_offsets[i]), {gains[i].size()}};
   }
 };
 
