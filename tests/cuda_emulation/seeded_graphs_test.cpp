@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -90,6 +91,25 @@ TEST_CASE("emulated graphs: a number of the host is that of the capture, in lazy
       CHECK(x.host() == std::vector<float>(32, 11));  // page-locked memory is read by each launch
     }
     cuda_emulation::options().lazy_streams = false;
+  }
+}
+
+TEST_CASE("emulated graphs: a layout that changes without another capture gives a wrong result") {
+  cuda::stream_handle const stream;
+  for (bool const again : {true, false}) {
+    device_floats x(32, stream.get());
+    int count = 32;
+    auto const launch = [&] {
+      cuda::launch("add_wrapped", &add_wrapped, 1, 32, 0, stream.get(), wrapped{count, x.data});
+    };
+    std::optional<captured> step(std::in_place, stream.get(), launch);
+    CHECK(step->launch() == cudaSuccess);
+    count = 16;  // half of the rows have left
+    if (again) step.emplace(stream.get(), launch);
+    CHECK(step->launch() == cudaSuccess);
+    std::vector<float> expected(32, 1);
+    std::fill_n(expected.begin(), 16, 2.0f);
+    CHECK((x.host() == expected) == again);
   }
 }
 
