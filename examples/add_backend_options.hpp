@@ -23,4 +23,9 @@ inline void add_backend_options(CLI::App& app, backend_options& o) {
          "on a GPU: true rounds the factors of weights' gradients to bf16; auto: where the weights are bf16")
       ->default_str("auto")
       ->check(CLI::IsMember({"auto", "true", "false"}));
+  app.add_option_function<std::string>(
+         "--graphs", [&o](std::string const& text) { o.graphs = text == "on"; },
+         "on a GPU: steps that repeat are launched as CUDA graphs; results do not depend on it")
+      ->default_str("on")
+      ->check(CLI::IsMember({"on", "off"}));
 }

@@ -15,6 +15,7 @@ struct backend_options {
   int device = 0;  ///< its ordinal; of several ranks on a machine each takes the next one
   bool tf32 = false;
   std::optional<bool> bf16_weight_gradients;  ///< none: with bf16 weights
+  bool graphs = true;                         ///< steps that repeat are launched as CUDA graphs
 };
 
 /// \throws atmanrl::usage_error for options of a GPU with another backend
@@ -24,6 +25,7 @@ inline void check(backend_options const& o) {
   expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
   expects<usage_error>(!o.tf32, "--tf32 is for GPUs: --backend cuda");
   expects<usage_error>(!o.bf16_weight_gradients.value_or(false), "--bf16-weight-gradients is for GPUs: --backend cuda");
+  expects<usage_error>(o.graphs, "--graphs is off, but graphs are for GPUs: --backend cuda");
 }
 
 /// \param bf16_weights  whether the weights are stored as bf16
@@ -32,6 +34,8 @@ B make_backend(backend_options const& o, bool bf16_weights) {
   if constexpr (std::constructible_from<B, atmanrl::cpu_options>)
     return B(atmanrl::cpu_options{.threads = o.threads});
   else
-    return B(typename B::options_type{
-        .device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights)});
+    return B(typename B::options_type{.device = o.device,
+                                      .tf32 = o.tf32,
+                                      .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights),
+                                      .graphs = o.graphs});
 }

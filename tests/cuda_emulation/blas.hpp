@@ -25,7 +25,7 @@ namespace cuda_emulation {
 inline constexpr std::size_t blas_workspace_bytes = 4096;
 struct blas {
   cudaStream_t on = nullptr;
-  void* workspace = nullptr;  ///< null: memory of its own, which it takes at the first product
+  void* workspace = nullptr;    ///< null: memory of its own, which it takes at the first product
   int device = current_device;  ///< cuBLAS asks that it is current whenever the handle is used
   bool is_of_current_device() const {
     if (device == current_device) return true;
@@ -192,6 +192,10 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
     return CUBLAS_STATUS_NOT_SUPPORTED;
   if (!m || !n || !batches) return CUBLAS_STATUS_SUCCESS;
   if (!handle->workspace && free_bytes(memory().limit) < blas_workspace_bytes) return CUBLAS_STATUS_ALLOC_FAILED;
+  if (!handle->workspace && actual(handle->on)->captured) {
+    report("cuBLAS: takes memory of its own while its stream is captured: give it a workspace");
+    return CUBLAS_STATUS_EXECUTION_FAILED;
+  }
   if (handle->workspace && !is_usable(handle->workspace, blas_workspace_bytes)) {
     report("cuBLAS: its workspace has been freed");
     return CUBLAS_STATUS_EXECUTION_FAILED;
@@ -217,7 +221,7 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
     return wide ? *static_cast<double const*>(p) : double(*static_cast<float const*>(p));
   };
   double const by = number(alpha), keep = number(beta);  // read now: the host's variables
-  enqueue(handle->on, [=] {
+  auto const multiplying = [=] {
     open_device_memory const open;
     auto const reads = [](auto const* p, std::size_t bytes) {
       if (state().on_read) state().on_read(p, bytes, "cuBLAS");
@@ -232,6 +236,9 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
     out.for_each_column(batches, m, n, [](auto const* p, std::size_t bytes) {
       if (state().on_write) state().on_write(const_cast<std::byte*>(p), bytes);
     });
-  });
+  };
+  std::vector<void const*> holds{a, b, c};
+  if (handle->workspace) holds.push_back(handle->workspace);
+  enqueue(handle->on, multiplying, &launch_counts::products, std::move(holds));
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -38,6 +38,7 @@ struct device_memory {
   std::deque<std::pair<std::byte*, std::size_t>> quarantine;
   int open = 0;  // scopes in which device memory is accessible
   std::size_t live_pinned = 0;
+  std::map<std::byte const*, std::size_t> pinned;  // page-locked memory of the host, by its first byte
 };
 
 inline device_memory& memory() {
@@ -181,6 +182,13 @@ inline void release_device_memory(void* p) {
     madvise(m.base + first, last - first, MADV_DONTNEED);
     m.resident_returned += last - first;
   }
+}
+
+/// [p, p + bytes) lies in page-locked memory of the host.
+inline bool is_pinned(void const* p, std::size_t bytes) {
+  auto const at = static_cast<std::byte const*>(p);
+  auto it = memory().pinned.upper_bound(at);
+  return it != memory().pinned.begin() && at + bytes <= std::prev(it)->first + std::prev(it)->second;
 }
 
 inline std::size_t live_allocations() { return memory().live.size(); }

@@ -125,6 +125,7 @@ inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 inline cudaError_t cudaMalloc(void** out, std::size_t bytes) {
   ATMANRL_EMULATED_CALL("cudaMalloc");
+  if (cuda_emulation::is_capturing()) return cuda_emulation::refuse_captures();
   *out = bytes ? cuda_emulation::allocate_device_memory(bytes, cuda_emulation::current_device) : nullptr;
   return cuda_emulation::remembered(bytes && !*out ? cudaErrorMemoryAllocation : cudaSuccess);
 }
@@ -135,6 +136,7 @@ cudaError_t cudaMalloc(T** out, std::size_t bytes) {
 inline cudaError_t cudaFree(void* p) {
   ATMANRL_EMULATED_CALL("cudaFree");
   if (!p) return cudaSuccess;
+  if (cuda_emulation::is_capturing()) return cuda_emulation::refuse_captures();
   cuda_emulation::drain_all();  // it synchronises
   if (!cuda_emulation::memory().live.contains(static_cast<std::byte*>(p)))
     return cuda_emulation::remembered(cudaErrorInvalidValue);
@@ -164,6 +166,7 @@ inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr a
 }
 inline cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t) {
   ATMANRL_EMULATED_CALL("cudaMemPoolTrimTo");
+  if (cuda_emulation::is_capturing()) return cuda_emulation::refuse_captures();
   if (!pool) return cuda_emulation::remembered(cudaErrorInvalidValue);
   cuda_emulation::trim(*pool->blocks, false);
   return cudaSuccess;
@@ -182,6 +185,8 @@ inline cudaError_t cudaMallocFromPoolAsync(void** out, std::size_t bytes, cudaMe
   if (!pool || !bytes || !cuda_emulation::is_alive(s) || !cuda_emulation::is_of_current_device(s) ||
       pool->device != cuda_emulation::current_device)
     return cuda_emulation::remembered(cudaErrorInvalidValue);
+  // CUDA would make it a node, whose address is the graph's alone: what the library keeps there would be gone.
+  if (cuda_emulation::actual(s)->captured) return cuda_emulation::refuse_capture(cuda_emulation::actual(s));
   *out = cuda_emulation::allocate_device_memory(bytes, pool->device, pool->blocks);
   return cuda_emulation::remembered(*out ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -190,18 +195,24 @@ inline cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {
   auto const it = cuda_emulation::memory().live.find(static_cast<std::byte*>(p));
   if (it == cuda_emulation::memory().live.end() || it->second.released || !cuda_emulation::is_alive(s))
     return cuda_emulation::remembered(cudaErrorInvalidValue);
+  // Memory that was not allocated in the graph cannot be freed by it.
+  if (cuda_emulation::actual(s)->captured) return cuda_emulation::refuse_capture(cuda_emulation::actual(s));
   it->second.released = true;
   cuda_emulation::enqueue(s, [p] { cuda_emulation::release_device_memory(p); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMallocHost(void** out, std::size_t bytes) {
   ATMANRL_EMULATED_CALL("cudaMallocHost");
+  if (cuda_emulation::is_capturing()) return cuda_emulation::refuse_captures();
   *out = std::malloc(bytes);
+  cuda_emulation::memory().pinned[static_cast<std::byte const*>(*out)] = bytes;
   ++cuda_emulation::memory().live_pinned;
   return cudaSuccess;
 }
 inline cudaError_t cudaFreeHost(void* p) {
   ATMANRL_EMULATED_CALL("cudaFreeHost");
+  if (cuda_emulation::is_capturing()) return cuda_emulation::refuse_captures();
+  cuda_emulation::memory().pinned.erase(static_cast<std::byte const*>(p));
   std::free(p);
   --cuda_emulation::memory().live_pinned;
   return cudaSuccess;
@@ -210,6 +221,11 @@ inline cudaError_t cudaFreeHost(void* p) {
 // ---- copies
 // -----------------------------------------------------------------------------------------------------------
 namespace cuda_emulation {
+/// \param queued  how much was queued when the work was; of a node of a graph when the graph was launched
+inline void tell_of_use(std::uint64_t queued, void const* p, std::size_t bytes, bool writes) {
+  auto& all = streams();
+  if (all.on_use) all.on_use(all.replayed ? all.replayed : queued, p, bytes, writes);
+}
 inline cudaError_t copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind, stream* s) {
   if (!is_alive(s)) return cudaErrorInvalidResourceHandle;
   if (bytes == 0) return cudaSuccess;
@@ -218,21 +234,27 @@ inline cudaError_t copy(void* to, void const* from, std::size_t bytes, cudaMemcp
   bool const says_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   bool const says_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (kind != cudaMemcpyDefault && (to_device != says_to || from_device != says_from)) return cudaErrorInvalidValue;
-  enqueue(s, [=, queued = streams().queued] {
+  std::vector<void const*> holds;
+  if (to_device) holds.push_back(to);
+  if (from_device) holds.push_back(from);
+  // The driver would have to wait for a copy of pageable memory.
+  if (actual(s)->captured && ((!to_device && !is_pinned(to, bytes)) || (!from_device && !is_pinned(from, bytes))))
+    return refuse_capture(actual(s));
+  auto const copying = [=, queued = streams().queued] {
     open_device_memory const open;
-    if (auto const on_use = streams().on_use) {
-      on_use(queued, from, bytes, false);
-      on_use(queued, to, bytes, true);
-    }
+    tell_of_use(queued, from, bytes, false);
+    tell_of_use(queued, to, bytes, true);
     if (from_device && !to_device && state().on_read) state().on_read(from, bytes, "a copy to the host");
     std::memmove(to, from, bytes);
     if (to_device && state().on_write) state().on_write(to, bytes);
-  });
+  };
+  enqueue(s, copying, &launch_counts::copies, std::move(holds));
   return cudaSuccess;
 }
 }  // namespace cuda_emulation
 inline cudaError_t cudaMemcpy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) {
   ATMANRL_EMULATED_CALL("cudaMemcpy");
+  if (cuda_emulation::is_capturing()) return cuda_emulation::refuse_captures();
   cudaError_t const status = cuda_emulation::copy(to, from, bytes, kind, nullptr);
   cuda_emulation::drain_all();
   return cuda_emulation::remembered(status);
@@ -247,12 +269,13 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
   if (!cuda_emulation::is_alive(s) || !cuda_emulation::is_of_current_device(s))
     return cuda_emulation::remembered(cudaErrorInvalidResourceHandle);
   if (!cuda_emulation::is_usable(to, bytes)) return cuda_emulation::remembered(cudaErrorInvalidValue);
-  cuda_emulation::enqueue(s, [=, queued = cuda_emulation::streams().queued] {
+  auto const filling = [=, queued = cuda_emulation::streams().queued] {
     cuda_emulation::open_device_memory const open;
-    if (auto const on_use = cuda_emulation::streams().on_use) on_use(queued, to, bytes, true);
+    cuda_emulation::tell_of_use(queued, to, bytes, true);
     std::memset(to, value, bytes);
     if (cuda_emulation::state().on_write) cuda_emulation::state().on_write(to, bytes);
-  });
+  };
+  cuda_emulation::enqueue(s, filling, &cuda_emulation::launch_counts::copies, {to});
   return cudaSuccess;
 }
 
@@ -292,10 +315,20 @@ bool is_stray_pointer(T const& argument) {
   else
     return false;
 }
-template <class F, class T>
-void tell_of_pointer(F const& on_use, std::uint64_t queued, T const& argument) {
+template <class T>
+void tell_of_pointer(std::uint64_t queued, T const& argument) {
   if constexpr (std::is_pointer_v<T>)
-    if (argument) on_use(queued, argument, 1, !std::is_const_v<std::remove_pointer_t<T>>);
+    if (argument) tell_of_use(queued, argument, 1, !std::is_const_v<std::remove_pointer_t<T>>);
+}
+/// Adds what is the address of allocated memory anywhere in an argument: structs hold pointers, too. Padding next to a
+/// number may look like an address, but not like one of an allocation.
+template <class T>
+void add_addresses(std::vector<void const*>& to, T const& argument) {
+  for (std::size_t at = 0; at + sizeof(void*) <= sizeof(T); at += sizeof(void*)) {
+    void const* p;
+    std::memcpy(&p, reinterpret_cast<std::byte const*>(&argument) + at, sizeof p);
+    if (in_device_range(p) && is_usable(p, 1)) to.push_back(p);
+  }
 }
 }  // namespace cuda_emulation
 
@@ -317,12 +350,13 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(
     report("an argument of the kernel is not a pointer to allocated memory of its device");
     return remembered(cudaErrorInvalidValue);
   }
-  enqueue(config->stream, [=, c = *config, queued = streams().queued, device = current_device] {
+  std::vector<void const*> holds;
+  std::apply([&](auto const&... a) { (add_addresses(holds, a), ...); }, copied);
+  auto const running = [=, c = *config, queued = streams().queued, device = current_device] {
     if (calls().context_lost) return;
     state().device = device;
     open_device_memory const open;
-    if (auto const on_use = streams().on_use)
-      std::apply([&](auto const&... a) { (tell_of_pointer(on_use, queued, a), ...); }, copied);
+    std::apply([&](auto const&... a) { (tell_of_pointer(queued, a), ...); }, copied);
     bool const fine = run_grid(c.gridDim, c.blockDim, c.dynamicSmemBytes, [&] {
       auto mine = copied;
       std::apply(kernel, mine);
@@ -331,6 +365,7 @@ cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(
       calls().context_lost = true;
       remembered(cudaErrorLaunchFailure);
     }
-  });
+  };
+  enqueue(config->stream, running, &launch_counts::kernels, std::move(holds));
   return cudaSuccess;
 }

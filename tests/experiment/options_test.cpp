@@ -148,6 +148,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"gradient-sums-on-host", "true"},
                                                                   {"tf32", "true"},
                                                                   {"bf16-weight-gradients", "true"},
+                                                                  {"graphs", "off"},
                                                                   {"device", "1"},
                                                                   {"activation-mib", "100"},
                                                                   {"eval-questions", "12"},
@@ -292,6 +293,7 @@ TEST_CASE(
   json old = json::parse(options_to_json(o).dump());
   old.erase("bf16-weight-gradients");
   old.erase("device");
+  old.erase("graphs");
   auto const read = options_from_json(old, "o.json");
   CHECK(read.bf16_weight_gradients == false);  // gradients of weights were in float, whatever the weights
   CHECK(read.device == 0);
@@ -300,7 +302,7 @@ TEST_CASE(
   struct device_like {
     struct options_type {
       int device;
-      bool tf32, bf16_weight_gradients;
+      bool tf32, bf16_weight_gradients, graphs;
     };
   };
   CHECK(detail::settled_for<device_like>(o).bf16_weight_gradients == true);
@@ -312,15 +314,22 @@ TEST_CASE(
   CHECK(detail::settled_for<device_like>(o).device == 1);
   CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--device is 1"));
   o = {};
+  set_option(o, "graphs", "off");
+  CHECK(options_to_json(o)["graphs"] == "off");
+  CHECK_FALSE(detail::settled_for<device_like>(o).graphs);
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--graphs is off"));
+  CHECK(contains(complaint<usage_error>([&] { set_option(o, "graphs", "true"); }), "must be on or off"));
+  o = {};
   o.bf16_weight_gradients = true;
   CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--bf16-weight-gradients"));
   // A run goes on on any device, and not with other roundings.
   experiment_options moved;
   moved.device = 3;
+  moved.graphs = false;
   CHECK_NOTHROW(check_same_run({}, moved, "run"));
   CHECK(contains(complaint<usage_error>([&] { check_same_run({}, o, "run"); }),
                  "--bf16-weight-gradients true contradicts"));
-  CHECK_FALSE(options_of_checkpoint(moved).contains("device"));
+  for (char const* const free : {"device", "graphs"}) CHECK_FALSE(options_of_checkpoint(moved).contains(free));
 }
 
 TEST_CASE("options: a damaged options.json is refused with the file's name") {

@@ -106,6 +106,8 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
                                     {{"--task", "gsm8k", "--data", "/no/such/data"}, "/no/such/data"},
                                     {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
                                     {{"--tf32"}, "--tf32 is for"},
+                                    {{"--graphs", "off"}, "--graphs is off"},
+                                    {{"--graphs", "maybe"}, "--graphs is \"maybe\""},
                                     {{"--device", "1"}, "--device is 1, but it is for GPUs"},
                                     {{"--device", "-1"}, "--device is -1"},
                                     {{"--bf16-weight-gradients", "true"}, "--bf16-weight-gradients is for"},

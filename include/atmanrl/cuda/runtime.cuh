@@ -10,11 +10,15 @@
 
 #include <atmanrl/backend/address_space.hpp>
 #include <atmanrl/backend/memory_ledger.hpp>
+#include <atmanrl/cuda/graph.cuh>
 #include <atmanrl/cuda/handles.cuh>
 #include <atmanrl/cuda/staging.cuh>
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
+#include <utility>
+#include <vector>
 
 namespace atmanrl {
 
@@ -33,6 +37,9 @@ struct cuda_options {
 
   /// Gradients of weights, which are products of activations with gradients: true rounds both to bf16.
   bool bf16_weight_gradients = false;
+
+  /// Work that repeats is captured as a CUDA graph and launched by one call; false: launched piece by piece each time.
+  bool graphs = true;
 
   /// Nothing is computed: the backend counts the memory that it would take, its kernels' scratch included, and keeps a
   /// book of what for (backend/memory_ledger.hpp). Of the device it takes a stream and a handle.
@@ -87,6 +94,7 @@ class cuda_runtime {
   }
 
   void* allocate(std::size_t bytes) {
+    expects_no_recording("memory is allocated");
     void* p = nullptr;
     if (options_.only_counts) {
       p = reserve_addresses(bytes);
@@ -124,6 +132,8 @@ class cuda_runtime {
       ledger_.remove(p, bytes);
       return release_addresses(p, bytes);
     }
+    ++frees_;
+    if (recording_) return freed_later_.push_back(p);  // the capture is broken off by whoever wants more
     (void)make_current();
     (void)cudaFreeAsync(p, stream_.get());
   }
@@ -135,21 +145,65 @@ class cuda_runtime {
   }
   void copy_from_host(void* to, void const* from, std::size_t bytes) {
     if (options_.only_counts) return reserved_memory::copy_from_host(to, from, bytes);
-    if (bytes) staging_.to_device(to, from, bytes, stream());
+    if (bytes == 0) return;
+    expects_no_recording("the host sends bytes");
+    staging_.to_device(to, from, bytes, stream());
   }
   void copy_to_host(void* to, void const* from, std::size_t bytes) {
     if (options_.only_counts) return reserved_memory::copy_to_host(to, from, bytes);
-    if (bytes) staging_.to_host(to, from, bytes, stream());
+    if (bytes == 0) return;
+    expects_no_recording("the host reads bytes");
+    staging_.to_host(to, from, bytes, stream());
   }
   void fill_zero(void* to, std::size_t bytes) {
     if (options_.only_counts) return reserved_memory::fill_zero(to, bytes);
     if (bytes) cuda::check(cudaMemsetAsync(to, 0, bytes, stream()), "cudaMemsetAsync of {} bytes", bytes);
   }
   void synchronize() {
+    expects_no_recording("the host waits");
     if (!options_.only_counts) cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
   }
+
   /// Null where it does not only count.
   memory_ledger* ledger() { return options_.only_counts ? &ledger_ : nullptr; }
+
+  /// Whether work that repeats is to be recorded.
+  bool records() const { return options_.graphs && !options_.only_counts; }
+  /// Calls `work`, and keeps what it launches instead of doing it. `work` neither allocates nor moves bytes between
+  /// host and device nor waits: it has been done once before, so that all memory that it takes is there, and what the
+  /// host has to say lies on the device.
+  /// \throws cuda_error where it does one of these
+  template <class F>
+  cuda::captured_work record(F&& work) {
+    expects_no_recording("a recording begins");
+    std::optional<cuda::stream_capture> capture(std::in_place, stream());
+    recording_ = true;
+    auto const stop = [&] {
+      recording_ = false;
+      for (void* const p : std::exchange(freed_later_, {})) (void)cudaFreeAsync(p, stream_.get());
+    };
+    std::uint64_t const frees = frees_;
+    cudaGraph_t graph = nullptr;
+    try {
+      std::forward<F>(work)();
+      graph = capture->finish();
+    } catch (...) {
+      capture.reset();
+      stop();
+      throw;
+    }
+    stop();
+    return ready(graph, frees);
+  }
+  /// Whether no memory has been given back since: some of it may have been that which the work reads and writes.
+  bool is_current(cuda::captured_work const& work) const { return work.frees() == frees_; }
+  /// Does it again.
+  void replay(cuda::captured_work const& work) {
+    expects_no_recording("recorded work is replayed");
+    if (!is_current(work))
+      throw cuda_error("recorded work is replayed, but memory has been freed since", int(cudaErrorInvalidValue));
+    cuda::check(cudaGraphLaunch(work.get(), stream()), "cudaGraphLaunch");
+  }
 
   /// Of the device.
   std::size_t memory_bytes() const {
@@ -188,6 +242,31 @@ class cuda_runtime {
   }
 
   void use_device() const { cuda::check(make_current(), "making device {} current", options_.device); }
+
+  void expects_no_recording(char const* what) const {
+    if (recording_)
+      throw cuda_error(fmt::format("{} while work is recorded as a CUDA graph, which would not do it again "
+                                   "(cuda_options::graphs = false records nothing)",
+                                   what),
+                       int(cudaErrorStreamCaptureUnsupported));
+  }
+
+  /// A graph takes memory of the driver's, not of the pool; what the pool keeps unused is given back for it.
+  cuda::captured_work ready(cudaGraph_t graph, std::uint64_t frees) {
+    cudaGraphExec_t made = nullptr;
+    auto const make = [&] { return cudaGraphInstantiate(&made, graph, 0); };
+    cudaError_t status = make();
+    if (status == cudaErrorMemoryAllocation) {
+      (void)cudaGetLastError();
+      synchronize();
+      pool_.trim();
+      status = make();
+    }
+    cuda::check(status, "cudaGraphInstantiate");
+    cuda::captured_work work(made, frees);
+    cuda::check(cudaGraphUpload(made, stream()), "cudaGraphUpload");
+    return work;
+  }
 
   static int attribute(cudaDeviceAttr wanted, int device) {
     int value = 0;
@@ -249,6 +328,9 @@ class cuda_runtime {
   std::size_t workspace_bytes_ = 0;
   std::size_t allocated_ = 0, peak_ = 0;
   memory_ledger ledger_;
+  bool recording_ = false;
+  std::uint64_t frees_ = 0;  // calls of deallocate: an address that a graph holds may be another's since
+  std::vector<void*> freed_later_;
 };
 
 class cuda_backend;  // complete only in cuda/cuda_backend.cuh, which brings all its kernels

@@ -129,6 +129,8 @@ void for_each_option(experiment_options& o, F&& f) {
     "on a GPU: products of floats, attention's among them, on matrix units, with 10 bits of mantissa (TF32)");
   f("bf16-weight-gradients", o.bf16_weight_gradients,
     "on a GPU: true rounds the factors of weights' gradients to bf16; auto: where the weights are bf16");
+  f("graphs", detail::on_or_off{&o.graphs},
+    "on a GPU: steps that repeat are launched as CUDA graphs, on or off; results do not depend on it");
   f("device", o.device, "number of the GPU, from 0; of several processes on a machine each takes the next one");
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
@@ -156,8 +158,8 @@ ordered_json options_to_json(experiment_options o);
 /// \param own   options of the program's own
 experiment_options options_from_json(json const& from, std::string const& what, std::vector<own_option> own = {});
 
-/// Refuses to continue a run under other options; the number of threads, the device, what ranks keep of a gradient and
-/// the folder's name are free.
+/// Refuses to continue a run under other options; the number of threads, the device, graphs, what ranks keep of a
+/// gradient and the folder's name are free.
 /// \throws usage_error that names the first option that differs
 void check_same_run(experiment_options const& stored, experiment_options const& given, std::string const& folder);
 
@@ -165,7 +167,7 @@ void check_same_run(experiment_options const& stored, experiment_options const& 
 
 namespace detail {
 /// Options that a run may go on without, or with another value of.
-inline bool changes_no_bit(std::string_view name) { return name.starts_with("gradient-"); }
+inline bool changes_no_bit(std::string_view name) { return name == "graphs" || name.starts_with("gradient-"); }
 /// Options that runs of an earlier version did not write.
 inline bool is_younger_option(std::string_view name) {
   return name == "chat" || name == "system" || name == "thinking" || name == "chat-date" || name == "device" ||

@@ -39,6 +39,11 @@ struct layer_list {
   std::vector<int>* value;
 };
 
+/// A choice written "on" or "off".
+struct on_or_off {
+  bool* value;
+};
+
 /// Any text.
 struct any_text {
   std::string* value;
@@ -223,6 +228,10 @@ inline void read_option(std::string_view name, std::string_view text, bool& out)
                        name, text);
   out = text != "false";
 }
+inline void read_option(std::string_view name, std::string_view text, on_or_off out) {
+  expects<usage_error>(text == "on" || text == "off", "--{} is \"{}\", it must be on or off", name, text);
+  *out.value = text == "on";
+}
 inline void read_option(std::string_view name, std::string_view text, std::optional<bool>& out) {
   if (text == "auto") return out.reset();
   expects<usage_error>(text == "true" || text == "false", "--{} is \"{}\", it must be true, false or auto", name, text);
@@ -268,6 +277,7 @@ inline json option_json(any_text x) { return *x.value; }
 inline json option_json(std::optional<std::string> const& x) { return x ? json(*x) : json(nullptr); }
 inline json option_json(std::vector<std::string> const& x) { return lora_targets_text(x); }
 inline json option_json(bool x) { return x; }
+inline json option_json(on_or_off x) { return *x.value ? "on" : "off"; }
 inline json option_json(std::optional<bool> const& x) { return x ? json(*x) : json("auto"); }
 template <class E>
 requires std::is_enum_v<E> json option_json(E x) {

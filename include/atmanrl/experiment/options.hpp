@@ -111,7 +111,8 @@ struct experiment_options {
       false;  ///< on a GPU: factors of float products, attention's among them, are rounded to 10 bits of mantissa
   std::optional<bool> bf16_weight_gradients{};  ///< on a GPU: both factors of weights' gradients are rounded to bf16;
                                                 ///< none: where the weights are bf16
-  int device = 0;             ///< ordinal of the GPU; of several ranks on a machine each takes the next one
+  bool graphs = true;  ///< on a GPU: steps that repeat are launched as CUDA graphs; the results do not depend on it
+  int device = 0;      ///< ordinal of the GPU; of several ranks on a machine each takes the next one
   int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
   int eval_questions = 200;   ///< before and after; 0: no evaluation

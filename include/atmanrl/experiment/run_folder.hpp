@@ -65,8 +65,8 @@ struct run_files {
                 std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
 };
 
-/// The options that a checkpoint depends on: all but the number of threads, the device, what ranks keep of a gradient
-/// and what paths are called, so that a run, its model and its data may be moved.
+/// The options that a checkpoint depends on: all but the number of threads, the device, graphs, what ranks keep of a
+/// gradient and what paths are called, so that a run, its model and its data may be moved.
 ordered_json options_of_checkpoint(experiment_options const& o);
 
 /// What a checkpoint says about the lines that were written before it.
@@ -251,7 +251,7 @@ ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
 ATMANRL_INLINE ordered_json options_of_checkpoint(experiment_options const& o) {
   ordered_json all = options_to_json(o);
   for (char const* const free :
-       {"threads", "device", "out", "model", "data", "adapter", "gradient-memory", "gradient-sums-on-host"})
+       {"threads", "device", "graphs", "out", "model", "data", "adapter", "gradient-memory", "gradient-sums-on-host"})
     all.erase(free);
   return all;
 }

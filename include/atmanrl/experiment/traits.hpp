@@ -70,8 +70,8 @@ struct gsm8k_traits {
   // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
   // it may have make_optimizer, make_schedule and make_update_edit, and `static std::unique_ptr<backend>
   // make_backend(experiment_options const&)` for a backend with options of its own; otherwise it is made from
-  // --threads, from --device, --tf32 and --bf16-weight-gradients, or from nothing. A tokenizer of its own comes from
-  // `static tokenizer make_tokenizer(experiment_options const&)`.
+  // --threads, from --device, --tf32, --bf16-weight-gradients and --graphs, or from nothing. A tokenizer of its own
+  // comes from `static tokenizer make_tokenizer(experiment_options const&)`.
 };
 
 /// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.
@@ -151,6 +151,7 @@ concept HasDeviceOptions = requires(typename B::options_type c) {
   c.device;
   c.tf32;
   c.bf16_weight_gradients;
+  c.graphs;
 };
 
 /// The options as they are recorded: with what "auto" means on backend B.
@@ -163,6 +164,7 @@ experiment_options settled_for(experiment_options o) {
     expects<usage_error>(!*o.bf16_weight_gradients,
                          "--bf16-weight-gradients is for backends with matrix units of that kind: --backend cuda");
     expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
+    expects<usage_error>(o.graphs, "--graphs is off, but graphs are for GPUs: --backend cuda");
   }
   return o;
 }
@@ -177,7 +179,7 @@ concept HasOptions = requires {
 template <HasOptions B>
 typename B::options_type backend_options(experiment_options const& o) {
   if constexpr (HasDeviceOptions<B>)
-    return {.device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = *o.bf16_weight_gradients};
+    return {.device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = *o.bf16_weight_gradients, .graphs = o.graphs};
   else if constexpr (std::same_as<typename B::options_type, cpu_options>)
     return {.threads = o.threads};
   else

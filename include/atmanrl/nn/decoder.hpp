@@ -5,6 +5,7 @@
 /// and scoring.
 
 #include <atmanrl/attention/compose.hpp>
+#include <atmanrl/backend/uploaded.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/peft.hpp>
@@ -37,10 +38,11 @@ struct decoder_pass {
 
   // Head: rows gathered for the scored tokens.
   double temperature = 1;
-  tensor<B, int, 1> scored_rows, targets;
+  uploaded<B, int> scored_rows, targets;
   tensor<B, T, 2> gathered, normed, dnormed, dgathered;  ///< (scored, hidden)
   typename Block::norm::template saved<B, T> norm;
-  tensor<B, T, 1> lse, dlog_p, dentropy;  ///< (scored)
+  tensor<B, T, 1> lse;              ///< (scored)
+  uploaded<B, T> dlog_p, dentropy;  ///< (scored)
   log_prob_scratch<B, T> head_scratch;
   tensor<B, T, 2> dedit;  ///< (kv_heads, parameters) of an edit that the model trains
 };
@@ -288,7 +290,7 @@ class decoder {
     prepare_rotation(longest - 1);
     pass.plan(cache, batch, mode);
     auto& state = pass.template state<pass_state>();
-    state.targets.resize(*backend_, {0});  // those of an earlier call mean nothing any more
+    state.targets.clear();  // those of an earlier call mean nothing any more
     state.adapted = adapted;
     state.x.resize(*backend_, {pass.rows(), config_.hidden});
     embed(*backend_, pass.ids(), embedding_.view(), state.x.view());
@@ -330,7 +332,7 @@ class decoder {
     index_t const n = index_t(tokens.size());
     auto& [log_p, entropy, input] = pass.results();
     state.temperature = temperature;
-    upload(state.targets, targets);
+    state.targets.assign(*backend_, targets);
     gather_and_norm(state, rows);
     log_p.resize(*backend_, {n});
     state.lse.resize(*backend_, {n});
@@ -344,7 +346,7 @@ class decoder {
   void logits(forward_pass<B, T>& pass, std::span<int const> rows, tensor<B, T, 2>& out) const {
     memory_use_scope const named(*backend_, memory_use::head);
     auto& state = pass.template state<pass_state>();
-    state.targets.resize(*backend_, {0});  // the gathered rows are no longer those of log_probs
+    state.targets.clear();  // the gathered rows are no longer those of log_probs
     gather_and_norm(state, std::vector<int>(rows.begin(), rows.end()));
     out.resize(*backend_, {index_t(rows.size()), config_.vocab});
     matmul(*backend_, state.normed.cview(), head_weight(), out.view());
@@ -353,6 +355,9 @@ class decoder {
 
   /// Whether `backward` fills pass_gradients::input.
   static constexpr bool gives_input_gradients = true;
+  /// Whether what was called once, called again with the same batch, tokens and loss, takes no new memory, moves no
+  /// bytes between host and backend and waits for nothing, so that a backend may record it.
+  static constexpr bool is_recordable = true;
 
   /// Backward of forward and log_probs.
   /// \param gradients  `parameters` is empty in gradient_mode::activations and is not in gradient_mode::parameters
@@ -366,14 +371,12 @@ class decoder {
     view_on<B, T const, 1> const values = values_of(edit);
     auto& state = pass.template state<pass_state>();
     cache.bind(this, version_, state.adapted, kv_storage_);
-    index_t const n = state.targets.extent(0);
+    index_t const n = state.targets.size();
     expects<shape_error>(n > 0, "backward needs log_probs of the forward pass");
     expects<shape_error>(index_t(loss.log_p.size()) == n && (loss.entropy.empty() || index_t(loss.entropy.size()) == n),
                          "{} and {} gradients for {} scored tokens", loss.log_p.size(), loss.entropy.size(), n);
-    state.dlog_p.resize(*backend_, {n});
-    state.dlog_p.assign(loss.log_p);
-    state.dentropy.resize(*backend_, {index_t(loss.entropy.size())});
-    state.dentropy.assign(loss.entropy);
+    state.dlog_p.assign(*backend_, loss.log_p);
+    state.dentropy.assign(*backend_, loss.entropy);
     state.dnormed.resize(*backend_, state.normed.shape());
     own_gradient const own = begin_gradient(gradients);
     log_prob_backward(*backend_, state.normed.cview(), head_weight(), state.targets.cview(), state.temperature,
@@ -566,12 +569,6 @@ class decoder {
   }
 
   static view_on<B, T, 1> flat(tensor<B, T, 2>& t) { return t.view().template reshaped<1>({t.size()}); }
-
-  template <class U>
-  void upload(tensor<B, U, 1>& to, std::vector<U> const& from) const {
-    to.resize(*backend_, {index_t(from.size())});
-    to.assign(from);
-  }
 
   // As they stand in gradient_stretches_of.
   comm::range top_stretch() const { return stretches_.front(); }
@@ -776,7 +773,7 @@ class decoder {
 
   void gather_and_norm(pass_state& state, std::vector<int> const& rows) const {
     index_t const n = index_t(rows.size());
-    upload(state.scored_rows, rows);
+    state.scored_rows.assign(*backend_, rows);
     state.gathered.resize(*backend_, {n, config_.hidden});
     state.normed.resize(*backend_, {n, config_.hidden});
     gather_rows(*backend_, state.x.cview(), state.scored_rows.cview(), state.gathered.view());

@@ -4,6 +4,7 @@
 /// What one forward pass leaves behind: the plan of who attended to what, the results, and the state that the model
 /// keeps for its backward pass. Reused from step to step, it stops allocating after the largest one.
 
+#include <atmanrl/backend/uploaded.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/ragged_batch.hpp>
 #include <atmanrl/ops/attention.hpp>
@@ -171,12 +172,12 @@ class forward_pass {
 
     mode_ = mode;
     rows_ = batch.rows();
-    upload(positions_, positions);
-    upload(cache_rows_, cache_rows);
-    upload(ids_, std::vector<int>(batch.tokens().begin(), batch.tokens().end()));
-    upload(segments_, segments);
-    upload(sequences_, ordered);
-    upload(trees_, trees);
+    positions_.assign(*backend_, positions);
+    cache_rows_.assign(*backend_, cache_rows);
+    ids_.assign(*backend_, batch.tokens());
+    segments_.assign(*backend_, segments);
+    sequences_.assign(*backend_, ordered);
+    trees_.assign(*backend_, trees);
     plan_ = {.sequences = sequences_.cview(),
              .segments = segments_.cview(),
              .trees = trees_.cview(),
@@ -211,21 +212,15 @@ class forward_pass {
     return longest;
   }
 
-  template <class U>
-  void upload(tensor<B, U, 1>& to, std::vector<U> const& from) {
-    to.resize(*backend_, {index_t(from.size())});
-    to.assign(from);
-  }
-
   B* backend_;
   gradient_mode mode_ = gradient_mode::none;
   bool recompute_ = false;
   index_t rows_ = 0;
 
-  tensor<B, int, 1> ids_, positions_, cache_rows_;
-  tensor<B, attention_segment, 1> segments_;
-  tensor<B, attention_sequence, 1> sequences_;
-  tensor<B, int, 1> trees_;
+  uploaded<B, int> ids_, positions_, cache_rows_;
+  uploaded<B, attention_segment> segments_;
+  uploaded<B, attention_sequence> sequences_;
+  uploaded<B, int> trees_;
   attention_plan<typename B::memory_space> plan_;
   results_type results_;
   std::vector<std::pair<std::type_index, std::shared_ptr<void>>> states_;

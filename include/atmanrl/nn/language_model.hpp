@@ -117,7 +117,8 @@ concept CopiesParameters = NamesScalars<M> && requires(M& m, M const& c, calls_o
 /// true` where `backward` fills pass_gradients::input (gradient × input), `stores_as_bf16(p)` (whether
 /// `assign_trainable` rounds a trainable parameter to bf16: ranks then exchange it as that), `gradient_stretches()`
 /// with `read_trainable(first, values)` and `assign_trainable(first, values)` for one of them, where `backward` hands
-/// gradients over as pass_gradients::stretches says (--gradient-memory layers), and the refinements below.
+/// gradients over as pass_gradients::stretches says (--gradient-memory layers), `static constexpr bool is_recordable =
+/// true` (whether the same calls may be recorded, as decoder says it), and the refinements below.
 template <class M>
 concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && detail::RunsEdited<M> &&
     detail::ScoresTokens<M> && detail::RunsBackward<M>;
@@ -155,6 +156,10 @@ concept TakesLogitGradients = LanguageModel<M> && requires(calls_of<M> a) {
 template <class M>
 concept ShowsAttention = LanguageModel<M> && requires(calls_of<M> a, index_t layer) {
   a.model.mean_attention(a.cache, a.pass, layer, a.matrix);
+};
+template <class M>
+concept Recordable = LanguageModel<M> && requires {
+  requires M::is_recordable;
 };
 template <class M>
 concept GivesInputGradients = LanguageModel<M> && requires {

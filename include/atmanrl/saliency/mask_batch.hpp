@@ -3,6 +3,7 @@
 /// \file
 /// Packed masks of many rollouts over one frozen model: what a step of mask training computes.
 
+#include <atmanrl/backend/repeated.hpp>
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/elementwise.hpp>
@@ -27,7 +28,8 @@ struct mask_space {
 };
 
 /// Prompt rows (and with `answer_rows` CoT rows) never see the mask: they are computed once, and every step computes
-/// only the rows that do.
+/// only the rows that do. Steps repeat the same calls, so a backend that can records them (backend/repeated.hpp): of a
+/// linear objective a whole step, else its two halves, between which the host looks at the objective.
 /// \tparam Mask       what the values of a mask do to scores, a MaskFamily
 /// \tparam Objective  what a mask's loss is, a MaskObjective
 template <class Model, class Mask = masks::additive, class Objective = objectives::any>
@@ -52,7 +54,10 @@ class mask_batch {
         loss_(items.size()),
         tree_(lay_out(items, options.training().rows)),
         space_(model.borrow_pass(tree_.cache_rows(), options.training().recompute)),
-        masks_(model.memory().template borrow<space_type>()) {
+        masks_(model.memory().template borrow<space_type>()),
+        step_(model.backend()),
+        up_(model.backend()),
+        down_(model.backend()) {
     if constexpr (LogitObjective<Objective> && !detail::TakesLogitGradients<Model>)
       expects<usage_error>(!detail::needs_logits(objective_),
                            "the mask objective {} reads full logits, but the model has no backward_from_logits",
@@ -80,6 +85,7 @@ class mask_batch {
       t->fill_zero();
     }
     masks_->per_head.resize(model.backend(), {model.config().kv_heads, parameters_});
+    masks_->sparsity.resize(model.backend(), {0});
     if (detail::needs_logits(objective_) || detail::needs_unmasked(objective_)) unmasked();
   }
 
@@ -114,16 +120,21 @@ class mask_batch {
     if (!ce_unmasked_.empty() || items_.empty()) return ce_unmasked_;
     expects<usage_error>(std::ranges::count(active_, char(false)) == 0,
                          "CE(0) of a batch must be evaluated before items are dropped");
+    forget_recorded();
     rewind();
     model_->forward(cache_, tree_.batch(), pass_);
-    score(true);
+    score();
+    read(true);
     ce_unmasked_ = ce_;
     return ce_unmasked_;
   }
 
   /// The same under the present values.
   std::vector<double> const& cross_entropies() {
+    if (rows_per_step() == 0) return ce_;
+    forget_recorded();
     evaluate(gradient_mode::none);
+    read(false);
     return ce_;
   }
   /// The objective's value for each item, of the latest evaluation.
@@ -139,21 +150,58 @@ class mask_batch {
 
   /// The two halves of it: evaluates the present values and keeps what `backward` needs.
   std::vector<double> const& forward() {
-    evaluate(gradient_mode::activations);
+    if (rows_per_step() == 0) return ce_;
+    repeat(up_, [&] { evaluate(gradient_mode::activations); });
+    read(false);
     return ce_;
   }
   void backward() {
     expects<usage_error>(rows_per_step() > 0, "there is no gradient: all items of the batch were dropped");
-    masks_->per_head.fill_zero();
-    backward_of_objective();
-    sum_rows(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
+    if (detail::is_linear(objective_) || detail::needs_logits(objective_))
+      repeat(down_, [&] { find_gradient(); });
+    else
+      find_gradient();  // which sends the objective's derivative
+    step_.was_done();
+  }
+
+  /// A gradient that is always the same, to be added to that of the objective by `add_sparsity`.
+  void set_sparsity(std::span<T const> gradient) {
+    masks_->sparsity.resize(model_->backend(), {parameters_});
+    masks_->sparsity.assign(gradient);
+  }
+  void add_sparsity() {
+    if (masks_->sparsity.size() > 0) add(model_->backend(), masks_->sparsity.cview(), masks_->gradient.view());
+  }
+
+  /// forward, backward and add_sparsity without a look at the objective where it is linear: cross-entropies and losses
+  /// are those of the latest look.
+  void step() {
+    if (!detail::is_linear(objective_) || dlog_p_.empty()) {
+      forward();
+      backward();
+      add_sparsity();
+    } else {
+      repeat(step_, [&] {
+        evaluate(gradient_mode::activations);
+        find_gradient();
+        add_sparsity();
+      });
+    }
+  }
+  /// Looks at the objective after a step; where it is not linear, the step has.
+  std::vector<double> const& look() {
+    if (detail::is_linear(objective_) && rows_per_step() > 0) read(false);
+    return ce_;
   }
 
   /// Takes an item's rows out of the steps to come. Its values stay, its losses are those of the latest evaluation, and
   /// its part of the gradient is zero.
   void drop(std::size_t item) {
-    if (active_[item]) tree_.drop(tails_[item]);
+    if (!active_[item]) return;
+    tree_.drop(tails_[item]);
     active_[item] = false;
+    dlog_p_.clear();
+    forget_recorded();
   }
 
  private:
@@ -188,11 +236,31 @@ class mask_batch {
 
   auto edit() const { return edited{masks_->policy, masks_->values.cview()}; }
 
+  // Rows, scored tokens or what the pass keeps are others from now on.
+  void forget_recorded() {
+    step_.forget();
+    up_.forget();
+    down_.forget();
+  }
+
+  template <class F>
+  static void repeat(repeated<B>& as, F const& work) {
+    if constexpr (detail::Recordable<Model>)
+      as(work);
+    else
+      work();
+  }
+
   void evaluate(gradient_mode mode) {
-    if (rows_per_step() == 0) return;
     rewind();
     model_->forward(cache_, tree_.batch(), pass_, {.mode = mode}, edit());
-    score(false);
+    score();
+  }
+
+  void find_gradient() {
+    masks_->per_head.fill_zero();
+    backward_of_objective();
+    sum_rows(model_->backend(), masks_->per_head.cview(), masks_->gradient.view());
   }
 
   void backward_of_objective() {
@@ -203,18 +271,24 @@ class mask_batch {
     model_->backward(cache_, pass_, {.log_p = dlog_p_}, {.edit = masks_->per_head.view()}, edit());
   }
 
-  // Cross-entropies and losses of the latest pass, and what `backward` needs of the objective.
-  void score(bool without_masks) {
+  // What the objective reads of the latest pass.
+  void score() {
+    if (!detail::needs_logits(objective_)) return model_->log_probs(pass_, tree_.scored());
+    std::vector<int> rows;
+    for (scored_token const& s : tree_.scored()) rows.push_back(s.row);
+    model_->logits(pass_, rows, masks_->logits);
+  }
+  // Cross-entropies and losses of it, and what `backward` needs of the objective.
+  void read(bool without_masks) {
     if constexpr (LogitObjective<Objective>)
-      if (detail::needs_logits(objective_)) return score_logits(without_masks);
-    if constexpr (LogProbObjective<Objective>) score_log_probs(without_masks);
+      if (detail::needs_logits(objective_)) return read_logits(without_masks);
+    if constexpr (LogProbObjective<Objective>) read_log_probs(without_masks);
   }
 
-  void score_log_probs(bool without_masks) {
-    model_->log_probs(pass_, tree_.scored());
+  void read_log_probs(bool without_masks) {
     auto const log_p = pass_.log_p();
     unmasked_log_p_.resize(items_.size());
-    dlog_p_.clear();
+    std::vector<T> const before = std::exchange(dlog_p_, {});
     std::size_t at = 0;
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!active_[i]) continue;
@@ -227,13 +301,13 @@ class mask_batch {
       for (double const d : derivative) dlog_p_.push_back(T(d));
       at += n;
     }
+    expects<usage_error>(!detail::is_linear(objective_) || before.empty() || before == dlog_p_,
+                         "the mask objective {} says that it is linear, but its derivative has changed",
+                         objective_.name);
   }
 
   // From full logits of the scored rows, which become their gradient; in double, one item at a time.
-  void score_logits(bool without_masks) {
-    std::vector<int> rows;
-    for (scored_token const& s : tree_.scored()) rows.push_back(s.row);
-    model_->logits(pass_, rows, masks_->logits);
+  void read_logits(bool without_masks) {
     std::vector<T> z = masks_->logits.to_host();
     unmasked_logits_.resize(items_.size());
     std::size_t const vocabulary = std::size_t(model_->config().vocab);
@@ -275,6 +349,7 @@ class mask_batch {
   kv_cache<B, T>& cache_ = space_->cache;
   forward_pass<B, T>& pass_ = space_->pass;
   borrowed<space_type> masks_;
+  repeated<B> step_, up_, down_;  // before the memory that they refer to is given back
 };
 
 }  // namespace atmanrl

@@ -82,22 +82,23 @@ class mask_trainer {
 
   void run() {
     memory_use_scope const named(backend_, memory_use::masks);
-    index_t const n = batch_.parameter_count();
     note(batch_.unmasked(), &mask_result::ce_unmasked);
     batch_.start();
-    tensor<B, T, 1>& sparsity = batch_.space().sparsity;
-    if (options_.sparsity > 0) {
-      sparsity.resize(backend_, {n});
-      sparsity.assign(sparsity_gradient());
-    }
+    if (options_.sparsity > 0) batch_.set_sparsity(sparsity_gradient());
     for (int step = 1; step <= options_.steps; ++step) {
-      auto const& ce = batch_.forward();
-      if (step == 1) note_start(ce);
-      std::vector<std::size_t> const stopped = stop_restored(ce);
-      if (std::find(training_.begin(), training_.end(), char(true)) == training_.end()) break;
-      batch_.backward();
-      if (step == 1) look_at_first_gradient();
-      if (options_.sparsity > 0) add(backend_, sparsity.cview(), batch_.gradient().view());
+      std::vector<std::size_t> stopped;
+      if (step > 1 && !options_.stop_tolerance) {
+        batch_.step();
+        if (step % steps_between_looks == 0) expect_finite(batch_.look());
+      } else {
+        auto const& ce = batch_.forward();
+        if (step == 1) note_start(ce);
+        stopped = stop_restored(ce);
+        if (std::find(training_.begin(), training_.end(), char(true)) == training_.end()) break;
+        batch_.backward();
+        if (step == 1) look_at_first_gradient();
+        batch_.add_sparsity();
+      }
       update();
       for (std::size_t const i : stopped) batch_.drop(i);
     }
@@ -118,12 +119,17 @@ class mask_trainer {
     return {all.begin(), all.end()};
   }
 
-  void note(std::vector<double> const& values, double mask_result::*where) {
-    for (std::size_t i = 0; i < results_.size(); ++i) {
+  // Where nobody stops early the host need not see every step; a run that is lost shall not go on to its last one.
+  static constexpr int steps_between_looks = 16;
+
+  void expect_finite(std::vector<double> const& values) const {
+    for (std::size_t i = 0; i < results_.size(); ++i)
       expects<numeric_error>(std::isfinite(values[i]), "the cross-entropy of mask {} is {}", first_item_ + i,
                              values[i]);
-      results_[i].*where = values[i];
-    }
+  }
+  void note(std::vector<double> const& values, double mask_result::*where) {
+    expect_finite(values);
+    for (std::size_t i = 0; i < results_.size(); ++i) results_[i].*where = values[i];
   }
   void note_start(std::vector<double> const& ce) {
     note(ce, &mask_result::ce_start);

@@ -3,6 +3,7 @@
 /// \file
 /// Norms of the residual stream: a block's `norm`.
 
+#include <atmanrl/backend/uploaded.hpp>
 #include <atmanrl/nn/parts/part.hpp>
 #include <atmanrl/ops/rms_norm.hpp>
 
@@ -46,6 +47,7 @@ struct rms_norm_1p {
   struct saved {
     tensor<B, T, 1> inv_rms;  // (rows)
     tensor<B, T, 1> gain;     // (width) 1 + g
+    uploaded<B, T> ones;      // (width)
   };
   static index_t saved_numbers(model_config const&) { return 1; }
   /// Gemma's GGUF files hold 1 + g (llama.cpp's converter adds it).
@@ -58,7 +60,8 @@ struct rms_norm_1p {
     index_t const width = x.extent(1);
     s.inv_rms.resize(c.backend(), {x.extent(0)});
     s.gain.resize(c.backend(), {width});
-    s.gain.assign(std::vector<T>(std::size_t(width), T(1)));
+    s.ones.assign(c.backend(), std::vector<T>(std::size_t(width), T(1)));
+    c.backend().copy(s.gain.data(), s.ones.cview().data(), std::size_t(width) * sizeof(T));
     add_to<B, T>(c.backend(), {c.gain(0).data(), {1, width}}, {s.gain.data(), {1, width}});
     atmanrl::rms_norm(c.backend(), x, s.gain.cview(), real_t<T>(c.config.rms_eps), y, s.inv_rms.view());
   }

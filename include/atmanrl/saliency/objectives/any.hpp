@@ -20,6 +20,7 @@ class any {
  public:
   std::string_view name;              ///< of the held objective
   bool needs_logits, needs_unmasked;  ///< what the held objective reads
+  bool is_linear;                     ///< whether its derivative is always the same
 
   any() : any(cross_entropy{}) {}
   // What it is not comes first: to ask whether it is copyable, as the concept does, would ask for this constructor.
@@ -64,6 +65,7 @@ class any {
       : name(held->objective.name),
         needs_logits(detail::needs_logits(held->objective)),
         needs_unmasked(detail::needs_unmasked(held->objective)),
+        is_linear(detail::is_linear(held->objective)),
         held_(std::move(held)) {}
 
   std::shared_ptr<base const> held_;

@@ -10,6 +10,7 @@ namespace atmanrl::objectives {
 struct cross_entropy {
   static constexpr std::string_view name = "cross_entropy";
   static constexpr bool needs_unmasked = false;
+  static constexpr bool is_linear = true;
 
   double operator()(answer_log_probs const& a, std::span<double> derivative) const {
     std::fill(derivative.begin(), derivative.end(), -1.0 / double(a.masked.size()));

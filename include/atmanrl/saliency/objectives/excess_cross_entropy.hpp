@@ -10,6 +10,7 @@ namespace atmanrl::objectives {
 
 struct excess_cross_entropy {
   static constexpr std::string_view name = "excess_cross_entropy";
+  static constexpr bool is_linear = true;
 
   double operator()(answer_log_probs const& a, std::span<double> derivative) const {
     return cross_entropy{}(a, derivative) - cross_entropy::of(a.unmasked);

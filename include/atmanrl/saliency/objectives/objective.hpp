@@ -49,7 +49,9 @@ concept LogitObjective = requires(O const o, answer_logits const& a, std::span<d
 ///     double operator()(answer_logits const&, std::span<double> derivative) const
 /// A mask is trained to make the value small. It is called item by item, so that a rollout's mask does not depend on
 /// what it is trained beside. Full logits are copied to the host, rows x vocabulary numbers in each step. One pass
-/// without masks goes ahead unless `static constexpr bool needs_unmasked = false` says that nobody reads it.
+/// without masks goes ahead unless `static constexpr bool needs_unmasked = false` says that nobody reads it. `static
+/// constexpr bool is_linear = true` says that the derivative is the same whatever the log-probabilities are: then steps
+/// go on without the host, which calls the objective now and then.
 template <class O>
 concept MaskObjective = std::copyable<O> && requires(O const o) {
   { o.name } -> std::convertible_to<std::string_view>;
@@ -80,6 +82,14 @@ constexpr bool needs_unmasked(O const& o) {
     return o.needs_unmasked;
   else
     return true;
+}
+
+template <class O>
+constexpr bool is_linear(O const& o) {
+  if constexpr (requires { o.is_linear; })
+    return o.is_linear && !needs_logits(o);
+  else
+    return false;
 }
 
 /// One sentence for what is wrong with a type that was meant to be a mask objective.
