@@ -76,7 +76,7 @@ TEST_CASE("experiment over ranks: the files of one rank, with masks, adapters, a
               o.lora_rank = 2, o.advantage = "gdpo", o.optimizer = "sgd", o.optimizer_settings.momentum = 0;
             }},
            {"reference", [](experiment_options& o) { o.beta = 0.1, o.advantage = "batch_normalized"; }},
-           {"dynamic", [](experiment_options& o) { o.dynamic_sampling = 2, o.optimizer = "muon"; }}}) {
+           {"dynamic", [](experiment_options& o) { o.dynamic_sampling_rounds = 2, o.optimizer = "muon"; }}}) {
     INFO(v.name);
     experiment_options o = short_run(s.model, s.folder / fmt::format("{}-1", v.name));
     o.prompts_per_step = 3;
