@@ -236,7 +236,7 @@ TEST_CASE("memory: numbers that no machine has memory for are known before a wal
   auto const bytes = [&](auto&& change) {
     experiment_options o;
     change(o);
-    return sampling_bytes(c, o, 60, 1);
+    return sampling_bytes(c, o, 1);
   };
   std::size_t const absurd = std::size_t{1} << 40;
   int const most = std::numeric_limits<int>::max();

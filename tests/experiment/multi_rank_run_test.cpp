@@ -83,7 +83,7 @@ TEST_CASE("experiment over ranks: the files of one rank, with masks, adapters, a
             [](experiment_options& o) { o.beta = 0.1, o.advantage = "batch_normalized"; },
             {{2, {gradient_memory::slices, true}}}},
            {"dynamic",
-            [](experiment_options& o) { o.dynamic_sampling = 2, o.optimizer = "muon"; },
+            [](experiment_options& o) { o.dynamic_sampling_rounds = 2, o.optimizer = "muon"; },
             {{3, {gradient_memory::slices}}}}}) {
     INFO(v.name);
     experiment_options o = short_run(s.model, s.folder / fmt::format("{}-1", v.name));

@@ -47,7 +47,8 @@ struct trace {
   bool operator==(trace const&) const = default;
 };
 
-trace run(int threads, int steps) {
+/// \param apart  whether rollouts are sampled by one call and learned from by another
+trace run(int threads, int steps, bool apart = false) {
   cpu_backend backend({.threads = threads});
   auto model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
   toy_tokenizer const tokenizer;
@@ -55,7 +56,9 @@ trace run(int threads, int steps) {
   grpo trainer(model, tokenizer, task, outcome_and_saliency({}, rewards::saliency(quick_masks())), small_run());
   trace t;
   for (int i = 0; i < steps; ++i) {
-    auto const report = trainer.step();
+    std::vector<task_item> items;
+    for (std::uint64_t k = 0; k < 2; ++k) items.push_back(task.training_item(11, 2 * trainer.steps() + k));
+    auto const report = apart ? trainer.learn(trainer.sample(items)) : trainer.step();
     report.rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
       t.ids.push_back(r.ids);
       if (r.mask) t.mask.insert(t.mask.end(), r.mask->mask.begin(), r.mask->mask.end());
@@ -78,6 +81,19 @@ TEST_CASE("grpo: two steps are the same to the last bit for 1 and 2 threads") {
   CHECK(one.ids.size() == 16);
   cpu_backend backend;
   CHECK(one.weights != read_parameters(random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3)));
+}
+
+TEST_CASE(
+    "grpo: rollouts that are there already teach the same, to the last bit, and groups of another size are refused") {
+  CHECK(run(1, 2, true) == run(1, 2));
+  cpu_backend backend;
+  auto model = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
+  toy_tokenizer const tokenizer;
+  toy_task const task;
+  grpo trainer(model, tokenizer, task, rewards::correct_answer{}, small_run());
+  auto rollouts = trainer.sample(std::vector{task.training_item(11, 0)});
+  rollouts.groups[0].rollouts.pop_back();
+  CHECK_THROWS_WITH(trainer.learn(std::move(rollouts)), ATMANRL_CONTAINS("a group of 3 rollouts"));
 }
 
 TEST_CASE("grpo: a step samples, rewards, centres and makes its passes, of which the first has ratio 1") {

@@ -74,6 +74,16 @@ bool only_counts([[maybe_unused]] B& backend) {
     return false;
 }
 
+/// Whether it counts nothing but memory, so that of pieces of work which ask for the same one is enough. One that
+/// counts work as well says so: `static constexpr bool counts_work = true`.
+template <class B>
+bool counts_memory_alone(B& backend) {
+  if constexpr (requires { requires B::counts_work; })
+    return false;
+  else
+    return only_counts(backend);
+}
+
 /// While it lives, the backend's memory is for `use`. The innermost scope counts.
 class memory_use_scope {
  public:

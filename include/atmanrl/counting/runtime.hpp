@@ -30,6 +30,7 @@ class counting_backend {
  public:
   using memory_space = device_space;
   static constexpr std::string_view name = "counting";
+  static constexpr bool counts_work = true;
 
   explicit counting_backend(machine_limits limits = {}) : limits_(limits) {}
   counting_backend(counting_backend const&) = delete;

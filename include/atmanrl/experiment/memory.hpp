@@ -50,9 +50,9 @@ struct run_data {
   std::vector<std::vector<int>> evaluation = {};  ///< prompts of the evaluation's batch that has most tokens
 };
 
-/// What a rank's keys and values take at least while it samples or evaluates, known without a walk: options may be any
-/// number, and a walk goes through as many rollouts as the run.
-std::size_t sampling_bytes(model_config const& c, experiment_options const& o, index_t longest_prompt, int ranks);
+/// What a rank's keys, values and logits take at least while it samples or evaluates, known without a walk: options may
+/// be any number, and a walk goes through as many items and rollouts as a step.
+std::size_t sampling_bytes(model_config const& c, experiment_options const& o, int ranks);
 
 /// Looks at the evaluation's questions and those of the first steps.
 /// \throws usage_error naming the item whose prompt leaves no room
@@ -101,14 +101,15 @@ namespace detail {
 /// The options of a walk: what is only repeated is done once, and nothing ends early because its numbers are zero.
 inline experiment_options walked(experiment_options o) {
   o.inner_passes = 1;
-  o.dynamic_sampling = 0;
+  o.dynamic_sampling_rounds = 0;
   o.mask.steps = std::min(o.mask.steps, 2);
   o.mask.stop_tolerance.reset();
   if (o.mask.scale == 0) o.mask.scale = 10;
   return o;
 }
 
-/// A backend that only counts, made as the run's own is; null where there is none of this type.
+/// A backend that only counts, made from the options (a make_backend of the traits is not asked); null where there is
+/// none of this type.
 template <class B>
 std::unique_ptr<B> counting_twin(experiment_options const& o) {
   std::unique_ptr<B> made;
@@ -254,13 +255,11 @@ std::string format_bytes(std::size_t bytes);
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE std::size_t sampling_bytes(model_config const& c, experiment_options const& o, index_t longest_prompt,
-                                          int ranks) {
+ATMANRL_INLINE std::size_t sampling_bytes(model_config const& c, experiment_options const& o, int ranks) {
   auto const prompts = int(comm::share_of(std::size_t(o.prompts_per_step), ranks, 0).count);
   std::size_t const sampling = evaluation_bytes(c, 1, prompts, o.group_size, o.max_new_tokens),
-                    evaluation = o.eval_questions == 0
-                                     ? 0
-                                     : evaluation_bytes(c, longest_prompt, 1, o.eval_samples, o.max_new_tokens);
+                    evaluation =
+                        o.eval_questions == 0 ? 0 : evaluation_bytes(c, 1, 1, o.eval_samples, o.max_new_tokens);
   return std::max(sampling, evaluation) / (o.kv_cache == kv_storage::bf16 ? 2 : 1);
 }
 

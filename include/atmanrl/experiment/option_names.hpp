@@ -93,8 +93,8 @@ void for_each_option(experiment_options& o, F&& f) {
     "estimator of the divergence from the reference model: k1, k2 or k3");
   f("beta", o.beta, "coefficient of the KL term; 0: no reference model");
   f("entropy-bonus", o.entropy_bonus, "the mean entropy times this is taken from the loss");
-  f("mask-truncated", o.mask_truncated, "leave completions that the length limit ended out of the loss");
-  f("dynamic-sampling", o.dynamic_sampling, "rounds in which groups of equal rewards are replaced by new ones");
+  f("mask-truncated", o.mask_truncated_completions, "leave completions that the length limit ended out of the loss");
+  f("dynamic-sampling", o.dynamic_sampling_rounds, "rounds in which groups of equal rewards are replaced by new ones");
   f("reward-gradient", o.reward_gradient.update,
     "of rewards with a gradient: off, joined to the loss's gradient, or an update of its own behind each step's");
   f("reward-gradient-weight", o.reward_gradient.weight, "joined: of the mean gradient; own: of the learning rate");

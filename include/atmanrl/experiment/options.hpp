@@ -10,12 +10,10 @@
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/ops/temperature.hpp>
 #include <atmanrl/optim/any.hpp>
-#include <atmanrl/optim/gradient_memory.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
-#include <atmanrl/rl/annotate.hpp>
+#include <atmanrl/rl/grpo_options.hpp>
 #include <atmanrl/rl/losses/any.hpp>
-#include <atmanrl/rl/reward_gradient_options.hpp>
 #include <atmanrl/rl/rewards/gated.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
@@ -47,7 +45,14 @@ struct own_option {
   std::string meaning;  ///< for --help
 };
 
-struct experiment_options {
+/// The trainer's options and the masks' are held as they are: a run trains with exactly these (`experiment/trainer.hpp`
+/// adds what follows from the model: row_budget and total_steps).
+struct experiment_options : grpo_options {
+  experiment_options() {
+    max_new_tokens = 160;
+    learning_rate = 2e-5;
+  }
+
   experiment_preset preset = experiment_preset::demo;  ///< where the other values came from; changes nothing by itself
 
   std::filesystem::path model = "examples/models/tiny";  ///< Hugging Face folder, .gguf or llama2.c .bin
@@ -57,10 +62,6 @@ struct experiment_options {
   chat_options chat{};                                   ///< how questions are put to the model
 
   int steps = 100;
-  int prompts_per_step = 8;
-  int group_size = 8;
-  int max_new_tokens = 160;
-  double temperature = 1;
 
   mask_options mask = mask_options::recommended();  ///< scale 0: chosen at the first step with masks
   std::string saliency_estimator = "learned_mask";  ///< a name of estimators::names
@@ -69,11 +70,7 @@ struct experiment_options {
       rewards::gate_choice::none;         ///< correct: only right rollouts are paid for saliency
   std::optional<double> saliency_weight;  ///< λ; none: chosen so that its spread is `saliency_share` of the outcome's
   double saliency_share = 0.5;
-  no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
 
-  double learning_rate = 2e-5;
-  int inner_passes = 2;
-  double max_gradient_norm = 1;
   std::string lr_schedule = "constant";  ///< a name of schedules::names; its length is `steps`
   int lr_warmup = 10;                    ///< steps; AdamW's first steps move every weight by the whole rate
   std::string optimizer = "adamw";       ///< a name of optim::names
@@ -84,14 +81,10 @@ struct experiment_options {
   losses::settings loss_settings;           ///< what is empty is the loss's own
   std::string kl = "k3";                    ///< a name of losses::kl_names
   double beta = 0;                          ///< coefficient of the KL term; 0: no reference model
-  double entropy_bonus = 0;
-  bool mask_truncated = false;                   ///< completions cut off at max_new_tokens take no part in the loss
-  reward_gradient_options reward_gradient = {};  ///< for programs whose reward has a gradient
-  int dynamic_sampling = 0;                      ///< rounds in which groups of equal rewards are replaced
-  std::string sampler = "multinomial";           ///< a name of samplers::names
-  samplers::multinomial cuts;                    ///< log-probabilities are those before the cut
-  double length_penalty = 0;                     ///< CoT tokens that cost 1; 0: none
-  double overlong_cache = 0;                     ///< tokens below max_new_tokens at which the penalty begins; 0: none
+  std::string sampler = "multinomial";      ///< a name of samplers::names
+  samplers::multinomial cuts;               ///< log-probabilities are those before the cut
+  double length_penalty = 0;                ///< CoT tokens that cost 1; 0: none
+  double overlong_cache = 0;                ///< tokens below max_new_tokens at which the penalty begins; 0: none
 
   int lora_rank = 0;  ///< 0: all parameters are trained
   double lora_alpha = 16;
@@ -99,14 +92,10 @@ struct experiment_options {
   std::filesystem::path adapter;            ///< PEFT folder that training goes on from; empty: fresh adapters
   bool merge = false;                       ///< also write the model with the adapters merged in
 
-  std::uint64_t seed = 0;
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
   weight_dtype dtype = weight_dtype::by_file;
   kv_storage kv_cache =
       kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
-  bool recompute =
-      false;  ///< keep only the layers' inputs of a pass and compute the rest again; activation_mib holds more rows
-  gradient_memory_options gradient{};  ///< what each of several ranks keeps of one; changes no bit
   bool tf32 =
       false;  ///< on a GPU: factors of float products, attention's among them, are rounded to 10 bits of mantissa
   std::optional<bool> bf16_weight_gradients{};  ///< on a GPU: both factors of weights' gradients are rounded to bf16;
@@ -187,7 +176,7 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("inner-passes", o.inner_passes, 1);
   at_least("lr-warmup", o.lr_warmup, 0);
   at_least("beta", o.beta, 0);
-  at_least("dynamic-sampling", o.dynamic_sampling, 0);
+  at_least("dynamic-sampling", o.dynamic_sampling_rounds, 0);
   at_least("reward-gradient-weight", o.reward_gradient.weight, 0);
   expects<usage_error>(o.reward_gradient.share > 0 && o.reward_gradient.share <= 1,
                        "--reward-gradient-share is {}, it must be above 0 and at most 1", o.reward_gradient.share);

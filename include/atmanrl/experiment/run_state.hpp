@@ -60,7 +60,6 @@ void estimate_run(run_state<Traits, W>& run, model_config const& config) {
   experiment_options const& o = run.options;
   int const ranks = run.ranks.size();
   std::size_t const machine = memory_of(*run.backend);
-  check_fits(o, run.ranks, sampling_bytes(config, o, run.data.longest_prompt, ranks), nullptr, machine);
   std::optional<memory_estimate> longest;
   comm::all_or_none(run.ranks, [&] {
     if (!run.record.speaks()) return;
@@ -113,6 +112,7 @@ run_state<Traits, W> open_run(settled_options const& settled, comm::any_on<typen
   detail::check_model(o, words.vocab_size(), config);
   if (o.lora_rank > 0) detail::check_adapter(settled, lora_matrices(config, Model::kind_of(config)));
   config.stop_ids = stop_ids(words, config.stop_ids);
+  detail::check_fits(o, ranks, sampling_bytes(config, o, ranks.size()), nullptr, detail::memory_of(*backend));
   run_data data = look_at_data(task, words, config, o);
   run_state<Traits, W> run{o,
                            ranks,

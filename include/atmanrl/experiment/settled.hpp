@@ -168,8 +168,8 @@ ATMANRL_INLINE void detail::check_fits(experiment_options const& o, comm::any ra
       "the run is estimated to take {} of memory{}, but there are {}: less is taken by fewer --prompts-per-step ({} "
       "now), a smaller --group-size ({}), --max-new-tokens ({}), --eval-samples ({}) or --activation-mib ({}), "
       "--kv-cache bf16 and --dtype bf16",
-      format_bytes(bytes), m ? fmt::format(" ({})", described(m->by_use)) : " for keys and values alone",
-      format_bytes(machine), o.prompts_per_step, o.group_size, o.max_new_tokens, o.eval_samples, o.activation_mib);
+      format_bytes(bytes), m ? fmt::format(" ({})", described(m->by_use)) : " to sample alone", format_bytes(machine),
+      o.prompts_per_step, o.group_size, o.max_new_tokens, o.eval_samples, o.activation_mib);
 }
 
 #endif

@@ -27,26 +27,10 @@ parameter_layout trained_layout(model_config const& c, experiment_options const&
 template <class Traits, class Model, class TokenizerT, class TaskT>
 auto make_trainer(Model& model, TokenizerT const& words, TaskT const& task, experiment_options const& o,
                   comm::any_on<typename Traits::backend> ranks = {}) {
-  row_budgets const budgets = budgets_of(model.config(), Model::kept_numbers(model.config()), o);
-  return grpo(model, words, task, detail::make_traits_reward<Traits>(within_budgets(model, o)),
-              grpo_options{.prompts_per_step = o.prompts_per_step,
-                           .group_size = o.group_size,
-                           .max_new_tokens = o.max_new_tokens,
-                           .temperature = o.temperature,
-                           .inner_passes = o.inner_passes,
-                           .micro_batch = 0,
-                           .row_budget = budgets.update,
-                           .recompute = o.recompute,
-                           .learning_rate = o.learning_rate,
-                           .total_steps = std::uint64_t(o.steps),
-                           .max_gradient_norm = o.max_gradient_norm,
-                           .entropy_bonus = o.entropy_bonus,
-                           .mask_truncated_completions = o.mask_truncated,
-                           .dynamic_sampling_rounds = o.dynamic_sampling,
-                           .no_delimiter = o.no_delimiter,
-                           .reward_gradient = o.reward_gradient,
-                           .gradient = o.gradient,
-                           .seed = o.seed},
+  grpo_options options = o;
+  options.row_budget = budgets_of(model.config(), Model::kept_numbers(model.config()), o).update;
+  options.total_steps = std::uint64_t(o.steps);
+  return grpo(model, words, task, detail::make_traits_reward<Traits>(within_budgets(model, o)), options,
               detail::make_traits_advantage<Traits>(o), detail::make_traits_loss<Traits>(o),
               detail::make_traits_sampler<Traits>(o), detail::make_traits_schedule<Traits>(o),
               detail::make_traits_optimizer<Traits>(o), detail::make_traits_update_edit<Traits>(o), ranks);

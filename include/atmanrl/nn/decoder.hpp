@@ -302,7 +302,8 @@ class decoder {
     auto const all = edit_with(edit.policy, values);
     pass_context<B, T> const call{*backend_, state.workspace.lora, adapted};
     // Layers that keep nothing and are alike ask for the same memory, one after the other.
-    bool const one_is_enough = only_counts(*backend_) && mode == gradient_mode::none && config_.per_layer.empty();
+    bool const one_is_enough =
+        counts_memory_alone(*backend_) && mode == gradient_mode::none && config_.per_layer.empty();
     walk_layers(cache, pass, call, all.values, direction::up,
                 [&](decoder_layer<B, W, Block> const& layer, std::size_t l, layer_call<B, T> const& layer_call) {
                   if (one_is_enough && l > 0) return;

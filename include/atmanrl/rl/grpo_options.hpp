@@ -1,0 +1,59 @@
+#pragma once
+
+/// \file
+/// What a GRPO trainer is told, with the paper's choices as defaults (arXiv:2604.16158, sections 3.3 and 3.4).
+
+#include <atmanrl/core/config.hpp>
+#include <atmanrl/core/error.hpp>
+#include <atmanrl/optim/gradient_memory.hpp>
+#include <atmanrl/rl/annotate.hpp>
+#include <atmanrl/rl/reward_gradient_options.hpp>
+
+#include <cmath>
+#include <cstdint>
+
+namespace atmanrl {
+
+struct grpo_options {
+  int prompts_per_step = 8;
+  int group_size = 8;
+  int max_new_tokens = 1024;
+  double temperature = 1;
+  int inner_passes = 2;           ///< gradient passes over the step's rollouts
+  int micro_batch = 0;            ///< rollouts per forward and backward pass; 0: as many as fit row_budget
+  index_t row_budget = 4096;      ///< rows of one forward and backward pass
+  bool recompute = false;         ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
+  double learning_rate = 1e-6;    ///< the schedule's peak
+  std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
+  double max_gradient_norm = 1;
+  double entropy_bonus = 0;  ///< the mean entropy of the step's tokens, times this, is taken from the loss
+  bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)
+  int dynamic_sampling_rounds = 0;  ///< how often groups of equal rewards are replaced by new ones (DAPO); 0: never
+  no_delimiter_policy no_delimiter = no_delimiter_policy::skip;
+  reward_gradient_options reward_gradient = {};  ///< for rewards with one
+  gradient_memory_options gradient = {};         ///< what each of several ranks keeps of one; changes no bit
+  std::uint64_t seed = 0;
+};
+
+void validate(grpo_options const& o);
+
+#if ATMANRL_BODIES
+
+ATMANRL_INLINE void validate(grpo_options const& o) {
+  expects<usage_error>(o.prompts_per_step > 0, "prompts per step is {}, it must be above 0", o.prompts_per_step);
+  expects<usage_error>(o.group_size >= 2, "group size is {}: a group of one has no advantage", o.group_size);
+  expects<usage_error>(o.max_new_tokens > 0, "max new tokens is {}, it must be above 0", o.max_new_tokens);
+  expects<usage_error>(o.temperature > 0, "temperature is {}: training needs one above 0", o.temperature);
+  expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
+  expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit",
+                       o.micro_batch);
+  expects<usage_error>(o.learning_rate >= 0, "learning rate is {}", o.learning_rate);
+  expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
+  expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative",
+                       o.dynamic_sampling_rounds);
+  validate(o.reward_gradient);
+}
+
+#endif
+
+}  // namespace atmanrl
