@@ -1,6 +1,6 @@
 // Products with bf16 weights in each way that the machine has (`bf16_products`), in turn within a round: GFLOP/s, and
 // how many times as fast as with float activations. What is fastest here is what cpu/bf16_products.hpp should choose.
-// Where the machine has AMX, its bits are compared with those of the twin first.
+// Where the machine has AMX or BFMMLA, its bits are compared with those of the twin first.
 //   bf16_products [rounds]
 #include <atmanrl/cpu/cpu_backend.hpp>
 
@@ -21,7 +21,8 @@ struct way {
 
 std::vector<way> ways() {
   std::vector<way> found;
-  for (bf16_products const p : {bf16_products::floats, bf16_products::pairs, bf16_products::amx}) try {
+  for (bf16_products const p : {bf16_products::floats, bf16_products::pairs, bf16_products::amx, bf16_products::bfmmla})
+    try {
       found.push_back({p, std::make_unique<cpu_backend>(cpu_options{.products = p})});
     } catch (usage_error const& e) {
       fmt::print("not here: {}\n", e.what());
@@ -75,10 +76,11 @@ struct problem {
   }
 };
 
-bool twin_agrees(cpu_backend& amx) {
-  cpu_backend twin({.products = bf16_products::amx_twin});
-  problem p(amx, {200, 300}, 50);
-  p.run(amx, true, 0);
+bool twin_agrees(cpu_backend& unit) {
+  cpu_backend twin(
+      {.products = unit.products() == bf16_products::amx ? bf16_products::amx_twin : bf16_products::bfmmla_twin});
+  problem p(unit, {200, 300}, 50);
+  p.run(unit, true, 0);
   auto const y = p.y;
   p.run(twin, true, 0);
   return std::memcmp(y.data(), p.y.data(), y.size() * sizeof(float)) == 0;
@@ -93,8 +95,9 @@ int main(int argc, char** argv) {
   char const* const amx_access[] = {"none", "refused by the system", "granted"};
   fmt::print("AMX: {}; chosen: {}; {} threads, vectors of {} floats\n", amx_access[int(here.amx)],
              cpu::text(cpu_backend().products()), all[0].backend->threads(), simd::lanes);
-  if (all.back().products == bf16_products::amx)
-    fmt::print("bits of AMX and of its twin: {}\n", twin_agrees(*all.back().backend) ? "the same" : "DIFFERENT");
+  if (bf16_products const last = all.back().products; last == bf16_products::amx || last == bf16_products::bfmmla)
+    fmt::print("bits of {} and of its twin: {}\n", cpu::text(last),
+               twin_agrees(*all.back().backend) ? "the same" : "DIFFERENT");
   fmt::print("| product | rows | way | GFLOP/s | times floats | least – greatest |\n|---|---|---|---|---|---|\n");
   for (bool const forward : {true, false}) {
     for (shape const s : {shape{1536, 576}, shape{576, 1536}, shape{3072, 3072}}) {

@@ -84,6 +84,27 @@ inline machine measure(atmanrl::cpu_backend& backend) {
     m.bf16_flops = std::max(m.bf16_flops, double(threads * (steps / 10) * 4 * 16 * 16 * 32 * 2) / (now() - start));
   }
 #endif
+#if defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  if (backend.products() == bf16_products::bfmmla) m.bf16_flops = 0;
+  for (int run = 0; run < 200 && backend.products() == bf16_products::bfmmla; ++run) {
+    double const start = now();
+    backend.split(threads, 1, [&](index_t t, index_t) {
+      using unit = cpu::bfmmla::native;
+      cpu::bfmmla::block sum[16] = {};  // as many chains as the products have
+      cpu::bfmmla::factors const a = cpu::bfmmla::factors{} + 0x3f803f80u, b = cpu::bfmmla::factors{} + 0x3a003a00u;
+      for (index_t i = 0; i < steps; ++i) {
+#  pragma GCC unroll 16
+        for (int j = 0; j < 16; ++j) {
+          sum[j] = unit::multiply_add(sum[j], a, b);
+          asm("" : "+w"(sum[j]));  // equal chains would be merged
+        }
+      }
+      for (int j = 1; j < 16; ++j) sum[0] += sum[j];
+      sinks[std::size_t(t) * 64] += sum[0][0] * 1e-9f;
+    });
+    m.bf16_flops = std::max(m.bf16_flops, double(threads * steps * 16 * 16 * 2) / (now() - start));
+  }
+#endif
   auto memory = tensor<cpu_backend, float, 1>::zeros(backend, {index_t{64} << 20});
   constexpr index_t part = index_t{4} << 20;  // 16 MiB; the whole is far larger than any cache
   // For three seconds: who else uses the memory of a shared machine comes and goes.

@@ -23,7 +23,9 @@ struct setting {
   // A backend for each way of computing products with bf16 weights that is there.
   std::map<bf16_products, std::unique_ptr<cpu_backend>> ways;
   setting() {
-    for (bf16_products const way : {bf16_products::floats, bf16_products::pairs, bf16_products::amx}) try {
+    for (bf16_products const way :
+         {bf16_products::floats, bf16_products::pairs, bf16_products::amx, bf16_products::bfmmla})
+      try {
         ways[way] = std::make_unique<cpu_backend>(cpu_options{.products = way});
       } catch (usage_error const&) {  // not there
       }
