@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the packages that atmanrl needs (Debian, Ubuntu); does nothing where they are there. Asks for nothing.
 # ATMANRL_SKIP_INSTALL=1 says that the machine is ready and must be left alone. With the argument `tests` also what
-# only tests need: Open MPI and clang with libFuzzer; tests of theirs are skipped without them.
+# only tests need: Open MPI, clang with libFuzzer, Doxygen; tests of theirs are skipped without them.
 set -euo pipefail
 
 packages=(g++ cmake ninja-build make git ca-certificates libeigen3-dev libfmt-dev catch2 libbenchmark-dev
           nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcli11-dev ccache python3)
-[ "${1:-}" != tests ] || packages+=(libopenmpi-dev openmpi-bin clang)
+[ "${1:-}" != tests ] || packages+=(libopenmpi-dev openmpi-bin clang doxygen python3-venv)
 
 [ "${ATMANRL_SKIP_INSTALL:-0}" != 1 ] || exit 0
 
@@ -14,7 +14,8 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
   cat >&2 <<'TXT'
 This system has no apt. Please install: a C++20 compiler (g++ 12 or clang 14 and later), CMake 3.24 or later,
 Ninja, Python 3, Eigen 3.4, fmt 9 or later, nlohmann-json 3.10 or later, PCRE2 (8-bit), utf8proc 2,
-libxxhash 0.8, CLI11 2, Catch2, Google Benchmark; for its tests perhaps Open MPI or MPICH, and clang with libFuzzer;
+libxxhash 0.8, CLI11 2, Catch2, Google Benchmark; for its tests perhaps Open MPI or MPICH, clang with libFuzzer,
+Doxygen;
 then run the same command again with ATMANRL_SKIP_INSTALL=1 before it.
 TXT
   exit 2

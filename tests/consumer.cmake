@@ -1,5 +1,5 @@
 # Configures, builds and runs the mini project tests/consumer_<WAY>; unless it is a subdirectory there, the
-# library is installed first.
+# library is installed first: for find_package from its Debian package, where dpkg-deb can unpack it.
 set(here "${BUILD}/consumer_${WAY}")
 file(REMOVE_RECURSE "${here}")
 
@@ -13,7 +13,15 @@ endfunction()
 
 set(options "-DCMAKE_BUILD_TYPE=${CONFIG}" "-DCMAKE_CXX_COMPILER=${COMPILER}"
             "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}" "-DCMAKE_CXX_FLAGS=-O0")
-if(NOT WAY STREQUAL "add_subdirectory")
+find_program(DPKG_DEB dpkg-deb)
+if(WAY STREQUAL "find_package" AND DPKG_DEB)
+  run(${CMAKE_COMMAND} -G "${GENERATOR}" -S "${SOURCE}" -B "${here}/package" ${options} -DATMANRL_BUILD_COMPILED=OFF
+      -DATMANRL_BUILD_TESTS=OFF -DATMANRL_BUILD_EXAMPLES=OFF -DATMANRL_BUILD_BENCH=OFF -DATMANRL_CUDA=OFF)
+  run(${CMAKE_COMMAND} --build "${here}/package" --target package --config "${CONFIG}")
+  file(GLOB package "${here}/package/libatmanrl-dev_*_all.deb")
+  run(${DPKG_DEB} --extract "${package}" "${here}/prefix")
+  list(APPEND options "-Datmanrl_ROOT=${here}/prefix/usr")
+elseif(NOT WAY STREQUAL "add_subdirectory")
   run(${CMAKE_COMMAND} --install "${BUILD}" --config "${CONFIG}" --prefix "${here}/prefix")
   list(APPEND options "-Datmanrl_ROOT=${here}/prefix")
 else()

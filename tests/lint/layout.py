@@ -284,8 +284,22 @@ def headings(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)}
 
 
+def equations(root):
+    """The numbers of the equations that docs/method.md defines: (M1) at the end of an indented line."""
+    page = root / "docs" / "method.md"
+    text = page.read_text() if page.is_file() else ""
+    return set(re.findall(r"^ {4}.*\((M\d+)\)(?:, paper: eq\. \d)?$", text, re.M))
+
+
 def references(root):
-    """Pages, their headings and source files that comments, messages and pages name are there."""
+    """Pages, their headings, equations and source files that comments, messages and pages name are there. Each equation
+    of docs/method.md is named by a header."""
+    cited = set()
+    for path in root.rglob("include/atmanrl/**/*.hpp"):
+        for first, last in re.findall(r"\((M\d+)\)(?: to\s+(?://+\s*)?\((M\d+)\))?", path.read_text()):
+            cited.update(f"M{i}" for i in range(int(first[1:]), int((last or first)[1:]) + 1))
+    for number in sorted(equations(root) - cited):
+        yield pathlib.PurePath("docs/method.md"), f"numbers an equation ({number}) that no header names"
     sources = {".hpp", ".cuh", ".cpp", ".cu", ".md", ".py", ".sh"}
     bad_tree = root / "tests" / "lint" / "bad_tree"
     for path in sorted(root.rglob("*")):
@@ -307,6 +321,11 @@ def references(root):
         for page, heading in re.findall(r"(?<![\w./-])(docs/\w+\.md)#([\w-]+)", text):
             if (root / page).is_file() and heading not in headings(root / page):
                 yield path.relative_to(root), f"names {page}#{heading}, but the page has no such heading"
+        numbers = equations(root)
+        for group in re.findall(r"docs/method\.md,\s+(?://+\s*)?((?:\(M\d+\)(?:,| and| to)?\s*)+)", text):
+            for number in re.findall(r"\((M\d+)\)", group):
+                if number not in numbers:
+                    yield path.relative_to(root), f"names equation ({number}), which docs/method.md has not"
         for found in re.findall(r"docs/\w+\.md, section \d+", text):
             yield path.relative_to(root), f"names {found}, but sections have no numbers: write #heading"
 

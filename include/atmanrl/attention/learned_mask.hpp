@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The additive attention mask of AtManRL (arXiv:2604.16158, eq. 1):
+/// The additive attention mask of AtManRL (arXiv:2604.16158, eq. 1; docs/method.md, (M1) and (M2)):
 ///     B(w,v) = scale * min(H(w,v), clamp) * allowed(w,v),   S(w,v) = q_w.k_v / sqrt(d) + B(w,v)
 /// with w the query and v the key. One H serves all layers and heads, or there is one per layer, or one per layer and
 /// head.

@@ -12,6 +12,8 @@
 
 namespace atmanrl {
 
+/// Memory of one kind, and how bytes get there and back. Bytes of memory that was allocated are undefined; a call that
+/// fails throws. `peak_bytes` is the most that was allocated at once.
 template <class B>
 concept Backend = requires(B& backend, std::size_t bytes, void* to, void const* from) {
   typename B::memory_space;
@@ -28,6 +30,7 @@ concept Backend = requires(B& backend, std::size_t bytes, void* to, void const* 
   { backend.peak_bytes() } -> std::convertible_to<std::size_t>;
 };
 
+/// A backend whose memory the host reads and writes directly.
 template <class B>
 concept HostBackend = Backend<B> && std::same_as<typename B::memory_space, host_space>;
 

@@ -60,6 +60,7 @@ struct communication_error : error, known_failure {
 using sent_parts = std::span<std::span<std::byte const> const>;
 using received_parts = std::span<std::span<std::byte> const>;
 
+/// A communicator that takes a place in memory for each rank's part, so that nothing is packed first.
 template <class C>
 concept PartsCommunicator = Communicator<C> && requires(C& c, sent_parts sent, received_parts received) {
   c.exchange_parts(sent, received);

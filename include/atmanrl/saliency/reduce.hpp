@@ -3,8 +3,8 @@
 /// \file
 /// From a trained mask to saliency: with Ĥ = H / c (1 = still suppressed, 0 = fully re-enabled),
 ///     s_v = 1 - mean of Ĥ(w,v) over the rows w that see v,   R_re_enabled = 1 - mean Ĥ,   R_as_printed = mean Ĥ
-/// (arXiv:2604.16158, eq. 3; the printed sign pays for filler, docs/method.md). Where layers or heads have an H of
-/// their own, the means run over them as well.
+/// (arXiv:2604.16158, eq. 3; the printed sign pays for filler; docs/method.md, (M8) to (M10)). Where layers or heads
+/// have an H of their own, the means run over them as well.
 
 #include <atmanrl/attention/placed_mask.hpp>
 

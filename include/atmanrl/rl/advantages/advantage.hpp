@@ -46,6 +46,7 @@ concept TokenAdvantage = requires(A const a, reward_table const& rewards, step_r
   a(rewards, rollouts, out);
 };
 
+/// What a step's rewards are made of before the policy gradient: a number for each rollout, or for each of its tokens.
 template <class A>
 concept Advantage = RolloutAdvantage<A> || TokenAdvantage<A>;
 

@@ -2,7 +2,7 @@
 
 /// \file
 /// A_i = R_i - mean of the group, without division by the standard deviation (arXiv:2604.16158, section 3.3; Dr. GRPO,
-/// Liu et al. 2025, arXiv:2503.20783).
+/// Liu et al. 2025, arXiv:2503.20783; docs/method.md, (M17)).
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The clipped surrogate of GRPO without a KL term (Shao et al. 2024, arXiv:2402.03300, eq. 3; arXiv:2604.16158, eq.
-/// 5):
+/// The clipped surrogate of GRPO without a KL term (Shao et al. 2024, arXiv:2402.03300, eq. 3; arXiv:2604.16158, eq. 5;
+/// docs/method.md, (M18)):
 ///     L = -(1/G) sum_i (1/len_i) sum_t min(ρ A_i, clip(ρ, 1-ε, 1+ε) A_i),   ρ = exp(log π - log π_old).
 
 #include <atmanrl/rl/losses/surrogate.hpp>

@@ -2,7 +2,7 @@
 
 /// \file
 /// CIR as a reward (Yu et al., arXiv:2604.22074): how far the answer's probability behind cut chains is from that
-/// behind the whole one.
+/// behind the whole one (docs/method.md, (M22)).
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>

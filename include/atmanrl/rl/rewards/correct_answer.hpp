@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Outcome reward: 0 for the right answer, -1 otherwise (arXiv:2604.16158, eq. 4).
+/// Outcome reward: 0 for the right answer, -1 otherwise (arXiv:2604.16158, eq. 4; docs/method.md, (M15)).
 
 #include <atmanrl/rl/rewards/reward.hpp>
 

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Whether the answer follows when the chain of thought is edited, as a probability, and the gradient of that number.
+/// Whether the answer follows when the chain of thought is edited, as a probability, and the gradient of that number
+/// (docs/method.md, (M20)).
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>

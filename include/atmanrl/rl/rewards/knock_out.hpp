@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// What the whole chain of thought is worth to the answer, by attention knockout, and the gradient of that number. A
-/// reader that needs a chain and does not heed what it says has all of this reward (docs/faithfulness.md): it is a
-/// control, not a recommendation.
+/// What the whole chain of thought is worth to the answer, by attention knockout, and the gradient of that number
+/// (docs/method.md, (M19)). A reader that needs a chain and does not heed what it says has all of this reward
+/// (docs/faithfulness.md): it is a control, not a recommendation.
 
 #include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>

@@ -2,7 +2,8 @@
 
 /// \file
 /// What a learned mask restores (arXiv:2604.16158, section 3.2), as a number that has a gradient: how much worse the
-/// answer is behind the suppressed chain than behind the chain of which the mask has re-enabled what it needed.
+/// answer is behind the suppressed chain than behind the chain of which the mask has re-enabled what it needed
+/// (docs/method.md, (M21)).
 
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/mask_items.hpp>

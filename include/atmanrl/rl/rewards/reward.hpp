@@ -69,6 +69,7 @@ void for_each_reward(R& reward, F&& f) {
   if constexpr (RewardOfParts<R>) reward.for_each_part([&](auto& part) { for_each_reward(part, f); });
 }
 
+/// A number for each rollout: of the rollout alone, of its group, or of what the model says about it.
 template <class R, class Model = detail::any_model>
 concept Reward = RolloutReward<R> || GroupReward<R> || ModelReward<R, Model>;
 

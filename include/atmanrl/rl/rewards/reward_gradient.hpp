@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Rewards that depend on the policy's parameters themselves. The derivative of an expected reward has two terms,
+/// Rewards that depend on the policy's parameters themselves. The derivative of an expected reward has two terms
+/// (docs/method.md, (M23)),
 ///     grad E[R_theta] = E[R_theta grad log P_theta(completion)] + E[grad R_theta(completion)],
 /// and policy gradients follow the first alone (Viteri et al., arXiv:2404.18988, compare both). A reward that knows its
 /// own gradient adds the second.

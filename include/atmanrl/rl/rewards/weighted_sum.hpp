@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Sum of rewards, each with its weight; the parts stay visible as named components.
+/// Sum of rewards, each with its weight; the parts stay visible as named components (docs/method.md, (M16)).
 
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
 

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, section 3): attention read as a flow between residual
-/// streams,
+/// Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, section 3; docs/method.md, (M14)): attention read as a
+/// flow between residual streams,
 ///     A_l = 1/2 P_l + 1/2 I,     s_v = mean over the scored rows w of (A_L ... A_1)(w, v),
 /// P_l the attention of layer l averaged over heads. It sees where attention goes, not what the values do there: no
 /// derivative and no answer enters.

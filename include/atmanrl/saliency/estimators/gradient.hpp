@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// One backward pass instead of a training: the first-order estimate of what suppressing a token costs,
+/// One backward pass instead of a training: the first-order estimate of what suppressing a token costs (docs/method.md,
+/// (M12)),
 ///     d_v = c dCE/dH_v    (dCE/dH < 0 where suppression hurts, c < 0),
 /// taken at H = 0 (from the unedited model) or at H = c (from the suppressed one, as mask training begins).
 

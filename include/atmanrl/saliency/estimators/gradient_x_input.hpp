@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Gradient x input (Shrikumar et al. 2016, arXiv:1605.01713): with x_v the embedding of token v,
+/// Gradient x input (Shrikumar et al. 2016, arXiv:1605.01713; docs/method.md, (M13)): with x_v the embedding of token
+/// v,
 ///     CE((1 - h) x_v) = CE - h x_v . dCE/dx_v + O(h²),   so   d_v = -x_v . dCE/dx_v
 /// is the first-order estimate of what it costs the answer to remove the token's embedding (h = 1) where it stands, its
 /// row and position kept. d_v > 0 where the token helps.

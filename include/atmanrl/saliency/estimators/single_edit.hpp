@@ -2,7 +2,8 @@
 
 /// \file
 /// Estimators that edit one token at a time: the effect of token v is CE(answer | v edited) - CE(answer), in nats per
-/// answer token. All edits of a rollout go through one packed batch over its computed chain of thought.
+/// answer token (docs/method.md, (M11)). All edits of a rollout go through one packed batch over its computed chain of
+/// thought.
 
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>

@@ -3,7 +3,7 @@
 /// \file
 /// A mask that multiplies scores by a gate between 0 and 1, as AtMan does (Deiseroth et al. 2023, arXiv:2301.08110),
 /// but without its shift by the row's smallest score: attention/multiplicative_gate.hpp says what that means for
-/// negative scores. A value is the gate itself; 1 is the unmasked model.
+/// negative scores. A value is the gate itself; 1 is the unmasked model (docs/method.md, (M4)).
 
 #include <atmanrl/attention/multiplicative_gate.hpp>
 #include <atmanrl/saliency/masks/additive.hpp>

@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// A mask that multiplies attention weights by a gate σ(κ h), by default one h per CoT token: S + log σ(κ h). It is the
-/// paper's additive mask (arXiv:2604.16158, eq. 1) with a smooth min(κ h, 0), so κ, the start c and the learning rate
-/// mean what they mean there: κ c = -4 leaves 0.018 of a weight. No value is exactly the unmasked model; at h = 0 half
-/// of the weight is back.
+/// A mask that multiplies attention weights by a gate σ(κ h), by default one h per CoT token: S + log σ(κ h)
+/// (docs/method.md, (M5)). It is the paper's additive mask (arXiv:2604.16158, eq. 1) with a smooth min(κ h, 0), so κ,
+/// the start c and the learning rate mean what they mean there: κ c = -4 leaves 0.018 of a weight. No value is exactly
+/// the unmasked model; at h = 0 half of the weight is back.
 
 #include <atmanrl/attention/sigmoid_gate.hpp>
 #include <atmanrl/saliency/masks/additive.hpp>

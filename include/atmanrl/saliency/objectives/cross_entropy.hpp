@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Mean cross-entropy of the answer's tokens under the mask, in nats (arXiv:2604.16158, eq. 2).
+/// Mean cross-entropy of the answer's tokens under the mask, in nats (arXiv:2604.16158, eq. 2; docs/method.md, (M3)).
 
 #include <atmanrl/saliency/objectives/objective.hpp>
 

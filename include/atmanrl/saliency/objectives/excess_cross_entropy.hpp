@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// CE(H) - CE(0), in nats per answer token: the gradient of the cross-entropy, a loss that is 0 without suppression.
+/// CE(H) - CE(0), in nats per answer token: the gradient of the cross-entropy, a loss that is 0 without suppression
+/// (docs/method.md, (M7)).
 
 #include <atmanrl/saliency/objectives/cross_entropy.hpp>
 

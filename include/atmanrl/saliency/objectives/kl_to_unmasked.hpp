@@ -2,7 +2,7 @@
 
 /// \file
 /// KL(p_0 || p_H) between the next-token distributions of the unmasked and of the masked model at the answer positions
-/// (arXiv:2604.16158, figure 2), their mean in nats, and its gradient
+/// (arXiv:2604.16158, figure 2; docs/method.md, (M6)), their mean in nats, and its gradient
 ///     dKL/dz_H = p_H - p_0.
 
 #include <atmanrl/saliency/objectives/objective.hpp>
