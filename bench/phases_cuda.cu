@@ -1,8 +1,8 @@
 // Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
 // of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy
 // update of adapters. The shares are of the floor that experiment/work.hpp computes for the printed limits of an H100.
-// Usage: phases_cuda [LAYERS [tf32] [eager] [PHASE...]]    16 and all when not given; tf32: attention and other products
-// of floats on the matrix units; eager: no CUDA graphs. 77 is the exit status where there is no device.
+// Usage: phases_cuda [LAYERS [tf32] [eager] [PHASE...]]    16 and all when not given; tf32: attention and other
+// products of floats on the matrix units; eager: no CUDA graphs. 77 is the exit status where there is no device.
 #include <atmanrl/cuda.hpp>
 #include <atmanrl/experiment/work.hpp>
 #include <atmanrl/nn/decoder.hpp>
