@@ -173,7 +173,7 @@ TEST_CASE("cuda mask graphs: a step is one graph and AdamW, and the host looks a
     auto const eager = launches_of(2, 3, false, o);
     CHECK(eager.graphs == 0);
     CHECK(eager.captures == 0);
-    CHECK(eager.kernels > 30);
+    CHECK(eager.kernels > 10);
   }
   mask_options o;
   o.rows = mask_rows::answer_rows;
