@@ -1,8 +1,8 @@
 // Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
 // of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy
 // update of adapters. The shares are of the floor that bench/counted_step.hpp counts for the printed limits of an H100.
-// Usage: phases_cuda [LAYERS [tf32] [PHASE...]]    16 and all when not given; tf32: attention and other products of
-// floats on the matrix units. 77 is the exit status where there is no device.
+// Usage: phases_cuda [LAYERS [tf32] [eager] [PHASE...]]    16 and all when not given; tf32: attention and other
+// products of floats on the matrix units; eager: no CUDA graphs. 77 is the exit status where there is no device.
 #include "counted_step.hpp"
 
 #include <atmanrl/cuda.hpp>
@@ -96,6 +96,8 @@ int main(int argc, char** argv) {
   std::vector<std::string> asked(argv + std::min(argc, 2), argv + argc);
   bool const tf32 = !asked.empty() && asked.front() == "tf32";
   if (tf32) asked.erase(asked.begin());
+  bool const eager = !asked.empty() && asked.front() == "eager";
+  if (eager) asked.erase(asked.begin());
   for (auto const& phase : asked)
     if (std::find(known.begin(), known.end(), phase) == known.end()) {
       fmt::print(stderr, "phases_cuda: phase \"{}\", but there are {}\n", phase, fmt::join(known, ", "));
@@ -109,14 +111,15 @@ int main(int argc, char** argv) {
     std::puts("no CUDA device: skipped");
     return 77;
   }
-  cuda_backend device({.tf32 = tf32});
+  cuda_backend device({.tf32 = tf32, .graphs = !eager});
   cudaDeviceProp properties{};
   cuda::check(cudaGetDeviceProperties(&properties, device.options().device), "cudaGetDeviceProperties");
   model_config const config = llama_3_2_1b(argc > 1 ? std::max(1, std::atoi(argv[1])) : 16);
   model_type model(device, config);
   fill(model);
-  fmt::print("{}; {} layers, {:.2f} G parameters in bf16, products of floats in {}\n", properties.name, config.layers,
-             double(model.layout().size()) * 1e-9, tf32 ? "TF32" : "float");
+  fmt::print("{}; {} layers, {:.2f} G parameters in bf16, products of floats in {}, {}\n", properties.name,
+             config.layers, double(model.layout().size()) * 1e-9, tf32 ? "TF32" : "float",
+             eager ? "every launch by itself" : "CUDA graphs");
 
   atmanrl_bench::step_shape s;
   s.mask_steps = 20;

@@ -23,7 +23,7 @@ model_config tiny_config() {
   return c;
 }
 
-/// Device, model, sampling, a step of mask training that stops some masks, an update.
+/// Device, model, sampling, two steps of mask training, of which the second is a graph, an update.
 void training_step() {
   cuda_backend device;
   auto model = random_model<cuda_backend, bf16>(device, tiny_config());
@@ -38,7 +38,7 @@ void training_step() {
     items.push_back({prompts[0], c.ids, {3}, {4}});
     rollouts.push_back({prompts[0], c.ids, c.log_probs, 1.0f});
   }
-  mask_options masks = mask_options{}.in_steps(1);
+  mask_options masks = mask_options{}.in_steps(2);
   masks.rows = mask_rows::answer_rows;
   train_masks(model, std::span<mask_item const>(views_of(items)), masks);
   trainable_policy policy(model);
@@ -53,6 +53,7 @@ void nothing_is_left() {
   CHECK(cuda_emulation::memory().live_pinned == 0);
   CHECK(cuda_emulation::live_streams() == 0);
   CHECK(cuda_emulation::live_events() == 0);
+  CHECK(cuda_emulation::live_graphs == 0);
 }
 
 /// Whether the nth call of `call` in a step was made; it failed then.
@@ -116,6 +117,11 @@ TEST_CASE("cuda failures: calls of a training step that fail surface as cuda_err
                       {"cudaMemcpyAsync", launch_failure},
                       {"cudaMemsetAsync", launch_failure},
                       {"cudaLaunchKernelEx", launch_failure},
+                      {"cudaStreamBeginCapture", launch_failure},
+                      {"cudaStreamEndCapture", launch_failure},
+                      {"cudaGraphInstantiate", launch_failure},
+                      {"cudaGraphUpload", out_of_memory},
+                      {"cudaGraphLaunch", launch_failure},
                       {"cublasGemmStridedBatchedEx", 13}}) {
     std::uint64_t nth = 1;
     while (with_failure(w.call, nth, w.code, [&](std::optional<int> thrown, std::string const& sentence) {

@@ -22,6 +22,7 @@ class captured_work {
     std::swap(frees_, other.frees_);
     return *this;
   }
+  /// Launches that are under way go on: CUDA defers the release (CUDA C++ Programming Guide, "CUDA User Objects").
   ~captured_work() {
     if (ready_) (void)cudaGraphExecDestroy(ready_);
   }

@@ -180,6 +180,7 @@ class cuda_runtime {
     recording_ = true;
     auto const stop = [&] {
       recording_ = false;
+      (void)make_current();
       for (void* const p : std::exchange(freed_later_, {})) (void)cudaFreeAsync(p, stream_.get());
     };
     std::uint64_t const frees = frees_;

@@ -168,6 +168,7 @@ class mask_batch {
   void set_sparsity(std::span<T const> gradient) {
     masks_->sparsity.resize(model_->backend(), {parameters_});
     masks_->sparsity.assign(gradient);
+    step_.forget();
   }
   void add_sparsity() {
     if (masks_->sparsity.size() > 0) add(model_->backend(), masks_->sparsity.cview(), masks_->gradient.view());
