@@ -20,7 +20,10 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
   model.set_kv_storage(storage);
   if (adapters) {
     model.attach(*adapters, 1);
-    model.assign_trainable(uploaded<B, T>(backend, random_values(model.trainable_layout().size(), 70, 0.4)).cview());
+    // Numbers that a bf16 holds, which is what a device keeps adapters of models in bf16 as.
+    auto values = random_values(model.trainable_layout().size(), 70, 0.4);
+    for (double& x : values) x = double(float(bf16(float(x))));
+    model.assign_trainable(uploaded<B, T>(backend, values).cview());
   }
   auto const tree = ragged_tree(config.vocab);
   laid_out<B, T> on(backend, config, tree, 0, storage);
@@ -107,7 +110,8 @@ TEST_CASE("cuda model: adapters over frozen weights have the gradients of the pl
                                lora_config{.rank = 4, .alpha = 4}}) {
     parameter_layout const layout(config, standard_kind(config), l);
     compare(run<float>(device, config, &l), run<double>(plain, config, &l), layout, 3e-5);
-    compare(run<bf16>(device, config, &l), run<bf16>(plain, config, &l), layout, 0.06);
+    // What goes between A and B, and its gradient, are rounded once more, and so are both factors of A's and B's own.
+    compare(run<bf16>(device, config, &l), run<bf16>(plain, config, &l), layout, 0.1);
   }
 }
 

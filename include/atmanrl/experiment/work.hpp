@@ -12,7 +12,8 @@
 /// An operation is one addition, multiplication, comparison, division, exponential, hyperbolic tangent or root. An edit
 /// of a score is four operations forwards and six backwards. Bytes are every operand once per call of a kernel and
 /// every result once, a result that is added to twice: the least that a kernel can move. Calls are those of a GPU
-/// (`device_logit_blocks`).
+/// (`device_logit_blocks`), where a product's factors are stored as its weights are (factor_t) and are written by the
+/// kernels that compute them; where no such kernel writes one, there is a pass that rounds it.
 
 #include <atmanrl/attention/placed_mask.hpp>
 #include <atmanrl/experiment/part_work.hpp>
@@ -113,7 +114,6 @@ inline double triangle(double rows) { return rows * (rows + 1) / 2; }
 template <TransformerBlock Block>
 class work_formulas {
   using norm = part_work<typename Block::norm>;
-  using qk = part_work<typename Block::qk>;
   using activation = part_work<typename Block::activation>;
   using residual = typename Block::residual;
   static constexpr bool before_attention = bool(residual::attention_before),
@@ -125,6 +125,7 @@ class work_formulas {
   work_formulas(model_config const& c, step_shape const& s)
       : config_(c),
         w_(s.weight_bytes),
+        f_(s.weight_bytes),
         t_(s.scalar_bytes),
         k_(s.cache_bytes),
         hidden_(double(c.hidden)),
@@ -151,17 +152,17 @@ class work_formulas {
     p.rest += embedded(n);
     for (index_t l = 0; l < config_.layers; ++l) {
       part_rows const rows = rows_of(n, l);
-      if (keep) p.rest += 2 * copied(n * hidden_);
-      if (before_attention) p.rest += norm::forward(rows, hidden_);
+      p.rest += enters<before_attention>(n, l, keep);
       linear_up(p, n, at(l, linear_slot::qkv));
-      p.rest += qk::forward(rows) + appended(n);
+      p.rest += work_into_cache<typename Block::qk>(rows, appended(n));
       p.attention += {heads_ * ((r.fresh + r.cached) * (4 * dim_ + 5 + 4 * own_edits) + 4 * r.edits),
-                      t_ * (2 * n * q_ + n * heads_ + r.parameters) + k_ * r.keys * 2 * kv_ * dim_};
+                      t_ * (n * q_ + n * heads_ + r.parameters) + k_ * r.keys * 2 * kv_ * dim_ + f_ * n * q_ +
+                          (keep && rounds() ? t_ * n * q_ : 0)};
       linear_up(p, n, at(l, linear_slot::out), !after_attention);
       if (after_attention) p.rest += norm::forward(rows, hidden_) + added_to_stream(n);
-      if (before_ffn) p.rest += norm::forward(rows, hidden_);
+      p.rest += enters<before_ffn>(n, l, keep);
       linear_up(p, n, at(l, linear_slot::up));
-      p.rest += activation::forward(rows, width(l));
+      p.rest += activation::forward(into_product(n, l), width(l));
       linear_up(p, n, at(l, linear_slot::down), !after_ffn);
       if (after_ffn) p.rest += norm::forward(rows, hidden_) + added_to_stream(n);
     }
@@ -173,15 +174,17 @@ class work_formulas {
   phase_work down(rows_shape const& r, bool with_parameters) const {
     double const n = r.rows;
     phase_work p;
+    if (!after_ffn) p.rest += rounded(n * hidden_);
     for (index_t l = 0; l < config_.layers; ++l) {
-      part_rows const rows = rows_of(n, l);
-      if (with_parameters) p.rest += activation::forward(rows, width(l));
-      if (after_ffn) p.rest += left(rows, with_parameters);
+      part_rows const into_products = into_product(n, l);
+      if (with_parameters) p.rest += activation::forward(into_products, width(l));
+      if (after_ffn) p.rest += left(n, l, with_parameters);
       linear_down(p, n, at(l, linear_slot::down), with_parameters);
-      p.rest += activation::backward(rows, width(l));
+      p.rest += activation::backward(into_products, width(l));
       linear_down(p, n, at(l, linear_slot::up), with_parameters);
-      p.rest += entered<before_ffn>(rows, with_parameters);
-      if (after_attention) p.rest += left(rows, with_parameters);
+      p.rest += entered<before_ffn, after_attention>(n, l, with_parameters);
+      if (after_attention) p.rest += left(n, l, with_parameters);
+      if (with_parameters) p.rest += rounded(n * q_);
       linear_down(p, n, at(l, linear_slot::out), with_parameters);
       double const qkv = double(at(l, linear_slot::qkv).outputs);
       p.attention +=
@@ -190,9 +193,9 @@ class work_formulas {
                2 * n * q_,
            t_ * (3 * n * q_ + n * heads_ + n * qkv + r.parameters * (1 + 2 * kv_)) + k_ * r.keys * 2 * kv_ * dim_};
       if (l == 0 && !with_parameters) continue;  // below the lowest attention nothing wants a gradient
-      p.rest += qk::backward(rows, with_parameters);
+      p.rest += work_into_factor<typename Block::qk>(into_products, with_parameters);
       linear_down(p, n, at(l, linear_slot::qkv), with_parameters);
-      p.rest += entered<before_attention>(rows, with_parameters);
+      p.rest += entered<before_attention, after_ffn>(n, l, with_parameters);
     }
     if (with_parameters) {
       if (config_.embedding_scale != 1) p.rest += scaled(n);
@@ -204,7 +207,7 @@ class work_formulas {
   /// Final norm of the scored rows and their log-probabilities, in blocks of rows and chunks of the vocabulary.
   phase_work head_up(double scored, bool entropy = false) const {
     phase_work p;
-    p.rest += gathered(scored) + norm::forward(rows_of(scored), hidden_) + work{0, 4 * t_ * scored} +
+    p.rest += gathered(scored) + norm::forward(into_product(scored), hidden_) + work{0, 4 * t_ * scored} +
               work{5 * scored, t_ * (6 + (entropy ? 1 : 0)) * scored};
     p.rest += chunks() * work{0, (4 + 8 * t_) * scored} + work{7 * scored * vocab_, t_ * scored * vocab_};
     p.products += logit_products(scored);
@@ -217,11 +220,11 @@ class work_formulas {
     p.products += logit_products(scored);
     // dh is added to by every chunk but the first.
     p.products += {2 * scored * vocab_ * hidden_,
-                   w_ * blocks(scored) * vocab_ * hidden_ + t_ * scored * (vocab_ + (2 * chunks() - 1) * hidden_)};
-    p.rest += work{5 * scored * vocab_, 2 * t_ * scored * vocab_} + chunks() * work{0, (4 + 2 * t_) * scored};
+                   w_ * blocks(scored) * vocab_ * hidden_ + scored * (f_ * vocab_ + t_ * (2 * chunks() - 1) * hidden_)};
+    p.rest += work{5 * scored * vocab_, (t_ + f_) * scored * vocab_} + chunks() * work{0, (4 + 2 * t_) * scored};
     if (with_parameters)
       p.weight_gradients += {2 * scored * vocab_ * hidden_,
-                             t_ * (scored * (vocab_ + chunks() * hidden_) + 2 * blocks(scored) * vocab_ * hidden_)};
+                             f_ * scored * (vocab_ + chunks() * hidden_) + t_ * 2 * blocks(scored) * vocab_ * hidden_};
     p.rest += work{0, t_ * (scored + rows) * hidden_} + added(scored) +
               norm::backward(rows_of(scored), hidden_, with_parameters);
     return p;
@@ -230,7 +233,7 @@ class work_formulas {
   /// Full logits of a few rows, and from them `drawn` tokens with their log-probabilities and entropies.
   phase_work logits(double rows, double drawn) const {
     phase_work p;
-    p.rest += gathered(rows) + norm::forward(rows_of(rows), hidden_) +
+    p.rest += gathered(rows) + norm::forward(into_product(rows), hidden_) +
               work{12 * drawn * vocab_, 2 * t_ * drawn * vocab_} + work{0, (24 + 2 * t_) * drawn};
     p.products += product(rows, hidden_, vocab_);
     return p;
@@ -252,7 +255,15 @@ class work_formulas {
   static constexpr double own_edits =
       edits_of_scores<std::remove_cvref_t<decltype(Block::score_edit(std::declval<model_config const&>()))>>;
 
-  part_rows rows_of(double n, index_t layer = 0) const { return {config_, layer, n, t_}; }
+  part_rows rows_of(double n, index_t layer = 0) const { return {config_, layer, n, t_, t_, 0}; }
+  /// Whose result a product takes.
+  part_rows into_product(double n, index_t layer = 0) const { return {config_, layer, n, t_, f_, 0}; }
+  /// Whose result is scalars that a product takes as well.
+  part_rows beside_product(double n, index_t layer) const { return {config_, layer, n, t_, t_, rounds() ? f_ : 0}; }
+  /// Whether factors are no scalars.
+  bool rounds() const { return f_ != t_; }
+  /// A pass that rounds them, where there is one.
+  work rounded(double elements) const { return {0, rounds() ? (t_ + f_) * elements : 0}; }
   linear_shape const& at(index_t layer, linear_slot slot) const {
     return layers_[std::size_t(layer)][std::size_t(slot)];
   }
@@ -260,10 +271,10 @@ class work_formulas {
   double width(index_t layer) const { return double(at(layer, linear_slot::down).inputs); }
 
   work product(double rows, double inputs, double outputs, bool add = false) const {
-    return {2 * rows * inputs * outputs, w_ * inputs * outputs + t_ * rows * (inputs + (add ? 2 : 1) * outputs)};
+    return {2 * rows * inputs * outputs, w_ * inputs * outputs + rows * (f_ * inputs + t_ * (add ? 2 : 1) * outputs)};
   }
   work outer(double rows, double outputs, double inputs) const {
-    return {2 * rows * inputs * outputs, t_ * (rows * (inputs + outputs) + 2 * inputs * outputs)};
+    return {2 * rows * inputs * outputs, f_ * rows * (inputs + outputs) + t_ * 2 * inputs * outputs};
   }
   void linear_up(phase_work& p, double n, linear_shape const& l, bool add = false) const {
     double const outputs = double(l.outputs);
@@ -275,21 +286,31 @@ class work_formulas {
     p.products += product(n, outputs, inputs);
     if (!with_parameters) return;
     p.weight_gradients += outer(n, outputs, inputs);
-    if (l.biased) p.rest += {n * outputs, t_ * (n * outputs + 2 * outputs)};
+    if (l.biased) p.rest += {n * outputs, f_ * n * outputs + t_ * 2 * outputs};
   }
-  /// From what a half of the layer reads back to the residual stream.
+  /// From the residual stream to what a half of the layer reads; a copy of the stream is kept.
   template <bool Norm>
-  work entered(part_rows const& r, bool with_parameters) const {
-    if constexpr (!Norm) return added_to_stream(r.rows);
-    return norm::backward(r, hidden_, with_parameters) + (with_parameters ? norm::recompute(r, hidden_) : work{});
+  work enters(double n, index_t layer, bool keep) const {
+    if constexpr (!Norm) return rounded(n * hidden_) + (keep ? copied(n * hidden_) : work{});
+    return norm::forward(into_product(n, layer), hidden_) + work{0, keep ? t_ * n * hidden_ : 0};
+  }
+  /// From what a half of the layer reads back to the residual stream, whose gradient a product takes next unless a norm
+  /// does.
+  template <bool Norm, bool NormIsNext>
+  work entered(double n, index_t layer, bool with_parameters) const {
+    if constexpr (!Norm)
+      return added_to_stream(n) + (with_parameters ? rounded(n * hidden_) : work{}) +
+             (NormIsNext ? work{} : rounded(n * hidden_));
+    return norm::backward(NormIsNext ? rows_of(n, layer) : beside_product(n, layer), hidden_, with_parameters) +
+           (with_parameters ? norm::recompute(into_product(n, layer), hidden_) : work{});
   }
   /// Through a norm behind a half, whose gradient is zeroed first.
-  work left(part_rows const& r, bool with_parameters) const {
-    return work{0, t_ * r.rows * hidden_} + norm::backward(r, hidden_, with_parameters);
+  work left(double n, index_t layer, bool with_parameters) const {
+    return work{0, t_ * n * hidden_} + norm::backward(beside_product(n, layer), hidden_, with_parameters);
   }
   work logit_products(double scored) const {
     return {2 * scored * vocab_ * hidden_,
-            w_ * blocks(scored) * vocab_ * hidden_ + t_ * scored * (chunks() * hidden_ + vocab_)};
+            w_ * blocks(scored) * vocab_ * hidden_ + scored * (f_ * chunks() * hidden_ + t_ * vocab_)};
   }
   double chunks() const { return std::ceil(vocab_ / double(device_logit_blocks.ids)); }
   static double blocks(double scored) { return std::ceil(scored / double(device_logit_blocks.rows)); }
@@ -306,7 +327,7 @@ class work_formulas {
   work adamw(double n) const { return {14 * n, 7 * t_ * n}; }
 
   model_config config_;
-  double w_, t_, k_, hidden_, heads_, kv_, dim_, vocab_, q_;
+  double w_, f_, t_, k_, hidden_, heads_, kv_, dim_, vocab_, q_;
   double matrices_ = 0, vectors_ = 0;  // numbers in the model's matrices and vectors
   std::vector<std::array<linear_shape, linear_slots>> layers_;
 };

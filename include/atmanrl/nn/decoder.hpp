@@ -26,23 +26,26 @@
 namespace atmanrl {
 
 /// What a decoder keeps of a forward pass.
-template <Backend B, class T, class Block>
+/// \tparam F  what products take
+template <Backend B, class T, class F, class Block>
 struct decoder_pass {
   bool inputs_only = false;  ///< what the latest forward pass kept
   bool adapted = false;      ///< whether it went through the model's adapters
   tensor<B, T, 2> x, dx;     ///< (rows, hidden) residual stream and, in the backward pass, its gradient
   std::vector<layer_activations<B, T, Block>> layers;  ///< one where no or only inputs are kept
   std::vector<tensor<B, T, 2>> inputs;                 ///< (rows, hidden) x_in of every layer, where only they are kept
-  layer_workspace<B, T> workspace;
+  layer_workspace<B, T, F> workspace;
 
   // Head: rows gathered for the scored tokens.
   double temperature = 1;
   tensor<B, int, 1> scored_rows, targets;
-  tensor<B, T, 2> gathered, normed, dnormed, dgathered;  ///< (scored, hidden)
+  tensor<B, T, 2> gathered, dnormed, dgathered;  ///< (scored, hidden)
+  tensor<B, F, 2> normed;                        ///< (scored, hidden)
   typename Block::norm::template saved<B, T> norm;
   tensor<B, T, 1> lse, dlog_p, dentropy;  ///< (scored)
-  log_prob_scratch<B, T> head_scratch;
-  tensor<B, T, 2> dedit;  ///< (kv_heads, parameters) of an edit that the model trains
+  log_prob_scratch<B, T, F> head_scratch;
+  factor_copy<B, T, F> dlogits;  ///< (scored, vocabulary) a gradient of logits that a caller gave
+  tensor<B, T, 2> dedit;         ///< (kv_heads, parameters) of an edit that the model trains
 };
 
 /// \tparam B      backend
@@ -359,9 +362,10 @@ class decoder {
                          "a gradient {} for the logits of {} rows over {} tokens", dlogits.shape(),
                          state.normed.extent(0), config_.vocab);
     state.dnormed.resize(*backend_, state.normed.shape());
-    matmul_backward_input(*backend_, dlogits, head_weight(), state.dnormed.view());
+    auto const factor = state.dlogits.rounded(*backend_, dlogits);
+    matmul_backward_input(*backend_, factor, head_weight(), state.dnormed.view());
     if (auto const dhead = head_gradient(own(gradients.parameters)); !dhead.empty())
-      matmul_backward_weight(*backend_, dlogits, state.normed.cview(), dhead);
+      matmul_backward_weight<B, T>(*backend_, factor, state.normed.cview(), dhead);
     backward_rows(cache, pass, gradients, edit.policy, values);
   }
 
@@ -470,7 +474,7 @@ class decoder {
   }
 
   enum class direction { up, down };
-  using pass_state = decoder_pass<B, T, Block>;
+  using pass_state = decoder_pass<B, T, factor_t<B, W>, Block>;
   static constexpr bool trains_edit = TrainableAttentionPolicy<Edit>;
 
   /// \throws shape_error when they are not the values of the policy's parameters
@@ -592,6 +596,7 @@ class decoder {
     state.dx.resize(*backend_, state.x.shape());
     state.dx.fill_zero();
     add_rows(*backend_, state.dgathered.cview(), state.scored_rows.cview(), state.dx.view());
+    decoder_layer<B, W, Block>::begin_backward(*backend_, state.dx.cview(), state.workspace);
 
     auto const edit = edit_with(policy, values);
     view_on<B, T, 2> dedit = gradients.edit;
