@@ -38,6 +38,7 @@ void convert_all(cuda_runtime& runtime, char const* name, From const* from, To* 
 template <>
 struct kernels::matmul<cuda_backend> {
   static constexpr index_t output_granularity = 1;
+  static constexpr bool is_row_major = true;  ///< so that whoever has rows may write a weight's memory
   template <class W>
   struct factor {
     using type = W;

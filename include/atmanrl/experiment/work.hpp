@@ -246,8 +246,8 @@ class work_formulas {
   phase_work weights_update() const {
     double const n = matrices_ + vectors_;
     phase_work p;
-    p.rest += work{0, t_ * n} + work{2 * n, t_ * n} + work{n, 2 * t_ * n} + adamw(n) +
-              work{0, (t_ + w_) * matrices_ + 2 * t_ * vectors_};
+    // The gradient is zeroed, its norm is taken; AdamW scales it on the way and stores the new weights.
+    p.rest += work{0, t_ * n} + work{2 * n, t_ * n} + work{n, 0} + adamw(n) + work{0, w_ * matrices_ + t_ * vectors_};
     return p;
   }
 

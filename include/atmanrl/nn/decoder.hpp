@@ -205,6 +205,28 @@ class decoder {
       read(flat);
   }
 
+  /// Where the trainable parameters are stored, for an optimizer that writes them itself; none where the backend has
+  /// weights in a layout of its own, and for adapters, whose matrices stand among others.
+  /// Whoever has written there calls `stored`.
+  std::vector<stored_range<T>> trainable_storage() requires std::same_as<T, float> {
+    std::vector<stored_range<T>> all;
+    if constexpr (requires { requires kernels::matmul<B>::is_row_major; }) {
+      if (adapters_ || packed_) return all;
+      for (parameter_info const& p : layout_.all()) {
+        auto const [matrix, vector, offset] = storage_of(p);
+        if (vector)
+          all.push_back({p.offset, p.size(), nullptr, vector->data() + offset});
+        else if constexpr (std::same_as<W, bf16>)
+          all.push_back({p.offset, p.size(), matrix->view().data + offset * p.columns, nullptr});
+        else
+          all.push_back({p.offset, p.size(), nullptr, matrix->view().data + offset * p.columns});
+      }
+    }
+    return all;
+  }
+  /// The weights were written from outside.
+  void stored() { ++version_; }
+
   /// Sets all parameters from a flat array in the order of layout(), rounding matrices to `W`.
   void assign(view_on<B, T const, 1> flat) {
     expects<shape_error>(flat.size() == layout_.size(), "{} values for a model of {} parameters", flat.size(),
