@@ -14,6 +14,7 @@
 #include <atmanrl/nn/lora_adapters.hpp>
 #include <atmanrl/nn/model_calls.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/ops/adamw.hpp>  // stored_range
 #include <atmanrl/ops/embedding.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/mean_attention.hpp>
