@@ -11,6 +11,12 @@ struct outcome {
   std::vector<double> logits, log_p, entropy, gradient;
 };
 
+struct post_norm_block : llama_block {
+  static constexpr std::string_view model_type = "post_norm";
+  using residual = nn::post_norm;
+  static architecture files() { return {.class_name = "PostNormForCausalLM"}; }
+};
+
 /// One forward and backward pass over a ragged tree.
 template <class W, class B>
 outcome run(B& backend, model_config const& config, lora_config const* adapters = nullptr,
@@ -113,6 +119,32 @@ TEST_CASE("cuda model: adapters over frozen weights have the gradients of the pl
     // What goes between A and B, and its gradient, are rounded once more, and so are both factors of A's and B's own.
     compare(run<bf16>(device, config, &l), run<bf16>(plain, config, &l), layout, 0.1);
   }
+}
+
+TEST_CASE("cuda model: norms behind the halves of a layer, whose products read the stream as it is, rounded") {
+  cuda_backend device({.bf16_weight_gradients = true});
+  reference_backend plain;
+  auto const run_block = [](auto& backend, bool recompute) {
+    using B = std::remove_reference_t<decltype(backend)>;
+    model_config config = device_config();
+    config.architecture = post_norm_block::model_type;
+    decoder<B, bf16, post_norm_block> model(backend, config);
+    index_t const size = model.layout().size();
+    model.assign(uploaded<B, float>(backend, random_values(size, 3, 0.5)).cview());
+    laid_out<B, float> on(backend, config, ragged_tree(config.vocab), 0);
+    forward_pass<B, float> pass(backend);
+    pass.set_recompute(recompute);
+    model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters});
+    auto const scored = score_all(on.batch.rows(), config.vocab);
+    model.log_probs(pass, scored);
+    auto gradient = tensor<B, float, 1>::zeros(backend, {size});
+    auto const dlog_p = converted<float>(random_values(index_t(scored.size()), 21));
+    model.backward(on.cache, pass, {.log_p = dlog_p}, {.parameters = gradient.view()});
+    return std::vector{converted<double>(pass.log_p()), as_doubles(gradient)};
+  };
+  auto const got = run_block(device, false), expected = run_block(plain, false);
+  for (std::size_t i = 0; i < 2; ++i) CHECK(relative_difference(got[i], expected[i]) < 0.02);
+  CHECK(run_block(device, true) == got);
 }
 
 TEST_CASE(
