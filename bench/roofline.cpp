@@ -3,6 +3,8 @@
 // cannot do it; what caching, packing and answer_rows save; and what it may have cost the paper. The tables of
 // docs/cuda.md. Usage: roofline             the tables of work
 //        roofline --memory    how much memory the 1B and 3B models take
+//        roofline --traffic   what goes over arrays once, in one position of decoding, one mask step and one update of
+//                             the 1B model: kernel calls and bytes of all that is neither a product nor attention
 //        roofline --ranks 1024 [--queries 48] [--together 8] [--machine 8] [--link 450,50]
 //                             the step on 1, 2, 4, ... ranks, the tables of docs/distributed.md: prompt groups of a
 //                             step, of those a rank's that share a batch, ranks of a machine, and GB/s of a rank in
@@ -30,8 +32,8 @@ struct phase {
 
 /// What `walk` counts on a fresh model.
 phase counted(std::string name, step_shape const& shape, machine_limits const& limits,
-              std::function<void(step_type&)> const& walk) {
-  step_type step(llama_3_2_3b(), shape, limits);
+              std::function<void(step_type&)> const& walk, model_config const& config = llama_3_2_3b()) {
+  step_type step(config, shape, limits);
   walk(step);
   phase p{.name = std::move(name),
           .done = step.backend.total(),
@@ -292,14 +294,54 @@ int print_memory() {
 
 }  // namespace
 
+namespace {
+
+/// Kernel calls of a phase of the 1B model, and the bytes of those that are neither products nor attention.
+int print_traffic() {
+  machine_limits const limits;
+  step_shape later, rows;
+  rows.rows = mask_rows::answer_rows;
+  auto const walked = [&](std::string name, step_shape const& s, std::function<void(step_type&)> const& walk) {
+    return counted(std::move(name), s, limits, walk, llama_3_2_1b());
+  };
+  auto const samples = [&](index_t tokens) { return walked("", later, [=](step_type& x) { x.sample(tokens); }); };
+  auto const masks = [&](step_shape const& s, char const* name) {
+    return walked(name, s, [](step_type& x) { x.train_masks(2); }) -
+           walked(name, s, [](step_type& x) { x.train_masks(1); });
+  };
+  phase decoding = repeated(1 / 399.0, samples(400) - samples(1));
+  decoding.name = "a position of decoding";
+  std::vector<phase> const phases{
+      decoding, masks(later, "a mask step, all_later"), masks(rows, "a mask step, answer_rows"),
+      walked("forward and backward of an update", later, [](step_type& x) { x.gradient(); }),
+      walked("new weights", later, [](step_type& x) { x.new_weights(); })};
+  fmt::print("| phase | kernel | calls | GB |\n|---|---|---|---|\n");
+  for (phase const& p : phases) {
+    double rest_calls = 0, rest_bytes = 0;
+    for (auto const& [name, k] : p.kernels) {
+      if (k.kind != work_kind::rest || k.calls == 0) continue;
+      rest_calls += k.calls;
+      rest_bytes += k.done.bytes;
+      fmt::print("| {} | `{}` | {:.0f} | {:.3f} |\n", p.name, name, k.calls, k.done.bytes / 1e9);
+    }
+    fmt::print("| **{}** | **all of them, of {:.0f} kernel calls** | **{:.0f}** | **{:.2f}** |\n", p.name, p.calls,
+               rest_calls, rest_bytes / 1e9);
+  }
+  return 0;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   std::vector<std::string_view> const arguments(argv + 1, argv + argc);
   if (arguments.empty()) return print_work();
   if (arguments.size() == 1 && arguments[0] == "--memory") return print_memory();
+  if (arguments.size() == 1 && arguments[0] == "--traffic") return print_traffic();
   if (arguments[0] == "--ranks")
     if (auto const o = ranks_options::from(arguments)) return print_ranks(*o);
   fmt::print(stderr,
-             "roofline: cannot make sense of its arguments\nusage: roofline\n       roofline --memory\n"
+             "roofline: cannot make sense of its arguments\nusage: roofline\n       roofline --memory\n       roofline "
+             "--traffic\n"
              "       roofline --ranks MOST [--queries N] [--together N] [--machine RANKS] [--link GB/s,GB/s] "
              "[--card GB]\n");
   return 2;

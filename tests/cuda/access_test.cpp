@@ -1,5 +1,7 @@
 // How kernels reach memory, counted by the tracer: whole sectors of device memory, 16 bytes at a time, and no conflicts
 // between the banks of shared memory, for rows that vectors divide.
+#include <atmanrl/ops/rope_append.hpp>
+
 #include "cuda/attention_on_device.hpp"
 #include "cuda/attention_policies.hpp"
 #include "cuda/both_backends.hpp"
@@ -64,6 +66,34 @@ TEST_CASE("cuda accesses: norms, activations, rotations and rows move whole sect
   CHECK(wasteful([&] { swiglu(b, gate_up.cview(), y.view()); }) == nothing);
   CHECK(wasteful([&] { swiglu_backward(b, gate_up.cview(), dy.cview(), dgate_up.view()); }) == nothing);
   CHECK(wasteful([&] { rope(b, heads.view(), 12, ids.cview(), cosine.cview(), sine.cview()); }) == nothing);
+  // What products take: 8 bytes of a thread, 256 of a warp.
+  tensor<cuda_backend, bf16, 2> factor(b, {rows, dim}), dgate_up_factor(b, {rows, 2 * dim});
+  tensor<cuda_backend, bf16, 3> heads_factor(b, {rows, 16, 64});
+  auto copy = in.empty({rows, dim});
+  CHECK(wasteful([&] { rms_norm(b, x.cview(), gain.cview(), 1e-5f, factor.view(), inv_rms.view(), copy.view()); }, 8) ==
+        nothing);
+  CHECK(wasteful(
+            [&] {
+              rms_norm_backward(b, x.cview(), gain.cview(), inv_rms.cview(), dy.cview(), dx.view(), {}, factor.view());
+            },
+            8) == nothing);
+  CHECK(wasteful([&] { swiglu(b, gate_up.cview(), factor.view()); }, 8) == nothing);
+  CHECK(wasteful([&] { swiglu_backward(b, gate_up.cview(), dy.cview(), dgate_up_factor.view()); }, 8) == nothing);
+  CHECK(wasteful(
+            [&] {
+              rope_into(b, std::as_const(heads).cview(), 12, ids.cview(), cosine.cview(), sine.cview(),
+                        rotation::inverse, heads_factor.view());
+            },
+            8) == nothing);
+  attention_extents const e{.heads = 12, .kv_heads = 2, .head_dim = 64};
+  tensor<cuda_backend, bf16, 3> keys(b, {rows, 2, 64}), values(b, keys.shape());
+  auto const cache_rows = in.ids({1, 0, 2});
+  CHECK(wasteful(
+            [&] {
+              rope_and_append(b, e, heads.view(), ids.cview(), cosine.cview(), sine.cview(), cache_rows.cview(),
+                              keys.view(), values.view());
+            },
+            8) == nothing);
   CHECK(wasteful([&] { gather_rows(b, x.cview(), ids.cview(), y.view()); }) == nothing);
   CHECK(wasteful([&] { add_rows(b, dy.cview(), ids.cview(), dx.view()); }) == nothing);
   CHECK(wasteful([&] { add_bias(b, gain.cview(), dx.view()); }) == nothing);

@@ -36,6 +36,17 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("cuda bf16 attention: the output is written as products take it, rounded, beside itself and alone") {
+  cuda_backend device;
+  for (auto const& tree : {several_tiles(), decoding(300, 20)})
+    for (index_t const dim : {16, 64}) {
+      CAPTURE(dim);
+      auto const p = bf16_problem(tree, {3, 1, dim});
+      check_factors(device, p, unedited{});
+      check_factors<bf16>(device, p, unedited{});
+    }
+}
+
 TEST_CASE("cuda bf16 attention: every length from 9 to 140") {
   cuda_backend device;
   std::vector<node> tree;

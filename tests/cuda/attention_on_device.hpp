@@ -35,6 +35,8 @@ struct attention_results {
   std::vector<double> keys, values, out, lse, dqkv;
   std::vector<double> dparameters;  ///< (kv_heads, parameters)
   std::vector<double> mean;         ///< (rows, longest) mean over heads of the probabilities
+  std::vector<bf16> factor;         ///< (rows, heads, dim) the output as products with bf16 weights take it
+  std::vector<double> out_beside;   ///< what was written beside it
 
   std::vector<double> all() const {
     std::vector<double> a;
@@ -50,6 +52,8 @@ struct device_run {
   bool says_most_rows = true;  ///< whether the plan names the largest number of rows
   bool shares_out = true;      ///< whether the plan says how many sequences see the first of a tree
   bool wants_dparameters = true;
+  bool as_factor = false;         ///< the output is written as a factor, too
+  bool as_factor_alone = false;   ///< or as a factor alone
   double dparameters_before = 0;  ///< what the gradient of the parameters is added to
 };
 
@@ -100,6 +104,16 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
     return all;
   };
   attention_results r;
+  if constexpr (std::is_same_v<T, float>) {
+    if (run.as_factor || run.as_factor_alone) {
+      tensor<cuda_backend, bf16, 3> factor(backend, p.out_shape());
+      tensor<cuda_backend, T, 3> beside(backend, run.as_factor ? p.out_shape() : std::array<index_t, 3>{});
+      attention_forward(backend, e, qkv.cview(), keys.cview(), values.cview(), plan, params, edit.data(), beside.view(),
+                        lse.view(), factor.view());
+      r.factor = factor.to_host();
+      r.out_beside = host(beside);
+    }
+  }
   if constexpr (!kernels::has_row_min<Params>) {
     if (run.mean) {
       tensor<cuda_backend, T, 2> mean(backend, {p.rows, p.longest});
@@ -120,6 +134,19 @@ attention_results on_device(cuda_backend& backend, tree_problem const& p, std::v
   }
   r.keys = host(keys), r.values = host(values), r.out = host(out), r.lse = host(lse);
   return r;
+}
+
+/// Whether the output is written as a factor to the bits of its rounding, beside itself and alone.
+template <class K = float, class Params>
+void check_factors(cuda_backend& backend, tree_problem const& p, Params params) {
+  device_run run{.backward = false, .as_factor = true};
+  attention_results const beside = on_device<float, K>(backend, p, p.qkv, params, {}, run);
+  std::vector<bf16> expected;
+  for (double const x : beside.out) expected.push_back(bf16(float(x)));
+  CHECK(beside.factor == expected);
+  CHECK(beside.out_beside == beside.out);
+  run = {.backward = false, .as_factor_alone = true};
+  CHECK(on_device<float, K>(backend, p, p.qkv, params, {}, run).factor == expected);
 }
 
 /// The plain loops in double over the cache that `device` left behind.

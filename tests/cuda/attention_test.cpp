@@ -56,7 +56,8 @@ TEST_CASE("cuda attention: keys of a prompt that many rollouts see are shared ou
   check_on_device<float, bf16>(device, wide, unedited{}, unedited{});
 }
 
-TEST_CASE("cuda attention: what a prompt's viewers sum takes memory for the prompt's rows, not for the longest rollout's") {
+TEST_CASE(
+    "cuda attention: what a prompt's viewers sum takes memory for the prompt's rows, not for the longest rollout's") {
   cuda_backend device;
   std::vector<node> tree{{-1, 0, 6, 0}};
   for (int i = 0; i < 3; ++i) tree.push_back({0, 0, i == 1 ? 150 : 4, 1 + i});
@@ -87,6 +88,21 @@ TEST_CASE("cuda attention: where TF32 is asked for, products of many rows are ro
     CHECK(same_in_every_thread_order([&] { return on_device<float>(device, p, p.qkv, wavy{}).all(); }));
   }
   check_on_device<double>(device, tree_problem(ragged_trees(), 2, 1, 16), unedited{}, unedited{});
+}
+
+TEST_CASE("cuda attention: the output is written as products take it, rounded, beside itself and alone") {
+  cuda_backend device, tf32({.tf32 = true});
+  for (auto* const backend : {&device, &tf32})
+    for (auto const& tree : {ragged_trees(), decoding(300, 1), three_levels()})
+      for (heads const h : {heads{2, 1, 8}, heads{3, 1, 64}}) {
+        CAPTURE(h.dim);
+        tree_problem const p(tree, h.query, h.kv, h.dim);
+        check_factors(*backend, p, unedited{});
+        CHECK(same_in_every_thread_order([&] {
+          return on_device<float>(*backend, p, p.qkv, unedited{}, {}, {.backward = false, .as_factor_alone = true})
+              .factor;
+        }));
+      }
 }
 
 TEST_CASE("cuda attention: few rows over long keys are split over the keys and merged") {

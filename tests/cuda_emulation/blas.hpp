@@ -17,6 +17,7 @@ enum cublasStatus_t {
 enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 };
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_64F = 70, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 };
 enum cublasGemmAlgo_t { CUBLAS_GEMM_DEFAULT = -1 };
+enum cublasMath_t { CUBLAS_DEFAULT_MATH = 0, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
 enum cudaDataType { CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16BF = 14 };
 using cudaDataType_t = cudaDataType;
 
@@ -25,7 +26,8 @@ namespace cuda_emulation {
 inline constexpr std::size_t blas_workspace_bytes = 4096;
 struct blas {
   cudaStream_t on = nullptr;
-  void* workspace = nullptr;    ///< null: memory of its own, which it takes at the first product
+  void* workspace = nullptr;  ///< null: memory of its own, which it takes at the first product
+  cublasMath_t math_mode = CUBLAS_DEFAULT_MATH;
   int device = current_device;  ///< cuBLAS asks that it is current whenever the handle is used
   bool is_of_current_device() const {
     if (device == current_device) return true;
@@ -87,6 +89,12 @@ inline cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t s) {
   handle->workspace = nullptr;
   return CUBLAS_STATUS_SUCCESS;
 }
+inline cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
+  ATMANRL_EMULATED_BLAS("cublasSetMathMode");
+  if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+  handle->math_mode = mode;
+  return CUBLAS_STATUS_SUCCESS;
+}
 inline cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void* workspace, std::size_t bytes) {
   ATMANRL_EMULATED_BLAS("cublasSetWorkspace");
   if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -143,6 +151,13 @@ struct blas_matrix {
   }
 };
 
+/// To nearest even.
+inline std::uint16_t rounded_to_bf16(float x) {
+  auto const bits = std::bit_cast<std::uint32_t>(x);
+  if (std::isnan(x)) return std::uint16_t(bits >> 16 | 0x40u);
+  return std::uint16_t((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
 template <class T>
 void multiply(int batches, int m, int n, int k, T alpha, blas_matrix a, blas_matrix b, T beta, blas_matrix c,
               bool tf32) {
@@ -160,9 +175,11 @@ void multiply(int batches, int m, int n, int k, T alpha, blas_matrix a, blas_mat
       }
       for (int i = 0; i < m; ++i) {
         T const old = beta == T(0) ? T(0) : beta * c.at<T>(batch, i, j);
-        auto* const to = static_cast<T*>(const_cast<void*>(c.data)) + std::size_t(batch) * std::size_t(c.stride) +
-                         std::size_t(j) * c.leading + i;
-        *to = alpha * column[i] + old;
+        std::size_t const to = std::size_t(batch) * std::size_t(c.stride) + std::size_t(j) * c.leading + i;
+        if (c.type == CUDA_R_16BF)
+          static_cast<std::uint16_t*>(const_cast<void*>(c.data))[to] = rounded_to_bf16(float(alpha * column[i] + old));
+        else
+          static_cast<T*>(const_cast<void*>(c.data))[to] = alpha * column[i] + old;
       }
     }
   }
@@ -188,8 +205,11 @@ inline cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOp
       ldc < std::max(1, m))
     return CUBLAS_STATUS_INVALID_VALUE;
   bool const wide = compute == CUBLAS_COMPUTE_64F;
-  if (type_a != type_b || wide != (type_c == CUDA_R_64F) || wide != (type_a == CUDA_R_64F) || type_c == CUDA_R_16BF)
+  if (type_a != type_b || wide != (type_c == CUDA_R_64F) || wide != (type_a == CUDA_R_64F) ||
+      (type_c == CUDA_R_16BF && type_a != CUDA_R_16BF))
     return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (type_c == CUDA_R_16BF && handle->math_mode != CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)
+    report("cuBLAS: parts of a sum that ends in bf16 may be added up in bf16");
   if (!m || !n || !batches) return CUBLAS_STATUS_SUCCESS;
   if (!handle->workspace && free_bytes(memory().limit) < blas_workspace_bytes) return CUBLAS_STATUS_ALLOC_FAILED;
   if (!handle->workspace && actual(handle->on)->captured) {

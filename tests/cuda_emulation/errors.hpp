@@ -2,6 +2,9 @@
 // Status codes, and calls that are made to fail.
 #include "state.hpp"
 
+#include <map>
+#include <string_view>
+
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -32,6 +35,7 @@ struct call_state {
   cudaError_t last = cudaSuccess;
   bool context_lost = false;  // after a failed kernel every call fails
   std::uint64_t calls = 0;
+  std::map<std::string_view, std::uint64_t> by_name;
   std::vector<failure> failures;
 };
 
@@ -62,6 +66,7 @@ inline cudaError_t remembered(cudaError_t status) {
 inline int begin_call(char const* call) {
   auto& c = calls();
   ++c.calls;
+  ++c.by_name[call];
   for (failure& f : c.failures)
     if (f.nth > 0 && (f.call == "*" || f.call == call) && --f.nth == 0) return f.code;
   return 0;

@@ -644,3 +644,29 @@ TEST_CASE("emulation: the tracer counts conflicts of banks between the lanes of 
   CHECK(excess(&stores_sum<24>, true) == 1);
   CHECK(excess(&stores_sum<32>, true) == 4);
 }
+
+TEST_CASE("emulation: a sum that ends in bf16 is reported where cuBLAS may add its parts up in bf16") {
+  // 4 x 4 matrices of bf16, every element 7.
+  std::vector<std::uint16_t> const sevens(16, 0x40e0);
+  device_floats const a(8), b(8), c(8, true);
+  for (auto const* const m : {&a, &b})
+    cuda::check(cudaMemcpy(m->data, sevens.data(), 32, cudaMemcpyHostToDevice), "cudaMemcpy");
+  cublasHandle_t handle = nullptr;
+  REQUIRE(cublasCreate(&handle) == CUBLAS_STATUS_SUCCESS);
+  auto const multiply = [&] {
+    float const one = 1, zero = 0;
+    return cublasGemmStridedBatchedEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 4, 4, 4, &one, a.data, CUDA_R_16BF, 4, 0,
+                                      b.data, CUDA_R_16BF, 4, 0, &zero, c.data, CUDA_R_16BF, 4, 0, 1,
+                                      CUBLAS_COMPUTE_32F);
+  };
+  CHECK(multiply() == CUBLAS_STATUS_SUCCESS);
+  auto const reports = cuda_emulation::take_reports();
+  REQUIRE(reports.size() == 1);
+  CHECK_THAT(reports[0], Catch::Contains("may be added up in bf16"));
+  CHECK(cublasSetMathMode(handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION) == CUBLAS_STATUS_SUCCESS);
+  CHECK(multiply() == CUBLAS_STATUS_SUCCESS);
+  CHECK(cuda_emulation::take_reports().empty());
+  std::uint32_t const two = std::bit_cast<std::uint32_t>(c.host()[0]);
+  CHECK(std::bit_cast<float>(two << 16) == 4 * 49.0f);
+  CHECK(cublasDestroy(handle) == CUBLAS_STATUS_SUCCESS);
+}

@@ -77,11 +77,11 @@ struct attention<counting::backend> {
   template <class T, class Keys, class Params>
   static void forward(counting::backend& b, attention_extents const& e, counting::on<T const, 3> qkv, Keys keys, Keys,
                       attention_plan<device_space> const& plan, Params params, T const*, counting::on<T, 3> out,
-                      counting::on<T, 2> lse) {
+                      counting::on<T, 2> lse, counting::on<bf16, 3> factor = {}) {
     visited const v = visit(e, plan, params);
     double const pairs = (v.fresh + v.cached) * double(e.heads), queries = double(qkv.extent(0) * e.heads * e.head_dim);
     b.count("attention", work_kind::attention, pairs * (4.0 * double(e.head_dim) + 5) + 4 * v.edited * double(e.heads),
-            sizeof(T) * queries + counting::bytes(out) + counting::bytes(lse) +
+            sizeof(T) * queries + counting::bytes(out) + counting::bytes(factor) + counting::bytes(lse) +
                 v.keys * 2 * double(keys.row_size() * index_t(sizeof(typename Keys::value_type))) +
                 sizeof(T) * parameters_of(params));
   }

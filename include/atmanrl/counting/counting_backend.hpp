@@ -30,6 +30,11 @@ namespace atmanrl::kernels {
 template <>
 struct matmul<counting::backend> {
   static constexpr index_t output_granularity = 1;
+  static constexpr bool is_row_major = true;
+  template <class W>
+  struct factor {
+    using type = W;
+  };
 
   template <class W>
   static constexpr index_t storage_size(index_t outputs, index_t inputs) {
@@ -44,20 +49,30 @@ struct matmul<counting::backend> {
   static void read_rows(counting::backend& b, weight_view<counting::backend, W>, index_t, counting::on<T, 2> rows) {
     b.count("read_rows", work_kind::rest, 0, double(rows.size()) * (sizeof(T) + sizeof(W)));
   }
-  template <class W, class T>
-  static void forward(counting::backend& b, counting::on<T const, 2> x, weight_view<counting::backend, W> w,
+  template <class X, class W, class T>
+  static void forward(counting::backend& b, counting::on<X const, 2> x, weight_view<counting::backend, W> w,
                       counting::on<T, 2> y, bool add) {
     b.count("matmul", work_kind::products, 2.0 * double(x.size()) * double(w.outputs),
             counting::bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + (add ? 2 : 1) * counting::bytes(y));
   }
-  template <class W, class T>
-  static void backward_input(counting::backend& b, counting::on<T const, 2> dy, weight_view<counting::backend, W> w,
+  template <class X, class W, class T>
+  static void backward_input(counting::backend& b, counting::on<X const, 2> dy, weight_view<counting::backend, W> w,
                              counting::on<T, 2> dx, bool add) {
     b.count("matmul_backward_input", work_kind::products, 2.0 * double(dx.size()) * double(w.outputs),
             counting::bytes(dy) + double(w.outputs * w.inputs) * sizeof(W) + (add ? 2 : 1) * counting::bytes(dx));
   }
-  template <class T>
-  static void backward_weight(counting::backend& b, counting::on<T const, 2> dy, counting::on<T const, 2> x,
+  template <class W, class S>
+  static void forward_into_factor(counting::backend& b, counting::on<W const, 2> x, weight_view<counting::backend, W> w,
+                                  S, counting::on<W, 2> y) {
+    forward(b, x, w, y, false);
+  }
+  template <class W, class S>
+  static void backward_input_into_factor(counting::backend& b, counting::on<W const, 2> dy,
+                                         weight_view<counting::backend, W> w, S, counting::on<W, 2> dx) {
+    backward_input(b, dy, w, dx, false);
+  }
+  template <class X, class T>
+  static void backward_weight(counting::backend& b, counting::on<X const, 2> dy, counting::on<X const, 2> x,
                               counting::on<T, 2> dw) {
     b.count("matmul_backward_weight", work_kind::weight_gradients, 2.0 * double(x.size()) * double(dw.extent(0)),
             counting::bytes(dy) + counting::bytes(x) + 2 * counting::bytes(dw));
@@ -85,25 +100,26 @@ struct embedding<counting::backend> {
 
 template <>
 struct rms_norm<counting::backend> {
-  template <class T>
+  template <class T, class Y>
   static void forward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain, T,
-                      counting::on<T, 2> y, counting::on<T, 1> inv_rms) {
+                      counting::on<Y, 2> y, counting::on<T, 1> inv_rms, counting::on<T, 2> copy = {}) {
     b.count("rms_norm", work_kind::rest, 4.0 * double(x.size()),
-            counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
+            counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms) +
+                counting::bytes(copy));
   }
-  template <class T>
+  template <class T, class Y>
   static void recompute(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain,
-                        counting::on<T const, 1> inv_rms, counting::on<T, 2> y) {
+                        counting::on<T const, 1> inv_rms, counting::on<Y, 2> y) {
     b.count("rms_norm_recompute", work_kind::rest, 2.0 * double(x.size()),
             counting::bytes(x) + counting::bytes(gain) + counting::bytes(y) + counting::bytes(inv_rms));
   }
-  template <class T>
+  template <class T, class F = T>
   static void backward(counting::backend& b, counting::on<T const, 2> x, counting::on<T const, 1> gain,
                        counting::on<T const, 1> inv_rms, counting::on<T const, 2> dy, counting::on<T, 2> dx,
-                       counting::on<T, 1> dgain) {
+                       counting::on<T, 1> dgain, counting::on<F, 2> factor = {}) {
     b.count("rms_norm_backward", work_kind::rest, (dgain.empty() ? 9.0 : 12.0) * double(x.size()),
             counting::bytes(x) + counting::bytes(gain) + counting::bytes(inv_rms) + counting::bytes(dy) +
-                2 * counting::bytes(dx) + 2 * counting::bytes(dgain));
+                2 * counting::bytes(dx) + 2 * counting::bytes(dgain) + counting::bytes(factor));
   }
 };
 
@@ -114,20 +130,45 @@ struct rope<counting::backend> {
                     counting::on<Real const, 2> cosine, counting::on<Real const, 2>, bool) {
     double const turned = double(x.extent(0) * heads * x.extent(2));
     b.count("rope", work_kind::rest, 3 * turned,
-            2 * turned * sizeof(T) + counting::bytes(positions) +
-                2.0 * double(x.extent(0) * cosine.extent(1)) * sizeof(Real));
+            2 * turned * sizeof(T) + counting::bytes(positions) + tables(x, cosine));
+  }
+  template <class T, class Real, class F>
+  static void into(counting::backend& b, counting::on<T const, 3> x, index_t heads,
+                   counting::on<int const, 1> positions, counting::on<Real const, 2> cosine,
+                   counting::on<Real const, 2>, bool, counting::on<F, 3> y) {
+    double const turned = double(x.extent(0) * heads * x.extent(2));
+    b.count(
+        "rope_into", work_kind::rest, 3 * turned,
+        counting::bytes(x) + counting::bytes(y) + (heads > 0 ? counting::bytes(positions) + tables(x, cosine) : 0.0));
+  }
+  template <class T, class Real, class K>
+  static void and_append(counting::backend& b, attention_extents const& e, counting::on<T, 3> qkv,
+                         counting::on<int const, 1> positions, counting::on<Real const, 2> cosine,
+                         counting::on<Real const, 2>, counting::on<int const, 1> cache_rows, counting::on<K, 3>,
+                         counting::on<K, 3>) {
+    double const row_heads = double(qkv.extent(0) * e.head_dim), queries = row_heads * double(e.heads),
+                 keys = row_heads * double(e.kv_heads);
+    b.count("rope_append", work_kind::rest, 3 * (queries + keys),
+            sizeof(T) * (2 * queries + 2 * keys) + sizeof(K) * 2 * keys + counting::bytes(positions) +
+                counting::bytes(cache_rows) + tables(qkv, cosine));
+  }
+
+ private:
+  template <class X, class Table>
+  static double tables(X const& x, Table const& cosine) {
+    return 2.0 * double(x.extent(0) * cosine.extent(1)) * sizeof(typename Table::value_type);
   }
 };
 
 template <>
 struct swiglu<counting::backend> {
-  template <class T>
-  static void forward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T, 2> y) {
+  template <class T, class Y>
+  static void forward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<Y, 2> y) {
     b.count("swiglu", work_kind::rest, 5.0 * double(y.size()), counting::bytes(gate_up) + counting::bytes(y));
   }
-  template <class T>
+  template <class T, class Y>
   static void backward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
-                       counting::on<T, 2> dgate_up) {
+                       counting::on<Y, 2> dgate_up) {
     b.count("swiglu_backward", work_kind::rest, 12.0 * double(dy.size()),
             counting::bytes(gate_up) + counting::bytes(dy) + counting::bytes(dgate_up));
   }
@@ -136,14 +177,14 @@ struct swiglu<counting::backend> {
 /// Backwards f is called twice with dual numbers, each of whose operations is three.
 template <>
 struct gated<counting::backend> {
-  template <class T, class F>
-  static void forward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<T, 2> y) {
+  template <class T, class F, class Y>
+  static void forward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<Y, 2> y) {
     b.count("gated", work_kind::rest, double(F::operations) * double(y.size()),
             counting::bytes(gate_up) + counting::bytes(y));
   }
-  template <class T, class F>
+  template <class T, class F, class Y>
   static void backward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
-                       counting::on<T, 2> dgate_up) {
+                       counting::on<Y, 2> dgate_up) {
     b.count("gated_backward", work_kind::rest, (6.0 * double(F::operations) + 2) * double(dy.size()),
             counting::bytes(gate_up) + counting::bytes(dy) + counting::bytes(dgate_up));
   }
@@ -169,11 +210,19 @@ struct log_prob<counting::backend> {
             counting::bytes(states) + counting::bytes(log_p) + counting::bytes(lse) + counting::bytes(entropy));
   }
   template <class T>
+  static void backward(counting::backend& b, counting::on<T, 2> logits, T inv_temperature, index_t first_id,
+                       counting::on<int const, 1> targets, counting::on<T const, 1> lse,
+                       counting::on<T const, 1> dlog_p, counting::on<T const, 1> entropy,
+                       counting::on<T const, 1> dentropy) {
+    backward(b, logits, inv_temperature, first_id, targets, lse, dlog_p, entropy, dentropy, logits);
+  }
+  template <class T, class F>
   static void backward(counting::backend& b, counting::on<T, 2> logits, T, index_t, counting::on<int const, 1> targets,
                        counting::on<T const, 1> lse, counting::on<T const, 1> dlog_p, counting::on<T const, 1> entropy,
-                       counting::on<T const, 1> dentropy) {
+                       counting::on<T const, 1> dentropy, counting::on<F, 2> dlogits) {
     b.count("log_prob_backward", work_kind::rest, (dentropy.empty() ? 5.0 : 9.0) * double(logits.size()),
-            2 * counting::bytes(logits) + counting::bytes(targets) + counting::bytes(lse) + counting::bytes(dlog_p) +
+            counting::bytes(logits) + counting::bytes(dlogits) + counting::bytes(targets) + counting::bytes(lse) +
+                counting::bytes(dlog_p) +
                 (dentropy.empty() ? 0 : counting::bytes(entropy) + counting::bytes(dentropy)));
   }
 };
@@ -203,8 +252,8 @@ struct elementwise<counting::backend> {
   static void add_bias(counting::backend& b, counting::on<T const, 1> bias, counting::on<T, 2> y) {
     b.count("add_bias", work_kind::rest, double(y.size()), counting::bytes(bias) + 2 * counting::bytes(y));
   }
-  template <class T>
-  static void add_bias_backward(counting::backend& b, counting::on<T const, 2> dy, counting::on<T, 1> dbias) {
+  template <class X, class T>
+  static void add_bias_backward(counting::backend& b, counting::on<X const, 2> dy, counting::on<T, 1> dbias) {
     b.count("add_bias_backward", work_kind::rest, double(dy.size()), counting::bytes(dy) + 2 * counting::bytes(dbias));
   }
   template <class T>

@@ -8,6 +8,8 @@
 #include <atmanrl/ops/lion.hpp>
 #include <atmanrl/ops/sgd.hpp>
 
+#include <span>
+
 namespace atmanrl::kernels {
 
 template <>
@@ -17,6 +19,15 @@ struct adamw<counting::backend> {
                    counting::on<T, 1> v, adamw_coefficients) {
     b.count("adamw", work_kind::rest, 14.0 * double(p.size()),
             2 * counting::bytes(p) + counting::bytes(g) + 2 * counting::bytes(m) + 2 * counting::bytes(v));
+  }
+  template <class T>
+  static void step_and_store(counting::backend& b, counting::on<T, 1> p, counting::on<T const, 1> g,
+                             counting::on<T, 1> m, counting::on<T, 1> v, T, std::span<stored_range<T> const> ranges,
+                             adamw_coefficients) {
+    double stored = 0;
+    for (stored_range<T> const& r : ranges) stored += double(r.count) * double(r.rounded ? sizeof(bf16) : sizeof(T));
+    b.count("adamw_and_store", work_kind::rest, 15.0 * double(p.size()),
+            2 * counting::bytes(p) + counting::bytes(g) + 2 * counting::bytes(m) + 2 * counting::bytes(v) + stored);
   }
 };
 

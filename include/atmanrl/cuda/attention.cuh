@@ -29,18 +29,20 @@ struct kernels::attention<cuda_backend> {
   static void forward(cuda_runtime& runtime, attention_extents const& e, view<T const, 3, device_space> qkv,
                       view<K const, 3, device_space> keys, view<K const, 3, device_space> values,
                       attention_plan<device_space> const& plan, Params params, T const* parameters,
-                      view<T, 3, device_space> out, view<T, 2, device_space> lse) {
+                      view<T, 3, device_space> out, view<T, 2, device_space> lse,
+                      view<bf16, 3, device_space> factor = {}) {
     if (qkv.extent(0) == 0) return;
-    expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data());
+    expects_whole_accesses(qkv.data(), keys.data(), values.data(), out.data(), factor.data());
     auto const in = cuda::inputs_of(e, qkv, keys, values, plan);
+    results<T> const to{out.data(), lse.data(), factor.data(), lse.size()};
     for_head_dim(e.head_dim, [&](auto dim) {
       auto const with = [&]<class Tile>(std::type_identity<Tile>) {
-        forward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters, out, lse);
+        forward_with<Tile>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params, parameters, to);
       };
       if constexpr (cuda::bf16_products_fit<T, dim, Params>)
         if (cuda::takes_bf16_products<T, dim>(e, in, params))
           return bf16_forward_with<cuda::bf16_tile<dim>>(runtime, e, cuda::size_of(plan, qkv.extent(0)), in, params,
-                                                         parameters, out, lse);
+                                                         parameters, to);
       if (cuda::few_queries(in))
         with(std::type_identity<cuda::narrow_tile<T, dim>>{});
       else
@@ -130,43 +132,49 @@ struct kernels::attention<cuda_backend> {
   // So many tiles of each of the plan's sequences.
   static unsigned blocks(auto const& in, int tiles) { return unsigned(in.sequences.extent(0)) * unsigned(tiles); }
 
+  /// Where the forward pass writes; `out` or `factor` may be null.
+  template <class T>
+  struct results {
+    T *out, *lse;
+    bf16* factor;
+    index_t row_heads;  ///< rows times heads
+  };
+
   template <class Tile, class T, class K, class Params>
   static void forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
                            cuda::attention_inputs<T, K> const& in, Params const& params, T const* parameters,
-                           view<T, 3, device_space> out, view<T, 2, device_space> lse) {
+                           results<T> const& to) {
     cuda::query_cut cut = cuda::cut_of(e, size, Tile::rows);
     if constexpr (has_row_min<Params>) cut.parts = 1;  // a row's smallest score is that of all its keys
-    merged<Tile::dim>(runtime, e, size, cut, out, lse, [&](T* part_out, T* part_lse) {
+    merged<Tile::dim>(runtime, e, size, cut, to, [&](results<T> const& of_parts) {
       cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
                    {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,
-                   cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, part_out,
-                   part_lse);
+                   cuda::forward_shared_bytes<Tile, K>(), runtime.stream(), in, params, parameters, cut, of_parts.out,
+                   of_parts.lse, of_parts.factor);
     });
   }
   template <class Tile, class K, class Params>
   static void bf16_forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
                                 cuda::attention_inputs<float, K> const& in, Params const& params,
-                                float const* parameters, view<float, 3, device_space> out,
-                                view<float, 2, device_space> lse) {
+                                float const* parameters, results<float> const& to) {
     cuda::query_cut const cut = cuda::cut_of(e, size, cuda::bf16_pairs(e));
-    merged<Tile::dim>(runtime, e, size, cut, out, lse, [&](float* part_out, float* part_lse) {
+    merged<Tile::dim>(runtime, e, size, cut, to, [&](results<float> const& of_parts) {
       cuda::launch("attention_bf16_forward", &cuda::attention_bf16_forward_kernel<Tile, K, Params>,
                    {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,
-                   cuda::bf16_forward_shared_bytes<Tile>(), runtime.stream(), in, params, parameters, cut, part_out,
-                   part_lse);
+                   cuda::bf16_forward_shared_bytes<Tile>(), runtime.stream(), in, params, parameters, cut, of_parts.out,
+                   of_parts.lse, of_parts.factor);
     });
   }
-  // Calls run(out, lse) with memory for all parts, and merges them.
+  // Calls run(results) with memory for all parts, and merges them.
   template <int Dim, class T, class Run>
   static void merged(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
-                     cuda::query_cut const& cut, view<T, 3, device_space> out, view<T, 2, device_space> lse,
-                     Run const& run) {
-    if (cut.parts == 1) return run(out.data(), lse.data());
+                     cuda::query_cut const& cut, results<T> const& to, Run const& run) {
+    if (cut.parts == 1) return run(to);
     T* const part_out = runtime.scratch<T>(cuda::forward_scratch(e, size, cut));
-    T* const part_lse = part_out + cut.parts * out.size();
-    run(part_out, part_lse);
-    cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Dim>, unsigned(lse.size()), std::max(32, Dim), 0,
-                 runtime.stream(), cut.parts, lse.size(), part_out, part_lse, out.data(), lse.data());
+    T* const part_lse = part_out + cut.parts * to.row_heads * Dim;
+    run(results<T>{part_out, part_lse, nullptr, to.row_heads});
+    cuda::launch("attention_merge", &cuda::attention_merge_kernel<T, Dim>, unsigned(to.row_heads), std::max(32, Dim), 0,
+                 runtime.stream(), cut.parts, to.row_heads, part_out, part_lse, to.out, to.lse, to.factor);
   }
 
   // How a backward pass over floats is cut into blocks, and the memory between its kernels.

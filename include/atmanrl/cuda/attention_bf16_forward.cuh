@@ -16,11 +16,11 @@ constexpr std::size_t bf16_forward_shared_bytes() {
   return sizeof(bf16) * std::size_t(Tile::heads_size(Tile::rows) + 4 * Tile::heads_size(Tile::columns));
 }
 
-/// \param out, lse  as in attention_forward_kernel
+/// \param out, lse, rounded  as in attention_forward_kernel
 template <class Tile, class K, class Params>
 __global__ void __launch_bounds__(Tile::threads, Tile::dim > 64 ? 2 : 3)
     attention_bf16_forward_kernel(attention_inputs<float, K> in, Params params, float const* parameters, query_cut cut,
-                                  float* out, float* lse) {
+                                  float* out, float* lse, bf16* rounded) {
   constexpr float lowest = -std::numeric_limits<float>::infinity();
   constexpr int columns = Tile::columns;
   bf16* const q = dynamic_shared<bf16>();
@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::dim > 64 ? 2 : 3)
     index_t const to = (index_t(part) * in.qkv.extent(0) + place.row) * in.heads + place.head;
     if (Tile::lane() % 4 == 0) lse[to] = largest[half] + log(all);
     if (cut.parts > 1 && all == 0.0f) continue;  // a part without keys
-    store_sums<Tile>(out + to * Tile::dim, sums, half, 1.0f / all);
+    if (out) store_sums<Tile>(out + to * Tile::dim, sums, half, 1.0f / all);
+    if (rounded) store_sums<Tile>(rounded + to * Tile::dim, sums, half, 1.0f / all);
   }
 }
 

@@ -153,12 +153,12 @@ __device__ __forceinline__ void fill_rows(bf16* const (&tiles)[Tiles], int count
   }
 }
 
-/// Writes a lane's share of one of its two rows, times `factor`: 32 bytes of four lanes at a time.
-template <class Tile, int Dims>
-__device__ __forceinline__ void store_sums(float* row, float const (&sums)[Dims][4], int half, float factor) {
+/// Writes a lane's share of one of its two rows, times `factor`: 32 bytes of four lanes at a time, 16 in bf16.
+template <class Tile, class To, int Dims>
+__device__ __forceinline__ void store_sums(To* row, float const (&sums)[Dims][4], int half, float factor) {
   ATMANRL_UNROLL
   for (int c = 0; c < Dims; ++c)
-    store_pack(row + Tile::column(c, 0), pack<float, 2>{{sums[c][2 * half] * factor, sums[c][2 * half + 1] * factor}});
+    store_as(row + Tile::column(c, 0), pack<float, 2>{{sums[c][2 * half] * factor, sums[c][2 * half + 1] * factor}});
 }
 
 /// The largest (the sum) of what the four lanes of a row hold, the same bits in each of them.

@@ -23,13 +23,14 @@ constexpr std::size_t forward_shared_bytes() {
          sizeof(query_notes<typename Tile::scalar, Tile::rows>);
 }
 
-/// \param out  (parts, rows, heads, dim), the softmax of each part by itself
-/// \param lse  (parts, rows, heads), -inf for a part without keys; its `out` is not written
+/// \param out      (parts, rows, heads, dim), the softmax of each part by itself; null: as a factor alone
+/// \param lse      (parts, rows, heads), -inf for a part without keys; its `out` is not written
+/// \param rounded  (rows, heads, dim), the same as a factor of products with bf16 weights, of a single part; or null
 template <class Tile, class K, class Params>
 __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     attention_forward_kernel(attention_inputs<typename Tile::scalar, K> in, Params params,
                              typename Tile::scalar const* parameters, query_cut cut, typename Tile::scalar* out,
-                             typename Tile::scalar* lse) {
+                             typename Tile::scalar* lse, bf16* rounded) {
   using T = typename Tile::scalar;
   constexpr T lowest = -std::numeric_limits<T>::infinity();
   T* const q = dynamic_shared<T>();
@@ -138,16 +139,20 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
     index_t const to = (index_t(part) * in.qkv.extent(0) + place.row) * in.heads + place.head;
     if (Tile::lane() == 0) lse[to] = largest[i] + log(all);
     bool const empty = cut.parts > 1 && all == T(0);
-    if (!empty) store_row<Tile>(out + to * Tile::dim, rows[i], T(1) / all);
+    if (out && !empty) store_row<Tile>(out + to * Tile::dim, rows[i], T(1) / all);
+    if constexpr (std::is_same_v<T, float>)
+      if (rounded) store_row<Tile>(rounded + to * Tile::dim, rows[i], T(1) / all);
   }
 }
 
 /// Merges the parts of every row; block x = row * heads + head, a thread per element of the head.
 /// \param part_out  (parts, rows, heads, dim)
 /// \param part_lse  (parts, rows, heads)
+/// \param out, rounded  as in attention_forward_kernel
 template <class T, int Dim>
 __global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
-    attention_merge_kernel(int parts, index_t row_heads, T const* part_out, T const* part_lse, T* out, T* lse) {
+    attention_merge_kernel(int parts, index_t row_heads, T const* part_out, T const* part_lse, T* out, T* lse,
+                           bf16* rounded) {
   index_t const row_head = index_t(blockIdx.x);
   int const c = int(threadIdx.x);
   T most = -std::numeric_limits<T>::infinity();
@@ -161,7 +166,9 @@ __global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
     all += weight;
     if (weight != T(0) && c < Dim) sum += weight * part_out[(p * row_heads + row_head) * Dim + c];
   }
-  if (c < Dim) out[row_head * Dim + c] = sum / all;
+  if (out && c < Dim) out[row_head * Dim + c] = sum / all;
+  if constexpr (std::is_same_v<T, float>)
+    if (rounded && c < Dim) rounded[row_head * Dim + c] = bf16(sum / all);
   if (c == 0) lse[row_head] = most + log(all);
 }
 

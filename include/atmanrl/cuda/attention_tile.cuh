@@ -221,15 +221,15 @@ requires(!Tile::matrix_units) __device__ __forceinline__
 }
 
 /// Writes a thread's share of one row, times `factor`.
-template <class Tile, class T>
-__device__ __forceinline__ void store_row(T* row, T const (&sums)[Tile::dims_each], T factor) {
+template <class Tile, class To, class T>
+__device__ __forceinline__ void store_row(To* row, T const (&sums)[Tile::dims_each], T factor) {
   using share = row_share<Tile>;
   ATMANRL_UNROLL
   for (int n = 0; n < share::packs; ++n) {
     pack<T, share::width> x;
     ATMANRL_UNROLL
     for (int v = 0; v < share::width; ++v) x.at[v] = sums[n * share::width + v] * factor;
-    store_pack(row + share::offset(n), x);
+    store_as(row + share::offset(n), x);
   }
 }
 

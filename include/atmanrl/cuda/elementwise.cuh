@@ -25,14 +25,14 @@ __global__ void __launch_bounds__(128) add_bias(T const* __restrict__ bias, T* _
 }
 
 /// dbias(c) += dy(r, c)
-template <class T, int Width>
+template <class X, class T, int Width>
 struct bias_gradient_term {
-  T const* dy;
+  X const* dy;
   index_t columns;
   __device__ __forceinline__ void operator()(index_t row, index_t column, pack<T, Width>& sum) const {
     auto const d = load_pack<Width>(dy + row * columns + column);
     ATMANRL_UNROLL
-    for (int i = 0; i < Width; ++i) sum.at[i] += d.at[i];
+    for (int i = 0; i < Width; ++i) sum.at[i] += T(d.at[i]);
   }
 };
 
@@ -124,12 +124,12 @@ struct kernels::elementwise<cuda_backend> {
     });
   }
 
-  template <class T>
-  static void add_bias_backward(cuda_runtime& runtime, view<T const, 2, device_space> dy,
+  template <class X, class T>
+  static void add_bias_backward(cuda_runtime& runtime, view<X const, 2, device_space> dy,
                                 view<T, 1, device_space> dbias) {
     index_t const columns = dy.extent(1);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, columns, dy.data(), dbias.data()), [&](auto width) {
-      cuda::bias_gradient_term<T, width()> const term{dy.data(), columns};
+      cuda::bias_gradient_term<X, T, width()> const term{dy.data(), columns};
       cuda::add_column_sums<width()>(runtime, "add_bias_backward", term, dy.extent(0), columns, dbias.data());
     });
   }

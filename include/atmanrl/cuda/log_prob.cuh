@@ -77,13 +77,15 @@ __global__ void __launch_bounds__(256)
 }
 
 // logits -> dz_j = dlog_p (1[j=t] - p_j) - dentropy p_j (log p_j + H), times 1 / temperature; `dentropy` may be null.
-template <class T, int Width>
+// A thread reads what it overwrites, so both may be the same memory.
+template <class T, int Width, class F>
 __global__ void __launch_bounds__(logit_threads)
-    softmax_backward(T* __restrict__ logits, int ids, T inv_temperature, int first_id, int const* __restrict__ targets,
+    softmax_backward(T const* logits, int ids, T inv_temperature, int first_id, int const* __restrict__ targets,
                      T const* __restrict__ lse, T const* __restrict__ dlog_p, T const* __restrict__ entropy,
-                     T const* __restrict__ dentropy) {
+                     T const* __restrict__ dentropy, F* dlogits) {
   index_t const r = blockIdx.x;
-  T* const row = logits + r * ids;
+  T const* const row = logits + r * ids;
+  F* const to = dlogits + r * ids;
   int const target = targets[r] - first_id;
   T const l = lse[r], dp = dlog_p[r], dh = dentropy ? dentropy[r] : T(0), h = dentropy ? entropy[r] : T(0);
   int const first = int(threadIdx.x) * Width, step = int(logit_threads) * Width;
@@ -95,7 +97,7 @@ __global__ void __launch_bounds__(logit_threads)
       if (j + i == target) d += dp;
       v.at[i] = d * inv_temperature;
     }
-    store_pack(row + j, v);
+    store_as(to + j, v);
   });
 }
 
@@ -135,11 +137,19 @@ struct kernels::log_prob<cuda_backend> {
                        index_t first_id, view<int const, 1, device_space> targets, view<T const, 1, device_space> lse,
                        view<T const, 1, device_space> dlog_p, view<T const, 1, device_space> entropy,
                        view<T const, 1, device_space> dentropy) {
+    backward(runtime, logits, inv_temperature, first_id, targets, lse, dlog_p, entropy, dentropy, logits);
+  }
+  template <class T, class F>
+  static void backward(cuda_runtime& runtime, view<T, 2, device_space> logits, real_t<T> inv_temperature,
+                       index_t first_id, view<int const, 1, device_space> targets, view<T const, 1, device_space> lse,
+                       view<T const, 1, device_space> dlog_p, view<T const, 1, device_space> entropy,
+                       view<T const, 1, device_space> dentropy, view<F, 2, device_space> dlogits) {
     index_t const ids = logits.extent(1);
-    cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, ids, logits.data()), [&](auto width) {
-      cuda::launch("softmax_backward", &cuda::softmax_backward<T, width()>, dim3(unsigned(logits.extent(0))),
-                   dim3(cuda::logit_threads), 0, runtime.stream(), logits.data(), int(ids), inv_temperature,
-                   int(first_id), targets.data(), lse.data(), dlog_p.data(), entropy.data(), dentropy.data());
+    cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, ids, logits.data(), dlogits.data()), [&](auto width) {
+      cuda::launch("softmax_backward", &cuda::softmax_backward<T, width(), F>, dim3(unsigned(logits.extent(0))),
+                   dim3(cuda::logit_threads), 0, runtime.stream(), static_cast<T const*>(logits.data()), int(ids),
+                   inv_temperature, int(first_id), targets.data(), lse.data(), dlog_p.data(), entropy.data(),
+                   dentropy.data(), dlogits.data());
     });
   }
 };

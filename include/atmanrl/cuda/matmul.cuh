@@ -2,8 +2,8 @@
 
 /// \file
 /// Products with a weight through cuBLAS. A weight is kept as it is written, (outputs, inputs) row-major, which is what
-/// tensor cores read fastest in all three products. bf16 weights meet activations that are rounded to bf16 on the way,
-/// with sums in float; float weights meet float activations.
+/// tensor cores read fastest in all three products. Its other factor is stored as it is: with bf16 weights in bf16,
+/// sums in float. Floats that meet bf16 weights are rounded in a pass in front of the product.
 
 #include <atmanrl/cuda/gemm.cuh>
 #include <atmanrl/cuda/vector.cuh>
@@ -18,11 +18,7 @@ template <class From, class To, int Width>
 __global__ void __launch_bounds__(256) convert(From const* __restrict__ from, To* __restrict__ to, index_t size) {
   index_t const i = (index_t(blockIdx.x) * blockDim.x + threadIdx.x) * Width;
   if (i + Width <= size) {
-    auto const values = load_pack<Width>(from + i);
-    pack<To, Width> converted;
-    ATMANRL_UNROLL
-    for (int k = 0; k < Width; ++k) converted.at[k] = To(values.at[k]);
-    store_pack(to + i, converted);
+    store_as(to + i, load_pack<Width>(from + i));
   } else {
     for (index_t k = i; k < size; ++k) to[k] = To(from[k]);
   }
@@ -42,6 +38,11 @@ void convert_all(cuda_runtime& runtime, char const* name, From const* from, To* 
 template <>
 struct kernels::matmul<cuda_backend> {
   static constexpr index_t output_granularity = 1;
+  static constexpr bool is_row_major = true;  ///< so that whoever has rows may write a weight's memory
+  template <class W>
+  struct factor {
+    using type = W;
+  };
 
   template <class W>
   static constexpr index_t storage_size(index_t outputs, index_t inputs) {
@@ -71,26 +72,39 @@ struct kernels::matmul<cuda_backend> {
     copy(runtime, "read_rows", w.data + first * w.inputs, rows.data(), rows.size());
   }
 
-  template <class W, class T>
-  static void forward(cuda_runtime& runtime, view<T const, 2, device_space> x, weight_view<cuda_backend, W> w,
+  template <class X, class W, class T>
+  static void forward(cuda_runtime& runtime, view<X const, 2, device_space> x, weight_view<cuda_backend, W> w,
                       view<T, 2, device_space> y, bool add) {
-    W const* const rounded = rounded_to<W>(runtime, x);
-    cuda::gemm(runtime, cuda::factor<W>{rounded, w.inputs}, cuda::factor<W>{w.data, w.inputs, true}, w.inputs,
+    W const* const left = as_factor<W>(runtime, x);
+    cuda::gemm(runtime, cuda::factor<W>{left, w.inputs}, cuda::factor<W>{w.data, w.inputs, true}, w.inputs,
                cuda::product<T>{y.data(), y.extent(0), w.outputs, w.outputs}, add);
   }
 
-  template <class W, class T>
-  static void backward_input(cuda_runtime& runtime, view<T const, 2, device_space> dy, weight_view<cuda_backend, W> w,
+  template <class X, class W, class T>
+  static void backward_input(cuda_runtime& runtime, view<X const, 2, device_space> dy, weight_view<cuda_backend, W> w,
                              view<T, 2, device_space> dx, bool add) {
-    W const* const rounded = rounded_to<W>(runtime, dy);
-    cuda::gemm(runtime, cuda::factor<W>{rounded, w.outputs}, cuda::factor<W>{w.data, w.inputs}, w.outputs,
+    W const* const left = as_factor<W>(runtime, dy);
+    cuda::gemm(runtime, cuda::factor<W>{left, w.outputs}, cuda::factor<W>{w.data, w.inputs}, w.outputs,
                cuda::product<T>{dx.data(), dx.extent(0), w.inputs, w.inputs}, add);
   }
 
-  template <class T>
-  static void backward_weight(cuda_runtime& runtime, view<T const, 2, device_space> dy,
-                              view<T const, 2, device_space> x, view<T, 2, device_space> dw) {
-    if constexpr (std::is_same_v<T, float>) {
+  template <class W, class S>
+  static void forward_into_factor(cuda_runtime& runtime, view<W const, 2, device_space> x,
+                                  weight_view<cuda_backend, W> w, S s, view<W, 2, device_space> y) {
+    cuda::gemm(runtime, cuda::factor<W>{x.data(), w.inputs}, cuda::factor<W>{w.data, w.inputs, true}, w.inputs,
+               cuda::product<W>{y.data(), y.extent(0), w.outputs, w.outputs}, false, s);
+  }
+  template <class W, class S>
+  static void backward_input_into_factor(cuda_runtime& runtime, view<W const, 2, device_space> dy,
+                                         weight_view<cuda_backend, W> w, S s, view<W, 2, device_space> dx) {
+    cuda::gemm(runtime, cuda::factor<W>{dy.data(), w.outputs}, cuda::factor<W>{w.data, w.inputs}, w.outputs,
+               cuda::product<W>{dx.data(), dx.extent(0), w.inputs, w.inputs}, false, s);
+  }
+
+  template <class X, class T>
+  static void backward_weight(cuda_runtime& runtime, view<X const, 2, device_space> dy,
+                              view<X const, 2, device_space> x, view<T, 2, device_space> dw) {
+    if constexpr (std::is_same_v<X, float>) {
       if (runtime.options().bf16_weight_gradients) {
         index_t const begin = factor_begin(dy.size());
         bf16* const rounded_dy = runtime.scratch<bf16>(begin + x.size());
@@ -116,12 +130,12 @@ struct kernels::matmul<cuda_backend> {
   }
 
   /// The activations as the weight's type: themselves, or a rounded copy in the scratch.
-  template <class W, class T>
-  static W const* rounded_to(cuda_runtime& runtime, view<T const, 2, device_space> x) {
-    if constexpr (std::is_same_v<W, T>) {
+  template <class W, class X>
+  static W const* as_factor(cuda_runtime& runtime, view<X const, 2, device_space> x) {
+    if constexpr (std::is_same_v<W, X>) {
       return x.data();
     } else {
-      static_assert(std::is_same_v<W, bf16> && std::is_same_v<T, float>,
+      static_assert(std::is_same_v<W, bf16> && std::is_same_v<X, float>,
                     "atmanrl: cuda_backend multiplies float activations with weights in float or bf16");
       W* const rounded = runtime.scratch<W>(x.size());
       cuda::convert_all(runtime, "round_activations", x.data(), rounded, x.size());

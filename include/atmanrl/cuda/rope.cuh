@@ -1,17 +1,44 @@
 #pragma once
 
 /// \file
-/// Rotary position embedding on the GPU; bound by memory. A block rotates all heads of one row.
+/// Rotary position embedding on the GPU, by itself, into what a product takes, and on the way into the cache; bound by
+/// memory. A block has all heads of one row.
 
 #include <atmanrl/cuda/runtime.cuh>
 #include <atmanrl/cuda/vector.cuh>
+#include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/rope.hpp>
 
 namespace atmanrl {
 
 namespace cuda {
 
-// (a, b) -> (a cos - b sin, b cos + a sin); the backward pass rotates the other way, sin -> -sin.
+/// The two halves of a head, `Width` elements of each.
+template <class T, int Width>
+struct halves {
+  pack<T, Width> a, b;
+
+  __device__ static halves load(T const* from, int half) {
+    return {load_pack<Width>(from), load_pack<Width>(from + half)};
+  }
+  // (a, b) -> (a cos - b sin, b cos + a sin); the backward pass rotates the other way, sin -> -sin.
+  template <class Real>
+  __device__ __forceinline__ void rotate(Real const* cosine, Real const* sine, Real direction) {
+    auto const c = load_pack<Width>(cosine), s = load_pack<Width>(sine);
+    ATMANRL_UNROLL
+    for (int k = 0; k < Width; ++k) {
+      T const u = a.at[k], v = b.at[k], turn = s.at[k] * direction;
+      a.at[k] = u * c.at[k] - v * turn;
+      b.at[k] = v * c.at[k] + u * turn;
+    }
+  }
+  template <class To>
+  __device__ __forceinline__ void store(To* to, int half) const {
+    store_as(to, a);
+    store_as(to + half, b);
+  }
+};
+
 template <class T, class Real, int Width>
 __global__ void __launch_bounds__(256)
     rope_rotate(T* __restrict__ x, int heads, int all_heads, int half, int const* __restrict__ positions,
@@ -21,16 +48,49 @@ __global__ void __launch_bounds__(256)
   for (int p = int(threadIdx.x); p < heads * packs; p += int(blockDim.x)) {
     int const head = p / packs, i = p % packs * Width;
     T* const first = x + row + index_t(head) * 2 * half + i;
-    auto a = load_pack<Width>(first), b = load_pack<Width>(first + half);
-    auto const c = load_pack<Width>(cosine + angles + i), s = load_pack<Width>(sine + angles + i);
-    ATMANRL_UNROLL
-    for (int k = 0; k < Width; ++k) {
-      T const u = a.at[k], v = b.at[k], turn = s.at[k] * direction;
-      a.at[k] = u * c.at[k] - v * turn;
-      b.at[k] = v * c.at[k] + u * turn;
-    }
-    store_pack(first, a);
-    store_pack(first + half, b);
+    auto both = halves<T, Width>::load(first, half);
+    both.rotate(cosine + angles + i, sine + angles + i, direction);
+    both.store(first, half);
+  }
+}
+
+/// y = x with the first `heads` of all heads rotated.
+template <class T, class Real, class F, int Width>
+__global__ void __launch_bounds__(256)
+    rope_into(T const* __restrict__ x, int heads, int all_heads, int half, int const* __restrict__ positions,
+              Real const* __restrict__ cosine, Real const* __restrict__ sine, Real direction, F* __restrict__ y) {
+  index_t const row = index_t(blockIdx.x) * all_heads * 2 * half, angles = index_t(positions[blockIdx.x]) * half;
+  int const packs = half / Width;
+  for (int p = int(threadIdx.x); p < all_heads * packs; p += int(blockDim.x)) {
+    int const head = p / packs, i = p % packs * Width;
+    index_t const at = row + index_t(head) * 2 * half + i;
+    auto both = halves<T, Width>::load(x + at, half);
+    if (head < heads) both.rotate(cosine + angles + i, sine + angles + i, direction);
+    both.store(y + at, half);
+  }
+}
+
+/// Queries are rotated in place, keys on their way into the cache, values go there as they are.
+/// \param keys, values  (cache rows, kv_heads, 2 half)
+template <class T, class Real, class K, int Width>
+__global__ void __launch_bounds__(256)
+    rope_append(T* __restrict__ qkv, int heads, int kv_heads, int half, int const* __restrict__ positions,
+                Real const* __restrict__ cosine, Real const* __restrict__ sine, int const* __restrict__ cache_rows,
+                K* __restrict__ keys, K* __restrict__ values) {
+  int const all_heads = heads + 2 * kv_heads, packs = half / Width;
+  index_t const row = index_t(blockIdx.x) * all_heads * 2 * half, angles = index_t(positions[blockIdx.x]) * half,
+                cached = index_t(cache_rows[blockIdx.x]) * kv_heads * 2 * half;
+  for (int p = int(threadIdx.x); p < all_heads * packs; p += int(blockDim.x)) {
+    int const head = p / packs, i = p % packs * Width;
+    T* const from = qkv + row + index_t(head) * 2 * half + i;
+    auto both = halves<T, Width>::load(from, half);
+    if (head < heads + kv_heads) both.rotate(cosine + angles + i, sine + angles + i, Real(1));
+    if (head < heads)
+      both.store(from, half);
+    else if (head < heads + kv_heads)
+      both.store(keys + cached + index_t(head - heads) * 2 * half + i, half);
+    else
+      both.store(values + cached + index_t(head - heads - kv_heads) * 2 * half + i, half);
   }
 }
 
@@ -48,6 +108,36 @@ struct kernels::rope<cuda_backend> {
       cuda::launch("rope_rotate", &cuda::rope_rotate<T, Real, width()>, dim3(unsigned(x.extent(0))),
                    dim3(cuda::threads_for(heads * half / width())), 0, runtime.stream(), x.data(), int(heads),
                    int(x.extent(1)), int(half), positions.data(), cosine.data(), sine.data(), Real(inverse ? -1 : 1));
+    });
+  }
+
+  template <class T, class Real, class F>
+  static void into(cuda_runtime& runtime, view<T const, 3, device_space> x, index_t heads,
+                   view<int const, 1, device_space> positions, view<Real const, 2, device_space> cosine,
+                   view<Real const, 2, device_space> sine, bool inverse, view<F, 3, device_space> y) {
+    index_t const half = x.extent(2) / 2;
+    bool const whole = cuda::divisible(cuda::vector_width<T>, half, x.data(), cosine.data(), sine.data(), y.data());
+    cuda::widest<T>(whole, [&](auto width) {
+      cuda::launch("rope_into", &cuda::rope_into<T, Real, F, width()>, dim3(unsigned(x.extent(0))),
+                   dim3(cuda::threads_for(x.extent(1) * half / width())), 0, runtime.stream(), x.data(), int(heads),
+                   int(x.extent(1)), int(half), positions.data(), cosine.data(), sine.data(), Real(inverse ? -1 : 1),
+                   y.data());
+    });
+  }
+
+  template <class T, class Real, class K>
+  static void and_append(cuda_runtime& runtime, attention_extents const& e, view<T, 3, device_space> qkv,
+                         view<int const, 1, device_space> positions, view<Real const, 2, device_space> cosine,
+                         view<Real const, 2, device_space> sine, view<int const, 1, device_space> cache_rows,
+                         view<K, 3, device_space> keys, view<K, 3, device_space> values) {
+    index_t const half = qkv.extent(2) / 2;
+    bool const whole = cuda::divisible(cuda::vector_width<T>, half, qkv.data(), cosine.data(), sine.data(), keys.data(),
+                                       values.data());
+    cuda::widest<T>(whole, [&](auto width) {
+      cuda::launch("rope_append", &cuda::rope_append<T, Real, K, width()>, dim3(unsigned(qkv.extent(0))),
+                   dim3(cuda::threads_for(qkv.extent(1) * half / width())), 0, runtime.stream(), qkv.data(),
+                   int(e.heads), int(e.kv_heads), int(half), positions.data(), cosine.data(), sine.data(),
+                   cache_rows.data(), keys.data(), values.data());
     });
   }
 };

@@ -11,8 +11,8 @@ namespace atmanrl {
 
 namespace cuda {
 
-template <class T, int Width>
-__global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate_up, T* __restrict__ y, int ffn) {
+template <class T, int Width, class Y>
+__global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate_up, Y* __restrict__ y, int ffn) {
   index_t const row = blockIdx.x;
   int const c = int(blockIdx.y * blockDim.x + threadIdx.x) * Width;
   if (c >= ffn) return;
@@ -21,13 +21,13 @@ __global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate
   pack<T, Width> out;
   ATMANRL_UNROLL
   for (int i = 0; i < Width; ++i) out.at[i] = gate.at[i] / (T(1) + exp(-gate.at[i])) * up.at[i];
-  store_pack(y + row * ffn + c, out);
+  store_as(y + row * ffn + c, out);
 }
 
 // With s = sigmoid(g):  d silu = s (1 + g (1 - s)). A thread reads what it overwrites, so both may be the same memory.
-template <class T, int Width>
+template <class T, int Width, class Y>
 __global__ void __launch_bounds__(128)
-    swiglu_backward(T const* gate_up, T const* __restrict__ dy, T* dgate_up, int ffn) {
+    swiglu_backward(T const* gate_up, T const* __restrict__ dy, Y* dgate_up, int ffn) {
   index_t const row = blockIdx.x;
   int const c = int(blockIdx.y * blockDim.x + threadIdx.x) * Width;
   if (c >= ffn) return;
@@ -39,30 +39,30 @@ __global__ void __launch_bounds__(128)
     gate.at[i] = d.at[i] * u * s * (T(1) + g * (T(1) - s));
     up.at[i] = d.at[i] * g * s;
   }
-  store_pack(dgate_up + row * 2 * ffn + c, gate);
-  store_pack(dgate_up + row * 2 * ffn + ffn + c, up);
+  store_as(dgate_up + row * 2 * ffn + c, gate);
+  store_as(dgate_up + row * 2 * ffn + ffn + c, up);
 }
 
 }  // namespace cuda
 
 template <>
 struct kernels::swiglu<cuda_backend> {
-  template <class T>
-  static void forward(cuda_runtime& runtime, view<T const, 2, device_space> gate_up, view<T, 2, device_space> y) {
+  template <class T, class Y>
+  static void forward(cuda_runtime& runtime, view<T const, 2, device_space> gate_up, view<Y, 2, device_space> y) {
     index_t const ffn = y.extent(1);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, ffn, gate_up.data(), y.data()), [&](auto width) {
-      cuda::launch("swiglu_forward", &cuda::swiglu_forward<T, width()>, grid(y.extent(0), ffn, width()), dim3(threads),
-                   0, runtime.stream(), gate_up.data(), y.data(), int(ffn));
+      cuda::launch("swiglu_forward", &cuda::swiglu_forward<T, width(), Y>, grid(y.extent(0), ffn, width()),
+                   dim3(threads), 0, runtime.stream(), gate_up.data(), y.data(), int(ffn));
     });
   }
 
-  template <class T>
+  template <class T, class Y>
   static void backward(cuda_runtime& runtime, view<T const, 2, device_space> gate_up, view<T const, 2, device_space> dy,
-                       view<T, 2, device_space> dgate_up) {
+                       view<Y, 2, device_space> dgate_up) {
     index_t const ffn = dy.extent(1);
     bool const whole = cuda::divisible(cuda::vector_width<T>, ffn, gate_up.data(), dy.data(), dgate_up.data());
     cuda::widest<T>(whole, [&](auto width) {
-      cuda::launch("swiglu_backward", &cuda::swiglu_backward<T, width()>, grid(dy.extent(0), ffn, width()),
+      cuda::launch("swiglu_backward", &cuda::swiglu_backward<T, width(), Y>, grid(dy.extent(0), ffn, width()),
                    dim3(threads), 0, runtime.stream(), gate_up.data(), dy.data(), dgate_up.data(), int(ffn));
     });
   }

@@ -54,6 +54,19 @@ __device__ __forceinline__ void store_pack(T* p, pack<T, N> const& values) {
   *reinterpret_cast<carrier*>(p) = std::bit_cast<carrier>(values);
 }
 
+/// Writes them in another precision, rounded to nearest even.
+template <class To, int N, class T>
+__device__ __forceinline__ void store_as(To* p, pack<T, N> const& values) {
+  if constexpr (std::is_same_v<To, T>) {
+    store_pack(p, values);
+  } else {
+    pack<To, N> converted;
+    ATMANRL_UNROLL
+    for (int i = 0; i < N; ++i) converted.at[i] = To(values.at[i]);
+    store_pack(p, converted);
+  }
+}
+
 /// Elements of T in 16 bytes.
 template <class T>
 inline constexpr int vector_width = 16 / int(sizeof(T));

@@ -5,6 +5,7 @@
 /// differ in what they do to queries and keys, and in their biases; other parts are the same type in all.
 
 #include <atmanrl/nn/block.hpp>
+#include <atmanrl/nn/parts/query_key.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -34,9 +35,21 @@ struct any_qk {
   static void forward(nn::part_call<B, T> const& call, view_on<B, T, 3> qkv, saved<B, T>& s) {
     dispatch(call.config, [&]<std::size_t I>() { part<I>::template forward<B, T>(call, qkv, std::get<I>(s)); });
   }
+  template <Backend B, class T, class K>
+  static void forward(nn::part_call<B, T> const& call, view_on<B, T, 3> qkv, saved<B, T>& s,
+                      nn::cache_target<B, K> const& to) {
+    dispatch(call.config,
+             [&]<std::size_t I>() { nn::forward_into_cache<part<I>, B, T>(call, qkv, std::get<I>(s), to); });
+  }
   template <Backend B, class T>
   static void backward(nn::part_call<B, T> const& call, view_on<B, T, 3> dqkv, saved<B, T> const& s) {
     dispatch(call.config, [&]<std::size_t I>() { part<I>::template backward<B, T>(call, dqkv, std::get<I>(s)); });
+  }
+  template <Backend B, class T, class F>
+  static void backward(nn::part_call<B, T> const& call, view_on<B, T, 3> dqkv, saved<B, T> const& s,
+                       view_on<B, F, 3> factor) {
+    dispatch(call.config,
+             [&]<std::size_t I>() { nn::backward_into_factor<part<I>, B, T>(call, dqkv, std::get<I>(s), factor); });
   }
 
  private:

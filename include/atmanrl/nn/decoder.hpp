@@ -15,6 +15,7 @@
 #include <atmanrl/nn/lora_adapters.hpp>
 #include <atmanrl/nn/model_calls.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/ops/adamw.hpp>  // stored_range
 #include <atmanrl/ops/embedding.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/mean_attention.hpp>
@@ -27,24 +28,27 @@
 namespace atmanrl {
 
 /// What a decoder keeps of a forward pass.
-template <Backend B, class T, class Block>
+/// \tparam F  what products take
+template <Backend B, class T, class F, class Block>
 struct decoder_pass {
   bool inputs_only = false;  ///< what the latest forward pass kept
   bool adapted = false;      ///< whether it went through the model's adapters
   tensor<B, T, 2> x, dx;     ///< (rows, hidden) residual stream and, in the backward pass, its gradient
   std::vector<layer_activations<B, T, Block>> layers;  ///< one where no or only inputs are kept
   std::vector<tensor<B, T, 2>> inputs;                 ///< (rows, hidden) x_in of every layer, where only they are kept
-  layer_workspace<B, T> workspace;
+  layer_workspace<B, T, F> workspace;
 
   // Head: rows gathered for the scored tokens.
   double temperature = 1;
   uploaded<B, int> scored_rows, targets;
-  tensor<B, T, 2> gathered, normed, dnormed, dgathered;  ///< (scored, hidden)
+  tensor<B, T, 2> gathered, dnormed, dgathered;  ///< (scored, hidden)
+  tensor<B, F, 2> normed;                        ///< (scored, hidden)
   typename Block::norm::template saved<B, T> norm;
   tensor<B, T, 1> lse;              ///< (scored)
   uploaded<B, T> dlog_p, dentropy;  ///< (scored)
-  log_prob_scratch<B, T> head_scratch;
-  tensor<B, T, 2> dedit;  ///< (kv_heads, parameters) of an edit that the model trains
+  log_prob_scratch<B, T, F> head_scratch;
+  factor_copy<B, T, F> dlogits;  ///< (scored, vocabulary) a gradient of logits that a caller gave
+  tensor<B, T, 2> dedit;         ///< (kv_heads, parameters) of an edit that the model trains
 };
 
 /// \tparam B      backend
@@ -232,6 +236,27 @@ class decoder {
       read_rows(p, 0, view_on<B, T, 2>(stretch.data() + (p.offset - first), {p.rows, p.columns}));
     });
   }
+  /// Where the trainable parameters are stored, for an optimizer that writes them itself; none where the backend has
+  /// weights in a layout of its own, and for adapters, whose matrices stand among others.
+  /// Whoever has written there calls `stored`.
+  std::vector<stored_range<T>> trainable_storage() requires std::same_as<T, float> {
+    std::vector<stored_range<T>> all;
+    if constexpr (requires { requires kernels::matmul<B>::is_row_major; }) {
+      if (adapters_ || packed_) return all;
+      for (parameter_info const& p : layout_.all()) {
+        auto const [matrix, vector, offset] = storage_of(p);
+        if (vector)
+          all.push_back({p.offset, p.size(), nullptr, vector->data() + offset});
+        else if constexpr (std::same_as<W, bf16>)
+          all.push_back({p.offset, p.size(), matrix->view().data + offset * p.columns, nullptr});
+        else
+          all.push_back({p.offset, p.size(), nullptr, matrix->view().data + offset * p.columns});
+      }
+    }
+    return all;
+  }
+  /// The weights were written from outside.
+  void stored() { ++version_; }
 
   /// Sets all parameters from a flat array in the order of layout(), rounding matrices to `W`.
   void assign(view_on<B, T const, 1> flat) {
@@ -400,10 +425,11 @@ class decoder {
                          "a gradient {} for the logits of {} rows over {} tokens", dlogits.shape(),
                          state.normed.extent(0), config_.vocab);
     state.dnormed.resize(*backend_, state.normed.shape());
-    matmul_backward_input(*backend_, dlogits, head_weight(), state.dnormed.view());
     own_gradient const own = begin_gradient(gradients);
+    auto const factor = state.dlogits.rounded(*backend_, dlogits);
+    matmul_backward_input(*backend_, factor, head_weight(), state.dnormed.view());
     if (auto const dhead = head_gradient(own); !dhead.empty())
-      matmul_backward_weight(*backend_, dlogits, state.normed.cview(), dhead);
+      matmul_backward_weight<B, T>(*backend_, factor, state.normed.cview(), dhead);
     backward_rows(cache, pass, gradients, own, edit.policy, values);
   }
 
@@ -513,7 +539,7 @@ class decoder {
   }
 
   enum class direction { up, down };
-  using pass_state = decoder_pass<B, T, Block>;
+  using pass_state = decoder_pass<B, T, factor_t<B, W>, Block>;
   static constexpr bool trains_edit = TrainableAttentionPolicy<Edit>;
 
   /// \throws shape_error when they are not the values of the policy's parameters
@@ -675,6 +701,7 @@ class decoder {
     state.dx.resize(*backend_, state.x.shape());
     state.dx.fill_zero();
     add_rows(*backend_, state.dgathered.cview(), state.scored_rows.cview(), state.dx.view());
+    decoder_layer<B, W, Block>::begin_backward(*backend_, state.dx.cview(), state.workspace);
 
     auto const edit = edit_with(policy, values);
     view_on<B, T, 2> dedit = gradients.edit;

@@ -33,6 +33,7 @@ class linear {
  public:
   using scalar = compute_t<W>;
   using T = scalar;
+  using F = factor_t<B, W>;  ///< what its products take
 
   linear() = default;
   /// \param weight_offset, bias_offset  where the gradients lie in the flat array of all parameters; bias_offset is -1
@@ -44,7 +45,7 @@ class linear {
   }
 
   /// y = x Wᵀ + bias, or added to y.
-  void forward(pass_context<B, T> const& call, view_on<B, T const, 2> x, view_on<B, T, 2> y,
+  void forward(pass_context<B, T> const& call, view_on<B, F const, 2> x, view_on<B, T, 2> y,
                store how = store::overwrite) const {
     matmul(call.backend, x, weight_.view(), y, how);
     if (bias_.size()) add_bias(call.backend, bias_.cview(), y);
@@ -53,7 +54,7 @@ class linear {
 
   /// dx = dy W, and the gradients of the parameters that the call wants, added to them.
   /// \param x  the input; only read where parameters are wanted
-  void backward(pass_context<B, T> const& call, view_on<B, T const, 2> dy, view_on<B, T const, 2> x,
+  void backward(pass_context<B, T> const& call, view_on<B, F const, 2> dy, view_on<B, F const, 2> x,
                 view_on<B, T, 2> dx) const {
     if (!call.gradient.empty()) {
       matmul_backward_weight<B, T>(call.backend, dy, x,
@@ -64,9 +65,9 @@ class linear {
     if (call.adapted) adapter_.backward(call.backend, dy, x, dx, call.lora_gradient, call.lora);
   }
 
-  void attach(lora_linear<B, T> adapter) { adapter_ = std::move(adapter); }
-  lora_linear<B, T>& adapter() { return adapter_; }
-  lora_linear<B, T> const& adapter() const { return adapter_; }
+  void attach(lora_linear<B, T, F> adapter) { adapter_ = std::move(adapter); }
+  lora_linear<B, T, F>& adapter() { return adapter_; }
+  lora_linear<B, T, F> const& adapter() const { return adapter_; }
 
   atmanrl::weight<B, W>& weight() { return weight_; }
   atmanrl::weight<B, W> const& weight() const { return weight_; }
@@ -77,7 +78,7 @@ class linear {
   atmanrl::weight<B, W> weight_;
   tensor<B, T, 1> bias_;
   index_t weight_offset_ = -1, bias_offset_ = -1;
-  lora_linear<B, T> adapter_;
+  lora_linear<B, T, F> adapter_;
 };
 
 }  // namespace atmanrl

@@ -2,11 +2,13 @@
 
 /// \file
 /// Low-rank adapter (Hu et al. 2021, arXiv:2106.09685) of a linear layer:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha /
-/// rank. W stays as it is and wants no gradient, so it may be bf16 and is there once; A and B are trained in computing
-/// precision.
+/// rank. W stays as it is and wants no gradient, so it may be bf16 and is there once. A and B are stored as the
+/// products with W take their other factor (factor_t), and so is what they are multiplied with: bf16 on a device under
+/// a model in bf16, scalars else. What is trained are masters in computing precision (rl/policy.hpp).
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/io/lora_config.hpp>
+#include <atmanrl/nn/factor_copy.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
@@ -14,6 +16,8 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -24,14 +28,25 @@ enum class adapters { on, off };
 /// Buffers of the adapters' products, shared by all layers.
 template <Backend B, class T>
 struct lora_workspace {
-  tensor<B, T, 2> low, dlow;          // (rows, adapters * rank) s x Aᵀ, and the gradient of x Aᵀ
-  tensor<B, T, 2> part_low, part_dy;  // columns of one adapter
+  /// As products take them.
+  template <class F>
+  struct factors {
+    tensor<B, F, 2> low, dlow;          // (rows, adapters * rank) s x Aᵀ, and the gradient of x Aᵀ
+    tensor<B, F, 2> part_low, part_dy;  // columns of one adapter
+  };
+  std::tuple<factors<T>, factors<bf16>> all_factors;
+
+  template <class F>
+  factors<F>& as() {
+    return std::get<factors<F>>(all_factors);
+  }
 };
 
 /// The adapters of one linear layer. A layer that fuses several matrices (q, k, v) has one adapter per matrix: their A
 /// are stacked, their B stand in the rows of their matrix and the columns of their A, with zeros beside them, so that
 /// one product each serves all of them.
-template <Backend B, class T>
+/// \tparam F  what the linear layer's products take
+template <Backend B, class T, class F>
 class lora_linear {
  public:
   /// No adapter: the functions below do nothing.
@@ -52,8 +67,8 @@ class lora_linear {
     }
     if (parts_.empty()) return;
     index_t const low = index_t(parts_.size()) * rank_;
-    a_ = weight<B, T>(backend, low, inputs);
-    b_ = weight<B, T>(backend, outputs, low);
+    a_ = weight<B, F>(backend, low, inputs);
+    b_ = weight<B, F>(backend, outputs, low);
     a_offset_ = offset;
     offset += low * inputs;
     for (part& p : parts_) {
@@ -63,32 +78,37 @@ class lora_linear {
   }
 
   /// y += s (x Aᵀ) Bᵀ.
-  void forward(B& backend, view_on<B, T const, 2> x, view_on<B, T, 2> y, lora_workspace<B, T>& w) const {
+  void forward(B& backend, view_on<B, F const, 2> x, view_on<B, T, 2> y, lora_workspace<B, T>& w) const {
     if (parts_.empty()) return;
-    down(backend, x, w.low);
-    matmul(backend, w.low.cview(), b_.view(), y, store::add);
+    matmul(backend, down(backend, x, w), b_.view(), y, store::add);
   }
 
   /// dx += s (dy B) A; with a gradient also  dA += s (dy B)ᵀ x,  dB += dyᵀ s (x Aᵀ).
   /// \param x         (rows, inputs); not read when `gradient` is empty
   /// \param gradient  flat, of all adapters; empty when it is not wanted
-  void backward(B& backend, view_on<B, T const, 2> dy, view_on<B, T const, 2> x, view_on<B, T, 2> dx,
+  void backward(B& backend, view_on<B, F const, 2> dy, view_on<B, F const, 2> x, view_on<B, T, 2> dx,
                 view_on<B, T, 1> gradient, lora_workspace<B, T>& w) const {
     if (parts_.empty()) return;
     index_t const rows = dy.extent(0);
-    w.dlow.resize(backend, {rows, a_.outputs()});
-    matmul_backward_input(backend, dy, b_.view(), w.dlow.view());
-    scale<B, T>(backend, flat(w.dlow), scaling_);
-    matmul_backward_input(backend, w.dlow.cview(), a_.view(), dx, store::add);
+    auto& factors = w.template as<F>();
+    factors.dlow.resize(backend, {rows, a_.outputs()});
+    if constexpr (factor_copy<B, T, F>::is_needed) {
+      matmul_backward_input_into_factor(backend, dy, b_.view(), scaling_, factors.dlow.view());
+    } else {
+      matmul_backward_input(backend, dy, b_.view(), factors.dlow.view());
+      scale<B, T>(backend, flat(factors.dlow), scaling_);
+    }
+    auto const dlow = factors.dlow.cview();
+    matmul_backward_input(backend, dlow, a_.view(), dx, store::add);
     if (gradient.empty()) return;
-    matmul_backward_weight<B, T>(backend, w.dlow.cview(), x, a_of(gradient));
-    down(backend, x, w.low);
+    matmul_backward_weight<B, T>(backend, dlow, x, a_of(gradient));
+    auto const low = down(backend, x, w);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       part const& p = parts_[i];
       auto part_dy = dy;
-      auto part_low = w.low.cview();
-      if (p.outputs < b_.outputs()) part_dy = columns(backend, dy, p.first, p.outputs, w.part_dy);
-      if (parts_.size() > 1) part_low = columns(backend, part_low, index_t(i) * rank_, rank_, w.part_low);
+      auto part_low = low;
+      if (p.outputs < b_.outputs()) part_dy = columns(backend, dy, p.first, p.outputs, factors.part_dy);
+      if (parts_.size() > 1) part_low = columns(backend, low, index_t(i) * rank_, rank_, factors.part_low);
       matmul_backward_weight<B, T>(backend, part_dy, part_low, b_of(gradient, p));
     }
   }
@@ -151,16 +171,23 @@ class lora_linear {
     index_t b_offset;        // its B in the flat array
   };
 
-  void down(B& backend, view_on<B, T const, 2> x, tensor<B, T, 2>& low) const {
+  /// s x Aᵀ, as a factor.
+  view_on<B, F const, 2> down(B& backend, view_on<B, F const, 2> x, lora_workspace<B, T>& w) const {
+    tensor<B, F, 2>& low = w.template as<F>().low;
     low.resize(backend, {x.extent(0), a_.outputs()});
-    matmul(backend, x, a_.view(), low.view());
-    scale<B, T>(backend, flat(low), scaling_);
+    if constexpr (factor_copy<B, T, F>::is_needed) {
+      matmul_into_factor(backend, x, a_.view(), scaling_, low.view());
+    } else {
+      matmul(backend, x, a_.view(), low.view());
+      scale<B, T>(backend, flat(low), scaling_);
+    }
+    return std::as_const(low).cview();
   }
   static view_on<B, T, 1> flat(tensor<B, T, 2>& t) { return t.view().template reshaped<1>({t.size()}); }
-  static view_on<B, T const, 2> columns(B& backend, view_on<B, T const, 2> from, index_t first, index_t count,
-                                        tensor<B, T, 2>& to) {
+  static view_on<B, F const, 2> columns(B& backend, view_on<B, F const, 2> from, index_t first, index_t count,
+                                        tensor<B, F, 2>& to) {
     to.resize(backend, {from.extent(0), count});
-    copy_columns<B, T>(backend, from, first, to.view(), 0, count);
+    copy_columns<B, F>(backend, from, first, to.view(), 0, count);
     return to.cview();
   }
   template <class U>
@@ -175,8 +202,8 @@ class lora_linear {
   std::vector<part> parts_;
   index_t rank_ = 0, a_offset_ = 0;
   real_t<T> scaling_{};
-  weight<B, T> a_;  // (parts * rank, inputs)
-  weight<B, T> b_;  // (outputs, parts * rank), block-diagonal
+  weight<B, F> a_;  // (parts * rank, inputs)
+  weight<B, F> b_;  // (outputs, parts * rank), block-diagonal
 };
 
 }  // namespace atmanrl

@@ -18,6 +18,14 @@ struct element_range {
   index_t first, count;
 };
 
+/// Where a model stores elements [first, first + count) of its flat parameter array: rounded to bf16, or as they are.
+template <class T>
+struct stored_range {
+  index_t first, count;
+  bf16* rounded;  ///< `count` elements, or null, and then
+  T* exact;       ///< as many
+};
+
 struct adamw_options {
   double learning_rate = 1e-6;
   double beta1 = 0.9, beta2 = 0.999;
@@ -63,6 +71,13 @@ struct adamw<reference_backend> {
 
 }  // namespace kernels
 
+/// Whether a backend has one kernel for a step whose results go to where a model stores them.
+template <class B, class T>
+concept StoresSteps = requires(B& backend, view_on<B, T, 1> p, view_on<B, T const, 1> g,
+                               std::span<stored_range<T> const> ranges, kernels::adamw_coefficients c) {
+  kernels::adamw<B>::step_and_store(backend, p, g, p, p, T(1), ranges, c);
+};
+
 /// One AdamW update of a flat parameter array.
 /// \param p     (n) parameters, updated
 /// \param g     (n) gradient
@@ -77,6 +92,31 @@ void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_id
                        v.shape());
   expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
   kernels::adamw<B>::step(backend, p, g, m, v, kernels::adamw_coefficients(options, step));
+}
+
+/// The same with a gradient that is scaled on the way, and with the new parameters written to where a model stores
+/// them: 30 bytes a parameter that is stored as bf16, to the bits of scaling, updating and rounding one after the
+/// other. \param g       (n), as it is before it is scaled, and afterwards \param ranges  of the whole array, in
+/// ascending order
+template <Backend B, class T>
+requires StoresSteps<B, T>
+void adamw_step_and_store(B& backend, view<T, 1, typename B::memory_space> p,
+                          std::type_identity_t<view_on<B, T const, 1>> g, std::type_identity_t<view_on<B, T, 1>> m,
+                          std::type_identity_t<view_on<B, T, 1>> v, std::type_identity_t<T> gradient_scale,
+                          std::span<stored_range<T> const> ranges, adamw_options const& options, std::uint64_t step) {
+  expects<shape_error>(g.shape() == p.shape() && m.shape() == p.shape() && v.shape() == p.shape(),
+                       "adamw: parameters {}, gradient {}, moments {} and {}", p.shape(), g.shape(), m.shape(),
+                       v.shape());
+  expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
+  index_t end = 0;
+  for (stored_range<T> const& r : ranges) {
+    expects<shape_error>(r.first == end && r.count >= 0, "adamw: a range [{}, {}) is stored behind {}", r.first,
+                         r.first + r.count, end);
+    end += r.count;
+  }
+  expects<shape_error>(end == p.size(), "adamw: {} of {} parameters are stored", end, p.size());
+  kernels::adamw<B>::step_and_store(backend, p, g, m, v, gradient_scale, ranges,
+                                    kernels::adamw_coefficients(options, step));
 }
 
 /// The same for some ranges of the array alone, in ascending order; all else stays as it is. A backend with a kernel

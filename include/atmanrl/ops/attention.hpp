@@ -56,7 +56,7 @@ struct attention_plan {
 /// How large a pass is: what a backend's scratch depends on beside the extents.
 struct attention_pass_size {
   index_t rows = 0, sequences = 0;
-  index_t most_rows = 0, longest = 0;                      ///< as in attention_plan
+  index_t most_rows = 0, longest = 0;                     ///< as in attention_plan
   index_t trees = 1, longest_root = 0, root_viewers = 1;  ///< likewise
 };
 
@@ -320,6 +320,24 @@ void attention_forward(B& backend, attention_extents const& e, std::type_identit
                        "out {} and lse {} for qkv {}", out.shape(), lse.shape(), qkv.shape());
   kernels::attention<B>::forward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan,
                                  params, parameters, out, lse);
+}
+
+/// The same with the output as products take it (factor_t), for backends whose factors are no scalars.
+/// \param out     empty when the output is wanted as a factor alone
+/// \param factor  (rows, heads, head_dim), overwritten
+template <Backend B, class T, KeyValueStorage<T> K, class Params, class F>
+void attention_forward(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
+                       view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, K, 3>> values,
+                       attention_plan<typename B::memory_space> const& plan, Params params,
+                       std::type_identity_t<T> const* parameters, std::type_identity_t<view_on<B, T, 3>> out,
+                       view<T, 2, typename B::memory_space> lse, view<F, 3, typename B::memory_space> factor) {
+  detail::expects_attention_extents(e, qkv, keys, values);
+  expects<shape_error>(
+      factor.extent(0) == qkv.extent(0) && factor.extent(1) == e.heads && factor.extent(2) == e.head_dim &&
+          (out.empty() || out.shape() == factor.shape()) && lse.extent(0) == qkv.extent(0) && lse.extent(1) == e.heads,
+      "factor {}, out {} and lse {} for qkv {}", factor.shape(), out.shape(), lse.shape(), qkv.shape());
+  kernels::attention<B>::forward(backend, e, qkv, view_on<B, K const, 3>(keys), view_on<B, K const, 3>(values), plan,
+                                 params, parameters, out, lse, factor);
 }
 
 /// Backward of `attention_forward`. Keys and values of earlier calls get no gradient; a shared prefix sums its

@@ -97,6 +97,15 @@ void add_bias_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
   kernels::elementwise<B>::add_bias_backward(backend, dy, dbias);
 }
 
+/// Of a dy that is a factor (factor_t) and no scalars.
+template <Backend B, class T, class F>
+requires(!std::same_as<F, T>) void add_bias_backward(B& backend, view<F const, 2, typename B::memory_space> dy,
+                                                     view<T, 1, typename B::memory_space> dbias) {
+  expects<shape_error>(dbias.extent(0) == dy.extent(1), "a bias gradient of {} elements for dy {}", dbias.extent(0),
+                       dy.shape());
+  kernels::elementwise<B>::add_bias_backward(backend, dy, dbias);
+}
+
 /// y += x.
 template <Backend B, class T>
 void add(B& backend, std::type_identity_t<view_on<B, T const, 1>> x, view<T, 1, typename B::memory_space> y) {

@@ -53,24 +53,26 @@ struct gated<reference_backend> {
 
 /// \param f        trivially copyable, `template <class T> T operator()(T gate, T up) const`
 /// \param gate_up  (rows, 2 ffn): the gate's columns, then those of the up projection
-/// \param y        (rows, ffn), overwritten
-template <Backend B, class F, class T>
-void gated(B& backend, F f, std::type_identity_t<view_on<B, T const, 2>> gate_up,
-           view<T, 2, typename B::memory_space> y) {
+/// \param y        (rows, ffn), overwritten: scalars, or what products take (factor_t)
+template <Backend B, class F, class T, class Y>
+void gated(B& backend, F f, view<T, 2, typename B::memory_space> gate_up, view<Y, 2, typename B::memory_space> y) {
   expects<shape_error>(gate_up.extent(0) == y.extent(0) && gate_up.extent(1) == 2 * y.extent(1), "gate_up {} for y {}",
                        gate_up.shape(), y.shape());
-  kernels::gated<B>::template forward<T>(backend, f, gate_up, y);
+  using scalar = std::remove_const_t<T>;
+  kernels::gated<B>::template forward<scalar>(backend, f, view_on<B, scalar const, 2>(gate_up), y);
 }
 
 /// \param dy       (rows, ffn)
-/// \param dgate_up (rows, 2 ffn), overwritten; may be the same memory as `gate_up`
-template <Backend B, class F, class T>
-void gated_backward(B& backend, F f, std::type_identity_t<view_on<B, T const, 2>> gate_up,
-                    std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 2, typename B::memory_space> dgate_up) {
+/// \param dgate_up (rows, 2 ffn), overwritten: scalars, then it may be the same memory as `gate_up`, or factors
+template <Backend B, class F, class T, class Y>
+void gated_backward(B& backend, F f, view<T, 2, typename B::memory_space> gate_up,
+                    std::type_identity_t<view_on<B, std::remove_const_t<T> const, 2>> dy,
+                    view<Y, 2, typename B::memory_space> dgate_up) {
   expects<shape_error>(
       gate_up.shape() == dgate_up.shape() && dy.extent(0) == gate_up.extent(0) && gate_up.extent(1) == 2 * dy.extent(1),
       "gate_up {}, dgate_up {} for dy {}", gate_up.shape(), dgate_up.shape(), dy.shape());
-  kernels::gated<B>::template backward<T>(backend, f, gate_up, dy, dgate_up);
+  using scalar = std::remove_const_t<T>;
+  kernels::gated<B>::template backward<scalar>(backend, f, view_on<B, scalar const, 2>(gate_up), dy, dgate_up);
 }
 
 }  // namespace atmanrl

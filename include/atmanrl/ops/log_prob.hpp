@@ -21,8 +21,9 @@ struct logit_blocks {
 };
 /// For caches of a processor.
 inline constexpr logit_blocks cached_logit_blocks{256, 1024};
-/// For devices on which a call costs microseconds: 64 MiB of floats.
-inline constexpr logit_blocks device_logit_blocks{512, 32768};
+/// For devices on which a call costs microseconds: 32 MiB of floats, so that the passes over a block find it in a cache
+/// of 40 MiB or more, as those of an A100, an H100 and an H200 are.
+inline constexpr logit_blocks device_logit_blocks{256, 32768};
 
 namespace kernels {
 
@@ -116,9 +117,11 @@ constexpr logit_blocks logit_blocks_of() {
 }
 
 /// Scratch of the fused head, reused between calls.
-template <Backend B, class T>
+/// \tparam F  what products with the head take (factor_t), as h is; T also where that is something else, for an h in T
+template <Backend B, class T, class F = T>
 struct log_prob_scratch {
   tensor<B, T, 2> logits;
+  tensor<B, F, 2> dlogits;  // where F is not T
   tensor<B, kernels::softmax_state<T>, 1> states;
 };
 
@@ -133,17 +136,17 @@ void for_each_logit_block(logit_blocks most, index_t rows, index_t vocabulary, F
 }  // namespace detail
 
 /// log p(target) of each row under softmax(h headᵀ / temperature), and what the backward pass needs.
-/// \param h        (rows, dim), after the final norm
+/// \param h        (rows, dim), after the final norm, in the scratch's F
 /// \param head     (vocabulary, dim)
 /// \param targets  (rows), each in [0, vocabulary); checked by the caller
 /// \param log_p    (rows), overwritten
 /// \param lse      (rows), overwritten with the log-sum-exp of the scaled logits
 /// \param entropy  (rows), overwritten with the entropy in nats; empty when it is not wanted
 /// \param bias     (vocabulary), added to the logits; empty: none
-template <Backend B, class W, class T>
-void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight_view<B, W> head,
+template <Backend B, class W, class T, class F>
+void log_prob(B& backend, std::type_identity_t<view_on<B, F const, 2>> h, weight_view<B, W> head,
               std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
-              log_prob_scratch<B, T>& scratch, view<T, 1, typename B::memory_space> log_p,
+              log_prob_scratch<B, T, F>& scratch, view<T, 1, typename B::memory_space> log_p,
               std::type_identity_t<view_on<B, T, 1>> lse, std::type_identity_t<view_on<B, T, 1>> entropy = {},
               std::type_identity_t<view_on<B, T const, 1>> bias = {}) {
   index_t const rows = h.extent(0);
@@ -170,10 +173,10 @@ void log_prob(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight
 /// \param dh     (rows, dim), overwritten
 /// \param dhead  (vocabulary, dim) row-major, added to; empty when it is not wanted
 /// \param bias   that of the forward pass
-template <Backend B, class W, class T>
-void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> h, weight_view<B, W> head,
+template <Backend B, class W, class T, class F>
+void log_prob_backward(B& backend, std::type_identity_t<view_on<B, F const, 2>> h, weight_view<B, W> head,
                        std::type_identity_t<view_on<B, int const, 1>> targets, double temperature,
-                       log_prob_scratch<B, T>& scratch, std::type_identity_t<view_on<B, T const, 1>> lse,
+                       log_prob_scratch<B, T, F>& scratch, std::type_identity_t<view_on<B, T const, 1>> lse,
                        std::type_identity_t<view_on<B, T const, 1>> dlog_p,
                        std::type_identity_t<view_on<B, T const, 1>> entropy,
                        std::type_identity_t<view_on<B, T const, 1>> dentropy, view<T, 2, typename B::memory_space> dh,
@@ -192,12 +195,23 @@ void log_prob_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
         scratch.logits.resize(backend, {count, ids});
         matmul(backend, h.rows(r, count), head.rows(id, ids), scratch.logits.view());
         if (!bias.empty()) add_bias(backend, bias.rows(id, ids), scratch.logits.view());
-        kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets),
-                                       part(lse), part(dlog_p), part(entropy), part(dentropy));
-        matmul_backward_input(backend, scratch.logits.cview(), head.rows(id, ids), dh.rows(r, count),
-                              id == 0 ? store::overwrite : store::add);
-        if (!dhead.empty())
-          matmul_backward_weight(backend, scratch.logits.cview(), h.rows(r, count), dhead.rows(id, ids));
+        auto const turn_into = [&](auto... dlogits) {  // what was logits, in place where nothing else is named
+          kernels::log_prob<B>::backward(backend, scratch.logits.view(), real_t<T>(1 / temperature), id, part(targets),
+                                         part(lse), part(dlog_p), part(entropy), part(dentropy), dlogits...);
+        };
+        auto const multiply = [&](auto dlogits) {
+          matmul_backward_input(backend, dlogits, head.rows(id, ids), dh.rows(r, count),
+                                id == 0 ? store::overwrite : store::add);
+          if (!dhead.empty()) matmul_backward_weight<B, T>(backend, dlogits, h.rows(r, count), dhead.rows(id, ids));
+        };
+        if constexpr (std::same_as<F, T>) {
+          turn_into();
+          multiply(scratch.logits.cview());
+        } else {
+          scratch.dlogits.resize(backend, scratch.logits.shape());
+          turn_into(scratch.dlogits.view());
+          multiply(scratch.dlogits.cview());
+        }
       });
 }
 

@@ -247,8 +247,50 @@ struct matmul<reference_backend> {
 
 }  // namespace kernels
 
+namespace detail {
+template <class Products, class W>
+concept NamesFactors = requires {
+  typename Products::template factor<W>::type;
+};
+template <class B, class W>
+struct factor_of {
+  using type = compute_t<W>;
+};
+template <class B, class W>
+requires NamesFactors<kernels::matmul<B>, W>
+struct factor_of<B, W> {
+  using type = typename kernels::matmul<B>::template factor<W>::type;
+};
+}  // namespace detail
+
+/// What a backend multiplies weights that are stored as `W` with: their scalar, or what its kernels::matmul names as
+/// `factor<W>::type`. Where that is another type, scalars are rounded to it in a pass in front of the product; whoever
+/// computes a factor saves the pass by writing this type.
+template <Backend B, class W>
+using factor_t = typename detail::factor_of<B, W>::type;
+
 /// What a product does to its output.
 enum class store { overwrite, add };
+
+namespace detail {
+template <class X, class W, class Y>
+void expects_product(X const& x, W const& w, Y const& y) {
+  expects<shape_error>(x.extent(1) == w.inputs && y.extent(0) == x.extent(0) && y.extent(1) == w.outputs,
+                       "y {} = x {} times a weight of ({}, {}) does not fit", y.shape(), x.shape(), w.outputs,
+                       w.inputs);
+}
+template <class D, class W, class X>
+void expects_input_product(D const& dy, W const& w, X const& dx) {
+  expects<shape_error>(dy.extent(1) == w.outputs && dx.extent(0) == dy.extent(0) && dx.extent(1) == w.inputs,
+                       "dx {} = dy {} times a weight of ({}, {}) does not fit", dx.shape(), dy.shape(), w.outputs,
+                       w.inputs);
+}
+template <class D, class X, class W>
+void expects_weight_product(D const& dy, X const& x, W const& dw) {
+  expects<shape_error>(dy.extent(0) == x.extent(0) && dw.extent(0) == dy.extent(1) && dw.extent(1) == x.extent(1),
+                       "dw {} = transposed dy {} times x {} does not fit", dw.shape(), dy.shape(), x.shape());
+}
+}  // namespace detail
 
 /// y = x Wᵀ, or y += x Wᵀ. An element's bits do not depend on how many rows x has (the bit rule).
 /// \param x  (rows, inputs)
@@ -258,9 +300,15 @@ enum class store { overwrite, add };
 template <Backend B, class W, class T>
 void matmul(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, weight_view<B, W> w,
             view<T, 2, typename B::memory_space> y, store how = store::overwrite) {
-  expects<shape_error>(x.extent(1) == w.inputs && y.extent(0) == x.extent(0) && y.extent(1) == w.outputs,
-                       "y {} = x {} times a weight of ({}, {}) does not fit", y.shape(), x.shape(), w.outputs,
-                       w.inputs);
+  detail::expects_product(x, w, y);
+  kernels::matmul<B>::forward(backend, x, w, y, how == store::add);
+}
+/// The same with an x that is a factor already, where those are no scalars; so of the other two products.
+template <Backend B, class W, class T>
+requires(!std::same_as<factor_t<B, W>, T>) void matmul(B& backend, view_on<B, factor_t<B, W> const, 2> x,
+                                                       weight_view<B, W> w, view<T, 2, typename B::memory_space> y,
+                                                       store how = store::overwrite) {
+  detail::expects_product(x, w, y);
   kernels::matmul<B>::forward(backend, x, w, y, how == store::add);
 }
 
@@ -270,10 +318,35 @@ void matmul(B& backend, std::type_identity_t<view_on<B, T const, 2>> x, weight_v
 template <Backend B, class W, class T>
 void matmul_backward_input(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy, weight_view<B, W> w,
                            view<T, 2, typename B::memory_space> dx, store how = store::overwrite) {
-  expects<shape_error>(dy.extent(1) == w.outputs && dx.extent(0) == dy.extent(0) && dx.extent(1) == w.inputs,
-                       "dx {} = dy {} times a weight of ({}, {}) does not fit", dx.shape(), dy.shape(), w.outputs,
-                       w.inputs);
+  detail::expects_input_product(dy, w, dx);
   kernels::matmul<B>::backward_input(backend, dy, w, dx, how == store::add);
+}
+template <Backend B, class W, class T>
+requires(!std::same_as<factor_t<B, W>, T>) void matmul_backward_input(B& backend,
+                                                                      view_on<B, factor_t<B, W> const, 2> dy,
+                                                                      weight_view<B, W> w,
+                                                                      view<T, 2, typename B::memory_space> dx,
+                                                                      store how = store::overwrite) {
+  detail::expects_input_product(dy, w, dx);
+  kernels::matmul<B>::backward_input(backend, dy, w, dx, how == store::add);
+}
+
+/// y = s x Wᵀ in what products take (factor_t), for backends where those are no scalars; sums are scalars, and an
+/// element is rounded once.
+/// \param x  (rows, inputs)
+/// \param y  (rows, outputs)
+template <Backend B, class W>
+void matmul_into_factor(B& backend, view_on<B, factor_t<B, W> const, 2> x, weight_view<B, W> w, real_t<compute_t<W>> s,
+                        view_on<B, factor_t<B, W>, 2> y) {
+  detail::expects_product(x, w, y);
+  kernels::matmul<B>::forward_into_factor(backend, x, w, s, y);
+}
+/// dx = s dy W, likewise.
+template <Backend B, class W>
+void matmul_backward_input_into_factor(B& backend, view_on<B, factor_t<B, W> const, 2> dy, weight_view<B, W> w,
+                                       real_t<compute_t<W>> s, view_on<B, factor_t<B, W>, 2> dx) {
+  detail::expects_input_product(dy, w, dx);
+  kernels::matmul<B>::backward_input_into_factor(backend, dy, w, s, dx);
 }
 
 /// dW += dyᵀ x, row-major in the layout of the parameter, not of the packed weight.
@@ -283,8 +356,15 @@ void matmul_backward_input(B& backend, std::type_identity_t<view_on<B, T const, 
 template <Backend B, class T>
 void matmul_backward_weight(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy,
                             std::type_identity_t<view_on<B, T const, 2>> x, view<T, 2, typename B::memory_space> dw) {
-  expects<shape_error>(dy.extent(0) == x.extent(0) && dw.extent(0) == dy.extent(1) && dw.extent(1) == x.extent(1),
-                       "dw {} = transposed dy {} times x {} does not fit", dw.shape(), dy.shape(), x.shape());
+  detail::expects_weight_product(dy, x, dw);
+  kernels::matmul<B>::backward_weight(backend, dy, x, dw);
+}
+/// Of two factors, as the other two products had them.
+template <Backend B, class T, class F>
+requires(!std::same_as<F, T>) void matmul_backward_weight(B& backend, view<F const, 2, typename B::memory_space> dy,
+                                                          std::type_identity_t<view_on<B, F const, 2>> x,
+                                                          view<T, 2, typename B::memory_space> dw) {
+  detail::expects_weight_product(dy, x, dw);
   kernels::matmul<B>::backward_weight(backend, dy, x, dw);
 }
 

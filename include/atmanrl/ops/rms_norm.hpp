@@ -62,6 +62,16 @@ struct rms_norm<reference_backend> {
 
 }  // namespace kernels
 
+namespace detail {
+template <class X, class Gain, class Y, class R>
+void expects_norm(X const& x, Gain const& gain, Y const& y, R const& inv_rms) {
+  expects<shape_error>(gain.extent(0) == x.extent(1), "gain has {} elements but x is {}", gain.extent(0), x.shape());
+  expects<shape_error>(y.shape() == x.shape(), "y is {} but x is {}", y.shape(), x.shape());
+  expects<shape_error>(inv_rms.extent(0) == x.extent(0), "inv_rms has {} elements but x is {}", inv_rms.extent(0),
+                       x.shape());
+}
+}  // namespace detail
+
 /// Normalises each row of `x` and scales it by `gain`.
 /// \param x        (rows, dim)
 /// \param gain     (dim)
@@ -73,22 +83,51 @@ template <Backend B, class T>
 void rms_norm(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
               std::type_identity_t<view_on<B, T const, 1>> gain, real_t<T> eps, view<T, 2, typename B::memory_space> y,
               std::type_identity_t<view_on<B, T, 1>> inv_rms) {
-  expects<shape_error>(gain.extent(0) == x.extent(1), "gain has {} elements but x is {}", gain.extent(0), x.shape());
-  expects<shape_error>(y.shape() == x.shape(), "y is {} but x is {}", y.shape(), x.shape());
-  expects<shape_error>(inv_rms.extent(0) == x.extent(0), "inv_rms has {} elements but x is {}", inv_rms.extent(0),
-                       x.shape());
+  detail::expects_norm(x, gain, y, inv_rms);
   kernels::rms_norm<B>::forward(backend, x, gain, eps, y, inv_rms);
 }
 
+/// The same with a y that products take (factor_t), and with a copy of x.
+/// \param y     (rows, dim), overwritten: scalars or factors
+/// \param copy  (rows, dim), overwritten with x; empty when it is not wanted
+template <Backend B, class T, class Y>
+void rms_norm(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
+              std::type_identity_t<view_on<B, T const, 1>> gain, std::type_identity_t<real_t<T>> eps,
+              view<Y, 2, typename B::memory_space> y, view<T, 1, typename B::memory_space> inv_rms,
+              std::type_identity_t<view_on<B, T, 2>> copy) {
+  detail::expects_norm(x, gain, y, inv_rms);
+  expects<shape_error>(copy.empty() || copy.shape() == x.shape(), "a copy {} of x {}", copy.shape(), x.shape());
+  if constexpr (requires { kernels::rms_norm<B>::forward(backend, x, gain, eps, y, inv_rms, copy); }) {
+    kernels::rms_norm<B>::forward(backend, x, gain, eps, y, inv_rms, copy);
+  } else {
+    if (!copy.empty()) backend.copy(copy.data(), x.data(), std::size_t(x.size()) * sizeof(T));
+    kernels::rms_norm<B>::forward(backend, x, gain, eps, y, inv_rms);
+  }
+}
+
 /// Rebuilds y of `rms_norm` from x and the saved inv_rms, to the same bits.
-template <Backend B, class T>
+/// \param y  (rows, dim), overwritten: scalars or factors
+template <Backend B, class R, class Y, class T = std::remove_const_t<R>>
 void rms_norm_recompute(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
-                        std::type_identity_t<view_on<B, T const, 1>> gain,
-                        std::type_identity_t<view_on<B, T const, 1>> inv_rms, view<T, 2, typename B::memory_space> y) {
+                        std::type_identity_t<view_on<B, T const, 1>> gain, view<R, 1, typename B::memory_space> inv_rms,
+                        view<Y, 2, typename B::memory_space> y) {
   expects<shape_error>(y.shape() == x.shape() && gain.extent(0) == x.extent(1) && inv_rms.extent(0) == x.extent(0),
                        "y {}, gain {}, inv_rms {} for x {}", y.shape(), gain.shape(), inv_rms.shape(), x.shape());
-  kernels::rms_norm<B>::recompute(backend, x, gain, inv_rms, y);
+  kernels::rms_norm<B>::recompute(backend, x, gain, view_on<B, T const, 1>(inv_rms), y);
 }
+
+namespace detail {
+template <class X, class Gain, class R, class DY, class DX, class DGain>
+void expects_norm_backward(X const& x, Gain const& gain, R const& inv_rms, DY const& dy, DX const& dx,
+                           DGain const& dgain) {
+  expects<shape_error>(dy.shape() == x.shape() && dx.shape() == x.shape(), "dy {} and dx {} for x {}", dy.shape(),
+                       dx.shape(), x.shape());
+  expects<shape_error>(gain.extent(0) == x.extent(1) && inv_rms.extent(0) == x.extent(0) &&
+                           (dgain.empty() || dgain.shape() == gain.shape()),
+                       "gain {}, dgain {}, inv_rms {} for x {}", gain.shape(), dgain.shape(), inv_rms.shape(),
+                       x.shape());
+}
+}  // namespace detail
 
 /// dx += the gradient with respect to x, dgain += that with respect to the gain.
 /// \param dy    (rows, dim)
@@ -100,13 +139,22 @@ void rms_norm_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
                        std::type_identity_t<view_on<B, T const, 1>> inv_rms,
                        std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 2, typename B::memory_space> dx,
                        std::type_identity_t<view_on<B, T, 1>> dgain) {
-  expects<shape_error>(dy.shape() == x.shape() && dx.shape() == x.shape(), "dy {} and dx {} for x {}", dy.shape(),
-                       dx.shape(), x.shape());
-  expects<shape_error>(gain.extent(0) == x.extent(1) && inv_rms.extent(0) == x.extent(0) &&
-                           (dgain.empty() || dgain.shape() == gain.shape()),
-                       "gain {}, dgain {}, inv_rms {} for x {}", gain.shape(), dgain.shape(), inv_rms.shape(),
-                       x.shape());
+  detail::expects_norm_backward(x, gain, inv_rms, dy, dx, dgain);
   kernels::rms_norm<B>::backward(backend, x, gain, inv_rms, dy, dx, dgain);
+}
+
+/// The same where products take factors that are no scalars: dx is written once more, as such a factor.
+/// \param factor  (rows, dim), overwritten with dx; empty when it is not wanted
+template <Backend B, class T, class F>
+void rms_norm_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> x,
+                       std::type_identity_t<view_on<B, T const, 1>> gain,
+                       std::type_identity_t<view_on<B, T const, 1>> inv_rms,
+                       std::type_identity_t<view_on<B, T const, 2>> dy, view<T, 2, typename B::memory_space> dx,
+                       std::type_identity_t<view_on<B, T, 1>> dgain, view<F, 2, typename B::memory_space> factor) {
+  detail::expects_norm_backward(x, gain, inv_rms, dy, dx, dgain);
+  expects<shape_error>(factor.empty() || factor.shape() == dx.shape(), "a factor {} for dx {}", factor.shape(),
+                       dx.shape());
+  kernels::rms_norm<B>::backward(backend, x, gain, inv_rms, dy, dx, dgain, factor);
 }
 
 }  // namespace atmanrl

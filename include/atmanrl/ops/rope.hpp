@@ -58,4 +58,21 @@ void rope(B& backend, view<T, 3, typename B::memory_space> x, index_t heads,
   kernels::rope<B>::apply(backend, x, heads, positions, cosine, sine, direction == rotation::inverse);
 }
 
+/// y = x with its first `heads` heads rotated, all of it as products take it (factor_t): for backends whose factors are
+/// no scalars.
+/// \param heads  0: y = x
+/// \param y      (rows, all heads, head_dim), overwritten
+template <Backend B, class T, class F, class Real>
+void rope_into(B& backend, view<T const, 3, typename B::memory_space> x, index_t heads,
+               std::type_identity_t<view_on<B, int const, 1>> positions,
+               view<Real const, 2, typename B::memory_space> cosine,
+               std::type_identity_t<view_on<B, Real const, 2>> sine, rotation direction,
+               view<F, 3, typename B::memory_space> y) {
+  expects<shape_error>(heads <= x.extent(1) && positions.extent(0) == x.extent(0) && y.shape() == x.shape() &&
+                           cosine.extent(1) * 2 == x.extent(2) && sine.shape() == cosine.shape(),
+                       "{} heads of x {} into y {} with {} positions and tables {}", heads, x.shape(), y.shape(),
+                       positions.extent(0), cosine.shape());
+  kernels::rope<B>::into(backend, x, heads, positions, cosine, sine, direction == rotation::inverse, y);
+}
+
 }  // namespace atmanrl

@@ -33,6 +33,12 @@ struct adamw {
       adamw_step(this->backend(), parameters, gradient, this->moment(0), this->moment(1),
                  this->numbers().with_rate(learning_rate), this->next_step());
     }
+    /// One step whose results go to where the model stores them, too (adamw_step_and_store).
+    void step_and_store(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate,
+                        T gradient_scale, std::span<stored_range<T> const> ranges) requires StoresSteps<B, T> {
+      adamw_step_and_store(this->backend(), parameters, gradient, this->moment(0), this->moment(1), gradient_scale,
+                           ranges, this->numbers().with_rate(learning_rate), this->next_step());
+    }
     /// One step of some ranges, in ascending order; all else stays as it is.
     void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate,
               std::span<element_range const> ranges) {

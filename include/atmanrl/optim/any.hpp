@@ -45,6 +45,11 @@ class one_of {
     void step(view_on<B, T, 1> parameters, view_on<B, T const, 1> gradient, double learning_rate) {
       std::visit([&](auto& s) { s.step(parameters, gradient, learning_rate); }, held_);
     }
+    /// See optim::try_step_and_store.
+    template <class... Arguments>
+    bool try_step_and_store(Arguments const&... arguments) {
+      return std::visit([&](auto& s) { return optim::try_step_and_store(s, arguments...); }, held_);
+    }
     std::vector<named_array<B, T>> arrays() {
       return std::visit(
           [](auto& s) {

@@ -139,6 +139,20 @@ concept Optimizer = std::copyable<O> && requires {
         detail::HasOptimizerCheckpoint<typename O::template state<B, T>, B, T>;
 
 namespace optim {
+/// Takes a step whose results go to where a model stores them, where an optimizer's state can: it has
+///     step_and_store(parameters, gradient, learning_rate, gradient scale, std::span<stored_range<T> const>)
+/// or, as a choice of several, `try_step_and_store`, which says whether it did.
+/// \returns whether it was taken
+template <class State, class... Arguments>
+bool try_step_and_store(State& state, Arguments const&... arguments) {
+  if constexpr (requires { state.try_step_and_store(arguments...); }) return state.try_step_and_store(arguments...);
+  if constexpr (requires { state.step_and_store(arguments...); }) {
+    state.step_and_store(arguments...);
+    return true;
+  }
+  return false;
+}
+
 template <class O>
 bool is_elementwise([[maybe_unused]] O const& optimizer) {
   if constexpr (requires {

@@ -372,7 +372,7 @@ class trainable_policy : public trainable_weights<Model> {
   optimizer_state& optimizer() { return optimizer_; }
 
   /// Clips the gradient, updates the master weights and rounds them into the model. A call of all ranks, which have
-  /// their slices of the gradient (sum_gradient).
+  /// their slices of the gradient (sum_gradient), which afterwards is clipped or as it was.
   /// \returns the gradient norm before clipping
   /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
   double update(double learning_rate, double max_gradient_norm) {
@@ -382,6 +382,7 @@ class trainable_policy : public trainable_weights<Model> {
     if (!std::isfinite(norm))
       fail<numeric_error>("the gradient of {} is not finite; no update was made with it",
                           this->first_not_finite(gradient));
+    if (step_into_model(gradient, learning_rate, clip_factor(norm, max_gradient_norm))) return norm;
     clip_to_norm(this->model().backend(), gradient, norm, max_gradient_norm);
     optimizer_.step(this->master().view(), gradient, learning_rate);
     this->assign_master();
@@ -392,6 +393,21 @@ class trainable_policy : public trainable_weights<Model> {
   void restored() { this->assign_master(); }
 
  private:
+  /// All of it in one pass, where backend, optimizer and model can; ranks with slices have to meet in between.
+  /// \returns whether it was done
+  bool step_into_model(view_on<B, T const, 1> gradient, double learning_rate, double gradient_scale) {
+    if constexpr (requires(Model & model) { model.trainable_storage(); }) {
+      if (this->is_sliced()) return false;
+      std::vector<stored_range<T>> const ranges = this->model().trainable_storage();
+      if (ranges.empty() || !optim::try_step_and_store(optimizer_, this->master().view(), gradient, learning_rate,
+                                                       T(gradient_scale), std::span<stored_range<T> const>(ranges)))
+        return false;
+      this->model().stored();
+      return true;
+    }
+    return false;
+  }
+
   static optimizer_state state_of(Model& model, OptimizerT const& optimizer, comm::range slice) {
     memory_use_scope const named(model.backend(), memory_use::optimizer);
     auto const& layout = model.trainable_layout();

@@ -18,6 +18,7 @@ void use_attention(cuda_backend& b, Params params) {
   attention_plan<device_space> const plan{};
   append_keys_and_values(b, e, rows, {}, cache, cache);
   attention_forward(b, e, rows, cache, cache, plan, params, nullptr, rows, few);
+  attention_forward(b, e, rows, cache, cache, plan, params, nullptr, rows, few, view<bf16, 3, device_space>());
   attention_backward(b, e, rows, cache, cache, plan, params, nullptr, rows, few, rows, rows, few);
   mean_attention(b, e, rows, cache, few, plan, params, nullptr, few);
 }

@@ -1,5 +1,6 @@
 // Every kernel but those of attention, for all scalars and weights: what nvcc.py compiles and measures.
 #include <atmanrl/cuda.hpp>
+#include <atmanrl/ops/rope_append.hpp>
 
 using namespace atmanrl;
 
@@ -58,13 +59,47 @@ void use_weights_of(cuda_backend& b) {
   w.assign_rows(b, 0, rows);
   w.read_rows(b, 0, rows);
   embed(b, {}, w.view(), rows);
+  view<T, 3, device_space> const qkv;
+  view<T const, 2, device_space> const tables;
+  view<int const, 1, device_space> const ids;
+  view<W, 3, device_space> const cache;
+  rope_and_append(b, {}, qkv, ids, tables, tables, ids, cache, cache);
   matmul(b, rows, w.view(), rows);
   matmul_backward_input(b, rows, w.view(), rows);
+}
+
+/// What writes bf16 where products take it.
+void use_factors(cuda_backend& b) {
+  view<float, 1, device_space> const row;
+  view<float, 2, device_space> const rows;
+  view<float const, 3, device_space> const heads;
+  view<float const, 2, device_space> const tables;
+  view<int const, 1, device_space> const ids;
+  view<bf16, 2, device_space> const factor;
+  view<bf16 const, 2, device_space> const left;
+  rms_norm(b, rows, row, 1.0f, factor, row, rows);
+  rms_norm_recompute(b, rows, row, row, factor);
+  rms_norm_backward(b, rows, row, row, rows, rows, row, factor);
+  swiglu(b, rows, factor);
+  swiglu_backward(b, rows, rows, factor);
+  gated(b, product_of_gate{}, rows, factor);
+  gated_backward(b, product_of_gate{}, rows, rows, factor);
+  rope_into(b, heads, 0, ids, tables, tables, rotation::inverse, view<bf16, 3, device_space>());
+  add_bias_backward(b, left, row);
+  copy_columns<cuda_backend, bf16>(b, left, 0, factor, 0, 0);
+  convert(b, view<float const, 1, device_space>(), view<bf16, 1, device_space>());
+  matmul_backward_weight<cuda_backend, float>(b, left, left, rows);
+  log_prob_scratch<cuda_backend, float, bf16> scratch;
+  weight_view<cuda_backend, bf16> const head;
+  log_prob(b, left, head, ids, 1, scratch, row, row, row);
+  log_prob_backward(b, left, head, ids, 1, scratch, row, row, row, row, rows, rows);
+  adamw_step_and_store(b, row, row, row, row, 1.0f, std::span<stored_range<float> const>(), {}, 1);
 }
 
 }  // namespace
 
 void use_every_kernel(cuda_backend& b) {
+  use_factors(b);
   use_kernels_of<float>(b);
   use_kernels_of<double>(b);
   use_weights_of<float>(b);

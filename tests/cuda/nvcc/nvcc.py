@@ -30,8 +30,8 @@ UNITS = ("every_kernel.cu", "every_attention_kernel.cu")
 MAY_USE_DOUBLE = ("sum_squares",)
 # Kernels that read and write whole vectors where they can, by name; Width is their last number.
 PROMISE_VECTORS = ("rms_norm_forward", "rms_norm_again", "rms_norm_backward_input", "swiglu_forward", "swiglu_backward",
-                   "rope_rotate", "copy_rows", "scatter_add_rows", "add_bias", "sum_rows", "add_partial_sums", "add_all",
-                   "sum_of_rows", "scale_all", "copy_columns", "sum_squares", "convert", "adamw_step", "sgd_step",
+                   "rope_rotate", "rope_into", "rope_append", "copy_rows", "scatter_add_rows", "add_bias", "sum_rows", "add_partial_sums", "add_all",
+                   "sum_of_rows", "scale_all", "copy_columns", "sum_squares", "convert", "adamw_step", "update_and_store", "sgd_step",
                    "momentum_step", "lion_step", "softmax_accumulate", "softmax_backward", "largest_of_parts",
                    "masses_of_pieces", "score_parts")
 

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Activations of the feed-forward layer: a block's `activation`.
+/// Activations of the feed-forward layer: a block's `activation`. What they make is what products take (factor_t), as
+/// `Y`.
 
 #include <atmanrl/nn/parts/part.hpp>
 #include <atmanrl/ops/gated.hpp>
@@ -27,14 +28,14 @@ struct swiglu : gated_projections {
 
   /// \param gate_up  (rows, 2 ffn)
   /// \param y        (rows, ffn), overwritten
-  template <Backend B, class T>
-  static void forward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, T, 2> y) {
+  template <Backend B, class T, class Y>
+  static void forward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, Y, 2> y) {
     atmanrl::swiglu(backend, gate_up, y);
   }
   /// \param dgate_up  overwritten; may be the same memory as `gate_up`
-  template <Backend B, class T>
+  template <Backend B, class T, class Y>
   static void backward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, T const, 2> dy,
-                       view_on<B, T, 2> dgate_up) {
+                       view_on<B, Y, 2> dgate_up) {
     swiglu_backward(backend, gate_up, dy, dgate_up);
   }
 };
@@ -46,13 +47,13 @@ template <class F>
 struct gated : gated_projections {
   static std::vector<std::string> names() { return F::names(); }
 
-  template <Backend B, class T>
-  static void forward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, T, 2> y) {
+  template <Backend B, class T, class Y>
+  static void forward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, Y, 2> y) {
     atmanrl::gated(backend, F{}, gate_up, y);
   }
-  template <Backend B, class T>
+  template <Backend B, class T, class Y>
   static void backward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, T const, 2> dy,
-                       view_on<B, T, 2> dgate_up) {
+                       view_on<B, Y, 2> dgate_up) {
     gated_backward(backend, F{}, gate_up, dy, dgate_up);
   }
 };

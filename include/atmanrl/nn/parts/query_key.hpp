@@ -5,12 +5,49 @@
 
 #include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/nn/parts/part.hpp>
-#include <atmanrl/ops/rope.hpp>
+#include <atmanrl/ops/rope_append.hpp>
 
 #include <tuple>
 #include <utility>
 
 namespace atmanrl::nn {
+
+/// Where keys and values of the new rows go.
+template <Backend B, class K>
+struct cache_target {
+  attention_extents const& extents;
+  view_on<B, int const, 1> cache_rows;  ///< (rows)
+  view_on<B, K, 3> keys, values;        ///< (cache rows, kv_heads, head_dim) of this layer
+};
+
+/// A treatment, and then keys and values into the cache. A part that does both in one pass has a `forward` that takes
+/// the target.
+template <class Part, Backend B, class T, class K>
+void forward_into_cache(part_call<B, T> const& c, view_on<B, T, 3> qkv, typename Part::template saved<B, T>& s,
+                        cache_target<B, K> const& to) {
+  if constexpr (requires { Part::template forward<B, T>(c, qkv, s, to); }) {
+    Part::template forward<B, T>(c, qkv, s, to);
+  } else {
+    Part::template forward<B, T>(c, qkv, s);
+    append_keys_and_values(c.backend(), to.extents, qkv, to.cache_rows, to.keys, to.values);
+  }
+}
+
+/// The gradient before a treatment, as products take it. A part that writes such factors in its own pass has a
+/// `backward` that takes them.
+/// \param dqkv    the gradient behind the treatment; undefined afterwards
+/// \param factor  (rows, heads + 2 kv_heads, head_dim), overwritten; its scalar is not T
+template <class Part, Backend B, class T, class F>
+void backward_into_factor(part_call<B, T> const& c, view_on<B, T, 3> dqkv, typename Part::template saved<B, T> const& s,
+                          view_on<B, F, 3> factor) {
+  if constexpr (requires { Part::template backward<B, T>(c, dqkv, s, factor); }) {
+    Part::template backward<B, T>(c, dqkv, s, factor);
+  } else {
+    Part::template backward<B, T>(c, dqkv, s);
+    convert(c.backend(), view_on<B, T const, 1>(dqkv.data(), {dqkv.size()}),
+            view_on<B, F, 1>(factor.data(), {factor.size()}));
+  }
+}
 
 /// Nothing, in any layer: no position code (Kazemnejad et al. 2023, arXiv:2305.19466).
 struct identity {
@@ -37,10 +74,23 @@ struct rope {
   static void forward(part_call<B, T> const& c, view_on<B, T, 3> qkv, saved<B, T>&) {
     turn<B, T>(c, qkv, rotation::forward);
   }
+  template <Backend B, class T, class K>
+  static void forward(part_call<B, T> const& c, view_on<B, T, 3> qkv, saved<B, T>&, cache_target<B, K> const& to) {
+    if (c.config.layer(c.layer).rotary)
+      rope_and_append(c.backend(), to.extents, qkv, c.positions, c.cosine, c.sine, to.cache_rows, to.keys, to.values);
+    else
+      append_keys_and_values(c.backend(), to.extents, qkv, to.cache_rows, to.keys, to.values);
+  }
   /// \param dqkv  the gradient behind the rotation; becomes the one before it
   template <Backend B, class T>
   static void backward(part_call<B, T> const& c, view_on<B, T, 3> dqkv, saved<B, T> const&) {
     turn<B, T>(c, dqkv, rotation::inverse);
+  }
+  template <Backend B, class T, class F>
+  static void backward(part_call<B, T> const& c, view_on<B, T, 3> dqkv, saved<B, T> const&, view_on<B, F, 3> factor) {
+    index_t const rotated = c.config.layer(c.layer).rotary ? c.config.heads + c.config.kv_heads : 0;
+    rope_into(c.backend(), view_on<B, T const, 3>(dqkv), rotated, c.positions, c.cosine, c.sine, rotation::inverse,
+              factor);
   }
 
  private:
@@ -91,17 +141,38 @@ struct in_order {
   template <Backend B, class T>
   static void forward(part_call<B, T> const& c, view_on<B, T, 3> qkv, saved<B, T>& s) {
     each(c, [&]<std::size_t I>(part_call<B, T> const& mine) {
-      std::tuple_element_t<I, std::tuple<Parts...>>::template forward<B, T>(mine, qkv, std::get<I>(s));
+      part<I>::template forward<B, T>(mine, qkv, std::get<I>(s));
+    });
+  }
+  template <Backend B, class T, class K>
+  static void forward(part_call<B, T> const& c, view_on<B, T, 3> qkv, saved<B, T>& s, cache_target<B, K> const& to) {
+    each(c, [&]<std::size_t I>(part_call<B, T> const& mine) {
+      if constexpr (I + 1 < sizeof...(Parts))
+        part<I>::template forward<B, T>(mine, qkv, std::get<I>(s));
+      else
+        forward_into_cache<part<I>, B, T>(mine, qkv, std::get<I>(s), to);
     });
   }
   template <Backend B, class T>
   static void backward(part_call<B, T> const& c, view_on<B, T, 3> dqkv, saved<B, T> const& s) {
     each_in_reverse(c, [&]<std::size_t I>(part_call<B, T> const& mine) {
-      std::tuple_element_t<I, std::tuple<Parts...>>::template backward<B, T>(mine, dqkv, std::get<I>(s));
+      part<I>::template backward<B, T>(mine, dqkv, std::get<I>(s));
+    });
+  }
+  template <Backend B, class T, class F>
+  static void backward(part_call<B, T> const& c, view_on<B, T, 3> dqkv, saved<B, T> const& s, view_on<B, F, 3> factor) {
+    each_in_reverse(c, [&]<std::size_t I>(part_call<B, T> const& mine) {
+      if constexpr (I > 0)
+        part<I>::template backward<B, T>(mine, dqkv, std::get<I>(s));
+      else
+        backward_into_factor<part<I>, B, T>(mine, dqkv, std::get<I>(s), factor);
     });
   }
 
  private:
+  template <std::size_t I>
+  using part = std::tuple_element_t<I, std::tuple<Parts...>>;
+
   // The gains of part I follow those of the parts before it.
   template <std::size_t I, Backend B, class T>
   static part_call<B, T> call_of(part_call<B, T> const& c) {
