@@ -190,8 +190,10 @@ inline rank_step step_on(int ranks, ranks_options const& o, parameter_layout con
   s.sampling = phases.sampling(s.most_groups);
   s.masks = phases.masks(s.most_groups);
   s.few_rows = phases.few_rows_masks(s.most_groups);
+  // Of a slice clipping is a pass of its own, which reads and writes the gradient, and so is rounding: 4 bytes to read.
+  double const unfused = ranks > 1 ? 12 * double(s.slice) / bandwidth : 0;
   s.update = passes * (double(s.most_groups) * phases.gradient() + summing / bandwidth +
-                       double(s.slice) / double(n) * phases.new_weights());
+                       double(s.slice) / double(n) * phases.new_weights() + unfused);
   s.exchange = passes * o.links.seconds(ranks, [&](int from, int to) { return sum.exchanged(from, to); });
   auto const part = [](std::vector<std::size_t> const& bytes) {
     return [&bytes](int from, int) { return double(bytes[std::size_t(from)]); };
