@@ -15,5 +15,5 @@ command -v aarch64-linux-gnu-g++ >/dev/null || skip "no aarch64-linux-gnu-g++ (c
 command -v qemu-aarch64 >/dev/null || skip "no qemu-aarch64 (cmake/install_dependencies.sh arm)"
 [ -f /usr/include/catch2/catch.hpp ] || skip "no headers of Catch2 2, and a library of Catch2 3 is not there for Arm"
 cmake -S "$here" -B "$build" -G Ninja "-DCMAKE_TOOLCHAIN_FILE=$here/../../cmake/toolchains/aarch64-linux-gnu.cmake" "$@"
-cmake --build "$build"
+cmake --build "$build" --parallel 2
 qemu-aarch64 -cpu max "$build/cpu_arm_test" '~amx*' '~cpu sample_tokens*' '~*same bits for any number of threads*'
