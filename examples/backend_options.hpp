@@ -31,11 +31,15 @@ inline void check(backend_options const& o) {
 /// \param bf16_weights  whether the weights are stored as bf16
 template <class B>
 B make_backend(backend_options const& o, bool bf16_weights) {
-  if constexpr (std::constructible_from<B, atmanrl::cpu_options>)
+  if constexpr (std::constructible_from<B, atmanrl::cpu_options>) {
     return B(atmanrl::cpu_options{.threads = o.threads});
-  else
+  } else {
+    atmanrl::expects<atmanrl::usage_error>(!bf16_weights || o.bf16_weight_gradients.value_or(true),
+                                           "--bf16-weight-gradients is false, but with bf16 weights the factors of all "
+                                           "products are bf16 on a GPU: leave it out, or use --dtype f32");
     return B(typename B::options_type{.device = o.device,
                                       .tf32 = o.tf32,
                                       .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights),
                                       .graphs = o.graphs});
+  }
 }

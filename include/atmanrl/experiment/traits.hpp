@@ -158,6 +158,10 @@ concept HasDeviceOptions = requires(typename B::options_type c) {
 /// \throws usage_error for those that it does not have
 template <class B>
 experiment_options settled_for(experiment_options o) {
+  if constexpr (HasDeviceOptions<B>)
+    expects<usage_error>(o.dtype != weight_dtype::bf16 || o.bf16_weight_gradients.value_or(true),
+                         "--bf16-weight-gradients is false, but with bf16 weights the factors of all products are bf16 "
+                         "on a GPU: leave it out, or use --dtype f32");
   if (!o.bf16_weight_gradients) o.bf16_weight_gradients = HasDeviceOptions<B> && o.dtype == weight_dtype::bf16;
   if constexpr (!HasDeviceOptions<B>) {
     expects<usage_error>(!o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
