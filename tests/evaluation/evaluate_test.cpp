@@ -7,7 +7,7 @@
 #include <atmanrl/tasks/arithmetic.hpp>
 
 #include "catch.hpp"
-#include "run_setting.hpp"
+#include "experiment/run_setting.hpp"
 
 using namespace atmanrl;
 using namespace atmanrl_test;

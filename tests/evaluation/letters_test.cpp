@@ -3,7 +3,7 @@
 #include <atmanrl/nn/decoder.hpp>
 
 #include "catch.hpp"
-#include "run_setting.hpp"
+#include "experiment/run_setting.hpp"
 #include "test_data.hpp"
 
 using namespace atmanrl;
