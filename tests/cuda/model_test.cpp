@@ -29,7 +29,7 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
     // Numbers that a bf16 holds, which is what a device keeps adapters of models in bf16 as.
     auto values = random_values(model.trainable_layout().size(), 70, 0.4);
     for (double& x : values) x = double(float(bf16(float(x))));
-    model.assign_trainable(uploaded<B, T>(backend, values).cview());
+    model.assign_trainable(on_backend<B, T>(backend, values).cview());
   }
   auto const tree = ragged_tree(config.vocab);
   laid_out<B, T> on(backend, config, tree, 0, storage);
@@ -46,7 +46,7 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
   o.log_p = converted<double>(pass.log_p());
   o.entropy = converted<double>(pass.entropy());
   auto gradient =
-      uploaded<B, T>(backend, std::vector<double>(std::size_t(model.trainable_layout().size()), 0.25));  // added to
+      on_backend<B, T>(backend, std::vector<double>(std::size_t(model.trainable_layout().size()), 0.25));  // added to
   auto const dlog_p = converted<T>(random_values(index_t(scored.size()), 21)),
              dentropy = converted<T>(random_values(index_t(scored.size()), 22));
   model.backward(on.cache, pass, {.log_p = dlog_p, .entropy = dentropy}, {.parameters = gradient.view()});
@@ -130,7 +130,7 @@ TEST_CASE("cuda model: norms behind the halves of a layer, whose products read t
     config.architecture = post_norm_block::model_type;
     decoder<B, bf16, post_norm_block> model(backend, config);
     index_t const size = model.layout().size();
-    model.assign(uploaded<B, float>(backend, random_values(size, 3, 0.5)).cview());
+    model.assign(on_backend<B, float>(backend, random_values(size, 3, 0.5)).cview());
     laid_out<B, float> on(backend, config, ragged_tree(config.vocab), 0);
     forward_pass<B, float> pass(backend);
     pass.set_recompute(recompute);

@@ -33,7 +33,7 @@ std::vector<double> as_doubles(Tensor const& t) {
 }
 
 template <class B, class T>
-tensor<B, T, 1> uploaded(B& backend, std::vector<double> const& values) {
+tensor<B, T, 1> on_backend(B& backend, std::vector<double> const& values) {
   tensor<B, T, 1> t(backend, {index_t(values.size())});
   t.assign(converted<T>(values));
   return t;
