@@ -273,8 +273,7 @@ TEST_CASE("memory: passes have as many rows as fit --activation-mib, and 64 at l
 
 TEST_CASE("memory: of several ranks the estimate has what each keeps of a gradient, and one rank keeps it whole") {
   model_config const c = smollm2_config();
-  auto const n = std::size_t(parameter_layout(c, standard_kind(c)).size()), slice = comm::slice_of(n, 4, 0).count,
-             embedding = std::size_t(c.vocab * c.hidden),
+  auto const n = std::size_t(parameter_layout(c, standard_kind(c)).size()), embedding = std::size_t(c.vocab * c.hidden),
              layer =
                  std::size_t(2 * c.hidden + 2 * c.hidden * (c.heads + c.kv_heads) * c.head_dim + 3 * c.hidden * c.ffn),
              piece = std::size_t(1) << 20;
@@ -285,9 +284,17 @@ TEST_CASE("memory: of several ranks the estimate has what each keeps of a gradie
     o.gradient = kept;
     return estimate_of(o, ranks, c).by_use[memory_use::gradient] / sizeof(float);
   };
-  // Beside master weights of the slice.
-  CHECK(held({gradient_memory::slices}, 4) - slice == n + 2 * slice + 4 * piece);
-  CHECK(held({gradient_memory::layers}, 4) - slice == embedding + layer + 2 * slice + 4 * piece);
+  // Of the rank that takes most in all, whichever that is: the slice's master weights, and what the sum needs. When it
+  // takes most, no layer need be at hand.
+  auto const is_of_a_rank = [&](std::size_t numbers, std::size_t least, std::size_t more) {
+    for (int r = 0; r < 4; ++r) {
+      std::size_t const all = 3 * comm::slice_of(n, 4, r).count + 4 * piece + least;
+      if (numbers >= all && numbers <= all + more) return true;
+    }
+    return false;
+  };
+  CHECK(is_of_a_rank(held({gradient_memory::slices}, 4), n, 0));
+  CHECK(is_of_a_rank(held({gradient_memory::layers}, 4), embedding, layer));
   CHECK(held({gradient_memory::layers}, 1) == held({}, 1));
 }
 
