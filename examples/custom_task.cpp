@@ -1,6 +1,7 @@
 // A task of one's own: where questions come from, how they are asked, how an answer is graded. This one is made of the
 // library's parts, so that the bundled model can answer it: one calculation, told in one sentence.
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/evaluation/table.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/tasks/prompting.hpp>
