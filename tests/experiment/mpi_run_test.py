@@ -179,23 +179,29 @@ def faults(options):
     if done.returncode == 0 or done.stdout.count("nowhere") != 1 or out.exists():
         print(f"missing model: status {done.returncode}\n{done.stdout}")
         failed += 1
-    # A signal to one rank, and one that mpirun passes on: all finish the step, and the run can go on.
-    for sent in (signal.SIGINT, signal.SIGUSR1):
-        out = options.work / f"interrupted-{int(sent)}"
-        started = subprocess.Popen([*options.mpirun, "-n", "2", program, *SHORT, "--steps", "500", "--out", str(out)],
+    # A signal to one rank, one that mpirun passes on, and Ctrl-C where mpirun was told to wait for its ranks: all finish
+    # the step, and the run can go on.
+    version = subprocess.run([options.mpirun[0], "--version"], stdout=subprocess.PIPE, text=True).stdout
+    patient = ["--mca", "odls_base_sigkill_timeout", "10"] if "Open MPI" in version or "OpenRTE" in version else None
+    for sent, name in ((signal.SIGINT, "one-rank"), (signal.SIGUSR1, "all"), (signal.SIGINT, "patient")):
+        if name == "patient" and not patient:
+            continue
+        out = options.work / f"interrupted-{name}"
+        started = subprocess.Popen([*options.mpirun, *(patient if name == "patient" else []), "-n", "2", program, *SHORT,
+                                    "--steps", "500", "--out", str(out)],
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
         while not (out / "metrics.jsonl").exists() and started.poll() is None:
             time.sleep(0.05)
-        if sent == signal.SIGUSR1:
+        if name != "one-rank":
             started.send_signal(sent)
         else:
             os.kill(max(processes_of("gsm8k_experiment", out)), sent)
         text, _ = started.communicate(timeout=60)
         if text.count("stopped after") != 1 or "--resume" not in text:
-            print(f"{sent.name}: status {started.returncode}\n{text}")
+            print(f"{sent.name} to {name}: status {started.returncode}\n{text}")
             failed += 1
         if not list((out / "checkpoints").glob("*.checkpoint")):
-            print(f"{sent.name}: no checkpoint")
+            print(f"{sent.name} to {name}: no checkpoint")
             failed += 1
     print(f"{failed} faults end otherwise than they should")
     return failed
