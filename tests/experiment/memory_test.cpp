@@ -284,8 +284,8 @@ TEST_CASE("memory: of several ranks the estimate has what each keeps of a gradie
     o.gradient = kept;
     return estimate_of(o, ranks, c).by_use[memory_use::gradient] / sizeof(float);
   };
-  // Of the rank that takes most in all, whichever that is: the slice's master weights, and what the sum needs. When it
-  // takes most, no layer need be at hand.
+  // Of the rank that takes most in all, whichever that is: the slice's master weights, and what the sum needs; beside
+  // them a leaf's pass allocates an array of the vocabulary's length. When a rank takes most, no layer need be at hand.
   auto const is_of_a_rank = [&](std::size_t numbers, std::size_t least, std::size_t more) {
     for (int r = 0; r < 4; ++r) {
       std::size_t const all = 3 * comm::slice_of(n, 4, r).count + 4 * piece + least;
@@ -293,8 +293,9 @@ TEST_CASE("memory: of several ranks the estimate has what each keeps of a gradie
     }
     return false;
   };
-  CHECK(is_of_a_rank(held({gradient_memory::slices}, 4), n, 0));
-  CHECK(is_of_a_rank(held({gradient_memory::layers}, 4), embedding, layer));
+  auto const vocab = std::size_t(c.vocab);
+  CHECK(is_of_a_rank(held({gradient_memory::slices}, 4), n, vocab));
+  CHECK(is_of_a_rank(held({gradient_memory::layers}, 4), embedding, layer + vocab));
   CHECK(held({gradient_memory::layers}, 1) == held({}, 1));
 }
 
