@@ -131,11 +131,12 @@ double median(std::vector<double> values) {
 
 int main(int argc, char** argv) {
   int ranks = 2, rounds = 5;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    std::string_view const name = argv[i], value = argv[i + 1];
+  for (int i = 1; i < argc; i += 2) {
+    std::string_view const name = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     int& to = name == "--ranks" ? ranks : rounds;
-    if (name != "--ranks" && name != "--rounds") return std::fputs("--ranks N, --rounds N\n", stderr), 2;
-    std::from_chars(value.data(), value.data() + value.size(), to);
+    auto const read = std::from_chars(value.data(), value.data() + value.size(), to);
+    if ((name != "--ranks" && name != "--rounds") || value.empty() || read.ptr != value.data() + value.size() || to < 1)
+      return std::fputs("ranks_step [--ranks N] [--rounds N]\n", stderr), 2;
   }
   int const cores = int(std::thread::hardware_concurrency()), each = std::max(1, cores / ranks);
   std::vector<double> sampling, reward, update, all, seconds;
@@ -154,6 +155,7 @@ int main(int argc, char** argv) {
        {std::pair("sampling", &sampling), std::pair("masks", &reward), std::pair("update", &update)})
     fmt::print("| {} | {:.2f} ({:.2f} to {:.2f}) |\n", name, median(*ratios),
                *std::min_element(ratios->begin(), ratios->end()), *std::max_element(ratios->begin(), ratios->end()));
+  std::fflush(stdout);  // what follows takes as long again
   fmt::print("\n| update as a sum over groups, in times of one chain over all rollouts | |\n|---|---|\n");
   struct shape {
     std::size_t groups, members;

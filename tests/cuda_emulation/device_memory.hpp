@@ -1,12 +1,15 @@
 #pragma once
 // Device memory: one reserved range of addresses, closed outside of kernels and copies, so that the host faults when it
-// touches it. New and freed memory is filled with NaN; addresses are never given twice; freed pages go back to the
-// system once a quarantine is full.
+// touches it. New and freed memory is filled with NaN; addresses are never given twice; freed memory goes back to the
+// system once a quarantine is full. Opening and closing costs as much as there are pages, at each kernel: so the range
+// consists of huge ones, where the system has them, and goes back by whole ones.
 #include "state.hpp"
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <set>
+#include <vector>
 
 namespace cuda_emulation {
 
@@ -28,6 +31,7 @@ struct device_allocation {
 struct device_memory {
   static constexpr std::size_t capacity = std::size_t{64} << 30;         // addresses, not memory
   static constexpr std::size_t quarantine_limit = std::size_t{4} << 20;  // every launch pays for what is resident
+  static constexpr std::size_t huge = std::size_t{2} << 20;
 
   std::byte* base = nullptr;
   std::size_t used = 0;
@@ -36,6 +40,7 @@ struct device_memory {
   std::size_t live_bytes = 0, quarantine_bytes = 0, resident_returned = 0;
   std::size_t unused_bytes = 0;  // that pools keep
   std::deque<std::pair<std::byte*, std::size_t>> quarantine;
+  std::vector<std::uint32_t> tenants;  // of each huge page: allocations in it that are live or in quarantine
   int open = 0;  // scopes in which device memory is accessible
   std::size_t live_pinned = 0;
   std::map<std::byte const*, std::size_t> pinned;  // page-locked memory of the host, by its first byte
@@ -46,18 +51,29 @@ inline device_memory& memory() {
   return *m;
 }
 
+/// The huge pages [first, second) of an allocation.
+inline std::pair<std::size_t, std::size_t> huge_pages_of(std::size_t at, std::size_t bytes) {
+  return {at / device_memory::huge, (at + std::max<std::size_t>(bytes, 1) - 1) / device_memory::huge + 1};
+}
+
+/// The part of the range that is in use, in whole huge pages: a change of protection must not cut one.
+inline void protect_used(device_memory const& m, int how) {
+  std::size_t const pages = (m.used + m.huge - 1) / m.huge;
+  if (pages) mprotect(m.base, pages * m.huge, how);
+}
+
 /// Device memory is accessible in this scope.
 class open_device_memory {
  public:
   open_device_memory() {
     auto& m = memory();
-    if (m.open++ == 0 && m.used) mprotect(m.base, m.used, PROT_READ | PROT_WRITE);
+    if (m.open++ == 0) protect_used(m, PROT_READ | PROT_WRITE);
   }
   open_device_memory(open_device_memory const&) = delete;
   open_device_memory& operator=(open_device_memory const&) = delete;
   ~open_device_memory() {
     auto& m = memory();
-    if (--m.open == 0 && m.used) mprotect(m.base, m.used, PROT_NONE);
+    if (--m.open == 0) protect_used(m, PROT_NONE);
   }
 };
 
@@ -121,20 +137,21 @@ inline void trim(pool_blocks& pool, bool all) {
 inline void* allocate_device_memory(std::size_t bytes, int device, std::shared_ptr<pool_blocks> const& pool = {}) {
   auto& m = memory();
   if (!m.base) {
-    void* const p = mmap(nullptr, m.capacity, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const p = mmap(nullptr, m.capacity + m.huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
       std::perror("cuda_emulation: device memory");
       std::abort();
     }
-    m.base = static_cast<std::byte*>(p);
+    m.base = reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(p) + m.huge - 1) / m.huge * m.huge);
+    madvise(m.base, m.capacity, MADV_HUGEPAGE);  // a system without them is slower, and that is all
   }
   std::size_t const at = (m.used + 511) / 256 * 256;  // a gap of at least 256 bytes between allocations
   if (at + bytes + page_bytes > m.capacity) return nullptr;
   if (!(pool && take_from(*pool, bytes)) && bytes > free_bytes(m.limit)) return nullptr;
   if (pool) pool->used += bytes;
-  std::size_t const old = m.used;
+  [[maybe_unused]] std::size_t const old = m.used;
   m.used = (at + bytes + page_bytes - 1) / page_bytes * page_bytes;
-  if (m.open) mprotect(m.base + old, m.used - old, PROT_READ | PROT_WRITE);
+  if (m.open) protect_used(m, PROT_READ | PROT_WRITE);
   open_device_memory const open;
   std::byte* const p = m.base + at;
 #if defined(__SANITIZE_ADDRESS__)
@@ -142,6 +159,9 @@ inline void* allocate_device_memory(std::size_t bytes, int device, std::shared_p
   __asan_unpoison_memory_region(p, bytes);
 #endif
   std::memset(p, 0xff, bytes);
+  auto const [first, end] = huge_pages_of(at, bytes);
+  m.tenants.resize(end);
+  for (std::size_t h = first; h < end; ++h) ++m.tenants[h];
   m.live[p] = {bytes, false, device, pool};
   m.live_bytes += bytes;
   return p;
@@ -176,11 +196,13 @@ inline void release_device_memory(void* p) {
     auto const [oldest, size] = m.quarantine.front();
     m.quarantine.pop_front();
     m.quarantine_bytes -= size;
-    // Whole pages of its own: allocations do not share pages, because the range grows page by page.
-    std::size_t const first = std::size_t(oldest - m.base) / page_bytes * page_bytes;
-    std::size_t const last = (std::size_t(oldest - m.base) + size + page_bytes - 1) / page_bytes * page_bytes;
-    madvise(m.base + first, last - first, MADV_DONTNEED);
-    m.resident_returned += last - first;
+    // The last huge page is kept: it is given on.
+    auto const [first, end] = huge_pages_of(std::size_t(oldest - m.base), size);
+    for (std::size_t h = first; h < end; ++h) {
+      if (--m.tenants[h] > 0 || h + 1 == m.tenants.size()) continue;
+      madvise(m.base + h * m.huge, m.huge, MADV_DONTNEED);
+      m.resident_returned += m.huge;
+    }
   }
 }
 

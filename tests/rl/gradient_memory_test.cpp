@@ -2,108 +2,29 @@
 // number of passes, also of none; the bytes of the formula, the memory that is announced, and ranks that fail midway.
 #include <atmanrl/comm/threads.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
-#include <atmanrl/nn/blocks.hpp>
-#include <atmanrl/optim/any.hpp>
-#include <atmanrl/rl/policy.hpp>
 
 #include "catch.hpp"
-#include "nn/small_model.hpp"
+#include "gradient_memory_checks.hpp"
 
 #include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
-using namespace atmanrl_test;
+using namespace gradient_memory_checks;
 
 namespace gradient_memory_test {
 namespace {
 
-/// Large enough for slices of four ranks; a slice ends within a layer and within the embedding.
-model_config wide_config(bool tied = true) {
-  model_config c = rich_config();
-  c.vocab = 600;
-  c.hidden = 256;
-  c.ffn = 160;
-  c.layers = 3;
-  c.tied_head = tied;
-  return c;
-}
-
-struct setting {
-  gradient_memory_options memory;
-  std::size_t leaves = 5;
-  bool tied = true, adapters = false;
-  optim::any optimizer = optim::adamw{};
-};
-
-struct outcome {
-  std::vector<float> weights;
-  std::vector<double> norms;
-  std::vector<int> gathered;
-  comm::traffic of_sum, of_update;
-  comm::range slice;
-  std::size_t peak = 0;  // elements that the backend held beside what it held before the first step
-  bool operator==(outcome const& o) const { return weights == o.weights && norms == o.norms && gathered == o.gathered; }
-};
-
-std::size_t passes_of(std::size_t leaf) { return leaf == 2 ? 0 : 1 + leaf % 3; }
-
-/// Adds a leaf's gradient: passes over texts of its own.
-template <class Model>
-void add_leaf(trainable_weights<Model>& policy, std::size_t leaf) {
-  Model& model = policy.model();
-  for (std::size_t pass_number = 0; pass_number < passes_of(leaf); ++pass_number) {
-    auto const tokens =
-        random_tokens(4 + (leaf + pass_number) % 3, model.config().vocab, unsigned(7 * leaf + pass_number));
-    auto const space = model.borrow_pass(index_t(tokens.size()));
-    auto& [cache, pass] = *space;
-    ragged_batch batch;
-    batch.add(cache.add_sequence(index_t(tokens.size())), tokens);
-    model.forward(cache, batch, pass, {.mode = gradient_mode::parameters});
-    auto const scored = score_all(batch.rows(), model.config().vocab);
-    model.log_probs(pass, scored);
-    std::vector<float> const weights(scored.size(), -0.1f * float(1 + leaf));
-    model.backward(cache, pass, {.log_p = weights}, policy.pass_gradients(pass_number + 1 == passes_of(leaf)));
-  }
-}
-
 template <class W>
-outcome updated(setting const& s, comm::any_on<cpu_backend> ranks) {
+outcome updated_here(setting const& s, comm::any_on<cpu_backend> ranks) {
   cpu_backend backend({.threads = 1});
-  auto model = random_model<cpu_backend, W>(backend, wide_config(s.tied), 3, 0.1);
-  if (s.adapters) model.attach({.rank = 40, .alpha = 4}, 5);
-  trainable_policy<llama<cpu_backend, W>, optim::any> policy(model, s.optimizer, ranks, s.memory);
-  outcome out;
-  out.slice = policy.slice();
-  for (int step = 0; step < 2; ++step) {
-    auto const before = ranks.volume();
-    std::vector<int> mine;
-    policy.sum_gradient(s.leaves, [&](std::size_t leaf) {
-      add_leaf(policy, leaf);
-      for (int i = 0; i < 2; ++i) mine.push_back(int(2 * leaf) + i);
-    });
-    auto const summed = ranks.volume();
-    out.norms.push_back(policy.update(3e-3, 1));
-    out.of_sum = summed - before;
-    out.of_update = ranks.volume() - summed;
-    out.gathered = policy.gather_of_leaves(s.leaves, mine);
-  }
-  tensor<cpu_backend, float, 1> weights(backend, {model.trainable_layout().size()});
-  model.read_trainable(weights.view());
-  out.weights = weights.to_host();
-  return out;
+  return updated<W>(backend, s, ranks);
 }
-
-std::vector<gradient_memory_options> const ways{{},
-                                                {gradient_memory::slices},
-                                                {gradient_memory::slices, true},
-                                                {gradient_memory::layers},
-                                                {gradient_memory::layers, true}};
 
 template <class W>
 void check_all(setting s) {
-  outcome const expected = updated<W>(s, {});
+  outcome const expected = updated_here<W>(s, {});
   REQUIRE(expected.norms[0] > 0);
   for (std::size_t i = 0; i < expected.gathered.size(); ++i) REQUIRE(expected.gathered[i] == int(i));
   for (int const ranks : {1, 2, 3, 4})
@@ -113,7 +34,7 @@ void check_all(setting s) {
       s.memory = way;
       std::mutex lock;
       CHECK_NOTHROW(comm::threads::run(ranks, [&](comm::threads& c) {
-        outcome const found = updated<W>(s, c);
+        outcome const found = updated_here<W>(s, c);
         std::lock_guard const held(lock);
         CHECK((found == expected));
         if (ranks == 1 || way.kept == gradient_memory::whole || !s.optimizer.is_elementwise()) return;
@@ -138,7 +59,7 @@ TEST_CASE("gradient memory: adapters, and an optimizer whose state cannot be sli
   check_all<float>({.memory = {}, .leaves = 4, .optimizer = optim::muon{}});
   CHECK_THROWS_WITH(comm::threads::run(2,
                                        [](comm::threads& c) {
-                                         updated<float>(
+                                         updated_here<float>(
                                              {.memory = {gradient_memory::layers}, .optimizer = optim::muon{}}, c);
                                        }),
                     ATMANRL_CONTAINS("the optimizer is not element-wise"));

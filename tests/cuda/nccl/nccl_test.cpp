@@ -6,9 +6,11 @@
 #include "catch.hpp"
 #include "comm/checks.hpp"
 #include "comm/device_checks.hpp"
+#include "rl/gradient_memory_checks.hpp"
 
 #include <chrono>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -91,6 +93,31 @@ TEST_CASE("nccl: sums in rounds have the bits of the definition, over it and ove
       comm_checks::check_dealt_sum<float>(host, backend, 5);
     }));
   }
+}
+
+TEST_CASE("nccl: gradients that a backward pass hands over while it runs, and sums on the host, change no bit") {
+  using namespace gradient_memory_checks;
+  auto const found = [](setting const& s, int ranks) {
+    machine const here(ranks, true);
+    std::mutex lock;
+    std::vector<outcome> all;
+    on_ranks(ranks, [&](communicator& c, cuda_backend& b) {
+      outcome of_rank = updated<bf16>(b, s, comm::any_on<cuda_backend>(c));
+      std::lock_guard const held(lock);
+      all.push_back(std::move(of_rank));
+    });
+    return all;
+  };
+  setting s{.memory = {}, .leaves = 3};
+  outcome const expected = found(s, 1).front();
+  REQUIRE(expected.norms[0] > 0);
+  for (gradient_memory_options const& way : ways)
+    for (int const ranks : {2, 3}) {
+      if (way.kept == gradient_memory::slices && ranks == 3) continue;
+      INFO(ranks << " ranks, " << int(way.kept) << " kept, sums on the host: " << way.sums_on_host);
+      s.memory = way;
+      for (outcome const& o : found(s, ranks)) CHECK((o == expected));
+    }
 }
 
 TEST_CASE("nccl: it is a communicator of the host, too") {
