@@ -132,6 +132,29 @@ TEST_CASE("hugging_face: a llama3 GGUF becomes a folder with its rule in config.
         model_file::open(fixture("io/tiny_llama"), standard_architectures()).config());
 }
 
+TEST_CASE("hugging_face: what config.json says of other things than the model's make-up stays") {
+  scratch_folder const dir;
+  model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());
+  std::filesystem::create_directory(dir / "source");
+  json source = read_json_file(fixture("io/tiny_llama") / "config.json");
+  source["pad_token_id"] = 4;
+  source["attention_dropout"] = 0.1;
+  source["new_field"] = {{"a", {1}}};
+  json const kept = {{"pad_token_id", 4}, {"attention_dropout", 0.1}, {"new_field", {{"a", {1}}}}};
+  source["num_hidden_layers"] = 99;  // the model that is written says these itself
+  source["dtype"] = "float16";
+  source["auto_map"] = {{"AutoModel", "code.py"}};
+  put(dir / "source/config.json", source.dump());
+  hugging_face_options const options{.type = dtype::f32, .config = config_of(dir / "source")};
+  save_hugging_face_folder(dir / "m", tiny.config(), tiny.kind(), rows_of(tiny), options);
+  json const saved = read_json_file(dir / "m/config.json");
+  for (auto const& [name, value] : kept.items()) CHECK(saved.value(name, json()) == value);
+  for (char const* const name : {"dtype", "auto_map"}) CHECK_FALSE(saved.contains(name));
+  CHECK(saved["torch_dtype"] == "float32");
+  CHECK(model_file::open(dir / "m", standard_architectures()).config() == tiny.config());
+  CHECK(config_of(dir / "nowhere").is_null());
+}
+
 TEST_CASE("hugging_face: what generation_config.json says beside its ids stays, and its ends of a text are added") {
   scratch_folder const dir;
   model_file const tiny = model_file::open(fixture("io/tiny_llama"), standard_architectures());

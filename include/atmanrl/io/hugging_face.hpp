@@ -38,6 +38,9 @@ struct hugging_face_options {
   std::uint64_t max_shard_bytes = 5000000000u;  ///< more goes into several files with an index, as transformers has it
   std::vector<std::filesystem::path> copy_files{};  ///< copied under their own names: tokenizer.json and its companions
   std::map<std::string, std::string> text_files{};  ///< further files: name and content
+  /// config.json of the model that this one comes from, or null: fields that say nothing of the model's make-up stay
+  /// (dropout, pad_token_id, fields that this library does not know).
+  json config{};
   /// generation_config.json of the model that this one comes from, or null: what it says beside the ids that begin and
   /// end a text stays, and ids that end a text are added to the config's.
   json generation_config{};
@@ -45,7 +48,8 @@ struct hugging_face_options {
   std::vector<float> attention_edit{};
 };
 
-/// generation_config.json of a model's folder, for `hugging_face_options::generation_config`; null where there is none.
+/// config.json and generation_config.json of a model's folder, for `hugging_face_options`; null where there is none.
+json config_of(std::filesystem::path const& folder);
 json generation_config_of(std::filesystem::path const& folder);
 
 /// The tokenizer's files that exist in a model folder, for `hugging_face_options::copy_files`.
@@ -194,12 +198,20 @@ void save_hugging_face_folder(std::filesystem::path const& folder, model_config 
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE json generation_config_of(std::filesystem::path const& folder) {
-  auto const path = folder / "generation_config.json";
+namespace detail {
+
+[[gnu::cold]] inline json object_in(std::filesystem::path const& path) {
   if (!is_there(path)) return nullptr;
-  json const found = read_json_file(path);
+  json found = read_json_file(path);
   expects<file_error>(found.is_object(), "{}: its content is not a JSON object", path.string());
   return found;
+}
+
+}  // namespace detail
+
+ATMANRL_INLINE json config_of(std::filesystem::path const& folder) { return detail::object_in(folder / "config.json"); }
+ATMANRL_INLINE json generation_config_of(std::filesystem::path const& folder) {
+  return detail::object_in(folder / "generation_config.json");
 }
 
 ATMANRL_INLINE void check_model_output(std::string_view option, std::filesystem::path const& folder,
@@ -214,6 +226,21 @@ ATMANRL_INLINE void check_model_output(std::string_view option, std::filesystem:
 }
 
 namespace detail {
+
+/// The description of the model that is written, with what the source's config.json says of other things.
+[[gnu::cold]] inline json merged_config(json const& source, json description) {
+  static constexpr std::array<std::string_view, 3> not_read{"attention_dropout", "initializer_range", "use_cache"};
+  // Newer spellings of what the description says in the older one, and code whose files are not copied.
+  static constexpr std::array<std::string_view, 4> left_out{"dtype", "rope_parameters", "hidden_activation",
+                                                            "auto_map"};
+  auto const holds = [](auto const& names, std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (!source.is_object()) return description;
+  for (auto const& [name, value] : source.items())
+    if (holds(not_read, name) || (!description.contains(name) && !holds(left_out, name))) description[name] = value;
+  return description;
+}
 
 /// What the source's generation_config.json says, with the ids of the model that is written.
 [[gnu::cold]] inline json merged_generation_config(json const& source, json const& description) {
@@ -253,7 +280,7 @@ ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder
                             [&](std::string const& name) { return detail::is_model_file(name, options); });
   detail::atomic_folder out(folder);
 
-  write_file_atomically(out.path() / "config.json", description.dump(2) + "\n");
+  write_file_atomically(out.path() / "config.json", detail::merged_config(options.config, description).dump(2) + "\n");
   write_file_atomically(out.path() / "generation_config.json",
                         detail::merged_generation_config(options.generation_config, description).dump(2) + "\n");
   for (auto const& from : options.copy_files) {

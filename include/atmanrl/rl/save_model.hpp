@@ -64,10 +64,10 @@ class gathered_master {
 }  // namespace detail
 
 /// Adapters are merged into the matrices: W + (alpha / rank) B A. A call of all ranks, of which the first writes.
-/// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its
-///                generation_config.json says stays; other tokenizers are written anew; a llama2.c vocabulary has no
-///                such form and is left out. A tokenizer of another type is written by its `save(folder)`; without one
-///                the folder has none
+/// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its config.json and
+///                generation_config.json say of other things than the model's make-up stays; other tokenizers are
+///                written anew; a llama2.c vocabulary has no such form and is left out. A tokenizer of another type is
+///                written by its `save(folder)`; without one the folder has none
 template <class Model, Tokenizer Z>
 void save_model(std::filesystem::path const& folder, trainable_weights<Model>& policy, Z const& words,
                 std::filesystem::path const& source, dtype type) {
@@ -107,7 +107,10 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
     std::filesystem::create_directories(made);
     tokens.save(made);
   };
-  if (is_folder(source)) options.generation_config = generation_config_of(source);
+  if (is_folder(source)) {
+    options.config = config_of(source);
+    options.generation_config = generation_config_of(source);
+  }
   if constexpr (std::same_as<Z, tokenizer>) {
     if (is_folder(source)) {
       options.copy_files = tokenizer_files(source);
