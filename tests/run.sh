@@ -11,4 +11,10 @@ fi
 bash cmake/install_dependencies.sh tests arm
 cmake --preset release
 cmake --build --preset release --parallel "$(nproc)"
-exec ctest --test-dir build/release --output-on-failure -j2 "$@"
+# The tests write thousands of small files, many of them damaged ones: into memory, where the system has a folder there.
+if [ -w /dev/shm ] && [ "$(df --output=avail -k /dev/shm | tail -n 1)" -gt 4194304 ]; then
+  TMPDIR=$(mktemp -d -p /dev/shm atmanrl-tests.XXXXXX)
+  trap 'rm -rf "$TMPDIR"' EXIT
+  export TMPDIR
+fi
+ctest --test-dir build/release --output-on-failure -j2 "$@"
