@@ -134,7 +134,7 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
   auto const o = s.options("run");
   REQUIRE(run(o) == 0);
   for (char const* const name :
-       {"options.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json",
+       {"options.json", "inputs.json", "metrics.jsonl", "completions.jsonl", "timings.jsonl", "evaluation_before.json",
         "evaluation_after.json", "summary.txt", "events.out.tfevents.0.atmanrl", "checkpoints/step-000003.checkpoint",
         "model/config.json", "model/model.safetensors", "model/tokenizer.json"}) {
     INFO(name);
@@ -412,6 +412,10 @@ TEST_CASE("experiment: a folder that holds something, other options and another 
   auto nowhere = o;
   nowhere.resume = s.folder / "nowhere";
   CHECK(contains(complaint<usage_error>([&] { run(nowhere); }), "there is no run in this folder"));
+  std::string const generation = content(s.model / "generation_config.json");
+  put(s.model / "generation_config.json", generation + " ");
+  CHECK(contains(complaint<usage_error>([&] { run(resumed(o)); }), "the content of --model is not what the run began"));
+  put(s.model / "generation_config.json", generation);
   struct other_traits : float_traits {
     using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency<>>;
   };

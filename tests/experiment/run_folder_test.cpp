@@ -93,6 +93,26 @@ TEST_CASE("run_folder: a new run's folder is locked when it appears, and never r
   CHECK_NOTHROW(create_run_folder(options_in(dir / "runs/empty"), "arithmetic"));
 }
 
+TEST_CASE("run_folder: a run goes on with files of the content that it began with, wherever they are") {
+  scratch_folder const dir;
+  auto o = options_in(dir / "run");
+  o.model = dir / "model.gguf";
+  put(o.model, "weights");
+  create_run_folder(o, o.task);
+  CHECK(read_json_file(o.out / "inputs.json").size() == 1);  // no data, no adapter
+  CHECK_NOTHROW(check_inputs(o));
+  std::filesystem::rename(o.model, dir / "moved.gguf");
+  o.model = dir / "moved.gguf";
+  CHECK_NOTHROW(check_inputs(o));
+  put(o.model, "Weights");
+  auto const refused = [&] { return complaint<usage_error>([&] { check_inputs(o); }); };
+  CHECK(contains(refused(), "run: by its inputs.json the content of --model is not what the run began with"));
+  put(o.out / "inputs.json", "[]");
+  CHECK(contains(refused(), "--model"));
+  std::filesystem::remove(o.out / "inputs.json");  // a run of an older version
+  CHECK_NOTHROW(check_inputs(o));
+}
+
 TEST_CASE("run_folder: a place where no folder can be made is refused before the work") {
   scratch_folder const dir;
   put(dir / "file", "x");

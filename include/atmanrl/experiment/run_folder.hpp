@@ -11,6 +11,7 @@
 #include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
+#include <atmanrl/experiment/run_inputs.hpp>
 #include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/io/hugging_face.hpp>
@@ -31,7 +32,7 @@ namespace atmanrl {
 /// \throws usage_error when the folder holds something already, or cannot be made
 void check_fresh(std::filesystem::path const& out);
 
-/// Makes the folder with its options in one step: it is there completely or not at all, and locked from the beginning.
+/// Makes the folder with options and hashes in one step: there completely or not at all, locked from the beginning.
 /// \throws usage_error when it holds something by now
 run_lock create_run_folder(experiment_options const& o, std::string_view task);
 
@@ -206,6 +207,7 @@ ATMANRL_INLINE run_lock create_run_folder(experiment_options const& o, std::stri
   // The option names one of the library's tasks; a program with a task of its own leaves it as it is.
   if (task != o.task) options["task_name"] = task;
   write_file_atomically(folder.path() / "options.json", options.dump(2) + "\n");
+  write_file_atomically(folder.path() / "inputs.json", input_hashes(o).dump(2) + "\n");
   run_lock lock(folder.path() / "options.json", o.out);
   // Another run may have begun there since check_fresh; its folder is not replaced.
   if (!folder.commit_new()) detail::refuse_used_folder(o.out);

@@ -111,7 +111,7 @@ class run_record {
 namespace detail {
 
 /// Keeps other processes away from the run that is continued; on the first rank.
-/// \throws usage_error when one is writing it
+/// \throws usage_error when one is writing it, or when it began with other files than there are now
 run_lock lock_run(experiment_options const& o, run_record const& record);
 
 /// What the run goes on from; nothing when it has no intact checkpoint and begins anew.
@@ -264,6 +264,7 @@ ATMANRL_INLINE run_lock detail::lock_run(experiment_options const& o, run_record
   if (!record.speaks()) return {};
   run_lock lock(o.out / "options.json", o.out);
   if (!lock.held()) record.said().note("note: the file system has no locks; only one process may write a run");
+  check_inputs(o);
   return lock;
 }
 

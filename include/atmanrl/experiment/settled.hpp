@@ -13,8 +13,8 @@
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
+#include <atmanrl/experiment/run_inputs.hpp>
 #include <atmanrl/experiment/traits.hpp>
-#include <atmanrl/io/content_hash.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
@@ -133,8 +133,7 @@ ATMANRL_INLINE void detail::check_ranks(experiment_options const& o, comm::any r
     for (auto const& [name, value] : all.items())
       if (detail::changes_no_bit(name)) shared[name] = value;  // but ranks must agree on it
     text = shared.dump();
-    files = fmt::format("{:016x} of the model, {:016x} of the data, {:016x} of the adapter", content_hash(o.model),
-                        content_hash(o.data), content_hash(o.adapter));
+    files = input_hashes(o).dump();
   });
   comm::expects_same_everywhere(ranks, "the program", fmt::format("{} {} {}", ATMANRL_VERSION, __VERSION__, build));
   comm::expects_same_everywhere(ranks, "the options", text);
