@@ -51,15 +51,18 @@ inline std::vector<float> initial_weights(atmanrl::parameter_layout const& layou
 template <class Model>
 std::vector<float> weights_of(Model& model) {
   using namespace atmanrl;
-  std::vector<float> out(std::size_t(model.layout().size()));
+  using B = typename Model::backend_type;
+  tensor<B, float, 1> flat(model.backend(), {model.layout().size()});
   for (parameter_info const& p : model.layout().all())
-    model.read_rows(p, 0, view<float, 2>(out.data() + p.offset, {p.rows, p.columns}));
-  return out;
+    model.read_rows(p, 0, view_on<B, float, 2>(flat.data() + p.offset, {p.rows, p.columns}));
+  return flat.to_host();
 }
 
 template <class Model>
 void assign_weights(Model& model, std::vector<float> const& weights) {
-  model.assign(atmanrl::view<float const, 1>(weights.data(), {model.layout().size()}));
+  atmanrl::tensor<typename Model::backend_type, float, 1> flat(model.backend(), {model.layout().size()});
+  flat.assign(weights);
+  model.assign(flat.cview());
 }
 
 /// A Hugging Face folder with the tokenizer and a README.md; it replaces one that is there.

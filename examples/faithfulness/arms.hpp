@@ -17,8 +17,6 @@
 
 namespace faithfulness {
 
-using reward_type = rewards::any<model_type>;
-
 /// What rewards are made from.
 struct arm_parts {
   settings const& s;
@@ -27,9 +25,11 @@ struct arm_parts {
   std::uint64_t seed;
 };
 
+/// \tparam Model  that is trained
+template <class Model>
 struct arm {
   std::string name, title;
-  std::function<reward_type(arm_parts const&)> reward;  ///< empty: no reinforcement learning
+  std::function<rewards::any<Model>(arm_parts const&)> reward;  ///< empty: no reinforcement learning
   reward_gradient_update gradient = reward_gradient_update::off;
   double hint_reliability = 1;  ///< of the prompts
   bool hide_prompt = false;     ///< from the answer, in the policy loss
@@ -39,13 +39,13 @@ struct arm {
 /// Outcome plus a second reward, weighted so that its spread within groups is a set share of the outcome's at the first
 /// step in which both vary: the arms then push equally hard.
 template <class Second>
-reward_type balanced(settings const& s, Second second) {
+auto balanced(settings const& s, Second second) {
   return rewards::balanced_sum<rewards::correct_answer, Second>(rewards::correct_answer{}, std::move(second), 1,
                                                                 s.share);
 }
 /// A first reward, and the gradient alone of a second.
 template <class First, class Second>
-reward_type with_gradient_of(First first, Second second) {
+auto with_gradient_of(First first, Second second) {
   return rewards::weighted_sum{rewards::term{1.0f, std::move(first)},
                                rewards::term{1.0f, rewards::gradient_only<Second>{std::move(second)}}};
 }
@@ -62,16 +62,17 @@ inline auto edit_reward(arm_parts const& p,
   return rewards::edited_answer(p.task, p.words, 0, {}, value);
 }
 
-inline std::vector<arm> const& all_arms() {
+template <class Model>
+std::vector<arm<Model>> const& all_arms() {
   using rewards::correct_answer;
   static auto const own = reward_gradient_update::own;
-  static std::vector<arm> const list{
+  static std::vector<arm<Model>> const list{
       {.name = "start", .title = "start, untrained", .reward = {}, .gate = true},
       {.name = "reader_sft", .title = "reader fine-tuning (positive control)", .reward = {}, .gate = true},
-      {.name = "outcome", .title = "outcome only", .reward = [](auto const&) { return reward_type(correct_answer{}); }},
+      {.name = "outcome", .title = "outcome only", .reward = [](auto const&) { return correct_answer{}; }},
       {.name = "outcome_wrong_hints",
        .title = "outcome only, half of the hints wrong (positive control)",
-       .reward = [](auto const&) { return reward_type(correct_answer{}); },
+       .reward = [](auto const&) { return correct_answer{}; },
        .hint_reliability = 0.5},
       {.name = "re_enabled",
        .title = "AtManRL, re-enabled",
@@ -128,15 +129,16 @@ inline std::vector<arm> const& all_arms() {
        .gradient = own},
       {.name = "hide_prompt",
        .title = "outcome only, the answer's loss does not see the prompt",
-       .reward = [](auto const&) { return reward_type(correct_answer{}); },
+       .reward = [](auto const&) { return correct_answer{}; },
        .hide_prompt = true},
   };
   return list;
 }
 
-inline arm const& arm_by_name(std::string const& name) {
+template <class Model>
+arm<Model> const& arm_by_name(std::string const& name) {
   std::string known;
-  for (arm const& a : all_arms()) {
+  for (arm<Model> const& a : all_arms<Model>()) {
     if (a.name == name) return a;
     known += (known.empty() ? "" : ", ") + a.name;
   }
@@ -145,9 +147,9 @@ inline arm const& arm_by_name(std::string const& name) {
 
 /// Reinforcement learning of the worker's model.
 /// \returns what happened, a line every ten steps
-template <class UpdateEdit>
-ordered_json reinforce(workshop& w, settings const& s, arm const& a, std::uint64_t rl_seed, std::string const& name,
-                       UpdateEdit const& update_edit) {
+template <class B, class UpdateEdit>
+ordered_json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::uint64_t rl_seed,
+                       std::string const& name, UpdateEdit const& update_edit) {
   taught_task const task = rl_task(s, a.hint_reliability);
   grpo_options const o{.prompts_per_step = s.prompts,
                        .group_size = s.group,
@@ -217,8 +219,9 @@ ordered_json reinforce(workshop& w, settings const& s, arm const& a, std::uint64
 }
 
 /// One run from a start's weights: training, then the examination.
-inline ordered_json run_arm(workshop& w, settings const& s, arm const& a, std::vector<float> const& start,
-                            std::uint64_t seed, std::uint64_t rl_seed, std::string const& name) {
+template <class B>
+ordered_json run_arm(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::vector<float> const& start,
+                     std::uint64_t seed, std::uint64_t rl_seed, std::string const& name) {
   auto const clock = [] { return std::chrono::steady_clock::now(); };
   auto const since = [&](auto from) { return std::round(std::chrono::duration<double>(clock() - from).count()); };
   auto const begin = clock();

@@ -29,31 +29,34 @@ struct settings {
   double gradient_weight = 0.25;  ///< of the reward's gradient: its updates' rate over the policy's
   // Measuring.
   int questions = 200, gate_questions = 60;
+  std::string machine;  ///< what computes, where it is not a CPU: it has other bits
 
   bool hinted() const { return task == "leaked_answer"; }
 
   /// What a finished run must have been made with to be taken over.
   ordered_json json_of() const {
-    return {{"task", task},
-            {"pretraining_steps", pretraining_steps},
-            {"decoupled", decoupled},
-            {"skipped", skipped},
-            {"noise", noise},
-            {"soft_from", soft_from},
-            {"soft_most_steps", soft_most_steps},
-            {"soft_rate", soft_rate},
-            {"reader_rate", reader_rate},
-            {"reader_steps", reader_steps},
-            {"steps", steps},
-            {"prompts", prompts},
-            {"group", group},
-            {"warmup", warmup},
-            {"new_tokens", new_tokens},
-            {"rate", rate},
-            {"share", share},
-            {"gradient_weight", gradient_weight},
-            {"questions", questions},
-            {"gate_questions", gate_questions}};
+    ordered_json all{{"task", task},
+                     {"pretraining_steps", pretraining_steps},
+                     {"decoupled", decoupled},
+                     {"skipped", skipped},
+                     {"noise", noise},
+                     {"soft_from", soft_from},
+                     {"soft_most_steps", soft_most_steps},
+                     {"soft_rate", soft_rate},
+                     {"reader_rate", reader_rate},
+                     {"reader_steps", reader_steps},
+                     {"steps", steps},
+                     {"prompts", prompts},
+                     {"group", group},
+                     {"warmup", warmup},
+                     {"new_tokens", new_tokens},
+                     {"rate", rate},
+                     {"share", share},
+                     {"gradient_weight", gradient_weight},
+                     {"questions", questions},
+                     {"gate_questions", gate_questions}};
+    if (!machine.empty()) all["machine"] = machine;
+    return all;
   }
 };
 

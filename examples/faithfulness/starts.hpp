@@ -1,11 +1,11 @@
 #pragma once
 // The models that arms begin with: pre-trained not to read their chains (hard), softened until some are read (soft),
 // and pre-trained on clean data as a control.
-#include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/arithmetic_text.hpp>
 
-#include "../program.hpp"
+#include "../backend_options.hpp"
+#include "../printing.hpp"
 #include "../tiny_model.hpp"
 #include "endpoints.hpp"
 
@@ -16,22 +16,22 @@
 
 namespace faithfulness {
 
-using model_type = llama<cpu_backend>;
-
 inline tokenizer make_words() { return tokenizer{byte_bpe(arithmetic_text::vocabulary())}; }
 
 /// Thrown between two steps when the user wants the program to end.
 struct interrupted {};
 
 /// One worker's machine: a backend and two models of one shape.
+template <class B>
 struct workshop {
-  cpu_backend backend;
+  using model_type = llama<B>;
+  B backend;
   tokenizer words = make_words();
   model_type model, before;  ///< the one that is trained, and the start beside it
   std::function<bool()> stop;
 
-  workshop(int threads, std::function<bool()> should_stop)
-      : backend(cpu_options{.threads = threads}),
+  workshop(backend_options const& o, std::function<bool()> should_stop)
+      : backend(make_backend<B>(o, false)),
         model(backend, tiny_config({}, words)),
         before(backend, tiny_config({}, words)),
         stop(std::move(should_stop)) {}
@@ -42,8 +42,8 @@ struct workshop {
 
 /// Supervised updates on a task's training items.
 /// \param until  looked at before each update, with their number so far; ends the training where it says so
-template <class TaskT>
-int teach(workshop& w, TaskT const& task, std::uint64_t seed, std::uint64_t steps, double rate, std::uint64_t warmup,
+template <class B, class TaskT>
+int teach(workshop<B>& w, TaskT const& task, std::uint64_t seed, std::uint64_t steps, double rate, std::uint64_t warmup,
           std::string const& name, std::function<bool(int)> const& until = {}) {
   sft_trainer trainer(w.model, sft_options{.steps = steps, .batch_size = 64, .micro_batches = 8, .learning_rate = rate},
                       schedules::linear{.warmup = std::min(warmup, steps / 2), .floor = 0.05},
@@ -64,20 +64,23 @@ int teach(workshop& w, TaskT const& task, std::uint64_t seed, std::uint64_t step
 }
 
 /// Reader fine-tuning of the worker's model: the positive control, and what softens a start.
-inline int teach_reading(workshop& w, settings const& s, std::uint64_t seed, int steps, double rate,
-                         std::string const& name, std::function<bool(int)> const& until = {}) {
+template <class B>
+int teach_reading(workshop<B>& w, settings const& s, std::uint64_t seed, int steps, double rate,
+                  std::string const& name, std::function<bool(int)> const& until = {}) {
   return teach(w, reader_task(s), seed + 77, std::uint64_t(steps), rate, 5, name, until);
 }
 
 /// The weights of a start, from its folder or made anew and written there.
 /// \param kind  hard, soft or control
-inline std::vector<float> start_weights(workshop& w, settings const& s, std::string const& kind, std::uint64_t seed,
-                                        std::filesystem::path const& folder) {
+template <class B>
+std::vector<float> start_weights(workshop<B>& w, settings const& s, std::string const& kind, std::uint64_t seed,
+                                 std::filesystem::path const& folder) {
   auto const place = [&](std::string const& k) {
-    return folder / fmt::format("{}-{}-seed{}-{}", s.task, k, seed, s.pretraining_steps);
+    return folder / fmt::format("{}-{}-seed{}-{}{}{}", s.task, k, seed, s.pretraining_steps,
+                                s.machine.empty() ? "" : "-", s.machine);
   };
   if (is_there(place(kind) / "model.safetensors")) {
-    auto const stored = model_type::load(w.backend, place(kind));
+    auto const stored = llama<B>::load(w.backend, place(kind));
     return weights_of(stored);
   }
   std::string const name = fmt::format("{}, start {} of seed {}", s.task, kind, seed);

@@ -4,6 +4,7 @@
 #include "../evaluate/evaluate.hpp"
 #include "../experiment_program.hpp"
 #include "../explain/explain.hpp"
+#include "../faithfulness/faithfulness.hpp"
 #include "../inspect/device_program.hpp"
 #include "../reproduce_table1/arms.hpp"
 #include "../sft/sft.hpp"
@@ -36,8 +37,8 @@ int run_experiment(void const* options, atmanrl::comm::any ranks) {
 }  // namespace
 
 extern "C" {
-on_cuda_entry ablation_on_cuda, evaluate_on_cuda, explain_on_cuda, gsm8k_experiment_on_cuda, inspect_on_cuda,
-    mmlu_experiment_on_cuda, reproduce_table1_on_cuda, sft_on_cuda;
+on_cuda_entry ablation_on_cuda, evaluate_on_cuda, explain_on_cuda, faithfulness_on_cuda, gsm8k_experiment_on_cuda,
+    inspect_on_cuda, mmlu_experiment_on_cuda, reproduce_table1_on_cuda, sft_on_cuda;
 }
 
 int ablation_on_cuda(void const* o, atmanrl::comm::any ranks) {
@@ -48,6 +49,9 @@ int evaluate_on_cuda(void const* o, atmanrl::comm::any ranks) {
 }
 int explain_on_cuda(void const* o, atmanrl::comm::any ranks) {
   return run_program_on_device<explaining::program>(o, ranks);
+}
+int faithfulness_on_cuda(void const* o, atmanrl::comm::any ranks) {
+  return run_program_on_device<faithfulness::program>(o, ranks);
 }
 int gsm8k_experiment_on_cuda(void const* o, atmanrl::comm::any ranks) {
   return run_experiment<atmanrl::gsm8k_traits>(o, ranks);

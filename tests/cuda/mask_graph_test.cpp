@@ -76,6 +76,12 @@ TEST_CASE("cuda mask graphs: rows that leave the batch and objectives that the h
     o.objective = objectives::by_name(objective);
     same_bits<float>(o);
   }
+  o = o.in_steps(20);
+  o.objective = objectives::kl_to_unmasked{};
+  o.stop_tolerance = 0.05;
+  steps.clear();
+  for (auto const& r : same_bits<float>(o)) steps.insert(r.steps);
+  CHECK(steps.size() > 1);
 }
 
 TEST_CASE("cuda mask graphs: the bits are those of eager steps under adapters and 16-bit keys") {
@@ -181,6 +187,28 @@ TEST_CASE("cuda mask graphs: a step is one graph and AdamW, and the host looks a
   CHECK(looked.graphs == 2);
   CHECK(looked.copies == 1);  // log-probabilities of step 16
   CHECK(looked.waits == 1);
+}
+
+TEST_CASE("cuda mask graphs: a step of the divergence from the unmasked model leaves no logits to the host") {
+  mask_options o;
+  o.rows = mask_rows::answer_rows;
+  auto const of_tokens = launches_of(2, 3, false, o);
+  o.objective = objectives::kl_to_unmasked{};
+  auto const three = launches_of(2, 5, true, o);
+  CHECK(three.graphs == 3);
+  CHECK(three.kernels == 3);
+  CHECK(three.products == 0);
+  CHECK(three.copies == 0);
+  CHECK(three.waits == 0);
+  CHECK(three.captures == 1);
+  auto const eager = launches_of(2, 3, false, o);
+  CHECK(eager.copies == of_tokens.copies);  // on the device
+  CHECK(eager.waits == 0);
+  o.stop_tolerance = -100;  // never reached: the host looks at two numbers a token
+  auto const looked = launches_of(2, 5, true, o);
+  CHECK(looked.graphs == 6);
+  CHECK(looked.copies == 3);
+  CHECK(looked.waits == 3);
 }
 
 TEST_CASE("cuda mask graphs: with a tolerance a step is two graphs and a wait") {

@@ -44,6 +44,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "attention_matrix_tile.cuh": ["attention_gradient_test", "attention_test"],
     "attention_parameters.cuh": ["attention_gradient_test"],
     "attention_tile.cuh": ["attention_edits_test", "attention_test", "access_test"],
+    "divergence.cuh": ["divergence_test"],
     "elementwise.cuh": ["elementwise_test"],
     "gated.cuh": ["factors_test"],
     "embedding.cuh": ["embedding_test"],

@@ -161,11 +161,15 @@ TEST_CASE(
   }
   fails_with("mmlu_experiment", model + " --backend tpu --out " + out, "--backend is \"tpu\"");
   fails_with("reproduce_table1", "--backend tpu --out " + out, "--backend is \"tpu\"");
+  fails_with("faithfulness", "--quick --backend tpu --out " + out, "--backend is \"tpu\"");
   if (!std::filesystem::exists("/dev/nvidia0"))
-    for (std::string const name : {"evaluate", "sft", "explain", "ablation", "mmlu_experiment", "reproduce_table1"}) {
+    for (std::string const name :
+         {"evaluate", "sft", "explain", "ablation", "faithfulness", "mmlu_experiment", "reproduce_table1"}) {
       // Looked for before the model, which is not there.
-      auto const r =
-          run(name.c_str(), "--model /nowhere --backend cuda " + ((name == "explain" ? "--json " : "--out ") + out));
+      std::string const model_and_out =
+          name == "faithfulness" ? "--quick --out "
+                                 : "--model /nowhere " + std::string(name == "explain" ? "--json " : "--out ");
+      auto const r = run(name.c_str(), "--backend cuda " + model_and_out + out);
       if (!r) continue;
       INFO(name << "\n" << r->output);
       CHECK(r->status == 2);

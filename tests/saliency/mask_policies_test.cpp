@@ -179,6 +179,13 @@ TEST_CASE_METHOD(policies_test, "kl_to_unmasked: value and gradient are exact, w
           complex_step_gradient(part(h, e), [&](std::vector<complex> const& x) { return of(step_model, x); });
       CHECK(relative_difference(part(g, e), exact) < 1e-9);
     }
+    // An item that leaves takes its own rows of the unmasked model along.
+    b.drop(1);
+    b.cross_entropies_and_gradient();
+    CHECK(relative_difference(b.losses(), kl) < 1e-12);
+    auto const fewer = b.gradient().to_host();
+    for (std::size_t const i : {0u, 2u, 3u})
+      CHECK(relative_difference(part(fewer, b.extents()[i]), part(g, b.extents()[i])) < 1e-12);
   });
 }
 

@@ -13,6 +13,7 @@
 #include <atmanrl/counting/attention.hpp>
 #include <atmanrl/counting/optimizers.hpp>
 #include <atmanrl/counting/runtime.hpp>
+#include <atmanrl/ops/divergence.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/ops/embedding.hpp>
 #include <atmanrl/ops/gated.hpp>
@@ -224,6 +225,18 @@ struct log_prob<counting::backend> {
             counting::bytes(logits) + counting::bytes(dlogits) + counting::bytes(targets) + counting::bytes(lse) +
                 counting::bytes(dlog_p) +
                 (dentropy.empty() ? 0 : counting::bytes(entropy) + counting::bytes(dentropy)));
+  }
+};
+
+template <>
+struct divergence<counting::backend> {
+  template <class T>
+  static void turn(counting::backend& b, counting::on<T const, 2>, counting::on<int const, 1> z0_rows,
+                   counting::on<int const, 1> targets, counting::on<T const, 1> weights, counting::on<T, 2> z,
+                   counting::on<T, 1> kl, counting::on<T, 1> log_p) {
+    b.count("divergence", work_kind::rest, 17.0 * double(z.size()),
+            3 * counting::bytes(z) + counting::bytes(z0_rows) + counting::bytes(targets) + counting::bytes(weights) +
+                counting::bytes(kl) + counting::bytes(log_p));
   }
 };
 

@@ -111,7 +111,9 @@ template <class Tile>
 requires(Tile::matrix_units) __device__ __forceinline__
     void accumulate(float const* weights, float const* b, typename Tile::sums& sums) {
   namespace wmma = nvcuda::wmma;
-  ATMANRL_UNROLL
+  // Of heads of 128 the sums alone take a quarter of a thread's registers: two steps at a time leave the compiler
+  // enough of them that it spills none.
+  ATMANRL_UNROLL_BY((Tile::dim > 64 ? 2 : Tile::cols / Tile::depth))
   for (int k = 0; k < Tile::cols; k += Tile::depth) {
     typename Tile::left w;
     wmma::load_matrix_sync(w, weights + Tile::weight(Tile::first_row(), k), Tile::weights_stride);

@@ -7,6 +7,7 @@
 #include <atmanrl/backend/backend.hpp>
 #include <atmanrl/cuda/adamw.cuh>
 #include <atmanrl/cuda/attention.cuh>
+#include <atmanrl/cuda/divergence.cuh>
 #include <atmanrl/cuda/elementwise.cuh>
 #include <atmanrl/cuda/embedding.cuh>
 #include <atmanrl/cuda/gated.cuh>

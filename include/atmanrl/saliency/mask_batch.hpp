@@ -7,6 +7,7 @@
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/elementwise.hpp>
+#include <atmanrl/saliency/answer_divergence.hpp>
 #include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
 
@@ -19,17 +20,20 @@
 namespace atmanrl {
 
 /// What masks take beside the model's pass: H, its gradient (also per key-value head), and the constant gradient of the
-/// sparsity term, all of them packed; logits of the scored rows for an objective that reads them.
+/// sparsity term, all of them packed; logits of the scored rows for an objective that reads them, and what a divergence
+/// takes that is computed where they are.
 template <Backend B, class T, class Policy>
 struct mask_space {
   Policy policy;
   tensor<B, T, 1> values, gradient, sparsity;  // (parameters of all masks)
   tensor<B, T, 2> per_head, logits;
+  answer_divergence<B, T> divergence;
 };
 
 /// Prompt rows (and with `answer_rows` CoT rows) never see the mask: they are computed once, and every step computes
-/// only the rows that do. Steps repeat the same calls, so a backend that can records them (backend/repeated.hpp): of a
-/// linear objective a whole step, else its two halves, between which the host looks at the objective.
+/// only the rows that do. Steps repeat the same calls, so a backend that can records them (backend/repeated.hpp): of an
+/// objective that needs no host a whole step, else its two halves, between which the host looks at the objective. None
+/// is needed where the objective is linear, or where it is a divergence and the backend has a kernel for that.
 /// \tparam Mask       what the values of a mask do to scores, a MaskFamily
 /// \tparam Objective  what a mask's loss is, a MaskObjective
 template <class Model, class Mask = masks::additive, class Objective = objectives::any>
@@ -123,7 +127,7 @@ class mask_batch {
     forget_recorded();
     rewind();
     model_->forward(cache_, tree_.batch(), pass_);
-    score();
+    score(true);
     read(true);
     ce_unmasked_ = ce_;
     return ce_unmasked_;
@@ -174,24 +178,24 @@ class mask_batch {
     if (masks_->sparsity.size() > 0) add(model_->backend(), masks_->sparsity.cview(), masks_->gradient.view());
   }
 
-  /// forward, backward and add_sparsity without a look at the objective where it is linear: cross-entropies and losses
-  /// are those of the latest look.
+  /// forward, backward and add_sparsity without a look at the objective where the host is not needed: cross-entropies
+  /// and losses are those of the latest look.
   void step() {
-    if (!detail::is_linear(objective_) || dlog_p_.empty()) {
-      forward();
-      backward();
-      add_sparsity();
-    } else {
+    if (diverges() ? rows_per_step() > 0 : detail::is_linear(objective_) && !dlog_p_.empty()) {
       repeat(step_, [&] {
         evaluate(gradient_mode::activations);
         find_gradient();
         add_sparsity();
       });
+    } else {
+      forward();
+      backward();
+      add_sparsity();
     }
   }
-  /// Looks at the objective after a step; where it is not linear, the step has.
+  /// Looks at the objective after a step; where the host is needed, the step has.
   std::vector<double> const& look() {
-    if (detail::is_linear(objective_) && rows_per_step() > 0) read(false);
+    if (goes_without_host() && rows_per_step() > 0) read(false);
     return ce_;
   }
 
@@ -235,6 +239,15 @@ class mask_batch {
     for (auto const& e : tree_.batch().entries()) cache_.truncate(e.sequence, cache_.at(e.sequence).inherited);
   }
 
+  /// Whether the backend computes the objective, a divergence, by itself.
+  bool diverges() const {
+    if constexpr (HasDivergence<B, T>)
+      return detail::is_mean_divergence(objective_);
+    else
+      return false;
+  }
+  bool goes_without_host() const { return detail::is_linear(objective_) || diverges(); }
+
   auto edit() const { return edited{masks_->policy, masks_->values.cview()}; }
 
   // Rows, scored tokens or what the pass keeps are others from now on.
@@ -272,15 +285,21 @@ class mask_batch {
     model_->backward(cache_, pass_, {.log_p = dlog_p_}, {.edit = masks_->per_head.view()}, edit());
   }
 
-  // What the objective reads of the latest pass.
-  void score() {
+  // What the objective reads of the latest pass; of a divergence that the backend computes, its gradient at once.
+  void score(bool without_masks = false) {
     if (!detail::needs_logits(objective_)) return model_->log_probs(pass_, tree_.scored());
     std::vector<int> rows;
     for (scored_token const& s : tree_.scored()) rows.push_back(s.row);
     model_->logits(pass_, rows, masks_->logits);
+    if constexpr (HasDivergence<B, T>) {
+      if (!diverges()) return;
+      if (without_masks) masks_->divergence.keep(model_->backend(), masks_->logits);
+      masks_->divergence.turn(model_->backend(), items_, active_, masks_->logits);
+    }
   }
   // Cross-entropies and losses of it, and what `backward` needs of the objective.
   void read(bool without_masks) {
+    if (diverges()) return masks_->divergence.read(items_, active_, loss_, ce_);
     if constexpr (LogitObjective<Objective>)
       if (detail::needs_logits(objective_)) return read_logits(without_masks);
     if constexpr (LogProbObjective<Objective>) read_log_probs(without_masks);
@@ -307,7 +326,7 @@ class mask_batch {
                          objective_.name);
   }
 
-  // From full logits of the scored rows, which become their gradient; in double, one item at a time.
+  // From full logits of the scored rows, which become their gradient; on the host, in double, one item at a time.
   void read_logits(bool without_masks) {
     std::vector<T> z = masks_->logits.to_host();
     unmasked_logits_.resize(items_.size());

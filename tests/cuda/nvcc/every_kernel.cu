@@ -46,6 +46,7 @@ void use_kernels_of(cuda_backend& b) {
   weight_view<cuda_backend, T> const head;
   log_prob(b, rows, head, ids, 1, scratch, row, row, row);
   log_prob_backward(b, rows, head, ids, 1, scratch, row, row, row, row, rows, rows);
+  divergence(b, rows, ids, ids, row, rows, row, row);
   view<T const, 2, device_space> const logits;
   sample_tokens(b, logits, ids, {}, 1, {}, {});
   score_tokens(b, logits, ids, ids, 1, row, row);

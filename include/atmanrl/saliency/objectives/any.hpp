@@ -21,6 +21,7 @@ class any {
   std::string_view name;              ///< of the held objective
   bool needs_logits, needs_unmasked;  ///< what the held objective reads
   bool is_linear;                     ///< whether its derivative is always the same
+  bool is_mean_divergence;            ///< whether it is what a backend may compute by itself
 
   any() : any(cross_entropy{}) {}
   // What it is not comes first: to ask whether it is copyable, as the concept does, would ask for this constructor.
@@ -66,6 +67,7 @@ class any {
         needs_logits(detail::needs_logits(held->objective)),
         needs_unmasked(detail::needs_unmasked(held->objective)),
         is_linear(detail::is_linear(held->objective)),
+        is_mean_divergence(detail::is_mean_divergence(held->objective)),
         held_(std::move(held)) {}
 
   std::shared_ptr<base const> held_;

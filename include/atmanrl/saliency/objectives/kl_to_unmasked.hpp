@@ -29,6 +29,7 @@ namespace objectives {
 
 struct kl_to_unmasked {
   static constexpr std::string_view name = "kl_to_unmasked";
+  static constexpr bool is_mean_divergence = true;
 
   double operator()(answer_logits const& a, std::span<double> derivative) const {
     std::copy(a.masked.begin(), a.masked.end(), derivative.begin());

@@ -51,7 +51,10 @@ concept LogitObjective = requires(O const o, answer_logits const& a, std::span<d
 /// what it is trained beside. Full logits are copied to the host, rows x vocabulary numbers in each step. One pass
 /// without masks goes ahead unless `static constexpr bool needs_unmasked = false` says that nobody reads it. `static
 /// constexpr bool is_linear = true` says that the derivative is the same whatever the log-probabilities are: then steps
-/// go on without the host, which calls the objective now and then.
+/// go on without the host, which calls the objective now and then. `static constexpr bool is_mean_divergence = true` of
+/// an objective that reads logits says that it is the mean over the answer's tokens of KL(p_0 || p_H): a backend with a
+/// kernel for that (ops/divergence.hpp) computes it in place of the call, and neither logits nor steps wait for the
+/// host.
 template <class O>
 concept MaskObjective = std::copyable<O> && requires(O const o) {
   { o.name } -> std::convertible_to<std::string_view>;
@@ -88,6 +91,13 @@ template <class O>
 constexpr bool is_linear(O const& o) {
   if constexpr (requires { o.is_linear; })
     return o.is_linear && !needs_logits(o);
+  else
+    return false;
+}
+template <class O>
+constexpr bool is_mean_divergence(O const& o) {
+  if constexpr (requires { o.is_mean_divergence; })
+    return o.is_mean_divergence && needs_logits(o);
   else
     return false;
 }

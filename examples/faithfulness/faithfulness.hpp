@@ -1,0 +1,197 @@
+#pragma once
+// The runs of faithfulness, on any backend, and the tables of those that are there.
+#include <atmanrl/comm/any.hpp>
+#include <atmanrl/experiment/run_lock.hpp>
+#include <atmanrl/io/file.hpp>
+#include <atmanrl/io/paths.hpp>
+
+#include "../backend_options.hpp"
+#include "../printing.hpp"
+#include "../terminal/interrupt.hpp"
+#include "arms.hpp"
+#include "verdict.hpp"
+
+#include <cstdio>
+#include <fstream>
+#include <random>
+#include <thread>
+
+namespace faithfulness {
+
+struct options : backend_options {
+  settings s;
+  std::string phase = "exploration", out = "docs/results", starts = "runs/faithfulness";
+  std::vector<std::string> arms, kinds;
+  std::vector<std::uint64_t> seeds, rl_seeds;
+  bool quick = false, tables_only = false;
+  options() { threads = 1; }  // two processes use two cores better
+};
+
+/// One run: a place for its result and what it takes.
+template <class Model>
+struct job {
+  std::string kind;
+  arm<Model> const* of;
+  std::uint64_t seed, rl_seed;
+  std::filesystem::path file;
+  std::string name;
+};
+
+/// A start that reads nothing has no contrast that a reward could select by, so that hard starts are for arms that
+/// teach the reader; controls are for the gate. The confirmation has the primary contrasts, the rewards that cause
+/// directly, the arm with a gradient that did best in the exploration, and positive controls. Two of its ten hard
+/// starts did not move under the edit reward's gradient; the second confirmation asks ten other starts whether its
+/// logarithm's moves them all.
+template <class Model>
+std::vector<std::string> arms_of_kind(std::string const& kind, std::string const& phase) {
+  if (kind == "control") return {"start"};
+  if (phase == "second_confirmation")
+    return kind == "hard"
+               ? std::vector<std::string>{"start", "outcome", "re_enabled", "edit_gradient", "edit_log_gradient"}
+               : std::vector<std::string>{};
+  if (phase == "confirmation" && kind == "hard")
+    return {"start", "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "reader_sft"};
+  if (phase == "confirmation")
+    return {"start",         "reader_sft", "outcome", "outcome_wrong_hints", "re_enabled", "length", "shuffled",
+            "leave_one_out", "knock_out",  "edit",    "edit_gradient"};
+  if (kind == "hard")
+    return {"start",
+            "outcome",
+            "re_enabled",
+            "knock_out_gradient",
+            "edit_gradient",
+            "edit_log_gradient",
+            "re_enabled_edit_gradient",
+            "reader_sft"};
+  std::vector<std::string> all;
+  for (arm<Model> const& a : all_arms<Model>()) all.push_back(a.name);
+  return all;
+}
+
+template <class Model>
+std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& folder) {
+  std::vector<job<Model>> jobs;
+  for (std::uint64_t const rl_seed : o.rl_seeds)  // one run of everything first: a stop leaves a whole table
+    for (std::uint64_t const seed : o.seeds)
+      for (std::string const& kind : o.kinds) {
+        auto const offered = arms_of_kind<Model>(kind, o.phase);
+        for (std::string const& name : offered) {
+          arm<Model> const& a = arm_by_name<Model>(name);
+          if (!o.arms.empty() && std::find(o.arms.begin(), o.arms.end(), name) == o.arms.end()) continue;
+          if (!a.reward && rl_seed != o.rl_seeds.front()) continue;  // nothing in it depends on that seed
+          if (a.hint_reliability < 1 && !o.s.hinted()) continue;
+          auto const file = folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name);
+          jobs.push_back(
+              {kind, &a, seed, rl_seed, file, fmt::format("{} {} {} seed {}.{}", o.s.task, kind, name, seed, rl_seed)});
+        }
+      }
+  return jobs;
+}
+
+/// Holds a file's work for this process while it lives; the system lets go when the process ends, however it ends.
+struct claim {
+  std::optional<run_lock> lock;
+  std::filesystem::path file;
+
+  explicit claim(std::filesystem::path const& of) : file(of.string() + ".claim") {
+    std::filesystem::create_directories(file.parent_path());
+    { std::ofstream touch(file, std::ios::app); }
+    try {
+      lock.emplace(file, file.parent_path());
+    } catch (usage_error const&) {  // another process works on it
+    }
+  }
+  claim(claim const&) = delete;
+  claim& operator=(claim const&) = delete;
+  ~claim() {
+    std::error_code ignored;
+    if (lock) std::filesystem::remove(file, ignored);
+  }
+};
+
+/// What computes, as results and starts are told apart by it.
+inline std::string machine_of(options const& o) {
+  if (o.backend == "cpu") return "";
+  return o.backend + (o.tf32 ? "-tf32" : "") +
+         (o.bf16_weight_gradients.value_or(false) ? "-bf16-weight-gradients" : "");
+}
+
+template <class B>
+int run(options o) {
+  using model_type = llama<B>;
+  for (std::string const& a : o.arms) arm_by_name<model_type>(a);
+  o.s.machine = machine_of(o);
+  std::filesystem::path const folder = std::filesystem::path(o.out) / ("faithfulness-" + o.phase) / o.s.task;
+  auto const jobs = jobs_of<model_type>(o, folder);
+  expects<usage_error>(!jobs.empty(), "these options leave no run to do");
+  if (!o.tables_only) {
+    check_output_folder("--out", o.out);
+    check_output_folder("--starts", o.starts);
+    std::filesystem::create_directories(folder);
+    print_build_note<B>();
+    terminal::interrupt_listener const listener;
+    workshop<B> w(o, [&] { return listener.caught() != 0; });
+    std::map<std::pair<std::string, std::uint64_t>, std::vector<float>> starts;
+    auto const begin = std::chrono::steady_clock::now();
+    auto const unfinished = [&] {
+      return std::size_t(
+          std::count_if(jobs.begin(), jobs.end(), [](job<model_type> const& j) { return !is_there(j.file); }));
+    };
+    std::size_t const at_first = unfinished();
+    try {
+      for (std::size_t left = at_first; left > 0; left = unfinished()) {
+        bool worked = false;
+        for (job<model_type> const& j : jobs) {
+          if (is_there(j.file)) continue;
+          auto const start_place = std::filesystem::path(o.starts) / fmt::format("{}-seed{}", o.s.task, j.seed);
+          auto& start = starts[{j.kind, j.seed}];
+          if (start.empty()) {
+            claim const making(start_place);
+            if (!making.lock) continue;
+            start = start_weights(w, o.s, j.kind, j.seed, o.starts);
+          }
+          claim const mine(j.file);
+          if (!mine.lock || is_there(j.file)) continue;
+          ordered_json result{{"arm", j.of->name},
+                              {"start", j.kind},
+                              {"seed", j.seed},
+                              {"rl_seed", j.rl_seed},
+                              {"settings", o.s.json_of()}};
+          result.update(run_arm(w, o.s, *j.of, start, j.seed, j.rl_seed, j.name));
+          write_file_atomically(j.file, dump_json(result) + "\n");
+          worked = true;
+          std::size_t const now = unfinished();
+          double const minutes = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / 60;
+          print_progress(stderr, "\r{}: done; {} of {} left, about {:.0f} minutes                    \n", j.name, now,
+                         jobs.size(), double(now) * minutes / double(std::max<std::size_t>(1, at_first - now)));
+        }
+        if (!worked) {
+          w.look_up();
+          std::this_thread::sleep_for(std::chrono::seconds(2));  // another process is at the rest
+        }
+      }
+    } catch (interrupted const&) {
+      print_progress(stderr, "\ninterrupted; finished runs are in {}, the same command goes on from there\n",
+                     folder.string());
+      return 130;
+    }
+  }
+  verdict const v = judge(of_seeds(read_results(folder, o.s), o.seeds, o.rl_seeds), o.s);
+  bool const printed = print_results(v.markdown);
+  write_file_atomically(folder / "tables.md", v.markdown);
+  write_file_atomically(folder / "verdict.json", dump_json(v.figures) + "\n");
+  write_file_atomically(folder / "page.html", v.page);
+  expect_printed(printed);
+  return 0;
+}
+
+/// The work of with_backend.hpp.
+struct program {
+  using options = faithfulness::options;
+  template <class B>
+  static int run(options const& o, comm::any_on<B>) {
+    return faithfulness::run<B>(o);
+  }
+};
+
+}  // namespace faithfulness

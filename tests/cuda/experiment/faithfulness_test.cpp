@@ -1,0 +1,48 @@
+// An arm of the faithfulness experiment, its examination and who reads whom, on the CUDA backend and on the CPU.
+#include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/cuda/cuda_backend.cuh>
+
+#include "../../../examples/faithfulness/faithfulness.hpp"
+#include "cuda/experiment/alike.hpp"
+
+using namespace atmanrl;
+using namespace atmanrl_test;
+
+namespace {
+
+/// From the bundled model, which is of the starts' shape.
+template <class B>
+ordered_json arm_on(char const* name) {
+  faithfulness::options o;
+  o.s.prompts = o.s.steps = 1;
+  o.s.group = o.s.questions = 2;
+  o.s.warmup = 0;
+  o.s.new_tokens = 20;
+  faithfulness::workshop<B> w(o, [] { return false; });
+  auto stored = llama<B>::load(w.backend, std::filesystem::path(ATMANRL_FIXTURES) / "../../examples/models/tiny");
+  auto result =
+      faithfulness::run_arm(w, o.s, faithfulness::arm_by_name<llama<B>>(name), weights_of(stored), 1, 1, name);
+  result.erase("seconds");
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("cuda faithfulness: an arm trains and is examined as on the CPU") {
+  // Masks and the gradient of the edit reward; answers are edited, chains are cut, both models read both.
+  auto const device = arm_on<cuda_backend>("re_enabled_edit_gradient"),
+             host = arm_on<cpu_backend>("re_enabled_edit_gradient");
+  CHECK(host["training"][0]["rewards"].size() > 1);
+  check_alike(json::parse(device.dump()), json::parse(host.dump()), 2e-3);
+}
+
+TEST_CASE("cuda faithfulness: results and starts of another machine are told apart") {
+  faithfulness::options o;
+  CHECK(faithfulness::machine_of(o) == "");
+  CHECK_FALSE(o.s.json_of().contains("machine"));
+  o.backend = "cuda";
+  o.tf32 = true;
+  o.bf16_weight_gradients = true;
+  o.s.machine = faithfulness::machine_of(o);
+  CHECK(o.s.json_of()["machine"] == "cuda-tf32-bf16-weight-gradients");
+}
