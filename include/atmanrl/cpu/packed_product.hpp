@@ -71,9 +71,14 @@ struct packed_product : vector_product<float> {
 
    protected:
     void write(index_t rows, float* c, index_t ldc, index_t width, into how) const {
-      for (index_t r = 0; r < rows; ++r) {
-        float const* const sums = sums_.data() + r * panel_width;
-        for (index_t i = 0; i < width; ++i) c[r * ldc + i] = how == into::add ? sums[i] + c[r * ldc + i] : sums[i];
+      for (index_t i = 0; i < width; i += simd::lanes) {
+        index_t const count = std::min<index_t>(width - i, simd::lanes);
+        for (index_t r = 0; r < rows; ++r) {
+          simd::floats sum = simd::load(sums_.data() + r * panel_width + i);
+          float* const to = c + r * ldc + i;
+          if (how == into::add) sum += simd::load_first(to, count);
+          simd::store_first(to, sum, count);
+        }
       }
     }
     alignas(64) std::array<float, std::size_t(8 * tile_rows * panel_width)> sums_;  // of the rows of a block
