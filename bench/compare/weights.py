@@ -143,12 +143,16 @@ def write(folder, c):
 
 def write_quantised(folder, c):
     """Writes q8_0.gguf and q4_k_m.gguf into `folder`, unless they are there; llama.cpp quantises."""
+    import ctypes
+
     import llama_cpp as llama
     import torch
 
     folder = pathlib.Path(folder)
     if is_written(folder, "quantised_shape.json", c):
         return
+    silent = llama.llama_log_callback(lambda level, text, data: None)  # it has a line for each matrix
+    llama.llama_log_set(silent, ctypes.c_void_p(0))
     source = torch.Generator().manual_seed(2)
     whole = folder / "to_quantise.gguf"
     write_gguf(whole, c, "bf16", lambda _, shape: random_value(source, shape))

@@ -111,8 +111,10 @@ struct int8_product : packed_product {
         of.int8_dot(panel.bytes, depth, numbers, sums_.data());
       } else {
         index_t const groups = depth / group_inputs;
-        for (index_t g = 0; g < groups; g += piece) {
-          index_t const count = std::min(piece, groups - g);
+        // A few rows wait for memory: asked for a little at a time, it comes while they multiply.
+        index_t const most = rows <= int8_tile_rows ? 1 : piece;
+        for (index_t g = 0; g < groups; g += most) {
+          index_t const count = std::min(most, groups - g);
           for (index_t i = 0; i < count; ++i) {
             prefetch_ahead(panel.type, panel.bytes, g + i);
             of.int8_take(panel.bytes, g + i, groups_[std::size_t(i)]);
