@@ -5,7 +5,7 @@ know six kinds of work:
 
 prefill  one sequence; the logits of its last row
 decode   `continuations` of one prompt, a given token of each per step; the logits of all rows of each step
-generate `sequences` completions of one prompt of `new_tokens` each, sampled from all of the vocabulary; the ids
+generate `sequences` completions of one prompt, of `new_tokens` each, drawn from the whole vocabulary; the ids
 train    mean negative log-likelihood of all tokens, or of those behind the `shared` first ones, and its gradient with
          respect to all parameters
 mask     one step of mask training: summed mean cross-entropies of the answers of rollouts that share a prompt, and the
@@ -141,7 +141,10 @@ def quantised(name, title, request, weights, wanted):
         title,
         weights,
         beside_llama_cpp(request) + [Case(int8, "atmanrl", dict(request, int8=True))],
-        [Ratio("llama.cpp", "atmanrl", "llama.cpp", wanted), Ratio("llama.cpp, int8 products", int8, "llama.cpp", wanted)],
+        [
+            Ratio("llama.cpp", "atmanrl", "llama.cpp", wanted),
+            Ratio("llama.cpp, with int8 products", int8, "llama.cpp", wanted),
+        ],
         AGREE_WITH_LLAMA_CPP[weights]
         + [(int8, "atmanrl", TOLERANCE["logits"][weights]), (int8, "llama.cpp", TOLERANCE["logits"][weights])],
     )
@@ -253,10 +256,12 @@ def adamw():
     )
 
 
-# llama.cpp rounds activations to 8 bits where weights are quantised. A wrong rotation gives distances near 1, a mask in the wrong rows 0.1. With bf16 weights the tools round activations in
-# different places; that they do the same work is what f32 shows.
+# A wrong rotation gives distances near 1, a mask in the wrong rows 0.1. With bf16 weights the tools round activations in
+# different places; that they do the same work is what f32 shows. With quantised weights llama.cpp rounds activations to
+# 8 bits, in blocks of 32 beside Q8_0 and of 256 beside Q4_K. Our own logits are moved by 0.1 when activations are
+# rounded so in blocks of 32 (the int8 products of these phases), and two roundings add up.
 TOLERANCE = {
-    "logits": {"f32": 1e-4, "bf16": 1e-1, "q8_0": 1e-1, "q4_k_m": 1e-1},
+    "logits": {"f32": 1e-4, "bf16": 1e-1, "q8_0": 1.5e-1, "q4_k_m": 2e-1},
     "train": {"f32": 1e-3, "bf16": 5e-2},
     "mask": {"f32": 1e-3, "bf16": 1e-1},
 }
@@ -276,8 +281,12 @@ def phases():
         decode(16, "bf16", 2.2),
         prefill("f32", 1.4),
         prefill("bf16", 1.3),
-        *(phase for w in ("q8_0", "q4_k_m") for phase in (
-            quantised_decode(1, w, 0.95), quantised_decode(8, w, 1.5), quantised_prefill(w, 1.0))),
+        quantised_decode(1, "q8_0", 0.95),
+        quantised_decode(1, "q4_k_m", 0.95),
+        quantised_decode(8, "q8_0", 1.5),
+        quantised_decode(8, "q4_k_m", 1.5),
+        quantised_prefill("q8_0", 1.0),
+        quantised_prefill("q4_k_m", 1.0),
         generation("f32"),
         train("f32", 12.5),
         train("bf16", 9),

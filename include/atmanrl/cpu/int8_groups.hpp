@@ -189,7 +189,7 @@ struct int8_kernels {
     for (index_t k = 0; k < depth; k += groups * group_inputs) {
       std::byte const* const block = panel + k / (groups * group_inputs) * block_bytes;
       for (index_t g = 0; g < groups; ++g, row += int8_words) {
-        prefetch_ahead(Type, panel, k / group_inputs + g);
+        prefetch_ahead<true>(Type, panel, k / group_inputs + g);
 #pragma GCC unroll 2
         for (index_t s = 0; s < side; ++s) {
           block_reader const b{block, s * simd::lanes};

@@ -166,10 +166,13 @@ floats centred(words numbers, int i) {
 /// Asks for what comes behind group `g` of a panel. Panels stream past while a few rows meet each; and the bytes of a
 /// group of a large block lie in several places, too many streams for the processor to foresee. Inlined always: to g++
 /// a call that only prefetches has no effect.
+/// \tparam Far  farther ahead and into the second-level cache: for who needs the bytes faster than the first level can
+///              ask for them
+template <bool Far = false>
 [[gnu::always_inline]] inline void prefetch_ahead(gguf_type type, std::byte const* panel, index_t g) {
-  constexpr index_t line = 64, ahead = 8192;  // more than the largest block
+  constexpr index_t line = 64, ahead = Far ? 32768 : 8192;  // more than the largest block
   index_t const bytes = panel_width * bytes_of(type, 256) / (256 / group_inputs);
-  for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(panel + ahead + g * bytes + i);
+  for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(panel + ahead + g * bytes + i, 0, Far ? 2 : 3);
 }
 
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -116,7 +116,7 @@ struct int8_product : packed_product {
         for (index_t g = 0; g < groups; g += most) {
           index_t const count = std::min(most, groups - g);
           for (index_t i = 0; i < count; ++i) {
-            prefetch_ahead(panel.type, panel.bytes, g + i);
+            prefetch_ahead<true>(panel.type, panel.bytes, g + i);
             of.int8_take(panel.bytes, g + i, groups_[std::size_t(i)]);
           }
           for_each_part(rows, int8_tile_rows, [&](index_t first, index_t tile) {
