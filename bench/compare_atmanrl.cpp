@@ -1,5 +1,7 @@
 // atmanrl's side of bench/compare.sh: reads requests as lines of JSON, answers each with a line of JSON.
-//   {"do": "prepare", "case": NAME, "model": FOLDER, "weights": "f32" | "bf16", "phase": PHASE, ...}  ->  {}
+//   {"do": "prepare", "case": NAME, "model": PATH, "weights": "f32" | "bf16" | "q8_0" | "q4_k_m", "phase": PHASE, ...}
+//   ->  {}; PATH is a folder, and PATH.gguf the file of quantised weights, which stay packed;
+//   with "int8": true their products round activations to 8 bits
 //   {"do": "run", "case": NAME, "out": FILE}  ->  {"seconds": S, "tokens": N, ...}; FILE gets what the tools must agree
 //   on
 //   {"do": "forget"}  ->  {}
@@ -94,6 +96,27 @@ runner decode(Model& m, json const& request) {
     double const seconds = watch.seconds();
     write_floats(out, {logits->data(), std::size_t(logits->size())});
     return json{{"seconds", seconds}, {"tokens", std::size_t(steps) * ids.size()}};
+  };
+}
+
+// Completions of one prompt, sampled: the prompt's pass, every step's, and drawing the tokens.
+template <class Model>
+runner generation(Model& m, json const& request) {
+  auto const prompt = request.at("prompt").get<token_ids>();
+  generate_options options;
+  options.group_size = request.at("sequences").get<int>();
+  options.max_new_tokens = request.at("new_tokens").get<int>();
+  bool const greedy = request.at("greedy").get<bool>();
+  return [=, &m](std::string const& out) {
+    std::vector<token_ids> const prompts{prompt};
+    stopwatch const watch;
+    auto const groups = greedy ? generate(m, std::span(prompts), options, samplers::greedy{})
+                               : generate(m, std::span(prompts), options, samplers::multinomial{});
+    double const seconds = watch.seconds();
+    std::vector<float> ids;
+    for (completion const& c : groups[0]) ids.insert(ids.end(), c.ids.begin(), c.ids.end());
+    write_floats(out, ids);
+    return json{{"seconds", seconds}, {"tokens", ids.size()}};
   };
 }
 
@@ -217,6 +240,7 @@ runner prepare(Model& m, json const& request) {
   std::string const phase = request.at("phase");
   if (phase == "prefill") return prefill(m, request);
   if (phase == "decode") return decode(m, request);
+  if (phase == "generate") return generation(m, request);
   if (phase == "train") return train(m, request);
   if (phase == "mask") return mask(m, request);
   if (phase == "adamw") return adamw_update(m.backend(), request);
@@ -231,27 +255,34 @@ class worker {
     if (what == "forget") {
       cases_.clear();
       float_.reset();
+      int8_.reset();
       bf16_.reset();
       return json::object();
     }
     std::string const name = request.at("case");
     if (what == "run") return cases_.at(name)(request.value("out", ""));
     expects<usage_error>(what == "prepare", "there is no request {}", what);
-    std::string const folder = request.at("model");
-    cases_[name] = request.at("weights") == "bf16" ? prepare(loaded(bf16_, folder), request)
-                                                   : prepare(loaded(float_, folder), request);
+    std::string const path = request.at("model"), weights = request.at("weights");
+    if (request.value("int8", false)) {
+      if (!int8_)
+        int8_.emplace(llama<cpu_backend>::load(int8_backend_, path + ".gguf", {}, quantised_matrices::packed));
+      cases_[name] = prepare(*int8_, request);
+    } else if (weights == "bf16") {
+      if (!bf16_) bf16_.emplace(llama<cpu_backend, bf16>::load(backend_, path));
+      cases_[name] = prepare(*bf16_, request);
+    } else {
+      if (!float_)
+        float_.emplace(weights == "f32"
+                           ? llama<cpu_backend>::load(backend_, path)
+                           : llama<cpu_backend>::load(backend_, path + ".gguf", {}, quantised_matrices::packed));
+      cases_[name] = prepare(*float_, request);
+    }
     return json::object();
   }
 
  private:
-  template <class W>
-  llama<cpu_backend, W>& loaded(std::optional<llama<cpu_backend, W>>& model, std::string const& folder) {
-    if (!model) model.emplace(llama<cpu_backend, W>::load(backend_, folder));
-    return *model;
-  }
-
-  cpu_backend backend_;
-  std::optional<llama<cpu_backend, float>> float_;
+  cpu_backend backend_, int8_backend_{{.int8_products = true}};
+  std::optional<llama<cpu_backend>> float_, int8_;  // the first may be packed, the second is
   std::optional<llama<cpu_backend, bf16>> bf16_;
   std::map<std::string, runner> cases_;
 };

@@ -66,12 +66,17 @@ class phase_report {
     start();
   }
   std::size_t highest() const { return highest_; }
+  /// Since the report was made.
+  double all_seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - first_).count();
+  }
 
  private:
   void start() {
     std::ofstream("/proc/self/clear_refs") << 5;
     begin_ = std::chrono::steady_clock::now();
   }
+  std::chrono::steady_clock::time_point const first_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point begin_;
   std::size_t highest_ = 0;
 };

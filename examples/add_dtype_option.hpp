@@ -2,6 +2,8 @@
 // The command line's part of model_dtype.hpp.
 #include <CLI/CLI.hpp>
 
+#include "backend_options.hpp"
+
 #include <string>
 #include <vector>
 
@@ -13,4 +15,10 @@ inline void add_dtype_option(CLI::App& app, std::string& dtype, std::vector<std:
          "for such a file on a CPU, else f32")
       ->capture_default_str()
       ->check(CLI::IsMember(names));
+}
+/// Beside it, for programs that take packed weights.
+inline void add_int8_option(CLI::App& app, backend_options& o) {
+  app.add_flag("--int8-products", o.int8_products,
+               "on a CPU, with packed weights: faster products of activations that are rounded to 8 bits, which are no "
+               "longer those of the decoded model");
 }

@@ -11,6 +11,8 @@
 struct backend_options {
   std::string backend = "cpu";
   int threads = 0;  ///< of the CPU; 0: all
+  bool int8_products =
+      false;  ///< of the CPU: products with packed weights round activations to 8 bits; for programs that ask for it
   // Of a GPU.
   int device = 0;  ///< its ordinal; of several ranks on a machine each takes the next one
   bool tf32 = false;
@@ -18,10 +20,13 @@ struct backend_options {
   bool graphs = true;                         ///< steps that repeat are launched as CUDA graphs
 };
 
-/// \throws atmanrl::usage_error for options of a GPU with another backend
+/// \throws atmanrl::usage_error for options of one backend with another
 inline void check(backend_options const& o) {
   using atmanrl::expects, atmanrl::usage_error;
-  if (o.backend == "cuda") return;
+  if (o.backend == "cuda") {
+    expects<usage_error>(!o.int8_products, "--int8-products is for --backend cpu");
+    return;
+  }
   expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
   expects<usage_error>(!o.tf32, "--tf32 is for GPUs: --backend cuda");
   expects<usage_error>(!o.bf16_weight_gradients.value_or(false), "--bf16-weight-gradients is for GPUs: --backend cuda");
@@ -32,7 +37,7 @@ inline void check(backend_options const& o) {
 template <class B>
 B make_backend(backend_options const& o, bool bf16_weights) {
   if constexpr (std::constructible_from<B, atmanrl::cpu_options>) {
-    return B(atmanrl::cpu_options{.threads = o.threads});
+    return B(atmanrl::cpu_options{.threads = o.threads, .int8_products = o.int8_products});
   } else {
     atmanrl::expects<atmanrl::usage_error>(!bf16_weights || o.bf16_weight_gradients.value_or(true),
                                            "--bf16-weight-gradients is false, but with bf16 weights the factors of all "

@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     add_dtype_option(app, o.dtype, {"auto", "f32", "packed"});
+    add_int8_option(app, o);
     app.add_option("--json", o.json, "write tokens, values and curves to this file")->check(given_path());
     app.add_option("--html", o.html, "write a page to look at to this file")->check(given_path());
     parse_arguments(app, argc, argv);

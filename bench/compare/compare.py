@@ -192,7 +192,7 @@ def main():
         "--quick", action="store_true", help="one round: shows whether everything works, measures nothing"
     )
     parser.add_argument(
-        "--phases", nargs="+", metavar="NAME", help="some of: " + " ".join(names) + ", or NAME/f32, NAME/bf16"
+        "--phases", nargs="+", metavar="NAME", help="some of: " + " ".join(names) + ", or NAME/WEIGHTS: f32, bf16, q8_0, q4_k_m"
     )
     parser.add_argument(
         "--markdown",
@@ -216,7 +216,10 @@ def main():
         if not file.exists():
             parser.error(f"there are no results yet: {file} does not exist")
         return show(all_phases, chosen, json.loads(file.read_text()), arguments.markdown)
-    weights.write(FOLDER / "model", work.SHAPE)
+    if any(p.weights not in weights.QUANTISED for p in chosen):
+        weights.write(FOLDER / "model", work.SHAPE)
+    if any(p.weights in weights.QUANTISED for p in chosen):
+        weights.write_quantised(FOLDER / "model", work.QUANTISED_SHAPE)
     results = {"machine": machine(), "versions": versions(), "phases": {}}
     if arguments.phases and file.exists():
         # Phases measured apart belong together as long as nothing else changed.

@@ -125,6 +125,51 @@ class Decode:
         return {"seconds": seconds, "tokens": len(self.steps) * self.sequences}
 
 
+class Generation:
+    """Completions of one prompt by llama.cpp's sampler: the prompt once, then a token of each sequence per step."""
+
+    def __init__(self, model, request, flash, unified):
+        prompt, self.sequences, self.steps = request["prompt"], request["sequences"], request["new_tokens"]
+        self.shared = len(prompt)
+        self.context = Context(
+            model, self.shared + self.steps, self.sequences, self.shared, request["kv"], flash, unified
+        )
+        self.prompt = Batch([(t, i, 0, i + 1 == self.shared) for i, t in enumerate(prompt)])
+        self.batches = [
+            Batch([(0, self.shared + t, s, True) for s in range(self.sequences)]) for t in range(self.steps - 1)
+        ]
+        self.samplers = []
+        for s in range(self.sequences):
+            chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+            one = llama.llama_sampler_init_greedy() if request["greedy"] else llama.llama_sampler_init_dist(s)
+            llama.llama_sampler_chain_add(chain, one)
+            self.samplers.append(chain)
+
+    def __call__(self, out):
+        memory = self.context.memory
+        llama.llama_memory_clear(memory, False)
+        start = time.perf_counter()
+        self.context.run(self.prompt)
+        for s in range(1, self.sequences):
+            llama.llama_memory_seq_cp(memory, 0, s, -1, -1)
+        # Every sequence draws from the logits of the prompt's last row, then each from its own.
+        drawn = [[llama.llama_sampler_sample(chain, self.context.c, -1)] for chain in self.samplers]
+        for batch in self.batches:
+            for s in range(self.sequences):
+                batch.c.token[s] = drawn[s][-1]
+            self.context.run(batch)
+            for s, chain in enumerate(self.samplers):
+                drawn[s].append(llama.llama_sampler_sample(chain, self.context.c, s))
+        seconds = time.perf_counter() - start
+        if out:
+            numpy.array(drawn, dtype=numpy.float32).tofile(out)
+        return {"seconds": seconds, "tokens": self.sequences * self.steps}
+
+    def __del__(self):
+        for chain in self.samplers:
+            llama.llama_sampler_free(chain)
+
+
 models = {}
 
 
@@ -134,8 +179,8 @@ def prepare(request):
     path = request["model"] + ".gguf"
     if path not in models:
         models[path] = Model(path)
-    kind = {"prefill": Prefill, "decode": Decode}[request["phase"]]
-    several = len(request.get("continuations", [0])) > 1
+    kind = {"prefill": Prefill, "decode": Decode, "generate": Generation}[request["phase"]]
+    several = request.get("sequences", len(request.get("continuations", [0]))) > 1
     best, best_seconds = None, None
     for flash in (False, True) if request["kv"] == "f16" else (False,):
         for unified in (True, False) if several else (True,):

@@ -1,10 +1,11 @@
 """What bench/compare.sh measures: the phases, the cases that take turns in each, and the ratios that are wanted.
 
 A case is one piece of work for one tool. The tools' workers (bench/compare_atmanrl.cpp, llama_worker.py, torch_worker.py)
-know five kinds of work:
+know six kinds of work:
 
 prefill  one sequence; the logits of its last row
 decode   `continuations` of one prompt, a given token of each per step; the logits of all rows of each step
+generate `sequences` completions of one prompt, of `new_tokens` each, drawn from the whole vocabulary; the ids
 train    mean negative log-likelihood of all tokens, or of those behind the `shared` first ones, and its gradient with
          respect to all parameters
 mask     one step of mask training: summed mean cross-entropies of the answers of rollouts that share a prompt, and the
@@ -25,6 +26,20 @@ SHAPE = {
     "vocab": 49152,
     "rope_theta": 100000.0,
     "rms_eps": 1e-5,
+    "max_positions": 2048,
+}
+# Of the quantised models: rows of a multiple of 256, which the blocks of Q4_K_M need, and large enough that no cache
+# holds them. It is that of Qwen3-0.6B, with Llama's layers.
+QUANTISED_SHAPE = {
+    "layers": 28,
+    "hidden": 1024,
+    "heads": 16,
+    "kv_heads": 8,
+    "head_dim": 128,
+    "ffn": 3072,
+    "vocab": 151936,
+    "rope_theta": 1000000.0,
+    "rms_eps": 1e-6,
     "max_positions": 2048,
 }
 THREADS = 2
@@ -117,6 +132,55 @@ def prefill(weights, wanted):
     )
 
 
+def quantised(name, title, request, weights, wanted):
+    """The same file for both tools; PyTorch has no weights of these types. atmanrl computes what the decoded model
+    computes, and with int8 products rounds activations to 8 bits, as llama.cpp does."""
+    int8 = "atmanrl, int8 products"
+    return Phase(
+        f"{name}-quantised",
+        title,
+        weights,
+        beside_llama_cpp(request) + [Case(int8, "atmanrl", dict(request, int8=True))],
+        [
+            Ratio("llama.cpp", "atmanrl", "llama.cpp", wanted),
+            Ratio("llama.cpp, with int8 products", int8, "llama.cpp", wanted),
+        ],
+        AGREE_WITH_LLAMA_CPP[weights]
+        + [(int8, "atmanrl", TOLERANCE["logits"][weights]), (int8, "llama.cpp", TOLERANCE["logits"][weights])],
+    )
+
+
+def quantised_decode(sequences, weights, wanted):
+    like = decode(sequences, "f32", None)
+    request = dict(like.cases[0].fields)
+    request["continuations"] = [c[:16] for c in request["continuations"]]
+    return quantised(like.name, like.title, request, weights, wanted)
+
+
+def quantised_prefill(weights, wanted):
+    like = prefill("f32", None)
+    return quantised(like.name, like.title, like.cases[0].fields, weights, wanted)
+
+
+def generation(weights):
+    """Tools draw other numbers, so that they do the same work is shown by greedy completions of the same prompt."""
+    request = {"phase": "generate", "prompt": tokens(128, 0), "sequences": 8, "new_tokens": 64, "greedy": False}
+    greedy = dict(request, greedy=True, new_tokens=16)
+    return Phase(
+        "generate",
+        "generation with sampling, 8 completions of 64 tokens behind a prompt of 128",
+        weights,
+        [
+            Case("atmanrl", "atmanrl", request),
+            Case("llama.cpp", "llama.cpp", dict(request, kv="f16")),
+            Case("atmanrl, greedy", "atmanrl", greedy, timed=False),
+            Case("llama.cpp, greedy, 32-bit cache", "llama.cpp", dict(greedy, kv="f32"), timed=False),
+        ],
+        [Ratio("llama.cpp", "atmanrl", "llama.cpp")],
+        [("atmanrl, greedy", "llama.cpp, greedy, 32-bit cache", 0)],
+    )
+
+
 def train(weights, limit):
     own = [tokens(300, 1 + s) for s in range(8)]
     prompt = tokens(200, 0)
@@ -193,9 +257,11 @@ def adamw():
 
 
 # A wrong rotation gives distances near 1, a mask in the wrong rows 0.1. With bf16 weights the tools round activations in
-# different places; that they do the same work is what f32 shows.
+# different places; that they do the same work is what f32 shows. With quantised weights llama.cpp rounds activations to
+# 8 bits, in blocks of 32 beside Q8_0 and of 256 beside Q4_K. Our own logits are moved by 0.1 when activations are
+# rounded so in blocks of 32 (the int8 products of these phases), and two roundings add up.
 TOLERANCE = {
-    "logits": {"f32": 1e-4, "bf16": 1e-1},
+    "logits": {"f32": 1e-4, "bf16": 1e-1, "q8_0": 1.5e-1, "q4_k_m": 2e-1},
     "train": {"f32": 1e-3, "bf16": 5e-2},
     "mask": {"f32": 1e-3, "bf16": 1e-1},
 }
@@ -215,6 +281,13 @@ def phases():
         decode(16, "bf16", 2.2),
         prefill("f32", 1.4),
         prefill("bf16", 1.3),
+        quantised_decode(1, "q8_0", 0.95),
+        quantised_decode(1, "q4_k_m", 0.95),
+        quantised_decode(8, "q8_0", 1.5),
+        quantised_decode(8, "q4_k_m", 1.5),
+        quantised_prefill("q8_0", 1.0),
+        quantised_prefill("q4_k_m", 1.0),
+        generation("f32"),
         train("f32", 12.5),
         train("bf16", 9),
         mask("f32"),

@@ -164,7 +164,7 @@ void run(options const& o) {
   auto backend = make_backend<B>(o, std::is_same_v<W, bf16>);
   print_build_note<B>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = llama<B, W>::load(backend, o.model, {}, quantised_matrices_of<B>(o.dtype, o.model));
+  auto model = llama<B, W>::load(backend, o.model, {}, quantised_matrices_of<B>(o.dtype, o.model, o.int8_products));
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
   if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
   if (o.letters)

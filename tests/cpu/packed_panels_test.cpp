@@ -1,6 +1,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 
 #include "catch.hpp"
+#include "cpu/random_blocks.hpp"
 #include "cpu/same_bits.hpp"
 
 #include <bit>
@@ -11,29 +12,6 @@ using namespace atmanrl_test;
 
 namespace packed_panels_test {
 namespace {
-
-constexpr gguf_type types[] = {gguf_type::q8_0, gguf_type::q4_0, gguf_type::q4_1, gguf_type::q5_0,
-                               gguf_type::q5_1, gguf_type::q4_k, gguf_type::q5_k, gguf_type::q6_k};
-
-std::string name_of(gguf_type t) { return std::string(find_gguf_type(std::uint32_t(t))->name); }
-
-/// Rows of random blocks: every byte is drawn, but the exponents of the scales are kept from infinity and some of them
-/// below the normal halves.
-std::vector<std::byte> random_rows(gguf_type type, index_t rows, index_t inputs, std::uint64_t seed) {
-  random_stream draw(seed, 7);
-  std::vector<std::byte> out(std::size_t(rows * bytes_of(type, inputs)));
-  for (std::byte& b : out) b = std::byte(draw.between(0, 255));
-  gguf_type_info const& info = *find_gguf_type(std::uint32_t(type));
-  bool const has_min =
-      type == gguf_type::q4_1 || type == gguf_type::q5_1 || type == gguf_type::q4_k || type == gguf_type::q5_k;
-  for (std::size_t block = 0; block < out.size(); block += std::size_t(info.block_bytes))
-    for (std::size_t h = 0; h < (has_min ? 2u : 1u); ++h) {
-      std::size_t const at = block + (type == gguf_type::q6_k ? 208 : 2 * h);
-      std::uint16_t const half = std::uint16_t(draw.between(0, 0x2fff) | draw.between(0, 1) << 15);
-      std::memcpy(&out[at], &half, 2);
-    }
-  return out;
-}
 
 /// Two weights of the same numbers: packed, and as floats.
 struct pair_of_weights {
@@ -98,7 +76,7 @@ struct pair_of_weights {
 }  // namespace
 
 TEST_CASE("cpu packed panels: products, rows and embeddings have the bits of the decoded weight") {
-  for (gguf_type const type : types) {
+  for (gguf_type const type : quantised_types) {
     CAPTURE(name_of(type));
     index_t const blocks = find_gguf_type(std::uint32_t(type))->block_elements;
     for (int const threads : {1, 3}) {

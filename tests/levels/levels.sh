@@ -23,7 +23,7 @@ for level in plain avx2 avx512 avx512_bf16; do
   case $level in
     avx2) needs="avx2 fma bmi1 bmi2" ;;
     avx512) needs="avx512f avx512bw avx512cd avx512dq avx512vl" ;;
-    avx512_bf16) needs="avx512f avx512bw avx512cd avx512dq avx512vl avx512_bf16" ;;
+    avx512_bf16) needs="avx512f avx512bw avx512cd avx512dq avx512vl avx512_bf16 avx512_vnni" ;;
   esac
   there=1
   for flag in $needs; do has "$flag" || there=0; done

@@ -75,6 +75,30 @@ TEST_CASE(
   CHECK(read_parameters(s.load(backend, quantised_matrices::packed)) == read_parameters(decoded));
 }
 
+TEST_CASE("packed model: with int8 products, too, decoding has the bits of the training pass, with any threads") {
+  setting const s;
+  cpu_backend plain({.threads = 2}), one({.threads = 1, .int8_products = true});
+  auto const decoded = [&] {
+    auto model = s.load(plain, quantised_matrices::packed);
+    return teacher_forced(model, s.tokens);
+  }();
+  auto model = s.load(one, quantised_matrices::packed);
+  auto const expected = teacher_forced(model, s.tokens);
+  double largest = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    largest = std::max(largest, std::abs(double(expected[i]) - double(decoded[i])));
+  INFO("largest change of a log-probability " << largest);
+  CHECK(largest > 0);
+  CHECK(largest < 0.1);
+  for (int const threads : {1, 2, 3, 4}) {
+    CAPTURE(threads);
+    cpu_backend own({.threads = threads, .int8_products = true});
+    auto other = s.load(own, quantised_matrices::packed);
+    CHECK(teacher_forced(other, s.tokens) == expected);
+    CHECK(decoded_row_by_row(other, s.tokens, 1 + 9 * (threads - 1)) == expected);
+  }
+}
+
 TEST_CASE("packed model: adapters over packed matrices are trained as over decoded ones") {
   setting const s;
   cpu_backend backend({.threads = 2});

@@ -61,7 +61,9 @@ inline instructions offered() {
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return instructions::avx2;
-  return __builtin_cpu_supports("avx512bf16") ? instructions::avx512_bf16 : instructions::avx512;
+  // Products of bytes are in every processor that has those of bf16; a virtual machine may hide them.
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") ? instructions::avx512_bf16
+                                                                                      : instructions::avx512;
 #elif defined(__aarch64__) && defined(__linux__)
   return (::getauxval(AT_HWCAP2) & HWCAP2_BF16) != 0 ? instructions::neon_bf16 : instructions::neon;
 #else

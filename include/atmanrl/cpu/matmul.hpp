@@ -69,7 +69,7 @@ struct kernels::matmul<cpu_backend> {
                    [&](index_t p, float* floats, index_t lane, index_t row, index_t count) {
                      std::byte const* const from = rows.data() + row * row_bytes;
                      if (is_quantised(w.packed[p].type))
-                       return cpu::pack_blocks(from, row_bytes, count, lane, w.packed[p].bytes);
+                       return cpu::pack_blocks(type, from, row_bytes, count, lane, w.packed[p].bytes);
                      std::vector<float> decoded(std::size_t(w.inputs));
                      for (index_t i = 0; i < count; ++i) {
                        atmanrl::detail::dequantize(type, from + i * row_bytes, w.inputs, decoded.data());
@@ -93,7 +93,11 @@ struct kernels::matmul<cpu_backend> {
   static void forward(cpu_threads& threads, view<T const, 2> x, weight_view<cpu_backend, W> w, view<T, 2> y, bool add) {
     atmanrl::detail::computes_in_float<T>();
     if constexpr (std::is_same_v<W, float>)
-      if (w.packed) return cpu::multiply_by_panels(threads, cpu::packed_product{}, x, panels_of(w), y, add);
+      if (w.packed) {
+        if (threads.int8_products())
+          return cpu::multiply_by_panels(threads, cpu::int8_product{}, x, panels_of(w), y, add);
+        return cpu::multiply_by_panels(threads, cpu::packed_product{}, x, panels_of(w), y, add);
+      }
     with_product<W>(threads, [&](auto const& product) { cpu::multiply_by_panels(threads, product, x, w, y, add); });
   }
 

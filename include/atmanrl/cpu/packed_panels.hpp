@@ -1,13 +1,14 @@
 #pragma once
 
 /// \file
-/// Blocks of quantised files as panels of 32 outputs, and how a panel becomes floats. Byte j of the blocks of 32 rows
-/// lie side by side, [block][byte of the block][32]: a vector of the build reads the same byte of as many outputs, and
-/// decoding is what io/gguf_dequantize.hpp says of one row, lane by lane. The floats have its bits, also where a build
-/// fuses multiply and add: the products of scale, sub-scale and number take at most 24 bits, so they are exact.
+/// Blocks of quantised files as panels of 32 outputs, and how a panel becomes floats, or whole numbers with their
+/// scales (cpu/packed_groups.hpp). The floats have the bits of io/gguf_dequantize.hpp's, also where a build fuses
+/// multiply and add: the products of scale, sub-scale and number take at most 24 bits, so they are exact.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/view.hpp>
+#include <atmanrl/cpu/int8_groups.hpp>
+#include <atmanrl/cpu/packed_groups.hpp>
 #include <atmanrl/cpu/simd.hpp>
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/packed_rows.hpp>
@@ -19,22 +20,7 @@
 
 namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
-/// Inputs that are widened at a time: the smallest block, and what shares a scale in the larger ones.
-inline constexpr index_t group_inputs = 32;
-
 namespace detail {
-
-using simd::floats;
-using simd::words;
-
-/// Byte `j` of a block, for `lanes` outputs.
-struct block_reader {
-  std::byte const* column;
-  words byte(index_t j) const { return simd::load_bytes(column + j * panel_width); }
-  floats signed_byte(index_t j) const { return simd::load_signed_bytes(column + j * panel_width); }
-  words word(index_t j) const { return byte(j) | byte(j + 1) << 8 | byte(j + 2) << 16 | byte(j + 3) << 24; }
-  floats half(index_t j) const { return simd::from_halves(byte(j) | byte(j + 1) << 8); }
-};
 
 /// Takes input i of a group as floats, for `lanes` outputs: writes it, or multiplies a row's element by it.
 struct group_writer {
@@ -47,143 +33,24 @@ struct group_chain {
   void operator()(index_t i, floats w) const { sum = simd::fma(simd::broadcast(x[i]), w, sum); }
 };
 
-/// Decoding of group `g` of a block, for `lanes` outputs: the formulas of io/gguf_dequantize.hpp, inputs in ascending
-/// order.
-template <gguf_type>
-struct widening;
-
-template <>
-struct widening<gguf_type::q8_0> {
-  template <class Y>
-  static void group(block_reader b, index_t, Y y) {
-    floats const d = b.half(0);
+/// Calls y(i, values of input i) for the inputs of a group, in ascending order.
+template <gguf_type Type, class Y>
+void widen_group(block_reader b, index_t g, Y y) {
+  using format = group_format<Type>;
+  constexpr index_t quads = group_inputs / 4 / format::scales;
+  for (index_t h = 0; h < format::scales; ++h) {
+    step_and_offset const s = format::scale(b, g, h);
+#pragma GCC unroll 2
+    for (index_t q = h * quads; q < (h + 1) * quads; ++q) {
+      words const numbers = format::numbers(b, g, q);
 #pragma GCC unroll 4
-    for (index_t i = 0; i < 32; ++i) y(i, d * b.signed_byte(2 + i));
-  }
-};
-template <>
-struct widening<gguf_type::q4_0> {
-  template <class Y>
-  static void group(block_reader b, index_t, Y y) {
-    floats const d = b.half(0);
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) y(i, d * (simd::to_floats(b.byte(2 + i) & 15u) - 8.0f));
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) y(i + 16, d * (simd::to_floats(b.byte(2 + i) >> 4) - 8.0f));
-  }
-};
-template <>
-struct widening<gguf_type::q4_1> {
-  template <class Y>
-  static void group(block_reader b, index_t, Y y) {
-    floats const d = b.half(0), m = b.half(2);
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) y(i, simd::fma(d, simd::to_floats(b.byte(4 + i) & 15u), m));
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i) y(i + 16, simd::fma(d, simd::to_floats(b.byte(4 + i) >> 4), m));
-  }
-};
-template <>
-struct widening<gguf_type::q5_0> {
-  template <class Y>
-  static void group(block_reader b, index_t, Y y) {
-    floats const d = b.half(0);
-    words const high = b.word(2);
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i)
-      y(i, d * (simd::to_floats((b.byte(6 + i) & 15u) | (high >> int(i) & 1u) << 4) - 16.0f));
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i)
-      y(i + 16, d * (simd::to_floats(b.byte(6 + i) >> 4 | (high >> int(i + 16) & 1u) << 4) - 16.0f));
-  }
-};
-template <>
-struct widening<gguf_type::q5_1> {
-  template <class Y>
-  static void group(block_reader b, index_t, Y y) {
-    floats const d = b.half(0), m = b.half(2);
-    words const high = b.word(4);
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i)
-      y(i, simd::fma(d, simd::to_floats((b.byte(8 + i) & 15u) | (high >> int(i) & 1u) << 4), m));
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 16; ++i)
-      y(i + 16, simd::fma(d, simd::to_floats(b.byte(8 + i) >> 4 | (high >> int(i + 16) & 1u) << 4), m));
-  }
-};
-
-/// Step and minimum of group `g` of a Q4_K or Q5_K block, as `k_scale_and_min` unpacks them.
-struct step_and_min {
-  floats step, below;
-};
-inline step_and_min k_step_and_min(block_reader b, index_t g) {
-  words scale, min;
-  if (g < 4) {
-    scale = b.byte(4 + g) & 63u;
-    min = b.byte(8 + g) & 63u;
-  } else {
-    words const low = b.byte(8 + g);
-    scale = (low & 15u) | b.byte(g) >> 6 << 4;
-    min = low >> 4 | b.byte(4 + g) >> 6 << 4;
-  }
-  return {b.half(0) * simd::to_floats(scale), b.half(2) * simd::to_floats(min)};
-}
-
-template <>
-struct widening<gguf_type::q4_k> {
-  template <class Y>
-  static void group(block_reader b, index_t g, Y y) {
-    auto const [step, below] = k_step_and_min(b, g);
-    index_t const q = 16 + g / 2 * 32;
-    int const shift = int(g % 2) * 4;
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 32; ++i) y(i, simd::fma(step, simd::to_floats(b.byte(q + i) >> shift & 15u), -below));
-  }
-};
-template <>
-struct widening<gguf_type::q5_k> {
-  template <class Y>
-  static void group(block_reader b, index_t g, Y y) {
-    auto const [step, below] = k_step_and_min(b, g);
-    index_t const q = 48 + g / 2 * 32;
-    int const shift = int(g % 2) * 4, bit = int(g);
-#pragma GCC unroll 4
-    for (index_t i = 0; i < 32; ++i) {
-      words const value = (b.byte(q + i) >> shift & 15u) | (b.byte(16 + i) >> bit & 1u) << 4;
-      y(i, simd::fma(step, simd::to_floats(value), -below));
-    }
-  }
-};
-template <>
-struct widening<gguf_type::q6_k> {
-  template <class Y>
-  static void group(block_reader b, index_t g, Y y) {
-    index_t const half = g / 4, quarter = g % 4, low = half * 64 + quarter % 2 * 32, high = 128 + half * 32;
-    int const low_shift = int(quarter / 2) * 4, high_shift = int(quarter) * 2;
-    floats const d = b.half(208);
-    for (index_t s = 0; s < 2; ++s) {
-      floats const scale = d * b.signed_byte(192 + g * 2 + s);
-#pragma GCC unroll 4
-      for (index_t i = s * 16; i < s * 16 + 16; ++i) {
-        words const value = (b.byte(low + i) >> low_shift & 15u) | (b.byte(high + i) >> high_shift & 3u) << 4;
-        y(i, scale * (simd::to_floats(value) - 32.0f));
+      for (int i = 0; i < 4; ++i) {
+        floats const value = centred<format>(numbers, i);
+        y(4 * q + i, format::affine ? simd::fma(s.step, value, s.offset) : s.step * value);
       }
     }
   }
-};
-
-}  // namespace detail
-
-/// Asks for what comes behind group `g` of a panel. Panels stream past while a few rows meet each; and the bytes of a
-/// group of a large block lie in several places, too many streams for the processor to foresee. Inlined always: to g++
-/// a call that only prefetches has no effect.
-[[gnu::always_inline]] inline void prefetch_ahead(gguf_type type, std::byte const* panel, index_t g) {
-  constexpr index_t line = 64, ahead = 8192;  // more than the largest block
-  index_t const bytes = panel_width * bytes_of(type, 256) / (256 / group_inputs);
-  for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(panel + ahead + g * bytes + i);
 }
-
-namespace detail {
 
 template <gguf_type Type>
 struct packed_kernels {
@@ -193,7 +60,7 @@ struct packed_kernels {
   static void widen(std::byte const* panel, index_t g, float* to) {
     std::byte const* const block = panel + g / groups * block_bytes;
     for (index_t o = 0; o < panel_width; o += simd::lanes)
-      widening<Type>::group(block_reader{block + o}, g % groups, group_writer{to + o});
+      widen_group<Type>(block_reader{block, o}, g % groups, group_writer{to + o});
   }
 
   // A few chains side by side hide the latency of their multiply-adds.
@@ -202,12 +69,12 @@ struct packed_kernels {
     for (index_t o = 0; o < panel_width; o += side * simd::lanes) {
       floats sum[side] = {};
       for (index_t k = 0; k < depth; k += groups * group_inputs) {
-        std::byte const* const block = panel + k / (groups * group_inputs) * block_bytes + o;
+        std::byte const* const block = panel + k / (groups * group_inputs) * block_bytes;
         for (index_t g = 0; g < groups; ++g) {
           prefetch_ahead(Type, panel, k / group_inputs + g);
           for (index_t s = 0; s < side; ++s)
-            widening<Type>::group(block_reader{block + s * simd::lanes}, g,
-                                  group_chain{x + k + g * group_inputs, sum[s]});
+            widen_group<Type>(block_reader{block, o + s * simd::lanes}, g,
+                              group_chain{x + k + g * group_inputs, sum[s]});
         }
       }
       for (index_t s = 0; s < side; ++s) simd::store(sums + o + s * simd::lanes, sum[s]);
@@ -215,19 +82,51 @@ struct packed_kernels {
   }
 };
 
+/// Where byte `j` of a block of output `lane` lies in a panel's block.
+template <gguf_type Type>
+constexpr index_t place_of_byte(index_t j, index_t lane) {
+  constexpr index_t begin = group_format<Type>::quads_begin, end = group_format<Type>::quads_end;
+  if (j < begin || j >= end) return j * panel_width + lane;
+  index_t const in_quad = (j - begin) % 4;
+  return (j - in_quad) * panel_width + 4 * lane + in_quad;
+}
+
+/// The bytes of a type's largest block, and for each its place in a panel's block, for output 0; how far the next
+/// output's is.
+struct block_places {
+  std::array<index_t, 256> first{}, next{};
+};
+template <gguf_type Type>
+constexpr block_places make_places() {
+  block_places p;
+  for (index_t j = 0; j < find_gguf_type(std::uint32_t(Type))->block_bytes; ++j) {
+    p.first[std::size_t(j)] = place_of_byte<Type>(j, 0);
+    p.next[std::size_t(j)] = place_of_byte<Type>(j, 1) - place_of_byte<Type>(j, 0);
+  }
+  return p;
+}
+template <gguf_type Type>
+inline constexpr block_places places_of_type = make_places<Type>();
 }  // namespace detail
 
 /// What can be done with a panel of a quantised type.
 struct packed_panel_functions {
+  detail::block_places const* places;
   /// Writes inputs [32 g, 32 g + 32) as floats, [input][32 outputs].
   void (*widen)(std::byte const* panel, index_t g, float* to);
   /// The 32 chains of multiply-adds of one row with all inputs, from zero: those of the widened panel, without storing
   /// it.
   void (*dot)(std::byte const* panel, index_t depth, float const* x, float* sums);
+  /// The same as whole numbers for products of bytes (cpu/int8_groups.hpp): of group g; with one row; of several rows
+  /// with groups that `int8_take` wrote, by their number less one.
+  void (*int8_take)(std::byte const* panel, index_t g, int8_group& to);
+  void (*int8_dot)(std::byte const* panel, index_t depth, std::uint32_t const* row, float* sums);
+  int8_tile const* int8_tiles;
 };
 template <gguf_type Type>
-inline constexpr packed_panel_functions functions_of_type{detail::packed_kernels<Type>::widen,
-                                                          detail::packed_kernels<Type>::dot};
+inline constexpr packed_panel_functions functions_of_type{
+    &detail::places_of_type<Type>,    detail::packed_kernels<Type>::widen, detail::packed_kernels<Type>::dot,
+    detail::int8_kernels<Type>::take, detail::int8_kernels<Type>::dot,     detail::int8_kernels<Type>::tiles.data()};
 
 constexpr packed_panel_functions const& functions_of(gguf_type type) {
   switch (type) {
@@ -256,18 +155,27 @@ constexpr packed_panel_functions const& functions_of(gguf_type type) {
 
 /// Puts rows, whole ones of the type, into lanes [lane, lane + count) of a panel.
 /// \param rows  the first of them; `row_bytes` from one to the next
-inline void pack_blocks(std::byte const* rows, index_t row_bytes, index_t count, index_t lane, std::byte* panel) {
-  for (index_t j = 0; j < row_bytes; ++j)
-    for (index_t r = 0; r < count; ++r) panel[j * panel_width + lane + r] = rows[r * row_bytes + j];
+inline void pack_blocks(gguf_type type, std::byte const* rows, index_t row_bytes, index_t count, index_t lane,
+                        std::byte* panel) {
+  detail::block_places const& places = *functions_of(type).places;
+  index_t const block_bytes = find_gguf_type(std::uint32_t(type))->block_bytes;
+  for (index_t block = 0; block < row_bytes; block += block_bytes)
+    for (index_t j = 0; j < block_bytes; ++j) {
+      std::byte* const to = panel + block * panel_width + places.first[std::size_t(j)];
+      index_t const next = places.next[std::size_t(j)];
+      for (index_t r = 0; r < count; ++r) to[(lane + r) * next] = rows[r * row_bytes + block + j];
+    }
 }
 
 /// One output of a panel, decoded.
 inline void read_packed_row(packed_panel const& panel, index_t lane, index_t inputs, float* to) {
   gguf_type_info const& info = *find_gguf_type(std::uint32_t(panel.type));
+  detail::block_places const& places = *functions_of(panel.type).places;
   std::array<std::byte, 256> block;
-  std::byte const* from = panel.bytes + lane;
-  for (index_t k = 0; k < inputs; k += info.block_elements) {
-    for (index_t j = 0; j < info.block_bytes; ++j, from += panel_width) block[std::size_t(j)] = *from;
+  std::byte const* from = panel.bytes;
+  for (index_t k = 0; k < inputs; k += info.block_elements, from += info.block_bytes * panel_width) {
+    for (std::size_t j = 0; j < std::size_t(info.block_bytes); ++j)
+      block[j] = from[places.first[j] + lane * places.next[j]];
     atmanrl::detail::dequantize(panel.type, block.data(), info.block_elements, to + k);
   }
 }

@@ -252,6 +252,34 @@ inline floats load_signed_bytes(std::byte const* p) {
 /// Whole numbers below 2^31.
 inline floats to_floats(words x) { return __builtin_convertvector(std::bit_cast<ints>(x), floats); }
 
+inline floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
+
+/// c + the sum of the four products of a byte of `a`, without a sign, and one of `b`, with a sign, in each lane; exact.
+inline ints dot_bytes(words a, words b, ints c) {
+#if defined(__AVX512VNNI__)
+  return std::bit_cast<ints>(
+      _mm512_dpbusd_epi32(std::bit_cast<__m512i>(c), std::bit_cast<__m512i>(a), std::bit_cast<__m512i>(b)));
+#elif defined(__AVX512BW__)
+  // Pairs of 16-bit numbers: the instruction that multiplies bytes would cut their sum off.
+  auto const x = std::bit_cast<__m512i>(a & 0x00ff00ffu), y = std::bit_cast<__m512i>(a >> 8 & 0x00ff00ffu),
+             s = std::bit_cast<__m512i>(b);
+  auto const even = _mm512_madd_epi16(x, _mm512_srai_epi16(_mm512_slli_epi16(s, 8), 8)),
+             odd = _mm512_madd_epi16(y, _mm512_srai_epi16(s, 8));
+  return c + std::bit_cast<ints>(even) + std::bit_cast<ints>(odd);
+#elif defined(__AVX2__)
+  auto const x = std::bit_cast<__m256i>(a & 0x00ff00ffu), y = std::bit_cast<__m256i>(a >> 8 & 0x00ff00ffu),
+             s = std::bit_cast<__m256i>(b);
+  auto const even = _mm256_madd_epi16(x, _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8)),
+             odd = _mm256_madd_epi16(y, _mm256_srai_epi16(s, 8));
+  return c + std::bit_cast<ints>(even) + std::bit_cast<ints>(odd);
+#else
+#  pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    c += std::bit_cast<ints>(a >> 8 * i & 255u) * (std::bit_cast<ints>(b << (24 - 8 * i)) >> 24);
+  return c;
+#endif
+}
+
 /// IEEE 754 binary16 in the lower halves, widened exactly.
 inline floats from_halves(words h) {
 #if defined(__AVX512F__)

@@ -34,6 +34,11 @@ struct cpu_options {
   /// Whether AMX computes gradients of weights, too. What is not `floats` must be there: else a usage_error.
   weight_gradients gradients = weight_gradients::floats;
 
+  /// Forward products with the blocks of a quantised file round activations to 8 bits, 32 at a time, and multiply whole
+  /// numbers, as llama.cpp does; gradients and panels of floats are computed as without (cpu/int8_groups.hpp,
+  /// docs/performance.md). The bit rule holds, but log-probabilities are no longer those of the decoded model.
+  bool int8_products = false;
+
   /// Nothing is computed: the backend counts the memory that it would take, its kernels' scratch included, and keeps a
   /// book of what for (backend/memory_ledger.hpp). Its arrays are addresses, and numbers read from them have no
   /// meaning.
@@ -50,6 +55,7 @@ class cpu_threads : public host_memory {
         threads_(checked(options.threads)),
         products_(cpu::chosen_products(options.products, options.exact_activations)),
         gradients_(cpu::checked_gradients(options.gradients, products_)),
+        int8_products_(options.int8_products),
         pool_(options.only_counts ? 1 : threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
@@ -64,6 +70,8 @@ class cpu_threads : public host_memory {
   /// Whether they, and attention in models with such weights, use VDPBF16PS.
   bool bf16_pairs() const { return products_ == bf16_products::pairs; }
   weight_gradients gradients() const { return gradients_; }
+  /// Whether products with packed weights round activations to 8 bits.
+  bool int8_products() const { return int8_products_; }
 
   /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
   float* shared_scratch(index_t floats) { return grown(scratch_.back(), floats); }
@@ -148,6 +156,7 @@ class cpu_threads : public host_memory {
   int threads_;
   bf16_products products_;
   weight_gradients gradients_;
+  bool int8_products_;
   cpu::thread_pool pool_;
   std::vector<buffer> scratch_;  // one for each thread, then the shared one
 };
