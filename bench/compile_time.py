@@ -4,7 +4,8 @@
 The units are one that only includes each umbrella header, and the example programs that are named, each with the headers
 alone and as a program that links atmanrl::compiled; then the units of that library. The command is the one that the build
 uses for examples/custom_reward.cpp. `--headers` measures each library header alone instead; `--parts` counts what code a
-program has when the headers alone are compiled.
+program has when the headers alone are compiled; `--against COMMIT` compiles the programs from the headers of an older
+commit and of this tree in turn, and prints how many times the older one's seconds and memory this tree takes.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import tempfile
 from pathlib import Path
@@ -66,6 +68,28 @@ def measure(command: list[str], source: Path) -> tuple[float, float]:
         return compile_unit(command, source, Path(folder) / "unit.o")
 
 
+def print_against(command: list[str], root: Path, commit: str, programs: list[str], rounds: int) -> None:
+    """Each round compiles both, one right after the other: what else runs on the machine meets both alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        older = Path(folder) / "older"
+        older.mkdir()
+        archive = subprocess.run(["git", "-C", str(root), "archive", commit, "include", "examples"], check=True,
+                                 capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", str(older)], input=archive, check=True)
+        there = [word.replace(str(root), str(older)) for word in command]
+        for program in programs:
+            source = Path("examples") / f"{program}.cpp"
+            print(f"\n{source}, headers alone: {commit}, then this tree")
+            print("seconds    GiB   seconds    GiB   times the seconds, the memory")
+            ratios = []
+            for _ in range(rounds):
+                (was, was_peak), (now, now_peak) = measure(there, older / source), measure(command, root / source)
+                ratios.append((now / was, now_peak / was_peak))
+                print(f"{was:7.1f}  {was_peak:5.2f}   {now:7.1f}  {now_peak:5.2f}   {ratios[-1][0]:.2f}, {ratios[-1][1]:.2f}")
+            print(f"median of {rounds}: {statistics.median(r[0] for r in ratios):.2f} times the seconds, "
+                  f"{statistics.median(r[1] for r in ratios):.2f} times the memory")
+
+
 def functions_of(unit: Path) -> list[tuple[int, str]]:
     """Size in bytes and name of every function, once: a constructor's two symbols are one piece of code."""
     table = subprocess.run(["objdump", "--syms", "--demangle", "--wide", str(unit)], check=True, capture_output=True,
@@ -99,6 +123,8 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=root / "build" / "release", help="a configured build folder")
     parser.add_argument("--headers", action="store_true", help="each header alone, the heaviest first")
     parser.add_argument("--parts", action="store_true", help="the code of each program by parts of the library")
+    parser.add_argument("--against", metavar="COMMIT", help="this tree's seconds and memory as multiples of COMMIT's")
+    parser.add_argument("--rounds", type=int, default=3, help="how often --against compiles each of the two")
     parser.add_argument("programs", nargs="*", default=["custom_reward"], help="names of examples")
     given = parser.parse_args()
     linked = compile_command(given.build, root)
@@ -126,6 +152,9 @@ def main() -> None:
 
         print(shlex.join(alone))
         width = 46
+        if given.against:
+            print_against(alone, root, given.against, given.programs, given.rounds)
+            return
         if given.headers:
             headers = [h for h in sorted((include / "atmanrl").rglob("*.hpp")) if "cuda" not in h.parts]
             table("headers alone", alone, [including(h) for h in headers], heaviest_first=True)

@@ -32,7 +32,7 @@ targets=(gsm8k_experiment)
 
 # Standard output belongs to the experiment.
 bash "$root/cmake/install_dependencies.sh" >&2
-(cd "$root" && cmake --preset release && cmake --build --preset release --target "${targets[@]}") >&2
+(cd "$root" && cmake --preset release && cmake --build --preset release --parallel "$(nproc)" --target "${targets[@]}") >&2
 
 program=$root/build/release/examples/gsm8k_experiment
 

@@ -30,3 +30,11 @@ endif()
 run(${CMAKE_COMMAND} -G "${GENERATOR}" -S "${SOURCE}/tests/consumer_${WAY}" -B "${here}/build" ${options})
 run(${CMAKE_COMMAND} --build "${here}/build" --config "${CONFIG}")
 run(${CMAKE_COMMAND} -E env "${here}/build/consumer")
+
+if(WAY STREQUAL "compiled")
+  execute_process(COMMAND ${CMAKE_COMMAND} --build "${here}/build" --config "${CONFIG}" --target other_version
+                  RESULT_VARIABLE status OUTPUT_VARIABLE says ERROR_VARIABLE says)
+  if(status EQUAL 0 OR NOT says MATCHES "undefined (reference|symbol).*compiled_version_9_")
+    message(FATAL_ERROR "headers of another version link with the library, or the linker does not say why: ${says}")
+  endif()
+endif()

@@ -3,6 +3,8 @@
 #include <atmanrl/text/answer.hpp>
 #include <atmanrl/text/number.hpp>
 
+#include <functional>
+
 #include "fuzz/harness.hpp"
 
 namespace atmanrl_fuzz::answer_target {
@@ -11,26 +13,28 @@ namespace {
 using namespace atmanrl;
 
 void run(std::string const& input) {
-  for (answer_mark const mark :
-       {answer_mark{}, answer_mark{"The answer is", false}, answer_mark{"best answer is", true}}) {
-    accepted("", [&] {
-      extracted_answer const number = extract_number(input, mark);
-      promise(!number.strict || number.strict == number.flexible, "a strict answer is the flexible one, too");
-      if (number.flexible) {
-        promise(numbers_equal(*number.flexible, *number.flexible), "a number that is read equals itself");
-        promise(to_canonical_number(*number.flexible) == number.flexible, "a number is read in its canonical form");
-        promise(grade_number(*number.flexible, input, mark).correct_flexible, "the number that is read is right");
-      }
-    });
-    for (int const choices : {1, 4, 26})
-      accepted("", [&] {
-        extracted_answer const letter = extract_letter(input, choices, mark);
-        promise(!letter.strict || letter.strict == letter.flexible, "a strict letter is the flexible one, too");
-        if (!letter.flexible) return;
-        promise(letter.flexible->size() == 1 && (*letter.flexible)[0] >= 'A' && (*letter.flexible)[0] < 'A' + choices,
-                "a letter is one of the choices");
-      });
-  }
+  static answer_mark const marks[]{{}, {"The answer is", false}, {"best answer is", true}};
+  static int const numbers_of_choices[]{1, 4, 26};
+  // One of the nine pairs, the same for the same input: nine readings of one input find less than nine inputs.
+  std::size_t const pair = std::hash<std::string>()(input) % 9;
+  answer_mark const& mark = marks[pair / 3];
+  int const choices = numbers_of_choices[pair % 3];
+  accepted("", [&] {
+    extracted_answer const number = extract_number(input, mark);
+    promise(!number.strict || number.strict == number.flexible, "a strict answer is the flexible one, too");
+    if (number.flexible) {
+      promise(numbers_equal(*number.flexible, *number.flexible), "a number that is read equals itself");
+      promise(to_canonical_number(*number.flexible) == number.flexible, "a number is read in its canonical form");
+      promise(grade_number(*number.flexible, input, mark).correct_flexible, "the number that is read is right");
+    }
+  });
+  accepted("", [&] {
+    extracted_answer const letter = extract_letter(input, choices, mark);
+    promise(!letter.strict || letter.strict == letter.flexible, "a strict letter is the flexible one, too");
+    if (!letter.flexible) return;
+    promise(letter.flexible->size() == 1 && (*letter.flexible)[0] >= 'A' && (*letter.flexible)[0] < 'A' + choices,
+            "a letter is one of the choices");
+  });
   accepted("", [&] { gsm8k_truth(input); });
 }
 
@@ -39,8 +43,7 @@ void corpus(seeds& out) {
   out.lines("text/answers/mmlu_letters.jsonl", "completion");
 }
 
-// An input is read twelve times.
-registered const here{{.name = "answer", .run = run, .corpus = corpus, .repeated_bytes = std::size_t{1} << 15}};
+registered const here{{.name = "answer", .run = run, .corpus = corpus}};
 
 }  // namespace
 }  // namespace atmanrl_fuzz::answer_target

@@ -2,6 +2,8 @@
 // a letter for its role in front; behind the format "t" the first part is a template.
 #include <atmanrl/text/tokenizer.hpp>
 
+#include <optional>
+
 #include "fuzz/harness.hpp"
 #include "test_data.hpp"
 
@@ -35,12 +37,14 @@ void run(std::string const& input) {
   auto [head, rest] = halves(input);
   char const which = head.empty() ? 'a' : head[0];
   model const* used = &models()[std::uint8_t(which) % models().size()];
-  model own{models()[0].tokens, {}};
+  std::optional<model> own;
   if (which == 't') {
     auto const [text, messages] = halves(rest);
-    own.chat =
-        own_chat({std::string(text), "the template", "", {{"bos_token", "<|im_start|>"}, {"eos_token", "<|im_end|>"}}});
-    used = &own;
+    own = model{
+        models()[0].tokens,
+        own_chat(
+            {std::string(text), "the template", "", {{"bos_token", "<|im_start|>"}, {"eos_token", "<|im_end|>"}}})};
+    used = &*own;
     rest = messages;
   }
   std::vector<chat_message> messages;
@@ -61,9 +65,9 @@ void run(std::string const& input) {
       promise(ids == encode_chat(used->tokens, used->chat, messages, answer_follows), "the same chat has the same ids");
     });
   if (which == 't') {
-    accepted<usage_error>("", [&] { stop_ids(own.tokens.with_chat(own.chat), std::vector<int>{1}); });
+    accepted<usage_error>("", [&] { stop_ids(own->tokens.with_chat(own->chat), std::vector<int>{1}); });
     std::string const system(head.substr(1));
-    accepted<usage_error>("", [&] { own.tokens.with_chat(chat_options{.system = system}); });
+    accepted<usage_error>("", [&] { own->tokens.with_chat(chat_options{.system = system}); });
   }
 }
 

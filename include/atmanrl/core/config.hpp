@@ -67,3 +67,17 @@
 #endif
 
 #define ATMANRL_VERSION "0.1.0"
+
+// No two versions promise the same layouts and signatures. So a unit that reads these headers and links
+// atmanrl::compiled asks it for a name with the version in it: with a library of another version it does not link, and
+// the linker says which version is missing.
+#if defined(ATMANRL_COMPILED)
+#  define ATMANRL_COMPILED_VERSION compiled_version_0_1_0
+namespace atmanrl::detail {
+extern char const ATMANRL_COMPILED_VERSION;
+#  if defined(ATMANRL_DEFINE_FUNCTIONS)
+char const ATMANRL_COMPILED_VERSION = 0;
+#  endif
+[[gnu::used]] inline char const* const asked_for_version = &ATMANRL_COMPILED_VERSION;
+}  // namespace atmanrl::detail
+#endif

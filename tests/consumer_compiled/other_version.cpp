@@ -1,0 +1,4 @@
+// Headers of another version than the library's: does not link.
+#include <config.hpp>
+
+int main() {}
