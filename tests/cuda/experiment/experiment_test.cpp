@@ -7,6 +7,7 @@
 #include <atmanrl/io/jsonl.hpp>
 
 #include "../../../examples/sft/sft.hpp"
+#include "cuda/experiment/alike.hpp"
 #include "experiment/cut_run.hpp"
 #include "test_data.hpp"
 
@@ -57,21 +58,6 @@ double relative_difference(std::span<float const> a, std::span<float const> b) {
     square += double(b[i]) * b[i];
   }
   return square > 0 ? std::sqrt(difference / square) : difference > 0;
-}
-
-/// Every number in both to a tolerance, all else exactly.
-void check_alike(json const& a, json const& b, double tolerance) {
-  json const flat_a = a.flatten(), flat_b = b.flatten();
-  REQUIRE(flat_a.size() == flat_b.size());
-  for (auto const& [name, value] : flat_a.items()) {
-    INFO(name);
-    // Two tokens of nearly the same saliency may change their ranks.
-    double const allowed = name.find("spearman") == std::string::npos ? tolerance : 0.05;
-    if (value.is_number_float())
-      CHECK(value.get<double>() == Approx(flat_b.at(name).get<double>()).epsilon(allowed).margin(allowed));
-    else
-      CHECK(value == flat_b.at(name));
-  }
 }
 
 /// Files of a run on the device against those on the CPU.
