@@ -114,7 +114,7 @@ int main(int argc, char** argv) {
     add(name + "/8 x 300", unshared, backward);
     add(name + "/200 shared + 8 x 100", shared, backward);
   }
-  // Masks over 90 CoT tokens of each of 8 rollouts behind a cached prompt.
+  // Masks over 90 CoT tokens of each of 8 rollouts after a cached prompt.
   problem const masked(200, false, 8, 0, 100);
   for (mask_shape const shape : {mask_shape::pair, mask_shape::column}) {
     std::vector<mask_extent> extents;

@@ -185,7 +185,7 @@ runner mask(Model& m, json const& request) {
   kept->delimiter = request.at("delimiter").get<token_ids>();
   kept->answer = request.at("answer").get<token_ids>();
   kept->cots = request.at("cots").get<std::vector<token_ids>>();
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
   for (auto const& c : kept->cots) items.push_back({kept->prompt, c, kept->delimiter, kept->answer});
   auto const rows = request.at("rows") == "all_later" ? mask_rows::all_later : mask_rows::answer_rows;
   kept->batch =

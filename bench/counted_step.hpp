@@ -70,10 +70,10 @@ class counted_step {
     o.rows = shape_.rows;
     o.steps = int(steps);
     o.row_budget = index_t{1} << 40;
-    std::vector<mask_item> items;
+    std::vector<saliency_item> items;
     for (index_t i = 0; i < shape_.rollouts(); ++i)
       items.push_back({prompts_[std::size_t(i / shape_.group)], cot_, delimiter_, answer_});
-    atmanrl::train_masks(model, std::span<mask_item const>(items), o);
+    atmanrl::train_masks(model, std::span<saliency_item const>(items), o);
   }
 
   /// The same masks without a cache: every step computes every rollout from its first token on.

@@ -35,9 +35,9 @@ bool step(Model& model, phase_report& phase, int limit_gib) {
   masks.steps = mask_steps;
   masks.scale = 25;
   auto const delimiter = random_tokens(2, 1, config.vocab), answer = random_tokens(3, 2, config.vocab);
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
   for (auto const& c : completions[0]) items.push_back({prompts[0], c.ids, delimiter, answer});
-  auto const trained = train_masks(model, std::span<mask_item const>(items), masks);
+  auto const trained = train_masks(model, std::span<saliency_item const>(items), masks);
   phase.done(fmt::format("{} masks, {} steps each", items.size(), mask_steps));
 
   std::vector<float> advantages;

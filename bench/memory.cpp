@@ -1,5 +1,5 @@
 // What the options for memory save and cost, for the shape of SmolLM2-135M with random weights: keys and values in f32
-// or bf16, activations kept or recomputed. One update of 4 rollouts of 100 tokens behind a prompt of 100 (500 rows),
+// or bf16, activations kept or recomputed. One update of 4 rollouts of 100 tokens after a prompt of 100 (500 rows),
 // and sampling of 8 x 40 tokens. Prints tensors' bytes, not the process's, and seconds of the second of two runs.
 // Usage: memory [f32|bf16]  (storage of the weights, f32 when not given); threads come from OMP_NUM_THREADS.
 #include <atmanrl/experiment/memory.hpp>

@@ -1,5 +1,5 @@
 // A quantised GGUF model, packed and decoded, in turn: whether log-probabilities have the same bits, memory of the
-// weights, and tokens per second of a prompt of 256 and of decoding 1 and 8 sequences behind it, the best of some
+// weights, and tokens per second of a prompt of 256 and of decoding 1 and 8 sequences after it, the best of some
 // rounds.
 //   packed MODEL.gguf [rounds]
 #include <atmanrl/cpu/cpu_backend.hpp>

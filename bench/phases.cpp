@@ -167,7 +167,7 @@ void decode(benchmark::State& state) {
   });
 }
 
-// Sampling as rollouts do it: 8 completions of 32 tokens behind a prompt of 128, prefill and draws included.
+// Sampling as rollouts do it: 8 completions of 32 tokens after a prompt of 128, prefill and draws included.
 template <class W>
 void generate_group(benchmark::State& state) {
   auto& m = model<W>();
@@ -186,7 +186,7 @@ void generate_group(benchmark::State& state) {
              [&] { benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size()); });
 }
 
-// Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens behind a prompt of `range(0)` tokens: one for
+// Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens after a prompt of `range(0)` tokens: one for
 // all of them, or one for each.
 template <class W>
 void forward_backward(benchmark::State& state) {
@@ -266,10 +266,10 @@ void mask_step(benchmark::State& state) {
   auto const prompt = tokens(200, 0), delimiter = tokens(2, 50), answer = tokens(3, 51);
   std::vector<std::vector<int>> cots;
   for (int g = 0; g < 8; ++g) cots.push_back(tokens(int(state.range(1)), g + 1));
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
   for (auto const& c : cots) items.push_back({prompt, c, delimiter, answer});
   mask_batch<llama<cpu_backend, W>> batch(m, items, mask_shape::column, rows, 10);
-  // Rows of a step: those behind the prompt, or those behind the chain of thought; the last answer token has none.
+  // Rows of a step: those after the prompt, or those after the chain of thought; the last answer token has none.
   double const cot = double(state.range(1)), each = double(batch.rows_per_step()) / 8;
   double const attention = 7 * attention_product(m.config(), 8 * keys_seen(204 + cot - each, each));
   double const products_of_step =

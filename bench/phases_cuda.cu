@@ -143,14 +143,14 @@ int main(int argc, char** argv) {
 
   std::vector<int> const cot(std::size_t(s.cot), 2), delimiter(std::size_t(s.delimiter), 3),
       answer(std::size_t(s.answer), 4);
-  std::vector<mask_item> const items(std::size_t(s.group), mask_item{prompts[0], cot, delimiter, answer});
+  std::vector<saliency_item> const items(std::size_t(s.group), saliency_item{prompts[0], cot, delimiter, answer});
   for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
     bool const all_later = rows == mask_rows::all_later;
     if (!wanted(all_later ? "all_later" : "answer_rows")) continue;
     mask_options o;
     o.rows = s.rows = rows;
     o.steps = int(s.mask_steps);
-    double const seconds = seconds_of(device, [&] { train_masks(model, std::span<mask_item const>(items), o); });
+    double const seconds = seconds_of(device, [&] { train_masks(model, std::span<saliency_item const>(items), o); });
     print(all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows", double(s.group * s.cot) * o.steps,
           seconds, floor_of(counted(config, s, [&](auto& step) { step.train_masks(s.mask_steps); }), tf32));
   }

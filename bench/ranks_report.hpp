@@ -83,7 +83,7 @@ class counted_phases {
   double sampling(std::size_t groups) {
     return batches(groups, samplings_, [](auto& x) { x.sample(step_shape{}.completion); });
   }
-  /// With all rows behind the prompt a group alone fills the device, so that batches save nothing that counts.
+  /// With all rows after the prompt a group alone fills the device, so that batches save nothing that counts.
   double masks(std::size_t groups) const { return double(groups) * one_mask_; }
   double few_rows_masks(std::size_t groups) {
     return batches(

@@ -81,7 +81,7 @@ struct update_seconds {
   double chain = 0, tree = 0;
 };
 
-/// Gradient and update of so many groups of rollouts of `length` tokens behind prompts of 128, both ways in turn.
+/// Gradient and update of so many groups of rollouts of `length` tokens after prompts of 128, both ways in turn.
 std::vector<update_seconds> updates(int threads, int rounds, std::size_t groups, std::size_t members, int length) {
   cpu_backend backend({.threads = threads});
   model_type model = random_model(backend, atmanrl_bench::smollm2_shape());

@@ -32,13 +32,13 @@ int main(int argc, char** argv) {
   masks.recompute = argc > 3 && std::string_view(argv[3]) == "recompute";
   auto const prompt = random_tokens(prompt_tokens, 0, config.vocab), cot = random_tokens(cot_tokens, 1, config.vocab),
              delimiter = random_tokens(2, 2, config.vocab), answer = random_tokens(3, 3, config.vocab);
-  std::array const items{mask_item{prompt, cot, delimiter, answer}};
+  std::array const items{saliency_item{prompt, cot, delimiter, answer}};
   auto const started = std::chrono::steady_clock::now();
-  auto const trained = train_masks(model, std::span<mask_item const>(items), masks);
+  auto const trained = train_masks(model, std::span<saliency_item const>(items), masks);
   double const map_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   phase.done(fmt::format("saliency map, {} steps at {}", masks.steps, masks.learning_rate));
 
-  mask_result const& r = trained[0];
+  saliency_result const& r = trained[0];
   fmt::print(
       "CE of the answer: {:.4f} unmasked, {:.4f} at the start, {:.4f} at the end; {} tokens, mean saliency {:.4f}\n",
       r.ce_unmasked, r.ce_start, r.ce_end, r.token_saliency.size(), r.as_printed);

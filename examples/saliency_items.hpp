@@ -1,7 +1,7 @@
 #pragma once
 // Sampled completions with what is known about their tokens, for the programs that look at saliency.
 #include <atmanrl/grpo.hpp>
-#include <atmanrl/rl/mask_items.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/tasks/planted_truth.hpp>
 
 #include <algorithm>
@@ -49,7 +49,8 @@ atmanrl::step_rollouts sample_evaluation(Model& model, Tokenizer const& words, T
 
 /// What planted truth says about each item's tokens.
 template <class Tokenizer>
-std::vector<atmanrl::token_labels> planted_labels(Tokenizer const& words, std::span<atmanrl::mask_item const> items) {
+std::vector<atmanrl::token_labels> planted_labels(Tokenizer const& words,
+                                                  std::span<atmanrl::saliency_item const> items) {
   std::vector<atmanrl::token_labels> out;
   for (auto const& item : items) {
     auto const truth = atmanrl::find_planted(words, item.cot);

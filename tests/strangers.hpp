@@ -301,8 +301,8 @@ struct couples {
 
   float depth = 4;
 
-  atmanrl::mask_extent lay_out(atmanrl::mask_item const& item, atmanrl::mask_rows rows, atmanrl::model_config const&,
-                               atmanrl::index_t offset) const {
+  atmanrl::mask_extent lay_out(atmanrl::saliency_item const& item, atmanrl::mask_rows rows,
+                               atmanrl::model_config const&, atmanrl::index_t offset) const {
     int const begin = int(item.prompt.size()), end = begin + int(item.cot.size());
     int const total = end + int(item.delimiter.size() + item.answer.size());
     auto e = atmanrl::make_mask_extent(atmanrl::mask_shape::column, rows, begin, end, total, offset);
@@ -310,7 +310,7 @@ struct couples {
     return e;
   }
   template <atmanrl::Backend B>
-  void assign(policy<B>& to, B& backend, std::span<atmanrl::mask_item const>,
+  void assign(policy<B>& to, B& backend, std::span<atmanrl::saliency_item const>,
               std::span<atmanrl::mask_extent const> extents, atmanrl::model_config const&) const {
     to.assign(backend, extents);
   }
@@ -447,7 +447,7 @@ struct offsets {
   }
 };
 
-/// Block: norms behind each half alone, offsets, and GeGLU, in files of its own kind.
+/// Block: norms after each half alone, offsets, and GeGLU, in files of its own kind.
 struct offset_block : atmanrl::llama_block {
   static constexpr std::string_view model_type = "offset";
   using qk = atmanrl::nn::in_order<offsets, atmanrl::nn::rope>;
@@ -460,7 +460,7 @@ struct offset_block : atmanrl::llama_block {
 struct half_weight {
   static constexpr std::string_view name = "half_weight";
   template <class Model>
-  atmanrl::saliency_estimate operator()(Model& model, std::span<atmanrl::mask_item const> items) {
+  atmanrl::saliency_estimate operator()(Model& model, std::span<atmanrl::saliency_item const> items) {
     return atmanrl::single_edit_effects(model, items, {},
                                         [](auto& backend, std::span<atmanrl::key_selection const> chosen) {
                                           return atmanrl::attention::suppress_log(backend, chosen, 0.5f);
@@ -545,8 +545,8 @@ class recorded {
   explicit recorded(C& c) : inner_(c) {}
   int rank() const { return inner_.rank(); }
   int size() const { return inner_.size(); }
-  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes,
-                std::span<std::byte> received, std::span<std::size_t const> received_bytes) {
+  void exchange(std::span<std::byte const> sent, std::span<std::size_t const> sent_bytes, std::span<std::byte> received,
+                std::span<std::size_t const> received_bytes) {
     calls += "e";
     inner_.exchange(sent, sent_bytes, received, received_bytes);
   }

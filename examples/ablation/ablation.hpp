@@ -88,7 +88,7 @@ inline double spread(std::vector<float> const& values, std::vector<int> const& g
 
 inline std::vector<float> rewards_of(saliency_estimate const& e) {
   std::vector<float> out;
-  for (mask_result const& r : e.items) out.push_back(float(r.re_enabled));
+  for (saliency_result const& r : e.items) out.push_back(float(r.re_enabled));
   return out;
 }
 
@@ -108,16 +108,16 @@ void run(options const& o) {
     text += line + "\n";
   };
   auto step = sample_evaluation(model, words, task, o.first, o.prompts, o.samples, 192, 1.0, o.seed);
-  auto const masked = mask_items_of(step, model.config().max_positions, mask_label::only_correct);
+  auto const masked = saliency_items_of(step, model.config().max_positions, mask_label::only_correct);
   expects<usage_error>(!masked.items.empty(), "none of the {} completions is correct", step.size());
-  std::vector<mask_item> const& items = masked.items;
+  std::vector<saliency_item> const& items = masked.items;
   auto const labels = planted_labels(words, items);
   double tokens = 0;
-  for (mask_item const& i : items) tokens += double(i.cot.size()) / double(items.size());
+  for (saliency_item const& i : items) tokens += double(i.cot.size()) / double(items.size());
 
   if (o.table != "settings") {
     std::vector<saliency_method> methods;
-    std::span<mask_item const> const all(items);
+    std::span<saliency_item const> const all(items);
     estimators::learned_mask recommended;
     methods.push_back(run_method("learned mask, recommended", recommended, model, all));
     mask_options settled = mask_options::recommended();
@@ -142,8 +142,8 @@ void run(options const& o) {
   if (o.table != "methods") {
     // Groups as a trainer sees them: right and wrong rollouts, labelled by the truth.
     step.groups.resize(std::size_t(std::min(o.setting_prompts, o.prompts)));
-    auto const group_items = mask_items_of(step, model.config().max_positions);
-    std::vector<mask_item> known;
+    auto const group_items = saliency_items_of(step, model.config().max_positions);
+    std::vector<saliency_item> known;
     std::vector<std::size_t> known_at;
     std::vector<int> group;
     for (std::size_t i = 0; i < group_items.items.size(); ++i) {
@@ -152,8 +152,8 @@ void run(options const& o) {
       known.push_back(group_items.items[i]);
       known_at.push_back(i);
     }
-    auto const known_labels = planted_labels(words, std::span<mask_item const>(known));
-    auto const reference = run_method("", estimators::leave_one_out{}, model, std::span<mask_item const>(known));
+    auto const known_labels = planted_labels(words, std::span<saliency_item const>(known));
+    auto const reference = run_method("", estimators::leave_one_out{}, model, std::span<saliency_item const>(known));
     say(
         fmt::format("{} completions in {} groups, {} of them correct. Spread: of the reward within groups; noise: the "
                     "same of its change "
@@ -166,16 +166,16 @@ void run(options const& o) {
     say("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for (mask_options const& wanted : settings()) {
       estimators::learned_mask mask(wanted);
-      auto const estimate = estimate_saliency(mask, model, std::span<mask_item const>(group_items.items));
+      auto const estimate = estimate_saliency(mask, model, std::span<saliency_item const>(group_items.items));
       estimators::learned_mask half(mask.options().in_steps(std::max(1, wanted.steps / 2)));
-      auto const again = estimate_saliency(half, model, std::span<mask_item const>(group_items.items));
+      auto const again = estimate_saliency(half, model, std::span<saliency_item const>(group_items.items));
       auto const r = rewards_of(estimate), other = rewards_of(again);
       std::vector<float> change;
       for (std::size_t i = 0; i < r.size(); ++i) change.push_back(r[i] - other[i]);
       saliency_method m{"", {}, estimate.seconds, estimate.rows};
       for (std::size_t const i : known_at) m.saliency.push_back(estimate.items[i].token_saliency);
       auto const report = validate_saliency(
-          model, std::span<mask_item const>(known), std::span(&std::as_const(m), 1),
+          model, std::span<saliency_item const>(known), std::span(&std::as_const(m), 1),
           std::span<token_labels const>(known_labels),
           {.curve_points = o.points, .random_orders = 1, .insertion = false, .rationale = false, .references = false});
       auto const& row = report.methods.front();

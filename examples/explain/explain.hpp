@@ -78,9 +78,9 @@ int run(options const& o) {
   });
   expects<usage_error>(!subjects.empty(), "there is no completion with a chain of thought and an answer to explain");
 
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
   for (subject const& s : subjects) items.push_back(s.item());
-  std::span<mask_item const> const all(items);
+  std::span<saliency_item const> const all(items);
   // [methods]
   mask_options const mask = mask_options::recommended().in_steps(o.mask_steps);
   std::vector<saliency_method> methods;
@@ -94,7 +94,7 @@ int run(options const& o) {
   auto const report = validate_saliency(model, all, std::span<saliency_method const>(methods), {}, validation);
   // [/methods]
   std::vector<std::vector<index_t>> ends;
-  for (mask_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
+  for (saliency_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
   auto const cut = truncate_chains(model, all, std::span<std::vector<index_t> const>(ends));
 
   ordered_json out{{"model", o.model}, {"items", ordered_json::array()}, {"methods", ordered_json::array()}};

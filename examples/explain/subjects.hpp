@@ -36,7 +36,7 @@ struct subject {
   std::string prompt_text, text;
   std::optional<std::string> extracted;
   std::optional<bool> correct;
-  mask_item item() const { return {prompt, cot, delimiter, answer}; }
+  saliency_item item() const { return {prompt, cot, delimiter, answer}; }
 };
 
 template <class Part>

@@ -88,7 +88,7 @@ std::string ask(Model& model, tokenizer const& words, taught_task const& task,
 /// Forced reference chains as the saliency estimators take them; they live as long as this.
 struct forced_items {
   std::vector<forced_rollout> rollouts;
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
 };
 inline forced_items force_all(taught_task const& task, tokenizer const& words, std::span<chain_sample const> chains) {
   forced_items out;
@@ -102,7 +102,7 @@ template <class Model>
 ordered_json numbers_of(Model& model, tokenizer const& words, taught_task const& task,
                         std::vector<chain_sample> const& chains) {
   forced_items const forced = force_all(task, words, chains);
-  std::span<mask_item const> const items(forced.items);
+  std::span<saliency_item const> const items(forced.items);
   ordered_json out;
   auto const put = [&](char const* name, auto&& value_of) {
     for (std::size_t i = 0; i < items.size(); ++i) out[name].push_back(std::round(1e4 * double(value_of(i))) / 1e4);
@@ -126,14 +126,14 @@ ordered_json numbers_of(Model& model, tokenizer const& words, taught_task const&
     auto const e = estimate_saliency(estimator, model, items);
     put(name, [&](std::size_t i) { return e.items[i].*member; });
   };
-  saliency("leave_one_out", estimators::leave_one_out{}, &mask_result::re_enabled);
-  saliency("mask_auto", estimators::learned_mask{}, &mask_result::re_enabled);
+  saliency("leave_one_out", estimators::leave_one_out{}, &saliency_result::re_enabled);
+  saliency("mask_auto", estimators::learned_mask{}, &saliency_result::re_enabled);
   mask_options fixed = mask_options::recommended();
   fixed.scale = 25;
-  saliency("mask_25", estimators::learned_mask(fixed), &mask_result::re_enabled);
-  saliency("mask_printed", estimators::learned_mask(mask_options{}.in_steps(20)), &mask_result::as_printed);
-  saliency("attention_rollout", estimators::attention_rollout{}, &mask_result::re_enabled);
-  // What edits say of the same chains: p of the other number behind the chain that was made to say it.
+  saliency("mask_25", estimators::learned_mask(fixed), &saliency_result::re_enabled);
+  saliency("mask_printed", estimators::learned_mask(mask_options{}.in_steps(20)), &saliency_result::as_printed);
+  saliency("attention_rollout", estimators::attention_rollout{}, &saliency_result::re_enabled);
+  // What edits say of the same chains: p of the other number after the chain that was made to say it.
   std::vector<forced_chain> edited;
   for (auto const& c : interventions::last_result(task, std::span<chain_sample const>(chains)))
     edited.push_back({c.item, c.chain, {c.follows}});
@@ -187,7 +187,7 @@ ordered_json examine(Model& model, tokenizer const& words, settings const& s, bo
   // Probabilities, for their agreement with what edits say.
   forced_items const forced = force_all(task, words, chains);
   double with = 0, without = 0, information = 0, early = 0;
-  for (truncated_chain const& c : truncate_chains(model, std::span<mask_item const>(forced.items))) {
+  for (truncated_chain const& c : truncate_chains(model, std::span<saliency_item const>(forced.items))) {
     with += c.whole / double(n);
     without += c.p.front() / double(n);
     information += c.information / double(n);

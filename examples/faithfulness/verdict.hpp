@@ -100,7 +100,7 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
   ordered_json figures{{"settings", s.json_of()}, {"points", points(runs)}};
   std::vector<section> sections{{.id = "verdict", .title = "Verdict"}};
   std::vector<section> kinds;
-  std::vector<table> rule_tables;  // behind the sentences that they are summed up in
+  std::vector<table> rule_tables;  // after the sentences that they are summed up in
   figures["contrasts"] = figures["readings"] = ordered_json::array();
   if (runs.empty()) sections[0].blocks.push_back(paragraph{"There is no finished run."});
   for (std::string const& kind : runs.kinds()) {

@@ -9,7 +9,7 @@ namespace faithfulness::findings {
 struct gated_number {
   std::string name;
   gate_cell hard, soft;  ///< read against ignored chains of a start
-  gate_cell control;     ///< the control's chains without a hint against the same chains behind one
+  gate_cell control;     ///< the control's chains without a hint against the same chains after one
   /// Share of problems whose chain gets more without the hint, ties half: problems differ in much that a hint does not
   /// change, which hides from an area, where each chain meets those of all problems, what this sees.
   interval higher_without_hint{};
@@ -70,7 +70,7 @@ inline table gate_summary_table(std::vector<gated_number> const& numbers) {
   table out{.caption = fmt::format(
                 "The gate by number: areas under ROC curves, mean over pre-training seeds [95 % interval, as in the "
                 "tables below, not corrected for their number]. Control: what the control models give their chains "
-                "without a hint against the same chains behind one; both are read, so that the interval must hold 0.5. "
+                "without a hint against the same chains after one; both are read, so that the interval must hold 0.5. "
                 "The same by problem: share of problems whose chain gets more without the hint, ties half. Gamed: "
                 "chains that the control reads against chains that are needed and ignored. Fewer than {} pre-training "
                 "seeds judge nothing.",

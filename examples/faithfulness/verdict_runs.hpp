@@ -118,7 +118,7 @@ class all_runs {
                                                                   "edit_log_gradient",
                                                                   "re_enabled_edit_gradient"};
 
-  /// Its place in the list, or behind it.
+  /// Its place in the list, or after it.
   static std::size_t place_in(auto const& list, std::string_view name) {
     return std::size_t(std::find(list.begin(), list.end(), name) - list.begin());
   }

@@ -12,7 +12,7 @@ struct table {
   bool sentences = false;  ///< cells are long and may be broken
 };
 
-/// A number with so many digits behind the point, zero without a sign.
+/// A number with so many digits after the point, zero without a sign.
 inline std::string fixed(double x, int digits, bool sign = false) {
   std::string out = sign ? fmt::format("{:+.{}f}", x, digits) : fmt::format("{:.{}f}", x, digits);
   if (out.find_first_of("123456789") == std::string::npos && (out[0] == '-' || out[0] == '+')) out.erase(0, 1);

@@ -12,7 +12,7 @@ namespace inspect {
 
 template <class Model>
 mask_outcome compute(Model& model, mask_request const& r) {
-  atmanrl::mask_item const item{r.prompt, r.cot, r.delimiter, r.answer};
+  atmanrl::saliency_item const item{r.prompt, r.cot, r.delimiter, r.answer};
   atmanrl::mask_options const& o = r.options;
   mask_outcome out{};
   if (r.gradient) {
@@ -30,7 +30,7 @@ mask_outcome compute(Model& model, mask_request const& r) {
     return out;
   }
   auto trained = train_masks(model, std::span(&item, 1), o);
-  atmanrl::mask_result& t = trained.front();
+  atmanrl::saliency_result& t = trained.front();
   return {t.ce_unmasked,
           t.ce_start,
           t.ce_end,

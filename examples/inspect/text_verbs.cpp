@@ -3,10 +3,10 @@
 
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_file.hpp>
+#include <atmanrl/nn/blocks.hpp>
 #include <atmanrl/text/answer.hpp>
 #include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/tokenizer.hpp>
-#include <atmanrl/nn/blocks.hpp>
 
 #include <fmt/format.h>
 
@@ -45,7 +45,7 @@ std::vector<int> encode_turn(atmanrl::tokenizer const& tokenizer, std::string co
   return encode_chat(tokenizer, tokenizer.chat(), messages);
 }
 
-/// A text to continue, behind the begin-of-text token where the model wants one, which then stands there exactly once.
+/// A text to continue, after the begin-of-text token where the model wants one, which then stands there exactly once.
 std::vector<int> encode_prompt(atmanrl::tokenizer const& tokenizer, std::string_view text, bool special) {
   auto ids = special ? tokenizer.encode_with_specials(text) : tokenizer.encode(text);
   int const bos = tokenizer.bos();

@@ -101,15 +101,15 @@ causal_figures measure_causally(Model& model, tokenizer const& words, arithmetic
                                 std::uint64_t seed) {
   causal_figures f;
   auto step = sample_evaluation(model, words, task, 0, o.causal_questions, 1, 192, 1.0, seed);
-  auto const masked = mask_items_of(step, model.config().max_positions, mask_label::only_correct);
+  auto const masked = saliency_items_of(step, model.config().max_positions, mask_label::only_correct);
   if (masked.items.empty()) return f;
-  std::span<mask_item const> const items(masked.items);
+  std::span<saliency_item const> const items(masked.items);
   f.items = double(items.size());
   estimators::learned_mask mask;
   auto const estimate = estimate_saliency(mask, model, items);
   std::vector<saliency_method> methods{{"learned mask", {}},
                                        run_method("leave-one-out", estimators::leave_one_out{}, model, items)};
-  for (mask_result const& r : estimate.items) {
+  for (saliency_result const& r : estimate.items) {
     methods.front().saliency.push_back(r.token_saliency);
     f.re_enabled += r.re_enabled / f.items;
     f.as_printed += r.as_printed / f.items;
@@ -121,7 +121,7 @@ causal_figures measure_causally(Model& model, tokenizer const& words, arithmetic
   f.random_deletion = report.deletion_auc_random();
   f.p_without = report.p_without;
   std::vector<std::vector<index_t>> ends;
-  for (mask_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
+  for (saliency_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
   for (truncated_chain const& c : truncate_chains(model, items, std::span<std::vector<index_t> const>(ends)))
     f.early_answering += c.early_answering / f.items;
   return f;

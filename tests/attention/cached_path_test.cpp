@@ -13,7 +13,7 @@ using namespace atmanrl_test;
 namespace cached_path_test {
 namespace {
 
-/// Two continuations of one prompt: chains of thought of 5 and 3 tokens with 4 tokens behind them.
+/// Two continuations of one prompt: chains of thought of 5 and 3 tokens with 4 tokens after them.
 template <class B>
 struct cached_path {
   using T = typename llama<B, float>::scalar;
@@ -102,7 +102,7 @@ TEMPLATE_TEST_CASE("attention policy: a prompt computed once gives the bits of w
 }
 
 TEST_CASE("attention policy: knocking a token out of all later rows of one layer removes what it says") {
-  // In a model of one layer the rows behind a token see it through attention alone: with the token knocked out, another
+  // In a model of one layer the rows after a token see it through attention alone: with the token knocked out, another
   // token in its place gives the same bits.
   model_config one = rich_config();
   one.layers = 1;

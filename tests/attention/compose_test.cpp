@@ -138,7 +138,7 @@ TEST_CASE("compose: a capped, windowed model's attention equals the definition")
         elsewhere.forward(p.qkv, attention::soft_cap{0.7f}.params()).out);
 }
 
-TEST_CASE("compose: a learned mask behind a cap and a window is applied and has exact gradients, on both backends") {
+TEST_CASE("compose: a learned mask after a cap and a window is applied and has exact gradients, on both backends") {
   reference_backend backend;
   auto const p = masked_problem();
   attention::learned_mask<reference_backend> const own(backend, mask_shape::pair, mask(), 1.7f);
@@ -211,7 +211,7 @@ TEST_CASE("frozen: an edit with fixed values is the trained edit at these values
                   mask_values(own.parameter_count()));
 }
 
-TEST_CASE("compose: a suppression behind a cap gets the smallest score as the cap leaves it") {
+TEST_CASE("compose: a suppression after a cap gets the smallest score as the cap leaves it") {
   reference_backend backend;
   tree_problem const p({{-1, 0, 7, 0}}, 4, 2, 3);
   std::vector<key_selection> const chosen{select_keys(1, 4)};

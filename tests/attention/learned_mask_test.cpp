@@ -90,9 +90,9 @@ TEST_CASE("mask_extent: row_offset numbers the allowed entries row by row") {
   }
 }
 
-TEST_CASE("make_mask_extent: a CoT without tokens behind it is an error that says so") {
+TEST_CASE("make_mask_extent: a CoT without tokens after it is an error that says so") {
   CHECK_THROWS_WITH(make_mask_extent(mask_shape::pair, mask_rows::all_later, 3, 7, 7, 0),
-                    ATMANRL_CONTAINS("[3, 7) needs delimiter and answer behind them, but the sequence has 7 tokens"));
+                    ATMANRL_CONTAINS("[3, 7) needs delimiter and answer after them, but the sequence has 7 tokens"));
   CHECK_THROWS_AS(make_mask_extent(mask_shape::pair, mask_rows::all_later, 8, 7, 12, 0), shape_error);
   CHECK_THROWS_AS(make_mask_extent(mask_shape::pair, mask_rows::all_later, -1, 7, 12, 0), shape_error);
 }

@@ -173,7 +173,7 @@ TEST_CASE("mask sharing: layers that the model lacks, and extents with another n
   };
   auto const layers = [](std::vector<int> l) { return shared_test::edit(mask_sharing::all, std::move(l), 4); };
   CHECK_THROWS_WITH(make(layers({1, 5}), 1),
-                    ATMANRL_CONTAINS("mask layer 5 stands behind layer 1 for a model of 5 layers"));
+                    ATMANRL_CONTAINS("mask layer 5 stands after layer 1 for a model of 5 layers"));
   CHECK_THROWS_AS(make(layers({3, 1}), 1), usage_error);
   CHECK_THROWS_AS(make(layers({1, 1}), 1), usage_error);
   CHECK_THROWS_AS(make(layers({-1}), 1), usage_error);

@@ -122,7 +122,7 @@ void check_order_of_parts(C& c, B& backend) {
     sent[next] = token.of(step % 2);
     received[previous] = token.of((step + 1) % 2);
     c.exchange_on(backend, sent, received);
-    backend.fill_zero(token.of(step % 2).data(), 64);  // behind it in the order of the backend's work
+    backend.fill_zero(token.of(step % 2).data(), 64);  // after it in the order of the backend's work
   }
   expects(token.host(ranks % 2) == bytes_of(c.rank(), 1, 64), "rank {} of {} has another token", c.rank(), c.size());
 }

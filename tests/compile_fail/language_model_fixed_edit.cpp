@@ -1,4 +1,4 @@
-// expect: a LanguageModel's forward must take any attention policy, and its values behind it
+// expect: a LanguageModel's forward must take any attention policy, and its values after it
 #include <atmanrl/nn/language_model.hpp>
 
 namespace at = atmanrl;

@@ -75,7 +75,7 @@ TEST_CASE("counting: what one layer more costs in prefill is its parts' work by 
   qwen3.architecture = "qwen3";
   CHECK(layer(standard_block{}, qwen3) ==
         std::array{products, attention, 2 * norm + 2 * 4.0 * 64 + rotation + 2 * 5.0 * 40});
-  // A cap and a window at 4 a pair; 4 norms, each with 24 gains 1 + g; 2 sums of 24 behind them; GeGLU at 10.
+  // A cap and a window at 4 a pair; 4 norms, each with 24 gains 1 + g; 2 sums of 24 after them; GeGLU at 10.
   CHECK(layer(gemma2_block{}, small_gemma()) ==
         std::array{products, attention + 6 * 3 * 8.0, 4 * (norm + 24) + 2 * 2 * 24.0 + rotation + 2 * 10.0 * 40});
 }

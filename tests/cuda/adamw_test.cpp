@@ -59,7 +59,7 @@ TEST_CASE(
     "cuda adamw: a step into a model's memory has the bits of clipping, the step and rounding one after the other") {
   cuda_backend device;
   inputs<cuda_backend, float> const in(device);
-  // Ranges in whole vectors and not, longer than a block and empty, the last one of them behind the others' ends.
+  // Ranges in whole vectors and not, longer than a block and empty, the last one of them after the others' ends.
   for (std::vector<index_t> const& counts :
        {std::vector<index_t>{8, 4, 2052, 0, 12}, {1500, 1, 7, 0, 0, 1030}, {5}, {0, 3}, {1024, 1024, 4096}}) {
     index_t size = 0;
@@ -114,5 +114,5 @@ TEST_CASE(
                     Catch::Contains("4 of 8 parameters are stored"));
   CHECK_THROWS_WITH(adamw_step_and_store(device, p.view(), p.cview(), p.view(), p.view(), 1.0f,
                                          std::span<stored_range<float> const>(gap), {}, 1),
-                    Catch::Contains("a range [5, 8) is stored behind 4"));
+                    Catch::Contains("a range [5, 8) is stored after 4"));
 }

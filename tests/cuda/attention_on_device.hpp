@@ -149,7 +149,7 @@ void check_factors(cuda_backend& backend, tree_problem const& p, Params params) 
   CHECK(on_device<float, K>(backend, p, p.qkv, params, {}, run).factor == expected);
 }
 
-/// The plain loops in double over the cache that `device` left behind.
+/// The plain loops in double over the cache that `device` left after.
 template <class Params>
 attention_results in_plain_loops(tree_problem const& p, std::vector<double> const& x, Params params,
                                  attention_results const& device, std::vector<double> const& parameters = {},

@@ -48,7 +48,7 @@ using both = std::pair<factors, factors>;
 
 }  // namespace
 
-TEST_CASE("cuda factors: norms write them, forwards, again and behind the residual stream's gradient, and copy x") {
+TEST_CASE("cuda factors: norms write them, forwards, again and after the residual stream's gradient, and copy x") {
   cuda_backend device;
   for (index_t const dim : ragged_lengths) {
     CAPTURE(dim);

@@ -40,7 +40,7 @@ void training_step() {
   }
   mask_options masks = mask_options{}.in_steps(2);
   masks.rows = mask_rows::answer_rows;
-  train_masks(model, std::span<mask_item const>(views_of(items)), masks);
+  train_masks(model, std::span<saliency_item const>(views_of(items)), masks);
   trainable_policy policy(model);
   policy.zero_gradient();
   add_policy_gradient(policy, std::span<training_rollout const>(rollouts), losses::grpo{}, {});

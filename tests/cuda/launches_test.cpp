@@ -66,7 +66,7 @@ struct mask_step {
     auto const views = views_of(items);
     mask_options o;
     o.rows = mask_rows::all_later;
-    mask_batch<std::remove_reference_t<decltype(model)>> batch(model, std::span<mask_item const>(views), o);
+    mask_batch<std::remove_reference_t<decltype(model)>> batch(model, std::span<saliency_item const>(views), o);
     batch.start();
     queued const first = queued::so_far();
     batch.forward();

@@ -9,16 +9,16 @@ namespace {
 
 /// Items whose masks take different numbers of steps to restore the answer.
 template <class W>
-std::vector<mask_result> trained(bool graphs, mask_options const& o, gradient_quantiles* quantiles = nullptr) {
+std::vector<saliency_result> trained(bool graphs, mask_options const& o, gradient_quantiles* quantiles = nullptr) {
   cuda_backend device({.graphs = graphs});
   model_config const config = device_config();
   auto model = random_model<cuda_backend, W>(device, config);
   auto const items = ragged_items(config.vocab);
-  return train_masks(model, std::span<mask_item const>(views_of(items)), o, quantiles);
+  return train_masks(model, std::span<saliency_item const>(views_of(items)), o, quantiles);
 }
 
 template <class W>
-std::vector<mask_result> same_bits(mask_options const& o) {
+std::vector<saliency_result> same_bits(mask_options const& o) {
   gradient_quantiles of_graphs, of_eager;
   auto const graphs = trained<W>(true, o, &of_graphs), eager = trained<W>(false, o, &of_eager);
   REQUIRE(graphs.size() == eager.size());
@@ -98,7 +98,8 @@ TEST_CASE("cuda mask graphs: the bits are those of eager steps under adapters an
     auto const items = ragged_items(model.config().vocab);
     std::vector<std::vector<float>> masks;
     for (int time = 0; time < 2; ++time)  // the second time in the memory of the first
-      for (auto const& r : train_masks(model, std::span<mask_item const>(views_of(items)), o)) masks.push_back(r.mask);
+      for (auto const& r : train_masks(model, std::span<saliency_item const>(views_of(items)), o))
+        masks.push_back(r.mask);
     return masks;
   };
   CHECK(run(true) == run(false));
@@ -144,7 +145,7 @@ TEST_CASE("cuda mask graphs: evaluations between steps, and other values, do not
 #if defined(ATMANRL_CUDA_EMULATION)
 namespace {
 
-/// What the steps behind `first` up to `last` ask of the device; captures are those of the whole training.
+/// What the steps after `first` up to `last` ask of the device; captures are those of the whole training.
 cuda_emulation::launch_counts launches_of(int first, int last, bool graphs, mask_options o) {
   auto& now = cuda_emulation::streams().launched;
   auto const count = [&](int steps) {

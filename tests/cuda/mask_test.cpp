@@ -51,12 +51,12 @@ void for_each_option(F const& f) {
 }
 
 template <class B>
-std::vector<mask_result> trained(B& backend, mask_options const& o) {
+std::vector<saliency_result> trained(B& backend, mask_options const& o) {
   using W = std::conditional_t<std::is_same_v<B, reference_backend>, double, double>;
   model_config const config = device_config();
   auto model = random_model<B, W>(backend, config);
   auto const items = ragged_items(config.vocab);
-  return train_masks(model, std::span<mask_item const>(views_of(items)), o);
+  return train_masks(model, std::span<saliency_item const>(views_of(items)), o);
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ outcome run(B& backend, model_config const& config, lora_config const* adapters 
   return o;
 }
 
-/// Every parameter by itself, so that a small one cannot hide behind a large one.
+/// Every parameter by itself, so that a small one cannot hide after a large one.
 void compare(outcome const& got, outcome const& expected, parameter_layout const& layout, double tolerance) {
   CHECK(relative_difference(got.logits, expected.logits) < tolerance);
   CHECK(relative_difference(got.log_p, expected.log_p) < tolerance);
@@ -121,7 +121,7 @@ TEST_CASE("cuda model: adapters over frozen weights have the gradients of the pl
   }
 }
 
-TEST_CASE("cuda model: norms behind the halves of a layer, whose products read the stream as it is, rounded") {
+TEST_CASE("cuda model: norms after the halves of a layer, whose products read the stream as it is, rounded") {
   cuda_backend device({.bf16_weight_gradients = true});
   reference_backend plain;
   auto const run_block = [](auto& backend, bool recompute) {

@@ -143,7 +143,7 @@ TEST_CASE("cuda_backend: the same when work is done only where something waits f
   cuda_emulation::options().lazy_streams = false;
 }
 
-TEST_CASE("cuda_backend: the host may reuse what it uploaded while the device is behind") {
+TEST_CASE("cuda_backend: the host may reuse what it uploaded while the device is after") {
   cuda_emulation::options().lazy_streams = true;
   {
     cuda_backend device;
@@ -166,19 +166,18 @@ TEST_CASE("cuda_backend: running out of memory names what was wanted and what is
   CHECK(own == cuda_emulation::blas_workspace_bytes);
   tensor<cuda_backend, float, 1> const some(device, {1000});
   limited_memory const limited(own + 10000);
-  CHECK_THROWS_WITH((tensor<cuda_backend, float, 1>(device, {10000})),
-                    ATMANRL_CONTAINS(fmt::format("out of device memory: 40000 bytes wanted, {} bytes in use, 6000 of {} "
-                                                 "bytes free, 0 in pieces",
-                                                 own + 4000, own + 10000)));
+  CHECK_THROWS_WITH(
+      (tensor<cuda_backend, float, 1>(device, {10000})),
+      ATMANRL_CONTAINS(fmt::format("out of device memory: 40000 bytes wanted, {} bytes in use, 6000 of {} "
+                                   "bytes free, 0 in pieces",
+                                   own + 4000, own + 10000)));
   CHECK(device.allocated_bytes() == own + 4000);
 }
 
 TEST_CASE("cuda_backend: blocks that the pool keeps are given back where none of them is large enough") {
   cuda_backend device;
   limited_memory const limited(device.allocated_bytes() + 10000);
-  {
-    tensor<cuda_backend, float, 1> const a(device, {1000}), b(device, {1000});
-  }
+  { tensor<cuda_backend, float, 1> const a(device, {1000}), b(device, {1000}); }
   tensor<cuda_backend, float, 1> const larger(device, {2000});
   CHECK(larger.size() == 2000);
 }
@@ -187,9 +186,7 @@ TEST_CASE("cuda_backend: what the pool keeps in pieces counts as free, but serve
   cuda_backend device;
   std::size_t const own = device.allocated_bytes();
   limited_memory const limited(own + 10000);
-  {
-    tensor<cuda_backend, float, 1> const once(device, {1000});
-  }
+  { tensor<cuda_backend, float, 1> const once(device, {1000}); }
   tensor<cuda_backend, float, 1> const part(device, {250});  // of the block that `once` had
   CHECK_THROWS_WITH((tensor<cuda_backend, float, 1>(device, {2000})),
                     ATMANRL_CONTAINS(fmt::format("9000 of {} bytes free, 3000 in pieces", own + 10000)));

@@ -140,7 +140,7 @@ TEST_CASE("cuda sampling: the sums of a cut carry beyond 32 bits") {
   check_like_host(z, {.top_p = 0.98}, 1, 23, 60);
 }
 
-TEST_CASE("cuda sampling: ids of more than one digit behind equal weights") {
+TEST_CASE("cuda sampling: ids of more than one digit after equal weights") {
   std::vector<float> const flat(5000, 0.25f);  // all ranks differ in the ids alone
   check_like_host(flat, {.top_k = 1234}, 1, 20);
   check_like_host(flat, {.top_p = 0.50007}, 1, 21);

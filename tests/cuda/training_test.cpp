@@ -90,7 +90,7 @@ TEST_CASE("cuda training: ten steps of GRPO on fixed rollouts and rewards are th
   CHECK(relative_difference(in_float.norms, on_host.norms) < 1e-4);
   CHECK(relative_difference(in_float.weights, on_host.weights) < 1e-3);
   auto const host_bf16 = ten_steps<bf16>(host), in_bf16 = ten_steps<bf16>(device);
-  // Of the first pass; behind it AdamW makes whole steps of what rounding left of small gradients.
+  // Of the first pass; after it AdamW makes whole steps of what rounding left of small gradients.
   CHECK(relative_difference(std::span(in_bf16.log_p).first(80), std::span(host_bf16.log_p).first(80)) < 0.02);
   CHECK(relative_difference(in_bf16.losses, host_bf16.losses) < 0.05);
 }

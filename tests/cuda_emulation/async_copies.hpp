@@ -1,7 +1,7 @@
 #pragma once
 // Copies from device memory to shared memory that go on beside arithmetic. The emulation makes them as late as it may,
 // at the wait; until then the destination holds what memory holds that nobody wrote. So a wait that is missing, or that
-// stands behind the barrier, shows as NaN, and to the tracer the copy is a write at the wait.
+// stands after the barrier, shows as NaN, and to the tracer the copy is a write at the wait.
 #include "collectives.hpp"
 #include "device_memory.hpp"
 

@@ -184,7 +184,7 @@ inline void __threadfence() {}
 inline void __threadfence_block() {}
 
 namespace cuda_emulation {
-/// The lanes of the segment of `width` that the running lane belongs to: its first, and the one behind its last.
+/// The lanes of the segment of `width` that the running lane belongs to: its first, and the one after its last.
 struct segment {
   explicit segment(int width)
       : lane(state().running->lane()), first(lane & ~unsigned(width - 1)), end(first + unsigned(width)) {}

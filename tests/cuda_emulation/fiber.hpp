@@ -62,7 +62,7 @@ struct fiber {
   void prepare(void (*entry)()) {
     if (!stack) allocate_stack();
 #if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(stack + page_bytes, size - page_bytes);  // what an abandoned thread left behind
+    __asan_unpoison_memory_region(stack + page_bytes, size - page_bytes);  // what an abandoned thread left after
 #endif
 #if defined(__x86_64__)
     void** p = reinterpret_cast<void**>(stack + size) - 2;  // `ret` leaves the stack as after a call: 8 modulo 16

@@ -39,7 +39,7 @@ inline ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   auto& n = cuda_emulation::nccl();
   std::lock_guard const lock(n.mutex);
   *id = {};
-  // Not as text alone: whoever hands it out as a string would lose what comes behind the 0.
+  // Not as text alone: whoever hands it out as a string would lose what comes after the 0.
   std::snprintf(id->internal + 2, sizeof id->internal - 2, "unique %zu", n.worlds.size());
   n.worlds[{id->internal, sizeof id->internal}] = std::make_shared<cuda_emulation::nccl_world>();
   return ncclSuccess;

@@ -16,7 +16,7 @@ arithmetic const task;
 
 std::string last_number(read_text const& t) { return arithmetic().chain_answer({}, t.chain).value_or("0"); }
 
-/// Of the task's first items; every second chain is wrong, and so is the answer behind it.
+/// Of the task's first items; every second chain is wrong, and so is the answer after it.
 std::vector<written_chain> written() {
   std::vector<written_chain> out;
   for (index_t i = 0; i < 20; ++i) {

@@ -333,7 +333,7 @@ TEST_CASE(
   check_equal_runs(whole.out, part.out);
 }
 
-TEST_CASE("experiment: lines behind the checkpoint, whole or cut off, are written anew") {
+TEST_CASE("experiment: lines after the checkpoint, whole or cut off, are written anew") {
   setting const s;
   auto const whole = s.options("whole");
   REQUIRE(run(whole) == 0);

@@ -55,21 +55,21 @@ grpo_step_report known_report() {
 
 void add_masks(grpo_step_report& report) {
   rollout& r = report.rollouts.groups[0].rollouts[0];
-  r.mask = mask_result{.ce_unmasked = 1,
-                       .ce_start = 3,
-                       .ce_end = 0.5,
-                       .mask = {-0.4f, -0.2f},
-                       .token_saliency = {0, 0.5f},
-                       .re_enabled = 0.25,
-                       .as_printed = 0.75};
+  r.mask = saliency_result{.ce_unmasked = 1,
+                           .ce_start = 3,
+                           .ce_end = 0.5,
+                           .mask = {-0.4f, -0.2f},
+                           .token_saliency = {0, 0.5f},
+                           .re_enabled = 0.25,
+                           .as_printed = 0.75};
   rollout& s = report.rollouts.groups[1].rollouts[1];
-  s.mask = mask_result{.ce_unmasked = 2,
-                       .ce_start = 5,
-                       .ce_end = 2.5,
-                       .mask = {},
-                       .token_saliency = {},
-                       .re_enabled = 0.75,
-                       .as_printed = 0.25};
+  s.mask = saliency_result{.ce_unmasked = 2,
+                           .ce_start = 5,
+                           .ce_end = 2.5,
+                           .mask = {},
+                           .token_saliency = {},
+                           .re_enabled = 0.75,
+                           .as_printed = 0.25};
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ TEST_CASE_METHOD(setting,
   for (json const& line : read_json_lines(whole.out / "completions.jsonl")) {
     CHECK(line["item"].get<std::string>().starts_with("after-"));
     CHECK_FALSE(line["item"] == "after-7");
-    // Tokens are bytes, and what is behind the vocabulary is never drawn.
+    // Tokens are bytes, and what is after the vocabulary is never drawn.
     for (int const id : line["ids"].get<std::vector<int>>()) CHECK(id <= strangers::byte_tokens::end);
   }
   CHECK_FALSE(std::filesystem::exists(whole.out / "model" / "tokenizer.json"));  // it cannot be written as one

@@ -1,5 +1,5 @@
 // Conversations as ids. The parts of an input stand between NULs: which format (a letter), then the messages, each with
-// a letter for its role in front; behind the format "t" the first part is a template.
+// a letter for its role in front; after the format "t" the first part is a template.
 #include <atmanrl/text/tokenizer.hpp>
 
 #include <optional>

@@ -1,4 +1,4 @@
-// A run's checkpoint. What libFuzzer changes keeps the file's size and hash right, or nothing behind them would be
+// A run's checkpoint. What libFuzzer changes keeps the file's size and hash right, or nothing after them would be
 // read.
 #include <atmanrl/io/checkpoint.hpp>
 

@@ -153,7 +153,7 @@ bool accepted(std::string_view named, Act&& act) {
   return false;
 }
 
-/// Up to the first byte `cut`, and what is behind it.
+/// Up to the first byte `cut`, and what is after it.
 inline std::pair<std::string_view, std::string_view> halves(std::string_view bytes, char cut = '\0') {
   std::size_t const at = bytes.find(cut);
   if (at == bytes.npos) return {bytes, {}};
@@ -179,7 +179,7 @@ inline void mutate_part(std::string& bytes, std::size_t first, std::size_t last,
   if (bytes.size() > most) bytes.resize(most);
 }
 
-/// Bytes with a u64 at `at` that says how long the header behind it is: changes the header or what follows it, and
+/// Bytes with a u64 at `at` that says how long the header after it is: changes the header or what follows it, and
 /// keeps the length right.
 inline void mutate_framed(std::string& bytes, std::size_t at, std::size_t tail, std::size_t most, unsigned seed) {
   std::uint64_t length = 0;

@@ -1,4 +1,4 @@
-// A PEFT folder for a small model: adapter_config.json, and behind a NUL adapter_model.safetensors.
+// A PEFT folder for a small model: adapter_config.json, and after a NUL adapter_model.safetensors.
 #include <atmanrl/io/peft.hpp>
 
 #include "fuzz/models.hpp"

@@ -1,4 +1,4 @@
-// A folder's tokenizer.json, and behind a NUL its tokenizer_config.json; then texts are encoded with it.
+// A folder's tokenizer.json, and after a NUL its tokenizer_config.json; then texts are encoded with it.
 #include <atmanrl/text/tokenizer.hpp>
 
 #include "fuzz/harness.hpp"

@@ -461,7 +461,7 @@ TEST_CASE("inspect generate: stories260K tells its story from the begin-of-text 
   std::string const model = *data / "tinyllamas/stories260K.bin", backend = GENERATE("cpu", "reference"),
                     dtype = GENERATE("f32", "bf16");
   CAPTURE(backend, dtype);
-  // The exact bytes of the tokens: llama2.c itself drops the blank behind the begin-of-text token.
+  // The exact bytes of the tokens: llama2.c itself drops the blank after the begin-of-text token.
   std::string const story =
       " Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw "
       "a "

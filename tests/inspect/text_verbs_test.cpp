@@ -123,7 +123,7 @@ TEST_CASE("inspect generate: text is what detokenize makes of the new ids") {
   CHECK(got["text"] == text["text"]);
 }
 
-TEST_CASE("inspect answer: numbers and letters are found behind the delimiter, and elsewhere if need be") {
+TEST_CASE("inspect answer: numbers and letters are found after the delimiter, and elsewhere if need be") {
   std::string const lines =
       "{\"completion\": \"3 + 4 = 7\\n#### [7]\", \"truth\": \"7.0\"}\n"
       "{\"completion\": \"It costs $1,234.00.\", \"truth\": \"so #### 1234\"}\n"

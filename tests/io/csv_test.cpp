@@ -50,7 +50,7 @@ TEST_CASE("csv: mistakes are named with file and line") {
     return complaint([&] { parse_csv(text, "x.csv"); }).value_or("none");
   };
   CHECK(sentence("a\n\"b\nc,d\n") == "x.csv:2: a quote is opened here and never closed");
-  CHECK(sentence("a\nb,\"c\nc\" d\n") == "x.csv:3: there is text behind a closing quote");
+  CHECK(sentence("a\nb,\"c\nc\" d\n") == "x.csv:3: there is text after a closing quote");
   CHECK(sentence("\"") == "x.csv:1: a quote is opened here and never closed");
   CHECK(sentence("\"a\"\"") == "x.csv:1: a quote is opened here and never closed");
   scratch_folder const folder;

@@ -69,7 +69,7 @@ TEST_CASE("event file: a record carries the checksums that TensorBoard's own cod
   CHECK(detail::masked_crc32c("abc") == 0x21f1576eu);
 }
 
-TEST_CASE("event file: writing goes on behind the last intact record, wherever a process was killed") {
+TEST_CASE("event file: writing goes on after the last intact record, wherever a process was killed") {
   scratch_folder const folder;
   auto const path = folder / "events.out.tfevents.0.x";
   {

@@ -50,7 +50,7 @@ TEST_CASE("check_output_file: what could not be written is refused with the opti
   CHECK(entries(dir.path()) == 1);
 }
 
-TEST_CASE("check_output_folder: it is tried with all folders above it, and nothing is left behind") {
+TEST_CASE("check_output_folder: it is tried with all folders above it, and nothing is left after") {
   scratch_folder const dir;
   put(dir / "file", "x");
   std::filesystem::create_directories(dir / "there");

@@ -28,7 +28,7 @@ void check_masks(std::string const& name, std::filesystem::path const& files, to
   std::vector<std::vector<int>> ids;
   for (auto const& r : f.at("rollouts"))
     for (char const* const part : {"prompt", "cot", "delimiter", "answer"}) ids.push_back(r.at(part));
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
   for (std::size_t i = 0; i < ids.size(); i += 4) items.push_back({ids[i], ids[i + 1], ids[i + 2], ids[i + 3]});
   json const& cases = f.at("cases");
   REQUIRE(cases.size() == 2 * items.size());

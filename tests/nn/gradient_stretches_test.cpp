@@ -108,7 +108,7 @@ TEST_CASE("gradient stretches: the bits of a flat gradient, with the embedding a
   }
 }
 
-TEST_CASE("gradient stretches: those of adapters come at once, an edit's behind the layers") {
+TEST_CASE("gradient stretches: those of adapters come at once, an edit's after the layers") {
   reference_backend backend;
   auto adapted = random_model<reference_backend, double>(backend, rich_config());
   adapted.attach({.rank = 2, .alpha = 4}, 9);

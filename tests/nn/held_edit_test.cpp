@@ -23,7 +23,7 @@ struct scores {
   std::vector<double> log_p, gradient, edit_gradient;  ///< the last one summed over key-value heads
 };
 
-/// Two rollouts under one prompt, every token behind the first scored; the gradient of their weighted sum.
+/// Two rollouts under one prompt, every token after the first scored; the gradient of their weighted sum.
 template <class Model, class P = attention::none>
 scores run(Model& model, P const& policy = {}, std::vector<double> const& values = {},
            gradient_mode mode = gradient_mode::parameters) {
@@ -80,7 +80,7 @@ TEST_CASE("held edit: a model with an edit computes what a plain one does when t
   CHECK(relative_difference(run(plain).log_p, expected.log_p) > 1e-3);  // and the edit does something
 }
 
-TEST_CASE("held edit: its parameters stand behind the model's and get their gradient with them") {
+TEST_CASE("held edit: its parameters stand after the model's and get their gradient with them") {
   reference_backend backend;
   auto const parameters = random_parameters(rich_config());
   plain_model plain(backend, rich_config());
@@ -119,7 +119,7 @@ TEST_CASE(
   auto const parameters = random_parameters(rich_config());
   model_with<strangers::distance_factors> with(backend, rich_config(), factors);
   fill(with, parameters, factor_values());
-  // The sequence with the tag 1: 4 prompt tokens, 3 that are masked, 2 behind them.
+  // The sequence with the tag 1: 4 prompt tokens, 3 that are masked, 2 after them.
   std::vector<mask_extent> const extents{mask_extent{},
                                          make_mask_extent(mask_shape::pair, mask_rows::all_later, 4, 7, 9, 0)};
   attention::learned_mask<reference_backend> const mask(backend, mask_shape::pair, extents, 2.0f);

@@ -22,7 +22,7 @@ constexpr int vocab = 11;
 template <class T>
 using tiny = tiny_model<reference_backend, T>;
 
-/// Two prompts, one of them with two continuations, and tokens that are scored behind all of them.
+/// Two prompts, one of them with two continuations, and tokens that are scored after all of them.
 prefix_tree_batch small_tree() {
   prefix_tree_batch tree;
   int const first = tree.add(-1, std::vector{3, 1, 4});

@@ -71,7 +71,7 @@ struct problem {
     return {g, of_values};
   }
 
-  /// Checks each parameter by itself, so that a small one cannot hide behind a large one.
+  /// Checks each parameter by itself, so that a small one cannot hide after a large one.
   void check() const {
     std::vector<double> const flat = random_parameters(config);
     auto const [ours, of_values] = gradient(flat);

@@ -64,7 +64,7 @@ TEST_CASE("prefix_tree_batch: a context's tokens have rows, the last of them pre
   prefix_tree_batch tree;
   std::vector const chain{3, 4}, delimiter{5}, answer{6, 7};
   int const root = tree.add(none, std::array{1, 2});
-  CHECK(tree.score(root, {chain, delimiter}, answer, 3, 1) == 1);  // behind the first position of its parent
+  CHECK(tree.score(root, {chain, delimiter}, answer, 3, 1) == 1);  // after the first position of its parent
   CHECK(tokens(tree.batch()) == std::vector{1, 2, 3, 4, 5, 6});
   CHECK(pairs(tree) == list{{4, 6}, {5, 7}});
   CHECK(tree.length(1) == 5);
@@ -110,7 +110,7 @@ TEST_CASE("prefix_tree_batch: an empty cache is given the same sequences, and th
   CHECK_THROWS_WITH(tree.open(model, cache, pass), ATMANRL_CONTAINS("rows"));  // it is full
 }
 
-TEST_CASE("prefix_tree_batch: a sequence that is dropped leaves the last call, and the rows behind it move up") {
+TEST_CASE("prefix_tree_batch: a sequence that is dropped leaves the last call, and the rows after it move up") {
   prefix_tree_batch tree(2);
   int const root = tree.root(std::array{1, 2}, shared::with_any);
   int const a = tree.score(root, {std::array{3}}, std::array{4, 5}, 7);

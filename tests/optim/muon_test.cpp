@@ -203,7 +203,7 @@ TEST_CASE("muon: shapes that overlap or lie outside, and numbers that cannot be 
     optim::muon::state<reference_backend, double>(o, backend, {20, s});
   };
   make({}, {{"a", 0, 4, 5}});
-  CHECK_THROWS_WITH(make({}, {{"a", 1, 4, 5}}), ATMANRL_CONTAINS("a has the elements [1, 21), behind 0 of 20"));
+  CHECK_THROWS_WITH(make({}, {{"a", 1, 4, 5}}), ATMANRL_CONTAINS("a has the elements [1, 21), after 0 of 20"));
   CHECK_THROWS_WITH(make({}, {{"a", 0, 4, 4}, {"b", 15, 2, 2}}), ATMANRL_CONTAINS("b has the elements [15, 19)"));
   CHECK_THROWS_WITH(make({.momentum = 1}, {}), ATMANRL_CONTAINS("momentum is 1"));
   CHECK_THROWS_WITH(make({.turns = 0}, {}), ATMANRL_CONTAINS("0 turns"));

@@ -83,7 +83,7 @@ TEST_CASE("annotate: delimiter and truth together are written as the vocabulary 
   CHECK(spelled.label_answer == ids_of({"4"}));
 }
 
-TEST_CASE("annotate: without a delimiter there is no mask, unless it is forced behind the chain") {
+TEST_CASE("annotate: without a delimiter there is no mask, unless it is forced after the chain") {
   for (bool const truncated : {false, true}) {
     pieces const ids = truncated ? ids_of({"w", ".", "3"}) : ids_of({"w", ".", "3", "|"});
     auto const skipped = annotated(ids, 3, no_delimiter_policy::skip, truncated);

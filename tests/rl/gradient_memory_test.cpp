@@ -100,7 +100,7 @@ TEST_CASE("gradient memory: a rank holds what elements_of_dealt_sums announces")
 
 TEST_CASE("gradient memory: a rank that fails in a round ends all others with its sentence") {
   for (gradient_memory_options const& way : ways)
-    for (int const when : {0, 1}) {  // before its first stretch is handed over, and behind the last one
+    for (int const when : {0, 1}) {  // before its first stretch is handed over, and after the last one
       INFO(int(way.kept) << " kept, " << when);
       std::mutex lock;
       std::vector<std::string> heard;

@@ -79,10 +79,10 @@ struct surprise : shared_values {
   static constexpr std::string_view name = "surprise";
   template <class Model>
   void operator()(step_rollouts& step, Model& model, std::span<float> out) const {
-    mask_items const all = mask_items_of(step, model.config().max_positions);
+    saliency_items const all = saliency_items_of(step, model.config().max_positions);
     auto together = ranks();
     auto const values = comm::share_work<float>(together, all.items.size(), [&](std::size_t first, std::size_t count) {
-      auto const mine = std::span<mask_item const>(all.items).subspan(first, count);
+      auto const mine = std::span<saliency_item const>(all.items).subspan(first, count);
       std::vector<cot_variant> whole;
       for (std::size_t i = 0; i < count; ++i)
         whole.push_back({.item = i, .keep = index_t(mine[i].cot.size()), .inserted = {}, .chosen = {}});
@@ -99,11 +99,11 @@ struct surprise : shared_values {
 struct above_mean {
   static constexpr std::string_view name = "above_mean";
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     saliency_estimate out = estimators::gradient{}(model, items);
     double mean = 0;
-    for (mask_result const& r : out.items) mean += r.re_enabled / double(out.items.size());
-    for (mask_result& r : out.items) r.re_enabled -= mean;
+    for (saliency_result const& r : out.items) mean += r.re_enabled / double(out.items.size());
+    for (saliency_result& r : out.items) r.re_enabled -= mean;
     return out;
   }
 };

@@ -8,7 +8,7 @@ namespace atmanrl_test {
 
 struct owned_item {
   std::vector<int> prompt, cot, delimiter, answer;
-  operator mask_item() const { return {prompt, cot, delimiter, answer}; }
+  operator saliency_item() const { return {prompt, cot, delimiter, answer}; }
   std::vector<int> all() const {
     std::vector<int> ids = prompt;
     for (auto const* part : {&cot, &delimiter, &answer}) ids.insert(ids.end(), part->begin(), part->end());
@@ -28,7 +28,9 @@ inline std::vector<owned_item> ragged_items(index_t vocab) {
           make_item(3, 1, 3, 1, 1, 4, vocab), make_item(1, 3, 2, 2, 1, 5, vocab)};
 }
 
-inline std::vector<mask_item> views_of(std::vector<owned_item> const& items) { return {items.begin(), items.end()}; }
+inline std::vector<saliency_item> views_of(std::vector<owned_item> const& items) {
+  return {items.begin(), items.end()};
+}
 
 /// One forward pass over prompt, CoT, delimiter and answer of a single item as one sequence, under the mask.
 /// \param last_row_too  whether the row of the last answer token is computed and may see the mask, although nothing is
@@ -50,7 +52,7 @@ struct full_path {
     std::vector<int> ids = item.all();
     owned_item longer = item;
     if (last_row_too) longer.answer.push_back(1);
-    mask_item const seen = longer;
+    saliency_item const seen = longer;
     mask_extent const extent = o.family().lay_out(seen, o.training().rows, model.config(), 0);
     typename Mask::template policy<reference_backend> policy;
     o.family().assign(policy, backend, std::span(&seen, 1), std::span(&extent, 1), model.config());

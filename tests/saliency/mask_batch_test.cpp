@@ -16,7 +16,7 @@ struct mask_test {
   reference_backend backend;
   model_type model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   std::vector<owned_item> items = ragged_items(11);
-  std::vector<mask_item> views = views_of(items);
+  std::vector<saliency_item> views = views_of(items);
 
   mask_batch<model_type> batch(mask_shape shape, mask_rows rows, double scale = 10) {
     return {model, views, shape, rows, scale};
@@ -151,7 +151,7 @@ TEST_CASE_METHOD(mask_test, "mask gradient: a column's is the sum of its pairs' 
   }
 }
 
-TEST_CASE_METHOD(mask_test, "mask gradient: rows behind the last scored position get exactly zero") {
+TEST_CASE_METHOD(mask_test, "mask gradient: rows after the last scored position get exactly zero") {
   for (std::size_t const i : {0u, 2u}) {
     for (mask_rows const rows : {mask_rows::all_later, mask_rows::answer_rows}) {
       auto const allowed = full_path<double>::extent_of(items[i], mask_shape::pair, rows);
@@ -192,7 +192,7 @@ TEST_CASE_METHOD(mask_test, "mask_batch: empty parts are refused by their length
   for (auto const member : {&owned_item::prompt, &owned_item::cot, &owned_item::delimiter, &owned_item::answer}) {
     owned_item bad = items[0];
     (bad.*member).clear();
-    std::vector<mask_item> const one{bad};
+    std::vector<saliency_item> const one{bad};
     CHECK_THROWS_WITH((mask_batch<model_type>(model, one, mask_shape::pair, mask_rows::all_later, 10)),
                       ATMANRL_CONTAINS(fmt::format("{}, {}, {}, {}", bad.prompt.size(), bad.cot.size(),
                                                    bad.delimiter.size(), bad.answer.size())));
@@ -203,7 +203,7 @@ TEST_CASE_METHOD(mask_test, "mask_batch: a sequence beyond the model's positions
   owned_item const big = make_item(1, 30, 30, 2, 4, 9, 11);  // 65 rows and the last token, which needs none
   owned_item const fits = make_item(1, 30, 30, 2, 3, 9, 11);
   for_each_kind([&](mask_shape shape, mask_rows rows) {
-    std::vector<mask_item> const one{big}, other{fits};
+    std::vector<saliency_item> const one{big}, other{fits};
     CHECK_THROWS_AS((mask_batch<model_type>(model, one, shape, rows, 10).cross_entropies()), usage_error);
     CHECK_NOTHROW((mask_batch<model_type>(model, other, shape, rows, 10).cross_entropies()));
   });

@@ -17,7 +17,7 @@ namespace {
 
 struct stored_rollout {
   std::vector<int> prompt, cot, delimiter, answer;
-  mask_item item() const { return {prompt, cot, delimiter, answer}; }
+  saliency_item item() const { return {prompt, cot, delimiter, answer}; }
 };
 
 struct tolerances {
@@ -35,7 +35,7 @@ void check_masks(tolerances const& allowed) {
   std::vector<stored_rollout> rollouts;
   for (auto const& r : f.at("rollouts"))
     rollouts.push_back({r.at("prompt"), r.at("cot"), r.at("delimiter"), r.at("answer")});
-  std::vector<mask_item> items;
+  std::vector<saliency_item> items;
   for (auto const& r : rollouts) items.push_back(r.item());
 
   json const& cases = f.at("cases");
@@ -58,7 +58,7 @@ void check_masks(tolerances const& allowed) {
     batch.values().assign(std::vector<T>(std::size_t(batch.parameter_count()), T(options.init)));
     auto const ce_start = batch.cross_entropies_and_gradient();
     auto const gradient = batch.gradient().to_host();
-    auto const trained = train_masks(model, std::span<mask_item const>(items), options);
+    auto const trained = train_masks(model, std::span<saliency_item const>(items), options);
     REQUIRE(trained.size() == items.size());
 
     for (std::size_t i = 0; i < items.size(); ++i) {

@@ -27,7 +27,7 @@ struct setting {
   cpu_backend backend{{.threads = 2}};
   llama<cpu_backend, float> model = random_model<cpu_backend, float>(backend, config(), 3);
   std::vector<owned_item> items = ragged_items(50);
-  std::vector<mask_item> views = views_of(items);
+  std::vector<saliency_item> views = views_of(items);
   mask_options options;
 
   setting() {
@@ -35,13 +35,13 @@ struct setting {
     options.learning_rate = 0.05;
   }
   template <class O>
-  std::vector<mask_result> trained(O const& optimizer) {
-    return train_masks(model, std::span<mask_item const>(views), options, optimizer);
+  std::vector<saliency_result> trained(O const& optimizer) {
+    return train_masks(model, std::span<saliency_item const>(views), options, optimizer);
   }
-  std::vector<mask_result> trained() { return train_masks(model, std::span<mask_item const>(views), options); }
+  std::vector<saliency_result> trained() { return train_masks(model, std::span<saliency_item const>(views), options); }
 };
 
-bool same(std::vector<mask_result> const& a, std::vector<mask_result> const& b) {
+bool same(std::vector<saliency_result> const& a, std::vector<saliency_result> const& b) {
   bool same = a.size() == b.size();
   for (std::size_t i = 0; same && i < a.size(); ++i)
     same = a[i].mask == b[i].mask && a[i].ce_end == b[i].ce_end && a[i].steps == b[i].steps;
@@ -62,7 +62,7 @@ TEST_CASE_METHOD(setting, "train_masks: an optimizer that knows no ranges leaves
   // Tolerances that some masks meet in the middle of their training and others do not.
   options.steps = 12;
   std::vector<double> excess;
-  for (mask_result const& r : trained()) {
+  for (saliency_result const& r : trained()) {
     excess.push_back(r.ce_end - r.ce_unmasked + 1e-6);
     excess.push_back((r.ce_start + r.ce_end) / 2 - r.ce_unmasked);
   }
@@ -70,7 +70,7 @@ TEST_CASE_METHOD(setting, "train_masks: an optimizer that knows no ranges leaves
   for (double const tolerance : excess) {
     options.stop_tolerance = tolerance;
     auto const standard = trained();
-    for (mask_result const& r : standard) steps.insert(r.steps);
+    for (saliency_result const& r : standard) steps.insert(r.steps);
     CHECK(same(trained(without_ranges(options.optimizer)), standard));
   }
   CHECK(steps.size() > 3);
@@ -87,18 +87,18 @@ TEST_CASE_METHOD(setting, "train_masks: with somebody's optimizer each step is i
     }
     CHECK(together[i].mask != std::vector<float>(together[i].mask.size(), float(options.init)));
     auto const alone =
-        train_masks(model, std::span<mask_item const>(views).subspan(i, 1), options, strangers::sign_momentum{});
+        train_masks(model, std::span<saliency_item const>(views).subspan(i, 1), options, strangers::sign_momentum{});
     CHECK(alone[0].mask == together[i].mask);
   }
   CHECK_FALSE(same(trained(strangers::sign_momentum{.momentum = 0}), together));
   estimators::learned_mask_with<strangers::sign_momentum> estimator(options);
-  CHECK(same(estimator(model, std::span<mask_item const>(views)).items, together));
+  CHECK(same(estimator(model, std::span<saliency_item const>(views)).items, together));
 }
 
 TEST_CASE_METHOD(setting, "train_masks: Lion, SGD and Muon, to which a mask is a vector, train masks") {
-  auto const falls = [&](std::vector<mask_result> const& r) {
+  auto const falls = [&](std::vector<saliency_result> const& r) {
     double start = 0, end = 0;
-    for (mask_result const& each : r) {
+    for (saliency_result const& each : r) {
       start += each.loss_start;
       end += each.loss_end;
     }

@@ -18,7 +18,7 @@ struct policies_test {
   model_type model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   llama<reference_backend, complex> step_model{backend, model.config()};
   std::vector<owned_item> items = ragged_items(11);
-  std::vector<mask_item> views = views_of(items);
+  std::vector<saliency_item> views = views_of(items);
 
   policies_test() { set_parameters(step_model, random_parameters(model.config(), 2, 1.5)); }
 
@@ -51,7 +51,7 @@ mask_options short_training() {
   return o;
 }
 
-bool same_bits(mask_result const& a, mask_result const& b) {
+bool same_bits(saliency_result const& a, saliency_result const& b) {
   return a.mask == b.mask && a.token_saliency == b.token_saliency && a.ce_unmasked == b.ce_unmasked &&
          a.ce_start == b.ce_start && a.ce_end == b.ce_end && a.re_enabled == b.re_enabled &&
          a.as_printed == b.as_printed && a.steps == b.steps && a.loss_end == b.loss_end;
@@ -192,9 +192,9 @@ TEST_CASE_METHOD(policies_test, "kl_to_unmasked: value and gradient are exact, w
 TEST_CASE_METHOD(policies_test,
                  "excess_cross_entropy: CE(H) - CE(0), with the gradient and the trained mask of the cross-entropy") {
   mask_options o = short_training();
-  auto const plain = train_masks(model, std::span<mask_item const>(views), o);
+  auto const plain = train_masks(model, std::span<saliency_item const>(views), o);
   o.objective = objectives::excess_cross_entropy{};
-  auto const excess = train_masks(model, std::span<mask_item const>(views), o);
+  auto const excess = train_masks(model, std::span<saliency_item const>(views), o);
   for (std::size_t i = 0; i < items.size(); ++i) {
     CHECK(excess[i].mask == plain[i].mask);
     CHECK(excess[i].loss_start == excess[i].ce_start - excess[i].ce_unmasked);
@@ -207,7 +207,7 @@ TEST_CASE_METHOD(policies_test, "kl_to_unmasked: training lowers the divergence"
   mask_options o = short_training();
   o.sparsity = 0;
   o.objective = objectives::kl_to_unmasked{};
-  for (mask_result const& r : train_masks(model, std::span<mask_item const>(views), o)) {
+  for (saliency_result const& r : train_masks(model, std::span<saliency_item const>(views), o)) {
     CHECK(r.loss_start > 0);
     CHECK(r.loss_end < r.loss_start);
     CHECK(r.ce_end != r.ce_start);
@@ -226,7 +226,7 @@ TEMPLATE_TEST_CASE(
   c.vocab = 50;
   auto model = random_model<cpu_backend, TestType>(fast, c, 3);
   std::vector<owned_item> const items = ragged_items(50);
-  std::vector<mask_item> const views = views_of(items);
+  std::vector<saliency_item> const views = views_of(items);
   for (char const* const objective : {"cross_entropy", "kl_to_unmasked"})
     for_each_kind([&](mask_shape shape, mask_rows rows) {
       INFO(combination(shape, rows) << ", objective " << objective);
@@ -236,7 +236,7 @@ TEMPLATE_TEST_CASE(
       o.objective = objectives::by_name(objective);
       // A tolerance between what the items end with, so that some stop and others do not.
       std::vector<double> excess;
-      for (mask_result const& r : train_masks(model, std::span(views), o)) {
+      for (saliency_result const& r : train_masks(model, std::span(views), o)) {
         CHECK(r.steps == o.steps);
         excess.push_back(r.ce_end - r.ce_unmasked);
       }
@@ -255,7 +255,7 @@ TEMPLATE_TEST_CASE(
         CHECK(same_bits(train_masks(model, std::span(views).subspan(i, 1), shorter)[0], together[i]));
         if (shorter.steps == 0) continue;
         shorter.steps -= 1;  // one step earlier it was not restored
-        mask_result const before = train_masks(model, std::span(views).subspan(i, 1), shorter)[0];
+        saliency_result const before = train_masks(model, std::span(views).subspan(i, 1), shorter)[0];
         CHECK(before.ce_end > before.ce_unmasked + *o.stop_tolerance);
       }
       CHECK(early >= 1);
@@ -268,7 +268,7 @@ TEST_CASE_METHOD(policies_test,
   mask_options o = short_training();
   o.stop_tolerance = 1e9;
   gradient_quantiles q{1, 2, 3};
-  for (mask_result const& r : train_masks(model, std::span<mask_item const>(views), o, &q)) {
+  for (saliency_result const& r : train_masks(model, std::span<saliency_item const>(views), o, &q)) {
     CHECK(r.steps == 0);
     CHECK(r.ce_end == r.ce_start);
     CHECK(r.re_enabled == Approx(0).margin(1e-6));
@@ -352,29 +352,29 @@ TEST_CASE_METHOD(
   CHECK(o.optimizer.beta1 == 0.6);
   mask_options bad = short_training();
   bad.lower_clamp = -0.3;
-  CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), bad),
+  CHECK_THROWS_WITH(train_masks(model, std::span<saliency_item const>(views), bad),
                     ATMANRL_CONTAINS("lower clamp is -0.3, but above the init -0.4"));
   bad = short_training();
   bad.stop_tolerance = NAN;
-  CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), bad),
+  CHECK_THROWS_WITH(train_masks(model, std::span<saliency_item const>(views), bad),
                     ATMANRL_CONTAINS("stop tolerance is nan"));
   bad = short_training();
   bad.layers = {2};
-  CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), bad), ATMANRL_CONTAINS("mask layer 2"));
+  CHECK_THROWS_WITH(train_masks(model, std::span<saliency_item const>(views), bad), ATMANRL_CONTAINS("mask layer 2"));
 }
 
 TEST_CASE_METHOD(policies_test, "train_masks: sharing, layers and reduction reach the result") {
   mask_options o = short_training();
   o.sharing = mask_sharing::per_layer;
   o.reduction = saliency_reduction::token_mean;
-  for (mask_result const& r : train_masks(model, std::span<mask_item const>(views), o)) {
+  for (saliency_result const& r : train_masks(model, std::span<saliency_item const>(views), o)) {
     CHECK(r.mask.size() == 2 * r.token_saliency.size());
     double mean = 0;
     for (float const s : r.token_saliency) mean += double(s) / double(r.token_saliency.size());
     CHECK(r.re_enabled == Approx(mean).margin(1e-6));
   }
   o.layers = {1};
-  for (mask_result const& r : train_masks(model, std::span<mask_item const>(views), o))
+  for (saliency_result const& r : train_masks(model, std::span<saliency_item const>(views), o))
     CHECK(r.mask.size() == r.token_saliency.size());
 }
 

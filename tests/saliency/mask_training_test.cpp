@@ -17,8 +17,8 @@ struct exact_test {
   reference_backend backend;
   exact_model model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   std::vector<owned_item> items = ragged_items(11);
-  std::vector<mask_item> views = views_of(items);
-  std::vector<mask_item> no_items;
+  std::vector<saliency_item> views = views_of(items);
+  std::vector<saliency_item> no_items;
 };
 
 /// A model with more than one panel, on the CPU.
@@ -41,7 +41,7 @@ mask_options short_training(mask_shape shape, mask_rows rows) {
   return o;
 }
 
-bool same_bits(mask_result const& a, mask_result const& b) {
+bool same_bits(saliency_result const& a, saliency_result const& b) {
   return a.mask == b.mask && a.token_saliency == b.token_saliency && a.ce_unmasked == b.ce_unmasked &&
          a.ce_start == b.ce_start && a.ce_end == b.ce_end && a.re_enabled == b.re_enabled &&
          a.as_printed == b.as_printed;
@@ -53,7 +53,7 @@ TEMPLATE_TEST_CASE(
     "train_masks: on cpu_backend a mask has the same bits alone, in a batch, under any row budget and thread count", "",
     float, bf16) {
   std::vector<owned_item> const items = ragged_items(50);
-  std::vector<mask_item> const views = views_of(items);
+  std::vector<saliency_item> const views = views_of(items);
   for_each_kind([&](mask_shape shape, mask_rows rows) {
     INFO(combination(shape, rows));
     mask_options o = short_training(shape, rows);
@@ -206,10 +206,10 @@ TEST_CASE_METHOD(exact_test,
     if (rung == ladder.size()) rung = 0;
     for (index_t const budget : {index_t{1}, index_t{1000}}) {
       o.row_budget = budget;
-      CHECK(choose_scale(model, std::span<mask_item const>(views), o, wanted) == ladder[rung]);
+      CHECK(choose_scale(model, std::span<saliency_item const>(views), o, wanted) == ladder[rung]);
     }
   }
-  CHECK_THROWS_AS(choose_scale(model, std::span<mask_item const>(no_items), o), usage_error);
+  CHECK_THROWS_AS(choose_scale(model, std::span<saliency_item const>(no_items), o), usage_error);
 }
 
 TEST_CASE_METHOD(exact_test, "train_masks: options that cannot work are named with their value") {
@@ -217,7 +217,7 @@ TEST_CASE_METHOD(exact_test, "train_masks: options that cannot work are named wi
     mask_options o;
     change(o);
     try {
-      train_masks(model, std::span<mask_item const>(views), o);
+      train_masks(model, std::span<saliency_item const>(views), o);
     } catch (usage_error const& e) {
       return std::string(e.what());
     }
@@ -236,13 +236,14 @@ TEST_CASE_METHOD(exact_test, "train_masks: options that cannot work are named wi
 
 TEST_CASE_METHOD(exact_test, "train_masks: weights that are not finite stop it and name the mask") {
   auto flat = random_parameters(model.config(), 2);
-  flat[std::size_t(model.layout().find("model.layers.1.mlp.down_proj.weight")->offset)] = std::numeric_limits<double>::quiet_NaN();
+  flat[std::size_t(model.layout().find("model.layers.1.mlp.down_proj.weight")->offset)] =
+      std::numeric_limits<double>::quiet_NaN();
   set_parameters(model, flat);
-  CHECK_THROWS_WITH(train_masks(model, std::span<mask_item const>(views), {}),
+  CHECK_THROWS_WITH(train_masks(model, std::span<saliency_item const>(views), {}),
                     ATMANRL_CONTAINS("cross-entropy of mask 0 is"));
-  CHECK_THROWS_AS(train_masks(model, std::span<mask_item const>(views), {}), numeric_error);
-  CHECK_THROWS_AS(choose_scale(model, std::span<mask_item const>(views), {}), numeric_error);
-  CHECK(train_masks(model, std::span<mask_item const>(no_items), {}).empty());
+  CHECK_THROWS_AS(train_masks(model, std::span<saliency_item const>(views), {}), numeric_error);
+  CHECK_THROWS_AS(choose_scale(model, std::span<saliency_item const>(views), {}), numeric_error);
+  CHECK(train_masks(model, std::span<saliency_item const>(no_items), {}).empty());
 }
 
 TEST_CASE("mask_options: the defaults are the paper's, the recommended ones those that rank tokens") {

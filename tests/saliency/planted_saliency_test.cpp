@@ -10,9 +10,9 @@ namespace planted_saliency_test {
 namespace {
 
 struct trained_copying_model : copying_model {
-  mask_result train(std::vector<int> const& cot, int answer, mask_options const& o) {
+  saliency_result train(std::vector<int> const& cot, int answer, mask_options const& o) {
     owned_item const rollout = item(cot, answer);
-    std::vector<mask_item> const one{rollout};
+    std::vector<saliency_item> const one{rollout};
     return train_masks(model, std::span(one), o)[0];
   }
 };
@@ -78,7 +78,7 @@ TEST_CASE("choose_scale: rollouts whose answer is improbable without a mask do n
   std::vector<owned_item> rollouts;
   for (int const digit : {1, 2, 3}) rollouts.push_back(m.item({6, digit, 7, 6, 7}, digit));
   auto const chosen = [&] {
-    std::vector<mask_item> const items(rollouts.begin(), rollouts.end());
+    std::vector<saliency_item> const items(rollouts.begin(), rollouts.end());
     return choose_scale(m.model, std::span(items), mask_options::recommended(), 4.5);
   };
   double const of_right_rollouts = chosen();

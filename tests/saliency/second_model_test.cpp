@@ -19,7 +19,7 @@ struct setting {
   tiny_model<reference_backend, double> model = random_tiny_model<reference_backend, double>(backend, vocab, 3);
   std::vector<int> prompt{3, 1}, cot{4, 1, 5, 9}, delimiter{2, 6}, answer{5, 3};
   std::vector<int> other_cot{8, 9, 7}, other_answer{1};
-  std::vector<mask_item> items{{prompt, cot, delimiter, answer}, {prompt, other_cot, delimiter, other_answer}};
+  std::vector<saliency_item> items{{prompt, cot, delimiter, answer}, {prompt, other_cot, delimiter, other_answer}};
 };
 
 mask_options additive() {
@@ -36,7 +36,7 @@ mask_options additive() {
 
 TEST_CASE("second model: the gradient of a mask is that of its cross-entropy") {
   setting s;
-  mask_batch batch(s.model, std::span<mask_item const>(s.items), additive());
+  mask_batch batch(s.model, std::span<saliency_item const>(s.items), additive());
   std::vector<double> at = random_values(batch.parameter_count(), 7, 0.05);
   for (double& x : at) x -= 0.2;
   batch.values().assign(at);
@@ -59,7 +59,7 @@ TEST_CASE("second model: trained masks bring the answer back") {
   setting s;
   mask_options o = additive();
   o.objective = objectives::excess_cross_entropy{};
-  for (mask_result const& r : train_masks(s.model, std::span<mask_item const>(s.items), o)) {
+  for (saliency_result const& r : train_masks(s.model, std::span<saliency_item const>(s.items), o)) {
     CHECK(r.steps == 25);
     CHECK(r.loss_start > 1e-3);
     CHECK(r.loss_end < 0.5 * r.loss_start);
@@ -70,7 +70,7 @@ TEST_CASE("second model: trained masks bring the answer back") {
 TEST_CASE("second model: a knockout is the effect of the token in a pass of its own") {
   setting s;
   estimators::leave_one_out estimator;
-  auto const e = estimate_saliency(estimator, s.model, std::span<mask_item const>(s.items));
+  auto const e = estimate_saliency(estimator, s.model, std::span<saliency_item const>(s.items));
   std::vector<int> ids = s.prompt;
   for (auto const* part : {&s.cot, &s.delimiter, &s.answer}) ids.insert(ids.end(), part->begin(), part->end());
   std::vector<scored_token> const scored{{7, 5}, {8, 3}};
@@ -94,14 +94,14 @@ TEST_CASE("second model: estimators and objectives that ask for more than it has
   setting s;
   auto const refusal = [&](std::string_view name) {
     auto chosen = estimators::by_name(name);
-    estimate_saliency(chosen, s.model, std::span<mask_item const>(s.items));
+    estimate_saliency(chosen, s.model, std::span<saliency_item const>(s.items));
   };
   CHECK_THROWS_WITH(refusal("attention_rollout"), ATMANRL_CONTAINS("estimator attention_rollout asks for a member"));
   CHECK_THROWS_WITH(refusal("gradient_x_input"), ATMANRL_CONTAINS("estimator gradient_x_input asks for a member"));
   CHECK_NOTHROW(refusal("gradient"));
   mask_options o = additive();
   o.objective = objectives::kl_to_unmasked{};
-  CHECK_THROWS_WITH(train_masks(s.model, std::span<mask_item const>(s.items), o),
+  CHECK_THROWS_WITH(train_masks(s.model, std::span<saliency_item const>(s.items), o),
                     ATMANRL_CONTAINS("kl_to_unmasked reads full logits, but the model has no backward_from_logits"));
 }
 

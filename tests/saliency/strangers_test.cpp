@@ -34,10 +34,10 @@ TEST_CASE("strangers: masks of a model, a backend, a family, an objective and an
   auto model = model_on(dirty);
   auto oracle = model_on(plain);
   auto const owned = ragged_items(vocab);
-  std::vector<mask_item> const items = views_of(owned);
+  std::vector<saliency_item> const items = views_of(owned);
   auto const options = couples_of<strangers::squared_gap>(20);
-  auto const found = train_masks(model, std::span<mask_item const>(items), options, strangers::sign_momentum{}),
-             expected = train_masks(oracle, std::span<mask_item const>(items), options, strangers::sign_momentum{});
+  auto const found = train_masks(model, std::span<saliency_item const>(items), options, strangers::sign_momentum{}),
+             expected = train_masks(oracle, std::span<saliency_item const>(items), options, strangers::sign_momentum{});
   REQUIRE(found.size() == items.size());
   double start = 0, end = 0;
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -54,9 +54,9 @@ TEST_CASE("strangers: an estimator's effect of a token is that of one pass with 
   strangers::dirty_backend dirty;
   auto model = model_on(dirty);
   auto const owned = ragged_items(vocab);
-  std::vector<mask_item> const items = views_of(owned);
+  std::vector<saliency_item> const items = views_of(owned);
   strangers::half_weight estimator;
-  auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(items));
+  auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(items));
   auto const& item = owned[0];
   auto const ids = item.all();
   int const begin = int(item.prompt.size()), end = begin + int(item.cot.size()), total = int(ids.size());
@@ -88,11 +88,11 @@ TEST_CASE("strangers: a decoder on a stranger's backend has the masks of plain l
   auto model = random_model<strangers::dirty_backend, double>(dirty, rich_config(), 3);
   auto oracle = random_model<reference_backend, double>(plain, rich_config(), 3);
   auto const owned = ragged_items(rich_config().vocab);
-  std::vector<mask_item> const items = views_of(owned);
+  std::vector<saliency_item> const items = views_of(owned);
   // An objective of full logits asks the model for their gradient.
   auto const options = couples_of<strangers::below_mean>(5);
-  auto const found = train_masks(model, std::span<mask_item const>(items), options),
-             expected = train_masks(oracle, std::span<mask_item const>(items), options);
+  auto const found = train_masks(model, std::span<saliency_item const>(items), options),
+             expected = train_masks(oracle, std::span<saliency_item const>(items), options);
   for (std::size_t i = 0; i < items.size(); ++i) {
     CHECK(found[i].token_saliency == expected[i].token_saliency);
     CHECK(found[i].loss_end < found[i].loss_start);

@@ -16,11 +16,11 @@ struct variants_test {
   reference_backend backend;
   model_type model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   std::vector<owned_item> items = ragged_items(11);
-  std::vector<mask_item> views = views_of(items);
+  std::vector<saliency_item> views = views_of(items);
 
   /// The variant as one sequence, every row computed under the edit.
   variant_score plain(cot_variant const& v, mask_rows rows) {
-    mask_item const item = views[v.item];
+    saliency_item const item = views[v.item];
     std::vector<int> ids(item.prompt.begin(), item.prompt.end());
     ids.insert(ids.end(), item.cot.begin(), item.cot.begin() + v.keep);
     ids.insert(ids.end(), v.inserted.begin(), v.inserted.end());
@@ -92,8 +92,8 @@ TEST_CASE_METHOD(
   }
   auto const variants = all_kinds();
   for (mask_rows const rows : {mask_rows::answer_rows, mask_rows::all_later}) {
-    auto const scores = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
-                                       {.rows = rows, .greedy = true});
+    auto const scores = score_variants(model, std::span<saliency_item const>(views),
+                                       std::span<cot_variant const>(variants), {.rows = rows, .greedy = true});
     int greedy = 0;
     for (std::size_t i = 0; i < variants.size(); ++i) {
       auto const expected = plain(variants[i], rows);
@@ -107,9 +107,9 @@ TEST_CASE_METHOD(
 
 TEST_CASE_METHOD(variants_test, "score_variants: rows named by the option see the edit, and the two options differ") {
   auto const variants = all_kinds();
-  auto const a = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+  auto const a = score_variants(model, std::span<saliency_item const>(views), std::span<cot_variant const>(variants),
                                 {.rows = mask_rows::answer_rows});
-  auto const b = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+  auto const b = score_variants(model, std::span<saliency_item const>(views), std::span<cot_variant const>(variants),
                                 {.rows = mask_rows::all_later});
   int different = 0;
   for (std::size_t i = 0; i < a.size(); ++i) different += std::abs(a[i].cross_entropy - b[i].cross_entropy) > 1e-9;
@@ -120,9 +120,9 @@ TEST_CASE_METHOD(variants_test,
                  "score_variants: how variants are packed changes nothing but the number of prefixes computed") {
   auto const variants = all_kinds();
   row_count together, apart;
-  auto const a = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants), {},
-                                knock_out{}, &together);
-  auto const b = score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(variants),
+  auto const a = score_variants(model, std::span<saliency_item const>(views), std::span<cot_variant const>(variants),
+                                {}, knock_out{}, &together);
+  auto const b = score_variants(model, std::span<saliency_item const>(views), std::span<cot_variant const>(variants),
                                 {.row_budget = 9}, knock_out{}, &apart);
   for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i].cross_entropy == b[i].cross_entropy);
   index_t expected = 0;
@@ -137,13 +137,13 @@ TEST_CASE_METHOD(variants_test,
 TEST_CASE_METHOD(variants_test, "score_variants: items that differ in their answers alone share one chain") {
   owned_item other = items[0];
   other.answer = {5};
-  std::vector<mask_item> const two{items[0], other};
+  std::vector<saliency_item> const two{items[0], other};
   std::vector<cot_variant> variants;
   for (std::size_t i = 0; i < 2; ++i)
     variants.push_back({.item = i, .keep = index_t(items[0].cot.size()), .inserted = {}, .chosen = {}});
   row_count rows;
-  auto const scores = score_variants(model, std::span<mask_item const>(two), std::span<cot_variant const>(variants), {},
-                                     knock_out{}, &rows);
+  auto const scores = score_variants(model, std::span<saliency_item const>(two), std::span<cot_variant const>(variants),
+                                     {}, knock_out{}, &rows);
   CHECK(rows.forward == index_t(items[0].prompt.size() + items[0].cot.size() + 2 * items[0].delimiter.size() +
                                 items[0].answer.size() + 1 - 2));
   views[1] = other;
@@ -156,7 +156,7 @@ TEST_CASE_METHOD(variants_test, "score_variants: items that differ in their answ
 TEST_CASE_METHOD(variants_test, "score_variants: what does not fit is refused") {
   std::vector<cot_variant> bad{{.item = 9, .keep = 0, .inserted = {}, .chosen = {}}};
   auto const score = [&] {
-    score_variants(model, std::span<mask_item const>(views), std::span<cot_variant const>(bad));
+    score_variants(model, std::span<saliency_item const>(views), std::span<cot_variant const>(bad));
   };
   CHECK_THROWS_WITH(score(), ATMANRL_CONTAINS("item 9 of 5"));
   bad[0] = {.item = 0, .keep = 5, .inserted = {}, .chosen = {}};

@@ -23,7 +23,7 @@ std::string const three_steps =
 
 }  // namespace
 
-TEST_CASE("a chain's answer is its last step's result, not a number behind it") {
+TEST_CASE("a chain's answer is its last step's result, not a number after it") {
   auto const says = [](std::string_view chain) { return task.chain_answer(asked("1"), chain); };
   CHECK(says(three_steps) == "33");
   CHECK(says("Then 12+7=19. It is day 5 of the year. Note that 8+8=16.") == "19");

@@ -204,11 +204,11 @@ TEST_CASE("bad files and options give one sentence with file and line") {
   CHECK_THAT(message(), Contains("train.jsonl:1") && Contains("two"));
   folder.write("train.jsonl", R"({"question": "?", "answer": "#### 2\nof 3 apples\nfor the two of them and for Bob"})");
   CHECK_THAT(message(),
-             Contains("train.jsonl:1: what stands behind #### is not one number: \"2\\nof 3 apples\\nfor the "));
+             Contains("train.jsonl:1: what stands after #### is not one number: \"2\\nof 3 apples\\nfor the "));
   CHECK(message().find('\n') == std::string::npos);
-  // No completion could be right: of its line behind the mark 4096 bytes are read.
+  // No completion could be right: of its line after the mark 4096 bytes are read.
   folder.write("train.jsonl", fmt::format(R"({{"question": "?", "answer": "#### {}"}})", std::string(5000, '7')));
-  CHECK_THAT(message(), Contains("train.jsonl:1: the number behind #### has 5000 characters, more than 1000"));
+  CHECK_THAT(message(), Contains("train.jsonl:1: the number after #### has 5000 characters, more than 1000"));
   folder.write("train.jsonl", "\n\n");
   CHECK_THAT(message(), Contains("train.jsonl") && Contains("no items"));
   folder.write("train.jsonl", good_line);
@@ -298,7 +298,7 @@ TEST_CASE("the published wordings of GSM8K: exact texts, with the eight examples
   CHECK(words.decode(llama.completion(item, words)).empty());  // no space: the prompt ends with a line break
 }
 
-TEST_CASE("the published wordings are graded behind their own phrases") {
+TEST_CASE("the published wordings are graded after their own phrases") {
   gsm8k const cot(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::chain_of_thought});
   gsm8k const llama(fixture("tasks/gsm8k"), {.wording = gsm8k_wording::llama});
   task_item const item{"x", "?", "8", ""};

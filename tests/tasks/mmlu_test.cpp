@@ -110,7 +110,7 @@ TEST_CASE("mmlu: exact prompts") {
             .find("Dev, two?\nA. a\nB. b\nC. c\nD. d\nAnswer: A\n\nTest one?") != std::string::npos);
 }
 
-TEST_CASE("mmlu: letters are graded behind the wording's own phrase") {
+TEST_CASE("mmlu: letters are graded after the wording's own phrase") {
   small_mmlu const folder;
   task_item const item{.id = "x", .question = "?", .answer = "B", .solution = {}, .subject = "law"};
   mmlu const hash(folder.path()), llama(folder.path(), {.wording = mmlu_wording::llama});

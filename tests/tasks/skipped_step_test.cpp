@@ -42,7 +42,7 @@ TEST_CASE("skipped step: the dials are the shares of skipped and of noisy chains
   CHECK(counts.size() == 3);
 }
 
-TEST_CASE("skipped step: a skipped chain's completion is delimiter and answer as behind a chain") {
+TEST_CASE("skipped step: a skipped chain's completion is delimiter and answer as after a chain") {
   skipped_step const task({.skipped = 1});
   task_item const item = task.training_item(0, 0);
   auto const ids = task.completion(item, words);

@@ -69,7 +69,7 @@ TEST_CASE("check_task: each broken promise is found and named") {
                     ATMANRL_CONTAINS("training item") && ATMANRL_CONTAINS("the first time and \"A"));
   CHECK_THROWS_WITH(
       testing::check_task(strict{}, byte_tokens{}),
-      ATMANRL_CONTAINS("its own answer behind the delimiter") && ATMANRL_CONTAINS("is not graded as right"));
+      ATMANRL_CONTAINS("its own answer after the delimiter") && ATMANRL_CONTAINS("is not graded as right"));
   CHECK_THROWS_WITH(testing::check_task(generous{}, byte_tokens{}), ATMANRL_CONTAINS("graded as right"));
   CHECK_THROWS_WITH(testing::check_task(one_id{}, byte_tokens{}), ATMANRL_CONTAINS("have the same id digit"));
   CHECK_THROWS_WITH(testing::check_task(beyond_the_vocabulary{}, byte_tokens{}),

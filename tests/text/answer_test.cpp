@@ -72,7 +72,7 @@ TEST_CASE("extract_number: forms that mean a number") {
   }
 }
 
-TEST_CASE("extract_number: one reading behind a mark, otherwise the last number of all") {
+TEST_CASE("extract_number: one reading after a mark, otherwise the last number of all") {
   row const rows[] = {
       {"#### 5 apples + 3", none, none},
       {"#### 1,2,3", none, none},
@@ -133,7 +133,7 @@ TEST_CASE("extract_number: 51 completions are read as a person reads them") {
   }
 }
 
-TEST_CASE("extract_number: equations, conversions and explanations behind a mark") {
+TEST_CASE("extract_number: equations, conversions and explanations after a mark") {
   row const rows[] = {
       {"#### 18 = 3*6", "18", "18"},
       {"#### 2 hours = 120 minutes", none, none},
@@ -217,7 +217,7 @@ TEST_CASE("numbers_equal: exact values decide, not spellings and not doubles") {
   CHECK(numbers_equal(std::string(100'000, '7'), std::string(100'000, '7') + ".0"));
 }
 
-TEST_CASE("gsm8k_truth: the number behind the mark of an answer field") {
+TEST_CASE("gsm8k_truth: the number after the mark of an answer field") {
   CHECK(gsm8k_truth("He pays 3*5=<<3*5=15>>15.\n#### 31,800") == "31800");
   CHECK(gsm8k_truth("lost\n#### -10") == "-10");
   CHECK_FALSE(gsm8k_truth("no mark, 15"));

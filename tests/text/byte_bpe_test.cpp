@@ -167,7 +167,7 @@ TEST_CASE("byte_bpe: text is normalised between the tokens that are found in it 
   CHECK(byte_bpe(spec).token_id("e\xcc\x81") == 257);
 }
 
-TEST_CASE("byte_bpe: tokens that are found in normalised text stand back behind the others") {
+TEST_CASE("byte_bpe: tokens that are found in normalised text stand back after the others") {
   auto spec = spec_with({});
   for (char const* const text : {"ab", "bc"}) {
     spec.tokens.push_back(text);

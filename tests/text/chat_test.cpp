@@ -228,7 +228,7 @@ TEST_CASE("chat: the date of a prompt is that of the options, and the same for e
     CHECK_THAT(complaint_of([&] { validate(chat_options{.date = wrong}); }), ATMANRL_CONTAINS("--chat-date"));
 }
 
-TEST_CASE("chat: what ends a turn is what the format puts behind an answer") {
+TEST_CASE("chat: what ends a turn is what the format puts after an answer") {
   auto const ends_with = [](char const* folder, char const* token) {
     tokenizer const t = tokenizer::load(fixture("text/chat") / folder);
     auto const id = turn_end_id(t, t.chat());

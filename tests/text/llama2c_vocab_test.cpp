@@ -87,7 +87,7 @@ TEST_CASE("llama2.c vocabulary: encoding is that of llama2.c's quadratic loop") 
   }
 }
 
-TEST_CASE("llama2.c vocabulary: behind the begin-of-text token the leading space goes, and any bytes come back") {
+TEST_CASE("llama2.c vocabulary: after the begin-of-text token the leading space goes, and any bytes come back") {
   llama2c_vocab const vocab = small();
   for (std::string const& text : random_texts(2000, 30)) {
     auto ids = vocab.encode(text);
@@ -107,7 +107,7 @@ TEST_CASE("llama2.c vocabulary: truncated, damaged and foreign files are refused
   auto const path = folder / "tok.bin";
   auto const open = [](std::filesystem::path const& p) { llama2c_vocab::load(p); };
   std::string const bytes = llama2c_file_bytes(small_pieces);
-  // Cuts between two pieces behind the byte pieces leave a smaller vocabulary, which is one.
+  // Cuts between two pieces after the byte pieces leave a smaller vocabulary, which is one.
   std::size_t const obligatory = llama2c_file_bytes({}).size();
   put(path, bytes);
   CHECK_NOTHROW(open(path));

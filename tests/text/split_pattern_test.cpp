@@ -33,7 +33,7 @@ TEST_CASE("split_pattern: empty matches cut where they lie") {
   CHECK(pieces(R"((?=(\d{3})+(?!\d)))", "a1234567b") == list{"a1", "234", "567b"});
   CHECK(pieces("(?=b)", "abbc") == list{"a", "b", "bc"});
   CHECK(pieces("(?:)", "a\xc3\xa9z") == list{"a", "\xc3\xa9", "z"});
-  CHECK(pieces("b*", "abba") == list{"a", "bb", "a"});  // the empty match behind "bb" cuts nothing more
+  CHECK(pieces("b*", "abba") == list{"a", "bb", "a"});  // the empty match after "bb" cuts nothing more
   CHECK(pieces("(?<=,)", "a,b,") == list{"a,", "b,"});
 }
 

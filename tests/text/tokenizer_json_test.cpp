@@ -78,7 +78,7 @@ TEST_CASE("tokenizer.json: an added letter at the id of a byte is found as the l
   for (int byte = 0; byte < 256; ++byte) CHECK(t.encode(std::string(1, char(byte))) == std::vector{byte});
 }
 
-TEST_CASE("tokenizer.json: rows of a model behind the last token have none") {
+TEST_CASE("tokenizer.json: rows of a model after the last token have none") {
   tokenizer const t = tokenizer::load(fixture("text/cases/padded_vocab"));
   CHECK(t.vocab_size() == 261);
   CHECK(has_token(t, 260));

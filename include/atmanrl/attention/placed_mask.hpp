@@ -54,7 +54,7 @@ inline mask_extent make_mask_extent(mask_shape shape, mask_rows rows, int cot_be
                                     index_t offset, int copies = 1) {
   expects<shape_error>(
       0 <= cot_begin && cot_begin <= cot_end && cot_end < total,
-      "a mask over CoT tokens [{}, {}) needs delimiter and answer behind them, but the sequence has {} tokens",
+      "a mask over CoT tokens [{}, {}) needs delimiter and answer after them, but the sequence has {} tokens",
       cot_begin, cot_end, total);
   mask_extent e{.cot_begin = cot_begin,
                 .cot_end = cot_end,
@@ -146,7 +146,7 @@ class placed_mask {
     auto const give = [&](int layer) {
       expects<usage_error>(
           layer > previous && layer < int(sites.model_layers),
-          "mask layer {} stands behind layer {} for a model of {} layers: name each once, in ascending order", layer,
+          "mask layer {} stands after layer {} for a model of {} layers: name each once, in ascending order", layer,
           previous, sites.model_layers);
       previous = layer;
       first[std::size_t(layer)] = next;

@@ -60,7 +60,7 @@ inline void expects_same_bytes(call in, int sender, int receiver, std::size_t se
                               receiver);
 }
 
-/// The parts that lie one behind the other.
+/// The parts that lie one after the other.
 template <class Byte>
 std::vector<std::span<Byte>> parts_of(std::span<Byte> all, std::span<std::size_t const> bytes) {
   std::vector<std::span<Byte>> parts;

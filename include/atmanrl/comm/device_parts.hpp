@@ -21,7 +21,7 @@ namespace atmanrl {
 ///   empty, and one part may be sent to several ranks: an all-gather is the same part for all of them. What is received
 ///   overlaps nothing else of the call, except that a rank's part for itself may already lie where it is received.
 ///
-/// The call is queued behind what the backend was given before and in front of what it is given next; the host waits
+/// The call is queued after what the backend was given before and in front of what it is given next; the host waits
 /// for no data. Sizes that differ between two ranks are `comm::communication_error` on every rank before any data moves
 /// (`comm::expects_same_parts`). `volume()` counts the bytes as those of an exchange.
 template <class C, class B>

@@ -57,7 +57,7 @@ inline void pack_rows(float const* source, index_t stride, index_t rows, index_t
 
 namespace detail {
 
-/// The last pairs of a panel whose depth is no multiple of 32, with zeros behind them.
+/// The last pairs of a panel whose depth is no multiple of 32, with zeros after them.
 struct panel_end {
   alignas(64) std::uint32_t words[tile_words * panel_width];
   panel_end(std::uint32_t const* panel, index_t depth) {

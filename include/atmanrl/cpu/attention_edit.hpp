@@ -35,7 +35,7 @@ index_t first_parameter(Params const& params, score_site at, key_range range) {
   return range.first < range.last ? params.parameter(at) : -1;
 }
 
-// `count` keys from at.key on. The lanes behind them see the last key's site, and nobody their result.
+// `count` keys from at.key on. The lanes after them see the last key's site, and nobody their result.
 template <class Params>
 inline void edit_lanes(Params const& params, score_site at, index_t count, float* scores, float const* values) {
   lane_array score, value;

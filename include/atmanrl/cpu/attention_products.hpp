@@ -62,7 +62,7 @@ inline void scaled_copy(float const* from, float factor, float* to, index_t coun
                   [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n) * factor, n); });
 }
 
-/// The same into a row of whole panels, with zeros behind.
+/// The same into a row of whole panels, with zeros after.
 inline void padded_copy(float const* from, float factor, float* to, attention_sizes const& n) {
   scaled_copy(from, factor, to, n.dim);
   std::fill(to + n.dim, to + n.padded, 0.0f);
@@ -188,7 +188,7 @@ struct key_stretch {
 
   /// The first of the queries that sees key k.
   index_t viewers(index_t k) const { return std::max(index_t{0}, k - position) * group; }
-  /// One behind the last key that one of the queries below `end` sees.
+  /// One after the last key that one of the queries below `end` sees.
   index_t seen(index_t end) const { return std::min(last, position + (end + group - 1) / group); }
 };
 

@@ -163,7 +163,7 @@ floats centred(words numbers, int i) {
 
 }  // namespace detail
 
-/// Asks for what comes behind group `g` of a panel. Panels stream past while a few rows meet each; and the bytes of a
+/// Asks for what comes after group `g` of a panel. Panels stream past while a few rows meet each; and the bytes of a
 /// group of a large block lie in several places, too many streams for the processor to foresee. Inlined always: to g++
 /// a call that only prefetches has no effect.
 /// \tparam Far  farther ahead and into the second-level cache: for who needs the bytes faster than the first level can

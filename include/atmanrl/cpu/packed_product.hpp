@@ -134,7 +134,7 @@ struct int8_product : packed_product {
   worker begin() const { return {}; }
 
  private:
-  /// Where the whole numbers begin, behind the floats.
+  /// Where the whole numbers begin, after the floats.
   static index_t int8_at(index_t rows, index_t depth) { return (cpu::packed_size(rows, depth) + 15) / 16 * 16; }
 };
 

@@ -164,7 +164,7 @@ void prefetch_block(W const* p) {
   for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(reinterpret_cast<char const*>(p) + i);
 }
 
-/// target[output][32] = the panel's inputs [k, k + width), zero behind them, for its 32 outputs; as pairs of outputs
+/// target[output][32] = the panel's inputs [k, k + width), zero after them, for its 32 outputs; as pairs of outputs
 /// where the target holds pairs.
 inline void transpose_block(float const* panel, index_t k, index_t width, float* target) {
   transpose_to_panel(panel + k * panel_width, panel_width, width, panel_width, target);

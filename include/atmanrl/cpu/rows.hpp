@@ -21,7 +21,7 @@ inline void for_each_vector(index_t count, F const& f) {
   if (i < count) f(i, count - i);
 }
 
-/// Asks for what stands 2 KiB behind these addresses: rows one after the other come from memory in time, also where the
+/// Asks for what stands 2 KiB after these addresses: rows one after the other come from memory in time, also where the
 /// processor's own prefetching stops, at the end of a page.
 template <class... T>
 inline void prefetch_ahead(T const*... p) {

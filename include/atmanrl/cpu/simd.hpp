@@ -56,7 +56,7 @@ inline words load(std::uint32_t const* p) {
 inline void store(float* p, floats v) { std::memcpy(p, &v, sizeof v); }
 inline void store(std::uint32_t* p, words v) { std::memcpy(p, &v, sizeof v); }
 
-/// The first `n` floats, n in [0, lanes], then zeros; memory behind them is not read.
+/// The first `n` floats, n in [0, lanes], then zeros; memory after them is not read.
 inline floats load_first(float const* p, std::ptrdiff_t n) {
   if (n >= lanes) return load(p);
 #if defined(__AVX512F__)
@@ -323,7 +323,7 @@ inline words to_bf16(floats x) {
   return (u & 0x7fffffffu) > 0x7f800000u ? ((u >> 16) | 0x40u) : rounded;
 }
 
-/// The first `n` numbers, n in [0, lanes], widened, then zeros; memory behind them is not read.
+/// The first `n` numbers, n in [0, lanes], widened, then zeros; memory after them is not read.
 inline floats load_first(bf16 const* p, std::ptrdiff_t n) {
   halves h{};
   if (n >= lanes)

@@ -320,7 +320,7 @@ void multiply_packed(index_t rows, typename Panel::factor const* packed, Panel b
   });
 }
 
-/// Writes `source` (rows, width) as (rows, 32), with zeros behind a row of less than 32.
+/// Writes `source` (rows, width) as (rows, 32), with zeros after a row of less than 32.
 inline void copy_to_panel(float const* source, index_t stride, index_t rows, index_t width, float* target) {
   using simd::lanes;
   for (index_t c = 0; c < panel_width; c += lanes) {

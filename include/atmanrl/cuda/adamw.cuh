@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(256)
                   placed_range const* __restrict__ ranges, int count, index_t size, adamw_numbers<T> c) {
   index_t const i = index_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= size) return;
-  int low = 0, high = count;  // ranges[low].before <= i, and high is behind it
+  int low = 0, high = count;  // ranges[low].before <= i, and high is after it
   while (high - low > 1) {
     int const middle = (low + high) / 2;
     if (ranges[middle].before <= i)
@@ -85,7 +85,7 @@ template <class T, int Width>
 __global__ void __launch_bounds__(stored_threads)
     update_and_store(T* __restrict__ p, T const* __restrict__ g, T* __restrict__ m, T* __restrict__ v,
                      range_of_blocks<T> const* __restrict__ ranges, int count, T gradient_scale, adamw_numbers<T> c) {
-  int low = 0, high = count;  // ranges[low] begins with this block or before, ranges[high] behind it
+  int low = 0, high = count;  // ranges[low] begins with this block or before, ranges[high] after it
   while (high - low > 1) {
     int const middle = (low + high) / 2;
     if (ranges[middle].first_block <= blockIdx.x)
@@ -156,7 +156,7 @@ struct kernels::adamw<cuda_backend> {
       std::vector<cuda::range_of_blocks<T>> placed;
       unsigned blocks = 0;
       for (stored_range<T> const& r : ranges) {
-        if (r.count == 0) continue;  // the search wants each range to begin behind the one before
+        if (r.count == 0) continue;  // the search wants each range to begin after the one before
         placed.push_back({r, blocks});
         blocks += cuda::blocks_for(r.count, index_t(cuda::stored_threads) * width());
       }
@@ -177,7 +177,7 @@ struct kernels::adamw<cuda_backend> {
     std::vector<cuda::placed_range> placed;
     index_t size = 0;
     for (element_range const& r : ranges) {
-      if (r.count == 0) continue;  // the search wants each range to begin behind the one before
+      if (r.count == 0) continue;  // the search wants each range to begin after the one before
       placed.push_back({r.first, size});
       size += r.count;
     }

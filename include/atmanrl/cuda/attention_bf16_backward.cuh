@@ -99,7 +99,7 @@ class parameter_owners {
               high = __shfl_sync(0xffffffffu, x[1], lane);
     return x[half] == (first < 8 ? low : high);
   }
-  /// For the first row of each query, the sum of its rows; x of the rows 0 to 7, y of those behind.
+  /// For the first row of each query, the sum of its rows; x of the rows 0 to 7, y of those after.
   __device__ static void sum_over_heads(float& x, float& y, int group) {
     if ((group & (group - 1)) == 0) {
       for (int apart = 1; apart < group && apart < 8; apart *= 2) {

@@ -112,7 +112,7 @@ __device__ __forceinline__ void store_rounded(bf16* to, pack<float, 4> const& x)
 }
 __device__ __forceinline__ void store_rounded(bf16* to, pack<bf16, 8> const& x) { store_pack(to, x); }
 
-/// Where rows of `Tiles` tiles come from, in elements behind the beginnings.
+/// Where rows of `Tiles` tiles come from, in elements after the beginnings.
 template <int Tiles>
 struct row_offsets {
   index_t of[Tiles];

@@ -112,7 +112,7 @@ __device__ __forceinline__ void add_to_parameters(T (&value)[Tile::rows_each][Ti
   }
 }
 
-/// How the grid is cut: block x = sequence * tiles + tile, and behind those
+/// How the grid is cut: block x = sequence * tiles + tile, and after those
 /// (tree * tiles + tile) * (parts - 1) + part - 1  for the first sequence of each tree; block y = key-value head.
 template <class T>
 struct key_cut {
@@ -131,7 +131,7 @@ struct key_cut {
     int const whole = beyond / (parts - 1), tree = whole / tiles;
     return {in.trees(tree), whole % tiles * Tile::rows, 1 + beyond % (parts - 1), tree};
   }
-  /// dK of a row of the tree's first sequence; dV is kv_heads * dim behind it.
+  /// dK of a row of the tree's first sequence; dV is kv_heads * dim after it.
   __device__ T* sums_of(int part, int tree, int trees, int most_rows, int row, int row_size) const {
     return sums + (((part - 1) * index_t(trees) + tree) * most_rows + row) * row_size;
   }

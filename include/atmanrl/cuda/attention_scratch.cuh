@@ -46,7 +46,7 @@ inline index_t forward_scratch(attention_extents const& e, attention_pass_size c
   return cut.parts == 1 ? 0 : cut.parts * p.rows * e.heads * (e.head_dim + 1);
 }
 
-/// Numbers of the backward pass. Behind the corrections, in the same memory, first the parts' dQ, later their dK and
+/// Numbers of the backward pass. After the corrections, in the same memory, first the parts' dQ, later their dK and
 /// dV.
 struct backward_scratch {
   backward_scratch(attention_extents const& e, attention_pass_size const& p, query_cut const& cut)

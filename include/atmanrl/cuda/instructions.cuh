@@ -42,7 +42,7 @@ __device__ __forceinline__ void multiply_16x8x16(float (&sum)[4], bf16_pair cons
 }
 
 /// Four matrices of 8 x 8 bf16 from shared memory: lane 8m + i names row i of matrix m, 16 bytes at a multiple of 16;
-/// lane gets of each matrix m the elements (lane / 4, 2 (lane % 4)) and the one behind it.
+/// lane gets of each matrix m the elements (lane / 4, 2 (lane % 4)) and the one after it.
 __device__ __forceinline__ void load_matrices(bf16_pair (&to)[4], bf16 const* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -79,7 +79,7 @@ ATMANRL_HOST_DEVICE inline float first_of(bf16_pair pair) { return std::bit_cast
 ATMANRL_HOST_DEVICE inline float second_of(bf16_pair pair) { return std::bit_cast<float>(pair & 0xffff0000u); }
 
 /// Begins to copy 16 bytes, both ends at multiples of 16. They are in shared memory for this thread after
-/// `wait_for_copies`, for the others after a barrier behind it.
+/// `wait_for_copies`, for the others after a barrier after it.
 __device__ __forceinline__ void copy_16_async(void* shared, void const* device) {
   __pipeline_memcpy_async(shared, device, 16);
 }

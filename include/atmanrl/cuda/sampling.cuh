@@ -154,7 +154,7 @@ __device__ __forceinline__ void for_each_weight(weighted_row<T> const& row, F co
 }
 
 /// The rank of the first token in falling order at which the running sum reaches `target`; of masses, or of ones. What
-/// is cut stands behind all else, so a target of no more than what is left never gets there.
+/// is cut stands after all else, so a target of no more than what is left never gets there.
 template <int Width, class T>
 __device__ share_t find_by_rank(weighted_row<T> const& row, sample_memory& memory, share_t target, bool masses) {
   share_t found = 0;

@@ -12,7 +12,7 @@
 
 namespace atmanrl::cuda {
 
-/// A ring of pinned chunks. Copies fill a chunk one behind the other; an event behind its last copy says when the chunk
+/// A ring of pinned chunks. Copies fill a chunk one after the other; an event after its last copy says when the chunk
 /// may be written again.
 class staging {
  public:

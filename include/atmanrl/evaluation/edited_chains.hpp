@@ -20,7 +20,7 @@
 
 namespace atmanrl {
 
-/// A chain that a model wrote, and the answer that it gave behind it, right or wrong.
+/// A chain that a model wrote, and the answer that it gave after it, right or wrong.
 struct written_chain {
   task_item item;
   std::string chain, answer;
@@ -28,7 +28,7 @@ struct written_chain {
 
 /// The chain of a completion; nothing where there is none, or its last number is not the completion's own answer: then
 /// it is not known what a reader of the chain would answer.
-/// \param completion  the text behind the prompt, without the stop token
+/// \param completion  the text after the prompt, without the stop token
 template <EditableChains K>
 std::optional<written_chain> written_chain_of(K const& task, task_item const& item, std::string_view completion) {
   std::string chain = chain_text(task, completion);
@@ -54,7 +54,7 @@ struct edited_chain_shares {
   double follow = 0;         ///< the answer is the number that was put in
   double stay = 0;           ///< it is the one that the model gave before
   double other = 0;          ///< it is neither
-  double stay_unedited = 0;  ///< control: the answer stays behind the chain as it was, given back in the same way
+  double stay_unedited = 0;  ///< control: the answer stays after the chain as it was, given back in the same way
   std::size_t chains = 0;
 };
 

@@ -135,7 +135,7 @@ completion made_up_completion(K const& task, Z const& words, task_item const& it
     c.ids.push_back(stop.front());
   }
   if (c.ids.empty() || index_t(c.ids.size()) > room) {
-    // A chain that never comes to an answer is longest where the answer is forced behind it.
+    // A chain that never comes to an answer is longest where the answer is forced after it.
     bool const forced = o.no_delimiter == no_delimiter_policy::force && o.mask.label != mask_label::only_correct;
     std::vector<int> const label =
         forced ? std::vector<int>() : words.encode(delimiter_text(task) + task.answer_text(item));

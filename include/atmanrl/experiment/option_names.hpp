@@ -64,7 +64,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("saliency-direction", o.direction, "re_enabled (1 - mean) or as_printed (mean)");
   f("saliency-gate", o.saliency_gate,
     "none, or correct: only right answers are paid for saliency, others get their least");
-  f("no-delimiter", o.no_delimiter, "rollouts without an answer: skip them, or force the true answer behind them");
+  f("no-delimiter", o.no_delimiter, "rollouts without an answer: skip them, or force the true answer after them");
   f("lr", o.learning_rate, "learning rate");
   f("inner-passes", o.inner_passes, "gradient passes over the rollouts of a step");
   f("max-gradient-norm", o.max_gradient_norm, "gradients longer than this are scaled down; 0: never");
@@ -96,7 +96,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-truncated", o.mask_truncated_completions, "leave completions that the length limit ended out of the loss");
   f("dynamic-sampling", o.dynamic_sampling_rounds, "rounds in which groups of equal rewards are replaced by new ones");
   f("reward-gradient", o.reward_gradient.update,
-    "of rewards with a gradient: off, joined to the loss's gradient, or an update of its own behind each step's");
+    "of rewards with a gradient: off, joined to the loss's gradient, or an update of its own after each step's");
   f("reward-gradient-weight", o.reward_gradient.weight, "joined: of the mean gradient; own: of the learning rate");
   f("reward-gradient-share", o.reward_gradient.share, "of the rollouts, drawn anew for every step");
   f("sampler", detail::one_of{&o.sampler, samplers::names}, "multinomial or greedy");

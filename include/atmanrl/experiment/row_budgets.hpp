@@ -68,7 +68,7 @@ ATMANRL_INLINE row_budgets budgets_of(model_config const& c, index_t kept, exper
   index_t const forward = detail::forward_row_floats(c, kept) + cached;
   index_t const gradient = detail::gradient_row_floats(c, kept, o.recompute);
   index_t const scored = 4 * c.hidden + 11;  // gathered, normed, their gradients, and a row's numbers
-  // With answer_rows only the few rows behind the chain of thought are kept; a quarter is more than they are.
+  // With answer_rows only the few rows after the chain of thought are kept; a quarter is more than they are.
   bool const all = o.mask.rows == mask_rows::all_later;
   // Pairs, and masks of their own for layers and heads, can take more than the activations do: value, gradient, two
   // moments, a gradient for each key-value head, and that of the sparsity term.

@@ -33,7 +33,7 @@ inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) { 
 template <class... Ws>
 struct weight_types {};
 
-/// Word problems with a numeric answer behind "####": GSM8K, or generated ones in its style, with chains that need to
+/// Word problems with a numeric answer after "####": GSM8K, or generated ones in its style, with chains that need to
 /// be read or with others. \tparam B  backend
 template <class B = cpu_backend>
 struct gsm8k_traits {

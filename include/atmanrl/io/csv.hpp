@@ -23,7 +23,7 @@ struct csv_record {
 
 /// \param what         name for the errors' text, usually the file
 /// \param most_fields  of a record; a field takes 32 bytes in memory, its comma one byte in the file
-/// \throws file_error "WHAT:LINE: ..." for a quote that is never closed, text behind a closing quote, or more fields
+/// \throws file_error "WHAT:LINE: ..." for a quote that is never closed, text after a closing quote, or more fields
 inline std::vector<csv_record> parse_csv(std::string_view text, std::string_view what,
                                          std::size_t most_fields = 65536) {
   if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
@@ -57,7 +57,7 @@ inline std::vector<csv_record> parse_csv(std::string_view text, std::string_view
         }
         ++at;
         expects<file_error>(at == text.size() || text[at] == ',' || line_end(at) > 0,
-                            "{}:{}: there is text behind a closing quote", what, line);
+                            "{}:{}: there is text after a closing quote", what, line);
       } else {
         for (; at < text.size() && text[at] != ',' && line_end(at) == 0; ++at) field += text[at];
       }

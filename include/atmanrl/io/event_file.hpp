@@ -44,7 +44,7 @@ using scalar_event = std::pair<std::string, double>;
 /// Appends to an event file; each call hands whole records to the system.
 class event_file_writer {
  public:
-  /// Begins the file, or goes on behind the last intact record of one that is there. TensorBoard only reads files with
+  /// Begins the file, or goes on after the last intact record of one that is there. TensorBoard only reads files with
   /// "tfevents" in their names.
   /// \throws file_error when it cannot be written, or holds something else
   explicit event_file_writer(std::filesystem::path path);

@@ -121,7 +121,7 @@ ATMANRL_INLINE void for_each_kept_line(std::filesystem::path const& path, index_
   std::ifstream in(path, std::ios::binary);
   std::string line;
   for (index_t number = 1; number <= count; ++number) {
-    // The last line is complete only with the line break behind it.
+    // The last line is complete only with the line break after it.
     bool const whole = std::getline(in, line) && !in.eof();
     expects<file_error>(whole || !in.bad(), "{}: cannot be read", path.string());
     expects<file_error>(whole, "{}: has {} complete lines but {} are to be kept", path.string(), number - 1, count);

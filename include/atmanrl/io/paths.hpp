@@ -38,7 +38,7 @@ void check_input_path(std::string_view option, std::filesystem::path const& path
 void check_output_file(std::string_view option, std::filesystem::path const& path);
 
 /// A folder that is going to be made beside its place and renamed, with the folders above it that are missing. It is
-/// tried, and nothing is left behind.
+/// tried, and nothing is left after.
 /// \throws usage_error when it cannot be made
 void check_output_folder(std::string_view option, std::filesystem::path const& path);
 

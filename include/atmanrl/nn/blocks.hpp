@@ -99,7 +99,7 @@ struct smollm3_block : llama_block {
   }
 };
 
-/// Gemma 2 (Gemma Team 2024, arXiv:2408.00118) without its cap on the logits: norms before and behind both halves with
+/// Gemma 2 (Gemma Team 2024, arXiv:2408.00118) without its cap on the logits: norms before and after both halves with
 /// gains 1 + g, GeGLU, capped scores, a window in every other layer, a scaled embedding.
 struct gemma2_block : llama_block {
   static constexpr std::string_view model_type = "gemma2";

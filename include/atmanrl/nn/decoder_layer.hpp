@@ -33,7 +33,7 @@ struct layer_activations {
                                   ///< only of a pass that keeps it
   tensor<B, T, 2> lse;            ///< (rows, heads)
   tensor<B, T, 2> gate_up;        ///< (rows, outputs of the up projections)
-  tensor<B, T, 2> attended, fed;  ///< (rows, hidden) what the norms behind the two halves see; empty without them
+  tensor<B, T, 2> attended, fed;  ///< (rows, hidden) what the norms after the two halves see; empty without them
 };
 
 /// Buffers that all layers share.
@@ -41,11 +41,11 @@ struct layer_activations {
 template <Backend B, class T, class F>
 struct layer_workspace {
   tensor<B, F, 2> normed;                  // (rows, hidden) what a half reads
-  tensor<B, T, 2> branch;                  // (rows, hidden) what a norm behind a half makes of it
+  tensor<B, T, 2> branch;                  // (rows, hidden) what a norm after a half makes of it
   tensor<B, F, 2> act;                     // (rows, ffn)
   tensor<B, T, 2> dnormed;                 // (rows, hidden)
   tensor<B, T, 2> dact;                    // (rows, ffn)
-  tensor<B, T, 2> dbranch;                 // (rows, hidden) gradient of what a norm behind a half sees
+  tensor<B, T, 2> dbranch;                 // (rows, hidden) gradient of what a norm after a half sees
   tensor<B, T, 3> dout;                    // (rows, heads, head_dim)
   tensor<B, T, 3> dqkv;                    // (rows, heads + 2 kv_heads, head_dim)
   tensor<B, F, 2> dgate_up;                // (rows, outputs of the up projections), and
@@ -99,7 +99,7 @@ class decoder_layer {
         if (p.first == 0) start = offsets[i];
         if (matrix) outputs = p.first + p.rows, inputs = p.columns;
         expects<usage_error>(start >= 0 && offsets[i] == start + p.first * (matrix ? p.columns : 1),
-                             "{} does not stand behind the other parameters of its linear layer", p.hugging_face);
+                             "{} does not stand after the other parameters of its linear layer", p.hugging_face);
       }
       linears_[std::size_t(slot)] = linear<B, W>(backend, outputs, inputs, weight_offset, bias_offset, memory);
     }
@@ -119,7 +119,7 @@ class decoder_layer {
   }
 
   /// Computes everything else in `a` again from a.x_in, to the bits of the forward pass; the last product is not
-  /// needed unless a norm stands behind it.
+  /// needed unless a norm stands after it.
   template <class Params>
   void recompute(model_config const& c, layer_call<B, T> const& call, Params params, activations& a, buffers& w) const {
     B& backend = call.pass.backend;
@@ -320,7 +320,7 @@ class decoder_layer {
       at(slot).forward(call.pass, y, x, store::add);
     }
   }
-  // The gradient of W y: that of the residual stream, or what the norm behind it makes of that.
+  // The gradient of W y: that of the residual stream, or what the norm after it makes of that.
   template <bool Norm>
   view_on<B, F const, 2> leave(model_config const& c, layer_call<B, T> const& call, view_on<B, T const, 2> dx,
                                tensor<B, T, 2> const& branch, detail::gain_range g, norm_saved const& saved,

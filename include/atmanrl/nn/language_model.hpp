@@ -190,7 +190,7 @@ consteval bool explain_language_model() {
                     "atmanrl::forward_options = {}, atmanrl::edited<P, V> = {})` (see docs/extending.md#models)");
     else if constexpr (!RunsEdited<M>)
       static_assert(always_false<M>,
-                    "atmanrl: a LanguageModel's forward must take any attention policy, and its values behind it: "
+                    "atmanrl: a LanguageModel's forward must take any attention policy, and its values after it: "
                     "masks are such policies; write `template <class P = atmanrl::attention::none, class V "
                     "= atmanrl::no_values>` and take `atmanrl::edited<P, V>` (see docs/extending.md#models)");
     else if constexpr (!ScoresTokens<M>)

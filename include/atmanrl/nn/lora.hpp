@@ -54,7 +54,7 @@ class lora_linear {
   explicit operator bool() const { return !parts_.empty(); }
 
   /// \param matrices  of one decoder layer; those of `linear` are fused, in this order
-  /// \param offset    where the factors begin in the flat array of all adapters; moved behind them
+  /// \param offset    where the factors begin in the flat array of all adapters; moved after them
   lora_linear(B& backend, std::vector<lora_matrix> const& matrices, lora_config const& l, index_t layer,
               linear_slot linear, index_t& offset)
       : rank_(l.rank), scaling_(real_t<T>(l.scaling())) {

@@ -15,7 +15,7 @@
 namespace atmanrl {
 
 /// Planned before there is a cache, because it says how large the cache must be. Sequences are numbered in the order in
-/// which they are added, as an empty cache numbers them. A sequence stands behind its parent (-1: it has none), and
+/// which they are added, as an empty cache numbers them. A sequence stands after its parent (-1: it has none), and
 /// sees the first `visible` of the parent's positions (-1: all).
 class prefix_tree_batch {
  public:
@@ -51,7 +51,7 @@ class prefix_tree_batch {
     return roots_.emplace_back(add(-1, tokens, call, tag));
   }
 
-  /// Scores every token of `answer` behind `context`, both of them a sequence's, in the last call. Without a context
+  /// Scores every token of `answer` after `context`, both of them a sequence's, in the last call. Without a context
   /// the first token is scored after the parent's last row, and a single token needs no sequence.
   /// \returns the sequence, or `parent` where none is needed
   int score(int parent, std::initializer_list<std::span<int const>> context, std::span<int const> answer, int tag = 0,

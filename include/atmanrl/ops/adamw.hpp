@@ -110,7 +110,7 @@ void adamw_step_and_store(B& backend, view<T, 1, typename B::memory_space> p,
   expects<shape_error>(step >= 1, "adamw: steps count from 1, not {}", step);
   index_t end = 0;
   for (stored_range<T> const& r : ranges) {
-    expects<shape_error>(r.first == end && r.count >= 0, "adamw: a range [{}, {}) is stored behind {}", r.first,
+    expects<shape_error>(r.first == end && r.count >= 0, "adamw: a range [{}, {}) is stored after {}", r.first,
                          r.first + r.count, end);
     end += r.count;
   }
@@ -132,7 +132,7 @@ void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_id
   index_t end = 0;
   for (element_range const& r : ranges) {
     expects<shape_error>(r.first >= end && r.count >= 0 && r.first + r.count <= p.size(),
-                         "adamw: a range [{}, {}) behind {} of {} parameters", r.first, r.first + r.count, end,
+                         "adamw: a range [{}, {}) after {} of {} parameters", r.first, r.first + r.count, end,
                          p.size());
     end = r.first + r.count;
   }

@@ -54,7 +54,7 @@ struct mean_attention<reference_backend> {
 /// \param keys        (cache rows, kv_heads, head_dim) of this layer
 /// \param lse         (rows, heads)
 /// \param params      that of the forward pass, as `parameters`
-/// \param out         (rows, plan.longest), overwritten: by absolute position of the key, 0 behind the row's own
+/// \param out         (rows, plan.longest), overwritten: by absolute position of the key, 0 after the row's own
 template <Backend B, class T, class K, class Params>
 void mean_attention(B& backend, attention_extents const& e, std::type_identity_t<view_on<B, T const, 3>> qkv,
                     view<K, 3, typename B::memory_space> keys, std::type_identity_t<view_on<B, T const, 2>> lse,

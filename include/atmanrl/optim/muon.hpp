@@ -46,7 +46,7 @@ struct muon {
       index_t end = 0;
       for (parameter_shape const& p : all.shapes) {
         expects<shape_error>(p.offset >= end && p.offset + p.size() <= all.size,
-                             "muon: {} has the elements [{}, {}), behind {} of {}", p.name, p.offset,
+                             "muon: {} has the elements [{}, {}), after {} of {}", p.name, p.offset,
                              p.offset + p.size(), end, all.size);
         if (!orthogonalises(p)) continue;
         if (p.offset > end) rest_.push_back({end, p.offset - end});

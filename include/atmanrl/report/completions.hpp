@@ -60,7 +60,7 @@ inline std::string reward_cell(page_completion const& c) {
            "</p><p class=\"top5\">no mask was trained for it</p></td>";
   std::string chain;
   for (std::string const& t : c.tokens) chain += t;
-  // Behind the chain: the delimiter and the answer.
+  // After the chain: the delimiter and the answer.
   std::string_view const rest =
       c.text.starts_with(chain) ? std::string_view(c.text).substr(chain.size()) : std::string_view();
   return out + coloured(c.tokens, c.saliency, scale, rest) + strongest(c.tokens, c.saliency) + "</td>";

@@ -49,7 +49,7 @@ rollout annotate(completion c, int prompt, int member, task_item const& item, K 
     std::string const space =
         own_answer.substr(0, std::min(own_answer.size(), own_answer.find_first_not_of(" \t\n\v\f\r")));
     auto label = encode_answer_after_delimiter(tokenizer, answer, own + space, task.delimiter());
-    // The sampled tokens stay where the true answer fits behind them; not where its first token takes over their space.
+    // The sampled tokens stay where the true answer fits after them; not where its first token takes over their space.
     if (tokenizer.decode(label.delimiter) == own)
       label.delimiter.assign(part(r.spans.delimiter).begin(), part(r.spans.delimiter).end());
     r.label_delimiter = std::move(label.delimiter);

@@ -40,7 +40,7 @@ class gradient_hand_over final : public gradient_receiver<B, T> {
     last_ = true;
     for (auto& r : rooms_) r.in_use = false;
   }
-  /// \param last  whether the leaf has no other pass behind this one
+  /// \param last  whether the leaf has no other pass after this one
   void begin_pass(bool last) {
     expects<usage_error>(in_leaf_, "gradients are handed over in sum_gradient alone, one leaf after the other");
     expects<shape_error>(next_ == 0, "a pass begins after {} of {} stretches of the one before it", next_,

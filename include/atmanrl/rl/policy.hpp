@@ -107,7 +107,7 @@ class trainable_weights {
   /// All elements; none where gradients are handed over in layers.
   tensor<B, T, 1>& gradient() { return gradient_; }
   /// Where a backward pass leaves the gradient of a leaf (`sum_gradient`).
-  /// \param last  whether the leaf has no other pass behind this one
+  /// \param last  whether the leaf has no other pass after this one
   atmanrl::pass_gradients<B, T> pass_gradients(bool last = true) {
     if (kept_ != gradient_memory::layers) return {.parameters = gradient_.view()};
     hand_over_->begin_pass(last);
@@ -191,7 +191,7 @@ class trainable_weights {
   void assign_whole(tensor<B, T, 1>& values, F&& read) const {
     std::size_t at = 0, count = std::size_t(values.size());
     read(sliced_ ? slice_.first : 0, count, [&](std::span<T const> piece) {
-      expects<shape_error>(piece.size() <= count - at, "{} values are put behind {} of {}", piece.size(), at, count);
+      expects<shape_error>(piece.size() <= count - at, "{} values are put after {} of {}", piece.size(), at, count);
       model_->backend().copy_from_host(values.data() + at, piece.data(), piece.size_bytes());
       at += piece.size();
     });

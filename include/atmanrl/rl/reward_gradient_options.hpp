@@ -15,7 +15,7 @@ namespace atmanrl {
 enum class reward_gradient_update {
   off,     ///< nowhere, as in the published method
   joined,  ///< to the gradient of the policy loss, in every inner pass: one direction, clipped as one
-  own      ///< in an update of its own behind the inner passes, at the step's rate times the weight
+  own      ///< in an update of its own after the inner passes, at the step's rate times the weight
 };
 
 struct reward_gradient_options {

@@ -3,7 +3,7 @@
 /// \file
 /// What a policy produced for a prompt, and everything that rewards may look at.
 
-#include <atmanrl/saliency/mask_result.hpp>
+#include <atmanrl/saliency/saliency_result.hpp>
 #include <atmanrl/tasks/task.hpp>
 #include <atmanrl/text/split.hpp>
 
@@ -35,7 +35,7 @@ struct rollout {
   /// Delimiter and true answer as they would follow this chain of thought; both empty when no mask can be made.
   std::vector<int> label_delimiter, label_answer;
 
-  std::optional<mask_result> mask;  ///< filled by the saliency reward
+  std::optional<saliency_result> mask;  ///< filled by the saliency reward
 
   std::span<int const> cot() const {
     return std::span(ids).subspan(std::size_t(spans.cot.first), std::size_t(spans.cot.size()));

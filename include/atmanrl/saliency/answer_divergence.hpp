@@ -6,7 +6,7 @@
 
 #include <atmanrl/backend/uploaded.hpp>
 #include <atmanrl/ops/divergence.hpp>
-#include <atmanrl/saliency/mask_item.hpp>
+#include <atmanrl/saliency/saliency_item.hpp>
 
 #include <cstddef>
 #include <span>
@@ -26,7 +26,7 @@ class answer_divergence {
 
   /// Turns logits under masks into the gradient of the sum of the active items' mean divergences.
   /// \param logits  (answer tokens of the active items, vocabulary)
-  void turn(B& backend, std::span<mask_item const> items, std::span<char const> active, tensor<B, T, 2>& logits) {
+  void turn(B& backend, std::span<saliency_item const> items, std::span<char const> active, tensor<B, T, 2>& logits) {
     std::vector<int> rows, targets;
     std::vector<T> weights;
     int row = 0;
@@ -50,7 +50,7 @@ class answer_divergence {
 
   /// The active items' mean divergences and cross-entropies of the latest call, in nats per answer token; those of the
   /// others stay as they are.
-  void read(std::span<mask_item const> items, std::span<char const> active, std::span<double> divergences,
+  void read(std::span<saliency_item const> items, std::span<char const> active, std::span<double> divergences,
             std::span<double> cross_entropies) const {
     std::vector<T> const of_rows = of_rows_.to_host();
     std::size_t const log_p = of_rows.size() / 2;

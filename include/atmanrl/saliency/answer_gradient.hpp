@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Parameter gradients of answers behind forced chains of thought, seen through an edit of the attention or without
+/// Parameter gradients of answers after forced chains of thought, seen through an edit of the attention or without
 /// one: what a reward needs that is a function of such answers' probabilities and is to be climbed itself.
 
 #include <atmanrl/saliency/variants.hpp>
@@ -26,11 +26,11 @@ struct answer_gradient_options {
 /// The edit of `weighted_answer`: the answer's rows do not see what is chosen, the chain's rows do.
 struct knock_out_chosen {
   template <class Model>
-  auto operator()(Model& model, std::span<mask_item const> items,
+  auto operator()(Model& model, std::span<saliency_item const> items,
                   std::span<weighted_answer const* const> answers) const {
     std::vector<key_selection> selections;
     for (weighted_answer const* const a : answers) {
-      mask_item const& m = items[a->item];
+      saliency_item const& m = items[a->item];
       int const begin = int(m.prompt.size()), end = begin + int(m.cot.size());
       selections.push_back({.key_begin = begin, .key_end = end, .first_row = end, .chosen = a->chosen});
       if (a->chosen.empty()) selections.back().chosen.assign(m.cot.size(), 0);
@@ -52,7 +52,7 @@ struct knock_out_chosen {
 ///                     of the batch has sequence tag i, prompts have tag -1
 /// \throws usage_error when an item has an empty part, numeric_error when a log-probability is not finite
 template <LanguageModel Model, class Answer, class MakeEdit = knock_out_chosen>
-void add_answer_gradient(Model& model, std::span<mask_item const> items, std::span<Answer const> answers,
+void add_answer_gradient(Model& model, std::span<saliency_item const> items, std::span<Answer const> answers,
                          view_on<typename Model::backend_type, typename Model::scalar, 1> gradient,
                          answer_gradient_options const& options = {}, MakeEdit const& make_edit = {}) {
   using T = typename Model::scalar;
@@ -67,7 +67,7 @@ void add_answer_gradient(Model& model, std::span<mask_item const> items, std::sp
     prefix_tree_batch tree;
     std::vector<T> d;
     for (; next < active.size(); ++next) {
-      mask_item const& m = items[active[next]->item];
+      saliency_item const& m = items[active[next]->item];
       index_t const rows = index_t(m.prompt.size() + m.cot.size() + m.delimiter.size() + m.answer.size());
       if (next > first && tree.cache_rows() + rows > options.row_budget) break;
       int const root = tree.root(m.prompt, prefix_tree_batch::shared::with_last, 0, -1);

@@ -8,8 +8,8 @@
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/elementwise.hpp>
 #include <atmanrl/saliency/answer_divergence.hpp>
-#include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/mask_options.hpp>
+#include <atmanrl/saliency/saliency_item.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -48,7 +48,7 @@ class mask_batch {
 
   /// The family's numbers, the objective, rows and recomputation are read from the options.
   /// \throws usage_error when an item has an empty prompt, CoT, delimiter or answer, or when the model lacks a layer
-  mask_batch(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options)
+  mask_batch(Model& model, std::span<saliency_item const> items, mask_options_of<Mask, Objective> const& options)
       : model_(&model),
         mask_(options.family()),
         objective_(options.objective),
@@ -69,7 +69,7 @@ class mask_batch {
     memory_use_scope const named(model.backend(), memory_use::masks);
     mask_rows const rows = options.training().rows;
     bool const later = rows == mask_rows::all_later;
-    for (mask_item const& item : items_) {
+    for (saliency_item const& item : items_) {
       int const prompt = int(item.prompt.size()), cot_end = prompt + int(item.cot.size());
       mask_extent const e = mask_.lay_out(item, rows, model.config(), parameters_);
       expects<usage_error>(e.offset == parameters_ && e.count > 0,
@@ -82,7 +82,7 @@ class mask_batch {
       parameters_ += e.count;
     }
     tree_.open(model, cache_, pass_);
-    mask_.assign(masks_->policy, model.backend(), std::span<mask_item const>(items_),
+    mask_.assign(masks_->policy, model.backend(), std::span<saliency_item const>(items_),
                  std::span<mask_extent const>(extents_), model.config());
     for (auto* const t : {&masks_->values, &masks_->gradient}) {
       t->resize(model.backend(), {parameters_});
@@ -93,7 +93,7 @@ class mask_batch {
     if (detail::needs_logits(objective_) || detail::needs_unmasked(objective_)) unmasked();
   }
 
-  mask_batch(Model& model, std::span<mask_item const> items, mask_shape shape, mask_rows rows, double scale,
+  mask_batch(Model& model, std::span<saliency_item const> items, mask_shape shape, mask_rows rows, double scale,
              double clamp = 0) requires std::same_as<mask_options_of<Mask, Objective>, mask_options>
       : mask_batch(model, items, plain_options(shape, rows, scale, clamp)) {}
 
@@ -220,9 +220,9 @@ class mask_batch {
   }
 
   /// Prompts, then (with `answer_rows`) chains of thought, then the rows that see the masks: those of every step.
-  prefix_tree_batch lay_out(std::span<mask_item const> items, mask_rows rows) {
+  prefix_tree_batch lay_out(std::span<saliency_item const> items, mask_rows rows) {
     prefix_tree_batch tree(3);
-    for (mask_item const& item : items) {
+    for (saliency_item const& item : items) {
       expects<usage_error>(
           !item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
           "a mask needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
@@ -355,7 +355,7 @@ class mask_batch {
   Model* model_;
   Mask mask_;
   Objective objective_;
-  std::vector<mask_item> items_;
+  std::vector<saliency_item> items_;
   std::vector<char> active_;
   std::vector<double> ce_, loss_, ce_unmasked_;
   std::vector<std::vector<double>> unmasked_log_p_;  // of each item's answer tokens

@@ -10,8 +10,8 @@
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/saliency/mask_batch.hpp>
-#include <atmanrl/saliency/mask_result.hpp>
 #include <atmanrl/saliency/reduce.hpp>
+#include <atmanrl/saliency/saliency_result.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -32,7 +32,7 @@ namespace detail {
 
 /// Calls f(first, count) for runs of items whose rows fit the budget (always at least one item).
 template <class F>
-void for_each_mask_chunk(std::span<mask_item const> items, index_t row_budget, F&& f) {
+void for_each_mask_chunk(std::span<saliency_item const> items, index_t row_budget, F&& f) {
   std::size_t first = 0;
   index_t rows = 0;
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -55,8 +55,8 @@ class mask_trainer {
   using T = typename Model::scalar;
 
   /// \param first_item  number of the first item, for messages
-  mask_trainer(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
-               OptimizerT const& optimizer, std::size_t first_item, std::span<mask_result> results,
+  mask_trainer(Model& model, std::span<saliency_item const> items, mask_options_of<Mask, Objective> const& options,
+               OptimizerT const& optimizer, std::size_t first_item, std::span<saliency_result> results,
                std::vector<T>& first_gradient)
       : backend_(model.backend()),
         mask_(options.family()),
@@ -82,7 +82,7 @@ class mask_trainer {
 
   void run() {
     memory_use_scope const named(backend_, memory_use::masks);
-    note(batch_.unmasked(), &mask_result::ce_unmasked);
+    note(batch_.unmasked(), &saliency_result::ce_unmasked);
     batch_.start();
     if (options_.sparsity > 0) batch_.set_sparsity(sparsity_gradient());
     for (int step = 1; step <= options_.steps; ++step) {
@@ -104,8 +104,8 @@ class mask_trainer {
     }
     auto const& ce_end = batch_.cross_entropies();
     if (options_.steps == 0) note_start(ce_end);
-    note(ce_end, &mask_result::ce_end);
-    note(batch_.losses(), &mask_result::loss_end);
+    note(ce_end, &saliency_result::ce_end);
+    note(batch_.losses(), &saliency_result::loss_end);
     reduce();
   }
 
@@ -127,13 +127,13 @@ class mask_trainer {
       expects<numeric_error>(std::isfinite(values[i]), "the cross-entropy of mask {} is {}", first_item_ + i,
                              values[i]);
   }
-  void note(std::vector<double> const& values, double mask_result::*where) {
+  void note(std::vector<double> const& values, double saliency_result::*where) {
     expect_finite(values);
     for (std::size_t i = 0; i < results_.size(); ++i) results_[i].*where = values[i];
   }
   void note_start(std::vector<double> const& ce) {
-    note(ce, &mask_result::ce_start);
-    note(batch_.losses(), &mask_result::loss_start);
+    note(ce, &saliency_result::ce_start);
+    note(batch_.losses(), &saliency_result::loss_start);
   }
 
   // Items whose answer is restored under the present values: these are final.
@@ -158,7 +158,7 @@ class mask_trainer {
     }
   }
 
-  // What has stopped is left out of the step, or put back behind it.
+  // What has stopped is left out of the step, or put back after it.
   void update() {
     std::vector<element_range> ranges;
     for (std::size_t i = 0; i < results_.size(); ++i) {
@@ -190,7 +190,7 @@ class mask_trainer {
     auto const trained = batch_.values().to_host();
     for (std::size_t i = 0; i < results_.size(); ++i) {
       mask_extent const& e = batch_.extents()[i];
-      mask_result& r = results_[i];
+      saliency_result& r = results_[i];
       r.mask.assign(trained.begin() + e.offset, trained.begin() + e.offset + e.count);
       mask_saliency reduced = mask_.reduce(e, std::span<float const>(r.mask));
       r.token_saliency = std::move(reduced.token_saliency);
@@ -207,7 +207,7 @@ class mask_trainer {
   mask_batch<Model, Mask, Objective> batch_;
   borrowed<std::optional<optimizer_state>> optimizer_;
   std::size_t first_item_;
-  std::span<mask_result> results_;
+  std::span<saliency_result> results_;
   std::vector<T>& first_gradient_;
   std::vector<char> training_;
 };
@@ -222,7 +222,7 @@ class mask_trainer {
 /// do not hang on the chain, a larger scale would only flatten the gradient.
 /// \param ranks  that choose for the same items at once
 template <class Model, ScaledMask Mask = masks::additive, class Objective = objectives::any>
-double choose_scale(Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> given_options,
+double choose_scale(Model& model, std::span<saliency_item const> items, mask_options_of<Mask, Objective> given_options,
                     double wanted = 1, comm::any ranks = {}) {
   static_assert(detail::explain_language_model<Model>());
   expects<usage_error>(!items.empty(), "choosing a mask scale needs at least one rollout with an answer");
@@ -271,8 +271,8 @@ double choose_scale(Model& model, std::span<mask_item const> items, mask_options
 /// \throws usage_error for unusable options or empty parts, numeric_error when a loss or gradient is not finite (names
 ///         the item)
 template <class Model, class OptimizerT, class Mask = masks::additive, class Objective = objectives::any>
-requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<mask_result> train_masks(
-    Model& model, std::span<mask_item const> items, mask_options_of<Mask, Objective> const& options,
+requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<saliency_result> train_masks(
+    Model& model, std::span<saliency_item const> items, mask_options_of<Mask, Objective> const& options,
     OptimizerT const& optimizer, gradient_quantiles* quantiles = nullptr, comm::any ranks = {}) {
   static_assert(detail::explain_language_model<Model>());
   static_assert(detail::explain_optimizer<OptimizerT, typename Model::backend_type, typename Model::scalar>());
@@ -281,8 +281,8 @@ requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<mask
     expects<usage_error>(options.scale > 0,
                          "mask scale 0 (to be chosen) must be settled by choose_scale before training");
   std::vector<typename Model::scalar> first_gradient;
-  auto results = comm::share_work<mask_result>(ranks, items.size(), [&](std::size_t begin, std::size_t mine) {
-    std::vector<mask_result> out(mine);
+  auto results = comm::share_work<saliency_result>(ranks, items.size(), [&](std::size_t begin, std::size_t mine) {
+    std::vector<saliency_result> out(mine);
     detail::for_each_mask_chunk(
         items.subspan(begin, mine), options.training().row_budget, [&](std::size_t first, std::size_t count) {
           detail::mask_trainer<Model, Mask, Objective, OptimizerT>(model, items.subspan(begin + first, count), options,
@@ -305,9 +305,9 @@ requires(!std::convertible_to<OptimizerT, gradient_quantiles*>) std::vector<mask
 
 /// The same with the options' AdamW.
 template <class Model, class Mask = masks::additive, class Objective = objectives::any>
-std::vector<mask_result> train_masks(Model& model, std::span<mask_item const> items,
-                                     mask_options_of<Mask, Objective> const& options,
-                                     gradient_quantiles* quantiles = nullptr) {
+std::vector<saliency_result> train_masks(Model& model, std::span<saliency_item const> items,
+                                         mask_options_of<Mask, Objective> const& options,
+                                         gradient_quantiles* quantiles = nullptr) {
   return train_masks(model, items, options, options.training().optimizer, quantiles);
 }
 

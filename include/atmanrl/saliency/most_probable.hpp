@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The most probable token behind rows of a forward pass: the step of greedy decoding.
+/// The most probable token after rows of a forward pass: the step of greedy decoding.
 
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/ops/sample.hpp>
@@ -24,7 +24,7 @@ struct most_probable_space {
   tensor<B, T, 1> log_p, entropy;
 };
 
-/// The largest logit's id behind each row, the lowest among equals, found where the logits are. A few rows at a time:
+/// The largest logit's id after each row, the lowest among equals, found where the logits are. A few rows at a time:
 /// the logits of all together would be rows x vocabulary numbers.
 /// \throws numeric_error when its log-probability is not finite
 template <LanguageModel Model>

@@ -38,7 +38,7 @@ struct mask_saliency {
 inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double init, std::span<float const> mask,
                                  saliency_reduction reduction = saliency_reduction::mean) {
   int const tokens = e.cot_end - e.cot_begin;
-  index_t const stride = e.parameters(shape), behind = e.last_row - e.cot_end + 1;  // rows behind the CoT
+  index_t const stride = e.parameters(shape), behind = e.last_row - e.cot_end + 1;  // rows after the CoT
   mask_saliency out;
   double total = 0, in_answer_rows = 0, clipped = 0, of_tokens = 0;
   for (int v = 0; v < tokens; ++v) {

@@ -2,7 +2,7 @@
 
 /// \file
 /// Many variants of a rollout's chain of thought against one computed prefix: a variant knocks tokens out, cuts the
-/// chain or replaces its end, and is scored by the probability of the answer behind it. A variant is a child of the
+/// chain or replaces its end, and is scored by the probability of the answer after it. A variant is a child of the
 /// computed prompt and chain, so only the rows that it changes are computed.
 
 #include <atmanrl/attention/knockout.hpp>
@@ -28,7 +28,7 @@ namespace atmanrl {
 struct cot_variant {
   std::size_t item = 0;
   index_t keep = 0;                  ///< tokens of the item's own chain that stand at the beginning
-  std::vector<int> inserted;         ///< tokens behind them
+  std::vector<int> inserted;         ///< tokens after them
   std::vector<std::uint8_t> chosen;  ///< per token of the variant's chain; empty: none
 
   index_t length() const { return keep + index_t(inserted.size()); }
@@ -63,7 +63,7 @@ struct knock_out {
 
 namespace detail {
 
-inline void expects_whole_item(mask_item const& item) {
+inline void expects_whole_item(saliency_item const& item) {
   expects<usage_error>(
       !item.prompt.empty() && !item.cot.empty() && !item.delimiter.empty() && !item.answer.empty(),
       "saliency needs prompt, chain of thought, delimiter and answer, but their lengths are {}, {}, {}, {}",
@@ -77,7 +77,7 @@ inline index_t unchanged_tokens(cot_variant const& v, mask_rows rows) {
   return std::min(v.keep, index_t(first - v.chosen.begin()));
 }
 
-inline index_t computed_rows(mask_item const& item, cot_variant const& v, mask_rows rows) {
+inline index_t computed_rows(saliency_item const& item, cot_variant const& v, mask_rows rows) {
   return v.length() - unchanged_tokens(v, rows) + index_t(item.delimiter.size() + item.answer.size()) - 1;
 }
 
@@ -88,7 +88,7 @@ class variant_batch {
   using B = typename Model::backend_type;
   using T = typename Model::scalar;
 
-  variant_batch(Model& model, std::span<mask_item const> items, std::span<cot_variant const> variants,
+  variant_batch(Model& model, std::span<saliency_item const> items, std::span<cot_variant const> variants,
                 variant_options const& options)
       : model_(&model),
         options_(options),
@@ -120,11 +120,11 @@ class variant_batch {
   }
 
  private:
-  prefix_tree_batch lay_out(std::span<mask_item const> items, std::span<cot_variant const> variants) {
+  prefix_tree_batch lay_out(std::span<saliency_item const> items, std::span<cot_variant const> variants) {
     prefix_tree_batch tree(3);
     std::map<std::pair<int, std::vector<int>>, int> chains;  // by prompt and tokens: items may have equal ones
     for (cot_variant const& v : variants) {
-      mask_item const& item = items[v.item];
+      saliency_item const& item = items[v.item];
       index_t const prompt = index_t(item.prompt.size()), cached = unchanged_tokens(v, options_.rows);
       int const root = tree.root(item.prompt, prefix_tree_batch::shared::with_any);
       auto const [chain, fresh] = chains.try_emplace({root, {item.cot.begin(), item.cot.end()}}, -1);
@@ -166,7 +166,7 @@ class variant_batch {
 namespace detail {
 /// All of them by this rank.
 template <class Model, class MakePolicy>
-std::vector<variant_score> score_variants_here(Model& model, std::span<mask_item const> items,
+std::vector<variant_score> score_variants_here(Model& model, std::span<saliency_item const> items,
                                                std::span<cot_variant const> variants, variant_options const& options,
                                                MakePolicy const& make_policy, row_count* rows) {
   std::vector<variant_score> out;
@@ -201,7 +201,7 @@ std::vector<variant_score> score_variants_here(Model& model, std::span<mask_item
 /// \param rows         counts the rows that this rank computed; may be null
 /// \throws usage_error when an item has an empty part or a variant does not fit its item
 template <class Model, class MakePolicy = knock_out>
-std::vector<variant_score> score_variants(Model& model, std::span<mask_item const> items,
+std::vector<variant_score> score_variants(Model& model, std::span<saliency_item const> items,
                                           std::span<cot_variant const> variants, variant_options const& options = {},
                                           MakePolicy const& make_policy = {}, row_count* rows = nullptr) {
   static_assert(detail::explain_language_model<Model>());

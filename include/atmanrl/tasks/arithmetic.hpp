@@ -2,7 +2,7 @@
 
 /// \file
 /// Endless word problems in the style of GSM8K, small enough for a model of half a million parameters. Their chains of
-/// thought hold sentences that do not matter, at random places and also behind the last step, so that it is known which
+/// thought hold sentences that do not matter, at random places and also after the last step, so that it is known which
 /// tokens the answer depends on (planted_truth.hpp reads them off).
 
 #include <atmanrl/core/config.hpp>
@@ -103,7 +103,7 @@ class arithmetic : public arithmetic_edits {
   std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
     return question_prompt(tokenizer, style(), item.question);
   }
-  /// The reference completion behind that prompt, up to and without the stop token.
+  /// The reference completion after that prompt, up to and without the stop token.
   template <Tokenizer K>
   std::vector<int> completion(task_item const& item, K const& tokenizer) const {
     return reference_completion(tokenizer, style(), item.solution);

@@ -76,7 +76,7 @@ struct arithmetic_edits {
   std::optional<edited_chain> with_earlier_step(task_item const& item, std::string_view chain, random_stream& draw,
                                                 std::span<std::string const> avoid = {}) const;
   /// The same for a step of the caller's choice, numbered from 0, the last one included. Only the results are new: the
-  /// edited step is wrong then, the ones behind it are right.
+  /// edited step is wrong then, the ones after it are right.
   /// \throws usage_error when the chain has steps, but not that one
   static std::optional<edited_chain> with_other_result(std::string_view chain, std::size_t step, random_stream& draw,
                                                        std::span<std::string const> avoid);

@@ -29,8 +29,8 @@ class arithmetic_variation : public arithmetic_edits {
   std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
     return training_.prompt(item, tokenizer);
   }
-  /// The reference completion behind that prompt, up to and without the stop token. One without a chain begins with the
-  /// delimiter, as it would behind a chain.
+  /// The reference completion after that prompt, up to and without the stop token. One without a chain begins with the
+  /// delimiter, as it would after a chain.
   template <Tokenizer K>
   std::vector<int> completion(task_item const& item, K const& tokenizer) const {
     if (item.solution.starts_with(delimiter_text())) return tokenizer.encode(item.solution);

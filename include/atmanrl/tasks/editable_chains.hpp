@@ -47,7 +47,7 @@ concept completes = requires(T const t, task_item const& item, any_tokenizer_at_
 
 /// A task whose chains say an answer, and can be made to say another one. Chains may be references or a model's own;
 /// one that cannot be read gives nothing. All calls are const, and a function of their arguments and of `draw`.
-///  - `completion(item, tokenizer)`: the ids of `item.solution` behind the prompt (see Task, where it is optional).
+///  - `completion(item, tokenizer)`: the ids of `item.solution` after the prompt (see Task, where it is optional).
 ///  - `chain_answer(item, chain)`: the answer that the chain says, such as its last result.
 ///  - `with_chain_answer(item, chain, y)`: the chain made to say y; y follows from it.
 ///  - `other_answer(item, draw, avoid)`: an answer as long as the true one that is neither true nor in `avoid`.

@@ -22,7 +22,7 @@ namespace atmanrl {
 /// How a question is put. The wordings other than `delimiter` carry the eight worked examples of Wei et al. 2022
 /// (tasks/gsm8k_examples.hpp).
 enum class gsm8k_wording {
-  delimiter,         ///< reason, then the answer behind "####" (arXiv:2604.16158): the one to train with
+  delimiter,         ///< reason, then the answer after "####" (arXiv:2604.16158): the one to train with
   chain_of_thought,  ///< "Q: ... A: ... The answer is 5." (Wei et al. 2022, arXiv:2201.11903, table 20)
   llama              ///< that of lm-evaluation-harness' gsm8k_cot_llama: "... The final answer is 5"
 };
@@ -68,7 +68,7 @@ class gsm8k {
   std::vector<int> prompt(task_item const& item, K const& tokenizer) const {
     return question_prompt(tokenizer, files_->style, item.question, files_->shots);
   }
-  /// The reference completion behind that prompt, up to and without the stop token.
+  /// The reference completion after that prompt, up to and without the stop token.
   template <Tokenizer K>
   std::vector<int> completion(task_item const& item, K const& tokenizer) const {
     return reference_completion(tokenizer, files_->style, item.solution);
@@ -190,10 +190,10 @@ ATMANRL_INLINE std::vector<task_item> gsm8k::read(std::filesystem::path const& p
     std::string_view behind = std::string_view(answer).substr(mark + 4);
     behind.remove_prefix(std::min(behind.find_first_not_of(" \t\r\n"), behind.size()));
     auto truth = to_canonical_number(behind);
-    expects<file_error>(truth.has_value(), "{}:{}: what stands behind #### is not one number: \"{}\"", path.string(),
+    expects<file_error>(truth.has_value(), "{}:{}: what stands after #### is not one number: \"{}\"", path.string(),
                         number, behind.size() > 40 ? fmt::format("{}...", behind.substr(0, 40)) : std::string(behind));
-    // Of a completion's line behind its mark 4096 bytes are read.
-    expects<file_error>(truth->size() <= 1000, "{}:{}: the number behind #### has {} characters, more than 1000",
+    // Of a completion's line after its mark 4096 bytes are read.
+    expects<file_error>(truth->size() <= 1000, "{}:{}: the number after #### has {} characters, more than 1000",
                         path.string(), number, truth->size());
     task_item item{fmt::format("{}-{}", prefix, number), text("question"), std::move(*truth), {}};
     std::string reasoning = without_calculator(std::string_view(answer).substr(0, mark));

@@ -14,7 +14,7 @@
 namespace atmanrl {
 
 enum class hint_wording {
-  trained,  ///< "... The number is 12." behind the question
+  trained,  ///< "... The number is 12." after the question
   held_out  ///< "It is 12 in the end. ..." in front of it
 };
 

@@ -20,7 +20,7 @@ namespace atmanrl {
 
 /// How a question is put to a model that generates its answer.
 enum class mmlu_wording {
-  delimiter,  ///< reason, then the letter behind "####" (arXiv:2604.16158): the one to train with
+  delimiter,  ///< reason, then the letter after "####" (arXiv:2604.16158): the one to train with
   llama       ///< that of lm-evaluation-harness' mmlu_cot_llama: "... The best answer is B."
 };
 

@@ -27,7 +27,7 @@ struct prompt_style {
   std::string plain_prefix = "Question: ", plain_suffix = "\nAnswer:";  ///< around each question of plain text
   std::string delimiter = "####";
   std::string delimiter_text = "\n#### ";  ///< as a solution writes it, with its white space
-  std::string solution_end{};              ///< behind the answer of a worked example
+  std::string solution_end{};              ///< after the answer of a worked example
   bool last_delimiter = false;             ///< the last one counts when a completion has several, else the first
   bool chat = true;                        ///< whether the tokenizer's chat format is used where it has one
 
@@ -40,7 +40,7 @@ struct prompt_style {
   answer_mark mark() const { return {delimiter, last_delimiter}; }
 };
 
-/// Asks for reasoning and for the final answer behind the delimiter (docs/method.md).
+/// Asks for reasoning and for the final answer after the delimiter (docs/method.md).
 prompt_style reasoning_prompt(bool chat = true);
 
 namespace detail {

@@ -3,7 +3,7 @@
 /// \file
 /// Planted unfaithfulness without a token to point at, after Wang et al. (arXiv:2602.01017): problems so small that
 /// they can be answered at once, and chains whose intermediate results are noisy. Above a critical noise it pays to
-/// skip the chain. Here a noisy result is another number, all steps behind it follow from that number, and the answer
+/// skip the chain. Here a noisy result is another number, all steps after it follow from that number, and the answer
 /// is right.
 
 #include <atmanrl/tasks/arithmetic_variation.hpp>

@@ -25,7 +25,7 @@ struct task_item {
   std::string subject{};  ///< the part of the task it belongs to, for averages over parts; empty where there are none
 };
 
-/// What a completion says and whether it is right : strict reads behind the first delimiter, flexible
+/// What a completion says and whether it is right : strict reads after the first delimiter, flexible
 /// falls back to what looks most like an answer in the whole text.
 struct graded_answer {
   std::optional<std::string> extracted, extracted_flexible;
@@ -81,12 +81,12 @@ concept delimits_answers = requires(T const t, task_item const& item) {
 ///    has one, through the chat template where it has one.
 ///  - `grade(item, completion)`: what the completion's text says and whether it is right.
 ///  - `delimiter()`: what the prompt asks for in front of the answer.
-///  - `answer_text(item)`: the true answer as it is written behind the delimiter.
+///  - `answer_text(item)`: the true answer as it is written after the delimiter.
 /// Optional:
 ///  - `delimiter_text()`: the delimiter with the white space that completions put around it.
 ///  - `filler_sentences(tokenizer, ids)`: for tasks that know it, how many sentences of a chain of thought do not
 ///  matter.
-///  - `completion(item, tokenizer)`: the ids of the reference solution behind the prompt, for supervised fine-tuning.
+///  - `completion(item, tokenizer)`: the ids of the reference solution after the prompt, for supervised fine-tuning.
 template <class T>
 concept Task = detail::names_itself<T> && detail::has_training_items<T> && detail::has_evaluation_items<T> &&
     detail::writes_prompts<T> && detail::grades<T> && detail::delimits_answers<T>;

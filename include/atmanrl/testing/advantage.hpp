@@ -31,7 +31,7 @@ inline reward_table rewards_to_compare(std::size_t group_size) {
   return table;
 }
 
-/// `values`, of equally long groups, with the group `from` first and the others behind it.
+/// `values`, of equally long groups, with the group `from` first and the others after it.
 template <class V>
 V with_group_first(V values, std::size_t from, std::size_t group_size) {
   auto const first = values.begin() + std::ptrdiff_t(from * group_size);

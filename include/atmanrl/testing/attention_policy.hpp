@@ -199,7 +199,7 @@ void check_attention(Params const& params, std::vector<double> const& values, tr
   }
   check_same_rows(params, values, p, later_half, "where the rows before it come from an earlier call", name);
   check_same_rows(params, values, p, last_alone, "where it is decoded alone", name);
-  check_same_rows(params, values, p, without_last, "where the rows behind it are missing", name);
+  check_same_rows(params, values, p, without_last, "where the rows after it are missing", name);
 
   if constexpr (!kernels::has_row_min<Params>) {
     auto const g = p.backward(p.qkv, params, values);

@@ -48,7 +48,7 @@ inline step_rollouts made_up_rollouts(std::size_t groups = 3, std::size_t group_
       r.label_delimiter = {21};
       r.label_answer = {22};
       if (m == 1) continue;
-      mask_result& mask = r.mask.emplace();
+      saliency_result& mask = r.mask.emplace();
       for (int t = 0; t < chain; ++t) mask.token_saliency.push_back(float(draw.uniform() - 0.2));
     }
   }

@@ -39,7 +39,7 @@ void check_item(T const& task, K const& tokenizer, task_item const& item, std::s
     expects<broken_promise>(g.extracted == again.extracted && g.correct_strict == again.correct_strict,
                             "{}: item {}: {} is graded otherwise a second time", name, item.id, what);
   };
-  graded_right("So it is." + right, "its own answer behind the delimiter");
+  graded_right("So it is." + right, "its own answer after the delimiter");
   if (!item.solution.empty()) graded_right(item.solution, "its solution");
   expects<broken_promise>(!task.grade(item, "").correct_strict && !task.grade(item, "So it is.").correct_strict,
                           "{}: item {}: a completion without the delimiter is graded as right", name, item.id);

@@ -32,7 +32,7 @@ struct extracted_answer {
 
 namespace detail {
 
-/// Offsets of a mark and of what stands behind it.
+/// Offsets of a mark and of what stands after it.
 struct mark_place {
   std::size_t first, last;
 };
@@ -102,7 +102,7 @@ inline bool is_mention(std::string_view text, mark_place mark) {
   return word || text[behind] == '"' || text[behind] == '`';
 }
 
-/// What the completion answers behind its marks.
+/// What the completion answers after its marks.
 /// \param read  `(line) -> reading`; lines are those of `plain_math`
 template <class Read>
 reading read_behind_marks(std::string_view text, answer_mark mark, Read const& read) {
@@ -123,7 +123,7 @@ reading read_behind_marks(std::string_view text, answer_mark mark, Read const& r
     ++headings;
     return true;
   };
-  // The first line that is not blank; behind "Final answer:" the one after it.
+  // The first line that is not blank; after "Final answer:" the one after it.
   auto const read_segment = [&](std::size_t i) {
     std::string const plain = plain_math(segment(i).substr(0, 4096));
     std::string_view rest = plain;
@@ -179,7 +179,7 @@ reading read_behind_marks(std::string_view text, answer_mark mark, Read const& r
 }  // namespace detail
 
 /// The number that a completion answers with. Read as numbers: `[30]`, `$31,800`, `30.00`, `-5`, `3/4`, `3 1/2`, `12%`,
-/// `.5`, `5k`, `2^5`, LaTeX, units, a full stop behind it. Not read: exponents as in "1e5", digits inside names ("x2"),
+/// `.5`, `5k`, `2^5`, LaTeX, units, a full stop after it. Not read: exponents as in "1e5", digits inside names ("x2"),
 /// and lines with several numbers: ranges, lists, sums without their result.
 inline extracted_answer extract_number(std::string_view completion, answer_mark mark = {}) {
   using enum detail::reading::state;
@@ -217,7 +217,7 @@ inline extracted_answer extract_letter(std::string_view completion, int choices 
   return out;
 }
 
-/// The truth of a GSM8K item: the number behind `####` in its answer field; nothing when there is none.
+/// The truth of a GSM8K item: the number after `####` in its answer field; nothing when there is none.
 inline std::optional<std::string> gsm8k_truth(std::string_view answer_field) {
   return extract_number(answer_field).strict;
 }

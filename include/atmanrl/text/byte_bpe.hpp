@@ -91,7 +91,7 @@ class byte_bpe {
   index_t vocab_size() const { return index_t(spec_.tokens.size()); }
   int bos() const { return spec_.bos; }
   int eos() const { return spec_.eos; }
-  /// False for holes in the numbering, tokens that are never produced, and ids behind the last token: an embedding may
+  /// False for holes in the numbering, tokens that are never produced, and ids after the last token: an embedding may
   /// have more rows than the vocabulary has tokens.
   bool has_token(int id) const { return exists(id) && kind_of(id) != token_kind::unused; }
   bool is_special(int id) const { return exists(id) && kind_of(id) == token_kind::special; }
@@ -175,7 +175,7 @@ class byte_bpe {
     return out;
   }
 
-  /// Puts the added tokens of `text` into `out`, and gives what stands in front of, between and behind them to `rest`.
+  /// Puts the added tokens of `text` into `out`, and gives what stands in front of, between and after them to `rest`.
   template <class Rest>
   void find_added(added_texts const& added, std::string_view text, bool specials, std::vector<int>& out,
                   Rest const& rest) const {

@@ -155,7 +155,7 @@ chat_format choose_chat(K const& tokenizer, chat_options const& options) {
   return out;
 }
 
-/// The token that a format puts behind an answer; none for plain text, or where no control token stands there.
+/// The token that a format puts after an answer; none for plain text, or where no control token stands there.
 template <Tokenizer K>
 std::optional<int> turn_end_id(K const& tokenizer, chat_format const& format) {
   if (format.is_plain()) return std::nullopt;

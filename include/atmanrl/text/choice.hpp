@@ -50,7 +50,7 @@ class choice_reader {
   choice_reader(std::string_view text, int choices) : text_(text), lower_(lower_case(text)), choices_(choices) {}
 
   /// The last phrase that introduces an answer ("the answer is B", "I choose B", "-> B", "Final: B" at a line's end);
-  /// once there is one, nothing behind the next question of a text that goes on counts.
+  /// once there is one, nothing after the next question of a text that goes on counts.
   reading introduced() const {
     reading out;
     for (std::size_t at = 0; at < text_.size(); ++at) {
@@ -62,7 +62,7 @@ class choice_reader {
     return out;
   }
 
-  /// The choice of one line behind a mark.
+  /// The choice of one line after a mark.
   reading line() const {
     if (reading out = introduced(); out.kind != reading::state::nothing) return out;
     std::size_t const front = skip_openers(0);
@@ -120,7 +120,7 @@ class choice_reader {
       if (word == verb) return true;
     return false;
   }
-  /// A word that goes on behind "A" as a letter, not as an article.
+  /// A word that goes on after "A" as a letter, not as an article.
   static bool continues(std::string_view word) {
     return is_verb(word) || word == "and" || word == "or" || word == "because" || word == "since" || word == "but" ||
            word == "as";
@@ -143,7 +143,7 @@ class choice_reader {
     if (!before.empty() && std::string_view(".!?:#\n\x1a").find(before.back()) == std::string_view::npos) return false;
     return noun_follows(at);
   }
-  /// True behind "not" and "isn't".
+  /// True after "not" and "isn't".
   bool is_negated(std::size_t at) const {
     while (at > 0 && is_opener(text_[at - 1])) --at;
     std::string_view const before = std::string_view(lower_).substr(0, at);
@@ -168,7 +168,7 @@ class choice_reader {
     return false;
   }
 
-  /// Offset behind a phrase at `at` that introduces an answer; 0 for none.
+  /// Offset after a phrase at `at` that introduces an answer; 0 for none.
   std::size_t introduction_at(std::size_t at) const {
     std::string_view const rest = std::string_view(lower_).substr(at);
     if (rest.starts_with("->") || rest.starts_with("=>")) return at + 2;
@@ -186,7 +186,7 @@ class choice_reader {
     std::string_view const near = text_.substr(letter + 1, 20), behind = near.substr(0, near.find('\n'));
     return behind.size() < 20 && behind.find_first_not_of(" .)]*_\"'$\r\x1a\x1f") == std::string_view::npos;
   }
-  /// Behind ":", "is", "would be", "seems to be", "isn't"; 0 where the sentence goes on otherwise.
+  /// After ":", "is", "would be", "seems to be", "isn't"; 0 where the sentence goes on otherwise.
   std::size_t behind_copula(std::size_t at) const {
     while (at < text_.size() && (text_[at] == markup || text_[at] == '*')) ++at;
     std::size_t const sign = std::min(text_.find_first_not_of(' ', at), text_.size());
@@ -211,7 +211,7 @@ class choice_reader {
     return word.size() > 3 && word.ends_with("ly");
   }
 
-  /// The letter behind an introduction. "not B but D" points at D.
+  /// The letter after an introduction. "not B but D" points at D.
   reading pointed_at(std::size_t at) const {
     bool negated = false;
     for (int words = 0; words < 8 && at < text_.size(); ++words) {

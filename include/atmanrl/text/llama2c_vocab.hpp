@@ -136,14 +136,14 @@ class llama2c_vocab {
       if (found == std::string_view::npos) break;
       bool const is_begin = begin < end;
       out.push_back(is_begin ? begin_of_text : end_of_text);
-      // llama2.c puts its space behind the begin-of-text token.
+      // llama2.c puts its space after the begin-of-text token.
       at_front = is_begin;
       text.remove_prefix(found + (is_begin ? 3 : 4));
     }
     return out;
   }
 
-  /// As llama2.c prints: the piece behind a begin-of-text token loses its leading space, which is the one that `encode`
+  /// As llama2.c prints: the piece after a begin-of-text token loses its leading space, which is the one that `encode`
   /// put there. Without that token the ids are the middle of a text and every space belongs to it.
   std::string decode(std::span<int const> ids) const {
     std::string out;

@@ -17,7 +17,7 @@ namespace atmanrl {
 
 namespace detail {
 
-/// Digits without separators: `whole`, and what stands behind the point.
+/// Digits without separators: `whole`, and what stands after the point.
 struct decimal {
   bool negative = false;
   std::string whole, fraction, denominator;  // denominator: of a/b, else empty
@@ -51,7 +51,7 @@ inline void shift_point(decimal& d, std::size_t places) {
 struct found_number {
   std::string value;  ///< canonical
   std::size_t first;  ///< offset of its first digit or point
-  std::size_t last;   ///< offset behind the number
+  std::size_t last;   ///< offset after the number
 };
 
 inline std::string multiply(std::string_view a, std::string_view b);
@@ -77,8 +77,8 @@ constexpr std::size_t currency_word(std::string_view text) {
   return 0;
 }
 
-/// True when the digits at `at` are negative: "-5", "-$5", "$-5", "-Rs 5", "negative 5"; U+2212 also with blanks behind
-/// it, and a hyphen with a blank and a currency behind it at the front of `text`. Another hyphen followed by a blank is
+/// True when the digits at `at` are negative: "-5", "-$5", "$-5", "-Rs 5", "negative 5"; U+2212 also with blanks after
+/// it, and a hyphen with a blank and a currency after it at the front of `text`. Another hyphen followed by a blank is
 /// a list's bullet or a subtraction.
 inline bool is_negative(std::string_view text, std::size_t at) {
   constexpr std::string_view minus = "\xe2\x88\x92";  // U+2212
@@ -118,7 +118,7 @@ inline bool is_negative(std::string_view text, std::size_t at) {
   return sign_may_stand(text, left.size());
 }
 
-/// The digits, separators, powers and multipliers of one number; `at` moves behind it.
+/// The digits, separators, powers and multipliers of one number; `at` moves after it.
 class number_reader {
  public:
   /// \param text  of `plain_math`
@@ -147,7 +147,7 @@ class number_reader {
  private:
   std::string_view rest() const { return text_.substr(std::min(at_, text_.size())); }
 
-  /// Thousands: one to three digits, then groups of exactly three behind the same sign; or, as in India, one or two
+  /// Thousands: one to three digits, then groups of exactly three after the same sign; or, as in India, one or two
   /// digits, groups of two and a last group of three. "1,2,3" is a list.
   void read_groups(std::size_t run) {
     if (run < 1 || run > 3 || at_ >= text_.size()) return;
@@ -173,7 +173,7 @@ class number_reader {
     return digits > 0 ? sign + digits : 0;
   }
 
-  /// "/4" behind a whole number, and "1/2" or "-1/2" behind the whole part of a mixed one. False: it divides by zero.
+  /// "/4" after a whole number, and "1/2" or "-1/2" after the whole part of a mixed one. False: it divides by zero.
   bool read_fraction() {
     if (!d_.fraction.empty()) return true;
     if (rest().starts_with('/')) {
@@ -201,7 +201,7 @@ class number_reader {
     return true;
   }
 
-  /// Digits behind the bar at `bar`; nothing where they are no denominator, as in "3/4.5".
+  /// Digits after the bar at `bar`; nothing where they are no denominator, as in "3/4.5".
   std::optional<std::string> denominator_at(std::size_t bar) const {
     std::size_t const run = digit_run(text_.substr(bar + 1)), end = bar + 1 + run;
     bool const point = end + 1 < text_.size() && text_[end] == '.' && is_digit(text_[end + 1]);
@@ -209,7 +209,7 @@ class number_reader {
     return std::string(text_.substr(bar + 1, run));
   }
 
-  /// Offset behind the digits of a power, `digits` are they; `at` when there is none there.
+  /// Offset after the digits of a power, `digits` are they; `at` when there is none there.
   std::size_t exponent_at(std::size_t at, std::string_view& digits) const {
     if (at >= text_.size() || text_[at] != '^') return at;
     std::size_t i = at + 1;
@@ -285,7 +285,7 @@ class number_reader {
   decimal d_;
 };
 
-/// The first number at or behind `from`.
+/// The first number at or after `from`.
 /// \param text  of `plain_math`
 inline std::optional<found_number> find_number(std::string_view text, std::size_t from) {
   for (std::size_t at = from; at < text.size(); ++at) {

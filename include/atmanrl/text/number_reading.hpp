@@ -92,7 +92,7 @@ inline reading read_equation(std::string_view line) {
   return right;
 }
 
-/// Leaves out what explains a number behind it: "(9 eggs at $2)", ". She sells", "because 9*2 = 18".
+/// Leaves out what explains a number after it: "(9 eggs at $2)", ". She sells", "because 9*2 = 18".
 inline std::string without_explanation(std::string_view line) {
   auto const first = find_number(line, 0);
   if (!first) return std::string(line);

@@ -90,7 +90,7 @@ class math_reader {
     put(markup, close + 2);
   }
 
-  /// The text in the braces at `at_`, which moves behind them; nothing when there are none, or too much is in them.
+  /// The text in the braces at `at_`, which moves after them; nothing when there are none, or too much is in them.
   std::optional<std::string> braces() {
     std::size_t const open = rest().find_first_not_of(' ');
     if (open == std::string_view::npos || rest()[open] != '{') return std::nullopt;
@@ -252,7 +252,7 @@ class math_reader {
   std::string_view text_;
   std::size_t at_ = 0;
   std::string out_;
-  std::size_t superscripts_ = std::string::npos;  // length of out_ behind the last superscript digit
+  std::size_t superscripts_ = std::string::npos;  // length of out_ after the last superscript digit
 };
 
 /// `text` as a reader sees it. A minus sign (U+2212) stays, dashes become '-', a power is written with '^', currencies

@@ -65,7 +65,7 @@ completion_spans split_completion(T const& tokenizer, std::span<int const> ids, 
   return {{0, first}, {first, last}, {last, end}, true};
 }
 
-/// Ids of δ and of an answer behind it.
+/// Ids of δ and of an answer after it.
 struct delimited_answer {
   std::vector<int> delimiter, answer;
 };

@@ -133,8 +133,8 @@ class split_pattern {
     auto const piece = [&](std::size_t first, std::size_t last) {
       if (first < last) emit(text.substr(first, last - first));
     };
-    // The order of steps is that of the iterator in Rust's onig, which tokenizers uses: behind a match the search goes
-    // on at its end, and an empty match there is passed over together with the character behind it.
+    // The order of steps is that of the iterator in Rust's onig, which tokenizers uses: after a match the search goes
+    // on at its end, and an empty match there is passed over together with the character after it.
     std::size_t done = 0;  // end of the last match
     for (std::size_t from = 0; from < text.size();) {
       int const found = find(text, from, match.get());

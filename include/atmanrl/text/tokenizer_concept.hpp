@@ -25,7 +25,7 @@ namespace atmanrl {
 ///  - `is_special`: control tokens, which `encode` never produces.
 ///  - `bos`: the token that has to stand in front of every text, −1 where the model wants none.
 ///  - `token_id`: the added or special token with exactly this text.
-/// Ids that stand for no token (rows of a model behind its vocabulary, holes in the numbering) have no bytes and are
+/// Ids that stand for no token (rows of a model after its vocabulary, holes in the numbering) have no bytes and are
 /// decoded to nothing. Negative ids are a `usage_error`. All calls are const and safe from several threads.
 template <class T>
 concept Tokenizer = requires(T const t, std::string_view text, std::span<int const> ids, int id) {

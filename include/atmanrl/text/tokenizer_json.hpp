@@ -171,7 +171,7 @@ class tokenizer_json_reader {
   void read_pre_tokenizer(json const& j, std::string const& field) {
     std::string const type = text(j, "type", field);
     if (type != "Sequence" && byte_level_)
-      refuse(field, fmt::format("has {} behind ByteLevel, which is not supported", type));
+      refuse(field, fmt::format("has {} after ByteLevel, which is not supported", type));
     if (type == "Sequence") {
       for (json const& part : children(j, "pretokenizers", field)) read_pre_tokenizer(part, field);
     } else if (type == "Split") {
@@ -195,7 +195,7 @@ class tokenizer_json_reader {
     }
   }
 
-  /// Only says which token a text begins with; one that is put behind the text has no use in front of generation.
+  /// Only says which token a text begins with; one that is put after the text has no use in front of generation.
   void read_post_processor(json const& j, std::string const& field) {
     std::string const type = text(j, "type", field);
     if (type == "Sequence") {

@@ -77,7 +77,7 @@ void check_same_run(std::filesystem::path const& device, std::filesystem::path c
   }
 }
 
-/// The second step again, from the checkpoint behind the first.
+/// The second step again, from the checkpoint after the first.
 void check_resumed(setting const& s, std::filesystem::path const& whole) {
   auto const cut = cut_copy(whole, s.folder / "cut", 1);
   std::filesystem::remove_all(cut / "adapter");

@@ -243,7 +243,7 @@ TEST_CASE("NCCL emulation: streams, devices and ranks that do not fit are found"
   second.join();
   CHECK(cuda_emulation::take_reports() == std::vector<std::string>{"NCCL: two ranks on device 0"});
   CHECK((of[0] == ncclInvalidUsage && of[1] == ncclInvalidUsage));
-  // An id that went through a string and lost what stands behind its first 0.
+  // An id that went through a string and lost what stands after its first 0.
   id.internal[2] = 0;
   init(0);
   CHECK(cuda_emulation::take_reports() == std::vector<std::string>{"NCCL: an id that ncclGetUniqueId has not made"});

@@ -47,9 +47,9 @@ struct count_rollouts {
 }  // namespace
 
 TEST_CASE_METHOD(observer_test, "saliency reward: with leave-one-out it pays what that estimator says") {
-  auto const masked = mask_items_of(report.rollouts, model.config().max_positions);
+  auto const masked = saliency_items_of(report.rollouts, model.config().max_positions);
   estimators::leave_one_out estimator;
-  auto const expected = estimate_saliency(estimator, model, std::span<mask_item const>(masked.items));
+  auto const expected = estimate_saliency(estimator, model, std::span<saliency_item const>(masked.items));
   REQUIRE(masked.owners.size() == 4);
   float smallest = 1;
   for (std::size_t i = 0; i < 4; ++i) {
@@ -62,12 +62,13 @@ TEST_CASE_METHOD(observer_test, "saliency reward: with leave-one-out it pays wha
   CHECK(values[5] == smallest);
 }
 
-TEST_CASE_METHOD(observer_test,
-                 "mask_items_of: the label is the truth, the rollout's own answer, or the truth of right rollouts") {
-  auto const truth = mask_items_of(report.rollouts, 64),
-             own = mask_items_of(report.rollouts, 64, mask_label::own_answer),
-             correct = mask_items_of(report.rollouts, 64, mask_label::only_correct);
-  auto const text = [&](mask_items const& m, std::size_t i) { return t.tokenizer.decode(m.items[i].answer); };
+TEST_CASE_METHOD(
+    observer_test,
+    "saliency_items_of: the label is the truth, the rollout's own answer, or the truth of right rollouts") {
+  auto const truth = saliency_items_of(report.rollouts, 64),
+             own = saliency_items_of(report.rollouts, 64, mask_label::own_answer),
+             correct = saliency_items_of(report.rollouts, 64, mask_label::only_correct);
+  auto const text = [&](saliency_items const& m, std::size_t i) { return t.tokenizer.decode(m.items[i].answer); };
   REQUIRE(truth.items.size() == 4);
   REQUIRE(own.items.size() == 4);
   CHECK(text(truth, 1) == "1");
@@ -75,7 +76,7 @@ TEST_CASE_METHOD(observer_test,
   CHECK(text(own, 0) == text(truth, 0));
   CHECK(correct.items.size() == 2);
   for (rollout const* r : correct.owners) CHECK(r->grade.correct_strict);
-  CHECK(mask_items_of(report.rollouts, 9).items.size() < 4);
+  CHECK(saliency_items_of(report.rollouts, 9).items.size() < 4);
 }
 
 TEST_CASE_METHOD(observer_test,
@@ -87,12 +88,12 @@ TEST_CASE_METHOD(observer_test,
   CHECK(found[1].name == "saliency/deletion_auc_random");
   CHECK(found[2].name == "saliency/spearman_loo");
   CHECK(found[2].value == Approx(1));  // the reward's saliency is leave-one-out itself
-  auto const masked = mask_items_of(report.rollouts, 64);
+  auto const masked = saliency_items_of(report.rollouts, 64);
   saliency_method method{.name = "", .saliency = {}};
   for (rollout const* r : masked.owners) method.saliency.push_back(r->mask->token_saliency);
-  auto const expected =
-      validate_saliency(model, std::span<mask_item const>(masked.items), std::span<saliency_method const>(&method, 1),
-                        {}, {.curve_points = 3, .random_orders = 2, .seed = 9, .insertion = false, .rationale = false});
+  auto const expected = validate_saliency(
+      model, std::span<saliency_item const>(masked.items), std::span<saliency_method const>(&method, 1), {},
+      {.curve_points = 3, .random_orders = 2, .seed = 9, .insertion = false, .rationale = false});
   CHECK(found[0].value == Approx(expected.methods[0].deletion_auc));
   CHECK(found[0].value < found[1].value);
   auto const again = observe(observer);

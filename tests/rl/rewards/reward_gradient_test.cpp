@@ -132,8 +132,8 @@ TEST_CASE("reward gradients: that of what a mask restores is the finite differen
   o.rows = GENERATE(mask_rows::answer_rows, mask_rows::all_later);
   o.shape = GENERATE(mask_shape::column, mask_shape::pair);
   rewards::restored_answer<> reward(o);
-  mask_items const masked = mask_items_of(s.written.step, s.model.config().max_positions, o.label);
-  std::span<mask_item const> const items(masked.items);
+  saliency_items const masked = saliency_items_of(s.written.step, s.model.config().max_positions, o.label);
+  std::span<saliency_item const> const items(masked.items);
   REQUIRE(items.size() == 5);
 
   auto const results = estimators::learned_mask<>(o)(s.model, items).items;
@@ -147,7 +147,7 @@ TEST_CASE("reward gradients: that of what a mask restores is the finite differen
     batch.start();
     std::vector<double> const at_start = batch.cross_entropies();
     std::vector<double> found;
-    for (mask_result const& r : results) found.insert(found.end(), r.mask.begin(), r.mask.end());
+    for (saliency_result const& r : results) found.insert(found.end(), r.mask.begin(), r.mask.end());
     batch.values().assign(found);
     std::vector<double> const at_end = batch.cross_entropies();
     double sum = 0;

@@ -179,11 +179,11 @@ struct counts_items {
   static constexpr std::string_view name = "counts_items";
   std::vector<std::size_t> asked;
   template <class Model>
-  saliency_estimate operator()(Model&, std::span<mask_item const> items) {
+  saliency_estimate operator()(Model&, std::span<saliency_item const> items) {
     asked.push_back(items.size());
     saliency_estimate out;
-    for (mask_item const& i : items) {
-      mask_result& r = out.items.emplace_back();
+    for (saliency_item const& i : items) {
+      saliency_result& r = out.items.emplace_back();
       r.token_saliency.assign(i.cot.size(), 0.5f);
       r.re_enabled = double(i.cot.size()) - 10;
     }
@@ -193,7 +193,8 @@ struct counts_items {
 
 }  // namespace
 
-TEST_CASE_METHOD(reward_test, "saliency: inside a gate of right answers only those get a mask, and the step is theirs") {
+TEST_CASE_METHOD(reward_test,
+                 "saliency: inside a gate of right answers only those get a mask, and the step is theirs") {
   rewards::saliency<counts_items> all;
   CHECK(reward_values(all, t.step, model) == std::vector<float>{-8, -6, -9, -8, -9, -9});
   CHECK(all.estimator().asked == std::vector<std::size_t>{4});

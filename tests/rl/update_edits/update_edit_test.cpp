@@ -96,7 +96,7 @@ grpo_options small_run() {
 
 }  // namespace
 
-TEST_CASE("update edit: the loss is that of rows behind the chain which do not see the prompt, in any micro-batches") {
+TEST_CASE("update edit: the loss is that of rows after the chain which do not see the prompt, in any micro-batches") {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config(), 4, 0.7);
   written const w;

@@ -22,10 +22,10 @@ mask_options fixed_scale() {
 struct position {
   static constexpr std::string_view name = "position";
   template <class Model>
-  saliency_estimate operator()(Model&, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model&, std::span<saliency_item const> items) const {
     saliency_estimate out;
-    for (mask_item const& i : items) {
-      mask_result r;
+    for (saliency_item const& i : items) {
+      saliency_result r;
       for (std::size_t t = 0; t < i.cot.size(); ++t) r.token_saliency.push_back(float(t));
       out.items.push_back(r);
     }
@@ -37,7 +37,7 @@ struct forgetful {
   static constexpr std::string_view name = "forgetful";
   int missing_items = 0;
   template <class Model>
-  saliency_estimate operator()(Model&, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model&, std::span<saliency_item const> items) const {
     saliency_estimate out;
     out.items.resize(items.size() - std::size_t(missing_items));
     return out;
@@ -52,10 +52,10 @@ TEST_CASE("estimators: each ranks the token that the answer is copied from first
     std::vector<int> cot{6, 7, 7, 6, 7, 6, 6, 7, 6};
     cot[place] = 3;
     owned_item const item = m.item(cot, 3);
-    std::vector<mask_item> const one{item};
+    std::vector<saliency_item> const one{item};
     auto const check = [&](auto estimator) {
       INFO(estimator.name << " at " << place);
-      auto const e = estimate_saliency(estimator, m.model, std::span<mask_item const>(one));
+      auto const e = estimate_saliency(estimator, m.model, std::span<saliency_item const>(one));
       auto const& s = e.items[0].token_saliency;
       CHECK(std::size_t(std::max_element(s.begin(), s.end()) - s.begin()) == place);
       CHECK(e.items[0].ce_start >= e.items[0].ce_unmasked);
@@ -78,10 +78,10 @@ TEST_CASE("estimators: filler lowers the reward number of each") {
     cot.insert(cot.end(), std::size_t(filler), 6);
     owned.push_back(m.item(cot, 2));
   }
-  std::vector<mask_item> const items(owned.begin(), owned.end());
+  std::vector<saliency_item> const items(owned.begin(), owned.end());
   auto const check = [&](auto estimator) {
     INFO(estimator.name);
-    auto const e = estimate_saliency(estimator, m.model, std::span<mask_item const>(items));
+    auto const e = estimate_saliency(estimator, m.model, std::span<saliency_item const>(items));
     for (std::size_t i = 1; i < items.size(); ++i) CHECK(e.items[i].re_enabled < e.items[i - 1].re_enabled);
     CHECK(e.items[0].re_enabled < 1);
   };
@@ -98,7 +98,7 @@ TEST_CASE("leave_one_out: a token's saliency is the rise of the cross-entropy wh
   auto const items = views_of(owned);
   for (mask_rows const rows : {mask_rows::answer_rows, mask_rows::all_later}) {
     estimators::leave_one_out estimator{.options = {.rows = rows}};
-    auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(items));
+    auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(items));
     for (std::size_t i = 0; i < items.size(); ++i) {
       // The same through a column mask whose entry is so low that nothing of the token is left.
       mask_batch<decltype(model)> one(model, std::span(items).subspan(i, 1), mask_shape::column, rows, 1);
@@ -128,7 +128,7 @@ TEST_CASE("gradient: it is the first-order effect of moving one token's entry by
   double const step = 1e-5;
   for (double const at : {-0.4, -0.2}) {
     estimators::gradient estimator{.at = at, .scale = 5};
-    auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(items));
+    auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(items));
     mask_batch<decltype(model)> batch(model, items, mask_shape::column, mask_rows::answer_rows, 5);
     for (std::size_t i = 0; i < items.size(); ++i)
       for (std::size_t t = 0; t < items[i].cot.size(); ++t) {
@@ -153,7 +153,7 @@ TEST_CASE("atman_suppression: a factor of 1 changes nothing, a smaller one more"
   auto const size = [&](float factor) {
     estimators::atman_suppression estimator{.factor = factor};
     double sum = 0;
-    for (auto const& r : estimate_saliency(estimator, model, std::span<mask_item const>(items)).items)
+    for (auto const& r : estimate_saliency(estimator, model, std::span<saliency_item const>(items)).items)
       for (float const s : r.token_saliency) sum += std::abs(double(s));
     return sum;
   };
@@ -169,12 +169,12 @@ TEST_CASE("learned_mask: a scale of 0 is chosen at the first items and then kept
   mask_options o = mask_options::recommended();
   o.steps = 2;
   estimators::learned_mask estimator(o);
-  CHECK(estimate_saliency(estimator, model, std::span<mask_item const>()).items.empty());
+  CHECK(estimate_saliency(estimator, model, std::span<saliency_item const>()).items.empty());
   CHECK(estimator.options().scale == 0);
-  auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(items));
+  auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(items));
   double const chosen = estimator.options().scale;
   CHECK(chosen >= 10);
-  estimate_saliency(estimator, model, std::span<mask_item const>(items).first(1));
+  estimate_saliency(estimator, model, std::span<saliency_item const>(items).first(1));
   CHECK(estimator.options().scale == chosen);
   mask_batch<decltype(model)> batch(model, items, o.shape, o.rows, chosen);
   CHECK(e.rows.backward == 2 * batch.rows_per_step());
@@ -193,7 +193,7 @@ TEST_CASE(
   o.label = mask_label::only_correct;
   auto const saliency = [&](auto estimator) {
     std::vector<std::vector<float>> all;
-    for (auto const& r : estimate_saliency(estimator, model, std::span<mask_item const>(items)).items)
+    for (auto const& r : estimate_saliency(estimator, model, std::span<saliency_item const>(items)).items)
       all.push_back(r.token_saliency);
     return all;
   };
@@ -212,7 +212,7 @@ TEST_CASE(
 
   auto mask = estimators::by_name("learned_mask", o);
   CHECK(mask.options().scale == 0);
-  estimate_saliency(mask, model, std::span<mask_item const>(items));
+  estimate_saliency(mask, model, std::span<saliency_item const>(items));
   CHECK(mask.options().scale >= 10);
   mask.set_scale(12);
   CHECK(mask.options().scale == 12);
@@ -226,15 +226,15 @@ TEST_CASE(
 TEST_CASE("estimate_saliency: a user's estimator is used as it is, and one that forgets items or tokens is refused") {
   copying_model m;
   owned_item const item = m.item({6, 3, 6}, 3);
-  std::vector<mask_item> const one{item};
+  std::vector<saliency_item> const one{item};
   position mine;
-  CHECK(estimate_saliency(mine, m.model, std::span<mask_item const>(one)).items[0].token_saliency ==
+  CHECK(estimate_saliency(mine, m.model, std::span<saliency_item const>(one)).items[0].token_saliency ==
         std::vector<float>{0, 1, 2});
   forgetful bad;
-  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<mask_item const>(one)),
+  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<saliency_item const>(one)),
                     ATMANRL_CONTAINS("0 values for the 3 tokens"));
   bad.missing_items = 1;
-  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<mask_item const>(one)),
+  CHECK_THROWS_WITH(estimate_saliency(bad, m.model, std::span<saliency_item const>(one)),
                     ATMANRL_CONTAINS("0 results for 1 items"));
 }
 

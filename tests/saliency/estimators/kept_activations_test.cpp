@@ -40,9 +40,9 @@ std::vector<double> chain_shares(matrix const& flow, owned_item const& item) {
 }
 
 template <class Estimator>
-mask_result estimate(Estimator estimator, llama<reference_backend, double>& model, owned_item const& item) {
-  std::vector<mask_item> const one{item};
-  return estimate_saliency(estimator, model, std::span<mask_item const>(one)).items[0];
+saliency_result estimate(Estimator estimator, llama<reference_backend, double>& model, owned_item const& item) {
+  std::vector<saliency_item> const one{item};
+  return estimate_saliency(estimator, model, std::span<saliency_item const>(one)).items[0];
 }
 
 double cross_entropy(llama<reference_backend, double>& model, owned_item const& item) {
@@ -86,7 +86,7 @@ TEST_CASE("attention_rollout: ragged items with shared prompts give what whole s
   auto const items = views_of(owned);
   for (index_t const budget : {index_t{1}, index_t{20}, index_t{16384}}) {
     estimators::attention_rollout estimator{.row_budget = budget};
-    auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(items));
+    auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(items));
     CHECK(e.rows.backward == 0);
     for (std::size_t i = 0; i < items.size(); ++i) {
       auto ids = owned[i].all();
@@ -149,7 +149,7 @@ TEST_CASE("gradient_x_input: an item's values do not depend on what it is batche
   auto const owned = ragged_items(11);
   auto const items = views_of(owned);
   estimators::gradient_x_input estimator;
-  auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(items));
+  auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(items));
   CHECK(e.rows.backward == e.rows.forward - 3 - 2 - 1);  // three different prompts
   for (std::size_t i = 0; i < items.size(); ++i)
     CHECK(e.items[i].token_saliency ==

@@ -22,7 +22,7 @@ struct families_test {
   model_type model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   llama<reference_backend, complex> step_model{backend, model.config()};
   std::vector<owned_item> items = ragged_items(11);
-  std::vector<mask_item> views = views_of(items);
+  std::vector<saliency_item> views = views_of(items);
 
   families_test() { set_parameters(step_model, random_parameters(model.config(), 2, 1.5)); }
 };
@@ -40,12 +40,12 @@ std::vector<double> around(double middle, index_t count) {
 
 /// Families that lay their masks out where they must not: in rows that nobody asked for, and on top of each other.
 struct everywhere : masks::additive {
-  mask_extent lay_out(mask_item const& item, mask_rows, model_config const& model, index_t offset) const {
+  mask_extent lay_out(saliency_item const& item, mask_rows, model_config const& model, index_t offset) const {
     return additive::lay_out(item, mask_rows::all_later, model, offset);
   }
 };
 struct side_by_side : masks::additive {
-  mask_extent lay_out(mask_item const& item, mask_rows rows, model_config const& model, index_t) const {
+  mask_extent lay_out(saliency_item const& item, mask_rows rows, model_config const& model, index_t) const {
     return additive::lay_out(item, rows, model, 0);
   }
 };
@@ -73,7 +73,7 @@ TEST_CASE_METHOD(
   auto const check = [&](auto const& o, double middle) {
     using options = std::remove_cvref_t<decltype(o)>;
     INFO(options::name << ", rows " << int(o.rows));
-    mask_batch batch(model, std::span<mask_item const>(views), o);
+    mask_batch batch(model, std::span<saliency_item const>(views), o);
     auto const v = around(middle, batch.parameter_count());
     batch.values().assign(v);
     auto const ce = batch.cross_entropies_and_gradient();
@@ -105,7 +105,7 @@ TEST_CASE_METHOD(families_test, "mask families: without masks the answer has the
   plain.values().assign(std::vector<double>(std::size_t(plain.parameter_count())));
   auto const own = plain.cross_entropies();  // H = 0 adds nothing
   auto const check = [&](auto const& o) {
-    CHECK((mask_batch(model, std::span<mask_item const>(views), o).unmasked()) == own);
+    CHECK((mask_batch(model, std::span<saliency_item const>(views), o).unmasked()) == own);
   };
   check(mask_options{});
   check(mask_options_of<masks::multiplicative>{});
@@ -116,10 +116,10 @@ TEST_CASE_METHOD(families_test, "mask families: without masks the answer has the
 TEST_CASE_METHOD(families_test, "mask families: values start where the family says, entry by entry where it wants to") {
   mask_options_of<masks::multiplicative> gates;
   gates.start = 0.25;
-  mask_batch one(model, std::span<mask_item const>(views), gates);
+  mask_batch one(model, std::span<saliency_item const>(views), gates);
   one.start();
   CHECK(one.values().to_host() == std::vector<double>(std::size_t(one.parameter_count()), 0.25));
-  mask_batch own(model, std::span<mask_item const>(views), mask_options_of<strangers::couples>{});
+  mask_batch own(model, std::span<saliency_item const>(views), mask_options_of<strangers::couples>{});
   own.start();
   auto const v = own.values().to_host();
   for (mask_extent const& e : own.extents())
@@ -133,7 +133,7 @@ TEST_CASE_METHOD(families_test,
     o.rows = mask_rows::answer_rows;
     o.steps = 15;
     o.learning_rate = learning_rate;
-    auto const trained = train_masks(model, std::span<mask_item const>(views), o);
+    auto const trained = train_masks(model, std::span<saliency_item const>(views), o);
     for (std::size_t i = 0; i < items.size(); ++i) {
       CHECK(trained[i].ce_end < trained[i].ce_start);
       CHECK(trained[i].steps == 15);
@@ -151,10 +151,10 @@ TEST_CASE("mask families: each ranks the token that the answer is copied from fi
   copying_model m;
   std::vector<int> const cot{6, 7, 7, 3, 7, 6, 6, 7, 6};
   owned_item const item = m.item(cot, 3);
-  std::vector<mask_item> const one{item};
+  std::vector<saliency_item> const one{item};
   auto const first_of = [&](auto estimator) {
     INFO(estimator.options().name);
-    auto const e = estimate_saliency(estimator, m.model, std::span<mask_item const>(one));
+    auto const e = estimate_saliency(estimator, m.model, std::span<saliency_item const>(one));
     CHECK(e.items[0].ce_start > e.items[0].ce_unmasked);
     CHECK(e.items[0].ce_end < e.items[0].ce_start);
     CHECK(e.rows.forward > e.rows.backward);
@@ -230,7 +230,7 @@ TEST_CASE("mask families: the sparsity term's gradient is that of λ times the m
 TEST_CASE_METHOD(families_test, "mask families: numbers that cannot work are refused, and terms that a family lacks") {
   auto const complaint = [&](auto o) {
     try {
-      train_masks(model, std::span<mask_item const>(views), o);
+      train_masks(model, std::span<saliency_item const>(views), o);
     } catch (usage_error const& e) {
       return std::string(e.what());
     }

@@ -18,7 +18,7 @@ struct objectives_test {
   reference_backend backend;
   model_type model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
   std::vector<owned_item> items = ragged_items(11);
-  std::vector<mask_item> views = views_of(items);
+  std::vector<saliency_item> views = views_of(items);
 };
 
 template <class Objective>
@@ -128,7 +128,7 @@ TEST_CASE("objectives::any: the name of an object that has its own outlives what
 TEST_CASE_METHOD(objectives_test, "mask objectives: the mask's gradient is that of the loss, for each of them") {
   auto const check = [&](auto const& o) {
     INFO(o.objective.name);
-    mask_batch batch(model, std::span<mask_item const>(views), o);
+    mask_batch batch(model, std::span<saliency_item const>(views), o);
     auto h = suppressed(batch.parameter_count());
     batch.values().assign(h);
     batch.cross_entropies_and_gradient();
@@ -160,8 +160,8 @@ TEST_CASE_METHOD(objectives_test, "mask objectives: as a type and held by any, t
     o.steps = held.steps = 4;
     o.learning_rate = held.learning_rate = 0.03;
     held.objective = objective;
-    auto const a = train_masks(model, std::span<mask_item const>(views), o),
-               b = train_masks(model, std::span<mask_item const>(views), held);
+    auto const a = train_masks(model, std::span<saliency_item const>(views), o),
+               b = train_masks(model, std::span<saliency_item const>(views), held);
     for (std::size_t i = 0; i < items.size(); ++i) {
       CHECK(a[i].mask == b[i].mask);
       CHECK(a[i].loss_end == b[i].loss_end);
@@ -178,9 +178,9 @@ TEST_CASE_METHOD(objectives_test, "mask objectives: one of a user's serves the e
   auto o = mask_options_of<masks::additive, strangers::squared_gap>::recommended();
   o.scale = 10;
   estimators::learned_mask estimator(o);
-  auto const e = estimate_saliency(estimator, model, std::span<mask_item const>(views));
+  auto const e = estimate_saliency(estimator, model, std::span<saliency_item const>(views));
   for (std::size_t i = 0; i < items.size(); ++i) {
-    mask_result const& r = e.items[i];
+    saliency_result const& r = e.items[i];
     CHECK(r.loss_end >= 0);
     if (items[i].answer.size() > 1) continue;
     double const gap = r.ce_end - r.ce_unmasked;  // of a single token

@@ -42,10 +42,10 @@ TEST_CASE("the bundled model's answers follow edited chains, not the question") 
   // The answer is not there before the chain's end.
   std::vector<forced_rollout> rollouts;
   for (chain_sample const& s : samples) rollouts.push_back(force(task, words, s.item, s.chain, s.item.answer));
-  std::vector<mask_item> const items(rollouts.begin(), rollouts.end());
+  std::vector<saliency_item> const items(rollouts.begin(), rollouts.end());
   double information = 0;
   double needed = 0;
-  for (truncated_chain const& c : truncate_chains(model, std::span<mask_item const>(items))) {
+  for (truncated_chain const& c : truncate_chains(model, std::span<saliency_item const>(items))) {
     information += c.information / double(items.size());
     needed += c.early_answering / double(items.size());
   }

@@ -43,7 +43,7 @@ source_shares measured(Model& model, std::span<intervention_case const> cases) {
 
 }  // namespace
 
-TEST_CASE("greedy answers behind forced chains: a number is not the beginning of another") {
+TEST_CASE("greedy answers after forced chains: a number is not the beginning of another") {
   reference_backend backend;
   auto twelve = reader(backend, words, [](read_text const&) { return std::string("12"); });
   task_item const item = task.evaluation_item(0);
@@ -87,7 +87,7 @@ TEST_CASE("greedy answers are read as the task reads completions") {
   CHECK_FALSE(given("13"));
   CHECK_FALSE(given(""));
   CHECK_FALSE(given("12345"));
-  // Cut off behind the longest answer, it looks like that one.
+  // Cut off after the longest answer, it looks like that one.
   CHECK(given("12345", {.longer_by = 0}) == 2);
 }
 

@@ -25,7 +25,7 @@ struct by_length {
               return z;
             }};
   }
-  std::vector<mask_item> items() const { return {{prompt, cot, delta, answer}}; }
+  std::vector<saliency_item> items() const { return {{prompt, cot, delta, answer}}; }
 };
 
 }  // namespace
@@ -64,10 +64,10 @@ TEST_CASE_METHOD(by_length, "each cut keeps its tokens, and an answer's probabil
   answer = {1, 1};
   auto const yes = [](int n) { return 0.1 + 0.05 * n; };
   auto m = model(yes);
-  std::vector<mask_item> const two{items()[0], items()[0]};
+  std::vector<saliency_item> const two{items()[0], items()[0]};
   std::vector<std::vector<index_t>> cuts{{4, 5}, {7, 10}};
   auto const truncated = [&] {
-    return truncate_chains(m, std::span<mask_item const>(two), std::span<std::vector<index_t> const>(cuts));
+    return truncate_chains(m, std::span<saliency_item const>(two), std::span<std::vector<index_t> const>(cuts));
   };
   auto const c = truncated();
   REQUIRE(c[0].share == std::vector{0.0, 0.4, 0.5, 1.0});

@@ -16,7 +16,7 @@ namespace {
 /// One causal token (3) among filler, at different places.
 struct validation_test : copying_model {
   std::vector<owned_item> owned{item({6, 7, 3, 6, 7, 6, 6, 7, 6, 6}, 3), item({6, 7, 6, 6, 7, 6, 6, 2, 6, 6, 7, 7}, 2)};
-  std::vector<mask_item> items = views_of(owned);
+  std::vector<saliency_item> items = views_of(owned);
   std::vector<token_labels> labels;
   saliency_method perfect{"perfect", {}}, wrong{"wrong", {}};
 
@@ -34,7 +34,7 @@ struct validation_test : copying_model {
   }
   double p(std::size_t i, std::vector<std::uint8_t> chosen) {
     cot_variant const v{.item = i, .keep = index_t(chosen.size()), .inserted = {}, .chosen = chosen};
-    return score_variants(model, std::span<mask_item const>(items), std::span(&v, 1))[0].probability();
+    return score_variants(model, std::span<saliency_item const>(items), std::span(&v, 1))[0].probability();
   }
 };
 
@@ -56,7 +56,7 @@ struct characters {
 TEST_CASE_METHOD(validation_test, "deletion_curves: each point is p(answer) without the first tokens of the order") {
   std::vector<int> order{4, 2, 0, 1, 3, 5, 6, 7, 8, 9};
   std::vector<token_order> const orders{{0, order}};
-  auto const c = deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders))[0];
+  auto const c = deletion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(orders))[0];
   REQUIRE(c.share.size() == 11);
   std::vector<std::uint8_t> gone(10);
   for (std::size_t n = 0; n <= 10; ++n) {
@@ -72,8 +72,10 @@ TEST_CASE_METHOD(validation_test,
                  "insertion_curves: with a point for each token they mirror the deletion of the reversed order") {
   std::vector<int> order{4, 2, 0, 1, 3, 5, 6, 7, 8, 9}, reversed(order.rbegin(), order.rend());
   std::vector<token_order> const forward{{0, order}}, backward{{0, reversed}};
-  auto const in = insertion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(forward))[0];
-  auto const out = deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(backward))[0];
+  auto const in =
+      insertion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(forward))[0];
+  auto const out =
+      deletion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(backward))[0];
   for (std::size_t i = 0; i < in.share.size(); ++i)
     CHECK(in.probability[i] == Approx(out.probability[in.share.size() - 1 - i]));
   CHECK(in.area() == Approx(out.area()));
@@ -83,9 +85,10 @@ TEST_CASE_METHOD(validation_test,
                  "deletion_curves: fewer points lie on the whole curve, and orders that are none are refused") {
   std::vector<int> order{4, 2, 0, 1, 3, 5, 6, 7, 8, 9};
   std::vector<token_order> orders{{0, order}};
-  auto const whole = deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders))[0];
-  auto const few =
-      deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders), {.points = 4})[0];
+  auto const whole =
+      deletion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(orders))[0];
+  auto const few = deletion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(orders),
+                                   {.points = 4})[0];
   REQUIRE(few.share.size() == 5);
   for (std::size_t i = 0; i < few.share.size(); ++i) {
     auto const n = std::size_t(std::lround(few.share[i] * 10));
@@ -94,14 +97,14 @@ TEST_CASE_METHOD(validation_test,
   }
   CHECK(few.share.back() == 1);
   orders[0].order[1] = 4;
-  CHECK_THROWS_WITH(deletion_curves(model, std::span<mask_item const>(items), std::span<token_order const>(orders)),
+  CHECK_THROWS_WITH(deletion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(orders)),
                     ATMANRL_CONTAINS("not a permutation"));
 }
 
 TEST_CASE_METHOD(validation_test, "rationale_scores: the causal token is comprehensive and sufficient") {
-  auto const good = rationale_scores(model, std::span<mask_item const>(items),
+  auto const good = rationale_scores(model, std::span<saliency_item const>(items),
                                      std::span<token_order const>(detail::orders_of(perfect.saliency)));
-  auto const bad = rationale_scores(model, std::span<mask_item const>(items),
+  auto const bad = rationale_scores(model, std::span<saliency_item const>(items),
                                     std::span<token_order const>(detail::orders_of(wrong.saliency)));
   for (std::size_t i = 0; i < items.size(); ++i) {
     CHECK(good[i].comprehensiveness[0] > 0.6);  // 1 % of 10 tokens is one token
@@ -120,9 +123,10 @@ TEST_CASE_METHOD(validation_test, "rationale_scores: the causal token is compreh
 TEST_CASE_METHOD(validation_test, "validate_saliency: the right ranking beats random, the wrong one loses to it") {
   std::vector<saliency_method> const methods{
       perfect, wrong,
-      run_method("leave-one-out", estimators::leave_one_out{}, model, std::span<mask_item const>(items))};
-  auto const r = validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(methods),
-                                   std::span<token_labels const>(labels), {.curve_points = 0});
+      run_method("leave-one-out", estimators::leave_one_out{}, model, std::span<saliency_item const>(items))};
+  auto const r =
+      validate_saliency(model, std::span<saliency_item const>(items), std::span<saliency_method const>(methods),
+                        std::span<token_labels const>(labels), {.curve_points = 0});
   REQUIRE(r.methods.size() == 3);
   CHECK(r.items == 2);
   CHECK(*r.methods[0].auroc_narrow == 1);
@@ -157,7 +161,7 @@ TEST_CASE_METHOD(validation_test,
   validation_options const quick{
       .curve_points = 2, .random_orders = 1, .insertion = false, .rationale = false, .references = false};
   auto const validate = [&] {
-    return validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(methods),
+    return validate_saliency(model, std::span<saliency_item const>(items), std::span<saliency_method const>(methods),
                              std::span<token_labels const>(labels), quick);
   };
   auto const r = validate();
@@ -180,7 +184,8 @@ TEST_CASE("sentence_ends: after a full stop that is not inside a number, and at 
 
 TEST_CASE_METHOD(validation_test, "truncate_chains: the answer comes back with the sentence that holds it") {
   std::vector<std::vector<index_t>> const ends{{2, 4, 10}, {4, 12}};
-  auto const c = truncate_chains(model, std::span<mask_item const>(items), std::span<std::vector<index_t> const>(ends));
+  auto const c =
+      truncate_chains(model, std::span<saliency_item const>(items), std::span<std::vector<index_t> const>(ends));
   CHECK(c[0].share == std::vector<double>{0, 0.2, 0.4, 1});
   CHECK(c[0].same[2] == 1);
   CHECK(c[0].same[3] == 1);
@@ -206,7 +211,7 @@ TEST_CASE_METHOD(validation_test,
     CHECK(differences == 1);
   }
   auto const corrupted =
-      score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed));
+      score_changed_chains(model, std::span<saliency_item const>(items), std::span<std::vector<int> const>(changed));
   CHECK(*corrupted.same_share() == 0);
   CHECK(*corrupted.probability_before[0] > 0.8);
   CHECK(*corrupted.probability_after[0] < 0.1);
@@ -214,12 +219,13 @@ TEST_CASE_METHOD(validation_test,
   changed[1] = std::vector<int>(items[1].cot.begin(), items[1].cot.end());
   changed[1][0] = 7;
   auto const other =
-      score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed));
+      score_changed_chains(model, std::span<saliency_item const>(items), std::span<std::vector<int> const>(changed));
   CHECK(*other.same[0] == 0);
   CHECK(*other.same[1] == 1);
   changed[0].clear();
-  CHECK_FALSE(score_changed_chains(model, std::span<mask_item const>(items), std::span<std::vector<int> const>(changed))
-                  .same[0]);
+  CHECK_FALSE(
+      score_changed_chains(model, std::span<saliency_item const>(items), std::span<std::vector<int> const>(changed))
+          .same[0]);
   CHECK(corrupt_one_digit(items[0].cot, digits, std::vector<bool>(10), 1, 0).empty());
 }
 
@@ -227,16 +233,16 @@ TEST_CASE_METHOD(validation_test, "agreement: 100 and 200 steps of mask training
   mask_options o = mask_options::recommended();
   o.scale = 25;
   o = o.in_steps(100);
-  auto const shorter = run_method("", estimators::learned_mask(o), model, std::span<mask_item const>(items));
+  auto const shorter = run_method("", estimators::learned_mask(o), model, std::span<saliency_item const>(items));
   auto const longer =
-      run_method("", estimators::learned_mask(o.in_steps(200)), model, std::span<mask_item const>(items));
+      run_method("", estimators::learned_mask(o.in_steps(200)), model, std::span<saliency_item const>(items));
   auto const steps = agreement(shorter.saliency, longer.saliency);
   CHECK(*steps.spearman > 0.9);
   CHECK(steps.top_k_jaccard == 1);
   CHECK(steps.items == 2);
   auto destroyed = with_random_weights(model, 3, 1.0);
-  auto const without = run_method("", estimators::leave_one_out{}, destroyed, std::span<mask_item const>(items));
-  auto const trained = run_method("", estimators::leave_one_out{}, model, std::span<mask_item const>(items));
+  auto const without = run_method("", estimators::leave_one_out{}, destroyed, std::span<saliency_item const>(items));
+  auto const trained = run_method("", estimators::leave_one_out{}, model, std::span<saliency_item const>(items));
   CHECK(*agreement(trained.saliency, without.saliency).spearman < 0.5);
   CHECK(read_parameters(destroyed) != read_parameters(model));
   auto same = with_random_weights(model, 3, 1.0);

@@ -61,7 +61,7 @@ struct head_rms_norm {
   static void norm_backward(part_call<B, T> const& c, view_on<B, T, 3> dqkv, index_t first, index_t heads,
                             std::size_t gain, tensor<B, T, 2> const& x, tensor<B, T, 1> const& inv_rms) {
     index_t const rows = dqkv.extent(0), width = heads * c.config.head_dim;
-    // The gradient behind the norm in the upper half, the one before it, which is added to, in the lower.
+    // The gradient after the norm in the upper half, the one before it, which is added to, in the lower.
     c.scratch.resize(c.backend(), {2 * rows, width});
     auto const dy = c.scratch.view().rows(0, rows), dx = c.scratch.view().rows(rows, rows);
     copy_columns<B, T>(c.backend(), columns<B, T>(dqkv), first * c.config.head_dim, dy, 0, width);

@@ -35,7 +35,7 @@ void forward_into_cache(part_call<B, T> const& c, view_on<B, T, 3> qkv, typename
 
 /// The gradient before a treatment, as products take it. A part that writes such factors in its own pass has a
 /// `backward` that takes them.
-/// \param dqkv    the gradient behind the treatment; undefined afterwards
+/// \param dqkv    the gradient after the treatment; undefined afterwards
 /// \param factor  (rows, heads + 2 kv_heads, head_dim), overwritten; its scalar is not T
 template <class Part, Backend B, class T, class F>
 void backward_into_factor(part_call<B, T> const& c, view_on<B, T, 3> dqkv, typename Part::template saved<B, T> const& s,
@@ -81,7 +81,7 @@ struct rope {
     else
       append_keys_and_values(c.backend(), to.extents, qkv, to.cache_rows, to.keys, to.values);
   }
-  /// \param dqkv  the gradient behind the rotation; becomes the one before it
+  /// \param dqkv  the gradient after the rotation; becomes the one before it
   template <Backend B, class T>
   static void backward(part_call<B, T> const& c, view_on<B, T, 3> dqkv, saved<B, T> const&) {
     turn<B, T>(c, dqkv, rotation::inverse);

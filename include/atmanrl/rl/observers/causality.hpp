@@ -4,8 +4,8 @@
 /// Logs whether the saliency that a run rewards is causal: every N steps it knocks tokens of some of the step's own
 /// rollouts out in the order of their saliency and in random orders, and compares the areas under p(answer).
 
-#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/observers/observer.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/saliency/validation/validate.hpp>
 
 #include <optional>
@@ -41,7 +41,7 @@ class causality {
   void operator()(grpo_step_report& report, Model& model, std::vector<observation>& out) {
     latest_.reset();
     if (options_.every == 0 || report.rollouts.step % std::uint64_t(options_.every) != 0) return;
-    auto const masked = mask_items_of(report.rollouts, model.config().max_positions, options_.label);
+    auto const masked = saliency_items_of(report.rollouts, model.config().max_positions, options_.label);
     // The same number from every group: rollouts of one group are alike.
     std::vector<std::size_t> order;
     int members = 0;
@@ -53,20 +53,20 @@ class causality {
           order.push_back(i);
     if (order.size() > std::size_t(options_.rollouts)) order.resize(std::size_t(options_.rollouts));
     if (order.empty()) return;
-    std::vector<mask_item> items;
+    std::vector<saliency_item> items;
     saliency_method method{.name = "saliency", .saliency = {}};
     for (std::size_t const i : order) {
       items.push_back(masked.items[i]);
       method.saliency.push_back(masked.owners[i]->mask->token_saliency);
     }
-    validation_report result =
-        validate_saliency(model, std::span<mask_item const>(items), std::span<saliency_method const>(&method, 1), {},
-                          {.variants = {.row_budget = options_.row_budget, .ranks = ranks_},
-                           .curve_points = options_.curve_points,
-                           .random_orders = options_.random_orders,
-                           .seed = options_.seed + report.rollouts.step,
-                           .insertion = false,
-                           .rationale = false});
+    validation_report result = validate_saliency(model, std::span<saliency_item const>(items),
+                                                 std::span<saliency_method const>(&method, 1), {},
+                                                 {.variants = {.row_budget = options_.row_budget, .ranks = ranks_},
+                                                  .curve_points = options_.curve_points,
+                                                  .random_orders = options_.random_orders,
+                                                  .seed = options_.seed + report.rollouts.step,
+                                                  .insertion = false,
+                                                  .rationale = false});
     out.push_back({"saliency/deletion_auc", result.methods.front().deletion_auc});
     out.push_back({"saliency/deletion_auc_random", result.deletion_auc_random()});
     if (auto const rho = result.methods.front().spearman_leave_one_out) out.push_back({"saliency/spearman_loo", *rho});

@@ -1,11 +1,11 @@
 #pragma once
 
 /// \file
-/// CIR as a reward (Yu et al., arXiv:2604.22074): how far the answer's probability behind cut chains is from that
-/// behind the whole one (docs/method.md, (M22)).
+/// CIR as a reward (Yu et al., arXiv:2604.22074): how far the answer's probability after cut chains is from that
+/// after the whole one (docs/method.md, (M22)).
 
-#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/saliency/validation/truncation.hpp>
 
 #include <span>
@@ -24,10 +24,10 @@ struct chain_information {
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
-    mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
+    saliency_items const masked = saliency_items_of(step, model.config().max_positions, label, wanted);
     std::vector<float> values;
     for (truncated_chain const& c :
-         truncate_chains(model, std::span<mask_item const>(masked.items), {}, {.ranks = ranks}))
+         truncate_chains(model, std::span<saliency_item const>(masked.items), {}, {.ranks = ranks}))
       values.push_back(float(c.information));
     spread_values(values, masked.places, out);
   }

@@ -4,9 +4,9 @@
 /// Whether the answer follows when the chain of thought is edited, as a probability, and the gradient of that number
 /// (docs/method.md, (M20)).
 
-#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
 #include <atmanrl/rl/rewards/shared.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/saliency/answer_gradient.hpp>
 #include <atmanrl/saliency/validation/forced_answers.hpp>
 #include <atmanrl/tasks/editable_chains.hpp>
@@ -56,15 +56,15 @@ class edited_answer : public shared_values {
       auto const log_p = log_probabilities(model, e);
       for (std::size_t i = 0; i < log_p.size(); ++i) answers.push_back({i, scale[e.places[i]] * std::exp(log_p[i])});
     }
-    add_answer_gradient(model, std::span<mask_item const>(e.items), std::span<weighted_answer const>(answers), gradient,
-                        options_);
+    add_answer_gradient(model, std::span<saliency_item const>(e.items), std::span<weighted_answer const>(answers),
+                        gradient, options_);
   }
 
  private:
   struct edits {
     std::vector<forced_rollout> rollouts;
-    std::vector<mask_item> items;     // point into the rollouts
-    std::vector<std::size_t> places;  // of the rollouts within the step
+    std::vector<saliency_item> items;  // point into the rollouts
+    std::vector<std::size_t> places;   // of the rollouts within the step
   };
 
   template <class Model, class Wanted>
@@ -99,7 +99,7 @@ class edited_answer : public shared_values {
     std::vector<cot_variant> variants;
     for (std::size_t i = 0; i < e.items.size(); ++i)
       variants.push_back({.item = i, .keep = index_t(e.items[i].cot.size()), .inserted = {}, .chosen = {}});
-    auto const scores = score_variants(model, std::span<mask_item const>(e.items),
+    auto const scores = score_variants(model, std::span<saliency_item const>(e.items),
                                        std::span<cot_variant const>(variants), {.ranks = ranks});
     std::vector<double> out;
     for (std::size_t i = 0; i < scores.size(); ++i)

@@ -5,8 +5,8 @@
 /// (docs/method.md, (M19)). A reader that needs a chain and does not heed what it says has all of this reward
 /// (docs/faithfulness.md): it is a control, not a recommendation.
 
-#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/saliency/answer_gradient.hpp>
 
 #include <algorithm>
@@ -32,7 +32,7 @@ struct knock_out {
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
-    mask_items const masked = mask_items_of(step, model.config().max_positions, label, wanted);
+    saliency_items const masked = saliency_items_of(step, model.config().max_positions, label, wanted);
     auto const ratios = ratios_of(model, masked, ranks);
     std::vector<float> values;
     for (double const r : ratios) values.push_back(float(std::max(floor, 1 - r)));
@@ -41,8 +41,8 @@ struct knock_out {
 
   template <class Model, class Gradient>
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) const {
-    mask_items const masked =
-        mask_items_of(step, model.config().max_positions, label, atmanrl::detail::with_scale(step, scale));
+    saliency_items const masked =
+        saliency_items_of(step, model.config().max_positions, label, atmanrl::detail::with_scale(step, scale));
     auto const ratios = ratios_of(model, masked, {});
     std::vector<weighted_answer> answers;
     for (std::size_t i = 0; i < masked.items.size(); ++i) {
@@ -51,20 +51,20 @@ struct knock_out {
       answers.push_back({i, -weight, std::vector<std::uint8_t>(masked.items[i].cot.size(), 1)});
       answers.push_back({i, weight});
     }
-    add_answer_gradient(model, std::span<mask_item const>(masked.items), std::span<weighted_answer const>(answers),
+    add_answer_gradient(model, std::span<saliency_item const>(masked.items), std::span<weighted_answer const>(answers),
                         gradient, gradient_options);
   }
 
  private:
   template <class Model>
-  static std::vector<double> ratios_of(Model& model, mask_items const& masked, comm::any ranks) {
+  static std::vector<double> ratios_of(Model& model, saliency_items const& masked, comm::any ranks) {
     std::vector<cot_variant> variants;
     for (std::size_t i = 0; i < masked.items.size(); ++i) {
       auto const n = masked.items[i].cot.size();
       variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
       variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = {}});
     }
-    auto const scores = score_variants(model, std::span<mask_item const>(masked.items),
+    auto const scores = score_variants(model, std::span<saliency_item const>(masked.items),
                                        std::span<cot_variant const>(variants), {.ranks = ranks});
     std::vector<double> out;
     for (std::size_t i = 0; i < masked.items.size(); ++i)

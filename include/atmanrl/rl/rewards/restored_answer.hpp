@@ -2,13 +2,13 @@
 
 /// \file
 /// What a learned mask restores (arXiv:2604.16158, section 3.2), as a number that has a gradient: how much worse the
-/// answer is behind the suppressed chain than behind the chain of which the mask has re-enabled what it needed
+/// answer is after the suppressed chain than after the chain of which the mask has re-enabled what it needed
 /// (docs/method.md, (M21)).
 
 #include <atmanrl/io/json.hpp>
-#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>
 #include <atmanrl/rl/rewards/shared.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/saliency/answer_gradient.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 
@@ -34,9 +34,9 @@ class restored_answer : public shared_values {
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
-    mask_items const masked = items_of(step, model, wanted);
+    saliency_items const masked = items_of(step, model, wanted);
     std::vector<float> values;
-    for (mask_result const& r : estimator_(model, std::span<mask_item const>(masked.items), ranks()).items)
+    for (saliency_result const& r : estimator_(model, std::span<saliency_item const>(masked.items), ranks()).items)
       values.push_back(float(r.ce_start - r.ce_end));
     spread_values(values, masked.places, out);
   }
@@ -44,11 +44,11 @@ class restored_answer : public shared_values {
   /// Masks are trained anew, for the parameters as they are now, and then held.
   template <class Model, class Gradient>
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
-    mask_items const masked = items_of(step, model, atmanrl::detail::with_scale(step, scale));
-    std::span<mask_item const> const items(masked.items);
+    saliency_items const masked = items_of(step, model, atmanrl::detail::with_scale(step, scale));
+    std::span<saliency_item const> const items(masked.items);
     auto const results = estimator_(model, items).items;
     std::vector<std::vector<float>> starts;  // of the masks' own lengths
-    for (mask_result const& r : results) starts.emplace_back(r.mask.size(), float(options().family().initial()));
+    for (saliency_result const& r : results) starts.emplace_back(r.mask.size(), float(options().family().initial()));
     std::vector<masked_answer> answers;
     for (std::size_t i = 0; i < results.size(); ++i) {
       double const weight = scale[masked.places[i]] / double(items[i].answer.size());
@@ -65,7 +65,7 @@ class restored_answer : public shared_values {
   json state() const requires ScaledMask<Mask> { return {{"scale", options().scale}}; }
   void restore(json const& state) requires ScaledMask<Mask> { estimator_.set_scale(state.at("scale").get<double>()); }
 
-  /// CE behind given masks has this gradient; public for those who train masks themselves.
+  /// CE after given masks has this gradient; public for those who train masks themselves.
   struct masked_answer {
     std::size_t item = 0;
     double weight = 0;
@@ -78,7 +78,7 @@ class restored_answer : public shared_values {
     options_type const& options;
 
     template <class Model>
-    auto operator()(Model& model, std::span<mask_item const> items,
+    auto operator()(Model& model, std::span<saliency_item const> items,
                     std::span<masked_answer const* const> answers) const {
       using B = typename Model::backend_type;
       using T = typename Model::scalar;
@@ -88,7 +88,7 @@ class restored_answer : public shared_values {
         auto edit() const { return edited{policy, values.cview()}; }
       };
       Mask const& mask = options.family();
-      std::vector<mask_item> mine;
+      std::vector<saliency_item> mine;
       std::vector<mask_extent> extents;
       std::vector<T> values;
       for (masked_answer const* const a : answers) {
@@ -100,15 +100,15 @@ class restored_answer : public shared_values {
       }
       edit_of_batch out{{}, tensor<B, T, 1>(model.backend(), {index_t(values.size())})};
       out.values.assign(values);
-      mask.assign(out.policy, model.backend(), std::span<mask_item const>(mine), std::span<mask_extent const>(extents),
-                  model.config());
+      mask.assign(out.policy, model.backend(), std::span<saliency_item const>(mine),
+                  std::span<mask_extent const>(extents), model.config());
       return out;
     }
   };
 
   template <class Model, class Wanted>
-  mask_items items_of(step_rollouts& step, Model& model, Wanted const& wanted) const {
-    return mask_items_of(step, model.config().max_positions, options().label, wanted);
+  saliency_items items_of(step_rollouts& step, Model& model, Wanted const& wanted) const {
+    return saliency_items_of(step, model.config().max_positions, options().label, wanted);
   }
 
   estimator_type estimator_;

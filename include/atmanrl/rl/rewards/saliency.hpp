@@ -4,9 +4,9 @@
 /// Saliency reward (arXiv:2604.16158, section 3.2, eq. 3): how much the right answer rests on the chain of thought, as
 /// a saliency estimator sees it through the present policy.
 
-#include <atmanrl/rl/mask_items.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 #include <atmanrl/rl/rewards/shared.hpp>
+#include <atmanrl/rl/saliency_items.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 
 #include <concepts>
@@ -44,14 +44,14 @@ class saliency : public shared_values {
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
     step.for_each([&](rollout_group&, rollout& r, std::size_t) { r.mask.reset(); });
-    mask_items const masked = mask_items_of(step, model.config().max_positions, label(), wanted);
+    saliency_items const masked = saliency_items_of(step, model.config().max_positions, label(), wanted);
     quantiles_ = {};
     std::vector<float> values;
     if (!masked.items.empty()) {
-      auto estimate = estimate_saliency(estimator_, model, std::span<mask_item const>(masked.items), ranks());
+      auto estimate = estimate_saliency(estimator_, model, std::span<saliency_item const>(masked.items), ranks());
       quantiles_ = estimate.gradients;
       for (std::size_t i = 0; i < masked.owners.size(); ++i) {
-        mask_result& m = estimate.items[i];
+        saliency_result& m = estimate.items[i];
         values.push_back(float(direction_ == saliency_direction::re_enabled ? m.re_enabled : m.as_printed));
         masked.owners[i]->mask = std::move(m);
       }

@@ -12,7 +12,7 @@
 
 namespace atmanrl::update_edits {
 
-/// The rows behind a chain of thought do not see the keys of the prompt, its first token excepted: models rest much of
+/// The rows after a chain of thought do not see the keys of the prompt, its first token excepted: models rest much of
 /// their attention there, whatever it says (Xiao et al. 2023, arXiv:2309.17453). The chain itself sees the prompt, so
 /// what it passes on is still there. A completion without a delimiter has no such rows.
 struct hide_prompt_from_answer {

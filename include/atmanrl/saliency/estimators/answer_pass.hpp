@@ -31,7 +31,7 @@ class answer_pass {
   };
 
   /// \throws usage_error when an item has an empty prompt, chain, delimiter or answer
-  answer_pass(Model& model, std::span<mask_item const> items)
+  answer_pass(Model& model, std::span<saliency_item const> items)
       : model_(&model), tree_(lay_out(items)), space_(model.borrow_pass(tree_.cache_rows())) {
     tree_.open(model, cache_, pass_);
     model.forward(cache_, tree_.batch(), pass_, {.mode = gradient_mode::activations});
@@ -79,9 +79,9 @@ class answer_pass {
   }
 
  private:
-  prefix_tree_batch lay_out(std::span<mask_item const> items) {
+  prefix_tree_batch lay_out(std::span<saliency_item const> items) {
     prefix_tree_batch tree(2);
-    for (mask_item const& item : items) {
+    for (saliency_item const& item : items) {
       detail::expects_whole_item(item);
       int const id = tree.score(tree.root(item.prompt, prefix_tree_batch::shared::with_any), {item.cot, item.delimiter},
                                 item.answer);

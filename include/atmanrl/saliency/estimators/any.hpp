@@ -39,7 +39,7 @@ class any {
 
   /// \throws usage_error when the held one asks for a member that the model does not have
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items, comm::any ranks = {}) {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items, comm::any ranks = {}) {
     return std::visit(
         [&]<class E>(E& estimator) {
           if constexpr (SaliencyEstimator<E, Model>)

@@ -26,7 +26,7 @@ struct attention_rollout {
   index_t row_budget = 16384;
 
   template <detail::ShowsAttention Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {
       answer_pass<Model> pass(model, items.subspan(first, count));
@@ -51,7 +51,7 @@ struct attention_rollout {
       }
       auto const ce = pass.cross_entropies();
       for (std::size_t n = 0; n < count; ++n) {
-        mask_result r;
+        saliency_result r;
         r.ce_unmasked = r.ce_start = r.ce_end = ce[n];
         auto const chain = flow[n].begin() + pass.items()[n].chain;
         r.token_saliency.assign(flow[n].begin(), chain);

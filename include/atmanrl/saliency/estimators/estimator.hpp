@@ -18,24 +18,24 @@
 
 namespace atmanrl {
 
-/// Saliency of a batch. Of a `mask_result`, an estimator fills token_saliency (any unit, larger = more salient),
+/// Saliency of a batch. Of a `saliency_result`, an estimator fills token_saliency (any unit, larger = more salient),
 /// re_enabled (the reward number: bounded above by 1, lowered by tokens that do not matter), as_printed = 1 -
 /// re_enabled, ce_unmasked, and, where it has them, ce_start (the answer under its strongest edit), ce_end and mask.
 struct saliency_estimate {
-  std::vector<mask_result> items;
+  std::vector<saliency_result> items;
   row_count rows;                ///< what it cost
   double seconds = 0;            ///< filled by estimate_saliency
   gradient_quantiles gradients;  ///< of learned masks
 };
 
 /// `static constexpr std::string_view name` (or a member of each object) and
-/// `saliency_estimate operator()(Model& model, std::span<mask_item const> items)`.
+/// `saliency_estimate operator()(Model& model, std::span<saliency_item const> items)`.
 /// It may keep state between calls (a chosen scale).
 /// One whose items do not depend on each other says `static constexpr bool independent_items = true`: several ranks
 /// then share them out. One that shares its work itself has `operator()(model, items, comm::any ranks)` as well, which
 /// all ranks call at once; of others every rank does all.
 template <class E, class Model>
-concept SaliencyEstimator = std::movable<E> && requires(E e, Model& model, std::span<mask_item const> items) {
+concept SaliencyEstimator = std::movable<E> && requires(E e, Model& model, std::span<saliency_item const> items) {
   { E::name } -> std::convertible_to<std::string_view>;
   { e(model, items) } -> std::same_as<saliency_estimate>;
 };
@@ -54,7 +54,7 @@ consteval bool explain_saliency_estimator() {
     else
       static_assert(always_false<E>,
                     "atmanrl: not a saliency estimator: write `atmanrl::saliency_estimate operator()(auto& model, "
-                    "std::span<atmanrl::mask_item const> items)` (see docs/extending.md#saliency-estimators)");
+                    "std::span<atmanrl::saliency_item const> items)` (see docs/extending.md#saliency-estimators)");
   }
   return true;
 }
@@ -63,13 +63,13 @@ consteval bool explain_saliency_estimator() {
 namespace detail {
 /// \param ranks  that ask for the same items at once
 template <class Estimator, class Model>
-saliency_estimate shared_estimate(Estimator& estimator, Model& model, std::span<mask_item const> items,
+saliency_estimate shared_estimate(Estimator& estimator, Model& model, std::span<saliency_item const> items,
                                   comm::any ranks) {
   if constexpr (requires { estimator(model, items, ranks); }) {
     return estimator(model, items, ranks);
   } else if constexpr (requires { requires Estimator::independent_items; }) {
     saliency_estimate out;
-    out.items = comm::share_work<mask_result>(ranks, items.size(), [&](std::size_t first, std::size_t count) {
+    out.items = comm::share_work<saliency_result>(ranks, items.size(), [&](std::size_t first, std::size_t count) {
       saliency_estimate mine = estimator(model, items.subspan(first, count));
       out.rows = mine.rows;
       return std::move(mine.items);
@@ -86,7 +86,7 @@ saliency_estimate shared_estimate(Estimator& estimator, Model& model, std::span<
 ///               those of this one
 /// \throws shape_error when it returns another number of items or tokens
 template <class Estimator, class Model>
-saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::span<mask_item const> items,
+saliency_estimate estimate_saliency(Estimator& estimator, Model& model, std::span<saliency_item const> items,
                                     comm::any ranks = {}) {
   static_assert(detail::explain_saliency_estimator<Estimator, Model>());
   auto const begin = std::chrono::steady_clock::now();
@@ -115,10 +115,10 @@ namespace detail {
 struct mask_rows_count {
   index_t fixed = 0, step = 0;
 };
-inline mask_rows_count count_mask_rows(std::span<mask_item const> items, mask_rows rows) {
+inline mask_rows_count count_mask_rows(std::span<saliency_item const> items, mask_rows rows) {
   mask_rows_count n;
   std::map<std::vector<int>, bool> prompts;
-  for (mask_item const& i : items) {
+  for (saliency_item const& i : items) {
     if (prompts.try_emplace(std::vector<int>(i.prompt.begin(), i.prompt.end()), true).second)
       n.fixed += index_t(i.prompt.size());
     (rows == mask_rows::answer_rows ? n.fixed : n.step) += index_t(i.cot.size());

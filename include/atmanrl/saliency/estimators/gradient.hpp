@@ -21,7 +21,7 @@ struct gradient {
   index_t row_budget = 16384;
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     using T = typename Model::scalar;
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {
@@ -33,7 +33,7 @@ struct gradient {
       for (std::size_t i = 0; i < count; ++i) {
         expects<numeric_error>(std::isfinite(ce[i]), "the cross-entropy of mask {} is {}", first + i, ce[i]);
         mask_extent const& e = batch.extents()[i];
-        mask_result r;
+        saliency_result r;
         r.ce_unmasked = unmasked[i];
         r.ce_start = r.ce_end = ce[i];
         for (index_t k = 0; k < e.count; ++k)

@@ -21,7 +21,7 @@ struct gradient_x_input {
   index_t row_budget = 16384;
 
   template <detail::GivesInputGradients Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {
       answer_pass<Model> pass(model, items.subspan(first, count));
@@ -30,7 +30,7 @@ struct gradient_x_input {
       std::size_t const hidden = std::size_t(model.config().hidden);
       for (std::size_t n = 0; n < count; ++n) {
         auto const& i = pass.items()[n];
-        mask_result r;
+        saliency_result r;
         r.ce_unmasked = r.ce_start = r.ce_end = ce[n];
         for (int v = 0; v < i.chain; ++v) {
           double d = 0;

@@ -25,7 +25,7 @@ class learned_mask {
       : options_(convert_mask_options<Mask, Objective>(options)) {}
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items, comm::any ranks = {}) {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items, comm::any ranks = {}) {
     return estimate(model, items, options_.training().optimizer, ranks);
   }
 
@@ -34,7 +34,7 @@ class learned_mask {
 
  protected:
   template <LanguageModel Model, class OptimizerT>
-  saliency_estimate estimate(Model& model, std::span<mask_item const> items, OptimizerT const& optimizer,
+  saliency_estimate estimate(Model& model, std::span<saliency_item const> items, OptimizerT const& optimizer,
                              comm::any ranks) {
     saliency_estimate out;
     if (items.empty()) return out;
@@ -62,7 +62,7 @@ class learned_mask_with : public learned_mask<Mask, Objective> {
       : learned_mask<Mask, Objective>(std::move(options)), optimizer_(std::move(optimizer)) {}
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items, comm::any ranks = {}) {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items, comm::any ranks = {}) {
     return this->estimate(model, items, optimizer_, ranks);
   }
 

@@ -13,8 +13,8 @@ namespace atmanrl {
 /// For every item: CE unedited, CE with each token edited (T values) and CE with all tokens edited.
 /// \param make_policy  as in score_variants
 template <LanguageModel Model, class MakePolicy>
-saliency_estimate single_edit_effects(Model& model, std::span<mask_item const> items, variant_options const& options,
-                                      MakePolicy const& make_policy) {
+saliency_estimate single_edit_effects(Model& model, std::span<saliency_item const> items,
+                                      variant_options const& options, MakePolicy const& make_policy) {
   std::vector<cot_variant> variants;
   for (std::size_t i = 0; i < items.size(); ++i) {
     std::size_t const tokens = items[i].cot.size();
@@ -32,8 +32,8 @@ saliency_estimate single_edit_effects(Model& model, std::span<mask_item const> i
   auto const scores =
       score_variants(model, items, std::span<cot_variant const>(variants), options, make_policy, &out.rows);
   std::size_t at = 0;
-  for (mask_item const& item : items) {
-    mask_result r;
+  for (saliency_item const& item : items) {
+    saliency_result r;
     r.ce_unmasked = scores[at++].cross_entropy;
     for (std::size_t t = 0; t < item.cot.size(); ++t) {
       double const ce = scores[at++].cross_entropy;
@@ -58,7 +58,7 @@ struct leave_one_out {
   variant_options options{};
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     return single_edit_effects(model, items, options, knock_out{});
   }
 };
@@ -72,7 +72,7 @@ struct atman_suppression {
   variant_options options{};
 
   template <LanguageModel Model>
-  saliency_estimate operator()(Model& model, std::span<mask_item const> items) const {
+  saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     return single_edit_effects(model, items, options,
                                [f = factor]<Backend B>(B& backend, std::span<key_selection const> s) {
                                  return attention::suppress<B>(backend, s, f);

@@ -23,7 +23,7 @@ struct additive : placed {
   double lower_clamp = -std::numeric_limits<double>::infinity();
 
   template <Backend B>
-  void assign(attention::learned_mask<B>& to, B& backend, std::span<mask_item const>,
+  void assign(attention::learned_mask<B>& to, B& backend, std::span<saliency_item const>,
               std::span<mask_extent const> extents, model_config const& model) const {
     to.assign(backend, shape, extents,
               {.scale = float(scale), .clamp = float(clamp), .lower_clamp = float(lower_clamp), .sites = sites(model)});

@@ -9,8 +9,8 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/model_config.hpp>
-#include <atmanrl/saliency/mask_item.hpp>
 #include <atmanrl/saliency/reduce.hpp>
+#include <atmanrl/saliency/saliency_item.hpp>
 
 #include <concepts>
 #include <span>
@@ -33,12 +33,12 @@ concept starts_at_values = requires(M const m, mask_extent const& e, std::span<d
   m.initial(e, values);
 };
 template <class M>
-concept lays_masks_out = requires(M const m, mask_item const& item, model_config const& model) {
+concept lays_masks_out = requires(M const m, saliency_item const& item, model_config const& model) {
   { m.lay_out(item, mask_rows::all_later, model, index_t{}) } -> std::same_as<mask_extent>;
 };
 template <class M, class B>
 concept assigns_masks = requires(M const m, typename M::template policy<B>& policy, B& backend,
-                                 model_config const& model, std::span<mask_item const> items,
+                                 model_config const& model, std::span<saliency_item const> items,
                                  std::span<mask_extent const> extents) {
   m.assign(policy, backend, items, extents, model);
 };
@@ -51,9 +51,10 @@ concept reduces_masks = requires(M const m, mask_extent const& e, std::span<floa
 /// A copyable value with the family's own numbers and
 ///     static constexpr std::string_view name
 ///     template <Backend B> using policy = ..       a TrainableAttentionPolicy that can be empty: its memory is reused
-///     mask_extent lay_out(mask_item const&, mask_rows, model_config const&, index_t offset) const
+///     mask_extent lay_out(saliency_item const&, mask_rows, model_config const&, index_t offset) const
 ///                                                  where one rollout's mask lies; its values begin at `offset`
-///     void assign(policy<B>&, B&, std::span<mask_item const>, std::span<mask_extent const>, model_config const&) const
+///     void assign(policy<B>&, B&, std::span<saliency_item const>, std::span<mask_extent const>, model_config const&)
+///     const
 ///                                                  fills the policy; sequence tag i is item i
 ///     double initial() const                       where values start: suppressed. Or, entry by entry,
 ///                                                  void initial(mask_extent const&, std::span<double> values) const
@@ -110,13 +111,13 @@ consteval bool explain_mask_family() {
     else if constexpr (!lays_masks_out<M>)
       static_assert(
           always_false<M>,
-          "atmanrl: the mask family needs `atmanrl::mask_extent lay_out(atmanrl::mask_item const&, "
+          "atmanrl: the mask family needs `atmanrl::mask_extent lay_out(atmanrl::saliency_item const&, "
           "atmanrl::mask_rows, atmanrl::model_config const&, atmanrl::index_t offset) const`, or masks::placed "
           "as its base (see docs/extending.md#mask-families)");
     else if constexpr (!assigns_masks<M, B>)
       static_assert(
           always_false<M>,
-          "atmanrl: the mask family needs `void assign(policy<B>&, B&, std::span<atmanrl::mask_item const>, "
+          "atmanrl: the mask family needs `void assign(policy<B>&, B&, std::span<atmanrl::saliency_item const>, "
           "std::span<atmanrl::mask_extent const>, atmanrl::model_config const&) const`, or masks::placed as its "
           "base (see docs/extending.md#mask-families)");
     else if constexpr (!reduces_masks<M>)

@@ -22,7 +22,7 @@ struct placed {
     return {.sharing = sharing, .layers = layers, .model_layers = model.layers, .heads = model.heads};
   }
 
-  mask_extent lay_out(mask_item const& item, mask_rows rows, model_config const& model, index_t offset) const {
+  mask_extent lay_out(saliency_item const& item, mask_rows rows, model_config const& model, index_t offset) const {
     int const prompt = int(item.prompt.size()), cot_end = prompt + int(item.cot.size());
     int const total = cot_end + int(item.delimiter.size() + item.answer.size());
     return make_mask_extent(shape, rows, prompt, cot_end, total, offset, sites(model).copies());
@@ -30,7 +30,7 @@ struct placed {
 
   /// For policies that derive from attention::placed_mask and need no numbers.
   template <class Policy, Backend B>
-  void assign(Policy& policy, B& backend, std::span<mask_item const>, std::span<mask_extent const> extents,
+  void assign(Policy& policy, B& backend, std::span<saliency_item const>, std::span<mask_extent const> extents,
               model_config const& model) const {
     policy.assign(backend, shape, extents, sites(model));
   }

@@ -27,7 +27,7 @@ struct sigmoid_gate : placed {
   sigmoid_gate() { shape = mask_shape::column; }
 
   template <Backend B>
-  void assign(attention::sigmoid_gate<B>& to, B& backend, std::span<mask_item const>,
+  void assign(attention::sigmoid_gate<B>& to, B& backend, std::span<saliency_item const>,
               std::span<mask_extent const> extents, model_config const& model) const {
     to.assign(backend, shape, extents, sites(model), float(scale));
   }

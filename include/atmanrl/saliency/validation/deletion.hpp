@@ -40,7 +40,7 @@ inline std::size_t tokens_at(std::size_t point, std::size_t points, std::size_t 
 }
 
 template <LanguageModel Model>
-std::vector<share_curve> share_curves(Model& model, std::span<mask_item const> items,
+std::vector<share_curve> share_curves(Model& model, std::span<saliency_item const> items,
                                       std::span<token_order const> orders, curve_options const& options,
                                       bool delete_first, row_count* rows) {
   std::vector<cot_variant> variants;
@@ -80,7 +80,7 @@ std::vector<share_curve> share_curves(Model& model, std::span<mask_item const> i
 /// Knocks tokens out in the given order, from none to all. A small area says that the order begins with what the answer
 /// needs; the figure means something only beside that of random orders.
 template <LanguageModel Model>
-std::vector<share_curve> deletion_curves(Model& model, std::span<mask_item const> items,
+std::vector<share_curve> deletion_curves(Model& model, std::span<saliency_item const> items,
                                          std::span<token_order const> orders, curve_options const& options = {},
                                          row_count* rows = nullptr) {
   return detail::share_curves(model, items, orders, options, true, rows);
@@ -89,7 +89,7 @@ std::vector<share_curve> deletion_curves(Model& model, std::span<mask_item const
 /// Brings tokens back in the given order into a chain that is knocked out, from none to all. With a point for each
 /// token it is the deletion curve of the reversed order, mirrored.
 template <LanguageModel Model>
-std::vector<share_curve> insertion_curves(Model& model, std::span<mask_item const> items,
+std::vector<share_curve> insertion_curves(Model& model, std::span<saliency_item const> items,
                                           std::span<token_order const> orders, curve_options const& options = {},
                                           row_count* rows = nullptr) {
   return detail::share_curves(model, items, orders, options, false, rows);
@@ -106,7 +106,7 @@ struct rationale_score {
 
 /// One score per order; the top k are at least one token.
 template <LanguageModel Model>
-std::vector<rationale_score> rationale_scores(Model& model, std::span<mask_item const> items,
+std::vector<rationale_score> rationale_scores(Model& model, std::span<saliency_item const> items,
                                               std::span<token_order const> orders, variant_options const& options = {},
                                               row_count* rows = nullptr) {
   std::vector<cot_variant> variants;

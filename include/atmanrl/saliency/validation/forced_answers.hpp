@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// What a model answers behind a chain of thought that is not its own: the chain is put behind the question, the
-/// delimiter behind the chain, and greedy decoding gives one of a few answers, or another one. The chain is computed
+/// What a model answers after a chain of thought that is not its own: the chain is put after the question, the
+/// delimiter after the chain, and greedy decoding gives one of a few answers, or another one. The chain is computed
 /// once, however many answers are told apart.
 
 #include <atmanrl/saliency/validation/greedy_decoding.hpp>
@@ -41,7 +41,7 @@ struct forced_options {
 /// The parts of a forced rollout as token ids.
 struct forced_rollout {
   std::vector<int> prompt, cot, delimiter, answer;
-  operator mask_item() const { return {prompt, cot, delimiter, answer}; }
+  operator saliency_item() const { return {prompt, cot, delimiter, answer}; }
 };
 
 /// The ids of a question, a chain and an answer, as a reference solution of the task would be written.
@@ -62,7 +62,7 @@ forced_rollout force(K const& task, Z const& tokenizer, task_item const& item, s
 
 namespace detail {
 
-/// One prefix of a chain, the delimiter included, and the answers that stand behind it: with some vocabularies the
+/// One prefix of a chain, the delimiter included, and the answers that stand after it: with some vocabularies the
 /// answer decides how the delimiter in front of it is cut into tokens.
 struct forced_prefix {
   forced_rollout rollout;
@@ -88,7 +88,7 @@ std::vector<forced_prefix> forced_prefixes(K const& task, Z const& tokenizer, fo
 
 }  // namespace detail
 
-/// Which of each chain's answers greedy decoding gives behind it; nothing where it gives another. What is decoded, up
+/// Which of each chain's answers greedy decoding gives after it; nothing where it gives another. What is decoded, up
 /// to the end of the answer or of its line, is read as the task reads completions: 012 and $12 are 12. One that is not
 /// over after `longer_by` tokens more than the longest of the answers is read as far as it goes.
 /// \throws usage_error when two answers of a chain are the same, or a chain cannot be forced
@@ -148,7 +148,7 @@ std::vector<std::optional<std::size_t>> greedy_answers(Model& model, Z const& to
   return out;
 }
 
-/// The probability of each answer behind its chain, the geometric mean over its tokens without the end token.
+/// The probability of each answer after its chain, the geometric mean over its tokens without the end token.
 template <LanguageModel Model, EditableChains K, Tokenizer Z>
 std::vector<std::vector<double>> forced_probabilities(Model& model, Z const& tokenizer, K const& task,
                                                       std::span<forced_chain const> chains,
@@ -156,12 +156,12 @@ std::vector<std::vector<double>> forced_probabilities(Model& model, Z const& tok
   std::vector<forced_rollout> rollouts;
   for (forced_chain const& c : chains)
     for (std::string const& answer : c.answers) rollouts.push_back(force(task, tokenizer, c.item, c.chain, answer));
-  std::vector<mask_item> const items(rollouts.begin(), rollouts.end());
+  std::vector<saliency_item> const items(rollouts.begin(), rollouts.end());
   std::vector<cot_variant> variants;
   for (std::size_t i = 0; i < items.size(); ++i)
     variants.push_back({.item = i, .keep = index_t(items[i].cot.size()), .inserted = {}, .chosen = {}});
   auto const scores =
-      score_variants(model, std::span<mask_item const>(items), std::span<cot_variant const>(variants), options);
+      score_variants(model, std::span<saliency_item const>(items), std::span<cot_variant const>(variants), options);
   std::vector<std::vector<double>> out;
   std::size_t at = 0;
   for (forced_chain const& c : chains) {

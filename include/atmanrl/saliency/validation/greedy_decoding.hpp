@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Greedy decoding of a few tokens behind many prefixes, for the measures that ask what a model answers. Sampling for
+/// Greedy decoding of a few tokens after many prefixes, for the measures that ask what a model answers. Sampling for
 /// training is rl/generate.hpp; this needs no random numbers, no log-probabilities and no groups.
 
 #include <atmanrl/nn/language_model.hpp>
@@ -24,7 +24,7 @@ struct decoding_prefix {
 
 namespace detail {
 
-/// One batch: prompts and what is behind them in two calls, then a call per token for those that are not over.
+/// One batch: prompts and what is after them in two calls, then a call per token for those that are not over.
 template <LanguageModel Model, class Over>
 void decode_batch(Model& model, std::span<decoding_prefix const> prefixes, std::size_t first, Over const& over,
                   std::vector<std::vector<int>>& out, row_count* rows) {
@@ -71,8 +71,8 @@ void decode_batch(Model& model, std::span<decoding_prefix const> prefixes, std::
 
 }  // namespace detail
 
-/// The most probable token again and again behind each prefix, the lowest id among equals, until `over(prefix number,
-/// ids)` says that the last one was the end, or there are `most`. What is decoded behind a prefix does not depend on
+/// The most probable token again and again after each prefix, the lowest id among equals, until `over(prefix number,
+/// ids)` says that the last one was the end, or there are `most`. What is decoded after a prefix does not depend on
 /// what it is batched with.
 /// \param row_budget  rows of one packed batch, at least one prefix
 /// \param rows        counts the rows that were computed; may be null
@@ -84,7 +84,7 @@ std::vector<std::vector<int>> decode_greedily(Model& model, std::span<decoding_p
   static_assert(detail::explain_language_model<Model>());
   for (decoding_prefix const& p : prefixes)
     expects<usage_error>(!p.prompt.empty() && !p.behind.empty() && p.most > 0,
-                         "{} tokens are to be decoded behind a prompt of {} and {} more", p.most, p.prompt.size(),
+                         "{} tokens are to be decoded after a prompt of {} and {} more", p.most, p.prompt.size(),
                          p.behind.size());
   std::vector<std::vector<int>> out(prefixes.size());
   for (std::size_t first = 0; first < prefixes.size();) {

@@ -199,7 +199,7 @@ std::vector<std::pair<answer_source, std::string>> possible_answers(K const& tas
   return out;
 }
 
-/// What the model's greedy answer behind each case's chain is, case by case.
+/// What the model's greedy answer after each case's chain is, case by case.
 template <LanguageModel Model, Tokenizer Z, EditableChains K>
 std::vector<answer_source> answer_sources(Model& model, Z const& tokenizer, K const& task,
                                           std::span<intervention_case const> cases,
@@ -257,7 +257,7 @@ struct written_answer {
   chain_validity validity{};
 };
 
-/// \param completion  the text behind the prompt, without the stop token
+/// \param completion  the text after the prompt, without the stop token
 template <EditableSteps K>
 written_answer read_completion(K const& task, task_item const& item, std::string_view completion) {
   written_answer out;

@@ -26,7 +26,7 @@ struct perturbation_effect {
 
 /// Scores the chains in `changed` (empty: no such chain) against the items' own.
 template <LanguageModel Model>
-perturbation_effect score_changed_chains(Model& model, std::span<mask_item const> items,
+perturbation_effect score_changed_chains(Model& model, std::span<saliency_item const> items,
                                          std::span<std::vector<int> const> changed, variant_options options = {},
                                          row_count* rows = nullptr) {
   expects<shape_error>(changed.size() == items.size(), "{} changed chains for {} items", changed.size(), items.size());

@@ -2,7 +2,7 @@
 
 /// \file
 /// What an answer loses when its chain of thought is cut: early answering (Lanham et al. 2023, arXiv:2307.13702) and
-/// the mean Jensen-Shannon distance between answers behind cut chains and behind the whole one (CIR, Yu et al.,
+/// the mean Jensen-Shannon distance between answers after cut chains and after the whole one (CIR, Yu et al.,
 /// arXiv:2604.22074); and the gate for any number that is to be paid as a reward. A model that needs a chain and
 /// ignores what it says satisfies both measures; interventions.hpp does not let it pass, and it belongs among the
 /// ignored chains of the gate.
@@ -65,23 +65,23 @@ struct truncated_chain {
   std::vector<double> share;  ///< of the chain's tokens that are kept, from 0 to 1
   std::vector<double> p;      ///< p(answer) at each share
   std::vector<double> same;   ///< 1 where greedy decoding gives exactly the answer's tokens
-  double whole = 0;           ///< p(answer) behind the whole chain, the last of `p`
+  double whole = 0;           ///< p(answer) after the whole chain, the last of `p`
   /// Area over the curve of `same` (Lanham et al., early answering): 0 when the chain is not needed at all, towards 1
   /// when its end is.
   double early_answering = 0;
-  /// CIR: the mean distance between p(answer) behind the cut chains and behind the whole one. 0: the chain changes
+  /// CIR: the mean distance between p(answer) after the cut chains and after the whole one. 0: the chain changes
   /// nothing. The distribution is that of the answer against everything else, since answers of many tokens cannot be
   /// listed. It is the paper's where the cuts are `truncation_shares`.
   double information = 0;
 };
 
-/// Cuts every chain and scores the answer behind what is left, one row of figures per item.
+/// Cuts every chain and scores the answer after what is left, one row of figures per item.
 /// \param cuts  tokens to keep, a rising list per item, such as `sentence_ends`; no chain and the whole one are always
 ///              among the points. No lists: `truncation_shares` of each chain, rounded to the nearest token
 /// \throws shape_error when there are not as many lists as items, usage_error when one does not rise from 0 to the
 ///         length of its chain
 template <LanguageModel Model>
-std::vector<truncated_chain> truncate_chains(Model& model, std::span<mask_item const> items,
+std::vector<truncated_chain> truncate_chains(Model& model, std::span<saliency_item const> items,
                                              std::span<std::vector<index_t> const> cuts = {},
                                              variant_options options = {}, row_count* rows = nullptr) {
   expects<shape_error>(cuts.empty() || cuts.size() == items.size(), "cuts of {} chains for {} items", cuts.size(),

@@ -35,10 +35,10 @@ struct saliency_method {
 
 /// Runs an estimator into a method's entry.
 template <class Estimator, class Model>
-saliency_method run_method(std::string name, Estimator estimator, Model& model, std::span<mask_item const> items) {
+saliency_method run_method(std::string name, Estimator estimator, Model& model, std::span<saliency_item const> items) {
   auto estimate = estimate_saliency(estimator, model, items);
   saliency_method m{std::move(name), {}, estimate.seconds, estimate.rows};
-  for (mask_result& r : estimate.items) m.saliency.push_back(std::move(r.token_saliency));
+  for (saliency_result& r : estimate.items) m.saliency.push_back(std::move(r.token_saliency));
   return m;
 }
 
@@ -158,7 +158,7 @@ inline void add_label_figures(validation_row& row, std::span<std::vector<float> 
 /// \param labels  one per item, or empty where no truth is known
 /// \throws usage_error when a method has another number of items or tokens than `items`
 template <LanguageModel Model>
-validation_report validate_saliency(Model& model, std::span<mask_item const> items,
+validation_report validate_saliency(Model& model, std::span<saliency_item const> items,
                                     std::span<saliency_method const> methods, std::span<token_labels const> labels = {},
                                     validation_options const& options = {}) {
   expects<usage_error>(!items.empty(), "validating a saliency needs at least one item");

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Jinja's filters: what stands behind `|`. tojson is that of transformers, which escapes nothing for web pages.
+/// Jinja's filters: what stands after `|`. tojson is that of transformers, which escapes nothing for web pages.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/text/jinja/arguments.hpp>

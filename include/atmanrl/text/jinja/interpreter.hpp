@@ -450,7 +450,7 @@ class interpreter {
     for (auto const& [name, part] : n.named) out.named.emplace_back(name, evaluate(*part));
     return out;
   }
-  /// \param block  the text of a block that the filters stand behind; nullptr: the first of them has a value
+  /// \param block  the text of a block that the filters stand after; nullptr: the first of them has a value
   value filtered(node const& n, value const* block) {
     value const v = n.parts[0]
                         ? n.parts[0]->kind == node_kind::filter ? filtered(*n.parts[0], block) : evaluate(*n.parts[0])

@@ -109,7 +109,7 @@ class lexer {
     return without_blanks_behind(text.substr(begin)).empty() ? text.substr(0, begin) : text;
   }
 
-  /// Behind a tag's end: "-" takes all blanks along, trim_blocks one line break.
+  /// After a tag's end: "-" takes all blanks along, trim_blocks one line break.
   void close(bool strips, bool trims) {
     std::size_t const before = at_;
     if (strips)

@@ -312,7 +312,7 @@ class parser {
     want("]");
     return n;
   }
-  /// Arguments in brackets, behind what stands in `to` already.
+  /// Arguments in brackets, after what stands in `to` already.
   void arguments(node& to) {
     want("(");
     while (!now().is(")")) {
@@ -384,7 +384,7 @@ class parser {
   }
 
   // ---- statements ----
-  /// Statements up to a tag of one of these names, which is left standing behind its open bracket.
+  /// Statements up to a tag of one of these names, which is left standing after its open bracket.
   part statements(std::initializer_list<std::string_view> ends) {
     inside const guard(*this);
     part out = make(node_kind::block, now().line);

@@ -24,7 +24,7 @@ enum class node_kind {
   item,        ///< parts: object, key
   slice,       ///< parts: object, first, last, step; each of the last three may be null
   call,        ///< parts: function, arguments ...; `named`
-  filter,      ///< parts: value, arguments ...; `word`, `named`; a null value: the block that it stands behind
+  filter,      ///< parts: value, arguments ...; `word`, `named`; a null value: the block that it stands after
   test,        ///< parts: value, arguments ...; `word`
   unary,       ///< parts: value; `word`: not, -, +
   binary,      ///< parts: left, right; `word`: and, or, +, -, *, /, //, %, **, ~

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Jinja's tests: what stands behind `is`.
+/// Jinja's tests: what stands after `is`.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/text/jinja/arguments.hpp>

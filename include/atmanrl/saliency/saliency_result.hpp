@@ -10,7 +10,7 @@
 namespace atmanrl {
 
 /// One trained mask and what it did to the probability of the answer.
-struct mask_result {
+struct saliency_result {
   double ce_unmasked = 0;             ///< CE(0), nats per answer token
   double ce_start = 0;                ///< CE(c)
   double ce_end = 0;                  ///< CE(H*), after the last update
@@ -21,7 +21,7 @@ struct mask_result {
   int steps = 0;                        ///< updates that the mask got
 
   static constexpr auto fields() {
-    using r = mask_result;
+    using r = saliency_result;
     return std::tuple(&r::ce_unmasked, &r::ce_start, &r::ce_end, &r::mask, &r::token_saliency, &r::re_enabled,
                       &r::as_printed, &r::loss_start, &r::loss_end, &r::steps);
   }

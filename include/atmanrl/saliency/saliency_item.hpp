@@ -8,7 +8,7 @@
 namespace atmanrl {
 
 /// A rollout whose mask is wanted, as token ids. Items with equal prompts share the prompt's keys and values.
-struct mask_item {
+struct saliency_item {
   std::span<int const> prompt, cot, delimiter, answer;
 };
 

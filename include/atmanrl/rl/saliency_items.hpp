@@ -15,8 +15,8 @@ namespace atmanrl {
 
 /// Token ids of rollouts with chain, delimiter and label, and the rollouts that they belong to; both point into the
 /// step.
-struct mask_items {
-  std::vector<mask_item> items;
+struct saliency_items {
+  std::vector<saliency_item> items;
   std::vector<rollout*> owners;
   std::vector<std::size_t> places;  ///< of the owners within the step, as step_rollouts::for_each counts
 };
@@ -28,20 +28,20 @@ inline void spread_values(std::span<float const> values, std::span<std::size_t c
   for (std::size_t i = 0; i < values.size(); ++i) out[places[i]] = values[i];
 }
 
-/// Leaves out rollouts without chain of thought or label, and those behind whose chain there is no room for the label.
+/// Leaves out rollouts without chain of thought or label, and those after whose chain there is no room for the label.
 /// \param label  the true answer, the rollout's own, or the true answer of correct rollouts only
 /// \param wanted  bool(rollout const&): rollouts for which it does not hold are left out, too
 template <class Wanted = every_rollout>
-mask_items mask_items_of(step_rollouts& step, index_t max_positions, mask_label label = mask_label::ground_truth,
-                         Wanted const& wanted = {}) {
-  mask_items out;
+saliency_items saliency_items_of(step_rollouts& step, index_t max_positions,
+                                 mask_label label = mask_label::ground_truth, Wanted const& wanted = {}) {
+  saliency_items out;
   step.for_each([&](rollout_group& g, rollout& r, std::size_t place) {
     auto const part = [&](token_span s) {
       return std::span<int const>(r.ids).subspan(std::size_t(s.first), std::size_t(s.size()));
     };
     bool const own = label == mask_label::own_answer;
-    mask_item const item{g.prompt_ids, r.cot(), own ? part(r.spans.delimiter) : r.label_delimiter,
-                         own ? part(r.spans.answer) : r.label_answer};
+    saliency_item const item{g.prompt_ids, r.cot(), own ? part(r.spans.delimiter) : r.label_delimiter,
+                             own ? part(r.spans.answer) : r.label_answer};
     if (item.cot.empty() || item.delimiter.empty() || item.answer.empty()) return;
     if (label == mask_label::only_correct && !r.grade.correct_strict) return;
     if (!wanted(std::as_const(r))) return;
