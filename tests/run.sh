@@ -11,10 +11,14 @@ fi
 bash cmake/install_dependencies.sh tests arm
 cmake --preset release
 cmake --build --preset release --parallel "$(nproc)"
-# The tests write thousands of small files, many of them damaged ones: into memory, where the system has a folder there.
-if [ -w /dev/shm ] && [ "$(df --output=avail -k /dev/shm | tail -n 1)" -gt 4194304 ]; then
-  TMPDIR=$(mktemp -d -p /dev/shm atmanrl-tests.XXXXXX)
-  trap 'rm -rf "$TMPDIR"' EXIT
-  export TMPDIR
+# The tests write thousands of small files, many of them damaged ones: into memory, where the system has a folder there
+# with enough room in which programs may run.
+memory=$(mktemp -d -p /dev/shm atmanrl-tests.XXXXXX 2>/dev/null) || memory=
+if [ -n "$memory" ]; then
+  trap 'rm -rf "$memory"' EXIT
+  install -m 755 /dev/null "$memory/empty"
+  if [ "$(df --output=avail -k "$memory" | tail -n 1)" -gt 4194304 ] && "$memory/empty" 2>/dev/null; then
+    export TMPDIR=$memory
+  fi
 fi
 ctest --test-dir build/release --output-on-failure -j2 "$@"
