@@ -56,6 +56,7 @@ struct divergence<reference_backend> {
 
 }  // namespace kernels
 
+/// A backend that computes divergences where the logits are.
 template <class B, class T>
 concept HasDivergence = requires(B& backend, view_on<B, T const, 2> z0, view_on<B, int const, 1> numbers,
                                  view_on<B, T const, 1> weights, view_on<B, T, 2> z, view_on<B, T, 1> per_row) {
