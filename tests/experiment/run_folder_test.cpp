@@ -17,6 +17,7 @@ namespace {
 
 experiment_options options_in(std::filesystem::path const& out) {
   experiment_options o;
+  o.model.clear();
   o.out = out;
   return o;
 }
