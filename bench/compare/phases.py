@@ -168,7 +168,7 @@ def generation(weights):
     greedy = dict(request, greedy=True, new_tokens=16)
     return Phase(
         "generate",
-        "generation with sampling, 8 completions of 64 tokens behind a prompt of 128",
+        "generation with sampling, 8 completions of 64 tokens after a prompt of 128",
         weights,
         [
             Case("atmanrl", "atmanrl", request),

@@ -94,9 +94,10 @@ class Phases(unittest.TestCase):
             for a, b, tolerance in phase.agree:
                 self.assertLessEqual({a, b}, names)
                 self.assertLess(tolerance, 0.5)
+            # Drawn completions cannot be compared: those of the same tool that are greedy stand for them.
             self.assertLessEqual(
                 {r.fast for r in phase.ratios} | {r.slow for r in phase.ratios},
-                {name for pair in phase.agree for name in pair[:2]},
+                {name.partition(", greedy")[0] for pair in phase.agree for name in pair[:2]},
             )
 
 
