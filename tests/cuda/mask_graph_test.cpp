@@ -163,6 +163,17 @@ cuda_emulation::launch_counts launches_of(int first, int last, bool graphs, mask
           .waits = all.waits - before.waits};
 }
 
+/// Three steps of which each is one graph and AdamW, without a look of the host.
+void check_three_recorded(mask_options const& o) {
+  auto const three = launches_of(2, 5, true, o);
+  CHECK(three.graphs == 3);
+  CHECK(three.kernels == 3);
+  CHECK(three.products == 0);
+  CHECK(three.copies == 0);
+  CHECK(three.waits == 0);
+  CHECK(three.captures == 1);
+}
+
 }  // namespace
 
 TEST_CASE("cuda mask graphs: a step is one graph and AdamW, and the host looks at every sixteenth") {
@@ -170,13 +181,7 @@ TEST_CASE("cuda mask graphs: a step is one graph and AdamW, and the host looks a
     mask_options o;
     o.rows = rows;
     o.sparsity = 0.1;
-    auto const three = launches_of(2, 5, true, o);
-    CHECK(three.graphs == 3);
-    CHECK(three.kernels == 3);
-    CHECK(three.products == 0);
-    CHECK(three.copies == 0);
-    CHECK(three.waits == 0);
-    CHECK(three.captures == 1);
+    check_three_recorded(o);
     auto const eager = launches_of(2, 3, false, o);
     CHECK(eager.graphs == 0);
     CHECK(eager.captures == 0);
@@ -195,13 +200,7 @@ TEST_CASE("cuda mask graphs: a step of the divergence from the unmasked model le
   o.rows = mask_rows::answer_rows;
   auto const of_tokens = launches_of(2, 3, false, o);
   o.objective = objectives::kl_to_unmasked{};
-  auto const three = launches_of(2, 5, true, o);
-  CHECK(three.graphs == 3);
-  CHECK(three.kernels == 3);
-  CHECK(three.products == 0);
-  CHECK(three.copies == 0);
-  CHECK(three.waits == 0);
-  CHECK(three.captures == 1);
+  check_three_recorded(o);
   auto const eager = launches_of(2, 3, false, o);
   CHECK(eager.copies == of_tokens.copies);  // on the device
   CHECK(eager.waits == 0);

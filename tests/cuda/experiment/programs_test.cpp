@@ -45,18 +45,12 @@ std::vector<json> evaluated(scratch_folder const& folder, evaluating::options o)
   return all;
 }
 
-void check_evaluated(evaluating::options const& o) {
-  scratch_folder const folder;
-  auto const device = evaluated<cuda_backend>(folder, o), host = evaluated<cpu_backend>(folder, o);
-  REQUIRE(device.size() == host.size());
-  for (std::size_t i = 0; i < host.size(); ++i) check_alike(device[i], host[i], 1e-3);
-}
-
 }  // namespace
 
 TEST_CASE("cuda programs: explain finds what it finds on the CPU") {
   scratch_folder const folder;
-  auto device = explained<cuda_backend>(folder / "device.json"), host = explained<cpu_backend>(folder / "host.json");
+  auto const device = explained<cuda_backend>(folder / "device.json"),
+             host = explained<cpu_backend>(folder / "host.json");
   REQUIRE(host["items"][0]["saliency"].size() == 6);
   check_alike(device, host, 2e-3);
 }
@@ -68,5 +62,8 @@ TEST_CASE("cuda programs: evaluate samples and edits chains as on the CPU") {
   o.temperature = 0;
   o.max_new_tokens = 24;
   o.edit_chains = 1;
-  check_evaluated(o);
+  scratch_folder const folder;
+  auto const device = evaluated<cuda_backend>(folder, o), host = evaluated<cpu_backend>(folder, o);
+  REQUIRE(device.size() == host.size());
+  for (std::size_t i = 0; i < host.size(); ++i) check_alike(device[i], host[i], 1e-3);
 }
