@@ -264,17 +264,16 @@ class worker {
     expects<usage_error>(what == "prepare", "there is no request {}", what);
     std::string const path = request.at("model"), weights = request.at("weights");
     if (request.value("int8", false)) {
-      if (!int8_)
-        int8_.emplace(llama<cpu_backend>::load(int8_backend_, path + ".gguf", {}, quantised_matrices::packed));
+      if (!int8_) int8_.emplace(llama<cpu_backend>::load(int8_backend_, path + ".gguf", {}, weight_storage::packed));
       cases_[name] = prepare(*int8_, request);
     } else if (weights == "bf16") {
-      if (!bf16_) bf16_.emplace(llama<cpu_backend, bf16>::load(backend_, path));
+      if (!bf16_) bf16_.emplace(llama<cpu_backend>::load(backend_, path, {}, weight_storage::bf16));
       cases_[name] = prepare(*bf16_, request);
     } else {
       if (!float_)
         float_.emplace(weights == "f32"
                            ? llama<cpu_backend>::load(backend_, path)
-                           : llama<cpu_backend>::load(backend_, path + ".gguf", {}, quantised_matrices::packed));
+                           : llama<cpu_backend>::load(backend_, path + ".gguf", {}, weight_storage::packed));
       cases_[name] = prepare(*float_, request);
     }
     return json::object();
@@ -282,8 +281,7 @@ class worker {
 
  private:
   cpu_backend backend_, int8_backend_{{.int8_products = true}};
-  std::optional<llama<cpu_backend>> float_, int8_;  // the first may be packed, the second is
-  std::optional<llama<cpu_backend, bf16>> bf16_;
+  std::optional<llama<cpu_backend>> float_, int8_, bf16_;  // the first may be packed, the second is
   std::map<std::string, runner> cases_;
 };
 

@@ -69,13 +69,13 @@ int main(int argc, char** argv) {
   phase_report phase;
   cpu_backend backend;
   if (what.ends_with(".gguf")) {
-    auto model = llama<cpu_backend>::load(backend, what, {}, quantised_matrices::packed);
+    auto model = llama<cpu_backend>::load(backend, what, {}, weight_storage::packed);
     fmt::print("{} layers, {:.2f} G parameters in {} of blocks, {} threads\n", model.config().layers,
                double(model.layout().size()) * 1e-9, format_bytes(backend.allocated_bytes()), backend.threads());
     phase.done("weights from the file");
     return step(model, phase, 6) ? 0 : 1;
   }
-  model_type model(backend, llama_3_2_3b(std::max<index_t>(1, std::atoi(what.data()))));
+  model_type model(backend, llama_3_2_3b(std::max<index_t>(1, std::atoi(what.data()))), {}, weight_storage::bf16);
   fill(model);
   fmt::print("{} layers, {:.2f} G parameters in bf16, {} threads\n", model.config().layers,
              double(model.layout().size()) * 1e-9, backend.threads());

@@ -27,17 +27,16 @@ double seconds(auto const& f) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-template <class W>
-void run() {
+void run(weight_storage storage) {
   cpu_backend backend;
-  llama<cpu_backend, W> model(backend, atmanrl_bench::smollm2_shape());
+  llama<cpu_backend> model(backend, atmanrl_bench::smollm2_shape(), {}, storage);
   {
     std::vector<float> weights(std::size_t(model.layout().size()));
     random_stream random(1, 0);
     for (float& w : weights) w = float(random.uniform() - 0.5) * 0.08f;
     model.assign(std::span<float const>(weights));
   }
-  trainable_policy<llama<cpu_backend, W>> policy(model);
+  trainable_policy<llama<cpu_backend>> policy(model);
   std::vector<std::vector<int>> const prompts{tokens(100, 0)};
   std::vector<std::vector<int>> completions;
   for (int g = 0; g < 4; ++g) completions.push_back(tokens(100, g + 1));
@@ -79,8 +78,5 @@ void run() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "bf16")
-    run<bf16>();
-  else
-    run<float>();
+  run(argc > 1 && std::string_view(argv[1]) == "bf16" ? weight_storage::bf16 : weight_storage::full);
 }

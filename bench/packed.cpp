@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   int const rounds = argc > 2 ? std::atoi(argv[2]) : 5;
   cpu_backend backend;
   std::size_t const before = backend.allocated_bytes();
-  auto packed = model_type::load(backend, argv[1], {}, quantised_matrices::packed);
+  auto packed = model_type::load(backend, argv[1], {}, weight_storage::packed);
   std::size_t const packed_bytes = backend.allocated_bytes() - before;
   auto decoded = model_type::load(backend, argv[1]);
   std::size_t const decoded_bytes = backend.allocated_bytes() - before - packed_bytes;

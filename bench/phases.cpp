@@ -24,11 +24,11 @@ namespace {
 using namespace atmanrl;
 
 // One model per storage type for the whole program: packing 135 M weights takes longer than most benchmarks.
-template <class W>
-llama<cpu_backend, W>& model() {
+template <weight_storage S>
+llama<cpu_backend>& model() {
   static cpu_backend backend;
-  static llama<cpu_backend, W> m = [] {
-    llama<cpu_backend, W> made(backend, atmanrl_bench::smollm2_shape());
+  static llama<cpu_backend> m = [] {
+    llama<cpu_backend> made(backend, atmanrl_bench::smollm2_shape(), {}, S);
     std::vector<float> weights(std::size_t(made.layout().size()));
     random_stream random(1, 0);
     for (float& w : weights) w = float(random.uniform() - 0.5) * 0.08f;
@@ -81,7 +81,7 @@ struct work {
 
 // Times f() until the benchmark has enough; the setting of a machine that others use, too, calls for the best time
 // beside the median.
-template <class W, class F>
+template <weight_storage S, class F>
 void measure(benchmark::State& state, work const& w, F const& f) {
   atmanrl_bench::machine const& m = limits();
   std::vector<double> seconds;
@@ -94,7 +94,7 @@ void measure(benchmark::State& state, work const& w, F const& f) {
   }
   std::sort(seconds.begin(), seconds.end());
   double const median = seconds[seconds.size() / 2];
-  double const fast = std::is_same_v<W, bf16> ? m.bf16_flops : m.flops;
+  double const fast = S == weight_storage::bf16 ? m.bf16_flops : m.flops;
   double const floor =
       std::max((w.operations - w.float_operations) / fast + w.float_operations / m.flops, w.bytes / m.bandwidth);
   state.counters["median_ms"] = median * 1e3;
@@ -106,15 +106,15 @@ void measure(benchmark::State& state, work const& w, F const& f) {
   state.counters["floor/best"] = floor / seconds[0];
 }
 
-template <class W>
+template <weight_storage S>
 double weight_bytes(model_config const& c) {
-  return (layer_parameters(c) + head_parameters(c)) * double(sizeof(W));
+  return (layer_parameters(c) + head_parameters(c)) * double(S == weight_storage::bf16 ? sizeof(bf16) : sizeof(float));
 }
 double key_value_bytes(model_config const& c) { return double(c.layers * 2 * c.kv_heads * c.head_dim * 4); }
 
-template <class W>
+template <weight_storage S>
 void prefill(benchmark::State& state) {
-  auto& m = model<W>();
+  auto& m = model<S>();
   int const rows = int(state.range(0));
   auto const prompt = tokens(rows, 0);
   kv_cache<cpu_backend, float> cache(m.backend(), m.config(), rows);
@@ -125,8 +125,8 @@ void prefill(benchmark::State& state) {
   scored_token const last{rows - 1, 1};
   double const attention = 2 * attention_product(m.config(), keys_seen(0, rows));
   work const w{double(rows), 2 * (layer_parameters(m.config()) * rows + head_parameters(m.config())) + attention,
-               attention / 2, weight_bytes<W>(m.config())};
-  measure<W>(state, w, [&] {
+               attention / 2, weight_bytes<S>(m.config())};
+  measure<S>(state, w, [&] {
     cache.truncate(id, 0);
     m.forward(cache, batch, pass);
     m.log_probs(pass, {&last, 1});
@@ -134,9 +134,9 @@ void prefill(benchmark::State& state) {
 }
 
 // One decoding step of `batch` sequences that share a prompt of 128 tokens and hold 64 tokens each, logits included.
-template <class W>
+template <weight_storage S>
 void decode(benchmark::State& state) {
-  auto& m = model<W>();
+  auto& m = model<S>();
   model_config const& c = m.config();
   int const sequences = int(state.range(0));
   kv_cache<cpu_backend, float> cache(m.backend(), c, 128 + sequences * 66);
@@ -158,8 +158,8 @@ void decode(benchmark::State& state) {
   tensor<cpu_backend, float, 2> logits;
   double const attention = 2 * attention_product(c, 193 * sequences);
   work const w{double(sequences), 2 * (layer_parameters(c) + head_parameters(c)) * sequences + attention, attention / 2,
-               weight_bytes<W>(c) + key_value_bytes(c) * (128 + 64 * sequences)};
-  measure<W>(state, w, [&] {
+               weight_bytes<S>(c) + key_value_bytes(c) * (128 + 64 * sequences)};
+  measure<S>(state, w, [&] {
     for (int const id : ids) cache.truncate(id, 192);
     m.forward(cache, batch, pass);
     m.logits(pass, rows, logits);
@@ -168,9 +168,9 @@ void decode(benchmark::State& state) {
 }
 
 // Sampling as rollouts do it: 8 completions of 32 tokens after a prompt of 128, prefill and draws included.
-template <class W>
+template <weight_storage S>
 void generate_group(benchmark::State& state) {
-  auto& m = model<W>();
+  auto& m = model<S>();
   model_config const& c = m.config();
   int const group = int(state.range(0)), length = 32;
   std::vector<std::vector<int>> const prompts{tokens(128, 0)};
@@ -178,19 +178,19 @@ void generate_group(benchmark::State& state) {
   double const attention = 2 * attention_product(c, keys_seen(0, 128) + group * keys_seen(128, length - 1));
   work const w{double(group * length),
                2 * (layer_parameters(c) * (128 + later) + head_parameters(c) * (1 + later)) + attention, attention / 2,
-               weight_bytes<W>(c) * length};
+               weight_bytes<S>(c) * length};
   generate_options options;
   options.group_size = group;
   options.max_new_tokens = length;
-  measure<W>(state, w,
+  measure<S>(state, w,
              [&] { benchmark::DoNotOptimize(generate(m, prompts, options, samplers::multinomial{}).size()); });
 }
 
 // Loss and all parameters' gradients of 8 rollouts of `range(1)` tokens after a prompt of `range(0)` tokens: one for
 // all of them, or one for each.
-template <class W>
+template <weight_storage S>
 void forward_backward(benchmark::State& state) {
-  auto& m = model<W>();
+  auto& m = model<S>();
   bool const shared = state.range(2) == 1;
   state.SetLabel(shared ? "one prompt" : "8 prompts");
   std::vector<std::vector<int>> prompts, completions;
@@ -201,7 +201,7 @@ void forward_backward(benchmark::State& state) {
   std::vector<float> const old(completions[0].size(), -10.0f);
   std::vector<training_rollout> rollouts;
   for (std::size_t g = 0; g < 8; ++g) rollouts.push_back({prompts[g], completions[g], old, 1.0f});
-  trainable_policy<llama<cpu_backend, W>> policy(m);
+  trainable_policy<llama<cpu_backend>> policy(m);
   double const rows = double((shared ? 1 : 8) * prompts[0].size() + 8 * completions[0].size());
   double const products =
       2 * (layer_parameters(m.config()) * rows + head_parameters(m.config()) * double(8 * completions[0].size()));
@@ -209,19 +209,19 @@ void forward_backward(benchmark::State& state) {
   double const attention =
       7 * attention_product(m.config(), (shared ? 1 : 8) * keys_seen(0, n) + 8 * keys_seen(n, later));
   work const w{rows, 3 * products + attention, products + attention * 3 / 7,
-               weight_bytes<W>(m.config()) * 2 + weight_bytes<float>(m.config()) * 2};
+               weight_bytes<S>(m.config()) * 2 + weight_bytes<weight_storage::full>(m.config()) * 2};
   std::span<training_rollout const> const all = rollouts;
-  measure<W>(state, w, [&] {
+  measure<S>(state, w, [&] {
     benchmark::DoNotOptimize(add_policy_gradient(policy, all, losses::grpo{}, {.micro_batch = 8}).loss);
   });
 }
 
 // The products alone of one forward and one activation-gradient pass over `rows` rows: what a mask step cannot do
 // without.
-template <class W>
+template <weight_storage S>
 class products_alone {
  public:
-  products_alone(llama<cpu_backend, W>& m, index_t rows) : backend_(m.backend()) {
+  products_alone(llama<cpu_backend>& m, index_t rows) : backend_(m.backend()) {
     model_config const& c = m.config();
     auto const shapes = [&](index_t layer) { return linear_shapes(standard_kind(c).layer_parameters(c, layer)); };
     for (linear_shape const& each : shapes(0)) {  // the same in all layers
@@ -230,7 +230,7 @@ class products_alone {
     }
     for (index_t l = 0; l < c.layers; ++l) {
       for (auto const& [outputs, inputs, biased] : shapes(l)) {
-        weights_.emplace_back(backend_, outputs, inputs);
+        weights_.emplace_back(backend_, outputs, inputs, S);
         weights_.back().assign_rows(backend_, 0,
                                     tensor<cpu_backend, float, 2>::zeros(backend_, {outputs, inputs}).cview());
       }
@@ -246,7 +246,7 @@ class products_alone {
 
  private:
   cpu_backend& backend_;
-  std::vector<weight<cpu_backend, W>> weights_;
+  std::vector<weight<cpu_backend, float>> weights_;
   std::vector<tensor<cpu_backend, float, 2>> x_, y_;
 };
 
@@ -258,9 +258,9 @@ double seconds_of(F&& f) {
 }
 
 // One step of mask training for 8 rollouts of 200 prompt + `range(1)` CoT tokens, prompt cached.
-template <class W>
+template <weight_storage S>
 void mask_step(benchmark::State& state) {
-  auto& m = model<W>();
+  auto& m = model<S>();
   auto const rows = state.range(0) == 0 ? mask_rows::all_later : mask_rows::answer_rows;
   state.SetLabel(state.range(0) == 0 ? "all_later" : "answer_rows");
   auto const prompt = tokens(200, 0), delimiter = tokens(2, 50), answer = tokens(3, 51);
@@ -268,18 +268,18 @@ void mask_step(benchmark::State& state) {
   for (int g = 0; g < 8; ++g) cots.push_back(tokens(int(state.range(1)), g + 1));
   std::vector<saliency_item> items;
   for (auto const& c : cots) items.push_back({prompt, c, delimiter, answer});
-  mask_batch<llama<cpu_backend, W>> batch(m, items, mask_shape::column, rows, 10);
+  mask_batch<llama<cpu_backend>> batch(m, items, mask_shape::column, rows, 10);
   // Rows of a step: those after the prompt, or those after the chain of thought; the last answer token has none.
   double const cot = double(state.range(1)), each = double(batch.rows_per_step()) / 8;
   double const attention = 7 * attention_product(m.config(), 8 * keys_seen(204 + cot - each, each));
   double const products_of_step =
       layer_parameters(m.config()) * each + head_parameters(m.config()) * double(answer.size());
   work const w{double(batch.rows_per_step()), 4 * 8 * products_of_step + attention, attention * 3 / 7,
-               2 * weight_bytes<W>(m.config())};
+               2 * weight_bytes<S>(m.config())};
   auto const step = [&] { benchmark::DoNotOptimize(batch.cross_entropies_and_gradient()); };
-  measure<W>(state, w, step);
+  measure<S>(state, w, step);
   // In turns, because a machine that others use is not equally fast all the time; the ratio is the rounds' median.
-  products_alone<W> products(m, batch.rows_per_step());
+  products_alone<S> products(m, batch.rows_per_step());
   products();
   std::vector<double> ratios;
   for (int round = 0; round < 9; ++round) {
@@ -365,16 +365,16 @@ int main(int argc, char** argv) try {
   } else if (argc != 1) {
     throw error(std::string("unknown argument ") + argv[1]);
   }
-  add("prefill f32", prefill<float>, {{512}});
-  add("prefill bf16", prefill<bf16>, {{512}});
-  add("decode f32", decode<float>, {{1}, {8}, {16}});
-  add("decode bf16", decode<bf16>, {{1}, {8}, {16}});
-  add("generate f32", generate_group<float>, {{8}, {16}});
-  add("generate bf16", generate_group<bf16>, {{8}, {16}});
-  add("mask_step f32", mask_step<float>, {{0, 100}, {1, 100}, {0, 300}, {1, 300}});
-  add("mask_step bf16", mask_step<bf16>, {{0, 100}, {1, 100}, {0, 300}, {1, 300}});
-  add("forward_backward f32", forward_backward<float>, {{200, 100, 1}, {200, 100, 0}});
-  add("forward_backward bf16", forward_backward<bf16>, {{200, 100, 1}, {200, 100, 0}});
+  add("prefill f32", prefill<weight_storage::full>, {{512}});
+  add("prefill bf16", prefill<weight_storage::bf16>, {{512}});
+  add("decode f32", decode<weight_storage::full>, {{1}, {8}, {16}});
+  add("decode bf16", decode<weight_storage::bf16>, {{1}, {8}, {16}});
+  add("generate f32", generate_group<weight_storage::full>, {{8}, {16}});
+  add("generate bf16", generate_group<weight_storage::bf16>, {{8}, {16}});
+  add("mask_step f32", mask_step<weight_storage::full>, {{0, 100}, {1, 100}, {0, 300}, {1, 300}});
+  add("mask_step bf16", mask_step<weight_storage::bf16>, {{0, 100}, {1, 100}, {0, 300}, {1, 300}});
+  add("forward_backward f32", forward_backward<weight_storage::full>, {{200, 100, 1}, {200, 100, 0}});
+  add("forward_backward bf16", forward_backward<weight_storage::bf16>, {{200, 100, 1}, {200, 100, 0}});
   add("adamw", adamw_update, {});
   limits();
   keeping_reporter reporter;

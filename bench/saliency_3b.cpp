@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   auto const begin = std::chrono::steady_clock::now();
 
   cpu_backend backend;
-  model_type model(backend, config);
+  model_type model(backend, config, {}, weight_storage::bf16);
   fill(model);
   model.set_kv_storage(storage);
   fmt::print("{} layers, {:.2f} G parameters in bf16 ({}), {} threads, keys and values in {}\n", config.layers,

@@ -25,14 +25,13 @@ double best_of(int runs, F const& f) {
   return best;
 }
 
-template <class W>
-void measure(char const* weights_are, int runs) {
+void measure(char const* weights_are, weight_storage storage, int runs) {
   constexpr int rows = 256;
   model_config config = atmanrl_bench::smollm2_shape();
   config.layers = 4;
   config.vocab = 4096;
   cpu_backend backend;
-  llama<cpu_backend, W> model(backend, config);
+  llama<cpu_backend> model(backend, config, {}, storage);
   std::vector<float> numbers(std::size_t(model.layout().size()));
   random_stream random(1, 0);
   for (float& x : numbers) x = float(random.uniform() - 0.5) * 0.08f;
@@ -74,6 +73,6 @@ void measure(char const* weights_are, int runs) {
 
 int main(int argc, char** argv) {
   int const runs = argc > 1 ? std::atoi(argv[1]) : 10;
-  measure<float>("float", runs);
-  measure<bf16>("bf16", runs);
+  measure("float", weight_storage::full, runs);
+  measure("bf16", weight_storage::bf16, runs);
 }

@@ -164,7 +164,7 @@ void run(options const& o) {
   auto backend = make_backend<B>(o, std::is_same_v<W, bf16>);
   print_build_note<B>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = llama<B, W>::load(backend, o.model, {}, quantised_matrices_of<B>(o.dtype, o.model, o.int8_products));
+  auto model = llama<B, W>::load(backend, o.model, {}, weight_storage_of<B>(o.dtype, o.model, o.int8_products));
   if (!o.adapter.empty()) model.load_adapters(o.adapter);
   if (o.kv_cache == "bf16") model.set_kv_storage(kv_storage::bf16);
   if (o.letters)
@@ -185,10 +185,7 @@ struct program {
     expects<usage_error>(o.edit_chains == 0 || o.task != "mmlu", "--edit-chains: MMLU's chains have no number to edit");
     if (!o.out.empty()) check_output_file("--out", o.out);
     if (!o.completions.empty()) check_output_file("--completions", o.completions);
-    if (o.dtype == "bf16")
-      evaluating::run<B, bf16>(o);
-    else
-      evaluating::run<B, float>(o);
+    with_weight_type<B>(o.dtype, [&]<class W>(std::type_identity<W>) { evaluating::run<B, W>(o); });
     return 0;
   }
 };

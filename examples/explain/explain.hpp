@@ -59,7 +59,7 @@ int run(options const& o) {
   auto backend = make_backend<B>(o, false);
   print_build_note<B>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = llama<B>::load(backend, o.model, {}, quantised_matrices_of<B>(o.dtype, o.model, o.int8_products));
+  auto model = llama<B>::load(backend, o.model, {}, weight_storage_of<B>(o.dtype, o.model, o.int8_products));
   any_task const task =
       o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : generated_task(o.task);
   std::vector<subject> subjects;

@@ -97,7 +97,8 @@ using request = std::variant<logprobs_request, generate_request, gradient_reques
 using result = std::variant<logprobs_result, generate_result, gradient_result, mask_outcome, grpo_result>;
 
 /// Loads the weights and carries the request out; the result is of the same place in its variant.
-using program = result(atmanrl::model_file const& file, int threads, request const& what);
-program compute_cpu_f32, compute_cpu_bf16, compute_reference_f32, compute_reference_bf16;
+result compute_cpu(atmanrl::model_file const& file, int threads, bool bf16, request const& what);
+result compute_reference_f32(atmanrl::model_file const& file, request const& what);
+result compute_reference_bf16(atmanrl::model_file const& file, request const& what);
 
 }  // namespace inspect

@@ -20,16 +20,15 @@ using atmanrl::dump_json, atmanrl::expects, atmanrl::model_file, atmanrl::ordere
 /// Carries a request out with the backend and the type of weights that were asked for.
 template <class Result>
 Result compute_with(common_options const& c, model_file const& file, request what) {
-  bool const cpu = c.backend == "cpu", bf16 = c.dtype == "bf16";
+  bool const bf16 = c.dtype == "bf16";
   if (c.backend == "cuda") {
     result out;
     device_call const call{static_cast<backend_options const&>(c), bf16, &file, &what, &out};
     run_on_cuda("inspect", &call, {});
     return std::get<Result>(std::move(out));
   }
-  program& run =
-      cpu ? (bf16 ? compute_cpu_bf16 : compute_cpu_f32) : (bf16 ? compute_reference_bf16 : compute_reference_f32);
-  return std::get<Result>(run(file, c.threads, what));
+  if (c.backend == "cpu") return std::get<Result>(compute_cpu(file, c.threads, bf16, what));
+  return std::get<Result>(bf16 ? compute_reference_bf16(file, what) : compute_reference_f32(file, what));
 }
 
 /// \throws usage_error when the parts together are longer than the model's positions

@@ -11,6 +11,7 @@
 #include <atmanrl/tasks/any_task.hpp>
 
 #include "../backend_options.hpp"
+#include "../model_dtype.hpp"
 #include "../printing.hpp"
 
 namespace fine_tuning {
@@ -58,7 +59,7 @@ void run(options const& o, comm::any_on<B> ranks) {
   // [sft]
   auto backend = make_backend<B>(o, std::is_same_v<W, bf16>);
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
-  auto model = llama<B, W>::load(backend, o.model);
+  auto model = llama<B, W>::load(backend, o.model, {}, weight_storage_of<B>(o.dtype));
   forbid_missing_tokens(model, words);
   std::vector<sft_example> all;
   if (o.task == "gsm8k") {
@@ -104,10 +105,7 @@ struct program {
   using options = fine_tuning::options;
   template <class B>
   static int run(options const& o, comm::any_on<B> ranks) {
-    if (o.dtype == "bf16")
-      fine_tuning::run<B, bf16>(o, ranks);
-    else
-      fine_tuning::run<B, float>(o, ranks);
+    with_weight_type<B>(o.dtype, [&]<class W>(std::type_identity<W>) { fine_tuning::run<B, W>(o, ranks); });
     return 0;
   }
 };

@@ -11,21 +11,16 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                               \
-    TEMPLATE evaluation evaluate(llama<cpu_backend, W>&, tokenizer const&, any_task const&, evaluation_options const&, \
-                                 samplers::any const&);                                                                \
-    TEMPLATE void save_model(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,                  \
-                             tokenizer const&, std::filesystem::path const&, dtype);                                   \
-    TEMPLATE void save_adapters(std::filesystem::path const&, trainable_weights<llama<cpu_backend, W>>&,               \
-                                std::filesystem::path const&);
-
 namespace atmanrl {
-ATMANRL_FLOAT_TEMPLATE run_data look_at_data(any_task const&, tokenizer const&, model_config const&,
-                                             experiment_options const&);
-ATMANRL_FLOAT_TEMPLATE rollout annotate(completion, int, int, task_item const&, any_task const&, tokenizer const&,
-                                        std::span<int const>, no_delimiter_policy);
-ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
-ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
+ATMANRL_TEMPLATE run_data look_at_data(any_task const&, tokenizer const&, model_config const&,
+                                       experiment_options const&);
+ATMANRL_TEMPLATE rollout annotate(completion, int, int, task_item const&, any_task const&, tokenizer const&,
+                                  std::span<int const>, no_delimiter_policy);
+ATMANRL_TEMPLATE evaluation evaluate(llama<cpu_backend>&, tokenizer const&, any_task const&, evaluation_options const&,
+                                     samplers::any const&);
+ATMANRL_TEMPLATE void save_model(std::filesystem::path const&, trainable_weights<llama<cpu_backend>>&, tokenizer const&,
+                                 std::filesystem::path const&, dtype);
+ATMANRL_TEMPLATE void save_adapters(std::filesystem::path const&, trainable_weights<llama<cpu_backend>>&,
+                                    std::filesystem::path const&);
 }  // namespace atmanrl
-#  undef ATMANRL_TEMPLATES
 #endif

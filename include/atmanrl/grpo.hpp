@@ -62,29 +62,25 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                              \
-    TEMPLATE class trainable_weights<llama<cpu_backend, W>>;                                                          \
-    TEMPLATE class trainable_policy<llama<cpu_backend, W>>;                                                           \
-    TEMPLATE class trainable_policy<llama<cpu_backend, W>, optim::any>;                                               \
-    TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
-                                                           generate_options const&, samplers::any const&);            \
-    TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
-                                                           generate_options const&, samplers::multinomial const&);    \
-    TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend, W>&, std::span<std::vector<int> const>, \
-                                                           generate_options const&, samplers::greedy const&);         \
-    TEMPLATE std::vector<detail::rollout_share> detail::add_leaf_gradient(                                            \
-        trainable_weights<llama<cpu_backend, W>>&, std::span<training_rollout const>, std::size_t, loss_scope,        \
-        losses::any const&, policy_gradient_options const&, update_edits::none const&);                               \
-    TEMPLATE std::vector<detail::rollout_share> detail::add_leaf_gradient(                                            \
-        trainable_weights<llama<cpu_backend, W>>&, std::span<training_rollout const>, std::size_t, loss_scope,        \
-        losses::grpo const&, policy_gradient_options const&, update_edits::none const&);                              \
-    TEMPLATE std::vector<std::vector<float>> reference_log_probs(                                                     \
-        llama<cpu_backend, W>&, std::span<training_rollout const>, double, micro_batch_options const&, adapters,      \
-        update_edits::none const&);
-
 namespace atmanrl {
-ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
-ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
+ATMANRL_TEMPLATE class trainable_weights<llama<cpu_backend>>;
+ATMANRL_TEMPLATE class trainable_policy<llama<cpu_backend>>;
+ATMANRL_TEMPLATE class trainable_policy<llama<cpu_backend>, optim::any>;
+ATMANRL_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend>&, std::span<std::vector<int> const>,
+                                                               generate_options const&, samplers::any const&);
+ATMANRL_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend>&, std::span<std::vector<int> const>,
+                                                               generate_options const&, samplers::multinomial const&);
+ATMANRL_TEMPLATE std::vector<std::vector<completion>> generate(llama<cpu_backend>&, std::span<std::vector<int> const>,
+                                                               generate_options const&, samplers::greedy const&);
+ATMANRL_TEMPLATE std::vector<detail::rollout_share> detail::add_leaf_gradient(
+    trainable_weights<llama<cpu_backend>>&, std::span<training_rollout const>, std::size_t, loss_scope,
+    losses::any const&, policy_gradient_options const&, update_edits::none const&);
+ATMANRL_TEMPLATE std::vector<detail::rollout_share> detail::add_leaf_gradient(
+    trainable_weights<llama<cpu_backend>>&, std::span<training_rollout const>, std::size_t, loss_scope,
+    losses::grpo const&, policy_gradient_options const&, update_edits::none const&);
+ATMANRL_TEMPLATE std::vector<std::vector<float>> reference_log_probs(llama<cpu_backend>&,
+                                                                     std::span<training_rollout const>, double,
+                                                                     micro_batch_options const&, adapters,
+                                                                     update_edits::none const&);
 }  // namespace atmanrl
-#  undef ATMANRL_TEMPLATES
 #endif

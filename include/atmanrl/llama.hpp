@@ -13,15 +13,10 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  define ATMANRL_TEMPLATES(TEMPLATE, W)          \
-    TEMPLATE class decoder_layer<cpu_backend, W, standard_block>; \
-    TEMPLATE class decoder<cpu_backend, W>;
-
 namespace atmanrl {
-ATMANRL_FLOAT_TEMPLATE class kv_cache<cpu_backend, float>;
-ATMANRL_FLOAT_TEMPLATE class forward_pass<cpu_backend, float>;
-ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
-ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
+ATMANRL_TEMPLATE class kv_cache<cpu_backend, float>;
+ATMANRL_TEMPLATE class forward_pass<cpu_backend, float>;
+ATMANRL_TEMPLATE class decoder_layer<cpu_backend, float, standard_block>;
+ATMANRL_TEMPLATE class decoder<cpu_backend>;
 }  // namespace atmanrl
-#  undef ATMANRL_TEMPLATES
 #endif

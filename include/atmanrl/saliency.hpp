@@ -46,32 +46,27 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-#  define ATMANRL_TEMPLATES(TEMPLATE, W)                                                                          \
-    TEMPLATE std::vector<saliency_result> train_masks(llama<cpu_backend, W>&, std::span<saliency_item const>,     \
-                                                      mask_options const&, gradient_quantiles*);                  \
-    TEMPLATE double choose_scale(llama<cpu_backend, W>&, std::span<saliency_item const>, mask_options, double,    \
-                                 comm::any);                                                                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::any&, llama<cpu_backend, W>&,                        \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask<>&, llama<cpu_backend, W>&,             \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::leave_one_out&, llama<cpu_backend, W>&,              \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::gradient&, llama<cpu_backend, W>&,                   \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::atman_suppression&, llama<cpu_backend, W>&,          \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::gradient_x_input&, llama<cpu_backend, W>&,           \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE saliency_estimate estimate_saliency(estimators::attention_rollout&, llama<cpu_backend, W>&,          \
-                                                 std::span<saliency_item const>, comm::any);                      \
-    TEMPLATE validation_report validate_saliency(llama<cpu_backend, W>&, std::span<saliency_item const>,          \
-                                                 std::span<saliency_method const>, std::span<token_labels const>, \
-                                                 validation_options const&);
-
 namespace atmanrl {
-ATMANRL_TEMPLATES(ATMANRL_FLOAT_TEMPLATE, float)
-ATMANRL_TEMPLATES(ATMANRL_BF16_TEMPLATE, bf16)
+ATMANRL_TEMPLATE std::vector<saliency_result> train_masks(llama<cpu_backend>&, std::span<saliency_item const>,
+                                                          mask_options const&, gradient_quantiles*);
+ATMANRL_TEMPLATE double choose_scale(llama<cpu_backend>&, std::span<saliency_item const>, mask_options, double,
+                                     comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::any&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::learned_mask<>&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::leave_one_out&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::gradient&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::atman_suppression&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::gradient_x_input&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::attention_rollout&, llama<cpu_backend>&,
+                                                     std::span<saliency_item const>, comm::any);
+ATMANRL_TEMPLATE validation_report validate_saliency(llama<cpu_backend>&, std::span<saliency_item const>,
+                                                     std::span<saliency_method const>, std::span<token_labels const>,
+                                                     validation_options const&);
 }  // namespace atmanrl
-#  undef ATMANRL_TEMPLATES
 #endif

@@ -25,9 +25,7 @@ struct any_plain_token {
   int operator()(std::span<float const>, double, double u) const { return int(u * count); }
 };
 
-template <class W = float>
 struct endless_traits : gsm8k_traits<> {
-  using weights = weight_types<W>;
   using sampler = any_plain_token;
   using reward = rewards::saliency<>;
 };
@@ -43,7 +41,7 @@ struct hoarder {
 };
 
 /// Nothing of it is the library's but the trainer.
-struct strange_traits : endless_traits<> {
+struct strange_traits : endless_traits {
   using block = strangers::offset_block;
   using reward = hoarder;
   using optimizer = strangers::sign_momentum;
@@ -90,8 +88,9 @@ void check_estimate(experiment_options const& o, model_config const& c, completi
   tokenizer const words = arithmetic_words();
   arithmetic const task;
   cpu_backend backend({.threads = o.threads});
+  auto const made = [&](cpu_backend& b) { return Model(b, c, {}, detail::storage_of_matrices<Model>(o)); };
   {
-    Model model(backend, c);
+    Model model = made(backend);
     std::vector<float> row;
     for (parameter_info const& p : model.layout().all()) {
       row.resize(std::size_t(p.columns));
@@ -107,25 +106,23 @@ void check_estimate(experiment_options const& o, model_config const& c, completi
     for (int s = 0; s < o.steps; ++s) trainer.step();
   }
   auto const data = look_at_data(task, words, c, o);
-  auto const m =
-      estimate_memory<Traits, Model>(o, task, words, data, length, [&](cpu_backend& b) { return Model(b, c); });
+  auto const m = estimate_memory<Traits, Model>(o, task, words, data, length, made);
   REQUIRE(m);
   INFO("measured " << backend.peak_bytes() << ", estimated " << m->peak() << ": " << described(m->by_use));
   CHECK(m->peak() == backend.peak_bytes());
 }
 
-template <class W = float>
 void check_small(experiment_options const& o) {
-  check_estimate<endless_traits<W>, llama<cpu_backend, W>>(o, endless_config(), completion_length::longest);
+  check_estimate<endless_traits, llama<cpu_backend>>(o, endless_config(), completion_length::longest);
 }
 
-template <class Traits = endless_traits<>, class Model = llama<cpu_backend>>
+template <class Traits = endless_traits, class Model = llama<cpu_backend>>
 memory_estimate estimate_of(experiment_options const& o, int ranks = 1, model_config const& c = endless_config()) {
   tokenizer const words = arithmetic_words();
   arithmetic const task;
   return *estimate_memory<Traits, Model>(
       o, task, words, look_at_data(task, words, c, o), completion_length::longest,
-      [&](cpu_backend& b) { return Model(b, c); }, ranks);
+      [&](cpu_backend& b) { return Model(b, c, {}, detail::storage_of_matrices<Model>(o)); }, ranks);
 }
 
 }  // namespace
@@ -168,12 +165,13 @@ TEST_CASE("memory: the estimate is what a step takes when the masks are the larg
 TEST_CASE("memory: the estimate is what a step takes in the shape of SmolLM2, all parameters and adapters alone") {
   experiment_options o = long_step();
   o.max_new_tokens = 60;
-  check_estimate<endless_traits<>, llama<cpu_backend>>(o, smollm2_config(), completion_length::longest);
+  check_estimate<endless_traits, llama<cpu_backend>>(o, smollm2_config(), completion_length::longest);
   o.lora_rank = 8;
-  check_estimate<endless_traits<>, llama<cpu_backend>>(o, smollm2_config(), completion_length::longest);
+  check_estimate<endless_traits, llama<cpu_backend>>(o, smollm2_config(), completion_length::longest);
   o.kv_cache = kv_storage::bf16;
   o.recompute = true;
-  check_estimate<endless_traits<bf16>, llama<cpu_backend, bf16>>(o, smollm2_config(), completion_length::longest);
+  o.dtype = weight_dtype::bf16;
+  check_estimate<endless_traits, llama<cpu_backend>>(o, smollm2_config(), completion_length::longest);
 }
 
 TEST_CASE("memory: what is made of other numbers takes other memory, part by part") {
@@ -188,8 +186,7 @@ TEST_CASE("memory: what is made of other numbers takes other memory, part by par
   CHECK(2 * half[memory_use::cache] == usual[memory_use::cache]);
   CHECK(with([](auto& x) { x.recompute = true; })[memory_use::activations] < usual[memory_use::activations]);
   CHECK(with([](auto& x) { x.activation_mib = 1; })[memory_use::activations] < usual[memory_use::activations]);
-  CHECK(estimate_of<endless_traits<bf16>, llama<cpu_backend, bf16>>(o).by_use[memory_use::weights] <
-        usual[memory_use::weights]);
+  CHECK(with([](auto& x) { x.dtype = weight_dtype::bf16; })[memory_use::weights] < usual[memory_use::weights]);
   // Master weights, gradient, and one of two groups' gradients that waits; two moments, or one.
   auto const parameters = std::size_t(parameter_layout(endless_config(), standard_kind(endless_config())).size());
   CHECK(usual[memory_use::gradient] == 12 * parameters);

@@ -43,13 +43,13 @@ TEST_CASE(
   REQUIRE(program_of_decoded.run() == 0);
   // The estimate knows the types of the file's matrices.
   auto const file = model_file::open(s.model, standard_architectures());
-  auto const bytes_of_model = [&](quantised_matrices how) {
+  auto const bytes_of_model = [&](weight_storage how) {
     cpu_backend backend({.threads = 1});
     auto const model = llama<cpu_backend>::load(backend, file, {}, how);
     return backend.allocated_bytes();
   };
   CHECK(program_of_decoded.estimate()->by_use[memory_use::weights] - program.estimate()->by_use[memory_use::weights] ==
-        bytes_of_model(quantised_matrices::decoded) - bytes_of_model(quantised_matrices::packed));
+        bytes_of_model(weight_storage::full) - bytes_of_model(weight_storage::packed));
   for (char const* const name :
        {"metrics.jsonl", "completions.jsonl", "evaluation_before.json", "evaluation_after.json",
         "adapter/adapter_model.safetensors", "model/model.safetensors"}) {

@@ -29,7 +29,7 @@ template <class W>
 struct bits {
   bool exact_activations;
   cpu_backend backend{{.threads = 2, .exact_activations = exact_activations}};
-  llama<cpu_backend, W> model = random_model<cpu_backend, W>(backend, odd_config(), 6);
+  model_in<cpu_backend, W> model = random_model<cpu_backend, W>(backend, odd_config(), 6);
   std::vector<int> tokens = random_tokens(length, 1100, 8);
   std::vector<float> whole = teacher_forced(model, tokens, 0.8);
 

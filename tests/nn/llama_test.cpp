@@ -185,7 +185,7 @@ TEST_CASE("llama: logits, their log-softmax at a temperature and the entropy say
 
 TEMPLATE_TEST_CASE("llama: what is assigned is read back, rounded to the storage of matrices", "", float, bf16) {
   cpu_backend backend;
-  llama<cpu_backend, TestType> model(backend, rich_config());
+  llama<cpu_backend> model(backend, rich_config(), {}, storage_in<cpu_backend, TestType>);
   auto const flat = random_parameters(model.config(), 3);
   auto const before = model.version();
   set_parameters(model, flat);
@@ -235,7 +235,7 @@ TEMPLATE_TEST_CASE("llama: a Hugging Face folder that was written and loaded giv
     save_hugging_face_folder(
         folder / "model", model.config(), model.kind(), rows,
         {.type = std::is_same_v<TestType, bf16> ? dtype::bf16 : dtype::f32, .max_shard_bytes = 3000});
-    auto loaded = llama<cpu_backend, TestType>::load(backend, folder / "model");
+    auto loaded = llama<cpu_backend>::load(backend, folder / "model", {}, storage_in<cpu_backend, TestType>);
     CHECK(loaded.config() == model.config());
     if (std::is_same_v<TestType, float>) CHECK(read_parameters(loaded) == read_parameters(model));
     std::vector<int> const tokens = random_tokens(20, c.vocab, 9);

@@ -31,7 +31,7 @@ void give_adapters(llama<B, W>& model, lora_config const& l, std::vector<double>
 template <class B, class W>
 llama<B, W> merged(llama<B, W> const& model) {
   using T = typename llama<B, W>::scalar;
-  llama<B, W> out(model.backend(), model.config());
+  llama<B, W> out(model.backend(), model.config(), {}, model.storage());
   for (parameter_info const& p : model.layout().all()) {
     for (index_t first = 0; first < p.rows; first += 3) {  // in pieces that divide nothing
       tensor<B, T, 2> rows(model.backend(), {std::min<index_t>(3, p.rows - first), p.columns});

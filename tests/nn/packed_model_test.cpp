@@ -23,9 +23,7 @@ struct setting {
   explicit setting(gguf_type (*type_of)(std::string_view) = mixed_types, bool tied = true) {
     write_quantised_model(path, quantised_config(tied), type_of);
   }
-  model_type load(cpu_backend& backend, quantised_matrices how) const {
-    return model_type::load(backend, path, {}, how);
-  }
+  model_type load(cpu_backend& backend, weight_storage how) const { return model_type::load(backend, path, {}, how); }
 };
 
 /// Log-probabilities of tokens[1..]: `prefill` rows at once, then each alone, beside another sequence.
@@ -61,28 +59,28 @@ TEST_CASE(
   auto const type = GENERATE(mixed_types, all_q8_0);
   setting const s(type, GENERATE(true, false));
   cpu_backend backend({.threads = 2});
-  auto decoded = s.load(backend, quantised_matrices::decoded);
+  auto decoded = s.load(backend, weight_storage::full);
   auto const expected = teacher_forced(decoded, s.tokens);
   CHECK_FALSE(decoded.is_packed());
   for (int const threads : {1, 2, 3, 4}) {
     CAPTURE(threads);
     cpu_backend own({.threads = threads});
-    auto packed = s.load(own, quantised_matrices::packed);
+    auto packed = s.load(own, weight_storage::packed);
     CHECK(packed.is_packed());
     CHECK(teacher_forced(packed, s.tokens) == expected);
     CHECK(decoded_row_by_row(packed, s.tokens, 1 + 9 * (threads - 1)) == expected);
   }
-  CHECK(read_parameters(s.load(backend, quantised_matrices::packed)) == read_parameters(decoded));
+  CHECK(read_parameters(s.load(backend, weight_storage::packed)) == read_parameters(decoded));
 }
 
 TEST_CASE("packed model: with int8 products, too, decoding has the bits of the training pass, with any threads") {
   setting const s;
   cpu_backend plain({.threads = 2}), one({.threads = 1, .int8_products = true});
   auto const decoded = [&] {
-    auto model = s.load(plain, quantised_matrices::packed);
+    auto model = s.load(plain, weight_storage::packed);
     return teacher_forced(model, s.tokens);
   }();
-  auto model = s.load(one, quantised_matrices::packed);
+  auto model = s.load(one, weight_storage::packed);
   auto const expected = teacher_forced(model, s.tokens);
   double largest = 0;
   for (std::size_t i = 0; i < expected.size(); ++i)
@@ -93,7 +91,7 @@ TEST_CASE("packed model: with int8 products, too, decoding has the bits of the t
   for (int const threads : {1, 2, 3, 4}) {
     CAPTURE(threads);
     cpu_backend own({.threads = threads, .int8_products = true});
-    auto other = s.load(own, quantised_matrices::packed);
+    auto other = s.load(own, weight_storage::packed);
     CHECK(teacher_forced(other, s.tokens) == expected);
     CHECK(decoded_row_by_row(other, s.tokens, 1 + 9 * (threads - 1)) == expected);
   }
@@ -102,7 +100,7 @@ TEST_CASE("packed model: with int8 products, too, decoding has the bits of the t
 TEST_CASE("packed model: adapters over packed matrices are trained as over decoded ones") {
   setting const s;
   cpu_backend backend({.threads = 2});
-  auto const results = [&](quantised_matrices how) {
+  auto const results = [&](weight_storage how) {
     auto model = s.load(backend, how);
     model.attach({.rank = 3, .alpha = 6}, 4);
     std::vector<float> values(std::size_t(model.trainable_layout().size()));
@@ -133,13 +131,13 @@ TEST_CASE("packed model: adapters over packed matrices are trained as over decod
     for (auto const& more : {merged.to_host(), pass.log_p()}) out.insert(out.end(), more.begin(), more.end());
     return out;
   };
-  CHECK(results(quantised_matrices::packed) == results(quantised_matrices::decoded));
+  CHECK(results(weight_storage::packed) == results(weight_storage::full));
 }
 
 TEST_CASE("packed model: it takes the memory of its file") {
   setting const s(all_q8_0);
   cpu_backend backend({.threads = 1});
-  auto const model = s.load(backend, quantised_matrices::packed);
+  auto const model = s.load(backend, weight_storage::packed);
   // Gains, and the rows that fill the embedding's last panel, beside what the file has; half of the blocks are not
   // there twice.
   CHECK(backend.allocated_bytes() < std::size_t(1.1 * double(std::filesystem::file_size(s.path))));
@@ -148,7 +146,7 @@ TEST_CASE("packed model: it takes the memory of its file") {
 TEST_CASE("packed model: weights that cannot be trained or stored are refused in a sentence") {
   setting const s;
   cpu_backend backend({.threads = 1});
-  auto model = s.load(backend, quantised_matrices::packed);
+  auto model = s.load(backend, weight_storage::packed);
   tensor<cpu_backend, float, 1> flat(backend, {model.layout().size()});
   char const* const sentence = "the weights of a packed model are not trained: attach adapters";
   CHECK_THROWS_WITH(model.read_trainable(flat.view()), ATMANRL_CONTAINS(sentence));
@@ -158,10 +156,10 @@ TEST_CASE("packed model: weights that cannot be trained or stored are refused in
   CHECK_THROWS_WITH(model.forward(on.cache, on.batch, pass, {.mode = gradient_mode::parameters}),
                     ATMANRL_CONTAINS(sentence));
   CHECK_THROWS_WITH(model.assign(flat.cview()), ATMANRL_CONTAINS("a packed weight of Q6_K cannot be changed"));
-  CHECK_THROWS_WITH((llama<cpu_backend, bf16>::load(backend, s.path, {}, quantised_matrices::packed)),
-                    ATMANRL_CONTAINS("load the model decoded"));
+  CHECK_THROWS_WITH(llama<cpu_backend>(backend, model.config(), {}, weight_storage::packed),
+                    ATMANRL_CONTAINS("a packed model is loaded from a quantised file"));
   reference_backend plain;
-  CHECK_THROWS_WITH((llama<reference_backend>::load(plain, s.path, {}, quantised_matrices::packed)),
+  CHECK_THROWS_WITH((llama<reference_backend>::load(plain, s.path, {}, weight_storage::packed)),
                     ATMANRL_CONTAINS("on the reference backend cannot stay the blocks of a quantised file"));
 }
 

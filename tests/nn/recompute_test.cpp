@@ -24,14 +24,14 @@ model_config deep_config() {
 struct result {
   std::vector<float> log_p, gradient, edit;
   std::vector<float> input;  // of the pass, after the backward pass
-  std::size_t bytes = 0;  // of the pass alone
+  std::size_t bytes = 0;     // of the pass alone
   bool same_bits(result const& o) const {
     return log_p == o.log_p && gradient == o.gradient && edit == o.edit && input == o.input && !input.empty();
   }
 };
 
 template <class W>
-llama<cpu_backend, W> deep_model(cpu_backend& backend, bool adapters) {
+model_in<cpu_backend, W> deep_model(cpu_backend& backend, bool adapters) {
   auto model = random_model<cpu_backend, W>(backend, deep_config(), 4);
   if (adapters) {
     model.attach({.rank = 2, .alpha = 4}, 9);

@@ -33,9 +33,17 @@ void set_parameters(llama<B, W>& model, std::vector<double> const& flat) {
   model.assign(on_backend.cview());
 }
 
+/// A model with matrices in `W`: as their type, or as what float matrices are stored as on backends that have it so.
 template <class B, class W>
-llama<B, W> random_model(B& backend, model_config const& config, unsigned seed = 1, double size = 1) {
-  llama<B, W> model(backend, config);
+constexpr bool stores_floats_as = std::same_as<W, bf16>&& KeepsBf16<B, float>;
+template <class B, class W>
+using model_in = llama<B, std::conditional_t<stores_floats_as<B, W>, float, W>>;
+template <class B, class W>
+constexpr weight_storage storage_in = stores_floats_as<B, W> ? weight_storage::bf16 : weight_storage::full;
+
+template <class B, class W>
+model_in<B, W> random_model(B& backend, model_config const& config, unsigned seed = 1, double size = 1) {
+  model_in<B, W> model(backend, config, {}, storage_in<B, W>);
   set_parameters(model, random_parameters(config, seed, size));
   return model;
 }

@@ -68,7 +68,7 @@ template <class W, class B>
 outcome updated(B& backend, setting const& s, comm::any_on<B> ranks) {
   auto model = random_model<B, W>(backend, wide_config(s.tied), 3, 0.1);
   if (s.adapters) model.attach({.rank = 40, .alpha = 4}, 5);
-  trainable_policy<llama<B, W>, optim::any> policy(model, s.optimizer, ranks, s.memory);
+  trainable_policy<model_in<B, W>, optim::any> policy(model, s.optimizer, ranks, s.memory);
   outcome out;
   out.slice = policy.slice();
   for (int step = 0; step < 2; ++step) {

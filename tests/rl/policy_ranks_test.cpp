@@ -31,7 +31,7 @@ template <class W>
 std::vector<float> updated(comm::any_on<cpu_backend> ranks, comm::byte_count& exchanged) {
   cpu_backend backend({.threads = 1});
   auto model = random_model<cpu_backend, W>(backend, wide_config(), 3, 0.1);
-  trainable_policy<llama<cpu_backend, W>> policy(model, optim::adamw{}, ranks);
+  trainable_policy<llama<cpu_backend>> policy(model, optim::adamw{}, ranks);
   auto const n = std::size_t(model.trainable_layout().size());
   for (int step = 0; step < 2; ++step) {
     std::vector<float> gradient(n);
@@ -53,7 +53,7 @@ void check(Size&& size) {
   comm::byte_count nothing;
   auto const expected = updated<W>({}, nothing);
   CHECK(nothing == comm::byte_count{});
-  parameter_layout const layout(wide_config(), llama<cpu_backend, W>::kind_of(wide_config()));
+  parameter_layout const layout(wide_config(), llama<cpu_backend>::kind_of(wide_config()));
   std::vector<std::size_t> bytes;
   for (parameter_info const& p : layout.all()) bytes.insert(bytes.end(), std::size_t(p.size()), size(p));
   for (int const ranks : {2, 3, 4}) {

@@ -42,7 +42,7 @@
 // A program that links atmanrl::compiled is compiled with ATMANRL_COMPILED: it sees the declarations of what that
 // library holds, and not the bodies, which are the same in every program. A header that takes part ends with a section
 // `#if ATMANRL_BODIES`, whose functions begin with ATMANRL_INLINE; an umbrella header ends with the list of the
-// templates that the library holds, ATMANRL_TEMPLATES, a macro of one of these two words and the type of the weights.
+// templates that the library holds, each after ATMANRL_TEMPLATE.
 // Such functions set up a run or write about it. [[gnu::cold]], here as on the functions that the library holds without
 // a declaration of their own, has the compiler look for short code, which takes it less time than fast code.
 #if !defined(ATMANRL_COMPILED)
@@ -55,15 +55,10 @@
 #  define ATMANRL_BODIES 0
 #  define ATMANRL_INLINE
 #endif
-#if defined(ATMANRL_DEFINE_FLOAT)  // the unit of the library that has the templates of float weights
-#  define ATMANRL_FLOAT_TEMPLATE template
+#if defined(ATMANRL_DEFINE_TEMPLATES)  // the unit of the library that has the templates
+#  define ATMANRL_TEMPLATE template
 #else
-#  define ATMANRL_FLOAT_TEMPLATE extern template
-#endif
-#if defined(ATMANRL_DEFINE_BF16)
-#  define ATMANRL_BF16_TEMPLATE template
-#else
-#  define ATMANRL_BF16_TEMPLATE extern template
+#  define ATMANRL_TEMPLATE extern template
 #endif
 
 #define ATMANRL_VERSION "0.1.0"

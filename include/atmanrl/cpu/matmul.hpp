@@ -2,7 +2,8 @@
 
 /// \file
 /// Products with a weight that is kept as panels of 32 outputs, [panel][input][32]: the forward product streams them as
-/// they lie, and both directions read the one copy. bf16 panels interleave two inputs, [panel][input / 2][32][2]; their
+/// they lie, and both directions read the one copy. A float weight may be stored as bf16 panels
+/// (weight_storage::bf16), which interleave two inputs, [panel][input / 2][32][2]; their
 /// elements meet activations that are rounded to bf16 on the way where there are fast instructions for such pairs;
 /// else, or when cpu_options::exact_activations asks for it, they are widened exactly and multiplied with float
 /// activations (cpu/bf16_products.hpp chooses). The gradient of a weight is computed from floats,
@@ -26,7 +27,7 @@ namespace atmanrl {
 template <>
 struct kernels::matmul<cpu_backend> {
   static constexpr index_t output_granularity = cpu::panel_width;
-  static constexpr bool keeps_blocks = true;
+  static constexpr bool keeps_blocks = true, keeps_bf16 = true;
 
   /// Outputs are padded with zeros to whole panels.
   template <class W>
@@ -39,6 +40,8 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void assign_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T const, 2> rows) {
     atmanrl::detail::computes_in_float<T>();
+    if constexpr (std::is_same_v<W, float>)
+      if (w.rounded) return assign_rows(threads, w.as_bf16(), first, rows);
     for_each_panel(threads, w, first, rows.extent(0), [&](index_t, W* panel, index_t lane, index_t row, index_t count) {
       for (index_t k = 0; k < w.inputs; ++k)
         for (index_t i = 0; i < count; ++i) panel[place<W>(k, lane + i)] = W(rows(row + i, k));
@@ -48,6 +51,8 @@ struct kernels::matmul<cpu_backend> {
   template <class W, class T>
   static void read_rows(cpu_threads& threads, weight_view<cpu_backend, W> w, index_t first, view<T, 2> rows) {
     atmanrl::detail::computes_in_float<T>();
+    if constexpr (std::is_same_v<W, float>)
+      if (w.rounded) return read_rows(threads, w.as_bf16(), first, rows);
     for_each_panel(threads, w, first, rows.extent(0),
                    [&](index_t p, W* panel, index_t lane, index_t row, index_t count) {
                      if (w.packed && is_quantised(w.packed[p].type)) {
@@ -82,6 +87,8 @@ struct kernels::matmul<cpu_backend> {
   /// One row of the weight, widened exactly.
   template <class W>
   static void read_row(weight_view<cpu_backend, W> w, index_t row, float* to) {
+    if constexpr (std::is_same_v<W, float>)
+      if (w.rounded) return read_row(w.as_bf16(), row, to);
     index_t const p = row / cpu::panel_width;
     if (w.packed && is_quantised(w.packed[p].type))
       return cpu::read_packed_row(w.packed[p], row % cpu::panel_width, w.inputs, to);
@@ -98,7 +105,9 @@ struct kernels::matmul<cpu_backend> {
           return cpu::multiply_by_panels(threads, cpu::int8_product{}, x, panels_of(w), y, add);
         return cpu::multiply_by_panels(threads, cpu::packed_product{}, x, panels_of(w), y, add);
       }
-    with_product<W>(threads, [&](auto const& product) { cpu::multiply_by_panels(threads, product, x, w, y, add); });
+    with_product(threads, w, [&](auto const& product, auto stored) {
+      cpu::multiply_by_panels(threads, product, x, stored, y, add);
+    });
   }
 
   template <class W, class T>
@@ -108,8 +117,9 @@ struct kernels::matmul<cpu_backend> {
     if constexpr (std::is_same_v<W, float>)
       if (w.packed)
         return cpu::multiply_by_transposed_panels(threads, cpu::packed_product{}, dy, panels_of(w), dx, add);
-    with_product<W>(threads,
-                    [&](auto const& product) { cpu::multiply_by_transposed_panels(threads, product, dy, w, dx, add); });
+    with_product(threads, w, [&](auto const& product, auto stored) {
+      cpu::multiply_by_transposed_panels(threads, product, dy, stored, dx, add);
+    });
   }
 
   // Rows in ascending order into accumulators that begin with dw, so that micro-batches give the bits of the whole
@@ -173,26 +183,29 @@ struct kernels::matmul<cpu_backend> {
     return {.twin = threads.products() == bf16_products::amx_twin};
   }
 
-  /// Calls f(product) with the one that the backend uses for such weights.
+  /// Calls f(product, weight) with the product that the backend uses for such a weight, and a view of what it is stored
+  /// as.
   template <class W, class F>
-  static void with_product(cpu_threads const& threads, F const& f) {
+  static void with_product(cpu_threads const& threads, weight_view<cpu_backend, W> w, F const& f) {
+    if constexpr (std::is_same_v<W, float>)
+      if (w.rounded) return with_product(threads, w.as_bf16(), f);
     if constexpr (std::is_same_v<W, bf16>) {
       switch (threads.products()) {
         case bf16_products::amx:
         case bf16_products::amx_twin:
-          return f(amx_of(threads));
+          return f(amx_of(threads), w);
         case bf16_products::bfmmla:
         case bf16_products::bfmmla_twin:
-          return f(cpu::bfmmla_product{.twin = threads.products() == bf16_products::bfmmla_twin});
+          return f(cpu::bfmmla_product{.twin = threads.products() == bf16_products::bfmmla_twin}, w);
         case bf16_products::pairs:
-          if constexpr (simd::has_dot_bf16) return f(cpu::vector_product<std::uint32_t>{});
+          if constexpr (simd::has_dot_bf16) return f(cpu::vector_product<std::uint32_t>{}, w);
           break;
         case bf16_products::floats:
         case bf16_products::by_processor:  // the backend has chosen
           break;
       }
     }
-    f(cpu::vector_product<float>{});
+    f(cpu::vector_product<float>{}, w);
   }
 
   /// Where element (input, lane) of a panel lies.

@@ -47,9 +47,10 @@ class experiment {
   template <class... Ws>
   int run_as(weight_types<Ws...>, run_hooks& hooks) {
     bool const bf16_asked = options().dtype == weight_dtype::bf16;
+    constexpr bool is_storage = detail::LoadsBf16<Traits> && !(std::is_same_v<Ws, bf16> || ...);
     std::optional<int> status;
     auto const attempt = [&]<class W>(std::type_identity<W>) {
-      if (!status && bf16_asked == std::is_same_v<W, bf16>) status = run_with<W>(hooks);
+      if (!status && (bf16_asked && !is_storage) == std::is_same_v<W, bf16>) status = run_with<W>(hooks);
     };
     (attempt(std::type_identity<Ws>{}), ...);
     expects<usage_error>(status.has_value(), "--dtype: this program was not built for {}", bf16_asked ? "bf16" : "f32");

@@ -32,7 +32,7 @@ namespace atmanrl {
 
 /// What a run has beside its model and its trainer.
 /// \tparam Traits  gsm8k_traits<> or a type derived from it
-/// \tparam W       storage of the model's matrices
+/// \tparam W       type of the model's matrices (decoder)
 template <class Traits, class W>
 struct run_state {
   using model_type = typename detail::model_of_traits<Traits, W>::type;

@@ -29,16 +29,29 @@ std::filesystem::path task_folder(std::string_view task, std::filesystem::path c
 /// Folder with train.jsonl and test.jsonl.
 inline std::filesystem::path gsm8k_folder(std::filesystem::path const& given) { return task_folder("gsm8k", given); }
 
-/// Storage types of the matrices that a program is compiled for; `--dtype` chooses among them.
+/// Types of the matrices that a program is compiled for (decoder's W); `--dtype` chooses among them, and what they are
+/// stored as.
 template <class... Ws>
 struct weight_types {};
+
+namespace detail {
+template <class B>
+struct usual_weights {
+  using type = weight_types<float, bf16>;
+};
+template <class B>
+requires KeepsBf16<B, float>
+struct usual_weights<B> {
+  using type = weight_types<float>;
+};
+}  // namespace detail
 
 /// Word problems with a numeric answer after "####": GSM8K, or generated ones in its style, with chains that need to
 /// be read or with others. \tparam B  backend
 template <class B = cpu_backend>
 struct gsm8k_traits {
   using backend = B;
-  using weights = weight_types<float, bf16>;
+  using weights = typename detail::usual_weights<B>::type;
   using block = standard_block;                // what the model's layers are made of
   using attention = atmanrl::attention::none;  // an edit of scores that belongs to the model, after the block's own
   using tokenizer = atmanrl::tokenizer;        // of the model's files
@@ -95,12 +108,20 @@ struct model_of_traits<Traits, W> {
   using type = typename Traits::template model<W>;
 };
 
-/// Whether a program's model can be loaded packed.
-template <class Traits>
-concept LoadsPacked = KeepsBlocks<typename Traits::backend, float> &&
-    requires(typename Traits::backend& b, model_file const& file) {
-  model_of_traits<Traits, float>::type::load(b, file, {}, quantised_matrices::packed);
+/// Whether it is said to a model what its matrices are stored as.
+template <class Model, class B>
+concept LoadsStored = requires(B& b, model_file const& file) {
+  Model::load(b, file, {}, weight_storage::full);
 };
+/// Whether a program's float model can be loaded packed, or with matrices in bfloat16.
+template <class Traits>
+concept LoadsPacked =
+    KeepsBlocks<typename Traits::backend, float> && LoadsStored < typename model_of_traits<Traits, float>::type,
+typename Traits::backend > ;
+template <class Traits>
+concept LoadsBf16 =
+    KeepsBf16<typename Traits::backend, float> && LoadsStored < typename model_of_traits<Traits, float>::type,
+typename Traits::backend > ;
 
 /// The edit of scores that the model holds.
 template <class Traits>
@@ -113,14 +134,18 @@ auto make_traits_attention([[maybe_unused]] experiment_options const& o) {
     return attention::none{};
 }
 
-inline quantised_matrices storage_of_matrices(experiment_options const& o) {
-  return o.dtype == weight_dtype::packed ? quantised_matrices::packed : quantised_matrices::decoded;
+/// What a model's matrices are stored as; bf16 may be their type instead.
+template <class Model>
+weight_storage storage_of_matrices(experiment_options const& o) {
+  if (o.dtype == weight_dtype::packed) return weight_storage::packed;
+  bool const is_type = requires { requires std::same_as<typename Model::weight_type, bf16>; };
+  return o.dtype == weight_dtype::bf16 && !is_type ? weight_storage::bf16 : weight_storage::full;
 }
 
 template <class Traits, class Model>
 Model load_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
-  if constexpr (LoadsPacked<Traits>)
-    return Model::load(backend, file, make_traits_attention<Traits>(o), storage_of_matrices(o));
+  if constexpr (LoadsStored<Model, typename Traits::backend>)
+    return Model::load(backend, file, make_traits_attention<Traits>(o), storage_of_matrices<Model>(o));
   else if constexpr (requires { Traits::make_attention(o); })
     return Model::load(backend, file, Traits::make_attention(o));
   else
@@ -137,8 +162,10 @@ concept MadeUnread = requires(typename Traits::backend& b, model_file const& fil
 
 template <class Traits, MadeUnread<Traits> Model>
 Model unread_model(typename Traits::backend& backend, model_file const& file, experiment_options const& o) {
-  if constexpr (requires { Model::zeros(backend, file, make_traits_attention<Traits>(o), storage_of_matrices(o)); })
-    return Model::zeros(backend, file, make_traits_attention<Traits>(o), storage_of_matrices(o));
+  if constexpr (requires {
+                  Model::zeros(backend, file, make_traits_attention<Traits>(o), storage_of_matrices<Model>(o));
+                })
+    return Model::zeros(backend, file, make_traits_attention<Traits>(o), storage_of_matrices<Model>(o));
   else if constexpr (requires { Model::zeros(backend, file); })
     return Model::zeros(backend, file);
   else

@@ -52,13 +52,18 @@ struct decoder_pass {
 };
 
 /// \tparam B      backend
-/// \tparam W      storage of the matrices: float or bf16 (double and complex on reference_backend); the rest is
-///                compute_t<W>. Matrices under float may be packed, blocks of a quantised file (`load`)
+/// \tparam W      type of the matrices: float (double and complex on reference_backend), or bf16 where products take
+///                both factors as that (factor_t), as cuda_backend's do; the rest is compute_t<W>. What a float matrix
+///                is stored as is said when the model is made (weight_storage)
 /// \tparam Block  what a layer is made of (nn/block.hpp)
 /// \tparam Edit   an attention edit that belongs to the model, after the block's own: sampling, masks, updates and
 ///                evaluation all see it; where it has parameters, they are trained with the others
 template <Backend B, class W = float, class Block = standard_block, class Edit = attention::none>
 class decoder {
+  static_assert(
+      !(std::same_as<W, bf16> && KeepsBf16<B, float>),
+      "atmanrl: on this backend bfloat16 is what a float model's matrices are stored as: take decoder<B> with "
+      "atmanrl::weight_storage::bf16");
   static_assert(detail::explain_block<Block>());
   static_assert(detail::explain_attention_policy<Edit>());
 
@@ -76,23 +81,25 @@ class decoder {
   }
 
   /// A model with all parameters zero; fill it with `assign` or `load`.
-  decoder(B& backend, model_config config, Edit edit = {})
-      : decoder(backend, std::move(config), std::move(edit), weight_memory::zeros) {}
+  /// \throws usage_error for packed, which takes a file, and for a storage that the backend does not have
+  decoder(B& backend, model_config config, Edit edit = {}, weight_storage storage = weight_storage::full)
+      : decoder(unread{}, backend, std::move(config), std::move(edit), storage) {
+    expects<usage_error>(storage != weight_storage::packed, "a packed model is loaded from a quantised file");
+  }
 
   /// Reads a Hugging Face folder, a .gguf or a llama2.c .bin. Parameters of the model's edit are those that were saved
   /// with it, or zero where it was saved without any.
-  /// \param how  packed: what the file holds quantised stays so, and computes what it would compute decoded, to the
-  ///             bit. Such matrices are not trained: adapters are
-  /// \throws file_error when the edit that was saved with the model is not this one, usage_error when there are
-  ///         quantised matrices that cannot stay packed under `W` on this backend
+  /// \param storage  packed: what the file holds quantised stays so, and computes what it would compute decoded, to
+  ///                 the bit. Such matrices are not trained: adapters are
+  /// \throws file_error when the edit that was saved with the model is not this one, usage_error when matrices of `W`
+  ///         are not stored so on this backend
   static decoder load(B& backend, std::filesystem::path const& path, Edit edit = {},
-                      quantised_matrices how = quantised_matrices::decoded) {
-    return load(backend, model_file::open(path, known_architectures()), std::move(edit), how);
+                      weight_storage storage = weight_storage::full) {
+    return load(backend, model_file::open(path, known_architectures()), std::move(edit), storage);
   }
   static decoder load(B& backend, model_file const& file, Edit edit = {},
-                      quantised_matrices how = quantised_matrices::decoded) {
-    bool const packed = how == quantised_matrices::packed;
-    decoder model = zeros(backend, file, std::move(edit), how);
+                      weight_storage storage = weight_storage::full) {
+    decoder model = zeros(backend, file, std::move(edit), storage);
     index_t const saved = index_t(file.attention_edit().size()), own = model.edit_values_.size();
     expects<file_error>(saved == 0 || saved == own, "{}: holds {} values of an attention edit, but {}",
                         (file.path() / attention_edit_file).string(), saved,
@@ -100,7 +107,8 @@ class decoder {
                                  : fmt::format("that of this program's model has {} parameters", own));
     for (parameter_info const& p : model.layout_.all()) {
       if (p.role == parameter_role::edit && saved == 0) continue;  // a model that has not learned one: zeros
-      if (!p.is_vector() && p.role != parameter_role::edit && packed && file.quantised_type(p.name))
+      if (!p.is_vector() && p.role != parameter_role::edit && storage == weight_storage::packed &&
+          file.quantised_type(p.name))
         model.take_blocks(file, p);
       else
         model.take_floats(file, p);
@@ -110,10 +118,9 @@ class decoder {
 
   /// A model as `load` makes it before it reads a number: all parameters are zero.
   static decoder zeros(B& backend, model_file const& file, Edit edit = {},
-                       quantised_matrices how = quantised_matrices::decoded) {
-    bool const packed = how == quantised_matrices::packed;
-    decoder model(backend, file.config(), std::move(edit), packed ? weight_memory::later : weight_memory::zeros);
-    if (packed) model.make_weights(file);
+                       weight_storage storage = weight_storage::full) {
+    decoder model(unread{}, backend, file.config(), std::move(edit), storage);
+    if (storage == weight_storage::packed) model.make_weights(file);
     return model;
   }
 
@@ -129,8 +136,10 @@ class decoder {
   model_config const& config() const { return config_; }
   parameter_layout const& layout() const { return layout_; }
   B& backend() const { return *backend_; }
-  /// Whether matrices are blocks of a quantised file: then adapters alone can be trained.
-  bool is_packed() const { return packed_; }
+  /// What the matrices are stored as; packed where some of them are blocks of a quantised file.
+  weight_storage storage() const { return storage_; }
+  /// Whether some are blocks: then adapters alone can be trained.
+  bool is_packed() const { return storage_ == weight_storage::packed; }
   /// Counts changes of the weights and adapters; a kv_cache refuses rows of another version.
   std::uint64_t version() const { return version_; }
 
@@ -198,9 +207,7 @@ class decoder {
   /// What is trained: the adapters where there are any, else all parameters. Gradients are flat arrays of this layout.
   parameter_layout const& trainable_layout() const { return adapters_ ? adapters_->layout() : layout_; }
   /// Whether assign_trainable rounds this trainable parameter to bf16, so that ranks need not exchange more of it.
-  bool stores_as_bf16(parameter_info const& p) const requires std::same_as<W, bf16> {
-    return !adapters_ && !p.is_vector();
-  }
+  bool stores_as_bf16(parameter_info const& p) const { return stores_bf16() && !adapters_ && !p.is_vector(); }
   /// The stretches of the trainable layout in the order in which a backward pass completes their gradients
   /// (gradient_stretches_of).
   std::vector<comm::range> gradient_stretches() const {
@@ -242,7 +249,7 @@ class decoder {
   std::vector<stored_range<T>> trainable_storage() requires std::same_as<T, float> {
     std::vector<stored_range<T>> all;
     if constexpr (requires { requires kernels::matmul<B>::is_row_major; }) {
-      if (adapters_ || packed_) return all;
+      if (adapters_ || is_packed()) return all;
       for (parameter_info const& p : layout_.all()) {
         auto const [matrix, vector, offset] = storage_of(p);
         if (vector)
@@ -258,7 +265,7 @@ class decoder {
   /// The weights were written from outside.
   void stored() { ++version_; }
 
-  /// Sets all parameters from a flat array in the order of layout(), rounding matrices to `W`.
+  /// Sets all parameters from a flat array in the order of layout(), rounding matrices to what they are stored as.
   void assign(view_on<B, T const, 1> flat) {
     expects<shape_error>(flat.size() == layout_.size(), "{} values for a model of {} parameters", flat.size(),
                          layout_.size());
@@ -457,14 +464,16 @@ class decoder {
   }
 
  private:
-  decoder(B& backend, model_config config, Edit edit, weight_memory memory)
+  struct unread {};  // what a file is still to fill
+  decoder(unread, B& backend, model_config config, Edit edit, weight_storage storage)
       : backend_(&backend),
         config_(std::move(config)),
         kind_(kind_of(config_)),
         layout_(config_, kind_),
+        storage_(storage),
         edit_(std::move(edit)),
         block_edit_(Block::score_edit(config_)),
-        embedding_(backend, config_.vocab, config_.hidden, memory) {
+        embedding_(backend, config_.vocab, config_.hidden, storage) {
     if constexpr (trains_edit) {
       layout_.add(std::string(attention_edit_name), parameter_role::edit, -1, 0, 1, edit_.parameter_count());
       edit_values_ = tensor<B, T, 1>::zeros(backend, {edit_.parameter_count()});
@@ -477,8 +486,8 @@ class decoder {
     final_gain_offset_ = layout_.find(final_gain_name)->offset;
     stretches_ = gradient_stretches_of(layout_);
     for (index_t l = 0; l < config_.layers; ++l)
-      layers_.emplace_back(backend, config_, l, layout_.offsets_of(l), memory);
-    if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden, memory);
+      layers_.emplace_back(backend, config_, l, layout_.offsets_of(l), storage);
+    if (!config_.tied_head) head_ = atmanrl::weight<B, W>(backend, config_.vocab, config_.hidden, storage);
   }
 
   /// The weights of a model that is to hold a file's quantised matrices as they are.
@@ -490,10 +499,12 @@ class decoder {
       if (all.empty() || all.back().first != matrix) all.push_back({matrix, {}});
       all.back().second.push_back({p.rows, file.quantised_type(p.name).value_or(gguf_type::f32)});
     }
+    bool any = false;
     for (auto const& [matrix, rows] : all) {
-      packed_ |= has_quantised(rows);
+      any |= has_quantised(rows);
       *matrix = atmanrl::weight<B, W>(*backend_, matrix->inputs(), rows);
     }
+    if (!any) storage_ = weight_storage::full;
   }
 
   /// Calls f(first, rows) for pieces of a parameter of a few MiB as floats: the whole embedding as float would double
@@ -534,9 +545,9 @@ class decoder {
   }
 
   attention_extents extents(index_t layer) const {
-    return {int(layer),       config_.heads,           config_.kv_heads,
-            config_.head_dim, std::is_same_v<W, bf16>, config_.score_scale};
+    return {int(layer), config_.heads, config_.kv_heads, config_.head_dim, stores_bf16(), config_.score_scale};
   }
+  bool stores_bf16() const { return std::is_same_v<W, bf16> || storage_ == weight_storage::bf16; }
 
   enum class direction { up, down };
   using pass_state = decoder_pass<B, T, factor_t<B, W>, Block>;
@@ -586,7 +597,7 @@ class decoder {
   }
 
   void expect_trainable() const {
-    expects<usage_error>(!packed_ || adapters_,
+    expects<usage_error>(!is_packed() || adapters_,
                          "the weights of a packed model are not trained: attach adapters, or load the model decoded");
   }
 
@@ -844,7 +855,7 @@ class decoder {
   architecture kind_;
   parameter_layout layout_;
   std::uint64_t version_ = 0;
-  bool packed_ = false;  // whether matrices are blocks of a quantised file
+  weight_storage storage_;
   atmanrl::kv_storage kv_storage_ = atmanrl::kv_storage::full;
   Edit edit_;
   decltype(Block::score_edit(std::declval<model_config const&>())) block_edit_;

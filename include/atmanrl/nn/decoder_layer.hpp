@@ -80,7 +80,7 @@ class decoder_layer {
   /// \param offsets  of the layer's parameters in the flat array of all, in the order of its description
   /// \throws usage_error when matrices of one linear layer do not stand together in it
   decoder_layer(B& backend, model_config const& c, index_t layer, std::span<index_t const> offsets,
-                weight_memory memory = weight_memory::zeros)
+                weight_storage storage = weight_storage::full)
       : layer_(layer), made_of_(detail::describe_layer<Block>(c, layer)) {
     auto const& parameters = made_of_.parameters;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -101,7 +101,7 @@ class decoder_layer {
         expects<usage_error>(start >= 0 && offsets[i] == start + p.first * (matrix ? p.columns : 1),
                              "{} does not stand after the other parameters of its linear layer", p.hugging_face);
       }
-      linears_[std::size_t(slot)] = linear<B, W>(backend, outputs, inputs, weight_offset, bias_offset, memory);
+      linears_[std::size_t(slot)] = linear<B, W>(backend, outputs, inputs, weight_offset, bias_offset, storage);
     }
   }
 

@@ -27,7 +27,7 @@ struct pass_context {
   bool wants_parameters() const { return !gradient.empty() || !lora_gradient.empty(); }
 };
 
-/// Weight (outputs, inputs) stored as `W`, and an optional bias.
+/// Weight (outputs, inputs) of type `W`, and an optional bias.
 template <Backend B, class W>
 class linear {
  public:
@@ -39,8 +39,8 @@ class linear {
   /// \param weight_offset, bias_offset  where the gradients lie in the flat array of all parameters; bias_offset is -1
   ///                                    without a bias
   linear(B& backend, index_t outputs, index_t inputs, index_t weight_offset, index_t bias_offset = -1,
-         weight_memory memory = weight_memory::zeros)
-      : weight_(backend, outputs, inputs, memory), weight_offset_(weight_offset), bias_offset_(bias_offset) {
+         weight_storage storage = weight_storage::full)
+      : weight_(backend, outputs, inputs, storage), weight_offset_(weight_offset), bias_offset_(bias_offset) {
     if (bias_offset >= 0) bias_ = tensor<B, T, 1>::zeros(backend, {outputs});
   }
 

@@ -3,8 +3,8 @@
 /// \file
 /// Products with a weight: y = x Wᵀ and its two backward products. A weight is kept once, in whatever layout the
 /// backend reads fastest (rows as written for plain loops, packed panels on the CPU); all three products read that one
-/// copy. Float weights may stay the blocks of a quantised file (ops/packed_rows.hpp): products then have the bits that
-/// they have with the decoded weight.
+/// copy. What a float weight is stored as is its own state, not its type: floats, bfloat16, or the blocks of a
+/// quantised file (ops/packed_rows.hpp), whose products have the bits that they have with the decoded weight.
 
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/backend/tensor.hpp>
@@ -31,6 +31,21 @@ struct matmul {
 
 }  // namespace kernels
 
+/// What the matrices of a model are stored as. A part of the function that it computes, but for `packed`.
+enum class weight_storage {
+  full,    ///< as the type that the model names: float, for instance
+  bf16,    ///< rounded to bfloat16, under float on a backend that keeps that (KeepsBf16)
+  packed,  ///< what a file holds quantised stays its blocks (KeepsBlocks), all else is `full`
+};
+
+/// Whether float weights of a backend may be stored as bfloat16. Its kernels::matmul then has kernels for weight views
+/// of both, and those for floats look at weight_view::rounded. Where products take bfloat16 in both factors (factor_t)
+/// it is a type instead, decoder<B, bf16>, because everything that writes a factor is compiled for it.
+template <class B, class W>
+concept KeepsBf16 = std::same_as<W, float> && requires {
+  requires kernels::matmul<B>::keeps_bf16;
+};
+
 /// Whether float weights of a backend may stay the blocks of a quantised file. Its kernels::matmul then has `static
 /// void assign_blocks(backend, weight_view, first, type, bytes)` beside `assign_rows`, and its kernels look at
 /// weight_view::packed.
@@ -45,6 +60,10 @@ struct weight_view {
   W* data = nullptr;
   index_t outputs = 0, inputs = 0;
   packed_panel const* packed = nullptr;  ///< where the weight is packed, which has no `data`: its panels
+  bf16* rounded = nullptr;               ///< in place of `data` where it is stored as bfloat16
+
+  /// The same as a view of what it is stored as.
+  weight_view<B, bf16> as_bf16() const { return {rounded, outputs, inputs}; }
 
   /// Outputs [first, first + count); `first` must be a multiple of the backend's output granularity.
   weight_view rows(index_t first, index_t count) const {
@@ -53,12 +72,11 @@ struct weight_view {
         "rows [{}, {}) of a weight of {} outputs: the first must be a multiple of {}", first, first + count, outputs,
         kernels::matmul<B>::output_granularity);
     if (packed) return {nullptr, count, inputs, packed + first / kernels::matmul<B>::output_granularity};
+    if constexpr (KeepsBf16<B, W>)
+      if (rounded) return {nullptr, count, inputs, nullptr, as_bf16().rows(first, count).data};
     return {data + kernels::matmul<B>::template storage_size<W>(first, inputs), count, inputs};
   }
 };
-
-/// Whether a weight has memory from the beginning, all zeros, or is to be replaced by one that has.
-enum class weight_memory { zeros, later };
 
 /// Owning form of `weight_view`.
 template <Backend B, class W>
@@ -67,10 +85,19 @@ class weight {
   using scalar = compute_t<W>;
 
   weight() = default;
-  weight(B& backend, index_t outputs, index_t inputs, weight_memory memory = weight_memory::zeros)
+  /// One of zeros; a packed one has no memory yet, since a file says of which types its rows are: it is to be replaced.
+  /// \throws usage_error when the backend does not store `W` so
+  weight(B& backend, index_t outputs, index_t inputs, weight_storage how = weight_storage::full)
       : outputs_(outputs), inputs_(inputs) {
-    if (memory == weight_memory::zeros)
-      storage_ = tensor<B, W, 1>::zeros(backend, {kernels::matmul<B>::template storage_size<W>(outputs, inputs)});
+    if (how == weight_storage::full) {
+      full_ = tensor<B, W, 1>::zeros(backend, {kernels::matmul<B>::template storage_size<W>(outputs, inputs)});
+    } else if (how == weight_storage::bf16) {
+      if constexpr (KeepsBf16<B, W>)
+        rounded_ =
+            tensor<B, bf16, 1>::zeros(backend, {kernels::matmul<B>::template storage_size<bf16>(outputs, inputs)});
+      else
+        fail<usage_error>("weights of this type on the {} backend are not stored as bfloat16", B::name);
+    }
   }
   /// One of zeros whose rows stay blocks where their types are quantised; the others are floats, and so are panels
   /// that types share. Without a quantised type it is a weight like any other.
@@ -104,7 +131,8 @@ class weight {
   }
 
   weight_view<B, W> view() const {
-    return {const_cast<W*>(storage_.data()), outputs_, inputs_, packed_.empty() ? nullptr : packed_.data()};
+    return {const_cast<W*>(full_.data()), outputs_, inputs_, packed_.empty() ? nullptr : packed_.data(),
+            const_cast<bf16*>(rounded_.data())};
   }
   index_t outputs() const { return outputs_; }
   index_t inputs() const { return inputs_; }
@@ -180,7 +208,8 @@ class weight {
     for (index_t p = first / panel_rows; p * panel_rows < first + count; ++p) f(packed_[std::size_t(p)]);
   }
 
-  tensor<B, W, 1> storage_;
+  tensor<B, W, 1> full_;
+  tensor<B, bf16, 1> rounded_;        // of one stored as bfloat16
   tensor<B, std::byte, 1> bytes_;     // of a packed weight
   std::vector<packed_panel> packed_;  // the same in panels of `panel_rows` outputs
   index_t outputs_ = 0, inputs_ = 0;

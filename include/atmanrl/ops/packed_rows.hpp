@@ -14,12 +14,6 @@
 
 namespace atmanrl {
 
-/// What becomes of the matrices that a model's file holds quantised.
-enum class quantised_matrices {
-  decoded,  ///< they are stored as all others; their weights can be trained
-  packed,   ///< they stay blocks where the backend reads those (KeepsBlocks): the same function in less memory
-};
-
 /// So many successive rows of a matrix, and the type that a file stores them in.
 struct typed_rows {
   index_t rows;
