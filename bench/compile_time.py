@@ -23,7 +23,7 @@ LINKED = "-DATMANRL_COMPILED"  # what linking atmanrl::compiled adds
 
 # Parts of a program's code, each with what the names of its functions have in them.
 PARTS = [
-    ("a second time for bf16 weights", r"bf16"),
+    ("products with bf16 weights", r"bf16_panel|bf16 const\*|weight_view<[^<>]*bf16>"),
     ("nlohmann-json", r"nlohmann"),
     ("multiply-add tiles", r"cpu::\w+::detail::tile<"),
     ("std::filesystem", r"std::filesystem"),
