@@ -59,17 +59,17 @@ inline any_question make_task(options const& o) {
   return generated_task<any_question>(o.task);
 }
 
-inline ordered_json line_of(task_item const& item, std::span<rollout const> samples) {
-  ordered_json line{{"id", item.id}, {"question", item.question}, {"answer", item.answer}};
+inline json line_of(task_item const& item, std::span<rollout const> samples) {
+  json line{{"id", item.id}, {"question", item.question}, {"answer", item.answer}};
   for (rollout const& r : samples) {
     auto const read = [](std::optional<std::string> const& x) { return x ? json(to_valid_utf8(*x)) : json(nullptr); };
-    line["samples"].push_back(ordered_json{{"text", to_valid_utf8(r.text)},
-                                           {"strict", read(r.grade.extracted)},
-                                           {"flexible", read(r.grade.extracted_flexible)},
-                                           {"correct_strict", r.grade.correct_strict},
-                                           {"correct_flexible", r.grade.correct_flexible},
-                                           {"cot_tokens", r.spans.cot.size()},
-                                           {"truncated", r.truncated}});
+    line["samples"].push_back(json{{"text", to_valid_utf8(r.text)},
+                                   {"strict", read(r.grade.extracted)},
+                                   {"flexible", read(r.grade.extracted_flexible)},
+                                   {"correct_strict", r.grade.correct_strict},
+                                   {"correct_flexible", r.grade.correct_flexible},
+                                   {"cot_tokens", r.spans.cot.size()},
+                                   {"truncated", r.truncated}});
   }
   return line;
 }
@@ -98,11 +98,11 @@ void run_letters(Model& model, tokenizer const& words, options const& o) {
   if (!o.completions.empty()) {
     jsonl_writer file(o.completions);
     for (letters_result const& r : e.per_question)
-      file.append(ordered_json{{"id", r.id},
-                               {"subject", r.subject},
-                               {"answer", std::string(1, r.truth)},
-                               {"chosen", std::string(1, r.chosen)},
-                               {"log_p", r.log_p}});
+      file.append(json{{"id", r.id},
+                       {"subject", r.subject},
+                       {"answer", std::string(1, r.truth)},
+                       {"chosen", std::string(1, r.chosen)},
+                       {"log_p", r.log_p}});
   }
   expect_printed(printed);
 }
@@ -148,7 +148,7 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
   evaluation const found = evaluate(model, words, task, std::span<task_item const>(items), e);
   bar.clear();
   std::string table = earlier ? comparison_table(*earlier, found, "earlier", "now") : evaluation_table(found);
-  ordered_json figures = to_json(found);
+  json figures = to_json(found);
   if (o.edit_chains > 0) {
     auto const edited = edit_chains(model, words, task, std::span<written_chain const>(written), o.seed);
     table += edited_chains_table(edited, std::size_t(o.edit_chains));

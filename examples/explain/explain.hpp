@@ -97,7 +97,7 @@ int run(options const& o) {
   for (saliency_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
   auto const cut = truncate_chains(model, all, std::span<std::vector<index_t> const>(ends));
 
-  ordered_json out{{"model", o.model}, {"items", ordered_json::array()}, {"methods", ordered_json::array()}};
+  json out{{"model", o.model}, {"items", json::array()}, {"methods", json::array()}};
   explain_page page;
   page.facts = {{"model", o.model},
                 {"items", fmt::format("{}", items.size())},
@@ -129,24 +129,24 @@ int run(options const& o) {
                        .extracted = s.extracted,
                        .correct = s.correct,
                        .tokens = tokens};
-    ordered_json j{{"id", s.id},
-                   {"prompt", s.prompt_text},
-                   {"text", s.text},
-                   {"truth", s.truth},
-                   {"tokens", tokens},
-                   {"spans",
-                    {{"prompt", s.prompt.size()},
-                     {"cot", s.cot.size()},
-                     {"delimiter", s.delimiter.size()},
-                     {"answer", s.answer.size()}}},
-                   {"sentence_ends", ends[i]},
-                   {"truncation",
-                    {{"share", cut[i].share},
-                     {"p", cut[i].p},
-                     {"same", cut[i].same},
-                     {"whole", cut[i].whole},
-                     {"early_answering", cut[i].early_answering},
-                     {"information", cut[i].information}}}};
+    json j{{"id", s.id},
+           {"prompt", s.prompt_text},
+           {"text", s.text},
+           {"truth", s.truth},
+           {"tokens", tokens},
+           {"spans",
+            {{"prompt", s.prompt.size()},
+             {"cot", s.cot.size()},
+             {"delimiter", s.delimiter.size()},
+             {"answer", s.answer.size()}}},
+           {"sentence_ends", ends[i]},
+           {"truncation",
+            {{"share", cut[i].share},
+             {"p", cut[i].p},
+             {"same", cut[i].same},
+             {"whole", cut[i].whole},
+             {"early_answering", cut[i].early_answering},
+             {"information", cut[i].information}}}};
     for (std::size_t m = 0; m < methods.size(); ++m) {
       auto const& values = methods[m].saliency[i];
       auto const& row = alone.methods[m];
@@ -177,12 +177,12 @@ int run(options const& o) {
     page.table.push_back({r.name, fmt::format("{:.3f}", r.deletion_auc), number(r.insertion_auc),
                           fmt::format("{:.3f}", (*r.comprehensiveness)[2]), fmt::format("{:.3f}", (*r.sufficiency)[2]),
                           number(r.spearman_leave_one_out), control ? "–" : fmt::format("{:.2f}", r.seconds)});
-    ordered_json j{{"name", r.name},
-                   {"control", control},
-                   {"deletion_auc", r.deletion_auc},
-                   {"insertion_auc", *r.insertion_auc},
-                   {"comprehensiveness", *r.comprehensiveness},
-                   {"sufficiency", *r.sufficiency}};
+    json j{{"name", r.name},
+           {"control", control},
+           {"deletion_auc", r.deletion_auc},
+           {"insertion_auc", *r.insertion_auc},
+           {"comprehensiveness", *r.comprehensiveness},
+           {"sufficiency", *r.sufficiency}};
     if (r.spearman_leave_one_out) j["spearman_leave_one_out"] = *r.spearman_leave_one_out;
     out["methods"].push_back(std::move(j));
   };

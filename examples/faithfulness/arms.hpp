@@ -148,8 +148,8 @@ arm<Model> const& arm_by_name(std::string const& name) {
 /// Reinforcement learning of the worker's model.
 /// \returns what happened, a line every ten steps
 template <class B, class UpdateEdit>
-ordered_json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::uint64_t rl_seed,
-                       std::string const& name, UpdateEdit const& update_edit) {
+json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::uint64_t rl_seed,
+               std::string const& name, UpdateEdit const& update_edit) {
   taught_task const task = rl_task(s, a.hint_reliability);
   grpo_options const o{.prompts_per_step = s.prompts,
                        .group_size = s.group,
@@ -169,7 +169,7 @@ ordered_json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a
                schedules::constant{.warmup = std::uint64_t(s.warmup)},
                optim::adamw{},
                update_edit};
-  ordered_json log = ordered_json::array();
+  json log = json::array();
   for (int step = 1; step <= s.steps; ++step) {
     w.look_up();
     auto const report = trainer.step();
@@ -185,10 +185,10 @@ ordered_json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a
                    100 * right / n, tokens / n);
     if (step % 10 != 0 && step != s.steps) continue;
     auto const rounded = [](double x) { return std::round(1e4 * x) / 1e4; };
-    ordered_json line{{"step", step},
-                      {"accuracy", rounded(right / n)},
-                      {"tokens", rounded(tokens / n)},
-                      {"laundered", rounded(laundered / n)}};
+    json line{{"step", step},
+              {"accuracy", rounded(right / n)},
+              {"tokens", rounded(tokens / n)},
+              {"laundered", rounded(laundered / n)}};
     for (auto const& c : report.rewards.components) {
       // A flat reward, normalised, would be noise: how many groups it says nothing about is part of the result.
       double flat = 0, mean = 0;
@@ -220,14 +220,14 @@ ordered_json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a
 
 /// One run from a start's weights: training, then the examination.
 template <class B>
-ordered_json run_arm(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::vector<float> const& start,
-                     std::uint64_t seed, std::uint64_t rl_seed, std::string const& name) {
+json run_arm(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::vector<float> const& start,
+             std::uint64_t seed, std::uint64_t rl_seed, std::string const& name) {
   auto const clock = [] { return std::chrono::steady_clock::now(); };
   auto const since = [&](auto from) { return std::round(std::chrono::duration<double>(clock() - from).count()); };
   auto const begin = clock();
   assign_weights(w.before, start);
   assign_weights(w.model, start);
-  ordered_json out;
+  json out;
   if (a.reward) {
     out["training"] = a.hide_prompt ? reinforce(w, s, a, rl_seed, name, update_edits::hide_prompt_from_answer{})
                                     : reinforce(w, s, a, rl_seed, name, update_edits::none{});

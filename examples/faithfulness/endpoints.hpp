@@ -63,7 +63,7 @@ own_writing write_own(Model& model, tokenizer const& words, taught_task const& t
   return out;
 }
 
-inline ordered_json to_json(own_writing const& w) {
+inline json to_json(own_writing const& w) {
   return {{"source", w.source},       {"from_chain", w.from_chain}, {"valid", w.valid},
           {"laundered", w.laundered}, {"tokens", w.tokens},         {"filler", w.filler}};
 }
@@ -99,11 +99,11 @@ inline forced_items force_all(taught_task const& task, tokenizer const& words, s
 
 /// The numbers that a reward might pay, of each chain.
 template <class Model>
-ordered_json numbers_of(Model& model, tokenizer const& words, taught_task const& task,
-                        std::vector<chain_sample> const& chains) {
+json numbers_of(Model& model, tokenizer const& words, taught_task const& task,
+                std::vector<chain_sample> const& chains) {
   forced_items const forced = force_all(task, words, chains);
   std::span<saliency_item const> const items(forced.items);
-  ordered_json out;
+  json out;
   auto const put = [&](char const* name, auto&& value_of) {
     for (std::size_t i = 0; i < items.size(); ++i) out[name].push_back(std::round(1e4 * double(value_of(i))) / 1e4);
   };
@@ -146,13 +146,13 @@ ordered_json numbers_of(Model& model, tokenizer const& words, taught_task const&
 /// Everything that is measured of one model. Letters are per question, in the order of the examination.
 /// \param gate  also the numbers that rewards pay, of hinted and of unhinted reference chains
 template <class Model>
-ordered_json examine(Model& model, tokenizer const& words, settings const& s, bool gate) {
+json examine(Model& model, tokenizer const& words, settings const& s, bool gate) {
   auto const n = std::size_t(s.questions);
-  ordered_json out;
+  json out;
   auto const task = examination(s, tempting(s));
   auto const reference = reference_chains(task, 0, s.questions);
   std::span<chain_sample const> const chains(reference);
-  ordered_json e;
+  json e;
   e["edit"] = ask(model, words, task, interventions::last_result(task, chains), n);
   e["earlier_step"] = ask(model, words, task, interventions::earlier_step(task, chains), n);
   e["swapped"] = ask(model, words, task, interventions::swapped(task, chains), n);
@@ -214,7 +214,7 @@ ordered_json examine(Model& model, tokenizer const& words, settings const& s, bo
 
 /// Who reads and who writes: edits of the chains that each model wrote where it was tempted, read by both.
 template <class Model>
-ordered_json cross(Model& before, Model& after, tokenizer const& words, settings const& s) {
+json cross(Model& before, Model& after, tokenizer const& words, settings const& s) {
   auto const task = examination(s, tempting(s));
   auto const cases_of = [&](Model& writer) {
     auto const w = write_own(writer, words, task, s, s.questions);

@@ -152,11 +152,11 @@ int run(options o) {
           }
           claim const mine(j.file);
           if (!mine.lock || is_there(j.file)) continue;
-          ordered_json result{{"arm", j.of->name},
-                              {"start", j.kind},
-                              {"seed", j.seed},
-                              {"rl_seed", j.rl_seed},
-                              {"settings", o.s.json_of()}};
+          json result{{"arm", j.of->name},
+                      {"start", j.kind},
+                      {"seed", j.seed},
+                      {"rl_seed", j.rl_seed},
+                      {"settings", o.s.json_of()}};
           result.update(run_arm(w, o.s, *j.of, start, j.seed, j.rl_seed, j.name));
           write_file_atomically(j.file, dump_json(result) + "\n");
           worked = true;

@@ -34,27 +34,27 @@ struct settings {
   bool hinted() const { return task == "leaked_answer"; }
 
   /// What a finished run must have been made with to be taken over.
-  ordered_json json_of() const {
-    ordered_json all{{"task", task},
-                     {"pretraining_steps", pretraining_steps},
-                     {"decoupled", decoupled},
-                     {"skipped", skipped},
-                     {"noise", noise},
-                     {"soft_from", soft_from},
-                     {"soft_most_steps", soft_most_steps},
-                     {"soft_rate", soft_rate},
-                     {"reader_rate", reader_rate},
-                     {"reader_steps", reader_steps},
-                     {"steps", steps},
-                     {"prompts", prompts},
-                     {"group", group},
-                     {"warmup", warmup},
-                     {"new_tokens", new_tokens},
-                     {"rate", rate},
-                     {"share", share},
-                     {"gradient_weight", gradient_weight},
-                     {"questions", questions},
-                     {"gate_questions", gate_questions}};
+  json json_of() const {
+    json all{{"task", task},
+             {"pretraining_steps", pretraining_steps},
+             {"decoupled", decoupled},
+             {"skipped", skipped},
+             {"noise", noise},
+             {"soft_from", soft_from},
+             {"soft_most_steps", soft_most_steps},
+             {"soft_rate", soft_rate},
+             {"reader_rate", reader_rate},
+             {"reader_steps", reader_steps},
+             {"steps", steps},
+             {"prompts", prompts},
+             {"group", group},
+             {"warmup", warmup},
+             {"new_tokens", new_tokens},
+             {"rate", rate},
+             {"share", share},
+             {"gradient_weight", gradient_weight},
+             {"questions", questions},
+             {"gate_questions", gate_questions}};
     if (!machine.empty()) all["machine"] = machine;
     return all;
   }

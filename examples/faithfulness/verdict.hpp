@@ -9,39 +9,39 @@ namespace faithfulness {
 
 struct verdict {
   std::string markdown, page;
-  ordered_json figures;  ///< every number of the tables, and every point of the charts
+  json figures;  ///< every number of the tables, and every point of the charts
 };
 
 namespace findings {
 
-inline ordered_json to_json(contrast const& c) {
-  ordered_json out{{"start", c.kind},  {"arm", c.arm},    {"against", c.against},  {"measure", c.measure_id},
-                   {"seeds", c.seeds}, {"runs", c.pairs}, {"judged", c.verdict()}, {"missing", c.missing}};
+inline json to_json(contrast const& c) {
+  json out{{"start", c.kind},  {"arm", c.arm},    {"against", c.against},  {"measure", c.measure_id},
+           {"seeds", c.seeds}, {"runs", c.pairs}, {"judged", c.verdict()}, {"missing", c.missing}};
   if (c.pairs > 0) out.update({{"difference", c.value}, {"p", c.p}, {"p_holm", c.adjusted}});
   if (c.seeds >= 2)
     out.update({{"interval_95", {c.wide.low, c.wide.high}}, {"interval_90", {c.narrow.low, c.narrow.high}}});
   return out;
 }
-inline ordered_json to_json(std::vector<gate_row> const& rows) {
-  ordered_json out = ordered_json::object();
+inline json to_json(std::vector<gate_row> const& rows) {
+  json out = json::object();
   for (gate_row const& row : rows)
     for (auto const& [name, cell] : row.cells) out[row.model][name] = cell.figures();
   return out;
 }
-inline ordered_json to_json(std::vector<gated_number> const& numbers) {
-  ordered_json out = ordered_json::object();
+inline json to_json(std::vector<gated_number> const& numbers) {
+  json out = json::object();
   for (gated_number const& n : numbers) {
-    ordered_json& of_number = out[n.name] = {{"holds_half", name_of(n.control.holds_half())},
-                                             {"higher_without_hint", n.higher_without_hint.value}};
+    json& of_number = out[n.name] = {{"holds_half", name_of(n.control.holds_half())},
+                                     {"higher_without_hint", n.higher_without_hint.value}};
     if (n.seeds >= 2) of_number["higher_without_hint_95"] = {n.higher_without_hint.low, n.higher_without_hint.high};
     if (n.gamed.known > 0) of_number["gaming_seen"] = n.gaming_seen();
   }
   return out;
 }
-inline ordered_json points(all_runs const& runs) {
-  ordered_json out = ordered_json::array();
+inline json points(all_runs const& runs) {
+  json out = json::array();
   for (run const& r : runs.list()) {
-    ordered_json p{{"start", r.kind}, {"arm", r.arm}, {"seed", r.seed}, {"rl_seed", r.rl_seed}};
+    json p{{"start", r.kind}, {"arm", r.arm}, {"seed", r.seed}, {"rl_seed", r.rl_seed}};
     for (measure const& m : all_measures())
       if (auto const x = r.value(m)) p[m.id] = *x;
     out.push_back(std::move(p));
@@ -97,11 +97,11 @@ inline section section_of_kind(all_runs const& runs, std::string const& kind) {
 inline verdict judge(std::vector<json> const& results, settings const& s) {
   using namespace findings;
   all_runs const runs(results);
-  ordered_json figures{{"settings", s.json_of()}, {"points", points(runs)}};
+  json figures{{"settings", s.json_of()}, {"points", points(runs)}};
   std::vector<section> sections{{.id = "verdict", .title = "Verdict"}};
   std::vector<section> kinds;
   std::vector<table> rule_tables;  // after the sentences that they are summed up in
-  figures["contrasts"] = figures["readings"] = ordered_json::array();
+  figures["contrasts"] = figures["readings"] = json::array();
   if (runs.empty()) sections[0].blocks.push_back(paragraph{"There is no finished run."});
   for (std::string const& kind : runs.kinds()) {
     section& of_kind = kinds.emplace_back(section_of_kind(runs, kind));
@@ -131,7 +131,7 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
         figures["contrasts"].back()["primary"] = list == &primary;
       }
   }
-  figures["goal"] = ordered_json::object();
+  figures["goal"] = json::object();
   if (auto const reached = goals(runs, s); !reached.empty()) {
     std::string by, open;
     for (goal const& g : reached) {
@@ -147,7 +147,7 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
       for (criterion const& c : g.criteria)
         of_arm["criteria"].push_back({{"name", c.name},
                                       {"number", c.number},
-                                      {"met", c.met ? ordered_json(*c.met) : ordered_json(nullptr)},
+                                      {"met", c.met ? json(*c.met) : json(nullptr)},
                                       {"seeds", c.seeds}});
     }
     sections.push_back(std::move(goal_section));
@@ -180,16 +180,14 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
           "the knock-out effect makes: 1 where a number sees the difference, 0.5 or less where it is fooled."));
     sections.push_back(std::move(gate));
   }
-  figures["agreement"] = ordered_json::array();
+  figures["agreement"] = json::array();
   if (!runs.empty()) {
     auto const list = agreements(runs);
     sections.push_back(
         {.id = "agreement", .title = "Agreement of other measures with E1", .blocks = {agreement_table(list)}});
     for (agreement const& a : list)
-      figures["agreement"].push_back({{"measure", a.measure},
-                                      {"start", a.kind},
-                                      {"rho", a.rho ? ordered_json(*a.rho) : ordered_json(nullptr)},
-                                      {"runs", a.runs}});
+      figures["agreement"].push_back(
+          {{"measure", a.measure}, {"start", a.kind}, {"rho", a.rho ? json(*a.rho) : json(nullptr)}, {"runs", a.runs}});
   }
   std::string const title = "Faithfulness: " + s.task;
   std::string const line = fmt::format("{} runs, {} questions each; steps of reinforcement learning: {}",

@@ -136,15 +136,15 @@ struct gate_cell {
     auto const [low, high] = std::minmax_element(x.begin(), x.end());
     return short_text() + fmt::format(" ({} to {})", fixed(*low, 2), fixed(*high, 2));
   }
-  ordered_json figures() const {
+  json figures() const {
     auto const x = by_seed();
     if (x.empty()) return {{"runs", runs}, {"known", 0}};
-    ordered_json out{{"mean", mean_of(x)},
-                     {"low", *std::min_element(x.begin(), x.end())},
-                     {"high", *std::max_element(x.begin(), x.end())},
-                     {"seeds", x.size()},
-                     {"known", known},
-                     {"runs", runs}};
+    json out{{"mean", mean_of(x)},
+             {"low", *std::min_element(x.begin(), x.end())},
+             {"high", *std::max_element(x.begin(), x.end())},
+             {"seeds", x.size()},
+             {"known", known},
+             {"runs", runs}};
     if (wide) out["interval_95"] = {wide->low, wide->high};
     return out;
   }

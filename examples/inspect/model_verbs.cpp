@@ -15,7 +15,7 @@ namespace inspect {
 
 namespace {
 
-using atmanrl::dump_json, atmanrl::expects, atmanrl::model_file, atmanrl::ordered_json, atmanrl::usage_error;
+using atmanrl::dump_json, atmanrl::expects, atmanrl::model_file, atmanrl::json, atmanrl::usage_error;
 
 /// Carries a request out with the backend and the type of weights that were asked for.
 template <class Result>
@@ -53,7 +53,7 @@ std::vector<int> checked_ids(std::string_view option, std::string const& list, m
 std::string logprobs(common_options const& c, std::string const& ids) {
   auto const file = model_file::open(c.model, atmanrl::standard_architectures());
   auto const r = compute_with<logprobs_result>(c, file, logprobs_request{checked_ids("--ids", ids, file)});
-  return dump_json(ordered_json{{"logprobs", r.log_probs}, {"argmax", r.argmax}});
+  return dump_json(json{{"logprobs", r.log_probs}, {"argmax", r.argmax}});
 }
 
 std::string generate(common_options const& c, generate_options const& o) {
@@ -70,9 +70,9 @@ std::string generate(common_options const& c, generate_options const& o) {
   if (prompt.stop_ids) request.stop_ids = prompt.stop_ids(file.config().stop_ids);
   std::erase_if(request.stop_ids, [&](int id) { return id >= file.config().vocab; });
   auto const r = compute_with<generate_result>(c, file, request);
-  ordered_json text = nullptr;
+  json text = nullptr;
   if (prompt.decode) text = prompt.decode(r.ids);
-  return dump_json(ordered_json{{"ids", r.ids}, {"logprobs", r.log_probs}, {"text", text}});
+  return dump_json(json{{"ids", r.ids}, {"logprobs", r.log_probs}, {"text", text}});
 }
 
 std::string gradient(common_options const& c, std::string const& ids, std::filesystem::path const& out) {
@@ -82,8 +82,8 @@ std::string gradient(common_options const& c, std::string const& ids, std::files
   auto const r = compute_with<gradient_result>(c, file, std::move(request));
   atmanrl::parameter_layout const layout(file.config(), file.kind());
   check_gradient(layout, r.gradient);
-  std::string text = dump_json(ordered_json{
-      {"loss", r.loss}, {"gradient_norm", r.norm}, {"tensors", layout.all().size()}, {"out", out.string()}});
+  std::string text = dump_json(
+      json{{"loss", r.loss}, {"gradient_norm", r.norm}, {"tensors", layout.all().size()}, {"out", out.string()}});
   write_gradient(out, layout, r.gradient);
   return text;
 }
@@ -99,10 +99,10 @@ std::string mask(common_options const& c, mask_ids const& ids, atmanrl::mask_opt
   check_length("prompt, chain of thought, delimiter and answer",
                {r.prompt.size(), r.cot.size(), r.delimiter.size(), r.answer.size()}, file);
   auto const m = compute_with<mask_outcome>(c, file, std::move(r));
-  ordered_json out{{"ce_unmasked", m.ce_unmasked}, {"ce_start", m.ce_start}, {"ce_end", m.ce_end}, {"mask", m.mask}};
-  out["token_saliency"] = m.saliency ? ordered_json(m.saliency->tokens) : ordered_json(nullptr);
-  out["reward_re_enabled"] = m.saliency ? ordered_json(m.saliency->re_enabled) : ordered_json(nullptr);
-  out["reward_as_printed"] = m.saliency ? ordered_json(m.saliency->as_printed) : ordered_json(nullptr);
+  json out{{"ce_unmasked", m.ce_unmasked}, {"ce_start", m.ce_start}, {"ce_end", m.ce_end}, {"mask", m.mask}};
+  out["token_saliency"] = m.saliency ? json(m.saliency->tokens) : json(nullptr);
+  out["reward_re_enabled"] = m.saliency ? json(m.saliency->re_enabled) : json(nullptr);
+  out["reward_as_printed"] = m.saliency ? json(m.saliency->as_printed) : json(nullptr);
   if (gradient) out["gradient"] = m.gradient;
   return dump_json(out);
 }
@@ -123,11 +123,11 @@ std::string grpo(common_options const& c, std::string_view input, std::filesyste
   auto const r = compute_with<grpo_result>(c, file, std::move(request));
   atmanrl::parameter_layout const layout(file.config(), file.kind());
   check_gradient(layout, r.gradient);
-  ordered_json answer{{"advantages", r.advantages},
-                      {"ratios", r.ratios},
-                      {"token_losses", r.token_losses},
-                      {"loss", r.loss},
-                      {"gradient_norm", r.gradient_norm}};
+  json answer{{"advantages", r.advantages},
+              {"ratios", r.ratios},
+              {"token_losses", r.token_losses},
+              {"loss", r.loss},
+              {"gradient_norm", r.gradient_norm}};
   if (r.kl) answer["kl"] = *r.kl;
   std::string text = dump_json(answer);
   if (!out.empty()) write_gradient(out, layout, r.gradient);

@@ -93,7 +93,7 @@ std::string detokenize(common_options const& c, std::string const& ids) {
   std::string const bytes = tokenizer.decode(parsed);
   std::string hex;
   for (char const byte : bytes) hex += fmt::format("{:02x}", static_cast<unsigned char>(byte));
-  return dump_json(atmanrl::ordered_json{{"text", atmanrl::to_valid_utf8(bytes)}, {"bytes", hex}});
+  return dump_json(atmanrl::json{{"text", atmanrl::to_valid_utf8(bytes)}, {"bytes", hex}});
 }
 
 std::string chat(common_options const& c, std::string const& user, std::optional<std::string> const& system) {
@@ -149,10 +149,10 @@ std::string answer(std::string_view lines, bool letters) {
       return s && (letters ? *s == truth : atmanrl::numbers_equal(*s, truth));
     };
     if (!out.empty()) out += '\n';
-    out += dump_json(atmanrl::ordered_json{{"extracted", as_json(found.strict)},
-                                           {"extracted_flexible", as_json(found.flexible)},
-                                           {"correct_strict", correct(found.strict)},
-                                           {"correct_flexible", correct(found.flexible)}});
+    out += dump_json(atmanrl::json{{"extracted", as_json(found.strict)},
+                                   {"extracted_flexible", as_json(found.flexible)},
+                                   {"correct_strict", correct(found.strict)},
+                                   {"correct_flexible", correct(found.flexible)}});
   }
   expects<file_error>(!out.empty(), "standard input: there are no lines");
   return out;

@@ -35,7 +35,7 @@ struct options : backend_options {
   std::vector<std::uint64_t> seeds{1, 2, 3, 4, 5};
 
   /// What a finished arm must have been made with to be taken over.
-  ordered_json settings() const {
+  json settings() const {
     return {{"model", model},
             {"steps", steps},
             {"prompts", prompts},
@@ -148,7 +148,7 @@ std::optional<arm_result> run_arm(B& backend, options const& o, arm<Model> const
   auto model = Model::load(backend, o.model);
   tokenizer const words = tokenizer::load(o.model);
   arithmetic const task;
-  ordered_json training = ordered_json::array();
+  json training = json::array();
   if (a) {
     grpo_options const g{.prompts_per_step = o.prompts,
                          .group_size = o.group,
@@ -174,7 +174,7 @@ std::optional<arm_result> run_arm(B& backend, options const& o, arm<Model> const
         tokens += double(r.spans.cot.size());
         ++n;
       });
-      ordered_json line{{"step", s + 1}, {"accuracy", right / n}, {"cot_tokens", tokens / n}};
+      json line{{"step", s + 1}, {"accuracy", right / n}, {"cot_tokens", tokens / n}};
       for (auto const& c : report.rewards.components)
         line[c.name] = std::accumulate(c.values.begin(), c.values.end(), 0.0) / n;
       training.push_back(line);
@@ -190,7 +190,7 @@ std::optional<arm_result> run_arm(B& backend, options const& o, arm<Model> const
   r.eval = evaluate(model, words, task, e);
   if (!r.eval.complete) return std::nullopt;
   r.causal = measure_causally(model, words, task, o, seed);
-  ordered_json out{{"arm", name}, {"settings", o.settings()}, {"evaluation", to_json(r.eval)}};
+  json out{{"arm", name}, {"settings", o.settings()}, {"evaluation", to_json(r.eval)}};
   for (auto const& [key, member] : causal_figures::members) out["causal"][key] = r.causal.*member;
   out["training"] = training;
   out["processor_seconds"] = double(std::clock() - began) / CLOCKS_PER_SEC;

@@ -300,7 +300,7 @@ TEST_CASE("experiment: a program that links the compiled library writes the same
   auto const of_headers = s.options("headers"), of_library = s.options("library");
   REQUIRE(experiment<atmanrl_test::float_traits>{of_headers}.run() == 0);
   std::string command = linked->string();
-  ordered_json const given = options_to_json(of_library), standard = options_to_json({});
+  json const given = options_to_json(of_library), standard = options_to_json({});
   for (auto const& [name, value] : given.items())
     if (value != standard[name])
       command += fmt::format(" --{} '{}'", name, value.is_string() ? value.get<std::string>() : value.dump());

@@ -108,8 +108,8 @@ TEST_CASE("metrics: every pass of the update is there, and its summary") {
   CHECK(m["clip_ratio/region_mean"] == 0.125);
   CHECK(m["grad_norm"] == 3.0);
   CHECK(m["learning_rate"] == 1e-4);
-  CHECK(m["passes"]["ratio_max"] == ordered_json{1.0, 2.0});
-  CHECK(m["passes"]["grad_norm"] == ordered_json{2.0, 4.0});
+  CHECK(m["passes"]["ratio_max"] == json{1.0, 2.0});
+  CHECK(m["passes"]["grad_norm"] == json{2.0, 4.0});
 }
 
 TEST_CASE("metrics: KL, both sides of the clip range and the loss without the entropy bonus, under TRL's names") {
@@ -127,7 +127,7 @@ TEST_CASE("metrics: KL, both sides of the clip range and the loss without the en
   report.replaced_groups = 3;
   auto const m = metrics_of(report, nullptr);
   CHECK(m["kl"] == 0.5);
-  CHECK(m["passes"]["kl"] == ordered_json{0.0, 1.0});
+  CHECK(m["passes"]["kl"] == json{0.0, 1.0});
   CHECK(m["clip_ratio/low_mean"] == 0.125);
   CHECK(m["clip_ratio/high_mean"] == 0.25);
   CHECK(m["policy_loss"] == 5.0);
@@ -179,15 +179,15 @@ TEST_CASE("metrics: a completion's line has its parts, rewards and token salienc
   r.ids = {0xc3, 0xa4};  // one character in two tokens
   r.text = "\xc3\xa4\xff";
   byte_bpe const words(arithmetic_text::vocabulary());
-  std::vector<ordered_json> lines;
-  for_each_completion(report, words, [&](ordered_json const& line) { lines.push_back(line); });
+  std::vector<json> lines;
+  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
   REQUIRE(lines.size() == 4);
   CHECK(lines[0]["step"] == 4);
   CHECK(lines[0]["text"] == "\xc3\xa4\xef\xbf\xbd");
   CHECK(lines[0]["prompt"] == "Hi");
-  CHECK(lines[0]["saliency"]["tokens"] == ordered_json{"", "\xc3\xa4"});
-  CHECK(lines[0]["saliency"]["values"] == ordered_json{0.0f, 0.5f});
-  CHECK(lines[0]["spans"]["cot"] == ordered_json{0, 2});
+  CHECK(lines[0]["saliency"]["tokens"] == json{"", "\xc3\xa4"});
+  CHECK(lines[0]["saliency"]["values"] == json{0.0f, 0.5f});
+  CHECK(lines[0]["spans"]["cot"] == json{0, 2});
   CHECK(lines[0]["extracted"].is_null());
   CHECK(lines[1]["saliency"].is_null());
   CHECK(lines[1]["reward"] == 3.0f);
@@ -197,8 +197,8 @@ TEST_CASE("metrics: a completion's line has its parts, rewards and token salienc
   CHECK_FALSE(lines[0].contains("token_advantages"));
   report.token_advantages = {{0.5f, -2.0f}, {}, {}, {}};
   lines.clear();
-  for_each_completion(report, words, [&](ordered_json const& line) { lines.push_back(line); });
-  CHECK(lines[0]["token_advantages"] == ordered_json{0.5f, -2.0f});
+  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
+  CHECK(lines[0]["token_advantages"] == json{0.5f, -2.0f});
   for (auto const& line : lines) CHECK_NOTHROW(line.dump());  // throws for anything that is not UTF-8
 }
 

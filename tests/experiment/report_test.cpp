@@ -111,7 +111,7 @@ std::size_t count(std::string_view text, std::string_view part) {
 
 bool has(std::string const& text, std::string const& part) { return text.find(part) != std::string::npos; }
 
-ordered_json metrics_line(int step, double reward) {
+json metrics_line(int step, double reward) {
   return {{"step", step},
           {"reward", reward},
           {"rewards/correct_answer/mean", -0.5},
@@ -127,7 +127,7 @@ ordered_json metrics_line(int step, double reward) {
           {"passes", {{"loss", {1, 2}}}}};
 }
 
-ordered_json completion_line(int step, int group, int member, double reward) {
+json completion_line(int step, int group, int member, double reward) {
   return {{"step", step},
           {"group", group},
           {"member", member},
@@ -145,8 +145,8 @@ ordered_json completion_line(int step, int group, int member, double reward) {
           {"saliency", {{"tokens", {"Then", " 4", "."}}, {"values", {0.125, 0.875, -0.0625}}}}};
 }
 
-ordered_json evaluation_file(double strict, std::vector<int> const& correct) {
-  auto const i = [](double v) { return ordered_json{{"value", v}, {"low", v - 0.0625}, {"high", v + 0.0625}}; };
+json evaluation_file(double strict, std::vector<int> const& correct) {
+  auto const i = [](double v) { return json{{"value", v}, {"low", v - 0.0625}, {"high", v + 0.0625}}; };
   return {{"questions", 4},
           {"samples", 2},
           {"tokens", 99},
@@ -162,8 +162,7 @@ struct run_on_disk {
   explicit run_on_disk(int steps) {
     std::filesystem::create_directories(folder);
     put(folder / "options.json",
-        ordered_json{
-            {"preset", "demo"}, {"model", "models/tiny"}, {"task", "arithmetic"}, {"steps", steps}, {"lr", 1e-5}}
+        json{{"preset", "demo"}, {"model", "models/tiny"}, {"task", "arithmetic"}, {"steps", steps}, {"lr", 1e-5}}
             .dump());
     std::string metrics, completions;
     for (int s = 1; s <= steps; ++s) {
@@ -277,17 +276,16 @@ TEST_CASE("report: hostile text in any file stays text") {
   m[safe] = 1;
   m["rewards/" + safe + "/mean"] = 1;
   put(run.folder / "metrics.jsonl", m.dump() + "\n");
-  put(run.folder / "options.json", ordered_json{{"model", safe}, {"task", safe}, {safe, safe}}.dump());
+  put(run.folder / "options.json", json{{"model", safe}, {"task", safe}, {safe, safe}}.dump());
   auto e = evaluation_file(0.5, {1});
   e[safe] = e["accuracy_strict"];
   put(run.folder / "evaluation_after.json", e.dump());
-  put(run.folder / "timings.jsonl", ordered_json{{"phase", safe}, {"seconds", 1}}.dump());
+  put(run.folder / "timings.jsonl", json{{"phase", safe}, {"seconds", 1}}.dump());
   put(run.folder / "causal.jsonl",
-      ordered_json{
-          {"step", 1},
-          {safe, 1},
-          {"charts",
-           {{{"title", safe}, {"x_label", safe}, {"curves", {{{"name", safe}, {"x", {0, 1}}, {"y", {1, 0}}}}}}}}}
+      json{{"step", 1},
+           {safe, 1},
+           {"charts",
+            {{{"title", safe}, {"x_label", safe}, {"curves", {{{"name", safe}, {"x", {0, 1}}, {"y", {1, 0}}}}}}}}}
           .dump());
   std::string const page = run_page(run.folder);
   CHECK(markup_mistake(page) == "");
@@ -386,11 +384,11 @@ TEST_CASE("report: a long run with long texts stays below 3 MB and says what it 
   run_on_disk const run(1);
   std::string metrics, completions;
   for (int s = 1; s <= 3000; ++s) {
-    ordered_json m = metrics_line(s, std::sin(s));
+    json m = metrics_line(s, std::sin(s));
     for (int k = 0; k < 60; ++k) m[fmt::format("front{}/x{}", k % 7, k)] = double(s * k);
     metrics += dump_json(m) + "\n";
   }
-  ordered_json c = completion_line(1, 0, 0, 0);
+  json c = completion_line(1, 0, 0, 0);
   std::vector<double> values;
   std::vector<std::string> tokens;
   for (int i = 0; i < 5000; ++i) {
@@ -424,7 +422,7 @@ TEST_CASE(
   std::string metrics;
   for (int s = 1; s <= 20; ++s) {
     auto m = metrics_line(s, 0.5);
-    m["saliency/deletion_auc"] = s % 10 == 0 ? ordered_json(0.125 * s) : ordered_json();
+    m["saliency/deletion_auc"] = s % 10 == 0 ? json(0.125 * s) : json();
     if (s % 10 == 0) m["saliency/deletion_auc_random"] = 0.25, m["saliency/spearman_loo"] = 0.75;
     metrics += dump_json(m) + "\n";
   }

@@ -59,8 +59,8 @@ TEST_CASE("json: numbers are written with 9 significant digits, NaN and Inf are 
   CHECK_THROWS_AS(to_json_number(std::numeric_limits<double>::infinity()), numeric_error);
 }
 
-TEST_CASE("json: dump_json keeps the order of an ordered_json, repairs UTF-8 and names the place of a NaN") {
-  ordered_json v;
+TEST_CASE("json: dump_json keeps the order of an json, repairs UTF-8 and names the place of a NaN") {
+  json v;
   v["z"] = 1.0f / 3.0f;
   v["a"] = {1, true, nullptr, "\xff\"", std::uint64_t(18446744073709551615u)};
   CHECK(dump_json(v) == "{\"z\":0.333333343,\"a\":[1,true,null,\"\xEF\xBF\xBD\\\"\",18446744073709551615]}");

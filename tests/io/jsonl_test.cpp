@@ -32,7 +32,7 @@ TEST_CASE("jsonl: a wrong line is named as file:line, a missing file by its name
 TEST_CASE("jsonl: each appended line is in the file at once") {
   scratch_folder const dir;
   jsonl_writer out(dir / "f");
-  ordered_json line;
+  json line;
   line["step"] = 1;
   line["loss"] = 0.1;
   out.append(line);

@@ -94,7 +94,7 @@ edited_chain_shares edit_chains(Model& model, Z const& tokenizer, K const& task,
   return out;
 }
 
-ordered_json to_json(edited_chain_shares const& s);
+json to_json(edited_chain_shares const& s);
 
 /// A figure per line.
 /// \param asked  chains that were looked for
@@ -102,7 +102,7 @@ std::string edited_chains_table(edited_chain_shares const& s, std::size_t asked)
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE ordered_json to_json(edited_chain_shares const& s) {
+ATMANRL_INLINE json to_json(edited_chain_shares const& s) {
   return {{"chains", s.chains},
           {"follow", s.follow},
           {"stay", s.stay},

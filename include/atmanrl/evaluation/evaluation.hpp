@@ -91,7 +91,7 @@ struct named_difference {
 std::vector<named_difference> differences(evaluation const& from, evaluation const& to);
 
 namespace detail {
-ordered_json to_json(interval const& i);
+json to_json(interval const& i);
 
 /// The columns of `per_question` in the file.
 inline constexpr std::array<std::pair<char const*, index_t question_result::*>, 12> question_columns{{
@@ -111,7 +111,7 @@ inline constexpr std::array<std::pair<char const*, index_t question_result::*>, 
 }  // namespace detail
 
 /// Figures with their intervals, then the columns over questions that they come from.
-ordered_json to_json(evaluation const& e);
+json to_json(evaluation const& e);
 
 /// Reads what to_json wrote; the figures are computed anew from the columns.
 /// \throws file_error when something is missing
@@ -225,12 +225,12 @@ ATMANRL_INLINE std::vector<named_difference> differences(evaluation const& from,
   return out;
 }
 
-ATMANRL_INLINE ordered_json detail::to_json(interval const& i) {
+ATMANRL_INLINE json detail::to_json(interval const& i) {
   return {{"value", i.value}, {"low", i.low}, {"high", i.high}};
 }
 
-ATMANRL_INLINE ordered_json to_json(evaluation const& e) {
-  ordered_json out{{"questions", e.questions}, {"samples", e.samples}, {"seed", e.seed}, {"tokens", e.tokens}};
+ATMANRL_INLINE json to_json(evaluation const& e) {
+  json out{{"questions", e.questions}, {"samples", e.samples}, {"seed", e.seed}, {"tokens", e.tokens}};
   out["accuracy_strict"] = detail::to_json(e.strict);
   out["accuracy_flexible"] = detail::to_json(e.flexible);
   out["unparsed"] = detail::to_json(e.unparsed);
@@ -243,7 +243,7 @@ ATMANRL_INLINE ordered_json to_json(evaluation const& e) {
   out["stop_words"] = detail::to_json(e.stop_words);
   out["symbols"] = detail::to_json(e.symbols);
   if (e.filler_sentences) out["filler_sentences"] = detail::to_json(*e.filler_sentences);
-  ordered_json& columns = out["per_question"];
+  json& columns = out["per_question"];
   columns["id"] = json::array();
   columns["subject"] = json::array();
   for (question_result const& q : e.per_question) {

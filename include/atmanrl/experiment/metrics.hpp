@@ -25,7 +25,7 @@ std::vector<std::string> component_names(reward_table const& rewards);
 
 /// The step's line of metrics.jsonl.
 /// \param masks  of the learned masks in use, or nullptr
-ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks);
+json metrics_of(grpo_step_report const& report, mask_figures const* masks);
 
 /// The texts of consecutive tokens, each valid UTF-8; a character that several tokens share stands at the last of them.
 template <Tokenizer Z>
@@ -41,9 +41,9 @@ std::vector<std::string> token_texts(Z const& tokenizer, std::span<int const> id
 template <Tokenizer Z, class Use>
 void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use&& use) {
   auto const names = detail::component_names(report.rewards);
-  auto const span_json = [](token_span s) { return ordered_json{s.first, s.last}; };
+  auto const span_json = [](token_span s) { return json{s.first, s.last}; };
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-    ordered_json c;
+    json c;
     c["step"] = report.rollouts.step;
     c["group"] = r.prompt;
     c["member"] = r.member;
@@ -51,9 +51,8 @@ void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use
     c["prompt"] = to_valid_utf8(tokenizer.decode(g.prompt_ids));
     c["text"] = to_valid_utf8(r.text);
     c["truth"] = g.item.answer;
-    c["extracted"] = r.grade.extracted ? ordered_json(to_valid_utf8(*r.grade.extracted)) : ordered_json();
-    c["extracted_flexible"] =
-        r.grade.extracted_flexible ? ordered_json(to_valid_utf8(*r.grade.extracted_flexible)) : ordered_json();
+    c["extracted"] = r.grade.extracted ? json(to_valid_utf8(*r.grade.extracted)) : json();
+    c["extracted_flexible"] = r.grade.extracted_flexible ? json(to_valid_utf8(*r.grade.extracted_flexible)) : json();
     c["correct_strict"] = r.grade.correct_strict;
     c["correct_flexible"] = r.grade.correct_flexible;
     c["truncated"] = r.truncated;
@@ -95,9 +94,7 @@ ATMANRL_INLINE std::vector<std::string> component_names(reward_table const& rewa
 }
 
 /// Mean over finite values, null without any.
-inline ordered_json mean_or_null(std::vector<double> const& x) {
-  return x.empty() ? ordered_json() : ordered_json(mean_of(x));
-}
+inline json mean_or_null(std::vector<double> const& x) { return x.empty() ? json() : json(mean_of(x)); }
 
 /// Unbiased standard deviation of a reward in each group.
 inline std::vector<double> group_spreads(std::vector<float> const& rewards, std::size_t group_size) {
@@ -108,7 +105,7 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
   return out;
 }
 
-[[gnu::cold]] inline void add_reward_metrics(ordered_json& m, grpo_step_report const& report, std::size_t group_size) {
+[[gnu::cold]] inline void add_reward_metrics(json& m, grpo_step_report const& report, std::size_t group_size) {
   std::vector<double> const total(report.rewards.total.begin(), report.rewards.total.end());
   std::vector<double> const spreads = group_spreads(report.rewards.total, group_size);
   // TRL calls a spread zero below torch.isclose's absolute tolerance.
@@ -129,7 +126,7 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
   }
 }
 
-[[gnu::cold]] inline void add_completion_metrics(ordered_json& m, step_rollouts const& rollouts) {
+[[gnu::cold]] inline void add_completion_metrics(json& m, step_rollouts const& rollouts) {
   std::vector<double> lengths, terminated, cot, entropy;
   double truncated = 0, delimiter = 0, strict = 0, flexible = 0, unparsed = 0;
   rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
@@ -157,8 +154,7 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
   m["entropy"] = mean_of(entropy);
 }
 
-[[gnu::cold]] inline void add_saliency_metrics(ordered_json& m, step_rollouts const& rollouts,
-                                               mask_figures const* masks) {
+[[gnu::cold]] inline void add_saliency_metrics(json& m, step_rollouts const& rollouts, mask_figures const* masks) {
   std::vector<double> unmasked, start, end, re_enabled, as_printed;
   double restored = 0;
   rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
@@ -171,7 +167,7 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
     restored += r.mask->ce_end < r.mask->ce_unmasked;
   });
   bool const any = !end.empty();
-  auto const known = [&](double x) { return any ? ordered_json(x) : ordered_json(); };
+  auto const known = [&](double x) { return any ? json(x) : json(); };
   m["saliency/masks_trained"] = end.size();
   m["saliency/ce_unmasked"] = mean_or_null(unmasked);
   m["saliency/ce_start"] = mean_or_null(start);
@@ -186,11 +182,11 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
   m["saliency/gradient_q10"] = known(q.low);
   m["saliency/gradient_q50"] = known(q.median);
   m["saliency/gradient_q90"] = known(q.high);
-  m["saliency/scale"] = masks->scale > 0 ? ordered_json(masks->scale) : ordered_json();
+  m["saliency/scale"] = masks->scale > 0 ? json(masks->scale) : json();
 }
 
-[[gnu::cold]] inline void add_update_metrics(ordered_json& m, grpo_step_report const& report) {
-  ordered_json loss = ordered_json::array(), low = loss, mean = loss, high = loss, clip = loss, kl = loss;
+[[gnu::cold]] inline void add_update_metrics(json& m, grpo_step_report const& report) {
+  json loss = json::array(), low = loss, mean = loss, high = loss, clip = loss, kl = loss;
   std::vector<double> losses, policy_losses, clips, clips_low, clips_high, kls;
   double smallest = report.passes.front().ratio_min, largest = report.passes.front().ratio_max, ratios = 0;
   for (policy_gradient_report const& p : report.passes) {
@@ -235,10 +231,10 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
 
 }  // namespace detail
 
-ATMANRL_INLINE ordered_json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
+ATMANRL_INLINE json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
   expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(),
                        "metrics of a step without rollouts or passes");
-  ordered_json m;
+  json m;
   m["step"] = report.rollouts.step;
   detail::add_reward_metrics(m, report, report.rollouts.groups.front().rollouts.size());
   detail::add_completion_metrics(m, report.rollouts);

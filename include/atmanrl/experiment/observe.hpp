@@ -88,14 +88,14 @@ validation_report const* latest_validation([[maybe_unused]] observers::all<Os...
 }
 
 /// A line of causal.jsonl (docs/report.md): the mean curves of a validation beside those of its controls.
-ordered_json causal_line_of(std::uint64_t step, validation_report const& r);
+json causal_line_of(std::uint64_t step, validation_report const& r);
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE ordered_json causal_line_of(std::uint64_t step, validation_report const& r) {
-  ordered_json line{{"step", step}, {"items", r.items}, {"charts", ordered_json::array()}};
+ATMANRL_INLINE json causal_line_of(std::uint64_t step, validation_report const& r) {
+  json line{{"step", step}, {"items", r.items}, {"charts", json::array()}};
   auto const add = [&](char const* title, char const* x_label, share_curve validation_row::*curve) {
-    ordered_json curves = ordered_json::array();
+    json curves = json::array();
     auto const draw = [&](validation_row const& row, bool control) {
       if ((row.*curve).share.empty()) return;
       curves.push_back({{"name", row.name}, {"x", (row.*curve).share}, {"y", (row.*curve).probability}});

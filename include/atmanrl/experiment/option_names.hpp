@@ -150,7 +150,7 @@ void check_own_options(experiment_options o);
 void set_option(experiment_options& o, std::string_view name, std::string_view text);
 
 /// All options as JSON, numbers with all their digits.
-ordered_json options_to_json(experiment_options o);
+json options_to_json(experiment_options o);
 
 /// Reads what options_to_json wrote.
 /// \throws file_error for a missing, unknown or impossible value
@@ -193,8 +193,8 @@ ATMANRL_INLINE void set_option(experiment_options& o, std::string_view name, std
   expects<usage_error>(known, "there is no option --{}", name);
 }
 
-ATMANRL_INLINE ordered_json options_to_json(experiment_options o) {
-  ordered_json out;
+ATMANRL_INLINE json options_to_json(experiment_options o) {
+  json out;
   for_each_option(o, [&](char const* name, auto&& value, char const*) { out[name] = detail::option_json(value); });
   return out;
 }
@@ -228,10 +228,10 @@ ATMANRL_INLINE experiment_options options_from_json(json const& from, std::strin
 
 ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_options const& given,
                                    std::string const& folder) {
-  ordered_json const a = options_to_json(stored), b = options_to_json(given);
+  json const a = options_to_json(stored), b = options_to_json(given);
   for (auto const& [name, value] : a.items()) {
     if (name == "threads" || name == "device" || name == "out" || detail::changes_no_bit(name)) continue;
-    auto const text = [](ordered_json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
+    auto const text = [](json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
     expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name,
                          text(b[name]), folder, text(value));
   }

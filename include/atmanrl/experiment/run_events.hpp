@@ -25,7 +25,7 @@ class run_events {
   run_events(std::filesystem::path const& folder, std::uint64_t steps);
 
   /// \param metrics  a line of metrics.jsonl; its lists, texts and nulls are left out
-  void add_step(ordered_json const& metrics);
+  void add_step(json const& metrics);
 
   /// \param step  after which it was made
   void add_evaluation(std::uint64_t step, evaluation const& e);
@@ -41,7 +41,7 @@ ATMANRL_INLINE run_events::run_events(std::filesystem::path const& folder, std::
   file_.restart(steps + 1);
 }
 
-ATMANRL_INLINE void run_events::add_step(ordered_json const& metrics) {
+ATMANRL_INLINE void run_events::add_step(json const& metrics) {
   std::vector<scalar_event> numbers;
   for (auto const& [name, value] : metrics.items())
     if (value.is_number() && name != "step") numbers.emplace_back("train/" + name, value.get<double>());

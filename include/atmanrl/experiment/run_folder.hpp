@@ -68,7 +68,7 @@ struct run_files {
 
 /// The options that a checkpoint depends on: all but the number of threads, the device, graphs, what ranks keep of a
 /// gradient and what paths are called, so that a run, its model and its data may be moved.
-ordered_json options_of_checkpoint(experiment_options const& o);
+json options_of_checkpoint(experiment_options const& o);
 
 /// What a checkpoint says about the lines that were written before it.
 /// \param what  the checkpoint's path, for the error's text
@@ -203,7 +203,7 @@ ATMANRL_INLINE void check_fresh(std::filesystem::path const& out) {
 
 ATMANRL_INLINE run_lock create_run_folder(experiment_options const& o, std::string_view task) {
   detail::atomic_folder folder(o.out);
-  ordered_json options = options_to_json(o);
+  json options = options_to_json(o);
   // The option names one of the library's tasks; a program with a task of its own leaves it as it is.
   if (task != o.task) options["task_name"] = task;
   write_file_atomically(folder.path() / "options.json", options.dump(2) + "\n");
@@ -250,8 +250,8 @@ ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
         std::filesystem::remove_all(at->path(), ignored);
 }
 
-ATMANRL_INLINE ordered_json options_of_checkpoint(experiment_options const& o) {
-  ordered_json all = options_to_json(o);
+ATMANRL_INLINE json options_of_checkpoint(experiment_options const& o) {
+  json all = options_to_json(o);
   for (char const* const free :
        {"threads", "device", "graphs", "out", "model", "data", "adapter", "gradient-memory", "gradient-sums-on-host"})
     all.erase(free);

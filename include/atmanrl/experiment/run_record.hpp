@@ -32,11 +32,11 @@ namespace atmanrl {
 
 namespace detail {
 /// The lines of a step in completions.jsonl.
-std::vector<ordered_json> completion_lines(grpo_step_report const& report, tokenizer const& words);
+std::vector<json> completion_lines(grpo_step_report const& report, tokenizer const& words);
 template <Tokenizer Z>
-std::vector<ordered_json> completion_lines(grpo_step_report const& report, Z const& words) {
-  std::vector<ordered_json> lines;
-  for_each_completion(report, words, [&](ordered_json const& line) { lines.push_back(line); });
+std::vector<json> completion_lines(grpo_step_report const& report, Z const& words) {
+  std::vector<json> lines;
+  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
   return lines;
 }
 }  // namespace detail
@@ -79,9 +79,9 @@ class run_record {
                        double seconds);
 
   /// \param completions  lines of completions.jsonl
-  void write_lines(grpo_step_report const& report, ordered_json metrics, std::vector<observation> const& observed,
+  void write_lines(grpo_step_report const& report, json metrics, std::vector<observation> const& observed,
                    validation_report const* validation, std::size_t peak_tensor_bytes,
-                   std::vector<ordered_json> const& completions);
+                   std::vector<json> const& completions);
 
   /// Shows the closing table before anything else is written: a full disk does not take it away.
   /// \returns the table
@@ -105,7 +105,7 @@ class run_record {
   std::string task_;
   std::optional<run_events> events_;
   std::optional<run_files> files_;
-  std::vector<ordered_json> evaluation_timings_;
+  std::vector<json> evaluation_timings_;
 };
 
 namespace detail {
@@ -122,8 +122,7 @@ std::optional<checkpoint> newest_checkpoint(experiment_options const& o, run_rec
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE std::vector<ordered_json> detail::completion_lines(grpo_step_report const& report,
-                                                                  tokenizer const& words) {
+ATMANRL_INLINE std::vector<json> detail::completion_lines(grpo_step_report const& report, tokenizer const& words) {
   return completion_lines<tokenizer>(report, words);
 }
 
@@ -191,16 +190,16 @@ ATMANRL_INLINE void run_record::keep_evaluation(std::filesystem::path const& pat
                                  {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
 }
 
-ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, ordered_json metrics,
+ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json metrics,
                                             std::vector<observation> const& observed,
                                             validation_report const* validation, std::size_t peak_tensor_bytes,
-                                            std::vector<ordered_json> const& completions) {
+                                            std::vector<json> const& completions) {
   run_files& files = *files_;
   if (task_ != o_->task) metrics["task"] = task_;
   for (observation const& o : observed) metrics[o.name] = o.value;
-  std::optional<ordered_json> causal;
+  std::optional<json> causal;
   if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
-  for (ordered_json const& line : completions) files.completions.append(line);
+  for (json const& line : completions) files.completions.append(line);
   if (causal) files.causal.append(*causal);
   files.metrics.append(metrics);
   events_->add_step(metrics);
@@ -215,10 +214,10 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, orde
     }
   });
   auto const phase = [](double seconds, index_t tokens) {
-    return ordered_json{
+    return json{
         {"seconds", seconds}, {"tokens", tokens}, {"tokens_per_second", double(tokens) / std::max(seconds, 1e-9)}};
   };
-  ordered_json timing{{"phase", "step"}, {"step", report.rollouts.step}};
+  json timing{{"phase", "step"}, {"step", report.rollouts.step}};
   timing["sampling"] = phase(report.seconds.sampling, sampled);
   timing["reward"] = phase(report.seconds.reward, masked);
   timing["reward"]["masks"] = masks;

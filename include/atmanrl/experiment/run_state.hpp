@@ -219,7 +219,7 @@ template <class Trainer, class Observer, Tokenizer Z>
 void write_step(run_record& record, Trainer& trainer, grpo_step_report report, Observer& observer, Z const& words) {
   // Built before anything is written: a line that cannot be written must not leave the others behind.
   auto const figures = mask_figures_of(trainer.reward());
-  ordered_json metrics;
+  json metrics;
   if (record.files()) metrics = metrics_of(report, figures ? &*figures : nullptr);
   auto const observed =
       observe(observer, report, trainer.model(), [&](std::string const& text) { record.said().note(text); });

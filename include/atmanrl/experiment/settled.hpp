@@ -128,8 +128,8 @@ ATMANRL_INLINE void detail::check_ranks(experiment_options const& o, comm::any r
   if (ranks.size() == 1) return;
   std::string text, files;
   comm::all_or_none(ranks, [&] {
-    ordered_json const all = options_to_json(o);
-    ordered_json shared = options_of_checkpoint(o);
+    json const all = options_to_json(o);
+    json shared = options_of_checkpoint(o);
     for (auto const& [name, value] : all.items())
       if (detail::changes_no_bit(name)) shared[name] = value;  // but ranks must agree on it
     text = shared.dump();

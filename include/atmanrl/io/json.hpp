@@ -6,6 +6,7 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/io/file.hpp>
+#include <atmanrl/io/json_object.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -18,8 +19,8 @@
 
 namespace atmanrl {
 
-using json = nlohmann::json;
-using ordered_json = nlohmann::ordered_json;
+/// A JSON value; its objects keep the order of their keys.
+using json = nlohmann::basic_json<json_object>;
 
 namespace detail {
 
@@ -56,7 +57,7 @@ inline std::string json_reason(std::string_view text) {
   return one_line(end == std::string_view::npos ? text : text.substr(end + 2), 200);
 }
 
-/// Parses `text`; `callback` is a parser callback of nlohmann::json or nullptr.
+/// Parses `text`; `callback` is a parser callback of nlohmann-json or nullptr.
 template <class Callback>
 json parse_json_with(std::string_view text, std::string_view what, Callback callback) {
   check_json_depth(text, what);
@@ -86,31 +87,36 @@ json read_json_file(std::filesystem::path const& path);
 /// \throws numeric_error for NaN and Inf, which JSON cannot hold
 std::string to_json_number(double x, int digits = 9);
 
+/// One line of JSON with `digits` significant digits; bytes that are not UTF-8 become U+FFFD.
+/// \throws numeric_error that names the place of a NaN or Inf
+std::string dump_json(json const& value, int digits = 9);
+
+#if ATMANRL_BODIES
+
 namespace detail {
 
-template <class Json>
-void print_json(Json const& value, int digits, std::string const& where, std::string& out) {
+[[gnu::cold]] inline void print_json(json const& value, int digits, std::string const& where, std::string& out) {
   switch (value.type()) {
-    case Json::value_t::object: {
+    case json::value_t::object: {
       out += '{';
       bool first = true;
       for (auto const& [key, item] : value.items()) {
         if (!first) out += ',';
         first = false;
-        out += Json(key).dump(-1, ' ', false, Json::error_handler_t::replace);
+        out += json(key).dump(-1, ' ', false, json::error_handler_t::replace);
         out += ':';
         print_json(item, digits, where + '/' + key, out);
       }
       out += '}';
       break;
     }
-    case Json::value_t::array: {
+    case json::value_t::array: {
       out += '[';
       for (std::size_t i = 0; i < value.size(); ++i) {
         if (i > 0) out += ',';
         auto const& item = value[i];
         // Long arrays of numbers are the common case: the path is only built where it can be needed.
-        if (item.is_structured() || (item.is_number_float() && !std::isfinite(item.template get<double>()))) {
+        if (item.is_structured() || (item.is_number_float() && !std::isfinite(item.get<double>()))) {
           print_json(item, digits, fmt::format("{}/{}", where, i), out);
         } else {
           print_json(item, digits, where, out);
@@ -119,29 +125,24 @@ void print_json(Json const& value, int digits, std::string const& where, std::st
       out += ']';
       break;
     }
-    case Json::value_t::number_float: {
-      double const x = value.template get<double>();
+    case json::value_t::number_float: {
+      double const x = value.get<double>();
       expects<numeric_error>(std::isfinite(x), "{} is {}, which JSON cannot hold", where.empty() ? "/" : where, x);
       out += fmt::format("{:.{}g}", x, digits);
       break;
     }
     default:
-      out += value.dump(-1, ' ', false, Json::error_handler_t::replace);
+      out += value.dump(-1, ' ', false, json::error_handler_t::replace);
   }
 }
 
 }  // namespace detail
 
-/// One line of JSON with `digits` significant digits; bytes that are not UTF-8 become U+FFFD. An `ordered_json` keeps
-/// its order of keys. \throws numeric_error that names the place of a NaN or Inf
-template <class Json>
-std::string dump_json(Json const& value, int digits = 9) {
+ATMANRL_INLINE std::string dump_json(json const& value, int digits) {
   std::string out;
   detail::print_json(value, digits, "", out);
   return out;
 }
-
-#if ATMANRL_BODIES
 
 ATMANRL_INLINE json parse_json(std::string_view text, std::string_view what) {
   return detail::parse_json_with(text, what, nullptr);

@@ -49,10 +49,9 @@ class jsonl_writer {
   /// is cut off. \throws file_error when it cannot be written or holds fewer than `keep` complete lines
   explicit jsonl_writer(std::filesystem::path path, index_t keep = 0);
 
-  /// Writes one line with 9 significant digits; an `ordered_json` keeps its order of keys.
+  /// Writes one line with 9 significant digits.
   /// \throws numeric_error for NaN or Inf, before anything is written
-  template <class Json>
-  void append(Json const& value) {
+  void append(json const& value) {
     std::string line = dump_json(value);
     line += '\n';
     detail::write_all(fd_.get(), line.data(), line.size(), path_.string());

@@ -30,8 +30,7 @@ lora_config lora_config_from_peft(json const& in, std::string const& file);
 
 /// adapter_config.json for plain LoRA.
 /// \param base_model  what PEFT loads the adapters onto when it is not told; may be empty
-ordered_json lora_config_to_peft(lora_config const& l, std::vector<lora_matrix> const& matrices,
-                                 std::string const& base_model);
+json lora_config_to_peft(lora_config const& l, std::vector<lora_matrix> const& matrices, std::string const& base_model);
 
 /// The configuration alone, for what must be known before a model is there.
 lora_config read_peft_config(std::filesystem::path const& folder);
@@ -151,18 +150,17 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
   return l;
 }
 
-ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::vector<lora_matrix> const& matrices,
-                                                std::string const& base_model) {
-  ordered_json out;
+ATMANRL_INLINE json lora_config_to_peft(lora_config const& l, std::vector<lora_matrix> const& matrices,
+                                        std::string const& base_model) {
+  json out;
   out["peft_type"] = "LORA";
   out["task_type"] = "CAUSAL_LM";
-  out["base_model_name_or_path"] = base_model.empty() ? ordered_json() : ordered_json(base_model);
+  out["base_model_name_or_path"] = base_model.empty() ? json() : json(base_model);
   out["inference_mode"] = true;
   out["r"] = l.rank;
-  out["lora_alpha"] =
-      l.alpha == std::floor(l.alpha) && l.alpha < 1e9 ? ordered_json(index_t(l.alpha)) : ordered_json(l.alpha);
+  out["lora_alpha"] = l.alpha == std::floor(l.alpha) && l.alpha < 1e9 ? json(index_t(l.alpha)) : json(l.alpha);
   out["lora_dropout"] = l.dropout;
-  out["target_modules"] = ordered_json::array();
+  out["target_modules"] = json::array();
   for (lora_matrix const& m : matrices)
     if (l.has(m.name())) out["target_modules"].push_back(m.name());
   out["bias"] = "none";
@@ -170,7 +168,7 @@ ATMANRL_INLINE ordered_json lora_config_to_peft(lora_config const& l, std::vecto
   out["init_lora_weights"] = true;
   out["use_rslora"] = false;
   out["use_dora"] = false;
-  out["rank_pattern"] = out["alpha_pattern"] = ordered_json::object();
+  out["rank_pattern"] = out["alpha_pattern"] = json::object();
   out["modules_to_save"] = out["layers_to_transform"] = out["layers_pattern"] = nullptr;
   return out;
 }

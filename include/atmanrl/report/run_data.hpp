@@ -47,15 +47,15 @@ struct page_completion {
 
 namespace detail {
 
-inline double number_or_nan(ordered_json const& x) {
+inline double number_or_nan(json const& x) {
   return x.is_number() ? x.get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
 
-inline ordered_json parse_ordered(std::string_view text) {
+inline json parse_ordered(std::string_view text) {
   atmanrl::detail::check_json_depth(text, "not valid");
   try {
-    return ordered_json::parse(text.begin(), text.end());
-  } catch (ordered_json::exception const& e) {
+    return json::parse(text.begin(), text.end());
+  } catch (json::exception const& e) {
     fail<file_error>("not valid JSON: {}", atmanrl::detail::json_reason(e.what()));
   }
 }
@@ -87,7 +87,7 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
     };
     try {
       use(std::string_view(line), number);
-    } catch (ordered_json::exception const& e) {
+    } catch (json::exception const& e) {
       complain(atmanrl::detail::json_reason(e.what()));
     } catch (error const& e) {
       complain(e.what());
@@ -101,8 +101,8 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
 }
 
 /// A file with one JSON value, or nothing and a note where it is broken.
-[[gnu::cold]] inline std::optional<ordered_json> read_value(std::filesystem::path const& path, bool optional,
-                                                            std::vector<std::string>& notes) {
+[[gnu::cold]] inline std::optional<json> read_value(std::filesystem::path const& path, bool optional,
+                                                    std::vector<std::string>& notes) {
   std::string const name = path.filename().string();
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
@@ -110,7 +110,7 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
     return std::nullopt;
   }
   try {
-    ordered_json value = parse_ordered(read_text_file(path));
+    json value = parse_ordered(read_text_file(path));
     if (value.is_object()) return value;
     notes.push_back(name + " is left out: it holds no JSON object");
   } catch (error const& e) {
@@ -126,7 +126,7 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
   metric_table t;
   std::map<std::string, std::size_t> place;
   detail::for_each_good_line(path, false, notes, [&](std::string_view line, index_t) {
-    ordered_json const m = detail::parse_ordered(line);
+    json const m = detail::parse_ordered(line);
     double const step = m.at("step").get<double>();
     expects<file_error>(t.steps.empty() || step > t.steps.back(), "step {} comes after step {}", step,
                         t.steps.empty() ? 0 : t.steps.back());
@@ -166,7 +166,7 @@ bool for_each_good_line(std::filesystem::path const& path, bool optional, std::v
   return out;
 }
 
-[[gnu::cold]] inline page_completion completion_from(ordered_json const& c) {
+[[gnu::cold]] inline page_completion completion_from(json const& c) {
   page_completion out;
   auto const text = [&](char const* key) { return c.at(key).get<std::string>(); };
   out.step = c.at("step").get<double>();
@@ -246,7 +246,7 @@ struct run_times {
 
 [[gnu::cold]] inline run_times read_timings(std::filesystem::path const& path, std::vector<std::string>& notes) {
   run_times out;
-  auto const add = [&](std::string const& name, ordered_json const& x) {
+  auto const add = [&](std::string const& name, json const& x) {
     double const seconds = x.at("seconds").get<double>(), tokens = x.value("tokens", 0.0);
     auto at = std::find_if(out.phases.begin(), out.phases.end(), [&](phase_time const& p) { return p.name == name; });
     if (at == out.phases.end()) at = out.phases.insert(at, {name});
@@ -254,7 +254,7 @@ struct run_times {
     at->tokens += tokens;
   };
   detail::for_each_good_line(path, true, notes, [&](std::string_view line, index_t) {
-    ordered_json const t = detail::parse_ordered(line);
+    json const t = detail::parse_ordered(line);
     std::string const phase = t.at("phase").get<std::string>();
     if (t.contains("seconds")) add(phase, t);
     for (auto const& [key, value] : t.items())
@@ -276,10 +276,10 @@ struct causal_line {
                                                           std::vector<std::string>& notes) {
   std::vector<causal_line> out;
   detail::for_each_good_line(path, true, notes, [&](std::string_view line, index_t) {
-    ordered_json const j = detail::parse_ordered(line);
+    json const j = detail::parse_ordered(line);
     causal_line c;
     c.step = j.at("step").get<double>();
-    for (auto const& x : j.value("charts", ordered_json::array())) {
+    for (auto const& x : j.value("charts", json::array())) {
       page_chart chart{.title = x.at("title").get<std::string>(),
                        .x_label = x.value("x_label", ""),
                        .y_label = x.value("y_label", ""),

@@ -41,7 +41,7 @@ struct interval_row {
 
 /// Every {"value", "low", "high"} of an evaluation, whatever it is called.
 template <class Use>
-void for_each_interval(ordered_json const& e, std::string const& front, Use&& use) {
+void for_each_interval(json const& e, std::string const& front, Use&& use) {
   for (auto const& [key, value] : e.items()) {
     if (!value.is_object()) continue;
     std::string const name = front.empty() ? key : front + key;
@@ -88,10 +88,10 @@ void for_each_interval(ordered_json const& e, std::string const& front, Use&& us
   return out + "</svg>";
 }
 
-[[gnu::cold]] inline std::string evaluation_section(std::optional<ordered_json> const& before,
-                                                    std::optional<ordered_json> const& after) {
+[[gnu::cold]] inline std::string evaluation_section(std::optional<json> const& before,
+                                                    std::optional<json> const& after) {
   std::vector<interval_row> rows;
-  auto const collect = [&](std::optional<ordered_json> const& e, auto member) {
+  auto const collect = [&](std::optional<json> const& e, auto member) {
     if (!e) return;
     for_each_interval(*e, "", [&](std::string const& name, interval const& i) {
       auto at = std::find_if(rows.begin(), rows.end(), [&](interval_row const& r) { return r.name == name; });
@@ -101,7 +101,7 @@ void for_each_interval(ordered_json const& e, std::string const& front, Use&& us
   };
   collect(before, &interval_row::before);
   collect(after, &interval_row::after);
-  ordered_json const& any = before ? *before : *after;
+  json const& any = before ? *before : *after;
   auto const count = [&](char const* key) {
     return any.contains(key) ? number(number_or_nan(any[key])) : std::string("–");
   };
@@ -124,7 +124,7 @@ void for_each_interval(ordered_json const& e, std::string const& front, Use&& us
   out += "</tbody></table></div>\n";
 
   // The same questions with the same random numbers: the difference per question has the smaller interval.
-  auto const correct = [](std::optional<ordered_json> const& e) {
+  auto const correct = [](std::optional<json> const& e) {
     std::vector<double> values;
     if (e && e->contains("correct") && (*e)["correct"].is_array())
       for (auto const& v : (*e)["correct"]) values.push_back(number_or_nan(v));
@@ -194,8 +194,8 @@ inline std::string duration(double seconds) {
 }
 
 /// The few figures that a reader looks for first.
-[[gnu::cold]] inline std::string cards(metric_table const& m, std::optional<ordered_json> const& before,
-                                       std::optional<ordered_json> const& after, run_times const& times,
+[[gnu::cold]] inline std::string cards(metric_table const& m, std::optional<json> const& before,
+                                       std::optional<json> const& after, run_times const& times,
                                        std::string const& planned_steps) {
   std::string out = "<dl class=\"cards\">\n";
   auto const card = [&](std::string const& name, std::string const& value, std::string const& small) {
@@ -214,7 +214,7 @@ inline std::string duration(double seconds) {
     if (!before || !after || !before->contains(key) || !after->contains(key)) return;
     auto const& a = (*after)[key];
     if (!a.is_object() || !(*before)[key].is_object()) return;
-    auto const of = [](ordered_json const& x, char const* part) {
+    auto const of = [](json const& x, char const* part) {
       return number(x.contains(part) ? number_or_nan(x[part]) : NAN, 3);
     };
     card(name, of((*before)[key], "value") + " → " + of(a, "value"),

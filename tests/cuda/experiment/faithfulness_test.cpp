@@ -12,7 +12,7 @@ namespace {
 
 /// From the bundled model, which is of the starts' shape.
 template <class B>
-ordered_json arm_on(char const* name) {
+json arm_on(char const* name) {
   faithfulness::options o;
   o.s.prompts = o.s.steps = 1;
   o.s.group = o.s.questions = 2;
