@@ -71,7 +71,9 @@ TEST_CASE("bf16: the same for a trained model and the text that it writes", "[da
   for (completion const& c : text[0]) {
     std::vector<int> tokens{1};
     tokens.insert(tokens.end(), c.ids.begin(), c.ids.end());
-    compare(tokens, [&](cpu_backend& b, auto w) { return llama<cpu_backend, decltype(w)>::load(b, path); });
+    compare(tokens, [&](cpu_backend& b, auto w) {
+      return llama<cpu_backend>::load(b, path, {}, storage_in<cpu_backend, decltype(w)>);
+    });
   }
 }
 
