@@ -27,7 +27,6 @@ struct slopes {
 };
 
 struct own_model : gsm8k_traits<> {
-  using weights = weight_types<float>;
   using block = strangers::offset_block;
   using attention = slopes;
   using update_edit = strangers::short_sight;

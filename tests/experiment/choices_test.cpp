@@ -14,7 +14,6 @@ namespace {
 
 /// Compiled for float only. The reward varies with the length, so that random models have something to learn.
 struct chosen_traits : gsm8k_traits<> {
-  using weights = weight_types<float>;
 };
 /// Random models write no answers of their own.
 struct effect_on_truth : rewards::knock_out {

@@ -30,8 +30,7 @@ struct disturbed {
   }
 };
 
-struct float_traits : gsm8k_traits<> {
-  using weights = weight_types<float>;
+struct own_traits : gsm8k_traits<> {
   using reward =
       rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
 };
@@ -40,7 +39,7 @@ int run(experiment_options const& o, disturbed::what kind = disturbed::what::not
   disturbed::kind = kind;
   disturbed::in_step = in_step;
   terminal::run_display display;
-  return experiment<float_traits>{o}.run(display);
+  return experiment<own_traits>{o}.run(display);
 }
 
 struct setting {
@@ -103,7 +102,7 @@ TEST_CASE("experiment: a program's hooks hear a run in its order and can stop it
   auto o = s.options("heard");
   recorded heard;
   heard.steps_until_stop = 2;
-  REQUIRE(experiment<float_traits>{o}.run(heard) == 128 + SIGTERM);
+  REQUIRE(experiment<own_traits>{o}.run(heard) == 128 + SIGTERM);
   std::string const model = "show " + o.model.string();
   using events = std::vector<std::string>;
   CHECK(heard.events == events{model, "work", "begin evaluation before 1 0", "one", "end", "begin step 3 0", "one",
@@ -112,7 +111,7 @@ TEST_CASE("experiment: a program's hooks hear a run in its order and can stop it
   CHECK_FALSE(std::filesystem::exists(o.out / "report.html"));  // which is the program's to make
 
   recorded rest;
-  REQUIRE(experiment<float_traits>{resumed(o)}.run(rest) == 0);
+  REQUIRE(experiment<own_traits>{resumed(o)}.run(rest) == 0);
   CHECK(rest.events == events{"note continuing afte", model, "work", "begin step 3 2", "one", "end",
                               "begin evaluation after 1 0", "one", "end", "table", "written"});
 
@@ -121,7 +120,7 @@ TEST_CASE("experiment: a program's hooks hear a run in its order and can stop it
   if (child == 0) {
     int const to = ::open(printed.c_str(), O_WRONLY | O_CREAT, 0600);
     bool const moved = to >= 0 && ::dup2(to, STDOUT_FILENO) >= 0 && ::dup2(to, STDERR_FILENO) >= 0;
-    ::_exit(moved ? experiment<float_traits>{s.options("silent")}.run() : 3);
+    ::_exit(moved ? experiment<own_traits>{s.options("silent")}.run() : 3);
   }
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
@@ -298,7 +297,7 @@ TEST_CASE("experiment: a program that links the compiled library writes the same
   }
   setting const s;
   auto const of_headers = s.options("headers"), of_library = s.options("library");
-  REQUIRE(experiment<atmanrl_test::float_traits>{of_headers}.run() == 0);
+  REQUIRE(experiment<atmanrl_test::own_traits>{of_headers}.run() == 0);
   std::string command = linked->string();
   json const given = options_to_json(of_library), standard = options_to_json({});
   for (auto const& [name, value] : given.items())
@@ -416,13 +415,26 @@ TEST_CASE("experiment: a folder that holds something, other options and another 
   put(s.model / "generation_config.json", generation + " ");
   CHECK(contains(complaint<usage_error>([&] { run(resumed(o)); }), "the content of --model is not what the run began"));
   put(s.model / "generation_config.json", generation);
-  struct other_traits : float_traits {
+  struct other_traits : own_traits {
     using reward = rewards::balanced_sum<rewards::correct_answer, rewards::saliency<>>;
   };
   CHECK(contains(complaint([&] { experiment<other_traits>{resumed(o)}.run(); }), "another reward"));
-  auto wide = s.options("wide");
-  wide.dtype = weight_dtype::bf16;
-  CHECK(contains(complaint<usage_error>([&] { run(wide); }), "not built for bf16"));
+  struct no_weights : own_traits {
+    using weights = weight_types<>;
+  };
+  auto const typeless = s.options("typeless");
+  CHECK(contains(complaint<usage_error>([&] { experiment<no_weights>{typeless}.run(); }), "not built for f32"));
+}
+
+TEST_CASE("experiment: a run in bf16 is one of the same program that rounds its matrices") {
+  setting const s;
+  auto o = s.options("f32");
+  CHECK(run(o) == 0);
+  o.out = s.folder / "bf16";
+  o.dtype = weight_dtype::bf16;
+  CHECK(run(o) == 0);
+  CHECK(content(s.folder / "f32" / "completions.jsonl") != content(s.folder / "bf16" / "completions.jsonl"));
+  CHECK(contains(content(s.folder / "bf16" / "model" / "model.safetensors"), "BF16"));
 }
 
 TEST_CASE("experiment: input that cannot be used leaves nothing behind") {

@@ -35,7 +35,6 @@ struct stopover {
 };
 
 struct chosen_traits : gsm8k_traits<> {
-  using weights = weight_types<float>;
   using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<estimators::any>, stopover>;
 };
 

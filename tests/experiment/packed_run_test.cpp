@@ -82,7 +82,6 @@ TEST_CASE("experiment: what cannot be packed is refused in a sentence, and is no
   o.dtype = weight_dtype::packed;
   CHECK_THROWS_WITH(run(o), ATMANRL_CONTAINS("no GGUF file with quantised matrices"));
   struct plain_traits : gsm8k_traits<reference_backend> {
-    using weights = weight_types<float>;
   };
   o.model = s.model;
   CHECK_THROWS_WITH(experiment<plain_traits>{o}, ATMANRL_CONTAINS("does not read the blocks of quantised files"));

@@ -23,7 +23,6 @@ namespace atmanrl_test {
 
 /// Word problems, compiled for float only; one type, so that the files of a unit share its code.
 struct float_traits : atmanrl::gsm8k_traits<> {
-  using weights = atmanrl::weight_types<float>;
 };
 
 inline atmanrl::model_config random_config() {

@@ -239,7 +239,7 @@ class trainable_weights {
         });
     }
     if constexpr (detail::StoresBf16<Model>) {
-      if (sliced_) {
+      if (sliced_ && !rounded.empty()) {
         copy(master_.cview(), whole_gradient_slice());
         gather_(gradient_.view(), rounded);
         return model_->assign_trainable(gradient_.cview());
