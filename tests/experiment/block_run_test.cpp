@@ -83,7 +83,7 @@ TEST_CASE(
 
   // A program of the standard models knows nothing of it.
   experiment_options wrong = short_run(folder / "model", folder / "wrong");
-  CHECK_THROWS_WITH(experiment<float_traits>{wrong}.run(), ATMANRL_CONTAINS("OffsetForCausalLM"));
+  CHECK_THROWS_WITH(experiment<gsm8k_traits<>>{wrong}.run(), ATMANRL_CONTAINS("OffsetForCausalLM"));
   CHECK_FALSE(std::filesystem::exists(folder / "wrong"));
 }
 

@@ -12,17 +12,14 @@ using namespace atmanrl_test;
 namespace choices_test {
 namespace {
 
-/// Compiled for float only. The reward varies with the length, so that random models have something to learn.
-struct chosen_traits : gsm8k_traits<> {
-};
 /// Random models write no answers of their own.
 struct effect_on_truth : rewards::knock_out {
   effect_on_truth() : rewards::knock_out{.label = mask_label::ground_truth} {}
 };
-struct climbing_traits : chosen_traits {
+struct climbing_traits : gsm8k_traits<> {
   using reward = rewards::weighted_sum<rewards::correct_answer, effect_on_truth>;
 };
-struct fixed_traits : chosen_traits {
+struct fixed_traits : gsm8k_traits<> {
   using advantage = advantages::leave_one_out;
   using loss = losses::dapo;
   using sampler = samplers::multinomial;
@@ -83,7 +80,7 @@ TEST_CASE("experiment: a run with a reference model and every other choice goes 
   scratch_folder folder;
   write_random_model(folder / "model", random_config());
   auto const whole = every_choice(folder / "model", folder / "whole");
-  REQUIRE(experiment<chosen_traits>{whole}.run() == 0);
+  REQUIRE(experiment<gsm8k_traits<>>{whole}.run() == 0);
   auto const lines = read_json_lines(whole.out / "metrics.jsonl");
   REQUIRE(lines.size() == std::size_t(whole.steps));
   CHECK(lines[0]["kl"].get<double>() >= 0);
@@ -95,7 +92,7 @@ TEST_CASE("experiment: a run with a reference model and every other choice goes 
   CHECK(lines[0].contains("policy_loss"));
   CHECK(lines.back()["learning_rate"].get<double>() < lines[0]["learning_rate"].get<double>());
 
-  check_goes_on<chosen_traits>(whole, folder / "cut");
+  check_goes_on<gsm8k_traits<>>(whole, folder / "cut");
 }
 
 TEST_CASE("experiment: a run that follows its reward's gradient goes on from a checkpoint bit by bit") {
@@ -120,7 +117,7 @@ TEST_CASE("experiment: a run that follows its reward's gradient goes on from a c
   }
   set_option(whole, "reward-gradient-share", "1");
   whole.out = folder / "refused";
-  CHECK_THROWS_WITH(experiment<chosen_traits>{whole}.run(), ATMANRL_CONTAINS("neither it nor a part of it has one"));
+  CHECK_THROWS_WITH(experiment<gsm8k_traits<>>{whole}.run(), ATMANRL_CONTAINS("neither it nor a part of it has one"));
 }
 
 TEST_CASE("experiment: --advantage saliency_weighted writes a number per token that follows its saliency") {
@@ -128,7 +125,7 @@ TEST_CASE("experiment: --advantage saliency_weighted writes a number per token t
   write_random_model(folder / "model", random_config());
   auto o = short_run(folder / "model", folder / "run");
   set_option(o, "advantage", "saliency_weighted");
-  REQUIRE(experiment<chosen_traits>{o}.run() == 0);
+  REQUIRE(experiment<gsm8k_traits<>>{o}.run() == 0);
   auto const lines = read_json_lines(o.out / "completions.jsonl");
   REQUIRE_FALSE(lines.empty());
   int spread = 0;

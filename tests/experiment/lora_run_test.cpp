@@ -24,7 +24,7 @@ struct setting {
   }
 };
 
-int run(experiment_options const& o) { return experiment<float_traits>{o}.run(); }
+int run(experiment_options const& o) { return experiment<gsm8k_traits<>>{o}.run(); }
 
 std::vector<float> logits(llama<cpu_backend>& model) {
   std::vector<int> const ids{1, 2, 3, 4, 5, 6, 7};

@@ -26,7 +26,7 @@ void run(experiment_options const& o, int ranks, std::function<void(int, experim
   comm::threads::run(ranks, [&](comm::threads& c) {
     experiment_options mine = o;
     if (alter) alter(c.rank(), mine);
-    int const status = experiment<float_traits>(mine, c).run();
+    int const status = experiment<gsm8k_traits<>>(mine, c).run();
     expects(status == 0, "rank {} of {} ends with status {}", c.rank(), ranks, status);
   });
 }

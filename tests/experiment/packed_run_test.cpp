@@ -25,7 +25,7 @@ struct setting {
   }
 };
 
-int run(experiment_options const& o) { return experiment<float_traits>{o}.run(); }
+int run(experiment_options const& o) { return experiment<gsm8k_traits<>>{o}.run(); }
 
 }  // namespace
 
@@ -36,10 +36,10 @@ TEST_CASE(
   auto packed = s.options("packed"), decoded = s.options("decoded");
   packed.merge = decoded.merge = true;
   decoded.dtype = weight_dtype::f32;
-  experiment<float_traits> program(packed);
+  experiment<gsm8k_traits<>> program(packed);
   CHECK(program.options().dtype == weight_dtype::packed);
   REQUIRE(program.run() == 0);
-  experiment<float_traits> program_of_decoded(decoded);
+  experiment<gsm8k_traits<>> program_of_decoded(decoded);
   REQUIRE(program_of_decoded.run() == 0);
   // The estimate knows the types of the file's matrices.
   auto const file = model_file::open(s.model, standard_architectures());
@@ -72,17 +72,16 @@ TEST_CASE("experiment: what cannot be packed is refused in a sentence, and is no
   setting const s;
   auto o = s.options("run");
   o.lora_rank = 0;
-  CHECK(experiment<float_traits>{o}.options().dtype == weight_dtype::f32);
+  CHECK(experiment<gsm8k_traits<>>{o}.options().dtype == weight_dtype::f32);
   o.dtype = weight_dtype::packed;
   CHECK_THROWS_WITH(run(o), ATMANRL_CONTAINS("packed weights are not trained, adapters are: add --lora-rank"));
   o = s.options("run");
   o.model = s.folder / "model";
   write_random_model(o.model, random_config());
-  CHECK(experiment<float_traits>{o}.options().dtype == weight_dtype::f32);
+  CHECK(experiment<gsm8k_traits<>>{o}.options().dtype == weight_dtype::f32);
   o.dtype = weight_dtype::packed;
   CHECK_THROWS_WITH(run(o), ATMANRL_CONTAINS("no GGUF file with quantised matrices"));
-  struct plain_traits : gsm8k_traits<reference_backend> {
-  };
+  using plain_traits = gsm8k_traits<reference_backend>;
   o.model = s.model;
   CHECK_THROWS_WITH(experiment<plain_traits>{o}, ATMANRL_CONTAINS("does not read the blocks of quantised files"));
   CHECK_FALSE(std::filesystem::exists(o.out));

@@ -21,10 +21,6 @@
 
 namespace atmanrl_test {
 
-/// Word problems, compiled for float only; one type, so that the files of a unit share its code.
-struct float_traits : atmanrl::gsm8k_traits<> {
-};
-
 inline atmanrl::model_config random_config() {
   atmanrl::byte_bpe const words(atmanrl::arithmetic_text::vocabulary());
   atmanrl::model_config c;

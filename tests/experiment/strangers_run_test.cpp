@@ -15,6 +15,7 @@ namespace strangers_run_test {
 namespace {
 
 struct strangers_alone : gsm8k_traits<strangers::dirty_backend> {
+  using weights = weight_types<float>;
   using tokenizer = strangers::byte_tokens;
   using task = strangers::next_digit;
   using reward = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<strangers::half_weight>>;
