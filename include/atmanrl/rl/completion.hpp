@@ -27,7 +27,7 @@ struct generate_options {
   std::uint32_t step = 0;
   std::uint32_t first_prompt =
       0;  ///< number of the first prompt within the step, for prompts that are split into calls
-  /// After every decoding step; may be empty.
+  /// After every decoding step, or after every sixteenth where a backend records them; may be empty.
   std::function<void(int finished, int all, index_t tokens)> on_progress;
 
   double scored_temperature() const { return temperature == 0 ? 1 : temperature; }

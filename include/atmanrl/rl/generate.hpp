@@ -9,6 +9,7 @@
 #include <atmanrl/ops/sample.hpp>
 #include <atmanrl/rl/completion.hpp>
 #include <atmanrl/rl/drawn_tokens.hpp>
+#include <atmanrl/rl/recorded_decoding.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
@@ -127,6 +128,11 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   model.forward(cache, tree.batch(), pass);
   model.logits(pass, last_rows, drawing->logits);
   draw();
+  if constexpr (detail::DecodesRecorded<Model>)
+    if (form && detail::records_decoding(backend)) {
+      detail::recorded_decoding(model, cache, pass, *drawing, options, *form).run(std::move(open), out);
+      return out.take();
+    }
   ragged_batch batch;
   while (!open.empty()) {
     batch.clear();
