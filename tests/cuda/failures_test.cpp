@@ -23,14 +23,15 @@ model_config tiny_config() {
   return c;
 }
 
-/// Device, model, sampling, two steps of mask training, of which the second is a graph, an update.
+/// Device, model, sampling, whose third step after prefill is a graph, two steps of mask training, of which the second
+/// is a graph, an update.
 void training_step() {
   cuda_backend device;
   auto model = random_model<cuda_backend, bf16>(device, tiny_config());
   std::vector<std::vector<int>> const prompts{random_tokens(2, 16, 1)};
   generate_options o;
   o.group_size = 2;
-  o.max_new_tokens = 2;
+  o.max_new_tokens = 4;
   auto const groups = generate(model, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{});
   std::vector<owned_item> items;
   std::vector<training_rollout> rollouts;
@@ -229,17 +230,26 @@ TEST_CASE("cuda memory: mask steps after the first and decoding steps after the 
     step(3);
     CHECK(counting.count() == 0);
   }
-  counted_allocations const counting;
-  std::vector<std::uint64_t> after;
-  generate_options o;
-  o.group_size = 3;
-  o.max_new_tokens = 8;
-  o.on_progress = [&](int, int, index_t) { after.push_back(counting.count()); };
-  std::vector<std::vector<int>> const prompts{random_tokens(4, 37, 1)};
-  generate(model, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{.top_p = 0.9});
-  REQUIRE(after.size() == 8);
-  CHECK(after[0] > 0);
-  CHECK(after[7] == after[2]);  // a sequence has rows of its own in the cache from the second step on
+  // A sequence has rows of its own in the cache from the second step on.
+  auto const after = [&](auto const& sampler, int tokens) {
+    counted_allocations const counting;
+    std::vector<std::uint64_t> counts;
+    generate_options o;
+    o.group_size = 3;
+    o.max_new_tokens = tokens;
+    o.on_progress = [&](int, int, index_t) { counts.push_back(counting.count()); };
+    std::vector<std::vector<int>> const prompts{random_tokens(4, 37, 1)};
+    generate(model, std::span<std::vector<int> const>(prompts), o, sampler);
+    return counts;
+  };
+  auto const by_steps = after([](std::span<float const>, double, double u) { return int(36 * u); }, 8);
+  REQUIRE(by_steps.size() == 8);
+  CHECK(by_steps[0] > 0);
+  CHECK(by_steps[7] == by_steps[2]);
+  auto const by_blocks = after(samplers::multinomial{.top_p = 0.9}, 40);
+  REQUIRE(by_blocks.size() == 4);
+  CHECK(by_blocks[1] > 0);
+  CHECK(by_blocks[3] == by_blocks[1]);
 }
 
 #endif

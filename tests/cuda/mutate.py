@@ -32,6 +32,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = {  # header: the tests that know its kernels, the quickest to notice first
     "adamw.cuh": ["adamw_test", "adamw_ranges_test"],
+    "advance.cuh": ["advance_test"],
     "attention_append.cuh": ["attention_test"],
     "attention_backward.cuh": ["attention_edits_test", "attention_test"],
     "attention_bf16_backward.cuh": ["attention_bf16_edits_test", "attention_bf16_test"],

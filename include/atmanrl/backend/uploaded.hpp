@@ -12,7 +12,7 @@
 
 namespace atmanrl {
 
-/// An array in a backend's memory that the host alone writes. Values that are there already are not sent again, so a
+/// An array in a backend's memory that the host writes. Values that are there already are not sent again, so a
 /// step that repeats sends nothing, and can be recorded (backend/repeated.hpp).
 template <Backend B, class T>
 class uploaded {
@@ -29,6 +29,12 @@ class uploaded {
   }
   /// Makes it empty; its values may come back.
   void clear() { size_ = 0; }
+
+  /// For the backend, which writes from now on; the next `assign` sends all.
+  view_on<B, T, 1> taken_over() {
+    sent_.clear();
+    return {values_.data(), {size_}};
+  }
 
   index_t size() const { return size_; }
   view_on<B, T const, 1> cview() const { return {values_.data(), {size_}}; }

@@ -38,11 +38,14 @@ ATMANRL_HOST_DEVICE constexpr std::array<std::uint32_t, 4> random_bits(random_ke
   return philox({k.step, k.prompt, k.rollout, k.position}, {std::uint32_t(k.seed), std::uint32_t(k.seed >> 32)});
 }
 
-/// Uniform in [0, 1) with 53 random bits.
-ATMANRL_HOST_DEVICE constexpr double uniform(random_key k) {
+/// Uniform below 2^53.
+ATMANRL_HOST_DEVICE constexpr std::uint64_t uniform_bits(random_key k) {
   auto const bits = random_bits(k);
-  return double((std::uint64_t{bits[0]} << 21) ^ (bits[1] >> 11)) * 0x1p-53;
+  return (std::uint64_t{bits[0]} << 21) ^ (bits[1] >> 11);
 }
+
+/// Uniform in [0, 1) with 53 random bits.
+ATMANRL_HOST_DEVICE constexpr double uniform(random_key k) { return double(uniform_bits(k)) * 0x1p-53; }
 
 /// Standard normal (Box & Muller 1958).
 inline double normal(random_key k) {

@@ -27,8 +27,9 @@ attention_pass_size size_of(attention_plan<Space> const& plan, index_t rows) {
 /// Where a sequence's queries fit one tile, the keys are split, down to two of their tiles, as far as blocks are
 /// wanted.
 inline query_cut cut_of(attention_extents const& e, attention_pass_size const& p, int tile_rows) {
-  int const tiles = int(blocks_for(p.most_rows * e.group(), tile_rows)), longest = int(p.longest);
-  if (tiles > 1) return {tiles, 1, longest};
+  int const tiles = int(blocks_for(p.most_rows * e.group(), tile_rows));
+  if (tiles > 1) return {tiles, 1, int(p.longest)};
+  int const longest = int(keys_to_cut(p.longest));
   constexpr int least = 64, wanted = 1024;
   int const most_parts = std::max(1, wanted / int(std::clamp<index_t>(p.sequences * e.kv_heads, 1, wanted)));
   int const keys = least * int(blocks_for(blocks_for(longest, least), most_parts));

@@ -6,6 +6,7 @@
 
 #include <atmanrl/backend/backend.hpp>
 #include <atmanrl/cuda/adamw.cuh>
+#include <atmanrl/cuda/advance.cuh>
 #include <atmanrl/cuda/attention.cuh>
 #include <atmanrl/cuda/divergence.cuh>
 #include <atmanrl/cuda/elementwise.cuh>

@@ -32,7 +32,7 @@ struct evaluation_options {
   std::uint64_t seed = 0;
   int batch_questions = 16;  ///< decoded together; changes nothing but speed and memory
   std::function<void(int questions_done, int questions, index_t tokens)>
-      on_progress;                      ///< after every decoding step; may be empty
+      on_progress;                      ///< as often as generate_options::on_progress; may be empty
   std::function<bool()> should_stop{};  ///< asked between batches; may be empty
   comm::any ranks{};                    ///< that evaluate at once, each with its own model, and share out the questions
   /// The completions of one question, in the order of the questions; may be empty.

@@ -321,31 +321,23 @@ class decoder {
     for (auto const& e : batch.entries()) longest = std::max(longest, cache.length(e.sequence) + e.rows);
     prepare_rotation(longest - 1);
     pass.plan(cache, batch, mode);
-    auto& state = pass.template state<pass_state>();
-    state.targets.clear();  // those of an earlier call mean nothing any more
-    state.adapted = adapted;
-    state.x.resize(*backend_, {pass.rows(), config_.hidden});
-    embed(*backend_, pass.ids(), embedding_.view(), state.x.view());
-    if (config_.embedding_scale != 1) scale<B, T>(*backend_, flat(state.x), real_t<T>(config_.embedding_scale));
-    state.inputs_only = mode != gradient_mode::none && pass.recompute();
-    bool const keep = mode != gradient_mode::none && !pass.recompute();
-    state.layers.resize(std::max(state.layers.size(), keep ? layers_.size() : std::size_t{1}));
-    if (state.inputs_only) state.inputs.resize(layers_.size());
-    auto const all = edit_with(edit.policy, values);
-    pass_context<B, T> const call{*backend_, state.workspace.lora, adapted};
-    // Layers that keep nothing and are alike ask for the same memory, one after the other.
-    bool const one_is_enough =
-        counts_memory_alone(*backend_) && mode == gradient_mode::none && config_.per_layer.empty();
-    walk_layers(cache, pass, call, all.values, direction::up,
-                [&](decoder_layer<B, W, Block> const& layer, std::size_t l, layer_call<B, T> const& layer_call) {
-                  if (one_is_enough && l > 0) return;
-                  if (state.inputs_only) copy_of(state.x, state.inputs[l]);
-                  layer.forward(config_, layer_call, all.policy.params(), state.x.view(), state.layers[keep ? l : 0],
-                                state.workspace, keep);
-                });
-    if (mode != gradient_mode::none)
-      pass.results().input = keep ? state.layers.front().x_in.cview() : state.inputs.front().cview();
+    pass.template state<pass_state>().adapted = adapted;
+    forward_rows(cache, pass, edit.policy, values);
     for (auto const& e : batch.entries()) cache.extend(e.sequence, e.rows);
+  }
+
+  /// The rows of the latest forward pass again, with its adapters and without an edit of the caller's, after the
+  /// backend has given them other tokens and moved them on (ops/advance.hpp). It kept nothing. The cache does not learn
+  /// of it: whoever moves rows sees to it that they stay in their sequences, and extends these. \param longest  most
+  /// keys that a row may see now; where it is larger, results are the same
+  void forward_again(kv_cache<B, T>& cache, forward_pass<B, T>& pass, index_t longest) {
+    expects<shape_error>(pass.mode() == gradient_mode::none, "rows are moved on in passes that keep nothing alone");
+    memory_use_scope const named(*backend_, memory_use::activations);
+    cache.bind(this, version_, pass.template state<pass_state>().adapted, kv_storage_);
+    longest = std::min(longest, config_.max_positions);
+    prepare_rotation(longest - 1);
+    pass.set_longest(longest);
+    forward_rows(cache, pass, attention::none{}, {});
   }
 
   /// log p(target) after the given batch rows of `pass`, of logits / temperature; results in pass.log_p() and
@@ -692,6 +684,36 @@ class decoder {
                            policy.parameter_count());
     else
       expects<shape_error>(edit.empty(), "a gradient {} for an attention policy without parameters", edit.shape());
+  }
+
+  // From the planned rows' tokens up to the residual stream behind the last layer.
+  template <class P>
+  void forward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, P const& policy,
+                    view_on<B, T const, 1> values) const {
+    gradient_mode const mode = pass.mode();
+    auto& state = pass.template state<pass_state>();
+    state.targets.clear();  // those of an earlier call mean nothing any more
+    state.x.resize(*backend_, {pass.rows(), config_.hidden});
+    embed(*backend_, pass.ids(), embedding_.view(), state.x.view());
+    if (config_.embedding_scale != 1) scale<B, T>(*backend_, flat(state.x), real_t<T>(config_.embedding_scale));
+    state.inputs_only = mode != gradient_mode::none && pass.recompute();
+    bool const keep = mode != gradient_mode::none && !pass.recompute();
+    state.layers.resize(std::max(state.layers.size(), keep ? layers_.size() : std::size_t{1}));
+    if (state.inputs_only) state.inputs.resize(layers_.size());
+    auto const all = edit_with(policy, values);
+    pass_context<B, T> const call{*backend_, state.workspace.lora, state.adapted};
+    // Layers that keep nothing and are alike ask for the same memory, one after the other.
+    bool const one_is_enough =
+        counts_memory_alone(*backend_) && mode == gradient_mode::none && config_.per_layer.empty();
+    walk_layers(cache, pass, call, all.values, direction::up,
+                [&](decoder_layer<B, W, Block> const& layer, std::size_t l, layer_call<B, T> const& layer_call) {
+                  if (one_is_enough && l > 0) return;
+                  if (state.inputs_only) copy_of(state.x, state.inputs[l]);
+                  layer.forward(config_, layer_call, all.policy.params(), state.x.view(), state.layers[keep ? l : 0],
+                                state.workspace, keep);
+                });
+    if (mode != gradient_mode::none)
+      pass.results().input = keep ? state.layers.front().x_in.cview() : state.inputs.front().cview();
   }
 
   // From the gradient of the gathered, normed rows down to the embedding.

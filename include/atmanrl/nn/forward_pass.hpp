@@ -7,6 +7,7 @@
 #include <atmanrl/backend/uploaded.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/ragged_batch.hpp>
+#include <atmanrl/ops/advance.hpp>
 #include <atmanrl/ops/attention.hpp>
 
 #include <algorithm>
@@ -81,6 +82,14 @@ class forward_pass {
   view_on<B, int const, 1> positions() const { return positions_.cview(); }    ///< (rows) absolute positions
   view_on<B, int const, 1> cache_rows() const { return cache_rows_.cview(); }  ///< (rows) where keys and values go
   attention_plan<typename B::memory_space> const& attention() const { return plan_; }
+
+  /// Where the rows are, for a backend that moves them (ops/advance.hpp); the next `plan` lays all of it out anew.
+  row_places<typename B::memory_space> movable_places() {
+    return {ids_.taken_over(), positions_.taken_over(), cache_rows_.taken_over(), sequences_.taken_over(),
+            segments_.taken_over()};
+  }
+  /// Says that rows which were moved see no more keys than that.
+  void set_longest(index_t longest) { plan_.longest = int(longest); }
 
   /// Lays the batch out over the cache: finds every row's place and ancestors, groups sequences by tree. The cache
   /// stays as it is: its sequences grow when their rows have been computed.

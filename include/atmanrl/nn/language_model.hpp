@@ -118,7 +118,9 @@ concept CopiesParameters = NamesScalars<M> && requires(M& m, M const& c, calls_o
 /// `assign_trainable` rounds a trainable parameter to bf16: ranks then exchange it as that), `gradient_stretches()`
 /// with `read_trainable(first, values)` and `assign_trainable(first, values)` for one of them, where `backward` hands
 /// gradients over as pass_gradients::stretches says (--gradient-memory layers), `static constexpr bool is_recordable =
-/// true` (whether the same calls may be recorded, as decoder says it), and the refinements below.
+/// true` (whether the same calls may be recorded, as decoder says it), `forward_again(cache, pass, longest)` (the rows
+/// of the latest forward pass after the backend has moved them on: such a model's decoding is recorded as well), and
+/// the refinements below.
 template <class M>
 concept LanguageModel = detail::DescribesItself<M> && detail::LendsPasses<M> && detail::RunsEdited<M> &&
     detail::ScoresTokens<M> && detail::RunsBackward<M>;

@@ -46,12 +46,19 @@ struct attention_plan {
   view<attention_sequence const, 1, Space> sequences;
   view<attention_segment const, 1, Space> segments;
   view<int const, 1, Space> trees;  ///< tree t holds the sequences [trees(t), trees(t+1)); extent is trees + 1
-  int longest = 0;                  ///< largest number of keys that a row sees
+  int longest = 0;                  ///< no row sees more keys
   int most_rows = 0;                ///< largest number of new rows of a sequence; 0: not known, so that of the batch
   int root_viewers = 1;  ///< most sequences that see new rows of a tree's first one, which is among them; how
                          ///< its gradients are shared out, so 1 is always right
   int longest_root = 0;  ///< largest number of new rows of a tree's first sequence; 0: not known, so most_rows
 };
+
+/// Where a backend cuts the keys of few rows into parts, it does so as if the longest row saw so many. A row that gains
+/// a key with every call is then cut alike for a while: the same launches, and the same order of additions.
+constexpr index_t keys_to_cut(index_t longest) {
+  constexpr index_t one_part = 64, step = 256;
+  return longest <= one_part ? one_part : (longest + step - 1) / step * step;
+}
 
 /// How large a pass is: what a backend's scratch depends on beside the extents.
 struct attention_pass_size {

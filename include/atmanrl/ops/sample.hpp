@@ -4,6 +4,7 @@
 /// Drawing tokens where the logits are, by the built-in samplers, and scoring them. A sampler of the user's own sees
 /// the logits on the host instead (rl/generate.hpp).
 
+#include <atmanrl/core/random.hpp>
 #include <atmanrl/ops/log_prob.hpp>
 #include <atmanrl/ops/token_drawer.hpp>
 
@@ -16,6 +17,8 @@ namespace atmanrl {
 
 /// A number in [0, 1) as a share of 2^64, without rounding: u has 53 bits.
 inline std::uint64_t share_of_2_64(double u) { return std::uint64_t(std::ldexp(u, 53)) << 11; }
+/// share_of_2_64(uniform(k)), where whole numbers are all that is wanted.
+ATMANRL_HOST_DEVICE constexpr std::uint64_t share_of_2_64(random_key k) { return uniform_bits(k) << 11; }
 inline double from_share_of_2_64(std::uint64_t share) { return std::ldexp(double(share >> 11), -53); }
 
 namespace kernels {

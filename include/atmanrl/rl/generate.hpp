@@ -4,56 +4,23 @@
 /// Batched sampling: prompts are prefilled once, their rollouts share them, finished rollouts leave the batch. A token
 /// depends on (seed, step, prompt, rollout, position) and on what came before it, never on what it is batched with.
 
-#include <atmanrl/core/random.hpp>
 #include <atmanrl/nn/language_model.hpp>
 #include <atmanrl/nn/prefix_tree_batch.hpp>
 #include <atmanrl/ops/sample.hpp>
+#include <atmanrl/rl/completion.hpp>
+#include <atmanrl/rl/drawn_tokens.hpp>
+#include <atmanrl/rl/recorded_decoding.hpp>
 #include <atmanrl/rl/samplers/form.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <concepts>
-#include <functional>
 #include <span>
-#include <tuple>
 #include <vector>
 
 namespace atmanrl {
 
-struct generate_options {
-  int group_size = 1;  ///< completions per prompt
-  int max_new_tokens = 256;
-  double temperature = 1;  ///< 0: log-probabilities are those of temperature 1
-  std::vector<int> stop_ids;
-  std::uint64_t seed = 0;
-  std::uint32_t step = 0;
-  std::uint32_t first_prompt =
-      0;  ///< number of the first prompt within the step, for prompts that are split into calls
-  std::function<void(int finished, int all, index_t tokens)> on_progress;  ///< after every decoding step; may be empty
-};
-
-struct completion {
-  std::vector<int> ids;          ///< the stop token included when there is one
-  std::vector<float> log_probs;  ///< of logits / temperature
-  std::vector<float> entropies;  ///< nats
-  bool truncated = false;
-
-  static constexpr auto fields() {
-    return std::tuple(&completion::ids, &completion::log_probs, &completion::entropies, &completion::truncated);
-  }
-};
-
 namespace detail {
-/// What drawing tokens takes; the vectors have one element per sequence.
-template <Backend B, class T>
-struct drawing_space {
-  tensor<B, T, 2> logits;
-  tensor<B, int, 1> rows, ids;
-  tensor<B, std::uint64_t, 1> shares;
-  tensor<B, T, 1> log_p, entropy;
-};
-
 /// One token for each draw by a sampler that only its own code describes. It sees floats on the host; rows that are
 /// there are not copied.
 template <Backend B, class T, Sampler S>
@@ -91,7 +58,6 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
                        "group size {} and max new tokens {} must be above 0", options.group_size,
                        options.max_new_tokens);
   expects<usage_error>(options.temperature >= 0, "temperature is {}", options.temperature);
-  double const temperature = options.temperature == 0 ? 1 : options.temperature;
   index_t const positions = model.config().max_positions;
   auto const room = [&](std::vector<int> const& prompt) {
     return std::min<index_t>(options.max_new_tokens, positions - index_t(prompt.size()));
@@ -101,22 +67,17 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
     expects<usage_error>(room(p) > 0, "a prompt of {} tokens leaves no room: the model's limit is {}", p.size(),
                          positions);
   }
-  std::vector<std::vector<completion>> out(prompts.size(), std::vector<completion>(std::size_t(options.group_size)));
-  if (prompts.empty()) return out;
+  detail::growing_completions out(options, prompts.size());
+  if (prompts.empty()) return out.take();
 
-  struct active {
-    std::size_t prompt;
-    int member, sequence;
-    index_t limit;
-  };
   prefix_tree_batch tree;
   std::vector<int> last_rows, row_of;
-  std::vector<active> entries;
+  std::vector<detail::open_rollout> open;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     int const root = tree.add(-1, prompts[p]);
     last_rows.push_back(tree.last_row(root));
     for (int g = 0; g < options.group_size; ++g) {
-      entries.push_back({p, g, tree.reserve(root, room(prompts[p])), room(prompts[p])});
+      open.push_back({p, g, tree.reserve(root, room(prompts[p])), index_t(prompts[p].size()), room(prompts[p])});
       row_of.push_back(int(p));
     }
   }
@@ -127,57 +88,39 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   auto& cache = space->cache;
   auto& pass = space->pass;
   auto const drawing = model.memory().template borrow<detail::drawing_space<B, T>>();
+  auto const form = samplers::form_of(sampler);
 
-  // Draws one token for each entry from the row of logits that belongs to it; removes the finished ones.
-  int finished = 0;
-  index_t tokens = 0;
+  // Draws one token for each rollout from the row of logits that belongs to it; removes the finished ones.
   auto const draw = [&] {
-    auto& [logits, rows, ids, shares, log_p, entropy] = *drawing;
-    index_t const n = index_t(entries.size());
-    std::vector<double> u;
-    for (active const& a : entries)
-      u.push_back(
-          uniform(random_key{options.seed, options.step, options.first_prompt + std::uint32_t(a.prompt),
-                             std::uint32_t(a.member), std::uint32_t(out[a.prompt][std::size_t(a.member)].ids.size())}));
-    rows.resize(backend, {n});
-    rows.assign(row_of);
-    ids.resize(backend, {n});
-    log_p.resize(backend, {n});
-    entropy.resize(backend, {n});
-    if (auto const form = samplers::form_of(sampler)) {
+    auto& [logits, rows, shares, drawn] = *drawing;
+    index_t const n = index_t(open.size());
+    drawn.resize(backend, 1, n);
+    rows.assign(backend, row_of);
+    if (form) {
       std::vector<std::uint64_t> of_2_64;
-      for (double const x : u) of_2_64.push_back(share_of_2_64(x));
+      for (auto const& r : open) of_2_64.push_back(share_of_2_64(out.next_key(r)));
       shares.resize(backend, {n});
       shares.assign(of_2_64);
-      sample_tokens(backend, logits.cview(), rows.cview(), shares.cview(), options.temperature, *form, ids.view());
+      sample_tokens(backend, logits.cview(), rows.cview(), shares.cview(), options.temperature, *form,
+                    drawn.ids_of_rows());
     } else {
-      ids.assign(detail::drawn_on_host(logits, row_of, sampler, options.temperature, u));
+      std::vector<double> u;
+      for (auto const& r : open) u.push_back(uniform(out.next_key(r)));
+      auto const ids = detail::drawn_on_host(logits, row_of, sampler, options.temperature, u);
+      backend.copy_from_host(drawn.ids().data(), ids.data(), ids.size() * sizeof(int));
     }
-    score_tokens(backend, logits.cview(), rows.cview(), ids.cview(), temperature, log_p.view(), entropy.view());
-    auto const chosen = ids.to_host();  // of the logits, only these three leave a device
-    auto const lp = log_p.to_host(), en = entropy.to_host();
-    std::vector<active> left;
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      completion& c = out[entries[i].prompt][std::size_t(entries[i].member)];
-      expects<numeric_error>(std::isfinite(double(lp[i])),
-                             "prompt {}, rollout {}: the log-probability of token {} is {}",
-                             options.first_prompt + entries[i].prompt, entries[i].member, c.ids.size(), double(lp[i]));
-      c.ids.push_back(chosen[i]);
-      c.log_probs.push_back(float(lp[i]));
-      c.entropies.push_back(float(en[i]));
-      ++tokens;
-      bool const stopped =
-          std::find(options.stop_ids.begin(), options.stop_ids.end(), chosen[i]) != options.stop_ids.end();
-      c.truncated = !stopped && index_t(c.ids.size()) >= entries[i].limit;
-      if (stopped || c.truncated) {
-        ++finished;
-        cache.release(entries[i].sequence);
-      } else {
-        left.push_back(entries[i]);
-      }
+    score_tokens(backend, logits.cview(), rows.cview(), drawn.ids_of_rows(), options.scored_temperature(),
+                 drawn.log_p_of_rows(), drawn.entropy_of_rows());
+    auto const got = drawn.to_host();  // of the logits, only these three leave a device
+    std::vector<detail::open_rollout> left;
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      if (out.add(open[i], got.ids[i], double(got.log_p[i]), double(got.entropy[i])))
+        cache.release(open[i].sequence);
+      else
+        left.push_back(open[i]);
     }
-    entries = std::move(left);
-    if (options.on_progress) options.on_progress(finished, int(prompts.size()) * options.group_size, tokens);
+    open = std::move(left);
+    out.report_progress();
   };
 
   // Prefill: one row of logits per prompt serves all its rollouts.
@@ -185,19 +128,21 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   model.forward(cache, tree.batch(), pass);
   model.logits(pass, last_rows, drawing->logits);
   draw();
+  if constexpr (detail::DecodesRecorded<Model>)
+    if (form && detail::records_decoding(backend)) {
+      detail::recorded_decoding(model, cache, pass, *drawing, options, *form).run(std::move(open), out);
+      return out.take();
+    }
   ragged_batch batch;
-  while (!entries.empty()) {
+  while (!open.empty()) {
     batch.clear();
     row_of.clear();
-    for (active const& a : entries) {
-      int const token = out[a.prompt][std::size_t(a.member)].ids.back();
-      row_of.push_back(batch.add(a.sequence, {&token, 1}));
-    }
+    for (auto const& r : open) row_of.push_back(batch.add(r.sequence, {&out.of(r).ids.back(), 1}));
     model.forward(cache, batch, pass);
     model.logits(pass, row_of, drawing->logits);
     draw();
   }
-  return out;
+  return out.take();
 }
 
 }  // namespace atmanrl

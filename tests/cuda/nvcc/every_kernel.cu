@@ -50,6 +50,7 @@ void use_kernels_of(cuda_backend& b) {
   view<T const, 2, device_space> const logits;
   sample_tokens(b, logits, ids, {}, 1, {}, {});
   score_tokens(b, logits, ids, ids, 1, row, row);
+  advance_rows(b, decoding_step<T, device_space>{});
 }
 
 template <class W>
