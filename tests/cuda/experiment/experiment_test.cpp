@@ -3,11 +3,13 @@
 // figures and gradients nearly, and a run that is continued ends with the same bytes.
 #include <atmanrl/cuda/cuda_backend.cuh>
 #include <atmanrl/experiment/experiment.hpp>
+#include <atmanrl/experiment/mmlu_traits.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/io/jsonl.hpp>
 
 #include "../../../examples/sft/sft.hpp"
 #include "cuda/experiment/alike.hpp"
+#include "cuda/experiment/few_questions.hpp"
 #include "experiment/cut_run.hpp"
 #include "test_data.hpp"
 
@@ -16,9 +18,15 @@ using namespace atmanrl_test;
 
 namespace {
 
+/// The experiments of both programs, which differ in the task alone, compiled once.
 template <class B>
 struct traits_on : gsm8k_traits<B> {
   using weights = weight_types<float>;
+  using task = one_of_tasks<any_task, mmlu>;
+  static task make_task(experiment_options const& o) {
+    if (o.task == "mmlu") return mmlu_traits<B>::make_task(o);
+    return gsm8k_traits<B>::make_task(o);
+  }
 };
 
 using given_options = std::vector<std::pair<char const*, char const*>>;
@@ -39,26 +47,17 @@ struct setting {
     o.eval_questions = o.validate_every = 0;
     o.optimizer_settings.eps = 1e-3;  // so that rounding of a small gradient is no whole step
     for (auto const& [option, value] : given) set_option(o, option, value);
+    if (o.task == "mmlu") write_mmlu(o.data = folder / "mmlu");
     return o;
   }
 
   template <class B>
   std::filesystem::path run(char const* name, given_options const& given) const {
     auto const o = options(name, given);
-    REQUIRE(experiment<traits_on<B>>{o}.run() == 0);
+    REQUIRE(computed_on<B>([&] { return experiment<traits_on<B>>{o}.run(); }) == 0);
     return o.out;
   }
 };
-
-double relative_difference(std::span<float const> a, std::span<float const> b) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0, square = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-    square += double(b[i]) * b[i];
-  }
-  return square > 0 ? std::sqrt(difference / square) : difference > 0;
-}
 
 /// Files of a run on the device against those on the CPU.
 void check_same_run(std::filesystem::path const& device, std::filesystem::path const& host, double tolerance) {
@@ -134,6 +133,10 @@ TEST_CASE("cuda experiment: two steps are those of the CPU, and go on bit for bi
         2e-2,
         false,
         {{"saliency-estimator", "gradient_x_input"}, {"kv-cache", "bf16"}}},
+       {"MMLU, evaluation, the divergence from the unmasked model",
+        2e-3,
+        false,
+        {{"task", "mmlu"}, {"eval-questions", "1"}, {"mask-objective", "kl_to_unmasked"}}},
        {"attention_rollout, recompute",
         2e-3,
         false,
@@ -174,7 +177,10 @@ TEST_CASE("cuda sft: two steps are those of the CPU") {
     o.recompute = true;
     o.threads = 1;
     o.out = s.folder / name;
-    fine_tuning::run<B, float>(o, {});
+    computed_on<B>([&] {
+      fine_tuning::run<B, float>(o, {});
+      return 0;
+    });
     cpu_backend backend({.threads = 1});
     auto model = llama<cpu_backend>::load(backend, o.out);
     return trainable_policy(model).master().to_host();

@@ -20,8 +20,9 @@ json arm_on(char const* name) {
   o.s.new_tokens = 20;
   faithfulness::workshop<B> w(o, [] { return false; });
   auto stored = llama<B>::load(w.backend, std::filesystem::path(ATMANRL_FIXTURES) / "../../examples/models/tiny");
-  auto result =
-      faithfulness::run_arm(w, o.s, faithfulness::arm_by_name<llama<B>>(name), weights_of(stored), 1, 1, name);
+  auto result = computed_on<B>([&] {
+    return faithfulness::run_arm(w, o.s, faithfulness::arm_by_name<llama<B>>(name), weights_of(stored), 1, 1, name);
+  });
   result.erase("seconds");
   return result;
 }

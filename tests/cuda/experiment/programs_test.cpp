@@ -1,12 +1,12 @@
 // What programs ask of a backend beyond the experiment's own steps, on the CUDA backend and on the CPU: explain with
-// every estimator, and evaluate with edited chains.
+// every estimator, evaluate with edited chains, and MMLU by letters and by rollouts.
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/cuda/cuda_backend.cuh>
 
 #include "../../../examples/evaluate/evaluate.hpp"
 #include "../../../examples/explain/explain.hpp"
 #include "cuda/experiment/alike.hpp"
-#include "io/scratch.hpp"
+#include "cuda/experiment/few_questions.hpp"
 
 using namespace atmanrl;
 using namespace atmanrl_test;
@@ -27,7 +27,7 @@ json explained(std::filesystem::path const& out) {
   o.points = 3;
   o.random_orders = 1;
   o.threads = 1;
-  REQUIRE(explaining::run<B>(o) == 0);
+  REQUIRE(computed_on<B>([&] { return explaining::run<B>(o); }) == 0);
   return read_json_file(out);
 }
 
@@ -36,13 +36,21 @@ std::vector<json> evaluated(scratch_folder const& folder, evaluating::options o)
   o.model = bundled;
   o.threads = 1;
   o.completions = folder / "lines.jsonl";
-  o.out = folder / "figures.json";
+  if (!o.letters) o.out = folder / "figures.json";
   std::filesystem::remove(o.completions);
-  REQUIRE(evaluating::program::run<B>(o, {}) == 0);
+  REQUIRE(computed_on<B>([&] { return evaluating::program::run<B>(o, {}); }) == 0);
   auto lines = read_json_lines(o.completions);
   std::vector<json> all(lines.begin(), lines.end());
-  all.push_back(read_json_file(o.out));
+  if (!o.letters) all.push_back(read_json_file(o.out));
   return all;
+}
+
+void check_evaluated(evaluating::options const& o, std::size_t questions) {
+  scratch_folder const folder;
+  auto const device = evaluated<cuda_backend>(folder, o), host = evaluated<cpu_backend>(folder, o);
+  REQUIRE(host.size() == questions + !o.letters);
+  REQUIRE(device.size() == host.size());
+  for (std::size_t i = 0; i < host.size(); ++i) check_alike(device[i], host[i], 1e-3);
 }
 
 }  // namespace
@@ -62,8 +70,20 @@ TEST_CASE("cuda programs: evaluate samples and edits chains as on the CPU") {
   o.temperature = 0;
   o.max_new_tokens = 24;
   o.edit_chains = 1;
-  scratch_folder const folder;
-  auto const device = evaluated<cuda_backend>(folder, o), host = evaluated<cpu_backend>(folder, o);
-  REQUIRE(device.size() == host.size());
-  for (std::size_t i = 0; i < host.size(); ++i) check_alike(device[i], host[i], 1e-3);
+  check_evaluated(o, 2);
+}
+
+TEST_CASE("cuda programs: evaluate asks MMLU by rollouts and by letters as on the CPU") {
+  scratch_folder const data;
+  write_mmlu(data.path());
+  evaluating::options o;
+  o.task = "mmlu";
+  o.data = data.path();
+  o.questions = 0;
+  o.samples = 1;
+  o.temperature = 0;
+  o.max_new_tokens = 6;
+  o.shots = 1;
+  o.letters = GENERATE(false, true);
+  check_evaluated(o, 2);
 }
