@@ -1,8 +1,9 @@
-// The programs evaluate, sft and mmlu_experiment: what they write, and one line with status 2 for bad input.
+// The programs evaluate, explain, sft and mmlu_experiment: what they write, and one line with status 2 for bad input.
 #include <atmanrl/io/jsonl.hpp>
 #include <atmanrl/io/model_file.hpp>
 
 #include "catch.hpp"
+#include "quantised_model.hpp"
 #include "run_setting.hpp"
 
 using namespace atmanrl;
@@ -178,6 +179,34 @@ TEST_CASE(
              contains(r->output, "atmanrl_on_cuda makes that library")));
     }
   CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("programs: products of 8 bits are those of packed weights on a CPU, and refused where there are none") {
+  setting const s;
+  std::string const packed = "--model " + (s.folder / "packed.gguf").string(), plain = "--model " + s.model;
+  write_quantised_model(s.folder / "packed.gguf", quantised_config(), mixed_types);
+  for (char const* const name : {"evaluate", "explain"}) {
+    fails_with(name, plain + " --int8-products",
+               ("--int8-products is for packed weights: " + s.model + " is no GGUF file with quantised").c_str());
+    fails_with(name, packed + " --dtype f32 --int8-products",
+               "--int8-products is for packed weights, but --dtype is f32");
+    fails_with(name, packed + " --backend cuda --int8-products", "--int8-products is for --backend cpu");
+  }
+  auto const explained = [&](std::string const& option) {
+    std::string const out = (s.folder / "explained.json").string();
+    auto const r = run("explain", packed +
+                                      " --question 1+1? --chain 1+1=2 --answer 2 --mask-steps 1 --points 1 --threads 1"
+                                      " --json " +
+                                      out + option);
+    if (!r) return json();
+    INFO(r->output);
+    REQUIRE(r->status == 0);
+    return read_json_file(out)["items"];
+  };
+  json const floats = explained(""), rounded = explained(" --int8-products");
+  if (floats.is_null()) return;
+  CHECK(floats == explained(" --dtype f32"));
+  CHECK(floats != rounded);
 }
 
 TEST_CASE("mmlu_experiment: without a model or data it ends with one line") {
