@@ -297,7 +297,7 @@ TEST_CASE("experiment: a program that links the compiled library writes the same
   }
   setting const s;
   auto const of_headers = s.options("headers"), of_library = s.options("library");
-  REQUIRE(experiment<atmanrl_test::own_traits>{of_headers}.run() == 0);
+  REQUIRE(experiment<gsm8k_traits<>>{of_headers}.run() == 0);
   std::string command = linked->string();
   json const given = options_to_json(of_library), standard = options_to_json({});
   for (auto const& [name, value] : given.items())
