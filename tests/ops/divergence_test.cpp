@@ -15,15 +15,15 @@ std::vector<int> const z0_rows{3, 0, 3}, targets{10, 0, 4};  // of four rows, on
 std::vector<double> const weights{0.5, -2, 1};
 
 template <class T>
-struct turned {
+struct results_of_rows {
   std::vector<T> gradient, kl, log_p;
 };
 
 template <class T>
-turned<T> turn(std::vector<T> z0, std::vector<T> z) {
+results_of_rows<T> computed(std::vector<T> z0, std::vector<T> z) {
   reference_backend plain;
   std::vector<T> const w(weights.begin(), weights.end());
-  turned<T> out{std::move(z), std::vector<T>(rows), std::vector<T>(rows)};
+  results_of_rows<T> out{std::move(z), std::vector<T>(rows), std::vector<T>(rows)};
   divergence(plain, as(z0, {4, ids}), as(z0_rows, {rows}), as(targets, {rows}), as(w, {rows}),
              as(out.gradient, {rows, ids}), as(out.kl, {rows}), as(out.log_p, {rows}));
   return out;
@@ -33,7 +33,7 @@ turned<T> turn(std::vector<T> z0, std::vector<T> z) {
 
 TEST_CASE("divergence: that of two rows, and log p, by their definition") {
   auto const z0 = random_values(4 * ids, 1, 3), z = random_values(rows * ids, 2, 3);
-  auto const out = turn(z0, z);
+  auto const out = computed(z0, z);
   for (index_t r = 0; r < rows; ++r) {
     double const *const row0 = z0.data() + z0_rows[std::size_t(r)] * ids, *const row = z.data() + r * ids;
     double sum0 = 0, sum = 0, kl = 0;
@@ -54,16 +54,16 @@ TEST_CASE("divergence: that of two rows, and log p, by their definition") {
 TEST_CASE("divergence: the gradient is that of the weighted sum") {
   auto const z0 = random_values(4 * ids, 3, 2), z = random_values(rows * ids, 4, 2);
   std::vector<complex> const fixed(z0.begin(), z0.end());
-  auto const exact =
-      complex_step_gradient(z, [&](std::vector<complex> const& x) { return weighted_sum(turn(fixed, x).kl, weights); });
-  CHECK(relative_difference(turn(z0, z).gradient, exact) < 1e-12);
+  auto const exact = complex_step_gradient(
+      z, [&](std::vector<complex> const& x) { return weighted_sum(computed(fixed, x).kl, weights); });
+  CHECK(relative_difference(computed(z0, z).gradient, exact) < 1e-12);
 }
 
 TEST_CASE("divergence: exactly zero, with a gradient of exactly zero, where both rows are the same") {
   auto const z0 = random_values(4 * ids, 5, 100);
   std::vector<double> z;
   for (int const r : z0_rows) z.insert(z.end(), z0.begin() + r * ids, z0.begin() + (r + 1) * ids);
-  auto const out = turn(z0, z);
+  auto const out = computed(z0, z);
   CHECK(out.kl == std::vector<double>(rows, 0.0));
   CHECK(out.gradient == std::vector<double>(rows * ids, 0.0));
 }

@@ -15,8 +15,8 @@ namespace cuda {
 // divergence is exactly 0.
 template <class T, int Width>
 __global__ void __launch_bounds__(logit_threads, 1)
-    divergence_turn(T const* __restrict__ z0, int const* __restrict__ z0_rows, int const* __restrict__ targets,
-                    T const* __restrict__ weights, int ids, T* z, T* __restrict__ kl, T* __restrict__ log_p) {
+    divergence_and_gradient(T const* __restrict__ z0, int const* __restrict__ z0_rows, int const* __restrict__ targets,
+                            T const* __restrict__ weights, int ids, T* z, T* __restrict__ kl, T* __restrict__ log_p) {
   index_t const r = blockIdx.x;
   T const* const row0 = z0 + index_t(z0_rows[r]) * ids;
   T* const row = z + r * ids;
@@ -58,12 +58,13 @@ __global__ void __launch_bounds__(logit_threads, 1)
 template <>
 struct kernels::divergence<cuda_backend> {
   template <class T>
-  static void turn(cuda_runtime& runtime, view<T const, 2, device_space> z0, view<int const, 1, device_space> z0_rows,
-                   view<int const, 1, device_space> targets, view<T const, 1, device_space> weights,
-                   view<T, 2, device_space> z, view<T, 1, device_space> kl, view<T, 1, device_space> log_p) {
+  static void kl_and_gradient(cuda_runtime& runtime, view<T const, 2, device_space> z0,
+                              view<int const, 1, device_space> z0_rows, view<int const, 1, device_space> targets,
+                              view<T const, 1, device_space> weights, view<T, 2, device_space> z,
+                              view<T, 1, device_space> kl, view<T, 1, device_space> log_p) {
     index_t const ids = z.extent(1);
     cuda::widest<T>(cuda::divisible(cuda::vector_width<T>, ids, z0.data(), z.data()), [&](auto width) {
-      cuda::launch("divergence_turn", &cuda::divergence_turn<T, width()>, dim3(unsigned(z.extent(0))),
+      cuda::launch("divergence_and_gradient", &cuda::divergence_and_gradient<T, width()>, dim3(unsigned(z.extent(0))),
                    dim3(cuda::logit_threads), 0, runtime.stream(), z0.data(), z0_rows.data(), targets.data(),
                    weights.data(), int(ids), z.data(), kl.data(), log_p.data());
     });

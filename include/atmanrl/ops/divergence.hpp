@@ -24,8 +24,9 @@ struct divergence {};
 template <>
 struct divergence<reference_backend> {
   template <class T>
-  static void turn(reference_backend&, view<T const, 2> z0, view<int const, 1> z0_rows, view<int const, 1> targets,
-                   view<T const, 1> weights, view<T, 2> z, view<T, 1> kl, view<T, 1> log_p) {
+  static void kl_and_gradient(reference_backend&, view<T const, 2> z0, view<int const, 1> z0_rows,
+                              view<int const, 1> targets, view<T const, 1> weights, view<T, 2> z, view<T, 1> kl,
+                              view<T, 1> log_p) {
     using std::exp;
     index_t const ids = z.extent(1);
     for (index_t r = 0; r < z.extent(0); ++r) {
@@ -60,7 +61,7 @@ struct divergence<reference_backend> {
 template <class B, class T>
 concept HasDivergence = requires(B& backend, view_on<B, T const, 2> z0, view_on<B, int const, 1> numbers,
                                  view_on<B, T const, 1> weights, view_on<B, T, 2> z, view_on<B, T, 1> per_row) {
-  kernels::divergence<B>::turn(backend, z0, numbers, numbers, weights, z, per_row, per_row);
+  kernels::divergence<B>::kl_and_gradient(backend, z0, numbers, numbers, weights, z, per_row, per_row);
 };
 
 /// KL(p_0 || p) of each row in nats, and log p(target); z becomes the gradient of Σ_r weights(r) KL_r with respect to
@@ -85,7 +86,7 @@ void divergence(B& backend, std::type_identity_t<view_on<B, T const, 2>> z0,
                            log_p.extent(0) == rows,
                        "divergence: z0 {}, {} rows of it, {} targets, {} weights, kl {}, log_p {} for z {}", z0.shape(),
                        z0_rows.extent(0), targets.extent(0), weights.extent(0), kl.shape(), log_p.shape(), z.shape());
-  if (rows > 0) kernels::divergence<B>::turn(backend, z0, z0_rows, targets, weights, z, kl, log_p);
+  if (rows > 0) kernels::divergence<B>::kl_and_gradient(backend, z0, z0_rows, targets, weights, z, kl, log_p);
 }
 
 }  // namespace atmanrl

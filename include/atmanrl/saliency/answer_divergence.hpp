@@ -26,7 +26,8 @@ class answer_divergence {
 
   /// Turns logits under masks into the gradient of the sum of the active items' mean divergences.
   /// \param logits  (answer tokens of the active items, vocabulary)
-  void turn(B& backend, std::span<saliency_item const> items, std::span<char const> active, tensor<B, T, 2>& logits) {
+  void kl_and_gradient(B& backend, std::span<saliency_item const> items, std::span<char const> active,
+                       tensor<B, T, 2>& logits) {
     std::vector<int> rows, targets;
     std::vector<T> weights;
     int row = 0;

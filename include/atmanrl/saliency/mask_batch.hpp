@@ -294,7 +294,7 @@ class mask_batch {
     if constexpr (HasDivergence<B, T>) {
       if (!diverges()) return;
       if (without_masks) masks_->divergence.keep(model_->backend(), masks_->logits);
-      masks_->divergence.turn(model_->backend(), items_, active_, masks_->logits);
+      masks_->divergence.kl_and_gradient(model_->backend(), items_, active_, masks_->logits);
     }
   }
   // Cross-entropies and losses of it, and what `backward` needs of the objective.

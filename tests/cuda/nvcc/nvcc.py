@@ -32,7 +32,7 @@ MAY_USE_DOUBLE = ("sum_squares",)
 PROMISE_VECTORS = ("rms_norm_forward", "rms_norm_again", "rms_norm_backward_input", "swiglu_forward", "swiglu_backward",
                    "rope_rotate", "rope_into", "rope_append", "copy_rows", "scatter_add_rows", "add_bias", "sum_rows", "add_partial_sums", "add_all",
                    "sum_of_rows", "scale_all", "copy_columns", "sum_squares", "convert", "adamw_step", "update_and_store", "sgd_step",
-                   "momentum_step", "lion_step", "softmax_accumulate", "softmax_backward", "divergence_turn", "largest_of_parts",
+                   "momentum_step", "lion_step", "softmax_accumulate", "softmax_backward", "divergence_and_gradient", "largest_of_parts",
                    "masses_of_pieces", "score_parts")
 
 
