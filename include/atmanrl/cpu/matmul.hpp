@@ -146,25 +146,6 @@ struct kernels::matmul<cpu_backend> {
     });
   }
 
-  /// Bytes of scratch that the products of `rows` rows with weights of up to `outputs` and `inputs` take at most.
-  static std::size_t scratch_bytes(index_t rows, index_t outputs, index_t inputs, int threads) {
-    index_t const most = std::min(rows, cpu::vector_product<float>::block_rows(inputs)),
-                  amx_most = std::min(rows, cpu::amx_product::block_rows(inputs)),
-                  bfmmla_most = std::min(rows, cpu::bfmmla_product::block_rows(inputs)),
-                  shared_rows = std::min(rows, cpu::input_row_block);
-    index_t const shared = std::max(
-        {cpu::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
-         cpu::amx_product::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
-         cpu::bfmmla_product::packed_size(shared_rows, outputs) + (outputs / cpu::output_block + 1) * simd::lanes,
-         std::min(rows, weight_row_block) * cpu::panels(inputs) * cpu::panel_width,
-         cpu::amx::gradient_panels_size(rows, inputs, true)});
-    index_t const own =
-        std::max({cpu::packed_size(most, inputs), cpu::amx_product::packed_size(amx_most, inputs),
-                  cpu::bfmmla_product::packed_size(bfmmla_most, inputs), cpu::output_block * cpu::panel_width,
-                  cpu::packed_size(output_group, weight_row_block), cpu::amx::gradient_rows_size(rows, true)});
-    return sizeof(float) * std::size_t(shared + threads * own);
-  }
-
  private:
   static constexpr index_t output_group = 12 * cpu::tile_rows;  // outputs that a thread takes at a time
   static constexpr index_t weight_row_block = 256;  // rows of a packed strip of x: 32 KiB, as the first-level cache
