@@ -17,14 +17,7 @@ namespace ablating {
 
 using namespace atmanrl;
 
-struct options : backend_options {
-  std::string model = "examples/models/tiny", out, table = "both";
-  int prompts = 116, samples = 4, setting_prompts = 24, points = 20;
-  long first = 30000;
-  std::uint64_t seed = 1;
-};
-
-mask_options recommended_with(auto&& change) {
+inline mask_options recommended_with(auto&& change) {
   mask_options o = mask_options::recommended();
   change(o);
   return o;
@@ -65,6 +58,15 @@ inline std::vector<mask_options> settings() {
   all.push_back(paper_answer);
   return all;
 }
+
+struct options : backend_options {
+  std::string model = "examples/models/tiny", out, table = "both";
+  int prompts = 116, samples = 4, setting_prompts = 24, points = 20;
+  mask_options printed;  ///< the settings that the paper prints
+  std::vector<mask_options> settings = ablating::settings();
+  long first = 30000;
+  std::uint64_t seed = 1;
+};
 
 /// Rewards of a step's rollouts, per group spread and the spread of a difference.
 inline double spread(std::vector<float> const& values, std::vector<int> const& group) {
@@ -122,7 +124,7 @@ void run(options const& o) {
     methods.push_back(run_method("learned mask, recommended", recommended, model, all));
     mask_options settled = mask_options::recommended();
     settled.scale = choose_scale(model, all, settled);
-    methods.push_back(run_method("learned mask, as printed", estimators::learned_mask(mask_options{}), model, all));
+    methods.push_back(run_method("learned mask, as printed", estimators::learned_mask(o.printed), model, all));
     methods.push_back(run_method("leave-one-out", estimators::leave_one_out{}, model, all));
     methods.push_back(run_method("gradient at c, κ 40", estimators::gradient{}, model, all));
     methods.push_back(run_method("gradient at 0", estimators::gradient{.at = 0}, model, all));
@@ -164,7 +166,7 @@ void run(options const& o) {
         "leave-one-out | spread | "
         "noise | seconds |");
     say("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
-    for (mask_options const& wanted : settings()) {
+    for (mask_options const& wanted : o.settings) {
       estimators::learned_mask mask(wanted);
       auto const estimate = estimate_saliency(mask, model, std::span<saliency_item const>(group_items.items));
       estimators::learned_mask half(mask.options().in_steps(std::max(1, wanted.steps / 2)));

@@ -4,9 +4,13 @@
 #include <atmanrl/cuda/cuda_backend.cuh>
 #include <atmanrl/io/json.hpp>
 
+#include <charconv>
 #include <cmath>
 #include <span>
+#include <string>
+#include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "catch.hpp"
 
@@ -46,6 +50,47 @@ inline void check_alike(atmanrl::json const& a, atmanrl::json const& b, double t
       CHECK(value.get<double>() == Approx(flat_b.at(name).get<double>()).epsilon(allowed).margin(allowed));
     else
       CHECK(value == flat_b.at(name));
+  }
+}
+
+/// The parts of `text` before, between and after any of the `marks`.
+inline std::vector<std::string> parts_of(std::string_view text, std::string_view marks) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; at <= text.size();) {
+    std::size_t const end = std::min(text.find_first_of(marks, at), text.size());
+    out.emplace_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
+
+/// Two texts with tables in Markdown: numbers to a tolerance, all else exactly, but for columns of seconds. Rank
+/// correlations (ρ) may move as in check_alike.
+inline void check_alike_tables(std::string const& a, std::string const& b, double tolerance) {
+  auto const number = [](std::string const& word) {
+    double x = NAN;
+    auto const [end, problem] = std::from_chars(word.data(), word.data() + word.size(), x);
+    return problem == std::errc{} && end == word.data() + word.size() ? x : NAN;
+  };
+  auto const lines_a = parts_of(a, "\n"), lines_b = parts_of(b, "\n");
+  REQUIRE(lines_a.size() == lines_b.size());
+  std::vector<std::string> header;
+  for (std::size_t l = 0; l < lines_b.size(); ++l) {
+    INFO(lines_a[l] << '\n' << lines_b[l]);
+    auto const cells_a = parts_of(lines_a[l], "|"), cells_b = parts_of(lines_b[l], "|");
+    REQUIRE(cells_a.size() == cells_b.size());
+    if (header.size() != cells_b.size()) header = cells_b;
+    for (std::size_t c = 0; c < cells_b.size(); ++c) {
+      if (header[c] == " seconds " && cells_b[c] != header[c]) continue;
+      double const allowed = header[c].starts_with(" ρ ") ? 0.05 : tolerance;
+      auto const words_a = parts_of(cells_a[c], " [],;"), words_b = parts_of(cells_b[c], " [],;");
+      REQUIRE(words_a.size() == words_b.size());
+      for (std::size_t w = 0; w < words_b.size(); ++w)
+        if (double const x = number(words_b[w]); std::isfinite(x))
+          CHECK(number(words_a[w]) == Approx(x).epsilon(allowed).margin(allowed));
+        else
+          CHECK(words_a[w] == words_b[w]);
+    }
   }
 }
 
