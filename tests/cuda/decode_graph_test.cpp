@@ -62,22 +62,6 @@ void check_same(completions const& got, completions const& expected) {
   }
 }
 
-/// What sampling gives with these stop tokens, from what it gives without: rollouts do not see each other.
-completions cut_at(completions all, std::vector<int> const& stop) {
-  for (auto& group : all) {
-    for (completion& c : group) {
-      auto const at = std::find_first_of(c.ids.begin(), c.ids.end(), stop.begin(), stop.end());
-      if (at == c.ids.end()) continue;
-      std::size_t const n = std::size_t(at - c.ids.begin()) + 1;
-      c.ids.resize(n);
-      c.log_probs.resize(n);
-      c.entropies.resize(n);
-      c.truncated = false;
-    }
-  }
-  return all;
-}
-
 template <class F>
 std::string error_of(F const& f) {
   try {
@@ -114,17 +98,6 @@ TEST_CASE("cuda decode graphs: a position that needs more parts of keys has the 
   std::vector<std::vector<int>> const prompts{random_tokens(250, 37, 1), random_tokens(60, 37, 2)};
   check_same(decoded<float>(true, sampling(1, 12), prompts, samplers::multinomial{}, c),
              decoded<float>(false, sampling(1, 12), prompts, samplers::multinomial{}, c));
-}
-
-TEST_CASE("cuda decode graphs: the model's positions end a rollout, each at its own place") {
-  std::vector<std::vector<int>> prompts;
-  for (int const left : {1, 2, 3, 17, 18, 19}) prompts.push_back(random_tokens(64 - left, 37, unsigned(left)));
-  auto const got = decoded<float>(true, sampling(1, 60), prompts);
-  for (std::size_t p = 0; p < prompts.size(); ++p) {
-    CHECK(got[p][0].ids.size() == 64 - prompts[p].size());
-    CHECK(got[p][0].truncated);
-  }
-  check_same(got, decoded<float>(false, sampling(1, 60), prompts));
 }
 
 TEST_CASE(
@@ -233,6 +206,39 @@ TEST_CASE("cuda decode graphs: a backend that only counts takes the memory that 
 }
 
 #if defined(ATMANRL_CUDA_EMULATION)
+TEST_CASE("cuda decode graphs: the model's positions end a rollout, each at its own place") {
+  std::vector<std::vector<int>> prompts;
+  for (int const left : {1, 2, 3, 17, 18, 21}) prompts.push_back(random_tokens(64 - left, 37, unsigned(left)));
+  cuda_emulation::streams().launched = {};
+  auto const got = decoded<float>(true, sampling(1, 60), prompts);
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    CHECK(got[p][0].ids.size() == 64 - prompts[p].size());
+    CHECK(got[p][0].truncated);
+  }
+  CHECK(cuda_emulation::streams().launched.captures == 2);  // three of five have ended in the first block
+  check_same(got, decoded<float>(false, sampling(1, 60), prompts));
+}
+
+namespace {
+
+/// What sampling gives with these stop tokens, from what it gives without: rollouts do not see each other.
+completions cut_at(completions all, std::vector<int> const& stop) {
+  for (auto& group : all) {
+    for (completion& c : group) {
+      auto const at = std::find_first_of(c.ids.begin(), c.ids.end(), stop.begin(), stop.end());
+      if (at == c.ids.end()) continue;
+      std::size_t const n = std::size_t(at - c.ids.begin()) + 1;
+      c.ids.resize(n);
+      c.log_probs.resize(n);
+      c.entropies.resize(n);
+      c.truncated = false;
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
 TEST_CASE(
     "cuda decode graphs: a stop token ends a rollout at every place of a block, and leaves the others as they are") {
   auto config = decoded_config();
