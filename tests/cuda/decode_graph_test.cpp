@@ -41,12 +41,34 @@ generate_options sampling(int group, int tokens) {
   return o;
 }
 
+/// Where the backend moves the rows on, recorded or not, and where the host does, which is the oracle.
+enum class decoding { recorded, unrecorded, eager };
+
+template <class W, bool MovesOn>
+struct decoded_model : llama<cuda_backend, W> {
+  static constexpr bool is_recordable = MovesOn;
+  decoded_model(cuda_backend& device, model_config const& config) : llama<cuda_backend, W>(device, config) {
+    set_parameters(static_cast<llama<cuda_backend, W>&>(*this), random_parameters(config, 3, 0.8));
+  }
+};
+
+/// f(model, device) of a random model.
+template <class W, class F>
+auto with_model(decoding how, model_config const& config, F const& f) {
+  cuda_backend device({.graphs = how == decoding::recorded});
+  if (how == decoding::eager) {
+    decoded_model<W, false> model(device, config);
+    return f(model, device);
+  }
+  decoded_model<W, true> model(device, config);
+  return f(model, device);
+}
+
 template <class W, class S = samplers::multinomial>
-completions decoded(bool graphs, generate_options const& o, std::vector<std::vector<int>> const& prompts,
+completions decoded(decoding how, generate_options const& o, std::vector<std::vector<int>> const& prompts,
                     S const& sampler = {}, model_config const& config = decoded_config()) {
-  cuda_backend device({.graphs = graphs});
-  auto model = random_model<cuda_backend, W>(device, config, 3, 0.8);
-  return generate(model, std::span(prompts), o, sampler);
+  return with_model<W>(how, config,
+                       [&](auto& model, auto&) { return generate(model, std::span(prompts), o, sampler); });
 }
 
 void check_same(completions const& got, completions const& expected) {
@@ -80,8 +102,8 @@ TEMPLATE_TEST_CASE("cuda decode graphs: tokens, log-probabilities and entropies 
     INFO("temperature " << temperature << ", " << group << " rollouts, " << tokens << " tokens");
     generate_options o = sampling(group, tokens);
     o.temperature = temperature;
-    check_same(decoded<TestType>(true, o, some_prompts(), sampler),
-               decoded<TestType>(false, o, some_prompts(), sampler));
+    check_same(decoded<TestType>(decoding::recorded, o, some_prompts(), sampler),
+               decoded<TestType>(decoding::eager, o, some_prompts(), sampler));
   };
   constexpr bool of_floats = std::same_as<TestType, float>;
   compare(samplers::multinomial{}, 1, of_floats ? 2 : 1, 18);
@@ -96,73 +118,76 @@ TEMPLATE_TEST_CASE("cuda decode graphs: tokens, log-probabilities and entropies 
 TEST_CASE("cuda decode graphs: a position that needs more parts of keys has the bits of eager steps") {
   auto const c = decoded_config(320);
   std::vector<std::vector<int>> const prompts{random_tokens(250, 37, 1), random_tokens(60, 37, 2)};
-  check_same(decoded<float>(true, sampling(1, 12), prompts, samplers::multinomial{}, c),
-             decoded<float>(false, sampling(1, 12), prompts, samplers::multinomial{}, c));
+  check_same(decoded<float>(decoding::recorded, sampling(1, 12), prompts, samplers::multinomial{}, c),
+             decoded<float>(decoding::eager, sampling(1, 12), prompts, samplers::multinomial{}, c));
 }
 
 TEST_CASE(
     "cuda decode graphs: the bits are those of eager steps under adapters and 16-bit keys, in memory that is there") {
-  auto const run = [&](bool graphs) {
-    cuda_backend device({.graphs = graphs});
-    model_config c = rich_device_config();
-    c.max_positions = 64;
-    auto model = random_model<cuda_backend, bf16>(device, c, 3, 0.8);
-    model.set_kv_storage(kv_storage::bf16);
-    model.attach({.rank = 2, .alpha = 4}, 3);
-    tensor<cuda_backend, float, 1> values(device, {model.trainable_layout().size()});
-    completions all;
-    for (unsigned time = 0; time < 2; ++time) {  // other weights, other sizes, the memory of before
-      values.assign(converted<float>(random_values(values.size(), 5 + time, 0.3)));
-      model.assign_trainable(values.cview());
-      auto const prompts = some_prompts();
-      for (auto& group : generate(model, std::span(prompts), sampling(2 - int(time), 8), samplers::multinomial{}))
-        all.push_back(std::move(group));
-    }
-    return all;
+  model_config c = rich_device_config();
+  c.max_positions = 64;
+  auto const run = [&](decoding how) {
+    return with_model<bf16>(how, c, [&](auto& model, cuda_backend& device) {
+      model.set_kv_storage(kv_storage::bf16);
+      model.attach({.rank = 2, .alpha = 4}, 3);
+      tensor<cuda_backend, float, 1> values(device, {model.trainable_layout().size()});
+      completions all;
+      for (unsigned time = 0; time < 2; ++time) {  // other weights, other sizes, the memory of before
+        values.assign(converted<float>(random_values(values.size(), 5 + time, 0.3)));
+        model.assign_trainable(values.cview());
+        auto const prompts = some_prompts();
+        for (auto& group : generate(model, std::span(prompts), sampling(2 - int(time), 8), samplers::multinomial{}))
+          all.push_back(std::move(group));
+      }
+      return all;
+    });
   };
-  check_same(run(true), run(false));
+  auto const eager = run(decoding::eager);
+  check_same(run(decoding::recorded), eager);
+  check_same(run(decoding::unrecorded), eager);
 }
 
 TEST_CASE("cuda decode graphs: a log-probability that is not a number is the error of eager steps") {
   model_config const c = decoded_config();  // whose output layer is another matrix than its embedding
   std::vector<std::vector<int>> const prompts{{2}, {4, 5, 6}};
   generate_options const o = sampling(1, 20);
-  auto const run = [&](bool graphs, int poisoned) {
-    cuda_backend device({.graphs = graphs});
-    auto model = random_model<cuda_backend, float>(device, c, 3, 0.8);
-    if (poisoned >= 0) {
-      tensor<cuda_backend, float, 2> row(device, {1, c.hidden});
-      row.assign(std::vector<float>(std::size_t(c.hidden), std::numeric_limits<float>::quiet_NaN()));
-      model.assign_rows(*model.layout().find("model.embed_tokens.weight"), poisoned, row.cview());
-    }
-    return generate(model, std::span(prompts), o, samplers::multinomial{});
+  auto const run = [&](decoding how, int poisoned) {
+    return with_model<float>(how, c, [&](auto& model, cuda_backend& device) {
+      if (poisoned >= 0) {
+        tensor<cuda_backend, float, 2> row(device, {1, c.hidden});
+        row.assign(std::vector<float>(std::size_t(c.hidden), std::numeric_limits<float>::quiet_NaN()));
+        model.assign_rows(*model.layout().find("model.embed_tokens.weight"), poisoned, row.cview());
+      }
+      return generate(model, std::span(prompts), o, samplers::multinomial{});
+    });
   };
-  auto const drawn = run(true, -1)[1][0].ids;
+  auto const drawn = run(decoding::recorded, -1)[1][0].ids;
   std::set<std::string> sentences;
   for (int const place : {0, 5, 17}) {
-    std::string const sentence = error_of([&] { run(true, drawn[std::size_t(place)]); });
+    std::string const sentence = error_of([&] { run(decoding::recorded, drawn[std::size_t(place)]); });
     CHECK_THAT(sentence, ATMANRL_CONTAINS("the log-probability of token"));
-    CHECK(sentence == error_of([&] { run(false, drawn[std::size_t(place)]); }));
+    CHECK(sentence == error_of([&] { run(decoding::eager, drawn[std::size_t(place)]); }));
     sentences.insert(sentence);
   }
   CHECK(sentences.size() > 1);
 }
 
 TEST_CASE("cuda decode graphs: somebody's own sampler draws on the host, and progress is told once a block") {
-  auto const calls = [](bool graphs, auto const& sampler) {
+  auto const calls = [](decoding how, auto const& sampler) {
     std::vector<std::vector<index_t>> all;
     generate_options o = sampling(2, 20);
     o.on_progress = [&](int finished, int of, index_t tokens) { all.push_back({finished, of, tokens}); };
-    decoded<float>(graphs, o, {{2, 3}}, sampler);
+    decoded<float>(how, o, {{2, 3}}, sampler);
     return all;
   };
   struct own {
     int operator()(std::span<float const> z, double t, double u) const { return samplers::multinomial{}(z, t, u); }
   };
-  CHECK(calls(true, samplers::multinomial{}) == std::vector<std::vector<index_t>>{{0, 2, 2}, {0, 2, 34}, {2, 2, 40}});
-  auto const each = calls(true, own{});
+  CHECK(calls(decoding::recorded, samplers::multinomial{}) ==
+        std::vector<std::vector<index_t>>{{0, 2, 2}, {0, 2, 34}, {2, 2, 40}});
+  auto const each = calls(decoding::recorded, own{});
   REQUIRE(each.size() == 20);
-  CHECK(each == calls(false, samplers::multinomial{}));
+  CHECK(each == calls(decoding::eager, samplers::multinomial{}));
 }
 
 namespace {
@@ -210,13 +235,13 @@ TEST_CASE("cuda decode graphs: the model's positions end a rollout, each at its 
   std::vector<std::vector<int>> prompts;
   for (int const left : {1, 2, 3, 17, 18, 21}) prompts.push_back(random_tokens(64 - left, 37, unsigned(left)));
   cuda_emulation::streams().launched = {};
-  auto const got = decoded<float>(true, sampling(1, 60), prompts);
+  auto const got = decoded<float>(decoding::recorded, sampling(1, 60), prompts);
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     CHECK(got[p][0].ids.size() == 64 - prompts[p].size());
     CHECK(got[p][0].truncated);
   }
   CHECK(cuda_emulation::streams().launched.captures == 2);  // three of five have ended in the first block
-  check_same(got, decoded<float>(false, sampling(1, 60), prompts));
+  check_same(got, decoded<float>(decoding::eager, sampling(1, 60), prompts));
 }
 
 namespace {
@@ -246,7 +271,7 @@ TEST_CASE(
   std::vector<std::vector<int>> const prompts{{2, 3, 4}, {5}};
   generate_options o = sampling(10, 19);
   o.temperature = 20;
-  auto const all = decoded<float>(false, o, prompts, samplers::multinomial{}, config);
+  auto const all = decoded<float>(decoding::eager, o, prompts, samplers::multinomial{}, config);
   auto const lengths_of = [](completions const& cut) {
     std::set<std::size_t> lengths;
     for (auto const& group : cut)
@@ -269,17 +294,17 @@ TEST_CASE(
     }
   }
   REQUIRE(place == places);
-  check_same(decoded<float>(true, o, prompts, samplers::multinomial{}, config), cut_at(all, o.stop_ids));
+  check_same(decoded<float>(decoding::recorded, o, prompts, samplers::multinomial{}, config), cut_at(all, o.stop_ids));
 }
 
 namespace {
 
 /// What the tokens after `first` up to `last` ask of the device; captures are those of all tokens.
-cuda_emulation::launch_counts launches_of(int first, int last, bool graphs) {
+cuda_emulation::launch_counts launches_of(int first, int last, decoding how) {
   auto& now = cuda_emulation::streams().launched;
   auto const count = [&](int tokens) {
     now = {};
-    decoded<bf16>(graphs, sampling(2, tokens), {{2, 3}});
+    decoded<bf16>(how, sampling(2, tokens), {{2, 3}});
     return now;
   };
   auto const all = count(last), before = count(first);
@@ -294,14 +319,20 @@ cuda_emulation::launch_counts launches_of(int first, int last, bool graphs) {
 }  // namespace
 
 TEST_CASE("cuda decode graphs: sixteen tokens are sixteen graphs, one copy and one wait") {
-  auto const block = launches_of(17, 33, true);
+  auto const block = launches_of(17, 33, decoding::recorded);
   CHECK(block.graphs == 16);
   CHECK(block.kernels == 0);
   CHECK(block.products == 0);
   CHECK(block.copies == 1);
   CHECK(block.waits == 1);
   CHECK(block.captures == 1);
-  auto const eager = launches_of(17, 33, false);
+  auto const pieces = launches_of(17, 33, decoding::unrecorded);
+  CHECK(pieces.graphs == 0);
+  CHECK(pieces.captures == 0);
+  CHECK(pieces.kernels == 19 * 16);  // one more than without the host's part
+  CHECK(pieces.copies == 1);
+  CHECK(pieces.waits == 1);
+  auto const eager = launches_of(17, 33, decoding::eager);
   INFO("eager, 16 tokens: " << eager.kernels << " kernels, " << eager.products << " products, " << eager.copies
                             << " copies, " << eager.waits << " waits");
   CHECK(eager.graphs == 0);

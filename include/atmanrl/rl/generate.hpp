@@ -128,11 +128,12 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   model.forward(cache, tree.batch(), pass);
   model.logits(pass, last_rows, drawing->logits);
   draw();
-  if constexpr (detail::DecodesRecorded<Model>)
-    if (form && detail::records_decoding(backend)) {
+  if constexpr (detail::DecodesRecorded<Model>) {
+    if (form) {
       detail::recorded_decoding(model, cache, pass, *drawing, options, *form).run(std::move(open), out);
       return out.take();
     }
+  }
   ragged_batch batch;
   while (!open.empty()) {
     batch.clear();

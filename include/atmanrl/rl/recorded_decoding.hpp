@@ -7,6 +7,9 @@
 ///
 /// A rollout that ends keeps its row until the host has seen it, and until half of the rows have ended; then those that
 /// go on are laid out anew. Products read all weights whatever the number of rows, so a few rows more cost little.
+///
+/// A backend that was told to record nothing decodes so, too, each step launched piece by piece: a product's order of
+/// additions may depend on its number of rows, and recording should change no bit.
 
 #include <atmanrl/backend/repeated.hpp>
 #include <atmanrl/backend/uploaded.hpp>
@@ -26,12 +29,6 @@ concept DecodesRecorded = Recordable<M> && RecordingBackend<typename M::backend_
     HasAdvance<typename M::backend_type, typename M::scalar> && requires(calls_of<M> a, index_t longest) {
   a.model.forward_again(a.cache, a.pass, longest);
 };
-
-/// Whether it is done: what a backend that only counts memory would take is asked of the same code.
-template <Backend B>
-bool records_decoding(B& backend) {
-  return backend.records() || counts_memory_alone(backend);
-}
 
 /// Rollouts after their first token, up to their last one.
 template <DecodesRecorded Model>
