@@ -23,15 +23,14 @@ model_config tiny_config() {
   return c;
 }
 
-/// Device, model, sampling, whose third step after prefill is a graph, two steps of mask training, of which the second
-/// is a graph, an update.
+/// Device, model, sampling, two steps of mask training, of which the second is a graph, an update.
 void training_step() {
   cuda_backend device;
   auto model = random_model<cuda_backend, bf16>(device, tiny_config());
   std::vector<std::vector<int>> const prompts{random_tokens(2, 16, 1)};
   generate_options o;
   o.group_size = 2;
-  o.max_new_tokens = 4;
+  o.max_new_tokens = 2;
   auto const groups = generate(model, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{});
   std::vector<owned_item> items;
   std::vector<training_rollout> rollouts;
