@@ -295,7 +295,8 @@ void adamw_update(benchmark::State& state) {
   index_t const n = 134515008;
   auto p = tensor<cpu_backend, float, 1>::zeros(backend, {n}), g = tensor<cpu_backend, float, 1>::zeros(backend, {n});
   optim::adamw::state<cpu_backend, float> optimizer({}, backend, {n, {}});
-  measure<float>(state, {double(n), 0, 0, 28.0 * double(n)}, [&] { optimizer.step(p.view(), g.cview(), 1e-4); });
+  measure<weight_storage::full>(state, {double(n), 0, 0, 28.0 * double(n)},
+                                [&] { optimizer.step(p.view(), g.cview(), 1e-4); });
 }
 
 // The console's table, and the same numbers kept for the page.
