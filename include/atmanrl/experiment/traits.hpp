@@ -113,15 +113,13 @@ template <class Model, class B>
 concept LoadsStored = requires(B& b, model_file const& file) {
   Model::load(b, file, {}, weight_storage::full);
 };
+template <class Traits>
+constexpr bool loads_stored = LoadsStored<typename model_of_traits<Traits, float>::type, typename Traits::backend>;
 /// Whether a program's float model can be loaded packed, or with matrices in bfloat16.
 template <class Traits>
-concept LoadsPacked =
-    KeepsBlocks<typename Traits::backend, float> && LoadsStored < typename model_of_traits<Traits, float>::type,
-typename Traits::backend > ;
+concept LoadsPacked = KeepsBlocks<typename Traits::backend, float> && loads_stored<Traits>;
 template <class Traits>
-concept LoadsBf16 =
-    KeepsBf16<typename Traits::backend, float> && LoadsStored < typename model_of_traits<Traits, float>::type,
-typename Traits::backend > ;
+concept LoadsBf16 = KeepsBf16<typename Traits::backend, float> && loads_stored<Traits>;
 
 /// The edit of scores that the model holds.
 template <class Traits>
