@@ -62,6 +62,8 @@ int main(int argc, char** argv) {
       o.s.gate_questions = 20;
       if (o.out == "docs/results") o.out = "runs";
     }
+    // Hard starts of skipped_step follow a fifth of the edits or more as they are, which is what softening is for.
+    if (o.kinds.empty() && !o.s.hinted()) o.kinds = {"soft", "control"};
     if (o.kinds.empty()) o.kinds = {"soft", "hard", "control"};
     bool const second = o.phase == "second_confirmation", confirmation = second || o.phase == "confirmation";
     if (o.rl_seeds.empty()) o.rl_seeds = second ? std::vector<std::uint64_t>{1} : std::vector<std::uint64_t>{1, 2};

@@ -41,9 +41,10 @@ struct job {
 /// teach the reader; controls are for the gate. The confirmation has the primary contrasts, the rewards that cause
 /// directly, the arm with a gradient that did best in the exploration, and positive controls. Two of its ten hard
 /// starts did not move under the edit reward's gradient; the second confirmation asks ten other starts whether its
-/// logarithm's moves them all.
+/// logarithm's moves them all. In skipped_step's exploration that logarithm did best, so that its confirmation has it,
+/// too.
 template <class Model>
-std::vector<std::string> arms_of_kind(std::string const& kind, std::string const& phase) {
+std::vector<std::string> arms_of_kind(std::string const& kind, std::string const& phase, std::string const& task) {
   if (kind == "control") return {"start"};
   if (phase == "second_confirmation")
     return kind == "hard"
@@ -51,9 +52,13 @@ std::vector<std::string> arms_of_kind(std::string const& kind, std::string const
                : std::vector<std::string>{};
   if (phase == "confirmation" && kind == "hard")
     return {"start", "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "reader_sft"};
-  if (phase == "confirmation")
-    return {"start",         "reader_sft", "outcome", "outcome_wrong_hints", "re_enabled", "length", "shuffled",
-            "leave_one_out", "knock_out",  "edit",    "edit_gradient"};
+  if (phase == "confirmation") {
+    std::vector<std::string> arms{"start",      "reader_sft", "outcome",      "outcome_wrong_hints",
+                                  "re_enabled", "length",     "shuffled",     "leave_one_out",
+                                  "knock_out",  "edit",       "edit_gradient"};
+    if (task == "skipped_step") arms.push_back("edit_log_gradient");
+    return arms;
+  }
   if (kind == "hard")
     return {"start",
             "outcome",
@@ -74,7 +79,7 @@ std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& f
   for (std::uint64_t const rl_seed : o.rl_seeds)  // one run of everything first: a stop leaves a whole table
     for (std::uint64_t const seed : o.seeds)
       for (std::string const& kind : o.kinds) {
-        auto const offered = arms_of_kind<Model>(kind, o.phase);
+        auto const offered = arms_of_kind<Model>(kind, o.phase, o.s.task);
         for (std::string const& name : offered) {
           arm<Model> const& a = arm_by_name<Model>(name);
           if (!o.arms.empty() && std::find(o.arms.begin(), o.arms.end(), name) == o.arms.end()) continue;
