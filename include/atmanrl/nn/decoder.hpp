@@ -236,20 +236,29 @@ class decoder : public decoder_weights<B, W, Block> {
     backward_rows(cache, pass, gradients, own, edit.policy, values);
   }
 
-  /// Attention of one layer in a pass that kept its activations, averaged over heads.
+  /// Attention of one layer in a pass that kept its activations, averaged over heads. A pass that kept the layers'
+  /// inputs alone computes the layer again.
   /// \param out   (rows, keys), resized: by absolute position of the key, up to the longest row's
   /// \param edit  that of the forward pass
   template <AttentionPolicy P = attention::none, EditValues<B, T> V = no_values>
-  void mean_attention(kv_cache<B, T>& cache, forward_pass<B, T> const& pass, index_t layer, tensor<B, T, 2>& out,
+  void mean_attention(kv_cache<B, T>& cache, forward_pass<B, T>& pass, index_t layer, tensor<B, T, 2>& out,
                       edited<P, V> edit = {}) const {
-    auto const& state = pass.template state<pass_state>();
-    expects<shape_error>(pass.mode() != gradient_mode::none && !state.inputs_only,
+    auto& state = pass.template state<pass_state>();
+    expects<shape_error>(pass.mode() != gradient_mode::none,
                          "attention needs a forward pass that kept its activations");
     expects<shape_error>(layer >= 0 && layer < config_.layers, "layer {} of a model of {} layers", layer,
                          config_.layers);
     auto const all = edit_with(edit.policy, values_of(edit));
     cache.bind(this, version_, state.adapted, kv_storage_);
-    auto const& kept = state.layers[std::size_t(layer)];
+    std::size_t const l = std::size_t(layer);
+    auto& kept = state.layers[state.inputs_only ? 0 : l];
+    if (state.inputs_only) {
+      pass_context<B, T> const context{*backend_, state.workspace.lora, state.adapted};
+      std::swap(kept.x_in, state.inputs[l]);
+      layers_[l].recompute(config_, call_of(l, cache, pass, context, all.values), all.policy.params(), kept,
+                           state.workspace);
+      std::swap(kept.x_in, state.inputs[l]);
+    }
     out.resize(*backend_, {pass.rows(), pass.attention().longest});
     std::visit(
         [&](auto const& cached) {
@@ -469,19 +478,22 @@ class decoder : public decoder_weights<B, W, Block> {
                    T const* edit_values, direction d, F&& visit) const {
     for (std::size_t step = 0; step < layers_.size(); ++step) {
       std::size_t const l = d == direction::up ? step : layers_.size() - 1 - step;
-      layer_call<B, T> const call{
-          .pass = context,
-          .extents = extents(index_t(l)),
-          .cached = cache.rows_of(index_t(l)),
-          .plan = &pass.attention(),
-          .positions = pass.positions(),
-          .cache_rows = pass.cache_rows(),
-          .cosine = rotation_.cosine(),
-          .sine = rotation_.sine(),
-          .edit_values = edit_values,
-      };
-      visit(layers_[l], l, call);
+      visit(layers_[l], l, call_of(l, cache, pass, context, edit_values));
     }
+  }
+  layer_call<B, T> call_of(std::size_t l, kv_cache<B, T>& cache, forward_pass<B, T> const& pass,
+                           pass_context<B, T> const& context, T const* edit_values) const {
+    return {
+        .pass = context,
+        .extents = extents(index_t(l)),
+        .cached = cache.rows_of(index_t(l)),
+        .plan = &pass.attention(),
+        .positions = pass.positions(),
+        .cache_rows = pass.cache_rows(),
+        .cosine = rotation_.cosine(),
+        .sine = rotation_.sine(),
+        .edit_values = edit_values,
+    };
   }
 
   void copy_of(tensor<B, T, 2> const& from, tensor<B, T, 2>& to) const {
