@@ -79,7 +79,7 @@ struct kernels::attention<cuda_backend> {
     });
   }
 
-  /// Bytes of scratch of a pass over floats, at most.
+  /// Bytes of scratch of a pass over floats, at most, without cuda_options::skinny_products.
   static std::size_t scratch_bytes(attention_extents const& e, attention_pass_size const& size, bool backward) {
     auto const bytes = [&](int tile_rows) {
       cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);

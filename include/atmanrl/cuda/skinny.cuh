@@ -15,6 +15,9 @@
 /// each, as above, in ascending order of first 32 and last 32 inputs, then of p. Warp v of 8 adds up the steps v, v +
 /// 8, v + 16 .. from zero; the warps' sums are added in ascending order. How the matrix units add up the 16 products of
 /// one instruction is theirs.
+///
+/// Warps' sums lie in shared memory as lanes hold them, 16 bytes beside 16 bytes, so neither writing nor reading them
+/// meets a bank twice.
 
 #include <atmanrl/cuda/instructions.cuh>
 #include <atmanrl/cuda/runtime.cuh>
@@ -37,7 +40,7 @@ inline constexpr int step = 2 * half;
 
 /// 8 neighbouring inputs of a row.
 using inputs_of_lane = pack<bf16_pair, 4>;
-/// What it has added up of a tile of 8 rows, as in multiply_16x8x16: outputs down, rows across.
+/// What a lane has added up of a tile of 8 rows, as in multiply_16x8x16: outputs down, rows across.
 using sums_of_lane = pack<float, 4>;
 
 /// What a lane holds of a step: of both halves its inputs of the outputs g and g + 8, and of row g of each tile.
