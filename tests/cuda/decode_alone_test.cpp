@@ -95,7 +95,8 @@ std::vector<std::vector<float>> attended(cuda_backend& device, std::vector<int> 
   std::vector<attention_segment> segments;
   std::vector<int> trees{0};
   std::vector<float> qkv;
-  attention_plan<device_space> plan{.most_rows = 1};
+  attention_plan<device_space> plan;
+  plan.most_rows = 1;
   for (int const s : shown) {
     int const length = std::array{1, 64, 65, 128, 200, 257, 300, 13}[std::size_t(s) % 8], i = int(segments.size());
     sequences.push_back({i, 1, length - 1, i, 1, 0});
