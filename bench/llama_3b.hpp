@@ -9,7 +9,7 @@
 namespace atmanrl_bench {
 
 using namespace atmanrl;
-using model_type = llama<cpu_backend>;  // with matrices in bfloat16
+using model_type = llama<cpu_backend>;
 
 // config.json of meta-llama/Llama-3.2-3B.
 inline model_config llama_3_2_3b(index_t layers) {

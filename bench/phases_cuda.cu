@@ -10,6 +10,7 @@
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 #include <atmanrl/saliency/mask_training.hpp>
 

@@ -35,6 +35,14 @@ int main(int argc, char** argv) {
     app.add_option("--answer", o.answer, "the answer that is explained");
     app.add_option("--completions", o.completions, "completions.jsonl of a run");
     app.add_option("--limit", o.limit, "how many of its lines")->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--estimators", o.estimators, "only these, the first one's tokens are listed")
+        ->delimiter(',')
+        ->check(CLI::IsMember(
+            std::vector<std::string>(atmanrl::estimators::names.begin(), atmanrl::estimators::names.end())))
+        ->capture_default_str();
+    app.add_option("--activation-mib", o.activation_mib, "memory for the activations of one pass in MiB")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     app.add_option("--mask-steps", o.mask_steps, "updates of each mask")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

@@ -7,11 +7,11 @@
 #include <atmanrl/evaluation/letters.hpp>
 #include <atmanrl/evaluation/table.hpp>
 #include <atmanrl/experiment/memory.hpp>
-#include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/jsonl.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/llama.hpp>
 #include <atmanrl/tasks/any_task.hpp>
+#include <atmanrl/tasks/task_folder.hpp>
 #include <atmanrl/text/stream_decoder.hpp>
 
 #include "../backend_options.hpp"

@@ -2,6 +2,7 @@
 // What explain does with a model, on any backend.
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/metrics.hpp>
+#include <atmanrl/experiment/row_budgets.hpp>
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/report/explain_page.hpp>
@@ -47,6 +48,36 @@ inline page_chart chart_of(std::string title, std::string x, validation_report c
   return c;
 }
 
+/// What pages and files call an estimator.
+inline std::string title_of(std::string_view estimator) {
+  if (estimator == estimators::leave_one_out::name) return "leave-one-out";
+  if (estimator == estimators::gradient::name) return "gradient at c";
+  if (estimator == estimators::atman_suppression::name) return "AtMan suppression";
+  std::string title(estimator);
+  std::ranges::replace(title, '_', ' ');
+  return title;
+}
+inline bool runs(options const& o, std::string_view estimator) {
+  return std::ranges::find(o.estimators, estimator) != o.estimators.end();
+}
+
+/// The masks' options with passes within --activation-mib. Where the longest item alone would not be, its layers are
+/// computed again for the backward pass. No figure depends on either.
+template <class Model>
+mask_options within_memory(Model const& model, std::span<saliency_item const> items, mask_options mask,
+                           options const& o) {
+  std::size_t longest = 0;
+  for (saliency_item const& i : items)
+    longest = std::max(longest, i.prompt.size() + i.cot.size() + i.delimiter.size() + i.answer.size());
+  experiment_options limits;
+  limits.activation_mib = o.activation_mib;
+  auto const rows = [&] { return budgets_of(model.config(), Model::kept_numbers(model.config()), limits).update; };
+  limits.recompute = rows() < index_t(longest);
+  mask.row_budget = rows();
+  mask.recompute = limits.recompute;
+  return mask;
+}
+
 inline std::string number(std::optional<double> x) { return x ? fmt::format("{:.3f}", *x) : "–"; }
 
 template <class B>
@@ -82,20 +113,20 @@ int run(options const& o) {
   for (subject const& s : subjects) items.push_back(s.item());
   std::span<saliency_item const> const all(items);
   // [methods]
-  mask_options const mask = mask_options::recommended().in_steps(o.mask_steps);
+  mask_options const mask = within_memory(model, all, mask_options::recommended().in_steps(o.mask_steps), o);
   std::vector<saliency_method> methods;
-  methods.push_back(run_method("learned mask", estimators::learned_mask(mask), model, all));
-  methods.push_back(run_method("leave-one-out", estimators::leave_one_out{}, model, all));
-  methods.push_back(run_method("gradient at c", estimators::gradient{}, model, all));
-  methods.push_back(run_method("AtMan suppression", estimators::atman_suppression{}, model, all));
-  methods.push_back(run_method("gradient x input", estimators::gradient_x_input{}, model, all));
-  methods.push_back(run_method("attention rollout", estimators::attention_rollout{}, model, all));
-  validation_options const validation{.curve_points = o.points, .random_orders = o.random_orders, .seed = o.seed};
+  for (std::string const& name : o.estimators)
+    methods.push_back(run_method(title_of(name), estimators::by_name(name, mask), model, all));
+  validation_options const validation{.variants = {.row_budget = mask.row_budget},
+                                      .curve_points = o.points,
+                                      .random_orders = o.random_orders,
+                                      .seed = o.seed,
+                                      .references = runs(o, estimators::leave_one_out::name)};
   auto const report = validate_saliency(model, all, std::span<saliency_method const>(methods), {}, validation);
   // [/methods]
   std::vector<std::vector<index_t>> ends;
   for (saliency_item const& i : items) ends.push_back(sentence_ends(words, i.cot));
-  auto const cut = truncate_chains(model, all, std::span<std::vector<index_t> const>(ends));
+  auto const cut = truncate_chains(model, all, std::span<std::vector<index_t> const>(ends), validation.variants);
 
   json out{{"model", o.model}, {"items", json::array()}, {"methods", json::array()}};
   explain_page page;

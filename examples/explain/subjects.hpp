@@ -23,7 +23,9 @@ struct options : backend_options {
   std::string model = "examples/models/tiny", task = "arithmetic", dtype = "auto", data, json, html, completions,
               question, chain, answer;
   long item = 0;
+  std::vector<std::string> estimators{atmanrl::estimators::names.begin(), atmanrl::estimators::names.end()};
   int items = 1, limit = 8, max_new_tokens = 160, mask_steps = 20, points = 20, random_orders = 5, edit_chains = 0;
+  int activation_mib = 256;
   double temperature = 0;
   std::uint64_t seed = 0;
   chat_options chat;

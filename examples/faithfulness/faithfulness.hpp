@@ -1,8 +1,8 @@
 #pragma once
 // The runs of faithfulness, on any backend, and the tables of those that are there.
 #include <atmanrl/comm/any.hpp>
-#include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/io/file.hpp>
+#include <atmanrl/io/file_lock.hpp>
 #include <atmanrl/io/paths.hpp>
 
 #include "../backend_options.hpp"
@@ -95,23 +95,22 @@ std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& f
 
 /// Holds a file's work for this process while it lives; the system lets go when the process ends, however it ends.
 struct claim {
-  std::optional<run_lock> lock;
   std::filesystem::path file;
+  file_lock lock;
 
   explicit claim(std::filesystem::path const& of) : file(of.string() + ".claim") {
     std::filesystem::create_directories(file.parent_path());
     { std::ofstream touch(file, std::ios::app); }
-    try {
-      lock.emplace(file, file.parent_path());
-    } catch (usage_error const&) {  // another process works on it
-    }
+    lock = file_lock(file);
   }
   claim(claim const&) = delete;
   claim& operator=(claim const&) = delete;
   ~claim() {
     std::error_code ignored;
-    if (lock) std::filesystem::remove(file, ignored);
+    if (is_mine()) std::filesystem::remove(file, ignored);
   }
+  /// Whether no other process works on it.
+  bool is_mine() const { return !lock.taken(); }
 };
 
 /// What computes, as results and starts are told apart by it.
@@ -152,11 +151,11 @@ int run(options o) {
           auto& start = starts[{j.kind, j.seed}];
           if (start.empty()) {
             claim const making(start_place);
-            if (!making.lock) continue;
+            if (!making.is_mine()) continue;
             start = start_weights(w, o.s, j.kind, j.seed, o.starts);
           }
           claim const mine(j.file);
-          if (!mine.lock || is_there(j.file)) continue;
+          if (!mine.is_mine() || is_there(j.file)) continue;
           json result{{"arm", j.of->name},
                       {"start", j.kind},
                       {"seed", j.seed},

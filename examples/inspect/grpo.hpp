@@ -6,6 +6,7 @@
 #include "compute.hpp"
 
 #include <atmanrl/nn/decoder.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 
 #include <cmath>

@@ -3,12 +3,12 @@
 #include <atmanrl/backend/machine_memory.hpp>
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/memory.hpp>
-#include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/llama.hpp>
 #include <atmanrl/rl/save_model.hpp>
 #include <atmanrl/rl/sft.hpp>
 #include <atmanrl/tasks/any_task.hpp>
+#include <atmanrl/tasks/task_folder.hpp>
 
 #include "../backend_options.hpp"
 #include "../model_dtype.hpp"

@@ -17,6 +17,7 @@ namespace atmanrl {
 ATMANRL_TEMPLATE class kv_cache<cpu_backend, float>;
 ATMANRL_TEMPLATE class forward_pass<cpu_backend, float>;
 ATMANRL_TEMPLATE class decoder_layer<cpu_backend, float, standard_block>;
+ATMANRL_TEMPLATE class decoder_weights<cpu_backend, float, standard_block>;
 ATMANRL_TEMPLATE class decoder<cpu_backend>;
 }  // namespace atmanrl
 #endif

@@ -1,6 +1,7 @@
 // A training step in which CUDA calls fail, and what a step allocates.
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 
 #include "catch.hpp"

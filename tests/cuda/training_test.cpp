@@ -1,6 +1,7 @@
 // Sampling and policy updates on the CUDA backend against the other backends.
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 #include <atmanrl/rl/samplers/any.hpp>
 #ifndef __CUDACC__  // nvcc 13.0 does not compile the CPU's vector types (internal error)

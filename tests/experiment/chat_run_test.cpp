@@ -1,6 +1,6 @@
 // What ends a turn ends a completion: where models are sampled, evaluated, trained and saved.
 #include <atmanrl/evaluation/evaluate.hpp>
-#include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/experiment/traits_parts.hpp>
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>

@@ -1,7 +1,7 @@
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
-#include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/experiment/traits_parts.hpp>
 
 #include "catch.hpp"
 #include "io/scratch.hpp"

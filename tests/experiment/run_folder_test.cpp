@@ -43,15 +43,15 @@ void put_lines(std::filesystem::path const& folder) {
 
 }  // namespace
 
-TEST_CASE("run_lock: a run has one writer at a time, and the lock of a killed process is free") {
+TEST_CASE("file_lock: a run has one writer at a time, and the lock of a killed process is free") {
   scratch_folder const dir;
   put(dir / "options.json", "{}");
-  auto const refused = [&] { return complaint<usage_error>([&] { run_lock(dir / "options.json", dir.path()); }); };
+  auto const refused = [&] { return complaint<usage_error>([&] { lock_run_folder(dir.path(), dir.path()); }); };
   {
-    run_lock first(dir / "options.json", dir.path());
+    file_lock first = lock_run_folder(dir.path(), dir.path());
     CHECK(first.held());
     CHECK(contains(refused(), "--resume " + dir.path().string() + ": another process is writing this run"));
-    run_lock const moved = std::move(first);
+    file_lock const moved = std::move(first);
     CHECK(refused());
   }
   CHECK_FALSE(refused());
@@ -59,7 +59,7 @@ TEST_CASE("run_lock: a run has one writer at a time, and the lock of a killed pr
   REQUIRE(::pipe(ends) == 0);
   pid_t const child = ::fork();
   if (child == 0) {
-    run_lock const held(dir / "options.json", dir.path());
+    file_lock const held = lock_run_folder(dir.path(), dir.path());
     (void)!::write(ends[1], "x", 1);
     ::pause();
     ::_exit(0);
@@ -72,16 +72,16 @@ TEST_CASE("run_lock: a run has one writer at a time, and the lock of a killed pr
   CHECK_FALSE(refused());
   ::close(ends[0]);
   ::close(ends[1]);
-  CHECK(contains(complaint([&] { run_lock(dir / "none", dir.path()); }), "none: cannot be opened"));
+  CHECK(contains(complaint([&] { file_lock(dir / "none"); }), "none: cannot be opened"));
 }
 
 TEST_CASE("run_folder: a new run's folder is locked when it appears, and never replaces another one") {
   scratch_folder const dir;
   auto const o = options_in(dir / "runs/a");
   {
-    run_lock const lock = create_run_folder(o, o.task);
+    file_lock const lock = create_run_folder(o, o.task);
     CHECK(lock.held());
-    CHECK(contains(complaint<usage_error>([&] { run_lock(o.out / "options.json", o.out); }), "another process"));
+    CHECK(contains(complaint<usage_error>([&] { lock_run_folder(o.out, o.out); }), "another process"));
   }
   auto const before = content(o.out / "options.json");
   auto other = o;

@@ -75,6 +75,26 @@ TEST_CASE("llama: attention of every layer sums to 1 over the keys of a row") {
   }
 }
 
+TEST_CASE(
+    "llama: a pass that kept the layers' inputs alone has the same attention, bit for bit, in any order of layers") {
+  passed kept(gradient_mode::activations);
+  passed again(gradient_mode::none);
+  again.pass.set_recompute(true);
+  laid_out<reference_backend, double> fresh{again.backend, again.config, again.tree};
+  again.model.forward(fresh.cache, fresh.batch, again.pass, {.mode = gradient_mode::activations});
+  again.model.log_probs(again.pass, score_all(fresh.batch.rows(), again.config.vocab));
+  tensor<reference_backend, double, 2> a(kept.backend, {0, 0}), b(again.backend, {0, 0});
+  for (index_t const layer : {1, 0, 1}) {
+    kept.model.mean_attention(kept.on.cache, kept.pass, layer, a);
+    again.model.mean_attention(fresh.cache, again.pass, layer, b);
+    CHECK(a.to_host() == b.to_host());
+  }
+  std::vector<double> dx(std::size_t(again.pass.rows() * again.config.hidden));
+  again.model.backward(fresh.cache, again.pass, {.log_p = kept.dlog_p},
+                       {.input = as(dx, {again.pass.rows(), again.config.hidden})});
+  CHECK(dx == kept.input_gradient());
+}
+
 TEST_CASE("llama: a pass that kept nothing, an unknown layer and a gradient of another shape are refused") {
   passed without(gradient_mode::none), with(gradient_mode::activations);
   tensor<reference_backend, double, 2> attention(with.backend, {0, 0});

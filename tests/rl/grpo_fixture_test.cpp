@@ -5,6 +5,7 @@
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/advantages/mean_centered.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 
 #include "catch.hpp"

@@ -1,6 +1,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 #include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/samplers/multinomial.hpp>

@@ -15,6 +15,7 @@
 #include <atmanrl/evaluation/evaluate.hpp>
 #include <atmanrl/experiment/observe.hpp>
 #include <atmanrl/experiment/trainer.hpp>
+#include <atmanrl/experiment/traits_parts.hpp>
 #include <atmanrl/rl/generate.hpp>
 
 #include <sys/resource.h>

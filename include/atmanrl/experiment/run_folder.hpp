@@ -12,8 +12,8 @@
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/reward_parts.hpp>
 #include <atmanrl/experiment/run_inputs.hpp>
-#include <atmanrl/experiment/run_lock.hpp>
 #include <atmanrl/io/checkpoint.hpp>
+#include <atmanrl/io/file_lock.hpp>
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/io/jsonl.hpp>
 #include <atmanrl/io/paths.hpp>
@@ -34,7 +34,13 @@ void check_fresh(std::filesystem::path const& out);
 
 /// Makes the folder with options and hashes in one step: there completely or not at all, locked from the beginning.
 /// \throws usage_error when it holds something by now
-run_lock create_run_folder(experiment_options const& o, std::string_view task);
+file_lock create_run_folder(experiment_options const& o, std::string_view task);
+
+/// That of a run's options.json: a run has one writer.
+/// \param folder  where options.json is
+/// \param run     the run's folder, for the sentence
+/// \throws usage_error when it is taken
+file_lock lock_run_folder(std::filesystem::path const& folder, std::filesystem::path const& run);
 
 /// The options that a run was started with, with `resume` set.
 /// \throws usage_error when there is no run in the folder, file_error when its options.json is damaged
@@ -201,14 +207,22 @@ ATMANRL_INLINE void check_fresh(std::filesystem::path const& out) {
   if (!empty) detail::refuse_used_folder(out);
 }
 
-ATMANRL_INLINE run_lock create_run_folder(experiment_options const& o, std::string_view task) {
+ATMANRL_INLINE file_lock lock_run_folder(std::filesystem::path const& folder, std::filesystem::path const& run) {
+  file_lock lock(folder / "options.json");
+  expects<usage_error>(!lock.taken(),
+                       "--resume {}: another process is writing this run; it can be continued when that one has ended",
+                       run.string());
+  return lock;
+}
+
+ATMANRL_INLINE file_lock create_run_folder(experiment_options const& o, std::string_view task) {
   detail::atomic_folder folder(o.out);
   json options = options_to_json(o);
   // The option names one of the library's tasks; a program with a task of its own leaves it as it is.
   if (task != o.task) options["task_name"] = task;
   write_file_atomically(folder.path() / "options.json", options.dump(2) + "\n");
   write_file_atomically(folder.path() / "inputs.json", input_hashes(o).dump(2) + "\n");
-  run_lock lock(folder.path() / "options.json", o.out);
+  file_lock lock = lock_run_folder(folder.path(), o.out);
   // Another run may have begun there since check_fresh; its folder is not replaced.
   if (!folder.commit_new()) detail::refuse_used_folder(o.out);
   return lock;

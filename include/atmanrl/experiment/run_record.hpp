@@ -112,7 +112,7 @@ namespace detail {
 
 /// Keeps other processes away from the run that is continued; on the first rank.
 /// \throws usage_error when one is writing it, or when it began with other files than there are now
-run_lock lock_run(experiment_options const& o, run_record const& record);
+file_lock lock_run(experiment_options const& o, run_record const& record);
 
 /// What the run goes on from; nothing when it has no intact checkpoint and begins anew.
 /// \throws usage_error, file_error when it cannot go on
@@ -259,9 +259,9 @@ ATMANRL_INLINE int run_record::stopped(std::uint64_t steps) const {
   return 128 + signal_;
 }
 
-ATMANRL_INLINE run_lock detail::lock_run(experiment_options const& o, run_record const& record) {
+ATMANRL_INLINE file_lock detail::lock_run(experiment_options const& o, run_record const& record) {
   if (!record.speaks()) return {};
-  run_lock lock(o.out / "options.json", o.out);
+  file_lock lock = lock_run_folder(o.out, o.out);
   if (!lock.held()) record.said().note("note: the file system has no locks; only one process may write a run");
   check_inputs(o);
   return lock;

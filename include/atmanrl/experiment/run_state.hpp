@@ -15,7 +15,7 @@
 #include <atmanrl/experiment/run_record.hpp>
 #include <atmanrl/experiment/settled.hpp>
 #include <atmanrl/experiment/trainer.hpp>
-#include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/experiment/traits_parts.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/nn/decoder.hpp>
 #include <atmanrl/rl/save_model.hpp>
@@ -41,7 +41,7 @@ struct run_state {
   experiment_options const& options;
   comm::any_on<backend_type> ranks;
   run_record record;
-  run_lock lock;
+  file_lock lock;
   std::optional<checkpoint> found;  ///< what it goes on from, until the trainer has it
   std::unique_ptr<backend_type> backend;
   typename detail::tokenizer_of_traits<Traits>::type words;
@@ -95,7 +95,7 @@ run_state<Traits, W> open_run(settled_options const& settled, comm::any_on<typen
   experiment_options const& o = settled.options;
   run_record record(o, ranks, hooks);
   detail::check_ranks(o, ranks, typeid(Traits).name());
-  run_lock lock;
+  file_lock lock;
   std::optional<checkpoint> found;
   if (!o.resume.empty()) {
     comm::all_or_none(ranks, [&] { lock = detail::lock_run(o, record); });

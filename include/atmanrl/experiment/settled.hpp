@@ -14,11 +14,11 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
 #include <atmanrl/experiment/run_inputs.hpp>
-#include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/io/model_file.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
+#include <atmanrl/tasks/task_folder.hpp>
 
 #include <filesystem>
 #include <optional>

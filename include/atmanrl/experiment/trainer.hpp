@@ -6,7 +6,7 @@
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/row_budgets.hpp>
-#include <atmanrl/experiment/traits.hpp>
+#include <atmanrl/experiment/traits_parts.hpp>
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/rl/grpo.hpp>
 

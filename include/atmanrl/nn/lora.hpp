@@ -4,7 +4,7 @@
 /// Low-rank adapter (Hu et al. 2021, arXiv:2106.09685) of a linear layer:  y = x Wᵀ + s (x Aᵀ) Bᵀ  with s = alpha /
 /// rank. W stays as it is and wants no gradient, so it may be bf16 and is there once. A and B are stored as the
 /// products with W take their other factor (factor_t), and so is what they are multiplied with: bf16 on a device under
-/// a model in bf16, scalars else. What is trained are masters in computing precision (rl/policy.hpp).
+/// a model in bf16, scalars else. What is trained are masters in computing precision (rl/trainable_weights.hpp).
 
 #include <atmanrl/core/random.hpp>
 #include <atmanrl/io/lora_config.hpp>

@@ -2,9 +2,8 @@
 
 /// \file
 /// The GRPO trainer (Shao et al. 2024, arXiv:2402.03300) with the paper's choices as defaults (arXiv:2604.16158,
-/// section
-/// 3.3 and 3.4): sample groups, reward them, centre the rewards, a few clipped policy-gradient passes. Every part is a
-/// template argument.
+/// sections 3.3 and 3.4): sample groups, reward them, centre the rewards, a few clipped policy-gradient passes. Every
+/// part is a template argument.
 
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/comm/share_work.hpp>
@@ -18,6 +17,7 @@
 #include <atmanrl/rl/generate.hpp>
 #include <atmanrl/rl/grpo_options.hpp>
 #include <atmanrl/rl/losses/grpo.hpp>
+#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/policy_gradient.hpp>
 #include <atmanrl/rl/reference.hpp>
 #include <atmanrl/rl/rewards/reward_gradient.hpp>

@@ -6,8 +6,8 @@
 
 #include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/rl/losses/loss.hpp>
-#include <atmanrl/rl/policy.hpp>
 #include <atmanrl/rl/rollout.hpp>
+#include <atmanrl/rl/trainable_weights.hpp>
 #include <atmanrl/rl/training_batch.hpp>
 #include <atmanrl/rl/update_edits/update_edit.hpp>
 

@@ -6,7 +6,7 @@
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
-#include <atmanrl/rl/policy.hpp>
+#include <atmanrl/rl/trainable_weights.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
 #include <algorithm>

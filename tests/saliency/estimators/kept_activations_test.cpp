@@ -1,5 +1,6 @@
 // The estimators that read one unedited pass: attention rollout against matrices written out, gradient x input against
 // difference quotients, and both where the causal token is known.
+#include <atmanrl/saliency/estimators/any.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/gradient_x_input.hpp>
 
@@ -117,6 +118,26 @@ TEST_CASE("attention_rollout: ragged items with shared prompts give what whole s
       CHECK(e.items[i].re_enabled == Approx(sum / double(expected.size())));
       CHECK(e.items[i].ce_unmasked == Approx(cross_entropy(model, owned[i])));
     }
+  }
+}
+
+TEST_CASE("estimators: what a pass computes again has the bits of what it would have kept") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, rich_config(), 2, 1.5);
+  auto const owned = ragged_items(11);
+  auto const items = views_of(owned);
+  mask_options o = mask_options::recommended().in_steps(2);
+  o.rows = mask_rows::all_later;
+  for (std::string_view const name : estimators::names) {
+    std::vector<saliency_estimate> both;
+    for (bool const recompute : {false, true}) {
+      o.recompute = recompute;
+      auto estimator = estimators::by_name(name, o);
+      both.push_back(estimate_saliency(estimator, model, std::span<saliency_item const>(items)));
+    }
+    INFO(name);
+    for (std::size_t i = 0; i < items.size(); ++i)
+      CHECK(both[0].items[i].token_saliency == both[1].items[i].token_saliency);
   }
 }
 

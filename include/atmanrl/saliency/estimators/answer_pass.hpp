@@ -30,9 +30,10 @@ class answer_pass {
     int first_scored() const { return rows - answer; }
   };
 
+  /// \param recompute  keep only the layers' inputs (forward_pass::set_recompute)
   /// \throws usage_error when an item has an empty prompt, chain, delimiter or answer
-  answer_pass(Model& model, std::span<saliency_item const> items)
-      : model_(&model), tree_(lay_out(items)), space_(model.borrow_pass(tree_.cache_rows())) {
+  answer_pass(Model& model, std::span<saliency_item const> items, bool recompute = false)
+      : model_(&model), tree_(lay_out(items)), space_(model.borrow_pass(tree_.cache_rows(), recompute)) {
     tree_.open(model, cache_, pass_);
     model.forward(cache_, tree_.batch(), pass_, {.mode = gradient_mode::activations});
     model.log_probs(pass_, tree_.scored());

@@ -70,9 +70,9 @@ class any {
   mask_options options_;
 };
 
-/// The estimator of that name. All take their row budget from the options, those that edit attention their rows; the
-/// gradient is taken at the start value, with its own scale where the options leave the scale to be chosen.
-/// \throws usage_error that lists the names
+/// The estimator of that name. All take their row budget from the options, those with a backward pass or a look at
+/// attention whether they recompute, those that edit attention their rows; the gradient is taken at the start value,
+/// with its own scale where the options leave the scale to be chosen. \throws usage_error that lists the names
 any by_name(std::string_view name, mask_options const& o = mask_options::recommended());
 
 #if ATMANRL_BODIES
@@ -86,11 +86,14 @@ ATMANRL_INLINE any by_name(std::string_view name, mask_options const& o) {
                      .scale = o.scale > 0 ? o.scale : gradient{}.scale,
                      .init = o.init,
                      .rows = o.rows,
-                     .row_budget = o.row_budget},
+                     .row_budget = o.row_budget,
+                     .recompute = o.recompute},
             o};
   if (name == atman_suppression::name) return {atman_suppression{.options = variants}, o};
-  if (name == gradient_x_input::name) return {gradient_x_input{.row_budget = o.row_budget}, o};
-  if (name == attention_rollout::name) return {attention_rollout{.row_budget = o.row_budget}, o};
+  if (name == gradient_x_input::name)
+    return {gradient_x_input{.row_budget = o.row_budget, .recompute = o.recompute}, o};
+  if (name == attention_rollout::name)
+    return {attention_rollout{.row_budget = o.row_budget, .recompute = o.recompute}, o};
   fail<usage_error>("there is no saliency estimator \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
 

@@ -24,12 +24,13 @@ struct attention_rollout {
   static constexpr std::string_view name = "attention_rollout";
   static constexpr bool independent_items = true;
   index_t row_budget = 16384;
+  bool recompute = false;  ///< keep only the layers' inputs: less memory, the same bits
 
   template <detail::ShowsAttention Model>
   saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {
-      answer_pass<Model> pass(model, items.subspan(first, count));
+      answer_pass<Model> pass(model, items.subspan(first, count), recompute);
       // Row vectors, one per item: from the mean of the scored rows down, a layer at a time.
       std::vector<std::vector<double>> flow;
       for (auto const& i : pass.items()) {

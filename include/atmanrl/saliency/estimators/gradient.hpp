@@ -19,13 +19,16 @@ struct gradient {
   double init = -0.4;  ///< c, the length of the step that the derivative is extrapolated over
   mask_rows rows = mask_rows::answer_rows;
   index_t row_budget = 16384;
+  bool recompute = false;  ///< keep only the layers' inputs: less memory, the same bits
 
   template <LanguageModel Model>
   saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     using T = typename Model::scalar;
     saliency_estimate out;
+    mask_options column;
+    column.shape = mask_shape::column, column.rows = rows, column.scale = scale, column.recompute = recompute;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {
-      mask_batch<Model> batch(model, items.subspan(first, count), mask_shape::column, rows, scale);
+      mask_batch<Model> batch(model, items.subspan(first, count), column);
       auto const unmasked = batch.cross_entropies();
       batch.values().assign(std::vector<T>(std::size_t(batch.parameter_count()), T(at)));
       auto const ce = batch.cross_entropies_and_gradient();

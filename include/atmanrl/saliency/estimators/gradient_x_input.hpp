@@ -19,12 +19,13 @@ struct gradient_x_input {
   static constexpr std::string_view name = "gradient_x_input";
   static constexpr bool independent_items = true;
   index_t row_budget = 16384;
+  bool recompute = false;  ///< keep only the layers' inputs: less memory, the same bits
 
   template <detail::GivesInputGradients Model>
   saliency_estimate operator()(Model& model, std::span<saliency_item const> items) const {
     saliency_estimate out;
     detail::for_each_mask_chunk(items, row_budget, [&](std::size_t first, std::size_t count) {
-      answer_pass<Model> pass(model, items.subspan(first, count));
+      answer_pass<Model> pass(model, items.subspan(first, count), recompute);
       auto const ce = pass.cross_entropies();
       auto const x = pass.input(), dx = pass.input_gradient();
       std::size_t const hidden = std::size_t(model.config().hidden);
