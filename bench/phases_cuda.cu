@@ -1,6 +1,7 @@
 // Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
-// of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, mask training in both row choices, a policy
-// update of adapters. The shares are of the floor that bench/counted_step.hpp counts for the printed limits of an H100.
+// of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, the same with the products of few rows of
+// cuda/skinny.cuh in place of cuBLAS', mask training in both row choices, a policy update of adapters. The shares are
+// of the floor that bench/counted_step.hpp counts for the printed limits of an H100.
 // Usage: phases_cuda [LAYERS [tf32] [eager] [PHASE...]]    16 and all when not given; tf32: attention and other
 // products of floats on the matrix units; eager: no CUDA graphs. 77 is the exit status where there is no device.
 #include "counted_step.hpp"
@@ -93,7 +94,7 @@ void print(char const* phase, double tokens, double seconds, std::optional<doubl
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<std::string> const known{"prefill", "decoding", "all_later", "answer_rows", "update"};
+  std::vector<std::string> const known{"prefill", "decoding", "skinny", "all_later", "answer_rows", "update"};
   std::vector<std::string> asked(argv + std::min(argc, 2), argv + argc);
   bool const tf32 = !asked.empty() && asked.front() == "tf32";
   if (tf32) asked.erase(asked.begin());
@@ -125,20 +126,28 @@ int main(int argc, char** argv) {
   atmanrl_bench::step_shape s;
   s.mask_steps = 20;
   std::vector<std::vector<int>> const prompts{std::vector<int>(std::size_t(s.prompt), 1)};
-  auto const sample = [&](index_t tokens) {
+  auto const sample = [&](model_type& sampled, index_t tokens) {
     generate_options o;
     o.group_size = int(s.group);
     o.max_new_tokens = int(tokens);
-    return generate(model, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{});
+    return generate(sampled, std::span<std::vector<int> const>(prompts), o, samplers::multinomial{});
   };
-  if (wanted("prefill") || wanted("decoding")) {
-    double const prefill = seconds_of(device, [&] { sample(1); });
+  if (wanted("prefill") || wanted("decoding") || wanted("skinny")) {
+    double const prefill = seconds_of(device, [&] { sample(model, 1); });
     phase_work const of_prefill = counted(config, s, [](auto& step) { step.sample(1); });
-    print("prefill", double(s.prompt), prefill, floor_of(of_prefill, tf32));
-    if (wanted("decoding")) {
-      double const sampling = seconds_of(device, [&] { sample(s.completion); });
-      print("decoding, 8 rollouts", double(s.group * (s.completion - 1)), sampling - prefill,
+    if (wanted("prefill") || wanted("decoding"))
+      print("prefill", double(s.prompt), prefill, floor_of(of_prefill, tf32));
+    auto const decode = [&](char const* phase, cuda_backend& on, model_type& sampled) {
+      double const sampling = seconds_of(on, [&] { sample(sampled, s.completion); });
+      print(phase, double(s.group * (s.completion - 1)), sampling - prefill,
             floor_of(counted(config, s, [&](auto& step) { step.sample(s.completion); }) + -1.0 * of_prefill, tf32));
+    };
+    if (wanted("decoding")) decode("decoding, 8 rollouts", device, model);
+    if (wanted("skinny")) {
+      cuda_backend skinny({.tf32 = tf32, .skinny_products = true, .graphs = !eager});
+      model_type on_skinny(skinny, config);
+      fill(on_skinny);
+      decode("the same, skinny products", skinny, on_skinny);
     }
   }
 

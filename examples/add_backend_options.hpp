@@ -28,4 +28,9 @@ inline void add_backend_options(CLI::App& app, backend_options& o) {
          "on a GPU: steps that repeat are launched as CUDA graphs; results do not depend on it")
       ->default_str("on")
       ->check(CLI::IsMember({"on", "off"}));
+  app.add_option_function<std::string>(
+         "--skinny-products", [&o](std::string const& text) { o.skinny_products = text == "on"; },
+         "on a GPU, bf16 weights: products of up to 16 rows add up in an order that does not depend on how many")
+      ->default_str("off")
+      ->check(CLI::IsMember({"on", "off"}));
 }

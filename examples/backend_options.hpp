@@ -18,6 +18,7 @@ struct backend_options {
   bool tf32 = false;
   std::optional<bool> bf16_weight_gradients;  ///< none: with bf16 weights
   bool graphs = true;                         ///< steps that repeat are launched as CUDA graphs
+  bool skinny_products = false;               ///< with bf16 weights: few rows in a fixed order of additions
 };
 
 /// \throws atmanrl::usage_error for options of one backend with another
@@ -31,6 +32,7 @@ inline void check(backend_options const& o) {
   expects<usage_error>(!o.tf32, "--tf32 is for GPUs: --backend cuda");
   expects<usage_error>(!o.bf16_weight_gradients.value_or(false), "--bf16-weight-gradients is for GPUs: --backend cuda");
   expects<usage_error>(o.graphs, "--graphs is off, but graphs are for GPUs: --backend cuda");
+  expects<usage_error>(!o.skinny_products, "--skinny-products is for GPUs: --backend cuda");
 }
 
 /// \param bf16_weights  whether the weights are stored as bf16
@@ -42,9 +44,12 @@ B make_backend(backend_options const& o, bool bf16_weights) {
     atmanrl::expects<atmanrl::usage_error>(!bf16_weights || o.bf16_weight_gradients.value_or(true),
                                            "--bf16-weight-gradients is false, but with bf16 weights the factors of all "
                                            "products are bf16 on a GPU: leave it out, or use --dtype f32");
+    atmanrl::expects<atmanrl::usage_error>(bf16_weights || !o.skinny_products,
+                                           "--skinny-products is on, but it is for bf16 weights, and these are float");
     return B(typename B::options_type{.device = o.device,
                                       .tf32 = o.tf32,
                                       .bf16_weight_gradients = o.bf16_weight_gradients.value_or(bf16_weights),
+                                      .skinny_products = o.skinny_products,
                                       .graphs = o.graphs});
   }
 }

@@ -151,6 +151,30 @@ TEST_CASE("cuda accesses: attention of models with bf16 weights moves whole sect
   CHECK(run(float{}, rollouts, 64, policy.params(), 0.1, values) == nothing);
 }
 
+TEST_CASE(
+    "cuda accesses: products of few rows read the weight once, in whole sectors, without conflicts between banks") {
+  if (!traced) return;
+  cuda_backend b({.skinny_products = true});
+  inputs<cuda_backend, float> const in(b);
+  index_t const dim = 2048, outputs = 32, of_a_block = 16;
+  weight<cuda_backend, bf16> w(b, outputs, dim);
+  w.assign_rows(b, 0, in.random({outputs, dim}, 1).cview());
+  for (index_t const rows : {8, 16}) {
+    CAPTURE(rows);
+    tensor<cuda_backend, bf16, 2> x(b, {rows, dim});
+    x.assign(std::vector<bf16>(std::size_t(rows * dim), bf16(1.0f)));
+    auto y = in.random({rows, outputs}, 2);
+    auto const multiply = [&] { matmul(b, x.cview(), w.view(), y.view(), store::add); };
+    CHECK(wasteful(multiply) == nothing);
+    (void)cuda_emulation::trace::take_lines();
+    multiply();
+    std::uint64_t sectors = 0;
+    for (auto const& l : cuda_emulation::trace::take_lines())
+      if (!l.shared && !l.write && l.bytes == 16) sectors += l.transfers;
+    CHECK(sectors * 32 == std::uint64_t((outputs + outputs / of_a_block * rows) * dim) * sizeof(bf16));
+  }
+}
+
 TEST_CASE("cuda accesses: mean attention moves whole sectors") {
   if (!traced) return;
   cuda_backend b;

@@ -59,6 +59,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "rope.cuh": ["rope_test", "factors_test"],
     "sampling.cuh": ["sampling_test"],
     "sgd.cuh": ["sgd_test"],
+    "skinny.cuh": ["skinny_test"],
     "swiglu.cuh": ["swiglu_test", "factors_test"],
     "vector.cuh": ["factors_test"],
 }

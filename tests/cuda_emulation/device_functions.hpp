@@ -60,6 +60,10 @@ template <class T>
 __forceinline__ T __ldg(T const* p) {
   return *p;
 }
+template <class T>
+__forceinline__ T __ldcg(T const* p) {
+  return *p;
+}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float rsqrt(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }

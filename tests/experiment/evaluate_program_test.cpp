@@ -158,6 +158,7 @@ TEST_CASE(
     fails_with(name.c_str(), model + " --device 1", "--device is 1, but it is for GPUs");
     fails_with(name.c_str(), model + " --tf32", "--tf32 is for GPUs");
     fails_with(name.c_str(), model + " --graphs off", "--graphs is off, but graphs are for GPUs");
+    fails_with(name.c_str(), model + " --skinny-products on", "--skinny-products is for GPUs");
     fails_with(name.c_str(), model + " --bf16-weight-gradients true", "--bf16-weight-gradients is for GPUs");
   }
   fails_with("mmlu_experiment", model + " --backend tpu --out " + out, "--backend is \"tpu\"");

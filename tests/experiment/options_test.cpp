@@ -149,6 +149,7 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"tf32", "true"},
                                                                   {"bf16-weight-gradients", "true"},
                                                                   {"graphs", "off"},
+                                                                  {"skinny-products", "on"},
                                                                   {"device", "1"},
                                                                   {"activation-mib", "100"},
                                                                   {"eval-questions", "12"},
@@ -294,16 +295,19 @@ TEST_CASE(
   old.erase("bf16-weight-gradients");
   old.erase("device");
   old.erase("graphs");
+  old.erase("skinny-products");
   auto const read = options_from_json(old, "o.json");
   CHECK(read.bf16_weight_gradients == false);  // gradients of weights were in float, whatever the weights
   CHECK(read.device == 0);
+  CHECK_FALSE(read.skinny_products);
 
   // On a backend with the options of a GPU.
   struct device_like {
     struct options_type {
       int device;
-      bool tf32, bf16_weight_gradients, graphs;
+      bool tf32, bf16_weight_gradients, skinny_products, graphs;
     };
+    explicit device_like(options_type) {}
   };
   CHECK(detail::settled_for<device_like>(o).bf16_weight_gradients == true);
   o.bf16_weight_gradients = false;  // not to be had: their factors are bf16 already
@@ -320,6 +324,14 @@ TEST_CASE(
   CHECK_FALSE(detail::settled_for<device_like>(o).graphs);
   CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--graphs is off"));
   CHECK(contains(complaint<usage_error>([&] { set_option(o, "graphs", "true"); }), "must be on or off"));
+  o = {};
+  set_option(o, "skinny-products", "on");
+  CHECK(options_to_json(o)["skinny-products"] == "on");
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<device_like>(o); }), "it is for bf16 weights"));
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--skinny-products is for"));
+  CHECK(contains(complaint<usage_error>([&] { check_same_run({}, o, "run"); }), "--skinny-products on contradicts"));
+  o.dtype = weight_dtype::bf16;
+  CHECK(detail::backend_options<device_like>(detail::settled_for<device_like>(o)).skinny_products);
   o = {};
   o.bf16_weight_gradients = true;
   CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--bf16-weight-gradients"));

@@ -107,6 +107,7 @@ TEST_CASE("gsm8k_experiment: bad input ends with status 2, one line that names i
                                     {{"--task", "gsm8k", "--data", (s.folder / "empty").string()}, "train.jsonl"},
                                     {{"--tf32"}, "--tf32 is for"},
                                     {{"--graphs", "off"}, "--graphs is off"},
+                                    {{"--skinny-products", "on"}, "--skinny-products is for"},
                                     {{"--graphs", "maybe"}, "--graphs is \"maybe\""},
                                     {{"--device", "1"}, "--device is 1, but it is for GPUs"},
                                     {{"--device", "-1"}, "--device is -1"},

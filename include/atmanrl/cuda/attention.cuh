@@ -15,6 +15,7 @@
 #include <atmanrl/cuda/attention_tile_choice.cuh>
 #include <atmanrl/cuda/launch.cuh>
 #include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/skinny.cuh>
 
 #include <algorithm>
 #include <limits>
@@ -78,7 +79,7 @@ struct kernels::attention<cuda_backend> {
     });
   }
 
-  /// Bytes of scratch of a pass over floats, at most.
+  /// Bytes of scratch of a pass over floats, at most, without cuda_options::skinny_products.
   static std::size_t scratch_bytes(attention_extents const& e, attention_pass_size const& size, bool backward) {
     auto const bytes = [&](int tile_rows) {
       cuda::query_cut const cut = cuda::cut_of(e, size, tile_rows);
@@ -140,11 +141,18 @@ struct kernels::attention<cuda_backend> {
     index_t row_heads;  ///< rows times heads
   };
 
+  // Rows whose products depend on no other row are cut so, too.
+  static cuda::query_cut forward_cut(cuda_runtime const& runtime, attention_extents const& e,
+                                     attention_pass_size const& size, int tile_rows) {
+    return cuda::cut_of(e, size, tile_rows,
+                        runtime.options().skinny_products && e.bf16_weights && size.rows <= cuda::skinny_rows);
+  }
+
   template <class Tile, class T, class K, class Params>
   static void forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
                            cuda::attention_inputs<T, K> const& in, Params const& params, T const* parameters,
                            results<T> const& to) {
-    cuda::query_cut cut = cuda::cut_of(e, size, Tile::rows);
+    cuda::query_cut cut = forward_cut(runtime, e, size, Tile::rows);
     if constexpr (has_row_min<Params>) cut.parts = 1;  // a row's smallest score is that of all its keys
     merged<Tile::dim>(runtime, e, size, cut, to, [&](results<T> const& of_parts) {
       cuda::launch("attention_forward", &cuda::attention_forward_kernel<Tile, K, Params>,
@@ -157,7 +165,7 @@ struct kernels::attention<cuda_backend> {
   static void bf16_forward_with(cuda_runtime& runtime, attention_extents const& e, attention_pass_size const& size,
                                 cuda::attention_inputs<float, K> const& in, Params const& params,
                                 float const* parameters, results<float> const& to) {
-    cuda::query_cut const cut = cuda::cut_of(e, size, cuda::bf16_pairs(e));
+    cuda::query_cut const cut = forward_cut(runtime, e, size, cuda::bf16_pairs(e));
     merged<Tile::dim>(runtime, e, size, cut, to, [&](results<float> const& of_parts) {
       cuda::launch("attention_bf16_forward", &cuda::attention_bf16_forward_kernel<Tile, K, Params>,
                    {blocks(in, cut.tiles) * unsigned(cut.parts), unsigned(in.kv_heads)}, Tile::threads,

@@ -26,13 +26,15 @@ attention_pass_size size_of(attention_plan<Space> const& plan, index_t rows) {
 
 /// Where a sequence's queries fit one tile, the keys are split, down to two of their tiles, as far as blocks are
 /// wanted.
-inline query_cut cut_of(attention_extents const& e, attention_pass_size const& p, int tile_rows) {
+/// \param alike  as far as it goes, so that where a row's keys are cut depends on no other row. Parts that a longer row
+///               asks for hold none of its keys and weigh nothing when parts are merged.
+inline query_cut cut_of(attention_extents const& e, attention_pass_size const& p, int tile_rows, bool alike = false) {
   int const tiles = int(blocks_for(p.most_rows * e.group(), tile_rows));
   if (tiles > 1) return {tiles, 1, int(p.longest)};
   int const longest = int(keys_to_cut(p.longest));
   constexpr int least = 64, wanted = 1024;
   int const most_parts = std::max(1, wanted / int(std::clamp<index_t>(p.sequences * e.kv_heads, 1, wanted)));
-  int const keys = least * int(blocks_for(blocks_for(longest, least), most_parts));
+  int const keys = alike ? least : least * int(blocks_for(blocks_for(longest, least), most_parts));
   return {1, int(blocks_for(longest, keys)), keys};
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 
 /// \file
-/// Products with a weight through cuBLAS. A weight is kept as it is written, (outputs, inputs) row-major, which is what
-/// tensor cores read fastest in all three products. Its other factor is stored as it is: with bf16 weights in bf16,
-/// sums in float. Floats that meet bf16 weights are rounded in a pass in front of the product.
+/// Products with a weight, through cuBLAS or, where few rows ask for it, cuda/skinny.cuh. A weight is kept as it is
+/// written, (outputs, inputs) row-major, which is what tensor cores read fastest in all three products. Its other
+/// factor is stored as it is: with bf16 weights in bf16, sums in float. Floats that meet bf16 weights are rounded in a
+/// pass in front of the product.
 
 #include <atmanrl/cuda/gemm.cuh>
+#include <atmanrl/cuda/skinny.cuh>
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/matmul.hpp>
 
@@ -76,6 +78,7 @@ struct kernels::matmul<cuda_backend> {
   static void forward(cuda_runtime& runtime, view<X const, 2, device_space> x, weight_view<cuda_backend, W> w,
                       view<T, 2, device_space> y, bool add) {
     W const* const left = as_factor<W>(runtime, x);
+    if (is_skinny(runtime, left, y.extent(0), w)) return skinny(runtime, left, w, y, add, 1);
     cuda::gemm(runtime, cuda::factor<W>{left, w.inputs}, cuda::factor<W>{w.data, w.inputs, true}, w.inputs,
                cuda::product<T>{y.data(), y.extent(0), w.outputs, w.outputs}, add);
   }
@@ -91,6 +94,7 @@ struct kernels::matmul<cuda_backend> {
   template <class W, class S>
   static void forward_into_factor(cuda_runtime& runtime, view<W const, 2, device_space> x,
                                   weight_view<cuda_backend, W> w, S s, view<W, 2, device_space> y) {
+    if (is_skinny(runtime, x.data(), y.extent(0), w)) return skinny(runtime, x.data(), w, y, false, s);
     cuda::gemm(runtime, cuda::factor<W>{x.data(), w.inputs}, cuda::factor<W>{w.data, w.inputs, true}, w.inputs,
                cuda::product<W>{y.data(), y.extent(0), w.outputs, w.outputs}, false, s);
   }
@@ -117,6 +121,20 @@ struct kernels::matmul<cuda_backend> {
   }
 
  private:
+  template <class W>
+  static bool is_skinny(cuda_runtime const& runtime, W const* x, index_t rows, weight_view<cuda_backend, W> w) {
+    if constexpr (std::is_same_v<W, bf16>)
+      return runtime.options().skinny_products && cuda::fits_skinny_product(x, rows, w.data, w.inputs);
+    else
+      return false;
+  }
+  template <class W, class Y, class S>
+  static void skinny(cuda_runtime& runtime, W const* x, weight_view<cuda_backend, W> w, view<Y, 2, device_space> y,
+                     bool add, S scale) {
+    if constexpr (std::is_same_v<W, bf16>)
+      cuda::skinny_product(runtime, x, y.extent(0), w.data, w.outputs, w.inputs, y.data(), add, scale);
+  }
+
   /// Where the second of two factors that share the scratch begins, so that packs of it are aligned.
   static constexpr index_t factor_begin(index_t first) { return (first + 7) / 8 * 8; }
 

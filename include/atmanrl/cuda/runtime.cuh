@@ -38,6 +38,11 @@ struct cuda_options {
   /// Gradients of weights, which are products of activations with gradients: true rounds both to bf16.
   bool bf16_weight_gradients = false;
 
+  /// Forward products of bf16 weights with up to 16 rows are those of cuda/skinny.cuh, not of cuBLAS, and attention
+  /// cuts the keys of as many rows always alike: then what a decoded row gives depends on no other row of its batch.
+  /// Off: its speed has not been measured.
+  bool skinny_products = false;
+
   /// Work that repeats is captured as a CUDA graph and launched by one call; false: launched piece by piece each time.
   bool graphs = true;
 

@@ -47,6 +47,13 @@ __device__ __forceinline__ pack<T, N> load_pack(T const* p) {
   return std::bit_cast<pack<T, N>>(*reinterpret_cast<carrier const*>(p));
 }
 
+/// The same of what is read once, as weights are: it takes no place in the L1 cache from what is read again.
+template <int N, class T>
+__device__ __forceinline__ pack<T, N> load_pack_once(T const* p) {
+  using carrier = typename detail::carrier_of<sizeof(T) * N>::type;
+  return std::bit_cast<pack<T, N>>(__ldcg(reinterpret_cast<carrier const*>(p)));
+}
+
 /// Writes N elements in one access; `p` must be aligned to their size.
 template <int N, class T>
 __device__ __forceinline__ void store_pack(T* p, pack<T, N> const& values) {

@@ -131,6 +131,8 @@ void for_each_option(experiment_options& o, F&& f) {
     "on a GPU: true rounds the factors of weights' gradients to bf16; auto: where the weights are bf16");
   f("graphs", detail::on_or_off{&o.graphs},
     "on a GPU: steps that repeat are launched as CUDA graphs, on or off; results do not depend on it");
+  f("skinny-products", detail::on_or_off{&o.skinny_products},
+    "on a GPU, bf16 weights: products of up to 16 rows add up in an order that does not depend on how many, on or off");
   f("device", o.device, "number of the GPU, from 0; of several processes on a machine each takes the next one");
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
@@ -171,7 +173,8 @@ inline bool changes_no_bit(std::string_view name) { return name == "graphs" || n
 /// Options that runs of an earlier version did not write.
 inline bool is_younger_option(std::string_view name) {
   return name == "chat" || name == "system" || name == "thinking" || name == "chat-date" || name == "device" ||
-         name == "bf16-weight-gradients" || name.starts_with("reward-gradient") || changes_no_bit(name);
+         name == "bf16-weight-gradients" || name == "skinny-products" || name.starts_with("reward-gradient") ||
+         changes_no_bit(name);
 }
 }  // namespace detail
 

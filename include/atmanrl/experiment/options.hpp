@@ -101,8 +101,10 @@ struct experiment_options : grpo_options {
   std::optional<bool> bf16_weight_gradients{};  ///< on a GPU: both factors of weights' gradients are rounded to bf16;
                                                 ///< none: where the weights are bf16
   bool graphs = true;  ///< on a GPU: steps that repeat are launched as CUDA graphs; the results do not depend on it
-  int device = 0;      ///< ordinal of the GPU; of several ranks on a machine each takes the next one
-  int activation_mib = 2048;  ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
+  bool skinny_products = false;  ///< on a GPU, bf16 weights: what a decoded row gives depends on no other row of its
+                                 ///< batch, up to 16 rows (cuda/skinny.cuh)
+  int device = 0;                ///< ordinal of the GPU; of several ranks on a machine each takes the next one
+  int activation_mib = 2048;     ///< bounds the activations of one forward and backward pass; 1 MiB = 2^20 bytes
 
   int eval_questions = 200;   ///< before and after; 0: no evaluation
   int eval_samples = 4;       ///< completions per question

@@ -93,6 +93,7 @@ concept HasDeviceOptions = requires(typename B::options_type c) {
   c.device;
   c.tf32;
   c.bf16_weight_gradients;
+  c.skinny_products;
   c.graphs;
 };
 
@@ -100,10 +101,13 @@ concept HasDeviceOptions = requires(typename B::options_type c) {
 /// \throws usage_error for those that it does not have
 template <class B>
 experiment_options settled_for(experiment_options o) {
-  if constexpr (HasDeviceOptions<B>)
+  if constexpr (HasDeviceOptions<B>) {
     expects<usage_error>(o.dtype != weight_dtype::bf16 || o.bf16_weight_gradients.value_or(true),
                          "--bf16-weight-gradients is false, but with bf16 weights the factors of all products are bf16 "
                          "on a GPU: leave it out, or use --dtype f32");
+    expects<usage_error>(o.dtype == weight_dtype::bf16 || !o.skinny_products,
+                         "--skinny-products is on, but it is for bf16 weights: --dtype bf16");
+  }
   if (!o.bf16_weight_gradients) o.bf16_weight_gradients = HasDeviceOptions<B> && o.dtype == weight_dtype::bf16;
   if constexpr (!HasDeviceOptions<B>) {
     expects<usage_error>(!o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
@@ -111,6 +115,7 @@ experiment_options settled_for(experiment_options o) {
                          "--bf16-weight-gradients is for backends with matrix units of that kind: --backend cuda");
     expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
     expects<usage_error>(o.graphs, "--graphs is off, but graphs are for GPUs: --backend cuda");
+    expects<usage_error>(!o.skinny_products, "--skinny-products is for GPUs: --backend cuda");
   }
   return o;
 }
@@ -125,7 +130,11 @@ concept HasOptions = requires {
 template <HasOptions B>
 typename B::options_type backend_options(experiment_options const& o) {
   if constexpr (HasDeviceOptions<B>)
-    return {.device = o.device, .tf32 = o.tf32, .bf16_weight_gradients = *o.bf16_weight_gradients, .graphs = o.graphs};
+    return {.device = o.device,
+            .tf32 = o.tf32,
+            .bf16_weight_gradients = *o.bf16_weight_gradients,
+            .skinny_products = o.skinny_products,
+            .graphs = o.graphs};
   else if constexpr (std::same_as<typename B::options_type, cpu_options>)
     return {.threads = o.threads};
   else

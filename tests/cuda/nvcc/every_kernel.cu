@@ -91,6 +91,7 @@ void use_factors(cuda_backend& b) {
   copy_columns<cuda_backend, bf16>(b, left, 0, factor, 0, 0);
   convert(b, view<float const, 1, device_space>(), view<bf16, 1, device_space>());
   matmul_backward_weight<cuda_backend, float>(b, left, left, rows);
+  matmul_into_factor(b, left, weight_view<cuda_backend, bf16>(), 1.0f, factor);
   log_prob_scratch<cuda_backend, float, bf16> scratch;
   weight_view<cuda_backend, bf16> const head;
   log_prob(b, left, head, ids, 1, scratch, row, row, row);

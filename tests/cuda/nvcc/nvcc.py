@@ -6,7 +6,8 @@ nvcc.py kernels [--write]     every kernel compiles for sm_80, sm_90 and sm_100 
                               registers, spills and shared memory are not above budget.txt, which --write renews, and
                               in the PTX for sm_90 kernels of float have no double arithmetic, those that promise
                               vectors load vectors, no float is added atomically, and attention in bf16 is products
-                              of the matrix units, whose factors are loaded as such; it keeps nothing in local memory
+                              of the matrix units, whose factors are loaded as such, and so are products of few
+                              rows; nothing is kept in local memory
 nvcc.py nccl                  the communicator over NCCL compiles, links libnccl, and the version that is loaded is one
                               that it takes; 77 also where NCCL is not (--nccl-include DIR --nccl-library FILE)
 all with --nvcc NVCC --include DIR --out DIR; --units leaves units out. Device code is optimised by default; the host's
@@ -40,6 +41,8 @@ PROMISE_VECTORS = ("rms_norm_forward", "rms_norm_again", "rms_norm_backward_inpu
 BF16_ATTENTION = ("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
                   "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16", "ex2.approx.ftz.f32", "cvt.rn.bf16x2.f32")
 ASYNCHRONOUS = "cp.async.cg.shared.global"
+# And of products of few rows: weights past the L1 cache, x through it, 16 bytes at a time.
+FEW_ROWS = (BF16_ATTENTION[0], "ld.global.cg.v4.u32", "ld.global.nc.v4.u32")
 
 
 def run(command):
@@ -171,7 +174,7 @@ def budget(options, log):
             continue
         for a, most in zip(ARCHITECTURES, allowed[kernel]):
             now = found[kernel].get(a)
-            if now is not None and now[1] and kernel.startswith("attention_bf16"):
+            if now is not None and now[1] and kernel.startswith(("attention_bf16", "skinny")):
                 complaints.append(f"{kernel} for sm_{a} spills {now[1]} bytes")
             if now is None or any(n > m for n, m in zip(now, most)):
                 complaints.append(f"{kernel} for sm_{a}: registers/spills/shared {now}, allowed {most}")
@@ -213,6 +216,8 @@ def ptx(texts):
                 wanted = [*BF16_ATTENTION, *([ASYNCHRONOUS] if ",bf16," in arguments else [])]
                 complaints += [f"{kernel} has no {i}" for i in wanted if i not in body]
                 products.append(body.count(BF16_ATTENTION[0]))
+            if name == "skinny::product":
+                complaints += [f"{kernel} has no {i}" for i in FEW_ROWS if i not in body]
             if any(i.startswith(("ld.local", "st.local")) for i in body):
                 complaints.append(f"{kernel} keeps values in local memory")
     if attends and not products:
