@@ -4,6 +4,7 @@
 /// The parts of an experiment, made from its traits and its options: model, backend, reward, tokenizer and the rest.
 /// What a program brings itself is not contradicted by an option: that is refused.
 
+#include <atmanrl/backend/has_options.hpp>
 #include <atmanrl/experiment/traits.hpp>
 
 #include <concepts>
@@ -87,16 +88,6 @@ Model unread_model(typename Traits::backend& backend, model_file const& file, ex
     return Model(backend, file.config());
 }
 
-/// Whether a backend has the options of one on a GPU.
-template <class B>
-concept HasDeviceOptions = requires(typename B::options_type c) {
-  c.device;
-  c.tf32;
-  c.bf16_weight_gradients;
-  c.skinny_products;
-  c.graphs;
-};
-
 /// The options as they are recorded: with what "auto" means on backend B.
 /// \throws usage_error for those that it does not have
 template <class B>
@@ -119,13 +110,6 @@ experiment_options settled_for(experiment_options o) {
   }
   return o;
 }
-
-/// A backend that is made from a struct of options.
-template <class B>
-concept HasOptions = requires {
-  typename B::options_type;
-}
-&&std::constructible_from<B, typename B::options_type>;
 
 template <HasOptions B>
 typename B::options_type backend_options(experiment_options const& o) {
