@@ -1,5 +1,6 @@
 #pragma once
 // A random model in a quantised GGUF file, whose matrices are of several types, with a vocabulary of single bytes.
+#include <atmanrl/core/random.hpp>
 #include <atmanrl/io/model_config.hpp>
 #include <atmanrl/ops/packed_rows.hpp>
 #include <atmanrl/text/byte_alphabet.hpp>
