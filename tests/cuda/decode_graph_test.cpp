@@ -4,7 +4,9 @@
 #include <atmanrl/rl/generate.hpp>
 
 #include "catch.hpp"
+#include "cuda/launches_of.hpp"
 #include "cuda/small_device_model.hpp"
+#include "io/scratch.hpp"
 
 #include <algorithm>
 #include <concepts>
@@ -84,16 +86,6 @@ void check_same(completions const& got, completions const& expected) {
   }
 }
 
-template <class F>
-std::string error_of(F const& f) {
-  try {
-    f();
-  } catch (error const& e) {
-    return e.what();
-  }
-  return {};
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("cuda decode graphs: tokens, log-probabilities and entropies have the bits of eager steps", "",
@@ -164,9 +156,12 @@ TEST_CASE("cuda decode graphs: a log-probability that is not a number is the err
   auto const drawn = run(decoding::recorded, -1)[1][0].ids;
   std::set<std::string> sentences;
   for (int const place : {0, 5, 17}) {
-    std::string const sentence = error_of([&] { run(decoding::recorded, drawn[std::size_t(place)]); });
+    auto const sentence_of = [&](decoding how) {
+      return complaint<error>([&] { run(how, drawn[std::size_t(place)]); }).value();
+    };
+    std::string const sentence = sentence_of(decoding::recorded);
     CHECK_THAT(sentence, ATMANRL_CONTAINS("the log-probability of token"));
-    CHECK(sentence == error_of([&] { run(decoding::eager, drawn[std::size_t(place)]); }));
+    CHECK(sentence == sentence_of(decoding::eager));
     sentences.insert(sentence);
   }
   CHECK(sentences.size() > 1);
@@ -299,40 +294,28 @@ TEST_CASE(
 
 namespace {
 
-/// What the tokens after `first` up to `last` ask of the device; captures are those of all tokens.
-cuda_emulation::launch_counts launches_of(int first, int last, decoding how) {
-  auto& now = cuda_emulation::streams().launched;
-  auto const count = [&](int tokens) {
-    now = {};
-    decoded<bf16>(how, sampling(2, tokens), {{2, 3}});
-    return now;
-  };
-  auto const all = count(last), before = count(first);
-  return {.kernels = all.kernels - before.kernels,
-          .products = all.products - before.products,
-          .copies = all.copies - before.copies,
-          .graphs = all.graphs - before.graphs,
-          .captures = all.captures,
-          .waits = all.waits - before.waits};
+/// Of the tokens after 17 up to 33.
+cuda_emulation::launch_counts launches_of_sixteen(decoding how) {
+  return launches_of(17, 33, [&](int tokens) { decoded<bf16>(how, sampling(2, tokens), {{2, 3}}); });
 }
 
 }  // namespace
 
 TEST_CASE("cuda decode graphs: sixteen tokens are sixteen graphs, one copy and one wait") {
-  auto const block = launches_of(17, 33, decoding::recorded);
+  auto const block = launches_of_sixteen(decoding::recorded);
   CHECK(block.graphs == 16);
   CHECK(block.kernels == 0);
   CHECK(block.products == 0);
   CHECK(block.copies == 1);
   CHECK(block.waits == 1);
   CHECK(block.captures == 1);
-  auto const pieces = launches_of(17, 33, decoding::unrecorded);
+  auto const pieces = launches_of_sixteen(decoding::unrecorded);
   CHECK(pieces.graphs == 0);
   CHECK(pieces.captures == 0);
   CHECK(pieces.kernels == 19 * 16);  // one more than without the host's part
   CHECK(pieces.copies == 1);
   CHECK(pieces.waits == 1);
-  auto const eager = launches_of(17, 33, decoding::eager);
+  auto const eager = launches_of_sixteen(decoding::eager);
   INFO("eager, 16 tokens: " << eager.kernels << " kernels, " << eager.products << " products, " << eager.copies
                             << " copies, " << eager.waits << " waits");
   CHECK(eager.graphs == 0);

@@ -3,10 +3,12 @@
 #include <atmanrl/cuda/cuda_backend.cuh>
 
 #include "catch.hpp"
+#include "io/scratch.hpp"
 
 #include <vector>
 
 using namespace atmanrl;
+using atmanrl_test::complaint;
 
 namespace {
 
@@ -16,17 +18,6 @@ floats ones(cuda_backend& device, index_t count) {
   floats x(device, {count});
   x.assign(std::vector<float>(std::size_t(count), 1));
   return x;
-}
-
-/// The sentence of the cuda_error that `f` throws, or nothing.
-template <class F>
-std::string refusal(F const& f) {
-  try {
-    f();
-  } catch (cuda_error const& e) {
-    return e.what();
-  }
-  return {};
 }
 
 }  // namespace
@@ -73,12 +64,13 @@ TEST_CASE("cuda graphs: a recording refuses what a replay could not do again, an
   cuda_backend device;
   floats x = ones(device, 300);
   auto const recording = [&](auto const& f) {
-    return refusal([&] {
+    auto const sentence = complaint<cuda_error>([&] {
       (void)device.record([&] {
         scale(device, x.view(), 2.0f);
         f();
       });
     });
+    return sentence.value();
   };
   CHECK_THAT(recording([&] { floats const more(device, {10}); }), ATMANRL_CONTAINS("memory is allocated while work"));
   CHECK_THAT(recording([&] { (void)device.scratch<double>(1 << 12); }), ATMANRL_CONTAINS("memory is allocated"));
@@ -125,7 +117,8 @@ TEST_CASE("cuda graphs: what was recorded is of no use once memory has been give
   CHECK(device.is_current(recorded));
   other.reset();
   CHECK_FALSE(device.is_current(recorded));
-  CHECK_THAT(refusal([&] { device.replay(recorded); }), ATMANRL_CONTAINS("memory has been freed since"));
+  CHECK_THAT(complaint<cuda_error>([&] { device.replay(recorded); }).value(),
+             ATMANRL_CONTAINS("memory has been freed since"));
   CHECK(x.to_host()[0] == 1);
 }
 
@@ -177,7 +170,7 @@ TEST_CASE("cuda graphs: calls that fail while work is recorded or replayed are o
                                  "cudaGraphUpload", "cudaGraphLaunch", "cudaLaunchKernelEx"}) {
     INFO(call);
     cuda_emulation::fail_call(call, 1, int(cudaErrorUnknown));
-    CHECK_FALSE(refusal(step).empty());
+    CHECK(complaint<cuda_error>(step).has_value());
     cuda_emulation::reset_device();
     CHECK(cuda_emulation::live_graphs == 0);
     CHECK(cuda_emulation::live_streams() == 0);

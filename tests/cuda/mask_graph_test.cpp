@@ -1,5 +1,6 @@
 // Mask training by CUDA graphs: the bits of the eager steps, and what a step asks of the device.
 #include "catch.hpp"
+#include "cuda/launches_of.hpp"
 #include "cuda/small_device_model.hpp"
 #include "saliency/items.hpp"
 
@@ -145,27 +146,16 @@ TEST_CASE("cuda mask graphs: evaluations between steps, and other values, do not
 #if defined(ATMANRL_CUDA_EMULATION)
 namespace {
 
-/// What the steps after `first` up to `last` ask of the device; captures are those of the whole training.
-cuda_emulation::launch_counts launches_of(int first, int last, bool graphs, mask_options o) {
-  auto& now = cuda_emulation::streams().launched;
-  auto const count = [&](int steps) {
+cuda_emulation::launch_counts launches_of_training(int first, int last, bool graphs, mask_options o) {
+  return launches_of(first, last, [&](int steps) {
     o.steps = steps;
-    now = {};
     trained<bf16>(graphs, o);
-    return now;
-  };
-  auto const all = count(last), before = count(first);
-  return {.kernels = all.kernels - before.kernels,
-          .products = all.products - before.products,
-          .copies = all.copies - before.copies,
-          .graphs = all.graphs - before.graphs,
-          .captures = all.captures,
-          .waits = all.waits - before.waits};
+  });
 }
 
 /// Three steps of which each is one graph and AdamW, without a look of the host.
 void check_three_recorded(mask_options const& o) {
-  auto const three = launches_of(2, 5, true, o);
+  auto const three = launches_of_training(2, 5, true, o);
   CHECK(three.graphs == 3);
   CHECK(three.kernels == 3);
   CHECK(three.products == 0);
@@ -182,14 +172,14 @@ TEST_CASE("cuda mask graphs: a step is one graph and AdamW, and the host looks a
     o.rows = rows;
     o.sparsity = 0.1;
     check_three_recorded(o);
-    auto const eager = launches_of(2, 3, false, o);
+    auto const eager = launches_of_training(2, 3, false, o);
     CHECK(eager.graphs == 0);
     CHECK(eager.captures == 0);
     CHECK(eager.kernels > 10);
   }
   mask_options o;
   o.rows = mask_rows::answer_rows;
-  auto const looked = launches_of(15, 17, true, o);
+  auto const looked = launches_of_training(15, 17, true, o);
   CHECK(looked.graphs == 2);
   CHECK(looked.copies == 1);  // log-probabilities of step 16
   CHECK(looked.waits == 1);
@@ -198,14 +188,14 @@ TEST_CASE("cuda mask graphs: a step is one graph and AdamW, and the host looks a
 TEST_CASE("cuda mask graphs: a step of the divergence from the unmasked model leaves no logits to the host") {
   mask_options o;
   o.rows = mask_rows::answer_rows;
-  auto const of_tokens = launches_of(2, 3, false, o);
+  auto const of_tokens = launches_of_training(2, 3, false, o);
   o.objective = objectives::kl_to_unmasked{};
   check_three_recorded(o);
-  auto const eager = launches_of(2, 3, false, o);
+  auto const eager = launches_of_training(2, 3, false, o);
   CHECK(eager.copies == of_tokens.copies);  // on the device
   CHECK(eager.waits == 0);
   o.stop_tolerance = -100;  // never reached: the host looks at two numbers a token
-  auto const looked = launches_of(2, 5, true, o);
+  auto const looked = launches_of_training(2, 5, true, o);
   CHECK(looked.graphs == 6);
   CHECK(looked.copies == 3);
   CHECK(looked.waits == 3);
@@ -215,7 +205,7 @@ TEST_CASE("cuda mask graphs: with a tolerance a step is two graphs and a wait") 
   mask_options o;
   o.shape = mask_shape::column;
   o.stop_tolerance = -100;  // never reached
-  auto const three = launches_of(2, 5, true, o);
+  auto const three = launches_of_training(2, 5, true, o);
   CHECK(three.graphs == 6);
   CHECK(three.kernels == 3);
   CHECK(three.waits == 3);

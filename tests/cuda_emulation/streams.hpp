@@ -18,6 +18,11 @@ struct graph {
 /// Counts of what was asked of the device.
 struct launch_counts {
   std::uint64_t kernels = 0, products = 0, copies = 0, graphs = 0, captures = 0, waits = 0;
+
+  friend launch_counts operator-(launch_counts const& a, launch_counts const& b) {
+    return {a.kernels - b.kernels, a.products - b.products, a.copies - b.copies,
+            a.graphs - b.graphs,   a.captures - b.captures, a.waits - b.waits};
+  }
 };
 
 struct stream {
