@@ -6,6 +6,7 @@
 #include <atmanrl/testing/on_backends.hpp>
 
 #include "catch.hpp"
+#include "cuda/launches_of.hpp"
 #include "cuda/small_device_model.hpp"
 
 #include <algorithm>
@@ -163,15 +164,9 @@ TEST_CASE("cuda decoding alone: a backend that only counts takes the memory that
 
 #if defined(ATMANRL_CUDA_EMULATION)
 TEST_CASE("cuda decoding alone: no product of a decoded token is cuBLAS', and each is a kernel") {
-  auto& now = cuda_emulation::streams().launched;
-  auto const of_token = [&](bool skinny, int rollouts) {
-    auto const count = [&](int tokens) {
-      now = {};
-      sampled(false, skinny, rollouts, tokens);
-      return now;
-    };
-    auto const more = count(3), fewer = count(2);
-    return std::pair(more.kernels - fewer.kernels, more.products - fewer.products);
+  auto const of_token = [](bool skinny, int rollouts) {
+    auto const counts = launches_of(2, 3, [&](int tokens) { sampled(false, skinny, rollouts, tokens); });
+    return std::pair(counts.kernels, counts.products);
   };
   CHECK(of_token(false, 2) == std::pair(std::uint64_t{19}, std::uint64_t{9}));
   CHECK(of_token(true, 2) == std::pair(std::uint64_t{28}, std::uint64_t{0}));

@@ -56,7 +56,7 @@ class decoder : public decoder_weights<B, W, Block> {
   static decoder load(B& backend, model_file const& file, Edit edit = {},
                       weight_storage storage = weight_storage::full) {
     decoder model = zeros(backend, file, std::move(edit), storage);
-    model.read_file(file, storage);
+    model.read_file(file);
     return model;
   }
 
@@ -271,7 +271,7 @@ class decoder : public decoder_weights<B, W, Block> {
  private:
   using weights::adapters_, weights::backend_, weights::config_, weights::edit_values_, weights::embedding_,
       weights::final_gain_, weights::final_gain_offset_, weights::head_weight, weights::layers_, weights::layout_,
-      weights::storage_, weights::stretches_, weights::version_;
+      weights::stretches_, weights::version_;
 
   struct unread {};  // what a file is still to fill
   decoder(unread, B& backend, model_config config, Edit edit, weight_storage storage)

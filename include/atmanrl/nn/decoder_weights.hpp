@@ -228,7 +228,7 @@ class decoder_weights {
 
   /// Every parameter from its file; that of the model's edit is zero where the model was saved without one.
   /// \throws file_error when the edit that was saved with the model has another number of parameters
-  void read_file(model_file const& file, weight_storage storage) {
+  void read_file(model_file const& file) {
     index_t const saved = index_t(file.attention_edit().size()), own = edit_values_.size();
     expects<file_error>(saved == 0 || saved == own, "{}: holds {} values of an attention edit, but {}",
                         (file.path() / attention_edit_file).string(), saved,
@@ -236,8 +236,7 @@ class decoder_weights {
                                  : fmt::format("that of this program's model has {} parameters", own));
     for (parameter_info const& p : layout_.all()) {
       if (p.role == parameter_role::edit && saved == 0) continue;  // a model that has not learned one: zeros
-      if (!p.is_vector() && p.role != parameter_role::edit && storage == weight_storage::packed &&
-          file.quantised_type(p.name))
+      if (is_packed() && !p.is_vector() && p.role != parameter_role::edit && file.quantised_type(p.name))
         take_blocks(file, p);
       else
         take_floats(file, p);
