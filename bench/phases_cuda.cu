@@ -1,10 +1,11 @@
 // Tokens per second of the phases of training on a GPU, and the share of what the machine could do at most, for a model
 // of Llama-3.2-1B's shape with random bf16 weights: prefill, decoding, the same with the products of few rows of
 // cuda/skinny.cuh in place of cuBLAS', mask training in both row choices, a policy update of adapters. The shares are
-// of the floor that bench/counted_step.hpp counts for the printed limits of an H100.
+// of the floor that bench/counted_step.hpp counts, for what this device's memory and matrix units reach in this run.
 // Usage: phases_cuda [LAYERS [tf32] [eager] [PHASE...]]    16 and all when not given; tf32: attention and other
 // products of floats on the matrix units; eager: no CUDA graphs. 77 is the exit status where there is no device.
 #include "counted_step.hpp"
+#include "device_limits.hpp"
 
 #include <atmanrl/cuda.hpp>
 #include <atmanrl/nn/decoder.hpp>
@@ -74,20 +75,17 @@ phase_work counted(model_config const& c, atmanrl_bench::step_shape const& s,
   return step.backend.total();
 }
 
-double floor_of(phase_work p, bool tf32) {
-  machine_limits const h100;
-  machine_limits rounding = h100;
-  rounding.arithmetic = 495e12;  // of its matrix units in TF32
+/// Attention's operations count at the rate of products: with bf16 weights it runs on the matrix units, too.
+double floor_of(machine_limits limits, phase_work p) {
   double all = 0;
-  for (work_kind const k : {work_kind::products, work_kind::weight_gradients, work_kind::attention, work_kind::rest})
-    all += (tf32 && k == work_kind::attention ? rounding : h100).floor(k, p.of(k));
-  return all;
+  for (work_kind const k : {work_kind::products, work_kind::weight_gradients, work_kind::rest})
+    all += limits.floor(k, p.of(k));
+  return all + limits.floor(work_kind::products, p.attention);
 }
 
 void print(char const* phase, double tokens, double seconds, std::optional<double> floor) {
-  fmt::print(
-      "{:<28} {:8.3f} s {:12.0f} tokens/s   {}\n", phase, seconds, tokens / seconds,
-      floor ? fmt::format("{:.1f} % of an H100's floor of {:.4f} s", 100 * *floor / seconds, *floor) : std::string());
+  fmt::print("{:<28} {:8.3f} s {:12.0f} tokens/s   {}\n", phase, seconds, tokens / seconds,
+             floor ? fmt::format("{:.1f} % of the floor of {:.4f} s", 100 * *floor / seconds, *floor) : std::string());
   std::fflush(stdout);
 }
 
@@ -114,6 +112,7 @@ int main(int argc, char** argv) {
     return 77;
   }
   cuda_backend device({.tf32 = tf32, .graphs = !eager});
+  machine_limits const limits = atmanrl_bench::limits_of(device);
   cudaDeviceProp properties{};
   cuda::check(cudaGetDeviceProperties(&properties, device.options().device), "cudaGetDeviceProperties");
   model_config const config = llama_3_2_1b(argc > 1 ? std::max(1, std::atoi(argv[1])) : 16);
@@ -122,6 +121,8 @@ int main(int argc, char** argv) {
   fmt::print("{}; {} layers, {:.2f} G parameters in bf16, products of floats in {}, {}\n", properties.name,
              config.layers, double(model.layout().size()) * 1e-9, tf32 ? "TF32" : "float",
              eager ? "every launch by itself" : "CUDA graphs");
+  fmt::print("reached here: copies {:.2f} TB/s, products of bf16 {:.0f} Tflop/s, of floats {:.0f}\n",
+             limits.bandwidth * 1e-12, limits.products * 1e-12, limits.arithmetic * 1e-12);
 
   atmanrl_bench::step_shape s;
   s.mask_steps = 20;
@@ -136,11 +137,11 @@ int main(int argc, char** argv) {
     double const prefill = seconds_of(device, [&] { sample(model, 1); });
     phase_work const of_prefill = counted(config, s, [](auto& step) { step.sample(1); });
     if (wanted("prefill") || wanted("decoding"))
-      print("prefill", double(s.prompt), prefill, floor_of(of_prefill, tf32));
+      print("prefill", double(s.prompt), prefill, floor_of(limits, of_prefill));
     auto const decode = [&](char const* phase, cuda_backend& on, model_type& sampled) {
       double const sampling = seconds_of(on, [&] { sample(sampled, s.completion); });
       print(phase, double(s.group * (s.completion - 1)), sampling - prefill,
-            floor_of(counted(config, s, [&](auto& step) { step.sample(s.completion); }) + -1.0 * of_prefill, tf32));
+            floor_of(limits, counted(config, s, [&](auto& step) { step.sample(s.completion); }) + -1.0 * of_prefill));
     };
     if (wanted("decoding")) decode("decoding, 8 rollouts", device, model);
     if (wanted("skinny")) {
@@ -162,7 +163,7 @@ int main(int argc, char** argv) {
     o.steps = int(s.mask_steps);
     double const seconds = seconds_of(device, [&] { train_masks(model, std::span<saliency_item const>(items), o); });
     print(all_later ? "20 mask steps, all_later" : "20 mask steps, answer_rows", double(s.group * s.cot) * o.steps,
-          seconds, floor_of(counted(config, s, [&](auto& step) { step.train_masks(s.mask_steps); }), tf32));
+          seconds, floor_of(limits, counted(config, s, [&](auto& step) { step.train_masks(s.mask_steps); })));
   }
 
   if (wanted("update")) {
