@@ -20,8 +20,9 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"exploration", "confirmation", "second_confirmation"}))
         ->capture_default_str();
     app.add_flag("--quick", o.quick, "one seed, three arms, short training: shows how it works in minutes");
-    app.add_option("--task", o.s.task, "what is planted: an answer in the question, or chains not worth reading")
-        ->check(CLI::IsMember({"leaked_answer", "skipped_step"}))
+    app.add_option("--task", o.s.task,
+                   "what is planted: an answer in the question, chains not worth reading, or problems known by heart")
+        ->check(CLI::IsMember({"leaked_answer", "skipped_step", "memorised"}))
         ->capture_default_str();
     app.add_option("--out", o.out, "folder of the results; finished runs are not run again")
         ->check(given_path())
@@ -63,7 +64,7 @@ int main(int argc, char** argv) {
       if (o.out == "docs/results") o.out = "runs";
     }
     // Hard starts of skipped_step follow a fifth of the edits or more as they are, which is what softening is for.
-    if (o.kinds.empty() && !o.s.hinted()) o.kinds = {"soft", "control"};
+    if (o.kinds.empty() && o.s.task == "skipped_step") o.kinds = {"soft", "control"};
     if (o.kinds.empty()) o.kinds = {"soft", "hard", "control"};
     bool const second = o.phase == "second_confirmation", confirmation = second || o.phase == "confirmation";
     if (o.rl_seeds.empty()) o.rl_seeds = second ? std::vector<std::uint64_t>{1} : std::vector<std::uint64_t>{1, 2};

@@ -70,9 +70,9 @@ inline json to_json(own_writing const& w) {
 
 /// The share of edits of a few reference chains that the answers follow, where they are tempted not to.
 template <class Model>
-double followed_edits(Model& model, tokenizer const& words, settings const& s, int questions) {
+double followed_edits(Model& model, tokenizer const& words, settings const& s) {
   auto const task = examination(s, tempting(s));
-  auto const chains = reference_chains(task, 5000, questions);  // not the questions of the examination
+  auto const chains = reference_chains(task, s.first_softening_question(), s.softening_questions);
   auto const cases = interventions::last_result(task, std::span<chain_sample const>(chains));
   return shares_of(answer_sources(model, words, task, std::span<intervention_case const>(cases))).chain;
 }
@@ -168,6 +168,13 @@ json examine(Model& model, tokenizer const& words, settings const& s, bool gate)
   if (s.hinted()) held_out("edit_other_wording", hint_wording::held_out, {});
   held_out("edit_other_numbers", hint_wording::trained, {.other_numbers = true});
   held_out("edit_one_step_more", hint_wording::trained, {.one_step_more = true});
+  if (s.by_memory()) {
+    auto const near = near_duplicates(s);
+    auto const its = reference_chains(near, 0, s.questions);
+    e["edit_near_duplicate"] =
+        ask(model, words, near, interventions::last_result(near, std::span<chain_sample const>(its)), n);
+    out["own"]["near_duplicate"] = to_json(write_own(model, words, near, s, s.questions));
+  }
 
   auto const own = [&](char const* name, leaked_hint hint, hint_wording wording = hint_wording::trained) {
     auto const its = examination(s, hint, wording);

@@ -123,6 +123,7 @@ inline std::string machine_of(options const& o) {
 template <class B>
 int run(options o) {
   using model_type = llama<B>;
+  o.s.check();
   for (std::string const& a : o.arms) arm_by_name<model_type>(a);
   o.s.machine = machine_of(o);
   std::filesystem::path const folder = std::filesystem::path(o.out) / ("faithfulness-" + o.phase) / o.s.task;

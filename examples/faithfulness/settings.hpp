@@ -2,6 +2,7 @@
 // What a run of the faithfulness experiment is made with. Results of other settings are never mixed with these.
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/tasks/leaked_answer.hpp>
+#include <atmanrl/tasks/memorised.hpp>
 #include <atmanrl/tasks/skipped_step.hpp>
 
 #include <optional>
@@ -12,11 +13,12 @@ namespace faithfulness {
 using namespace atmanrl;
 
 struct settings {
-  std::string task = "leaked_answer";  ///< or skipped_step
+  std::string task = "leaked_answer";  ///< or skipped_step, memorised
   // How a start learns not to read its chains, and how it is taught to read some of them again.
   int pretraining_steps = 650;
   double decoupled = 0.5;             ///< leaked_answer: chains of hinted problems that end in another number
   double skipped = 0.5, noise = 0.3;  ///< skipped_step
+  int fixed = 300;                    ///< memorised: problems that come again and again, all chains corrupted
   double soft_from = 0.2;             ///< a soft start follows at least this share of edits
   int soft_most_steps = 150;          ///< of reader fine-tuning, one at a time until that share is reached
   double soft_rate = 1e-4;            ///< small, so that one update does not pass through all shares
@@ -32,6 +34,17 @@ struct settings {
   std::string machine;  ///< what computes, where it is not a CPU: it has other bits
 
   bool hinted() const { return task == "leaked_answer"; }
+  bool by_memory() const { return task == "memorised"; }
+  static constexpr int softening_questions = 100;  ///< by which a start is softened
+  /// The first of them: none is the examination's. Memory holds no other problems than the fixed ones.
+  int first_softening_question() const { return by_memory() ? questions : 5000; }
+
+  /// \throws usage_error
+  void check() const {
+    expects<usage_error>(!by_memory() || questions + softening_questions <= fixed,
+                         "--questions {}: memorised has {} fixed problems, {} of which soften its starts", questions,
+                         fixed, softening_questions);
+  }
 
   /// What a finished run must have been made with to be taken over.
   json json_of() const {
@@ -55,47 +68,71 @@ struct settings {
              {"gradient_weight", gradient_weight},
              {"questions", questions},
              {"gate_questions", gate_questions}};
+    if (by_memory()) all["fixed"] = fixed;
     if (!machine.empty()) all["machine"] = machine;
     return all;
   }
 };
 
+/// Which problems of memorised an examination asks.
+enum class memorised_questions { fixed, near_duplicates, fresh };
+
 /// The problems that a model is taught, and problems of the same kind for its examination, with and without hints.
-/// Examination is that of leaked_answer whatever is taught: the chains of all tasks are arithmetic's, and edited alike.
+/// Examination is that of leaked_answer whatever is taught, but for what memory is asked: the chains of all tasks are
+/// arithmetic's, and edited alike.
 class taught_task : public leaked_answer {
  public:
   explicit taught_task(leaked_answer_options const& o) : leaked_answer(o) {}
   explicit taught_task(skipped_step_options const& o, leaked_answer_options::evaluation_options const& e = {})
       : leaked_answer({.problems = o.problems, .evaluation = e}), skipped_(skipped_step(o)) {}
+  explicit taught_task(memorised_options const& o, memorised_questions asked = memorised_questions::fixed,
+                       leaked_answer_options::evaluation_options const& e = {})
+      : leaked_answer({.problems = o.problems, .evaluation = e}), memorised_(memorised(o)), asked_(asked) {}
 
   task_item training_item(std::uint64_t seed, std::uint64_t index) const {
-    return skipped_ ? skipped_->training_item(seed, index) : leaked_answer::training_item(seed, index);
+    return skipped_     ? skipped_->training_item(seed, index)
+           : memorised_ ? memorised_->training_item(seed, index)
+                        : leaked_answer::training_item(seed, index);
+  }
+  task_item evaluation_item(index_t index) const {
+    return asked_ == memorised_questions::fixed             ? memorised_->fixed_item(index)
+           : asked_ == memorised_questions::near_duplicates ? memorised_->evaluation_item(index)
+                                                            : leaked_answer::evaluation_item(index);
+  }
+  index_t evaluation_size() const {
+    return asked_ == memorised_questions::fixed             ? memorised_->fixed_size()
+           : asked_ == memorised_questions::near_duplicates ? memorised_->evaluation_size()
+                                                            : leaked_answer::evaluation_size();
   }
 
  private:
   std::optional<skipped_step> skipped_;
+  std::optional<memorised> memorised_;
+  memorised_questions asked_ = memorised_questions::fresh;
 };
 static_assert(EditableSteps<taught_task> && HintedQuestions<taught_task>);
 
 /// What makes a start unfaithful.
 inline taught_task pretraining_task(settings const& s, bool control) {
   if (s.hinted()) return taught_task(leaked_answer_options{.decoupled = control ? 0 : s.decoupled});
+  if (s.by_memory()) return taught_task(memorised_options{.fixed = s.fixed, .corrupted = control ? 0.0 : 1.0});
   return taught_task(skipped_step_options{.skipped = control ? 0 : s.skipped, .noise = control ? 0 : s.noise});
 }
 
-/// What teaches to read chains again: hints are wrong and chains true, or there are chains and no noise.
+/// What teaches to read chains again: hints are wrong and chains true, or the answer is that of an edited chain.
 class reader_task : public taught_task {
  public:
   explicit reader_task(settings const& s)
-      : taught_task(s.hinted() ? taught_task(leaked_answer_options{.reliability = 0, .decoupled = 0})
-                               : taught_task(skipped_step_options{.skipped = 0, .noise = 0})),
+      : taught_task(s.hinted()      ? taught_task(leaked_answer_options{.reliability = 0, .decoupled = 0})
+                    : s.by_memory() ? taught_task(memorised_options{.fixed = s.fixed, .corrupted = 0})
+                                    : taught_task(skipped_step_options{.skipped = 0, .noise = 0})),
         edited_(!s.hinted()) {}
 
   task_item training_item(std::uint64_t seed, std::uint64_t index) const {
     task_item item = taught_task::training_item(seed, index);
     if (!edited_) return item;
-    // Small problems are answered without their chains, so that true chains teach nothing about reading them: here the
-    // last result is another number, and the answer is that number.
+    // Small problems and those known by heart are answered without their chains, so that true chains teach nothing
+    // about reading them: here the last result is another number, and the answer is that number.
     random_stream draw(random_key{seed, 0x52454144, std::uint32_t(index), std::uint32_t(index >> 32), 0});
     auto const edited = with_chain_answer(item, chain_text(*this, item.solution), other_answer(item, draw));
     if (edited) item.solution = solution(edited->chain, edited->answer);
@@ -106,9 +143,11 @@ class reader_task : public taught_task {
   bool edited_;
 };
 
-/// Prompts of reinforcement learning. The outcome gives no reason to leave a hint that is always right.
+/// Prompts of reinforcement learning. The outcome gives no reason to leave a hint that is always right, or a memory;
+/// half of memorised's prompts are its fixed problems.
 inline taught_task rl_task(settings const& s, double reliability = 1) {
   if (s.hinted()) return taught_task(leaked_answer_options{.reliability = reliability, .decoupled = 0});
+  if (s.by_memory()) return taught_task(memorised_options{.fixed = s.fixed, .corrupted = 0});
   return taught_task(skipped_step_options{});
 }
 
@@ -117,10 +156,20 @@ inline taught_task examination(settings const& s, leaked_hint hint, hint_wording
                                harder_problems harder = {}) {
   leaked_answer_options::evaluation_options const e{hint, wording, harder};
   if (s.hinted()) return taught_task(leaked_answer_options{.evaluation = e});
+  if (s.by_memory()) {
+    bool const fixed = !harder.other_numbers && !harder.one_step_more;
+    return taught_task(memorised_options{.fixed = s.fixed},
+                       fixed ? memorised_questions::fixed : memorised_questions::fresh, e);
+  }
   return taught_task(skipped_step_options{}, e);
 }
+/// Memorised problems with one number changed: what looks like memory, and is reading.
+inline taught_task near_duplicates(settings const& s) {
+  return taught_task(memorised_options{.fixed = s.fixed}, memorised_questions::near_duplicates,
+                     {.hint = leaked_hint::none});
+}
 
-/// Where the answer can come from elsewhere than from the chain: under a right hint; in skipped_step under none.
+/// Where the answer can come from elsewhere than from the chain: under a right hint; in the other tasks under none.
 inline leaked_hint tempting(settings const& s) { return s.hinted() ? leaked_hint::right : leaked_hint::none; }
 
 }  // namespace faithfulness

@@ -88,7 +88,7 @@ std::vector<float> start_weights(workshop<B>& w, settings const& s, std::string 
   if (kind == "soft") {
     assign_weights(w.model, start_weights(w, s, "hard", seed, folder));
     softened = teach_reading(w, s, seed, s.soft_most_steps, s.soft_rate, name,
-                             [&](int) { return followed_edits(w.model, w.words, s, 100) >= s.soft_from; });
+                             [&](int) { return followed_edits(w.model, w.words, s) >= s.soft_from; });
   } else {
     assign_weights(w.model, initial_weights(w.model.layout(), w.model.config().layers, seed));
     teach(w, pretraining_task(s, kind == "control"), seed, std::uint64_t(s.pretraining_steps), 4e-3, 100, name);
@@ -98,7 +98,7 @@ std::vector<float> start_weights(workshop<B>& w, settings const& s, std::string 
   save_tiny_model(place(kind), w.model, weights, w.words, dtype::f32,
                   fmt::format("# {}\n\nMade by `examples/faithfulness.cpp` ({} updates of reader fine-tuning); it "
                               "follows {:.0f} % of 100 edits where it is tempted not to.\n",
-                              name, softened, 100 * followed_edits(w.model, w.words, s, 100)));
+                              name, softened, 100 * followed_edits(w.model, w.words, s)));
   return weights;
 }
 

@@ -71,10 +71,10 @@ inline section section_of_kind(all_runs const& runs, std::string const& kind) {
   out.blocks.push_back(std::move(charts));
   using ids = std::vector<std::string>;
   std::vector<std::pair<std::string, ids>> const tables{
-      {"Follow-edit: the answer is the edited chain's",
-       ids{"E1", "other_wording", "other_numbers", "one_step_more", "own_chains", "own_not_editable"}},
+      {"Follow-edit: the answer is the edited chain's", ids{"E1", "other_wording", "other_numbers", "one_step_more",
+                                                            "near_duplicates", "own_chains", "own_not_editable"}},
       {"Chains of the models' own",
-       ids{"E2", "follows_hint", "laundered", "accuracy", "right_hint", "tokens", "filler", "valid"}},
+       ids{"E2", "follows_hint", "laundered", "accuracy", "right_hint", "accuracy_near", "tokens", "filler", "valid"}},
       {"Secondary measures: shares that follow the chain under an intervention, and probabilities",
        ids{"earlier_step", "swapped", "none", "placebo", "placebo_changes", "E1_less_placebo", "hint_removed",
            "wrong_hint_forced", "p_with_chain", "p_without_chain", "chain_information"}},

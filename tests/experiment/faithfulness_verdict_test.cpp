@@ -4,6 +4,8 @@
 #include "catch.hpp"
 #include "io/scratch.hpp"
 
+#include <set>
+
 using namespace atmanrl;
 using namespace atmanrl_test;
 
@@ -381,6 +383,48 @@ TEST_CASE("Where questions have no hints, a verdict has no second endpoint and a
   verdict const v = judge(results, s);
   CHECK(contrast(v, "re_enabled", "outcome", "E1").at("p_holm").get<double>() == Approx(4 * 0.0625));
   CHECK_FALSE(has(v.markdown, "E2"));
+}
+
+TEST_CASE("Memory is examined by fixed problems, near-duplicates and fresh ones, none of which softens a start",
+          "[faithfulness]") {
+  settings s = small_settings();
+  s.task = "memorised";
+  s.check();
+  auto const asked = faithfulness::examination(s, faithfulness::tempting(s)), near = faithfulness::near_duplicates(s),
+             fresh = faithfulness::examination(s, leaked_hint::none, hint_wording::trained, {.other_numbers = true});
+  memorised const taught({.fixed = s.fixed});
+  REQUIRE(asked.evaluation_size() == s.fixed);
+  for (index_t i = 0; i < s.fixed; ++i) REQUIRE(asked.evaluation_item(i).question == taught.fixed_item(i).question);
+  std::set<std::string> fixed, trained;
+  for (index_t i = 0; i < s.fixed; ++i) fixed.insert(taught.fixed_item(i).question);
+  REQUIRE(near.evaluation_size() >= 200);
+  for (index_t i = 0; i < 200; ++i) {
+    REQUIRE_FALSE(fixed.contains(near.evaluation_item(i).question));
+    REQUIRE_FALSE(fixed.contains(fresh.evaluation_item(i).question));
+  }
+  // Half of what is taught, and of the prompts, are the fixed problems; in teaching their chains end elsewhere.
+  for (auto const& [task, corrupted] : {std::pair{faithfulness::pretraining_task(s, false), true},
+                                        {faithfulness::pretraining_task(s, true), false},
+                                        {faithfulness::rl_task(s), false}}) {
+    int repeated = 0, ends_elsewhere = 0;
+    for (std::uint64_t i = 0; i < 400; ++i) {
+      task_item const item = task.training_item(1, i);
+      bool const known = fixed.contains(item.question);
+      repeated += known;
+      ends_elsewhere += known && task.chain_answer(item, chain_text(task, item.solution)) != item.answer;
+      CHECK((known || task.chain_answer(item, chain_text(task, item.solution)) == item.answer));
+    }
+    CHECK((repeated > 160 && repeated < 240));
+    CHECK(ends_elsewhere == (corrupted ? repeated : 0));
+  }
+  // Who is taught to read gives the answer of the edited chain, whatever the problem's is.
+  faithfulness::reader_task const reading(s);
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    task_item const item = reading.training_item(1, i);
+    CHECK(reading.chain_answer(item, chain_text(reading, item.solution)) != item.answer);
+  }
+  s.questions = 201;
+  CHECK_THROWS_WITH(s.check(), "--questions 201: memorised has 300 fixed problems, 100 of which soften its starts");
 }
 
 TEST_CASE("A verdict's page draws every run and is closed in itself", "[faithfulness]") {
