@@ -146,7 +146,7 @@ index_t inputs_of(gguf_type type) {  // more than a piece of groups, where it ca
 TEST_CASE("amx int8: the twin multiplies bytes with signs, each in its place, and cuts no sum off") {
   amx::twin t;
   CHECK(multiplies_bytes(t));
-  auto const of_own = [](auto u) { return multiplies_bytes(u); };
+  auto const of_own = [](auto&& u) { return multiplies_bytes(u); };
   CHECK(of_own(unit<bug::none>{}));
   // What the check is worth.
   CHECK_FALSE(of_own(unit<bug::row>{}));
@@ -301,7 +301,7 @@ TEST_CASE("amx int8: instructions of 16 rows and a panel, and what a wrong one d
   CHECK(two.counts().products == 4 * groups);  // 16 x 16 x 16
   CHECK(two.counts().stores == 4 * groups);
 
-  auto const of_own = [&](auto u) {
+  auto const of_own = [&](auto&& u) {
     return std::pair(same_bits(sums(u, gguf_type::q8_0, whole), right),
                      same_bits(sums(u, gguf_type::q6_k, halves), right_halves));
   };
