@@ -57,8 +57,9 @@ constexpr configuration int8_tiles(index_t inputs) {
   return c;
 }
 
-/// Adds the products of 16 rows with groups of a panel to `sums`, (16, 32), or with `first` overwrites them. The unit
-/// is configured to `int8_tiles(group_inputs / Scales)`. \param groups  as `int8_take_centred` writes them
+/// Adds the products of 16 rows with groups of a panel to `sums`, (16, 32), or with `first` overwrites them.
+/// \param unit    configured to `int8_tiles(group_inputs / Scales)`
+/// \param groups  as `int8_take_centred` writes them
 template <index_t Scales, bool Affine, class Unit>
 void multiply_groups(Unit& unit, std::uint32_t const* rows, int8_group const* groups, index_t count, float* sums,
                      bool first) {
