@@ -16,7 +16,7 @@ def machine():
         found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
         return found.group(1) if found else "?"
 
-    flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
+    flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8") if re.search(rf"\b{f}\b", text)]
     name = (
         f"{field('model name')} (family {field('cpu family')}, model {field('model')})"
         if text

@@ -76,6 +76,8 @@ class amx_emulation {
       tiles().store(reg, memory, stride);
     else if (opcode == 0x5c && prefix == xf3 && mod == 3)
       tiles().multiply(reg, rm, third);
+    else if (opcode == 0x5e && prefix == xf2 && mod == 3)
+      tiles().multiply_bytes(reg, rm, third);
     else
       return other();
     registers[REG_RIP] = reinterpret_cast<long long>(p);

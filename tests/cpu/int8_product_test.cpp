@@ -1,6 +1,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 
 #include "catch.hpp"
+#include "cpu/int8_oracle.hpp"
 #include "cpu/random_blocks.hpp"
 #include "cpu/same_bits.hpp"
 
@@ -13,22 +14,6 @@ using namespace atmanrl_test;
 
 namespace int8_product_test {
 namespace {
-
-/// 32 activations as the option rounds them.
-struct rounded_group {
-  double d = 0;
-  int numbers[32] = {};
-};
-rounded_group rounded(float const* x) {
-  float largest = 0;
-  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::abs(x[i]));
-  rounded_group g;
-  float const d = largest / 127;
-  g.d = d;
-  if (d > 0)
-    for (int i = 0; i < 32; ++i) g.numbers[i] = int(std::nearbyint(double(x[i]) * double(1 / d)));
-  return g;
-}
 
 struct product {
   index_t outputs, inputs;
@@ -74,7 +59,7 @@ TEST_CASE("cpu int8 products: the sums of rounded activations times the decoded 
         for (index_t k = 0; k < inputs; k += 32) {
           rounded_group const g = rounded(x.data() + r * inputs + k);
           for (index_t i = 0; i < 32; ++i) {
-            double const term = g.d * g.numbers[i] * double(p.decoded[std::size_t(o * inputs + k + i)]);
+            double const term = double(g.d) * g.numbers[i] * double(p.decoded[std::size_t(o * inputs + k + i)]);
             sum += term;
             size += std::abs(term);
           }

@@ -13,6 +13,12 @@
 /// in float, rounded to nearest even whatever the processor's rounding mode is. Numbers below the normal ones count as
 /// zeros of their sign, as factors, as summands and as results; none of it raises an exception. As elsewhere in these
 /// processors, a result is below the normal ones if it is so after rounding to 24 bits.
+///
+/// TDPBSSD, with bytes that have signs:
+///
+///     C[m][n] = C[m][n] + sum over k of A[m][4k] B[4k][n] + ... + A[m][4k+3] B[4k+3][n]
+///
+/// modulo 2^32. Nothing is cut off on the way, so the order does not matter.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/error.hpp>
@@ -32,6 +38,9 @@ inline constexpr float least_normal = std::numeric_limits<float>::min();
 inline float flushed(float x) { return std::fabs(x) < least_normal ? std::copysign(0.0f, x) : x; }
 inline float even_half(std::uint32_t pair) { return flushed(std::bit_cast<float>(pair << 16)); }
 inline float odd_half(std::uint32_t pair) { return flushed(std::bit_cast<float>(pair & 0xffff0000u)); }
+
+/// Byte `i` of a word, with its sign.
+inline std::int32_t signed_byte(std::uint32_t word, int i) { return std::int8_t(word >> 8 * i & 255u); }
 
 /// a * b + c of numbers that are normal or zero.
 inline float fma_flushed(float a, float b, float c) {
@@ -77,6 +86,10 @@ class twin {
   void multiply() {
     multiply(C, A, B);
   }
+  template <int C, int A, int B>
+  void multiply_bytes() {
+    multiply_bytes(C, A, B);
+  }
 
   /// The same with numbers of tiles that are known when the program runs. Tiles that are not configured, or whose
   /// shapes do not fit together, are a usage_error where the processor ends the program.
@@ -99,15 +112,7 @@ class twin {
       std::memcpy(static_cast<char*>(to) + i * stride, words_[tile][i], configuration_.row_bytes[tile]);
   }
   void multiply(int c, int a, int b) {
-    check(c);
-    check(a);
-    check(b);
-    int const rows = configuration_.rows[c], columns = configuration_.row_bytes[c] / 4,
-              pairs = configuration_.row_bytes[a] / 4;
-    expects<usage_error>(configuration_.rows[a] == rows && configuration_.rows[b] == pairs &&
-                             configuration_.row_bytes[b] / 4 == columns && a != b && a != c && b != c,
-                         "tiles {}, {} and {} do not fit together as a product", c, a, b);
-    ++counts_.products;
+    auto const [rows, columns, pairs] = begin_product(c, a, b);
     for (int m = 0; m < rows; ++m) {
       float even[tile_words] = {}, odd[tile_words] = {};
       for (int k = 0; k < pairs; ++k) {
@@ -124,8 +129,32 @@ class twin {
       }
     }
   }
+  void multiply_bytes(int c, int a, int b) {
+    auto const [rows, columns, quads] = begin_product(c, a, b);
+    for (int m = 0; m < rows; ++m)
+      for (int k = 0; k < quads; ++k)
+        for (int i = 0; i < 4; ++i) {
+          std::int32_t const factor = detail::signed_byte(words_[a][m][k], i);
+          for (int n = 0; n < columns; ++n)
+            words_[c][m][n] += std::uint32_t(factor * detail::signed_byte(words_[b][k][n], i));
+        }
+  }
 
  private:
+  struct product_shape {
+    int rows, columns, depth;  // of C, and words of a row of A
+  };
+  product_shape begin_product(int c, int a, int b) {
+    check(c);
+    check(a);
+    check(b);
+    product_shape const s{configuration_.rows[c], configuration_.row_bytes[c] / 4, configuration_.row_bytes[a] / 4};
+    expects<usage_error>(configuration_.rows[a] == s.rows && configuration_.rows[b] == s.depth &&
+                             configuration_.row_bytes[b] / 4 == s.columns && a != b && a != c && b != c,
+                         "tiles {}, {} and {} do not fit together as a product", c, a, b);
+    ++counts_.products;
+    return s;
+  }
   void check(int tile) const {
     expects<usage_error>(tile >= 0 && tile < tiles && configuration_.palette == 1 && configuration_.rows[tile] > 0 &&
                              configuration_.rows[tile] <= tile_rows && configuration_.row_bytes[tile] <= 4 * tile_words,

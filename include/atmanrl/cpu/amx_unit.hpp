@@ -2,11 +2,11 @@
 
 /// \file
 /// The matrix unit of Intel processors since Sapphire Rapids (AMX): eight registers, tiles, of 16 rows of 64 bytes, and
-/// TDPBF16PS, which multiplies tiles of pairs of bfloat16. Here is the layout of a configuration and the five
-/// instructions that products take; `amx::twin` (cpu/amx_twin.hpp) has the same members and computes the same bits in
-/// plain code. Whether a program may use them, `this_processor()` says (cpu/processor.hpp); where it may not, they end
-/// it with SIGILL.
-/// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18, and volume 2.
+/// TDPBF16PS, which multiplies tiles of pairs of bfloat16, and TDPBSSD, which multiplies tiles of bytes. Here is the
+/// layout of a configuration and the instructions that products take; `amx::twin` (cpu/amx_twin.hpp) has the same
+/// members and computes the same bits in plain code. Whether a program may use them, `this_processor()` says
+/// (cpu/processor.hpp); where it may not, they end it with SIGILL. Source: Intel 64 and IA-32 Architectures Software
+/// Developer's Manual, volume 1, chapter 18, and volume 2.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/view.hpp>
@@ -29,8 +29,8 @@ struct alignas(64) configuration {
 };
 static_assert(sizeof(configuration) == 64);
 
-/// All tiles in full, the one configuration of all products: what a product has less of is filled with zeros, so that
-/// no kernel changes it.
+/// All tiles in full, the one configuration of all products with bf16 weights: what a product has less of is filled
+/// with zeros, so that no kernel changes it.
 constexpr configuration full_tiles() {
   configuration c;
   for (int i = 0; i < tiles; ++i) {
@@ -66,6 +66,11 @@ struct instructions {
   template <int C, int A, int B>
   static void multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+  }
+  /// The same of whole numbers with signs, four bytes in place of a pair; C has 32 bits.
+  template <int C, int A, int B>
+  static void multiply_bytes() {
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
   }
 };
 #else

@@ -99,7 +99,7 @@ inline std::string products_note(processor const& p = this_processor(), compiled
   if (used == bf16_products::amx) return "note: products with bf16 weights use AMX, whose bits differ from float's";
   if (p.vendor == vendor::intel && p.amx == amx_access::refused)
     return "note: the system does not let this program use AMX, so products with bf16 weights are computed in float, "
-           "several times slower";
+           "several times slower, and int8 products by vector instructions";
   if (compiled.pairs && used == bf16_products::floats)
     return "note: products with bf16 weights are computed in float: this processor's VDPBF16PS is not known to be "
            "faster";

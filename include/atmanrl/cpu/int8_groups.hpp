@@ -34,9 +34,10 @@ inline constexpr int int8_tile_rows = 5;
 
 /// A group of a panel, ready to be multiplied.
 struct int8_group {
-  alignas(64) std::array<std::uint32_t, std::size_t(group_inputs / 4 * panel_width)> numbers;  ///< [quad][32][4 bytes]
-  alignas(64) std::array<float, std::size_t(2 * panel_width)> step;                            ///< [scale][32]
-  alignas(64) std::array<float, std::size_t(panel_width)> offset;                              ///< of an affine type
+  /// [quad][32][4 bytes]: u without a sign, or what is left of it when the type's centre is taken away, with a sign.
+  alignas(64) std::array<std::uint32_t, std::size_t(group_inputs / 4 * panel_width)> numbers;
+  alignas(64) std::array<float, std::size_t(2 * panel_width)> step;  ///< [scale][32]
+  alignas(64) std::array<float, std::size_t(panel_width)> offset;    ///< of an affine type
 };
 
 /// What a row has of a group, a word each: 8 quads of its numbers, d as a float, and sums of its numbers: those of the
@@ -49,8 +50,15 @@ constexpr index_t int8_size(index_t rows, index_t depth) { return rows * (depth 
 /// Adds the products of a tile's rows with groups of a panel to c, or with `first` overwrites c, (rows, 32).
 using int8_tile = void (*)(std::uint32_t const* rows, int8_group const* groups, index_t count, float* c, bool first);
 
-/// Writes one row's 32 activations; its words are `stride` apart. An infinity or NaN among them makes d a NaN.
-inline void round_to_int8(float const* x, std::uint32_t* to, index_t stride) {
+/// 32 activations of a row, rounded.
+struct int8_inputs {
+  std::array<std::uint32_t, std::size_t(group_inputs / 4)> quads{};  ///< the numbers, a byte each
+  std::array<std::int32_t, 2> sums{};                                ///< of the first 16 and of the last
+  float d = 0;
+};
+
+/// An infinity or NaN among the activations makes d a NaN.
+inline int8_inputs rounded_to_int8(float const* x) {
   using simd::lanes;
   simd::floats most{}, strange{};
   for (index_t i = 0; i < group_inputs; i += lanes) {
@@ -68,17 +76,23 @@ inline void round_to_int8(float const* x, std::uint32_t* to, index_t stride) {
     simd::ints const whole = std::bit_cast<simd::ints>(shifted) - std::bit_cast<std::int32_t>(magic);
     simd::store(reinterpret_cast<std::uint32_t*>(numbers.data() + i), std::bit_cast<simd::words>(whole));
   }
-  std::int32_t sums[2] = {};
-  for (std::size_t i = 0; i < numbers.size(); ++i) sums[i / 16] += numbers[i];
+  int8_inputs rounded;
+  for (std::size_t i = 0; i < numbers.size(); ++i) rounded.sums[i / 16] += numbers[i];
   for (std::size_t q = 0; q < 8; ++q)
-    to[index_t(q) * stride] = (std::uint32_t(numbers[4 * q]) & 255u) | (std::uint32_t(numbers[4 * q + 1]) & 255u) << 8 |
-                              (std::uint32_t(numbers[4 * q + 2]) & 255u) << 16 |
-                              std::uint32_t(numbers[4 * q + 3]) << 24;
-  to[d_word * stride] = std::bit_cast<std::uint32_t>(d);
-  to[first_word * stride] = std::uint32_t(-sums[0]);
-  to[last_word * stride] = std::uint32_t(-sums[1]);
-  to[all_word * stride] = std::uint32_t(-sums[0] - sums[1]);
-  to[float_word * stride] = std::bit_cast<std::uint32_t>(float(sums[0] + sums[1]));
+    rounded.quads[q] = (std::uint32_t(numbers[4 * q]) & 255u) | (std::uint32_t(numbers[4 * q + 1]) & 255u) << 8 |
+                       (std::uint32_t(numbers[4 * q + 2]) & 255u) << 16 | std::uint32_t(numbers[4 * q + 3]) << 24;
+  rounded.d = d;
+  return rounded;
+}
+
+/// Writes a row's words of a group, `stride` apart.
+inline void write_int8_words(int8_inputs const& x, std::uint32_t* to, index_t stride) {
+  for (index_t q = 0; q < 8; ++q) to[q * stride] = x.quads[std::size_t(q)];
+  to[d_word * stride] = std::bit_cast<std::uint32_t>(x.d);
+  to[first_word * stride] = std::uint32_t(-x.sums[0]);
+  to[last_word * stride] = std::uint32_t(-x.sums[1]);
+  to[all_word * stride] = std::uint32_t(-x.sums[0] - x.sums[1]);
+  to[float_word * stride] = std::bit_cast<std::uint32_t>(float(x.sums[0] + x.sums[1]));
 }
 
 inline void pack_int8_rows(float const* source, index_t stride, index_t rows, index_t depth, std::uint32_t* target) {
@@ -86,11 +100,21 @@ inline void pack_int8_rows(float const* source, index_t stride, index_t rows, in
     std::uint32_t* const tile = target + int8_size(first, depth);
     for (index_t r = 0; r < count; ++r)
       for (index_t g = 0; g < depth / group_inputs; ++g)
-        round_to_int8(source + (first + r) * stride + g * group_inputs, tile + g * int8_words * count + r, count);
+        write_int8_words(rounded_to_int8(source + (first + r) * stride + g * group_inputs),
+                         tile + g * int8_words * count + r, count);
   });
 }
 
 namespace detail {
+
+/// sum + d (step * whole + offset * all), with the exact sums of x u, less the centre's part, and of x.
+template <bool Affine>
+[[gnu::always_inline]] inline floats add_part(floats sum, step_and_offset const& s, simd::ints whole, float d,
+                                              float all) {
+  floats part = s.step * simd::to_floats(whole);
+  if constexpr (Affine) part = simd::fma(s.offset, simd::broadcast(all), part);
+  return simd::fma(simd::broadcast(d), part, sum);
+}
 
 /// The kernels of a type; those of several rows depend on no more of it than `Centre`, `Scales` and `Affine`.
 template <int Centre, index_t Scales, bool Affine>
@@ -117,12 +141,9 @@ struct int8_products {
       }
       step_and_offset const s = scale(h);
 #pragma GCC unroll 16
-      for (int i = 0; i < Rows; ++i) {
-        floats part = s.step * simd::to_floats(all[i]);
-        if constexpr (Affine)
-          part = simd::fma(s.offset, simd::broadcast(std::bit_cast<float>(word(float_word, i))), part);
-        sum[i] = simd::fma(simd::broadcast(std::bit_cast<float>(word(d_word, i))), part, sum[i]);
-      }
+      for (int i = 0; i < Rows; ++i)
+        sum[i] = add_part<Affine>(sum[i], s, all[i], std::bit_cast<float>(word(d_word, i)),
+                                  std::bit_cast<float>(word(float_word, i)));
     }
   }
 
@@ -167,14 +188,21 @@ struct int8_kernels {
     words const n = format::numbers(b, g, q);
     return format::is_signed ? n ^ 0x80808080u : n;  // adds 128 to each byte
   }
+  static words centred_numbers(block_reader b, index_t g, index_t q) {
+    words const n = format::numbers(b, g, q);
+    if constexpr (format::is_signed || centre == 0) return n;
+    return (n + (128 - centre) * 0x01010101u) ^ 0x80808080u;  // numbers below 128: no byte reaches the next one
+  }
 
+  template <bool Centred>
   static void take(std::byte const* panel, index_t g, int8_group& to) {
     std::byte const* const block = panel + g / groups * block_bytes;
     for (index_t o = 0; o < panel_width; o += simd::lanes) {
       block_reader const b{block, o};
 #pragma GCC unroll 8
       for (index_t q = 0; q < 8; ++q)
-        simd::store(to.numbers.data() + q * panel_width + o, unsigned_numbers(b, g % groups, q));
+        simd::store(to.numbers.data() + q * panel_width + o,
+                    Centred ? centred_numbers(b, g % groups, q) : unsigned_numbers(b, g % groups, q));
       for (index_t h = 0; h < format::scales; ++h) {
         step_and_offset const s = format::scale(b, g % groups, h);
         simd::store(to.step.data() + h * panel_width + o, s.step);

@@ -8,9 +8,11 @@
 /// else, or when cpu_options::exact_activations asks for it, they are widened exactly and multiplied with float
 /// activations (cpu/bf16_products.hpp chooses). The gradient of a weight is computed from floats,
 /// unless cpu_options::gradients asks for AMX. Float weights may be packed: panels of a quantised file's blocks
-/// (cpu/packed_product.hpp), multiplied as the floats that they stand for.
+/// (cpu/packed_product.hpp), multiplied as the floats that they stand for, or as whole numbers where
+/// cpu_options::int8_products asks for it.
 
 #include <atmanrl/cpu/amx_gradient.hpp>
+#include <atmanrl/cpu/amx_int8_product.hpp>
 #include <atmanrl/cpu/packed_product.hpp>
 #include <atmanrl/cpu/panel_products.hpp>
 #include <atmanrl/cpu/threads.hpp>
@@ -101,9 +103,13 @@ struct kernels::matmul<cpu_backend> {
     atmanrl::detail::computes_in_float<T>();
     if constexpr (std::is_same_v<W, float>)
       if (w.packed) {
-        if (threads.int8_products())
-          return cpu::multiply_by_panels(threads, cpu::int8_product{}, x, panels_of(w), y, add);
-        return cpu::multiply_by_panels(threads, cpu::packed_product{}, x, panels_of(w), y, add);
+        auto const multiply = [&](auto const& product) {
+          cpu::multiply_by_panels(threads, product, x, panels_of(w), y, add);
+        };
+        if (!threads.int8_products()) return multiply(cpu::packed_product{});
+        if (threads.int8_instructions() == byte_products::vectors || x.extent(0) < cpu::amx_int8_product::least_rows)
+          return multiply(cpu::int8_product{});
+        return multiply(cpu::amx_int8_product{.twin = threads.int8_instructions() == byte_products::amx_twin});
       }
     with_product(threads, w, [&](auto const& product, auto stored) {
       cpu::multiply_by_panels(threads, product, x, stored, y, add);

@@ -5,7 +5,7 @@
 /// lie side by side, [block][byte of the block][32], and the bytes that hold numbers four at a time, [block][quad][32]
 /// [4]: a vector of the build reads the same bytes of as many outputs, and decoding is what io/gguf_dequantize.hpp says
 /// of one row, lane by lane. Four numbers of an output in one word are also what an instruction for products of bytes
-/// takes (cpu/int8_product.hpp).
+/// takes (cpu/int8_groups.hpp, cpu/amx_int8_product.hpp).
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/view.hpp>

@@ -117,16 +117,27 @@ struct packed_panel_functions {
   /// The 32 chains of multiply-adds of one row with all inputs, from zero: those of the widened panel, without storing
   /// it.
   void (*dot)(std::byte const* panel, index_t depth, float const* x, float* sums);
-  /// The same as whole numbers for products of bytes (cpu/int8_groups.hpp): of group g; with one row; of several rows
-  /// with groups that `int8_take` wrote, by their number less one.
+  /// Group g as whole numbers for products of bytes (cpu/int8_groups.hpp): without signs, or with signs and less their
+  /// centre.
   void (*int8_take)(std::byte const* panel, index_t g, int8_group& to);
+  void (*int8_take_centred)(std::byte const* panel, index_t g, int8_group& to);
+  /// Those products: with one row; of several rows with groups that `int8_take` wrote, by their number less one.
   void (*int8_dot)(std::byte const* panel, index_t depth, std::uint32_t const* row, float* sums);
   int8_tile const* int8_tiles;
+  index_t scales;  ///< of a group
+  bool affine;
 };
 template <gguf_type Type>
 inline constexpr packed_panel_functions functions_of_type{
-    &detail::places_of_type<Type>,    detail::packed_kernels<Type>::widen, detail::packed_kernels<Type>::dot,
-    detail::int8_kernels<Type>::take, detail::int8_kernels<Type>::dot,     detail::int8_kernels<Type>::tiles.data()};
+    &detail::places_of_type<Type>,
+    detail::packed_kernels<Type>::widen,
+    detail::packed_kernels<Type>::dot,
+    detail::int8_kernels<Type>::template take<false>,
+    detail::int8_kernels<Type>::template take<!detail::group_format<Type>::affine>,
+    detail::int8_kernels<Type>::dot,
+    detail::int8_kernels<Type>::tiles.data(),
+    detail::group_format<Type>::scales,
+    detail::group_format<Type>::affine};
 
 constexpr packed_panel_functions const& functions_of(gguf_type type) {
   switch (type) {

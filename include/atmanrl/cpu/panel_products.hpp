@@ -5,12 +5,14 @@
 /// in the caches and shared out. How a block of rows is packed and meets a panel is the product's own: `vector_product`
 /// by the vector kernels (cpu/tile.hpp), `amx_product` and `bfmmla_product` by a matrix unit (cpu/amx_product.hpp,
 /// cpu/bfmmla_product.hpp), `packed_product` by the vector kernels on the panels of a packed weight
-/// (cpu/packed_product.hpp). A row's bits depend on the product alone and not on the cut.
+/// (cpu/packed_product.hpp), `amx_int8_product` by AMX on those (cpu/amx_int8_product.hpp). A row's bits depend on the
+/// product alone and not on the cut.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/amx_product.hpp>
+#include <atmanrl/cpu/amx_tiles.hpp>
 #include <atmanrl/cpu/bfmmla_product.hpp>
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/cpu/tile.hpp>
@@ -75,38 +77,20 @@ struct amx_product {
     amx::pack_rows(source, stride, rows, depth, target);
   }
 
-  /// A thread that has its tiles configured. The system saves tiles with the thread's other registers until they are
-  /// released.
+  /// A thread that has its tiles configured.
   class worker {
    public:
-    explicit worker(bool twin) : uses_twin_(twin) {
-      with_unit([](auto& unit) { unit.configure(amx::full_tiles()); });
-    }
-    ~worker() {
-      with_unit([](auto& unit) { unit.release(); });
-    }
-    worker(worker const&) = delete;
-    worker& operator=(worker const&) = delete;
+    explicit worker(bool twin) : tiles_(twin, amx::full_tiles()) {}
 
     template <class E>
     void multiply(index_t rows, std::uint32_t const* packed, E const* panel, index_t depth, float* c, index_t ldc,
                   index_t width, into how) {
       auto const* const words = reinterpret_cast<std::uint32_t const*>(panel);
-      with_unit([&](auto& unit) { amx::multiply(unit, rows, packed, words, depth, c, ldc, width, how); });
+      tiles_.with_unit([&](auto& unit) { amx::multiply(unit, rows, packed, words, depth, c, ldc, width, how); });
     }
 
    private:
-    template <class F>
-    void with_unit(F const& f) {
-      if (uses_twin_) return f(twin_);
-#if defined(__x86_64__) && defined(__GNUC__)
-      amx::instructions unit;
-      f(unit);
-#endif
-    }
-
-    bool uses_twin_;
-    amx::twin twin_;
+    amx::thread_tiles tiles_;
   };
   worker begin() const { return worker(twin); }
 };

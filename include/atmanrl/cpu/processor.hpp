@@ -20,14 +20,15 @@ namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 
 enum class vendor { other, amd, intel };
 enum class amx_access {
-  none,     ///< the processor has no AMX for bfloat16, or the program was compiled without it
+  none,     ///< the processor has no AMX for such numbers, or the program was compiled without it
   refused,  ///< it has, but the system does not save tiles or does not let this process use them
   granted,
 };
 
 struct processor {
   cpu::vendor vendor = vendor::other;
-  amx_access amx = amx_access::none;
+  amx_access amx = amx_access::none;       ///< products of bfloat16
+  amx_access amx_int8 = amx_access::none;  ///< products of bytes
 };
 
 namespace detail {
@@ -63,10 +64,10 @@ inline bool tiles_permitted() {
 #  endif
 }
 
-inline amx_access find_amx() {
-  constexpr std::uint32_t bf16 = 1u << 22, tiles = 1u << 24, saves_extended_state = 1u << 27;
+/// Of a processor that has tiles.
+inline amx_access find_tiles() {
+  constexpr std::uint32_t saves_extended_state = 1u << 27;
   constexpr std::uint64_t tile_state = std::uint64_t{3} << 17;  // the configuration and the tiles
-  if (cpuid_leaf const features(7); (features.d & bf16) == 0 || (features.d & tiles) == 0) return amx_access::none;
   // Palette 1 has the sizes that the products are written for, on every processor so far.
   cpuid_leaf const palette(0x1d, 1);
   if (palette.b >> 16 != amx::tiles || (palette.b & 0xffff) != 4 * amx::tile_words ||
@@ -76,16 +77,24 @@ inline amx_access find_amx() {
     return amx_access::refused;
   return tiles_permitted() ? amx_access::granted : amx_access::refused;
 }
+
+inline processor find_processor() {
+  constexpr std::uint32_t bf16 = 1u << 22, tiles = 1u << 24, int8 = 1u << 25;
+  cpuid_leaf const features(7);
+  auto const has = [&](std::uint32_t bits) { return (features.d & bits) == bits; };
+  bool const products = has(tiles | bf16) || has(tiles | int8);
+  amx_access const access = products ? find_tiles() : amx_access::none;
+  return {find_vendor(), has(bf16) ? access : amx_access::none, has(int8) ? access : amx_access::none};
+}
 #else
-inline vendor find_vendor() { return vendor::other; }
-inline amx_access find_amx() { return amx_access::none; }
+inline processor find_processor() { return {}; }
 #endif
 
 }  // namespace detail
 
 /// Asks the processor and the system, once in a program.
 inline processor const& this_processor() {
-  static processor const found{detail::find_vendor(), detail::find_amx()};
+  static processor const found = detail::find_processor();
   return found;
 }
 

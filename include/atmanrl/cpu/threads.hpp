@@ -9,6 +9,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>
 #include <atmanrl/cpu/bf16_products.hpp>
+#include <atmanrl/cpu/byte_products.hpp>
 #include <atmanrl/cpu/thread_pool.hpp>
 
 #include <algorithm>
@@ -39,6 +40,9 @@ struct cpu_options {
   /// docs/performance.md). The bit rule holds, but log-probabilities are no longer those of the decoded model.
   bool int8_products = false;
 
+  /// Which instructions compute these; the bits are the same. Named, it must be there: else a usage_error.
+  byte_products int8_instructions = byte_products::by_processor;
+
   /// Nothing is computed: the backend counts the memory that it would take, its kernels' scratch included, and keeps a
   /// book of what for (backend/memory_ledger.hpp). Its arrays are addresses, and numbers read from them have no
   /// meaning.
@@ -56,6 +60,7 @@ class cpu_threads : public host_memory {
         products_(cpu::chosen_products(options.products, options.exact_activations)),
         gradients_(cpu::checked_gradients(options.gradients, products_)),
         int8_products_(options.int8_products),
+        int8_instructions_(cpu::chosen_byte_products(options.int8_instructions, options.int8_products)),
         pool_(options.only_counts ? 1 : threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
@@ -72,6 +77,8 @@ class cpu_threads : public host_memory {
   weight_gradients gradients() const { return gradients_; }
   /// Whether products with packed weights round activations to 8 bits.
   bool int8_products() const { return int8_products_; }
+  /// How those are computed, never `by_processor`.
+  byte_products int8_instructions() const { return int8_instructions_; }
 
   /// Scratch that all threads share during one kernel; undefined contents, valid until the kernel ends.
   float* shared_scratch(index_t floats) { return grown(scratch_.back(), floats); }
@@ -157,6 +164,7 @@ class cpu_threads : public host_memory {
   bf16_products products_;
   weight_gradients gradients_;
   bool int8_products_;
+  byte_products int8_instructions_;
   cpu::thread_pool pool_;
   std::vector<buffer> scratch_;  // one for each thread, then the shared one
 };
