@@ -1,5 +1,6 @@
 // How kernels reach memory, counted by the tracer: whole sectors of device memory, 16 bytes at a time, and no conflicts
 // between the banks of shared memory, for rows that vectors divide.
+#include <atmanrl/ops/matmul_gated.hpp>
 #include <atmanrl/ops/rope_append.hpp>
 
 #include "cuda/attention_on_device.hpp"
@@ -164,14 +165,18 @@ TEST_CASE(
     tensor<cuda_backend, bf16, 2> x(b, {rows, dim});
     x.assign(std::vector<bf16>(std::size_t(rows * dim), bf16(1.0f)));
     auto y = in.random({rows, outputs}, 2);
-    auto const multiply = [&] { matmul(b, x.cview(), w.view(), y.view(), store::add); };
-    CHECK(wasteful(multiply) == nothing);
-    (void)cuda_emulation::trace::take_lines();
-    multiply();
-    std::uint64_t sectors = 0;
-    for (auto const& l : cuda_emulation::trace::take_lines())
-      if (!l.shared && !l.write && l.bytes == 16) sectors += l.transfers;
-    CHECK(sectors * 32 == std::uint64_t((outputs + outputs / of_a_block * rows) * dim) * sizeof(bf16));
+    tensor<cuda_backend, bf16, 2> activated(b, {rows, outputs / 2});
+    auto const check = [&](auto const& multiply) {
+      CHECK(wasteful(multiply) == nothing);
+      (void)cuda_emulation::trace::take_lines();
+      multiply();
+      std::uint64_t sectors = 0;
+      for (auto const& l : cuda_emulation::trace::take_lines())
+        if (!l.shared && !l.write && l.bytes == 16) sectors += l.transfers;
+      CHECK(sectors * 32 == std::uint64_t((outputs + outputs / of_a_block * rows) * dim) * sizeof(bf16));
+    };
+    check([&] { matmul(b, x.cview(), w.view(), y.view(), store::add); });
+    check([&] { matmul_and_swiglu(b, x.cview(), w.view(), y.view(), activated.view()); });
   }
 }
 

@@ -60,6 +60,7 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "sampling.cuh": ["sampling_test"],
     "sgd.cuh": ["sgd_test"],
     "skinny.cuh": ["skinny_test"],
+    "skinny_gated.cuh": ["skinny_test"],
     "swiglu.cuh": ["swiglu_test", "factors_test"],
     "vector.cuh": ["factors_test"],
 }

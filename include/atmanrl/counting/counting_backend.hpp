@@ -24,9 +24,25 @@
 #include <atmanrl/ops/sample.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
+#include <concepts>
 #include <span>
 
 namespace atmanrl::kernels {
+
+namespace counting {
+
+/// Counts a product with its activation, of `operations` for a number, as one kernel, which neither writes the product
+/// nor reads it; false, and nothing is counted, where a GPU has two.
+template <class W>
+bool gated_product(backend& b, char const* kernel, double operations, on<W const, 2> x, weight_view<backend, W> w,
+                   on<W, 2> y) {
+  if (!b.skinny_products() || !std::same_as<W, bf16> || x.extent(0) > 16 || w.inputs % 8 != 0) return false;
+  b.count(kernel, work_kind::products, 2.0 * double(x.size()) * double(w.outputs) + operations * double(y.size()),
+          bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + bytes(y));
+  return true;
+}
+
+}  // namespace counting
 
 template <>
 struct matmul<counting::backend> {
@@ -167,6 +183,11 @@ struct swiglu<counting::backend> {
   static void forward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<Y, 2> y) {
     b.count("swiglu", work_kind::rest, 5.0 * double(y.size()), counting::bytes(gate_up) + counting::bytes(y));
   }
+  template <class W>
+  static bool of_product(counting::backend& b, counting::on<W const, 2> x, weight_view<counting::backend, W> w,
+                         counting::on<W, 2> y) {
+    return counting::gated_product(b, "matmul_and_swiglu", 5, x, w, y);
+  }
   template <class T, class Y>
   static void backward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
                        counting::on<Y, 2> dgate_up) {
@@ -182,6 +203,11 @@ struct gated<counting::backend> {
   static void forward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<Y, 2> y) {
     b.count("gated", work_kind::rest, double(F::operations) * double(y.size()),
             counting::bytes(gate_up) + counting::bytes(y));
+  }
+  template <class F, class W>
+  static bool of_product(counting::backend& b, F, counting::on<W const, 2> x, weight_view<counting::backend, W> w,
+                         counting::on<W, 2> y) {
+    return counting::gated_product(b, "matmul_and_gated", F::operations, x, w, y);
   }
   template <class T, class F, class Y>
   static void backward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
