@@ -20,10 +20,11 @@ using namespace atmanrl_test;
 
 namespace {
 
-/// Extents that whole packs of 16 bytes divide.
+/// Extents that whole packs of 16 bytes divide, and heads whose halves are rotated where they are projected.
 model_config whole_packs() {
   model_config c = device_config();
   c.hidden = 24;
+  c.head_dim = 16;
   c.ffn = 16;
   c.max_positions = 320;
   c.tied_head = false;
@@ -185,35 +186,46 @@ std::pair<std::vector<float>, std::uint64_t> logits_of(model_type& model, forwar
 
 }  // namespace
 
-// A pass that keeps its products for the backward pass has the activation in a kernel of its own.
+// In a layer's products are the rotation and the activation. A pass that keeps its products for the backward pass has
+// the activation in a kernel of its own, and so has a layer that adds to the product first, of that and of the
+// rotation.
 TEST_CASE(
-    "cuda decoding alone: a pass that keeps its products has the logits of one whose activation is their kernel") {
-  cuda_backend device({.skinny_products = true});
-  auto const check = [](model_type& model, std::uint64_t kernels_less, adapters of = adapters::on) {
-    auto const kept = logits_of(model, {.mode = gradient_mode::activations, .adapters = of}),
-               not_kept = logits_of(model, {.mode = gradient_mode::none, .adapters = of});
-    CHECK(kept.first == not_kept.first);
+    "cuda decoding alone: logits are those without kernels for two, also with biases, adapters and kept products") {
+  cuda_backend device({.skinny_products = true}), other;
+  model_config const plain = whole_packs();
+  std::uint64_t of_plain = 0;
+  auto const check = [&](model_config const& c, std::vector<std::string> const& adapted, std::uint64_t more_a_layer,
+                         std::uint64_t kept_more_a_layer, adapters are = adapters::on) {
+    auto const model_on = [&](cuda_backend& b) {
+      model_type model = random_model<cuda_backend, bf16>(b, c, 3, 0.8);
+      if (adapted.empty()) return model;
+      model.attach({.rank = 8, .alpha = 8, .targets = adapted}, 1);
+      auto const values = random_values(model.trainable_layout().size(), 7, 0.4);
+      model.assign_trainable(on_backend<cuda_backend, float>(b, values).cview());
+      return model;
+    };
+    model_type model = model_on(device), of_cublas = model_on(other);
+    auto const got = logits_of(model, {.mode = gradient_mode::none, .adapters = are}),
+               kept = logits_of(model, {.mode = gradient_mode::activations, .adapters = are});
+    CHECK(kept.first == got.first);
+    // Products are rounded differently, and what is computed of them.
+    CHECK(relative_difference(got.first, logits_of(of_cublas, {.adapters = are}).first) < 0.03);
 #if defined(ATMANRL_CUDA_EMULATION)
-    CHECK(kept.second - not_kept.second == kernels_less);
+    if (of_plain == 0) of_plain = got.second;
+    CHECK(got.second - of_plain == more_a_layer * std::uint64_t(c.layers));
+    CHECK(kept.second - got.second == kept_more_a_layer * std::uint64_t(c.layers));
 #endif
   };
-  model_config const c = whole_packs();
-  model_type plain = random_model<cuda_backend, bf16>(device, c, 3, 0.8);
-  check(plain, std::uint64_t(c.layers));
-  model_config with_biases = c;
+  check(plain, {}, 0, 1);
+  model_config with_biases = plain;
+  with_biases.qkv_bias = true;
+  check(with_biases, {}, 2, 1);  // the bias, the rotation
+  with_biases = plain;
   with_biases.mlp_bias = true;
-  model_type biased = random_model<cuda_backend, bf16>(device, with_biases, 3, 0.8);
-  check(biased, 0);
-  // Adapters of the feed-forward layer add to the product before its activation.
-  for (std::string const target : {"up_proj", "q_proj"}) {
-    CAPTURE(target);
-    model_type adapted = random_model<cuda_backend, bf16>(device, c, 3, 0.8);
-    adapted.attach({.rank = 4, .alpha = 4, .targets = {target}}, 1);
-    auto const values = random_values(adapted.trainable_layout().size(), 7, 0.4);
-    adapted.assign_trainable(on_backend<cuda_backend, float>(device, values).cview());
-    check(adapted, target == "up_proj" ? 0 : std::uint64_t(c.layers));
-    check(adapted, std::uint64_t(c.layers), adapters::off);
-  }
+  check(with_biases, {}, 3, 0);     // the biases of both matrices, the activation
+  check(plain, {"q_proj"}, 3, 1);   // the adapter's two products, the rotation
+  check(plain, {"up_proj"}, 3, 0);  // likewise the activation
+  check(plain, {"q_proj", "up_proj"}, 0, 1, adapters::off);
 }
 
 #if defined(ATMANRL_CUDA_EMULATION)
@@ -223,7 +235,8 @@ TEST_CASE("cuda decoding alone: no product of a decoded token is cuBLAS', and ea
     return std::pair(counts.kernels, counts.products);
   };
   CHECK(of_token(false, 2) == std::pair(std::uint64_t{19}, std::uint64_t{9}));
-  CHECK(of_token(true, 2) == std::pair(std::uint64_t{26}, std::uint64_t{0}));  // two layers' activations are products
+  CHECK(of_token(true, 2) ==
+        std::pair(std::uint64_t{24}, std::uint64_t{0}));  // rotations and activations of two layers
   CHECK(of_token(true, 17) == std::pair(std::uint64_t{19}, std::uint64_t{9}));
 }
 #endif

@@ -31,12 +31,16 @@ namespace atmanrl::kernels {
 
 namespace counting {
 
-/// Counts a product with its activation, of `operations` for a number, as one kernel, which neither writes the product
-/// nor reads it; false, and nothing is counted, where a GPU has two.
+/// Whether a GPU that is asked for products of few rows has such a product in a kernel with what follows it.
+template <class W>
+bool is_skinny_product(backend const& b, on<W const, 2> x) {
+  return b.skinny_products() && std::same_as<W, bf16> && x.extent(0) <= 16 && x.extent(1) % 8 == 0;
+}
+/// Counts one with its activation, of `operations` for a number: the product is neither written nor read.
 template <class W>
 bool gated_product(backend& b, char const* kernel, double operations, on<W const, 2> x, weight_view<backend, W> w,
                    on<W, 2> y) {
-  if (!b.skinny_products() || !std::same_as<W, bf16> || x.extent(0) > 16 || w.inputs % 8 != 0) return false;
+  if (!is_skinny_product<W>(b, x)) return false;
   b.count(kernel, work_kind::products, 2.0 * double(x.size()) * double(w.outputs) + operations * double(y.size()),
           bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + bytes(y));
   return true;
@@ -168,6 +172,21 @@ struct rope<counting::backend> {
     b.count("rope_append", work_kind::rest, 3 * (queries + keys),
             sizeof(T) * (2 * queries + 2 * keys) + sizeof(K) * 2 * keys + counting::bytes(positions) +
                 counting::bytes(cache_rows) + tables(qkv, cosine));
+  }
+  template <class W, class T, class Real, class K>
+  static bool of_product(counting::backend& b, attention_extents const& e, counting::on<W const, 2> x,
+                         weight_view<counting::backend, W> w, counting::on<T, 3> qkv,
+                         counting::on<int const, 1> positions, counting::on<Real const, 2> cosine,
+                         counting::on<Real const, 2>, counting::on<int const, 1> cache_rows, counting::on<K, 3>,
+                         counting::on<K, 3>) {
+    if (!counting::is_skinny_product<W>(b, x) || e.head_dim % 16 != 0) return false;
+    double const row_heads = double(qkv.extent(0) * e.head_dim), queries = row_heads * double(e.heads),
+                 keys = row_heads * double(e.kv_heads);
+    b.count("matmul_and_rope_append", work_kind::products,
+            2.0 * double(x.size()) * double(w.outputs) + 3 * (queries + keys),
+            counting::bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + sizeof(T) * queries + sizeof(K) * 2 * keys +
+                counting::bytes(positions) + counting::bytes(cache_rows) + tables(qkv, cosine));
+    return true;
   }
 
  private:

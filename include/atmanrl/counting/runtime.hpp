@@ -33,7 +33,8 @@ class counting_backend {
   static constexpr bool counts_work = true;
 
   /// \param skinny_products  whether it counts what cuda_options::skinny_products asks of a GPU: with bf16 weights and
-  ///                         up to 16 rows a gated activation belongs to its product (cuda/skinny_gated.cuh)
+  ///                         up to 16 rows a product has what follows it in its kernel (cuda/skinny_gated.cuh,
+  ///                         cuda/skinny_rope.cuh)
   explicit counting_backend(machine_limits limits = {}, bool skinny_products = false)
       : limits_(limits), skinny_products_(skinny_products) {}
   counting_backend(counting_backend const&) = delete;

@@ -32,10 +32,11 @@ inline constexpr index_t skinny_rows = 16;
 
 namespace skinny {
 
-inline constexpr int warps = 8;     ///< of a block, which share the inputs
-inline constexpr int outputs = 16;  ///< of a block
-inline constexpr int rows = 8;      ///< of a product of the matrix units
-inline constexpr int half = 32;     ///< inputs that a warp reads at once, 64 bytes of a row
+inline constexpr int warps = 8;            ///< of a block, which share the inputs
+inline constexpr int outputs = 16;         ///< of a block
+inline constexpr int pairs = outputs / 2;  ///< of outputs g and g + 8 of a row, which one lane has
+inline constexpr int rows = 8;             ///< of a product of the matrix units
+inline constexpr int half = 32;            ///< inputs that a warp reads at once, 64 bytes of a row
 inline constexpr int step = 2 * half;
 
 /// 8 neighbouring inputs of a row.

@@ -18,8 +18,6 @@ namespace atmanrl::cuda {
 
 namespace skinny {
 
-inline constexpr int pairs = outputs / 2;  ///< of gate and other factor, of a block
-
 /// Block x computes columns 8 x and up of y.
 /// \param x  (rows, inputs), rows of 16-byte packs; at least one row
 /// \param w  (2 ffn, inputs), likewise: the gate's rows, then those of the other factor

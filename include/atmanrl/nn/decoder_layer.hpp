@@ -20,7 +20,7 @@
 namespace atmanrl {
 
 /// What the backward pass of a layer needs of its forward pass. What one element-wise pass rebuilds is not kept.
-/// `qkv`'s keys and values are those of the projection or of the cache, as `Block::qk` leaves them.
+/// `qkv`'s keys and values are those of the projection or of the cache, as `Block::qk` leaves them, or undefined.
 template <Backend B, class T, class Block>
 struct layer_activations {
   using norm_saved = typename Block::norm::template saved<B, T>;
@@ -346,7 +346,6 @@ class decoder_layer {
     auto const input =
         enter<norms_before_attention>(c, call, x, made_of_.attention_before, a.attention_before, w, x_in);
     a.qkv.resize(backend, {rows, e.heads + 2 * e.kv_heads, e.head_dim});
-    at(linear_slot::qkv).forward(call.pass, input, flat(a.qkv));
     a.lse.resize(backend, {rows, e.heads});
     typename tensor<B, T, 3>::shape_type const shape{rows, e.heads, e.head_dim};
     bool const is_kept = keep || !factor_copy<B, T, F>::is_needed;
@@ -355,8 +354,8 @@ class decoder_layer {
     std::visit(
         [&](auto const& cached) {
           using K = typename std::remove_cvref_t<decltype(cached.keys)>::value_type;
-          nn::forward_into_cache<typename Block::qk, B, T>(
-              part(c, call, made_of_.qk, w), a.qkv.view(), a.qk,
+          nn::project_into_cache<typename Block::qk, B, T>(
+              part(c, call, made_of_.qk, w), at(linear_slot::qkv), input, a.qkv.view(), a.qk,
               nn::cache_target<B, K>{e, call.cache_rows, cached.keys, cached.values});
           if constexpr (factor_copy<B, T, F>::is_needed) {
             auto const factor = w.attended.room(backend, shape);
