@@ -9,7 +9,7 @@
 #include <cmath>
 
 namespace skinny_fused_test {
-using namespace atmanrl_test;
+using namespace skinny_problems;
 
 namespace {
 

@@ -5,7 +5,8 @@
 #include <bit>
 #include <cstdint>
 
-namespace atmanrl_test {
+namespace skinny_problems {
+using namespace atmanrl_test;
 
 /// y = x Wᵀ on the host's side: numbers, and how many of them.
 struct problem {
@@ -64,4 +65,4 @@ inline double exactly(bf16 const* x, bf16 const* w, index_t inputs) {
 
 inline index_t const some_inputs[] = {8, 24, 32, 40, 64, 72, 512, 520, 1032};
 
-}  // namespace atmanrl_test
+}  // namespace skinny_problems

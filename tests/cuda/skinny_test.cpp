@@ -6,7 +6,7 @@
 #include <numeric>
 
 namespace skinny_test {
-using namespace atmanrl_test;
+using namespace skinny_problems;
 
 namespace {
 
