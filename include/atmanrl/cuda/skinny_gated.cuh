@@ -8,8 +8,9 @@
 /// A lane of the matrix units' result has the outputs g and g + 8 of the same row. So a block's 16 outputs are 8 of the
 /// gate and the 8 of the other factor that belong to them, and the lane that has one has the other. Where among the 16
 /// an output stands changes no bit of its sum, f is what the activation's own kernel computes of two floats, and its
-/// result is rounded once, as there: the bits are those of the product and that kernel. (No compiler's fused
-/// multiply-add lies across the seam, because a product's sum ends with an addition.)
+/// result is rounded once, as there: the bits are those of the product and that kernel. A multiply-add that a compiler
+/// fuses cannot lie across the seam, because a sum ends with an addition; inside f it fuses alike in both kernels as
+/// far as has been looked (docs/cuda.md).
 
 #include <atmanrl/cuda/skinny.cuh>
 #include <atmanrl/ops/matmul.hpp>
