@@ -44,8 +44,10 @@ class counted_step {
  public:
   using model_type = decoder<counting_backend, W, Block>;
 
-  counted_step(model_config config, step_shape const& shape, machine_limits const& limits = {})
-      : backend(limits), model(backend, std::move(config)), shape_(shape) {
+  /// \param skinny_products  see counting_backend
+  counted_step(model_config config, step_shape const& shape, machine_limits const& limits = {},
+               bool skinny_products = false)
+      : backend(limits, skinny_products), model(backend, std::move(config)), shape_(shape) {
     for (index_t p = 0; p < shape.prompts; ++p) prompts_.push_back(std::vector<int>(std::size_t(shape.prompt), int(p)));
     cot_.assign(std::size_t(shape.cot), 0);
     delimiter_.assign(std::size_t(shape.delimiter), 0);

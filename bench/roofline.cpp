@@ -32,8 +32,9 @@ struct phase {
 
 /// What `walk` counts on a fresh model.
 phase counted(std::string name, step_shape const& shape, machine_limits const& limits,
-              std::function<void(step_type&)> const& walk, model_config const& config = llama_3_2_3b()) {
-  step_type step(config, shape, limits);
+              std::function<void(step_type&)> const& walk, model_config const& config = llama_3_2_3b(),
+              bool skinny_products = false) {
+  step_type step(config, shape, limits, skinny_products);
   walk(step);
   phase p{.name = std::move(name),
           .done = step.backend.total(),
@@ -301,18 +302,28 @@ int print_traffic() {
   machine_limits const limits;
   step_shape later, rows;
   rows.rows = mask_rows::answer_rows;
-  auto const walked = [&](std::string name, step_shape const& s, std::function<void(step_type&)> const& walk) {
-    return counted(std::move(name), s, limits, walk, llama_3_2_1b());
+  auto const walked = [&](std::string name, step_shape const& s, std::function<void(step_type&)> const& walk,
+                          bool skinny_products = false) {
+    return counted(std::move(name), s, limits, walk, llama_3_2_1b(), skinny_products);
   };
-  auto const samples = [&](index_t tokens) { return walked("", later, [=](step_type& x) { x.sample(tokens); }); };
   auto const masks = [&](step_shape const& s, char const* name) {
     return walked(name, s, [](step_type& x) { x.train_masks(2); }) -
            walked(name, s, [](step_type& x) { x.train_masks(1); });
   };
-  phase decoding = repeated(1 / 399.0, samples(400) - samples(1));
-  decoding.name = "a position of decoding";
+  auto const decoding = [&](char const* name, bool skinny_products) {
+    auto const sampled = [&](index_t tokens) {
+      return walked(
+          name, later, [=](step_type& x) { x.sample(tokens); }, skinny_products);
+    };
+    phase p = repeated(1 / 399.0, sampled(400) - sampled(1));
+    p.name = name;
+    return p;
+  };
   std::vector<phase> const phases{
-      decoding, masks(later, "a mask step, all_later"), masks(rows, "a mask step, answer_rows"),
+      decoding("a position of decoding", false),
+      decoding("the same, --skinny-products", true),
+      masks(later, "a mask step, all_later"),
+      masks(rows, "a mask step, answer_rows"),
       walked("forward and backward of an update", later, [](step_type& x) { x.gradient(); }),
       walked("new weights", later, [](step_type& x) { x.new_weights(); })};
   fmt::print("| phase | kernel | calls | GB |\n|---|---|---|---|\n");

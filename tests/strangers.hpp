@@ -447,11 +447,33 @@ struct offsets {
   }
 };
 
-/// Block: norms after each half alone, offsets, and GeGLU, in files of its own kind.
+/// An activation: of SwiGLU's matrices gate up / (1 + gate²). Its `forward` hides both of SwiGLU's, that of a product,
+/// which would be SwiGLU's function, too.
+struct rational_glu : atmanrl::nn::swiglu {
+  struct function {
+    static constexpr int operations = 4;
+    template <class T>
+    ATMANRL_HOST_DEVICE T operator()(T gate, T up) const {
+      return gate * up / (gate * gate + decltype(atmanrl::real_part(T{}))(1));
+    }
+  };
+  static std::vector<std::string> names() { return {"rational"}; }
+  template <atmanrl::Backend B, class T, class Y>
+  static void forward(B& backend, atmanrl::view_on<B, T const, 2> gate_up, atmanrl::view_on<B, Y, 2> y) {
+    atmanrl::gated(backend, function{}, gate_up, y);
+  }
+  template <atmanrl::Backend B, class T, class Y>
+  static void backward(B& backend, atmanrl::view_on<B, T const, 2> gate_up, atmanrl::view_on<B, T const, 2> dy,
+                       atmanrl::view_on<B, Y, 2> dgate_up) {
+    atmanrl::gated_backward(backend, function{}, gate_up, dy, dgate_up);
+  }
+};
+
+/// Block: norms after each half alone, offsets, and an activation of its own, in files of its own kind.
 struct offset_block : atmanrl::llama_block {
   static constexpr std::string_view model_type = "offset";
   using qk = atmanrl::nn::in_order<offsets, atmanrl::nn::rope>;
-  using activation = atmanrl::nn::geglu;
+  using activation = rational_glu;
   using residual = atmanrl::nn::post_norm;
   static atmanrl::architecture files() { return {.class_name = "OffsetForCausalLM", .gguf = "offset"}; }
 };

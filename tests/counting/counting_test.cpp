@@ -81,6 +81,50 @@ TEST_CASE("counting: what one layer more costs in prefill is its parts' work by 
 }
 
 TEST_CASE(
+    "counting: where products of few rows are asked for, a decoded token's activations and rotations are in products") {
+  auto const decoded = [](model_config const& c, step_shape const& s, auto block, bool skinny) {
+    std::array<double, 5> all{};  // operations and bytes of products, operations and bytes of the rest, calls
+    auto const add = [&](index_t tokens, double sign) {
+      counted_step<bf16, decltype(block)> step(c, s, {}, skinny);
+      step.sample(tokens);
+      phase_work const done = step.backend.total();
+      all[0] += sign * done.products.operations, all[1] += sign * done.products.bytes;
+      all[2] += sign * done.rest.operations, all[3] += sign * done.rest.bytes;
+      for (auto const& [name, k] : step.backend.kernels()) all[4] += sign * k.calls;
+    };
+    add(3, 1);
+    add(2, -1);
+    return all;
+  };
+  // Of 3 layers and 6 rows: 40 numbers at 5 or 10 operations each; gate and up, in float, are not written and not read;
+  // the numbers themselves, in bf16, are written by another kernel. Where heads are of 16, 8 that are rotated, 6 of
+  // them queries, and 2 of values, at 3 operations a number: all were written and read in float, and afterwards queries
+  // are written in float and keys and values into the cache; they are two times 16 more, of the tables, and two
+  // integers.
+  auto const check = [&](model_config const& c, auto block, double operations) {
+    step_shape const s = small_step();
+    auto const two = decoded(c, s, block, false), one = decoded(c, s, block, true);
+    double const rows = 3 * 6, rotated = c.head_dim % 16 == 0 ? 1 : 0, activated = rows * 40,
+                 head = rotated * rows * 16;
+    double const into_cache = 4 * (6 + 2 + 2) * head + rotated * rows * (4 * 2 * 8 + 2 * 4);
+    CHECK(one[0] - two[0] == operations * activated + 3 * 8 * head);
+    CHECK(one[1] - two[1] == (2 - 2 * 4) * activated - 4 * 10 * head + into_cache);
+    CHECK(one[2] - two[2] == -operations * activated - 3 * 8 * head);
+    CHECK(one[3] - two[3] == -(2 + 2 * 4) * activated - 4 * 10 * head - into_cache);
+    CHECK(one[4] - two[4] == -3 * (1 + rotated));
+    // With more than 16 rows nothing is.
+    step_shape many = s;
+    many.group = 9;
+    CHECK(decoded(c, many, block, true) == decoded(c, many, block, false));
+  };
+  check(small_shape(true), standard_block{}, 5);
+  check(small_gemma(), gemma2_block{}, 10);
+  model_config wide = small_shape(true);
+  wide.head_dim = 16;
+  check(wide, standard_block{}, 5);
+}
+
+TEST_CASE(
     "counting: a score is 4 head_dim + 5 operations of attention for every pair of a query and a key that it sees") {
   model_config const c = small_shape(true);
   step_shape const s = small_step();

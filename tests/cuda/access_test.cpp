@@ -1,6 +1,7 @@
 // How kernels reach memory, counted by the tracer: whole sectors of device memory, 16 bytes at a time, and no conflicts
 // between the banks of shared memory, for rows that vectors divide.
-#include <atmanrl/ops/rope_append.hpp>
+#include <atmanrl/ops/matmul_gated.hpp>
+#include <atmanrl/ops/matmul_rope_append.hpp>
 
 #include "cuda/attention_on_device.hpp"
 #include "cuda/attention_policies.hpp"
@@ -159,19 +160,38 @@ TEST_CASE(
   index_t const dim = 2048, outputs = 32, of_a_block = 16;
   weight<cuda_backend, bf16> w(b, outputs, dim);
   w.assign_rows(b, 0, in.random({outputs, dim}, 1).cview());
+  weight<cuda_backend, bf16> projection(b, 4 * 16, dim);
+  projection.assign_rows(b, 0, in.random({4 * 16, dim}, 4).cview());
   for (index_t const rows : {8, 16}) {
     CAPTURE(rows);
     tensor<cuda_backend, bf16, 2> x(b, {rows, dim});
     x.assign(std::vector<bf16>(std::size_t(rows * dim), bf16(1.0f)));
     auto y = in.random({rows, outputs}, 2);
-    auto const multiply = [&] { matmul(b, x.cview(), w.view(), y.view(), store::add); };
-    CHECK(wasteful(multiply) == nothing);
-    (void)cuda_emulation::trace::take_lines();
-    multiply();
-    std::uint64_t sectors = 0;
-    for (auto const& l : cuda_emulation::trace::take_lines())
-      if (!l.shared && !l.write && l.bytes == 16) sectors += l.transfers;
-    CHECK(sectors * 32 == std::uint64_t((outputs + outputs / of_a_block * rows) * dim) * sizeof(bf16));
+    tensor<cuda_backend, bf16, 2> activated(b, {rows, outputs / 2});
+    auto const check = [&](weight<cuda_backend, bf16> const& read, auto const& multiply) {
+      CHECK(wasteful(multiply) == nothing);
+      (void)cuda_emulation::trace::take_lines();
+      multiply();
+      std::uint64_t sectors = 0;
+      for (auto const& l : cuda_emulation::trace::take_lines())
+        if (!l.shared && !l.write && l.bytes == 16) sectors += l.transfers;
+      index_t const blocks = read.outputs() / of_a_block;
+      CHECK(sectors * 32 == std::uint64_t((read.outputs() + blocks * rows) * dim) * sizeof(bf16));
+    };
+    check(w, [&] { matmul(b, x.cview(), w.view(), y.view(), store::add); });
+    check(w, [&] { matmul_and_swiglu(b, x.cview(), w.view(), y.view(), activated.view()); });
+    attention_extents const e{.heads = 2, .kv_heads = 1, .head_dim = 16};
+    auto const angles = in.random({2, 8}, 3);
+    std::vector<int> each(std::size_t(rows), 1);
+    auto const positions = in.ids(each);
+    for (int i = 0; i < int(rows); ++i) each[std::size_t(i)] = i;
+    auto const cache_rows = in.ids(each);
+    tensor<cuda_backend, float, 3> qkv(b, {rows, 4, 16});
+    tensor<cuda_backend, bf16, 3> keys(b, {rows, 1, 16}), values(b, keys.shape());
+    check(projection, [&] {
+      matmul_rope_and_append(b, e, x.cview(), projection.view(), qkv.view(), positions.cview(), angles.cview(),
+                             angles.cview(), cache_rows.cview(), keys.view(), values.view());
+    });
   }
 }
 

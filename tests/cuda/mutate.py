@@ -57,9 +57,12 @@ TESTS = {  # header: the tests that know its kernels, the quickest to notice fir
     "reduce.cuh": ["rms_norm_test", "log_prob_test"],
     "rms_norm.cuh": ["rms_norm_test", "factors_test"],
     "rope.cuh": ["rope_test", "factors_test"],
+    "rotation.cuh": ["rope_test", "factors_test", "skinny_fused_test"],
     "sampling.cuh": ["sampling_test"],
     "sgd.cuh": ["sgd_test"],
     "skinny.cuh": ["skinny_test"],
+    "skinny_gated.cuh": ["skinny_fused_test"],
+    "skinny_rope.cuh": ["skinny_fused_test"],
     "swiglu.cuh": ["swiglu_test", "factors_test"],
     "vector.cuh": ["factors_test"],
 }

@@ -1,5 +1,6 @@
 #include <atmanrl/nn/parts/activations.hpp>
 #include <atmanrl/ops/gated.hpp>
+#include <atmanrl/ops/matmul_gated.hpp>
 
 #include "catch.hpp"
 #include "gradient_check.hpp"
@@ -72,6 +73,25 @@ TEST_CASE("geglu: large gates of both signs stay finite in float") {
   CHECK(y == std::vector<float>{0, 2000, 0, 180});
   gated_backward(backend, nn::gelu_tanh_times{}, as(x, {1, 8}), as(dy, {1, 4}), as(dx, {1, 8}));
   CHECK(dx == std::vector<float>{0, 2, 0, 2, 0, 1000, 0, 90});
+}
+
+TEST_CASE("gated: of a product they are the product and the activation, where a backend has no kernel for both") {
+  reference_backend backend;
+  index_t const inputs = 5;
+  auto const x = random_values(rows * inputs, 4);
+  auto values = random_values(2 * ffn * inputs, 5);
+  weight_view<reference_backend, double> const w{values.data(), 2 * ffn, inputs};
+  std::vector<double> product(rows * 2 * ffn), scratch(product.size()), y(rows * ffn), expected(y.size());
+  view<double const, 2> const of(x.data(), {rows, inputs});
+  matmul(backend, of, w, as(product, {rows, 2 * ffn}));
+  gated(backend, lopsided{}, as(product, {rows, 2 * ffn}), as(expected, {rows, ffn}));
+  matmul_and_gated(backend, lopsided{}, of, w, as(scratch, {rows, 2 * ffn}), as(y, {rows, ffn}));
+  CHECK(y == expected);
+  swiglu(backend, as(product, {rows, 2 * ffn}), as(expected, {rows, ffn}));
+  matmul_and_swiglu(backend, of, w, as(scratch, {rows, 2 * ffn}), as(y, {rows, ffn}));
+  CHECK(y == expected);
+  CHECK_THROWS_WITH(matmul_and_swiglu(backend, of, w, as(scratch, {rows, 2 * ffn}), as(y, {rows, ffn - 1})),
+                    ATMANRL_CONTAINS("y [3, 3] of a gate and as much more, [3, 8]"));
 }
 
 TEST_CASE("gated: extents that disagree are named") {

@@ -24,9 +24,29 @@
 #include <atmanrl/ops/sample.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
+#include <concepts>
 #include <span>
 
 namespace atmanrl::kernels {
+
+namespace counting {
+
+/// Whether a GPU that is asked for products of few rows has such a product in a kernel with what follows it.
+template <class W>
+bool is_skinny_product(backend const& b, on<W const, 2> x) {
+  return b.skinny_products() && std::same_as<W, bf16> && x.extent(0) <= 16 && x.extent(1) % 8 == 0;
+}
+/// Counts one with its activation, of `operations` for a number: the product is neither written nor read.
+template <class W>
+bool gated_product(backend& b, char const* kernel, double operations, on<W const, 2> x, weight_view<backend, W> w,
+                   on<W, 2> y) {
+  if (!is_skinny_product<W>(b, x)) return false;
+  b.count(kernel, work_kind::products, 2.0 * double(x.size()) * double(w.outputs) + operations * double(y.size()),
+          bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + bytes(y));
+  return true;
+}
+
+}  // namespace counting
 
 template <>
 struct matmul<counting::backend> {
@@ -153,6 +173,21 @@ struct rope<counting::backend> {
             sizeof(T) * (2 * queries + 2 * keys) + sizeof(K) * 2 * keys + counting::bytes(positions) +
                 counting::bytes(cache_rows) + tables(qkv, cosine));
   }
+  template <class W, class T, class Real, class K>
+  static bool of_product(counting::backend& b, attention_extents const& e, counting::on<W const, 2> x,
+                         weight_view<counting::backend, W> w, counting::on<T, 3> qkv,
+                         counting::on<int const, 1> positions, counting::on<Real const, 2> cosine,
+                         counting::on<Real const, 2>, counting::on<int const, 1> cache_rows, counting::on<K, 3>,
+                         counting::on<K, 3>) {
+    if (!counting::is_skinny_product<W>(b, x) || e.head_dim % 16 != 0) return false;
+    double const row_heads = double(qkv.extent(0) * e.head_dim), queries = row_heads * double(e.heads),
+                 keys = row_heads * double(e.kv_heads);
+    b.count("matmul_and_rope_append", work_kind::products,
+            2.0 * double(x.size()) * double(w.outputs) + 3 * (queries + keys),
+            counting::bytes(x) + double(w.outputs * w.inputs) * sizeof(W) + sizeof(T) * queries + sizeof(K) * 2 * keys +
+                counting::bytes(positions) + counting::bytes(cache_rows) + tables(qkv, cosine));
+    return true;
+  }
 
  private:
   template <class X, class Table>
@@ -166,6 +201,11 @@ struct swiglu<counting::backend> {
   template <class T, class Y>
   static void forward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<Y, 2> y) {
     b.count("swiglu", work_kind::rest, 5.0 * double(y.size()), counting::bytes(gate_up) + counting::bytes(y));
+  }
+  template <class W>
+  static bool of_product(counting::backend& b, counting::on<W const, 2> x, weight_view<counting::backend, W> w,
+                         counting::on<W, 2> y) {
+    return counting::gated_product(b, "matmul_and_swiglu", 5, x, w, y);
   }
   template <class T, class Y>
   static void backward(counting::backend& b, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,
@@ -182,6 +222,11 @@ struct gated<counting::backend> {
   static void forward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<Y, 2> y) {
     b.count("gated", work_kind::rest, double(F::operations) * double(y.size()),
             counting::bytes(gate_up) + counting::bytes(y));
+  }
+  template <class F, class W>
+  static bool of_product(counting::backend& b, F, counting::on<W const, 2> x, weight_view<counting::backend, W> w,
+                         counting::on<W, 2> y) {
+    return counting::gated_product(b, "matmul_and_gated", F::operations, x, w, y);
   }
   template <class T, class F, class Y>
   static void backward(counting::backend& b, F, counting::on<T const, 2> gate_up, counting::on<T const, 2> dy,

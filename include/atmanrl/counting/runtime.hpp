@@ -32,7 +32,11 @@ class counting_backend {
   static constexpr std::string_view name = "counting";
   static constexpr bool counts_work = true;
 
-  explicit counting_backend(machine_limits limits = {}) : limits_(limits) {}
+  /// \param skinny_products  whether it counts what cuda_options::skinny_products asks of a GPU: with bf16 weights and
+  ///                         up to 16 rows a product has what follows it in its kernel (cuda/skinny_gated.cuh,
+  ///                         cuda/skinny_rope.cuh)
+  explicit counting_backend(machine_limits limits = {}, bool skinny_products = false)
+      : limits_(limits), skinny_products_(skinny_products) {}
   counting_backend(counting_backend const&) = delete;
   counting_backend& operator=(counting_backend const&) = delete;
 
@@ -78,6 +82,8 @@ class counting_backend {
     if (bytes / limits_.bandwidth >= seconds) k.memory_bound += seconds;
   }
 
+  bool skinny_products() const { return skinny_products_; }
+
   std::map<std::string, kernel_count> const& kernels() const { return kernels_; }
   double host_bytes() const { return host_bytes_; }  ///< to and from the host
   double waits() const { return waits_; }            ///< copies to the host, each of which waits for the device
@@ -95,6 +101,7 @@ class counting_backend {
 
  private:
   machine_limits limits_;
+  bool skinny_products_;
   std::map<std::string, kernel_count> kernels_;
   memory_ledger ledger_;
   double host_bytes_ = 0, waits_ = 0, allocations_ = 0;

@@ -2,8 +2,10 @@
 
 /// \file
 /// Gated activations of any f on the GPU. Rows lie along x of the grid, columns along y; bound by memory, or by f.
+/// Of a product of few rows they are that product's last step (cuda/skinny_gated.cuh).
 
 #include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/skinny_gated.cuh>
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/gated.hpp>
 
@@ -41,6 +43,13 @@ struct kernels::gated<cuda_backend> {
     index_t const ffn = y.extent(1);
     cuda::launch("gated_forward", &cuda::gated_forward<T, F, Y>, grid(y.extent(0), ffn), dim3(threads), 0,
                  runtime.stream(), f, gate_up.data(), y.data(), int(ffn));
+  }
+
+  /// Of a product, in its kernel; false where that is not one of few rows.
+  template <class F, class W>
+  static bool of_product(cuda_runtime& runtime, F f, view<W const, 2, device_space> x, weight_view<cuda_backend, W> w,
+                         view<W, 2, device_space> y) {
+    return cuda::skinny_gated_product(runtime, f, x, w, y);
   }
 
   template <class T, class F, class Y>

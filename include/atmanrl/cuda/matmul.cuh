@@ -123,10 +123,7 @@ struct kernels::matmul<cuda_backend> {
  private:
   template <class W>
   static bool is_skinny(cuda_runtime const& runtime, W const* x, index_t rows, weight_view<cuda_backend, W> w) {
-    if constexpr (std::is_same_v<W, bf16>)
-      return runtime.options().skinny_products && cuda::fits_skinny_product(x, rows, w.data, w.inputs);
-    else
-      return false;
+    return cuda::is_skinny_product<W>(runtime, x, rows, w.data, w.inputs);
   }
   template <class W, class Y, class S>
   static void skinny(cuda_runtime& runtime, W const* x, weight_view<cuda_backend, W> w, view<Y, 2, device_space> y,

@@ -2,9 +2,12 @@
 
 /// \file
 /// Rotary position embedding on the GPU, by itself, into what a product takes, and on the way into the cache; bound by
-/// memory. A block has all heads of one row.
+/// memory. A block has all heads of one row. Of a product of few rows the way into the cache is that product's last
+/// step (cuda/skinny_rope.cuh).
 
+#include <atmanrl/cuda/rotation.cuh>
 #include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/skinny_rope.cuh>
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/rope.hpp>
@@ -12,32 +15,6 @@
 namespace atmanrl {
 
 namespace cuda {
-
-/// The two halves of a head, `Width` elements of each.
-template <class T, int Width>
-struct halves {
-  pack<T, Width> a, b;
-
-  __device__ static halves load(T const* from, int half) {
-    return {load_pack<Width>(from), load_pack<Width>(from + half)};
-  }
-  // (a, b) -> (a cos - b sin, b cos + a sin); the backward pass rotates the other way, sin -> -sin.
-  template <class Real>
-  __device__ __forceinline__ void rotate(Real const* cosine, Real const* sine, Real direction) {
-    auto const c = load_pack<Width>(cosine), s = load_pack<Width>(sine);
-    ATMANRL_UNROLL
-    for (int k = 0; k < Width; ++k) {
-      T const u = a.at[k], v = b.at[k], turn = s.at[k] * direction;
-      a.at[k] = u * c.at[k] - v * turn;
-      b.at[k] = v * c.at[k] + u * turn;
-    }
-  }
-  template <class To>
-  __device__ __forceinline__ void store(To* to, int half) const {
-    store_as(to, a);
-    store_as(to + half, b);
-  }
-};
 
 template <class T, class Real, int Width>
 __global__ void __launch_bounds__(256)
@@ -78,19 +55,11 @@ __global__ void __launch_bounds__(256)
                 Real const* __restrict__ cosine, Real const* __restrict__ sine, int const* __restrict__ cache_rows,
                 K* __restrict__ keys, K* __restrict__ values) {
   int const all_heads = heads + 2 * kv_heads, packs = half / Width;
-  index_t const row = index_t(blockIdx.x) * all_heads * 2 * half, angles = index_t(positions[blockIdx.x]) * half,
-                cached = index_t(cache_rows[blockIdx.x]) * kv_heads * 2 * half;
+  auto const to = row_into_cache<T, Real, K>::of(blockIdx.x, qkv, heads, kv_heads, half, positions[blockIdx.x], cosine,
+                                                 sine, cache_rows[blockIdx.x], keys, values);
   for (int p = int(threadIdx.x); p < all_heads * packs; p += int(blockDim.x)) {
     int const head = p / packs, i = p % packs * Width;
-    T* const from = qkv + row + index_t(head) * 2 * half + i;
-    auto both = halves<T, Width>::load(from, half);
-    if (head < heads + kv_heads) both.rotate(cosine + angles + i, sine + angles + i, Real(1));
-    if (head < heads)
-      both.store(from, half);
-    else if (head < heads + kv_heads)
-      both.store(keys + cached + index_t(head - heads) * 2 * half + i, half);
-    else
-      both.store(values + cached + index_t(head - heads - kv_heads) * 2 * half + i, half);
+    to.take(head, i, halves<T, Width>::load(to.queries + index_t(head) * 2 * half + i, half));
   }
 }
 
@@ -139,6 +108,15 @@ struct kernels::rope<cuda_backend> {
                    int(e.heads), int(e.kv_heads), int(half), positions.data(), cosine.data(), sine.data(),
                    cache_rows.data(), keys.data(), values.data());
     });
+  }
+  /// Of a product, in its kernel; false where that is not one of few rows.
+  template <class W, class T, class Real, class K>
+  static bool of_product(cuda_runtime& runtime, attention_extents const& e, view<W const, 2, device_space> x,
+                         weight_view<cuda_backend, W> w, view<T, 3, device_space> qkv,
+                         view<int const, 1, device_space> positions, view<Real const, 2, device_space> cosine,
+                         view<Real const, 2, device_space> sine, view<int const, 1, device_space> cache_rows,
+                         view<K, 3, device_space> keys, view<K, 3, device_space> values) {
+    return cuda::skinny_rope_product(runtime, e, x, w, qkv, positions, cosine, sine, cache_rows, keys, values);
   }
 };
 

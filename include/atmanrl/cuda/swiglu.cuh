@@ -1,15 +1,25 @@
 #pragma once
 
 /// \file
-/// Gated activation on the GPU; bound by memory. Rows lie along x of the grid, columns along y.
+/// Gated activation on the GPU; bound by memory. Rows lie along x of the grid, columns along y. Of a product of few
+/// rows it is that product's last step (cuda/skinny_gated.cuh).
 
 #include <atmanrl/cuda/runtime.cuh>
+#include <atmanrl/cuda/skinny_gated.cuh>
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/swiglu.hpp>
 
 namespace atmanrl {
 
 namespace cuda {
+
+/// silu(gate) up, in the one order of operations that both kernels have.
+struct silu_times {
+  template <class T>
+  __device__ __forceinline__ T operator()(T gate, T up) const {
+    return gate / (T(1) + exp(-gate)) * up;
+  }
+};
 
 template <class T, int Width, class Y>
 __global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate_up, Y* __restrict__ y, int ffn) {
@@ -20,7 +30,7 @@ __global__ void __launch_bounds__(128) swiglu_forward(T const* __restrict__ gate
              up = load_pack<Width>(gate_up + row * 2 * ffn + ffn + c);
   pack<T, Width> out;
   ATMANRL_UNROLL
-  for (int i = 0; i < Width; ++i) out.at[i] = gate.at[i] / (T(1) + exp(-gate.at[i])) * up.at[i];
+  for (int i = 0; i < Width; ++i) out.at[i] = silu_times{}(gate.at[i], up.at[i]);
   store_as(y + row * ffn + c, out);
 }
 
@@ -54,6 +64,13 @@ struct kernels::swiglu<cuda_backend> {
       cuda::launch("swiglu_forward", &cuda::swiglu_forward<T, width(), Y>, grid(y.extent(0), ffn, width()),
                    dim3(threads), 0, runtime.stream(), gate_up.data(), y.data(), int(ffn));
     });
+  }
+
+  /// Of a product, in its kernel; false where that is not one of few rows.
+  template <class W>
+  static bool of_product(cuda_runtime& runtime, view<W const, 2, device_space> x, weight_view<cuda_backend, W> w,
+                         view<W, 2, device_space> y) {
+    return cuda::skinny_gated_product(runtime, cuda::silu_times{}, x, w, y);
   }
 
   template <class T, class Y>

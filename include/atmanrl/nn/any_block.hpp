@@ -41,6 +41,12 @@ struct any_qk {
     dispatch(call.config,
              [&]<std::size_t I>() { nn::forward_into_cache<part<I>, B, T>(call, qkv, std::get<I>(s), to); });
   }
+  template <Backend B, class T, class W, class K>
+  static void forward(nn::part_call<B, T> const& call, view_on<B, factor_t<B, W> const, 2> x, weight_view<B, W> w,
+                      view_on<B, T, 3> qkv, saved<B, T>& s, nn::cache_target<B, K> const& to) {
+    dispatch(call.config,
+             [&]<std::size_t I>() { nn::product_into_cache<part<I>, B, T, W>(call, x, w, qkv, std::get<I>(s), to); });
+  }
   template <Backend B, class T>
   static void backward(nn::part_call<B, T> const& call, view_on<B, T, 3> dqkv, saved<B, T> const& s) {
     dispatch(call.config, [&]<std::size_t I>() { part<I>::template backward<B, T>(call, dqkv, std::get<I>(s)); });

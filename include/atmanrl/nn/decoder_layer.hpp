@@ -20,7 +20,7 @@
 namespace atmanrl {
 
 /// What the backward pass of a layer needs of its forward pass. What one element-wise pass rebuilds is not kept.
-/// `qkv`'s keys and values are those of the projection or of the cache, as `Block::qk` leaves them.
+/// `qkv`'s keys and values are those of the projection or of the cache, as `Block::qk` leaves them, or undefined.
 template <Backend B, class T, class Block>
 struct layer_activations {
   using norm_saved = typename Block::norm::template saved<B, T>;
@@ -110,11 +110,9 @@ class decoder_layer {
   template <class Params>
   void forward(model_config const& c, layer_call<B, T> const& call, Params params, view_on<B, T, 2> x, activations& a,
                buffers& w, bool keep) const {
-    B& backend = call.pass.backend;
     attend(c, call, params, x, a, w, keep, keep ? &a.x_in : nullptr);
-    gate(c, call, x, a, w, keep ? &a.x_mid : nullptr);
-    w.act.resize(backend, {x.extent(0), at(linear_slot::down).weight().inputs()});
-    Block::activation::template forward<B, T>(backend, a.gate_up.cview(), w.act.view());
+    auto const input = enter_ffn(c, call, x, a, w, keep ? &a.x_mid : nullptr);
+    activate(call, input, a, w, keep);
     join<norms_after_ffn>(c, call, linear_slot::down, w.act.cview(), x, a.fed, made_of_.ffn_after, a.ffn_after, w);
   }
 
@@ -125,7 +123,8 @@ class decoder_layer {
     B& backend = call.pass.backend;
     remember(backend, a.x_in.cview(), a.x_mid);
     attend(c, call, params, a.x_mid.view(), a, w, true, nullptr);
-    gate(c, call, a.x_mid.view(), a, w, nullptr);
+    auto const input = enter_ffn(c, call, a.x_mid.view(), a, w, nullptr);
+    at(linear_slot::up).forward(call.pass, input, a.gate_up.view());
     if constexpr (norms_after_ffn) {
       w.act.resize(backend, {a.x_in.extent(0), at(linear_slot::down).weight().inputs()});
       Block::activation::template forward<B, T>(backend, a.gate_up.cview(), w.act.view());
@@ -347,7 +346,6 @@ class decoder_layer {
     auto const input =
         enter<norms_before_attention>(c, call, x, made_of_.attention_before, a.attention_before, w, x_in);
     a.qkv.resize(backend, {rows, e.heads + 2 * e.kv_heads, e.head_dim});
-    at(linear_slot::qkv).forward(call.pass, input, flat(a.qkv));
     a.lse.resize(backend, {rows, e.heads});
     typename tensor<B, T, 3>::shape_type const shape{rows, e.heads, e.head_dim};
     bool const is_kept = keep || !factor_copy<B, T, F>::is_needed;
@@ -356,8 +354,8 @@ class decoder_layer {
     std::visit(
         [&](auto const& cached) {
           using K = typename std::remove_cvref_t<decltype(cached.keys)>::value_type;
-          nn::forward_into_cache<typename Block::qk, B, T>(
-              part(c, call, made_of_.qk, w), a.qkv.view(), a.qk,
+          nn::project_into_cache<typename Block::qk, B, T>(
+              part(c, call, made_of_.qk, w), at(linear_slot::qkv), input, a.qkv.view(), a.qk,
               nn::cache_target<B, K>{e, call.cache_rows, cached.keys, cached.values});
           if constexpr (factor_copy<B, T, F>::is_needed) {
             auto const factor = w.attended.room(backend, shape);
@@ -375,12 +373,30 @@ class decoder_layer {
                                 a.attention_after, w);
   }
 
-  // The up projections of x.
-  void gate(model_config const& c, layer_call<B, T> const& call, view_on<B, T const, 2> x, activations& a, buffers& w,
-            tensor<B, T, 2>* x_mid) const {
+  // What the up projections read of x, and room for what they make of it.
+  view_on<B, F const, 2> enter_ffn(model_config const& c, layer_call<B, T> const& call, view_on<B, T const, 2> x,
+                                   activations& a, buffers& w, tensor<B, T, 2>* x_mid) const {
     auto const input = enter<norms_before_ffn>(c, call, x, made_of_.ffn_before, a.ffn_before, w, x_mid);
     a.gate_up.resize(call.pass.backend, {x.extent(0), at(linear_slot::up).weight().outputs()});
-    at(linear_slot::up).forward(call.pass, input, a.gate_up.view());
+    return input;
+  }
+
+  // The activation of the up projections, as the down projection takes it.
+  // \param keep  whether the backward pass will read the up projections in a.gate_up; if not, they may stay unwritten
+  void activate(layer_call<B, T> const& call, view_on<B, F const, 2> input, activations& a, buffers& w,
+                bool keep) const {
+    using activation = typename Block::activation;
+    B& backend = call.pass.backend;
+    auto const& up = at(linear_slot::up);
+    w.act.resize(backend, {input.extent(0), at(linear_slot::down).weight().inputs()});
+    auto const weight = up.weight().view();
+    if constexpr (requires {
+                    activation::template forward<B, W>(backend, input, weight, a.gate_up.view(), w.act.view());
+                  })
+      if (!keep && up.is_product(call.pass))
+        return activation::template forward<B, W>(backend, input, weight, a.gate_up.view(), w.act.view());
+    up.forward(call.pass, input, a.gate_up.view());
+    activation::template forward<B, T>(backend, a.gate_up.cview(), w.act.view());
   }
 
   static void remember(B& backend, view_on<B, T const, 2> x, tensor<B, T, 2>& copy) {

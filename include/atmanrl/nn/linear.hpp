@@ -52,6 +52,9 @@ class linear {
     if (call.adapted) adapter_.forward(call.backend, x, y, call.lora);
   }
 
+  /// Whether `forward` is the product with the weight and nothing else in such a call.
+  bool is_product(pass_context<B, T> const& call) const { return bias_.size() == 0 && !(call.adapted && adapter_); }
+
   /// dx = dy W, and the gradients of the parameters that the call wants, added to them.
   /// \param x  the input; only read where parameters are wanted
   void backward(pass_context<B, T> const& call, view_on<B, F const, 2> dy, view_on<B, F const, 2> x,

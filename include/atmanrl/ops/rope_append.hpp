@@ -9,6 +9,17 @@
 
 namespace atmanrl {
 
+namespace detail {
+template <class Qkv, class Positions, class Tables, class Rows>
+void expects_rope_append(Qkv const& qkv, Positions const& positions, Tables const& cosine, Tables const& sine,
+                         Rows const& cache_rows) {
+  expects<shape_error>(positions.extent(0) == qkv.extent(0) && cache_rows.extent(0) == qkv.extent(0) &&
+                           cosine.extent(1) * 2 == qkv.extent(2) && sine.shape() == cosine.shape(),
+                       "{} positions, {} cache rows and tables {} for qkv {}", positions.extent(0),
+                       cache_rows.extent(0), cosine.shape(), qkv.shape());
+}
+}  // namespace detail
+
 /// `rope` of queries and keys, then `append_keys_and_values`. A backend with a kernel for both (kernels::rope's
 /// `and_append`) leaves keys and values in `qkv` as they are, since only queries are read there afterwards.
 /// \param qkv          (rows, heads + 2 kv_heads, head_dim), queries rotated in place
@@ -25,10 +36,7 @@ void rope_and_append(B& backend, attention_extents const& e, view<T, 3, typename
                   kernels::rope<B>::and_append(backend, e, qkv, positions, cosine, sine, cache_rows, keys, values);
                 }) {
     detail::expects_attention_extents(e, qkv, keys, values);
-    expects<shape_error>(positions.extent(0) == qkv.extent(0) && cache_rows.extent(0) == qkv.extent(0) &&
-                             cosine.extent(1) * 2 == qkv.extent(2) && sine.shape() == cosine.shape(),
-                         "{} positions, {} cache rows and tables {} for qkv {}", positions.extent(0),
-                         cache_rows.extent(0), cosine.shape(), qkv.shape());
+    detail::expects_rope_append(qkv, positions, cosine, sine, cache_rows);
     kernels::rope<B>::and_append(backend, e, qkv, positions, cosine, sine, cache_rows, keys, values);
   } else {
     rope(backend, qkv, e.heads + e.kv_heads, positions, cosine, sine);

@@ -1,6 +1,7 @@
 // Every kernel but those of attention, for all scalars and weights: what nvcc.py compiles and measures.
 #include <atmanrl/cuda.hpp>
-#include <atmanrl/ops/rope_append.hpp>
+#include <atmanrl/ops/matmul_gated.hpp>
+#include <atmanrl/ops/matmul_rope_append.hpp>
 
 using namespace atmanrl;
 
@@ -91,9 +92,17 @@ void use_factors(cuda_backend& b) {
   copy_columns<cuda_backend, bf16>(b, left, 0, factor, 0, 0);
   convert(b, view<float const, 1, device_space>(), view<bf16, 1, device_space>());
   matmul_backward_weight<cuda_backend, float>(b, left, left, rows);
-  matmul_into_factor(b, left, weight_view<cuda_backend, bf16>(), 1.0f, factor);
-  log_prob_scratch<cuda_backend, float, bf16> scratch;
   weight_view<cuda_backend, bf16> const head;
+  matmul_into_factor(b, left, head, 1.0f, factor);
+  matmul_and_swiglu(b, left, head, rows, factor);
+  matmul_and_gated(b, product_of_gate{}, left, head, rows, factor);
+  auto const into = [&]<class K>(view<K, 3, device_space> cache) {
+    view<float, 3, device_space> const qkv;
+    matmul_rope_and_append(b, {}, left, head, qkv, ids, tables, tables, ids, cache, cache);
+  };
+  into(view<float, 3, device_space>());
+  into(view<bf16, 3, device_space>());
+  log_prob_scratch<cuda_backend, float, bf16> scratch;
   log_prob(b, left, head, ids, 1, scratch, row, row, row);
   log_prob_backward(b, left, head, ids, 1, scratch, row, row, row, row, rows, rows);
   adamw_step_and_store(b, row, row, row, row, 1.0f, std::span<stored_range<float> const>(), {}, 1);

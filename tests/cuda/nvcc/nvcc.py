@@ -216,7 +216,7 @@ def ptx(texts):
                 wanted = [*BF16_ATTENTION, *([ASYNCHRONOUS] if ",bf16," in arguments else [])]
                 complaints += [f"{kernel} has no {i}" for i in wanted if i not in body]
                 products.append(body.count(BF16_ATTENTION[0]))
-            if name == "skinny::product":
+            if name.startswith("skinny::"):
                 complaints += [f"{kernel} has no {i}" for i in FEW_ROWS if i not in body]
             if any(i.startswith(("ld.local", "st.local")) for i in body):
                 complaints.append(f"{kernel} keeps values in local memory")

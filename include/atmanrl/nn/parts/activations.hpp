@@ -2,10 +2,12 @@
 
 /// \file
 /// Activations of the feed-forward layer: a block's `activation`. What they make is what products take (factor_t), as
-/// `Y`.
+/// `Y`. One that has a `forward` of a product is called with that where the product is read by nobody else; whoever
+/// derives from one and writes a `forward` of their own hides both.
 
 #include <atmanrl/nn/parts/part.hpp>
 #include <atmanrl/ops/gated.hpp>
+#include <atmanrl/ops/matmul_gated.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
 #include <string>
@@ -32,6 +34,12 @@ struct swiglu : gated_projections {
   static void forward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, Y, 2> y) {
     atmanrl::swiglu(backend, gate_up, y);
   }
+  /// The same of gate_up = x Wᵀ, which is scratch.
+  template <Backend B, class W>
+  static void forward(B& backend, view_on<B, factor_t<B, W> const, 2> x, weight_view<B, W> w,
+                      view_on<B, compute_t<W>, 2> gate_up, view_on<B, factor_t<B, W>, 2> y) {
+    matmul_and_swiglu(backend, x, w, gate_up, y);
+  }
   /// \param dgate_up  overwritten; may be the same memory as `gate_up`
   template <Backend B, class T, class Y>
   static void backward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, T const, 2> dy,
@@ -50,6 +58,11 @@ struct gated : gated_projections {
   template <Backend B, class T, class Y>
   static void forward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, Y, 2> y) {
     atmanrl::gated(backend, F{}, gate_up, y);
+  }
+  template <Backend B, class W>
+  static void forward(B& backend, view_on<B, factor_t<B, W> const, 2> x, weight_view<B, W> w,
+                      view_on<B, compute_t<W>, 2> gate_up, view_on<B, factor_t<B, W>, 2> y) {
+    matmul_and_gated(backend, F{}, x, w, gate_up, y);
   }
   template <Backend B, class T, class Y>
   static void backward(B& backend, view_on<B, T const, 2> gate_up, view_on<B, T const, 2> dy,

@@ -5,6 +5,7 @@
 
 #include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/nn/parts/part.hpp>
+#include <atmanrl/ops/matmul_rope_append.hpp>
 #include <atmanrl/ops/rope_append.hpp>
 
 #include <tuple>
@@ -20,6 +21,12 @@ struct cache_target {
   view_on<B, K, 3> keys, values;        ///< (cache rows, kv_heads, head_dim) of this layer
 };
 
+/// Rows of all heads as rows of numbers.
+template <Backend B, class T>
+view_on<B, T, 2> flat(view_on<B, T, 3> qkv) {
+  return qkv.template reshaped<2>({qkv.extent(0), qkv.extent(1) * qkv.extent(2)});
+}
+
 /// A treatment, and then keys and values into the cache. A part that does both in one pass has a `forward` that takes
 /// the target.
 template <class Part, Backend B, class T, class K>
@@ -31,6 +38,29 @@ void forward_into_cache(part_call<B, T> const& c, view_on<B, T, 3> qkv, typename
     Part::template forward<B, T>(c, qkv, s);
     append_keys_and_values(c.backend(), to.extents, qkv, to.cache_rows, to.keys, to.values);
   }
+}
+
+/// The same of qkv = x Wᵀ. A part that makes one pass of all has a `forward` that takes x and W, too.
+template <class Part, Backend B, class T, class W, class K>
+void product_into_cache(part_call<B, T> const& c, view_on<B, factor_t<B, W> const, 2> x, weight_view<B, W> w,
+                        view_on<B, T, 3> qkv, typename Part::template saved<B, T>& s, cache_target<B, K> const& to) {
+  if constexpr (requires { Part::template forward<B, T>(c, x, w, qkv, s, to); }) {
+    Part::template forward<B, T>(c, x, w, qkv, s, to);
+  } else {
+    matmul(c.backend(), x, w, flat<B, T>(qkv));
+    forward_into_cache<Part, B, T>(c, qkv, s, to);
+  }
+}
+
+/// The same of what a linear layer makes of x, which may be more than its product.
+template <class Part, Backend B, class T, class W, class K>
+void project_into_cache(part_call<B, T> const& c, linear<B, W> const& projection, view_on<B, factor_t<B, W> const, 2> x,
+                        view_on<B, T, 3> qkv, typename Part::template saved<B, T>& s, cache_target<B, K> const& to) {
+  if constexpr (requires { Part::template forward<B, T>(c, x, projection.weight().view(), qkv, s, to); })
+    if (projection.is_product(c.pass))
+      return Part::template forward<B, T>(c, x, projection.weight().view(), qkv, s, to);
+  projection.forward(c.pass, x, flat<B, T>(qkv));
+  forward_into_cache<Part, B, T>(c, qkv, s, to);
 }
 
 /// The gradient before a treatment, as products take it. A part that writes such factors in its own pass has a
@@ -80,6 +110,17 @@ struct rope {
       rope_and_append(c.backend(), to.extents, qkv, c.positions, c.cosine, c.sine, to.cache_rows, to.keys, to.values);
     else
       append_keys_and_values(c.backend(), to.extents, qkv, to.cache_rows, to.keys, to.values);
+  }
+  template <Backend B, class T, class W, class K>
+  static void forward(part_call<B, T> const& c, view_on<B, factor_t<B, W> const, 2> x, weight_view<B, W> w,
+                      view_on<B, T, 3> qkv, saved<B, T>& s, cache_target<B, K> const& to) {
+    if (c.config.layer(c.layer).rotary) {
+      matmul_rope_and_append(c.backend(), to.extents, x, w, qkv, c.positions, c.cosine, c.sine, to.cache_rows, to.keys,
+                             to.values);
+    } else {
+      matmul(c.backend(), x, w, flat<B, T>(qkv));
+      forward<B, T>(c, qkv, s, to);
+    }
   }
   /// \param dqkv  the gradient after the rotation; becomes the one before it
   template <Backend B, class T>
