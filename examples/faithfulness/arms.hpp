@@ -1,6 +1,7 @@
 #pragma once
 // The arms: the same start, prompts and random numbers, and one difference each.
 #include <atmanrl/grpo.hpp>
+#include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/rewards/any.hpp>
 #include <atmanrl/rl/rewards/chain_information.hpp>
 #include <atmanrl/rl/rewards/edited_answer.hpp>
@@ -33,6 +34,7 @@ struct arm {
   reward_gradient_update gradient = reward_gradient_update::off;
   double hint_reliability = 1;  ///< of the prompts
   bool hide_prompt = false;     ///< from the answer, in the policy loss
+  bool chain_only = false;      ///< the outcome's credit is the chain's, and none the answer's
   bool gate = false;            ///< the numbers that rewards pay are taken of its model, too
 };
 
@@ -119,6 +121,15 @@ std::vector<arm<Model>> const& all_arms() {
            },
        .gradient = own,
        .gate = true},
+      {.name = "chain_only_edit_log_gradient",
+       .title = "outcome for the chain alone, ∇ of the logarithm of the edit reward",
+       .reward =
+           [](arm_parts const& p) {
+             return with_gradient_of(correct_answer{}, edit_reward(p, rewards::edited_answer_value::log_probability));
+           },
+       .gradient = own,
+       .chain_only = true,
+       .gate = true},
       {.name = "re_enabled_edit_gradient",
        .title = "AtManRL, ∇ of the edit reward",
        .reward =
@@ -163,7 +174,7 @@ json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::u
                task,
                a.reward({s, task, w.words, rl_seed}),
                o,
-               advantages::mean_centered{},
+               a.chain_only ? advantages::any(advantages::chain_only<>{}) : advantages::any(),
                losses::grpo{},
                samplers::multinomial{},
                schedules::constant{.warmup = std::uint64_t(s.warmup)},

@@ -139,7 +139,8 @@ inline std::pair<std::filesystem::path, grpo_request> parse_grpo_request(std::st
     r.loss = detail::make_loss(top, beta);
     r.advantage = atmanrl::advantages::by_name(advantage);
     expects<usage_error>(!r.advantage.per_token(),
-                         "the advantage {} takes the saliency of rollouts, which a request does not hold", advantage);
+                         "the advantage {} is one of tokens, which takes more of rollouts than a request holds",
+                         advantage);
   } catch (usage_error const& e) {
     atmanrl::fail<usage_error>("{}: {}", in, e.what());
   }

@@ -170,7 +170,7 @@ TEST_CASE("options: a part's name that does not exist is refused with those that
       ATMANRL_CONTAINS("--loss is \"ppo\"") && ATMANRL_CONTAINS("grpo, bnpo, dr_grpo, dapo, gspo, cispo, two_sided"));
   CHECK_THROWS_WITH(set_option(o, "advantage", "gae"),
                     ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo, "
-                                     "saliency_weighted"));
+                                     "saliency_weighted, chain_only"));
   CHECK_THROWS_WITH(set_option(o, "kl", "k9"), ATMANRL_CONTAINS("k1, k2, k3"));
   CHECK_THROWS_WITH(set_option(o, "sampler", "beam"), ATMANRL_CONTAINS("multinomial, greedy"));
   CHECK_THROWS_WITH(set_option(o, "lr-schedule", "step"), ATMANRL_CONTAINS("constant, linear, cosine"));

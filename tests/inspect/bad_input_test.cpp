@@ -228,7 +228,7 @@ TEST_CASE(
   says(with([](json& r) { r["advantage"] = "mean"; }),
        "there is no advantage \"mean\"; there are mean_centered, group_normalized");
   says(with([](json& r) { r["advantage"] = "saliency_weighted"; }),
-       "the advantage saliency_weighted takes the saliency of rollouts, which a request does not hold");
+       "the advantage saliency_weighted is one of tokens, which takes more of rollouts than a request holds");
   says(with([](json& r) { r["cilp"] = 0.1; }),
        "the key \"cilp\" is unknown; there are model, groups, loss, advantage, clip");
   says(with([](json& r) { r["clip"] = -1; }), "clip");

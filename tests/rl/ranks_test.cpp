@@ -3,6 +3,7 @@
 #include <atmanrl/optim/any.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/advantages/batch_normalized.hpp>
+#include <atmanrl/rl/advantages/chain_only.hpp>
 #include <atmanrl/rl/advantages/gdpo.hpp>
 #include <atmanrl/rl/advantages/saliency_weighted.hpp>
 #include <atmanrl/rl/grpo.hpp>
@@ -221,6 +222,7 @@ TEST_CASE("grpo over ranks: dynamic sampling, advantages over the whole step and
   check_all_ranks(s);
   check_all_ranks({.advantage = advantages::gdpo{}});
   check_all_ranks({.advantage = advantages::saliency_weighted<>{}});
+  check_all_ranks({.advantage = advantages::chain_only<>{}});
 }
 
 TEST_CASE("grpo over ranks: rewards that ask the model, and their gradients") {

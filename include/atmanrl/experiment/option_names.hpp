@@ -81,7 +81,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("nesterov", o.optimizer_settings.nesterov, "Nesterov's step in sgd and muon, or auto: the optimizer's own");
   f("weight-decay", o.optimizer_settings.weight_decay, "of the optimizer, or auto: none");
   f("advantage", detail::one_of{&o.advantage, advantages::names},
-    "mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo, or saliency_weighted: spread over tokens");
+    "mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo; per token saliency_weighted, chain_only");
   f("loss", detail::one_of{&o.loss, losses::names}, "grpo, bnpo, dr_grpo, dapo, gspo, cispo or two_sided");
   f("ratio", o.loss_settings.level,
     "importance ratio of each token, of the sequence, its sequence_mean, or auto: the loss's own");

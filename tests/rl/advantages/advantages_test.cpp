@@ -86,7 +86,7 @@ TEST_CASE("advantages::any: it holds anybody's advantage, and names the built-in
   CHECK_THROWS_WITH(advantages::by_name("gae"),
                     ATMANRL_CONTAINS("\"gae\"") &&
                         ATMANRL_CONTAINS("mean_centered, group_normalized, batch_normalized, leave_one_out, gdpo, "
-                                         "saliency_weighted"));
+                                         "saliency_weighted, chain_only"));
 }
 
 }  // namespace advantages_test

@@ -5,6 +5,7 @@
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/rl/advantages/batch_normalized.hpp>
+#include <atmanrl/rl/advantages/chain_only.hpp>
 #include <atmanrl/rl/advantages/gdpo.hpp>
 #include <atmanrl/rl/advantages/group_normalized.hpp>
 #include <atmanrl/rl/advantages/leave_one_out.hpp>
@@ -53,8 +54,9 @@ class any {
 };
 static_assert(RolloutAdvantage<any> && TokenAdvantage<any>);
 
-inline constexpr std::array<std::string_view, 6> names{
-    "mean_centered", "group_normalized", "batch_normalized", "leave_one_out", "gdpo", "saliency_weighted"};
+inline constexpr std::array<std::string_view, 7> names{
+    "mean_centered", "group_normalized",  "batch_normalized", "leave_one_out",
+    "gdpo",          "saliency_weighted", "chain_only"};
 
 /// Whether the advantages of a group depend on the other groups of the step.
 inline bool looks_beyond_group(std::string_view name) { return name == "batch_normalized" || name == "gdpo"; }
@@ -71,6 +73,7 @@ ATMANRL_INLINE any by_name(std::string_view name) {
   if (name == "leave_one_out") return leave_one_out{};
   if (name == "gdpo") return gdpo{};
   if (name == "saliency_weighted") return saliency_weighted<>{};
+  if (name == "chain_only") return chain_only<>{};
   fail<usage_error>("there is no advantage \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
 
