@@ -2,9 +2,9 @@
 
 #include "catch.hpp"
 
-using namespace atmanrl::cpu;
-
 namespace build_test {
+
+using namespace atmanrl::cpu;
 
 TEST_CASE("build_note: says what the processor has beyond the program, and nothing where there is no more") {
   using enum instructions;

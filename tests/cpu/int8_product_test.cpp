@@ -27,7 +27,7 @@ struct product {
         blocks(random_rows(type, outputs, inputs, 3)),
         decoded(std::size_t(outputs * inputs)),
         rows{{outputs, type}} {
-    detail::dequantize(type, blocks.data(), outputs * inputs, decoded.data());
+    atmanrl::detail::dequantize(type, blocks.data(), outputs * inputs, decoded.data());
   }
 
   std::vector<float> forward(std::vector<float> const& x, index_t rows_of_x, cpu_options options,

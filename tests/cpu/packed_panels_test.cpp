@@ -25,7 +25,7 @@ struct pair_of_weights {
       std::vector<float> rows(std::size_t(part.rows * inputs));
       if (is_quantised(part.type)) {
         auto const blocks = random_rows(part.type, part.rows, inputs, std::uint64_t(first + 1));
-        detail::dequantize(part.type, blocks.data(), part.rows * inputs, rows.data());
+        atmanrl::detail::dequantize(part.type, blocks.data(), part.rows * inputs, rows.data());
         // In two parts, of which the second begins inside a panel.
         std::size_t const cut = std::size_t(part.rows / 3 * bytes_of(part.type, inputs));
         packed.assign_blocks(backend, first, part.type, std::span(blocks).first(cut));

@@ -49,7 +49,7 @@ class experiment {
     bool const bf16_asked = options().dtype == weight_dtype::bf16;
     constexpr bool is_storage = detail::LoadsBf16<Traits> && !(std::is_same_v<Ws, bf16> || ...);
     std::optional<int> status;
-    auto const attempt = [&]<class W>(std::type_identity<W>) {
+    [[maybe_unused]] auto const attempt = [&]<class W>(std::type_identity<W>) {
       if (!status && (bf16_asked && !is_storage) == std::is_same_v<W, bf16>) status = run_with<W>(hooks);
     };
     (attempt(std::type_identity<Ws>{}), ...);
