@@ -121,6 +121,14 @@ std::vector<arm<Model>> const& all_arms() {
            },
        .gradient = own,
        .gate = true},
+      {.name = "edit_log_gradient_own_optimizer",
+       .title = "the same, the gradient's update with moments of its own",
+       .reward =
+           [](arm_parts const& p) {
+             return with_gradient_of(correct_answer{}, edit_reward(p, rewards::edited_answer_value::log_probability));
+           },
+       .gradient = reward_gradient_update::own_optimizer,
+       .gate = true},
       {.name = "chain_only_edit_log_gradient",
        .title = "outcome for the chain alone, ∇ of the logarithm of the edit reward",
        .reward =

@@ -106,13 +106,13 @@ TEST_CASE("experiment: a run that follows its reward's gradient goes on from a c
   };
   auto const without = run(whole);
   CHECK_FALSE(without[0].contains("reward_grad_norm"));
-  for (char const* const update : {"own", "joined"}) {
+  for (char const* const update : {"own", "own_optimizer", "joined"}) {
     whole.out = folder / update;
     set_option(whole, "reward-gradient", update);
     set_option(whole, "reward-gradient-share", "0.5");
     auto const lines = run(whole);
     CHECK(lines.back()["loss"] != without.back()["loss"]);
-    CHECK(lines[0].contains("reward_grad_norm") == (std::string_view(update) == "own"));
+    CHECK(lines[0].contains("reward_grad_norm") == (std::string_view(update) != "joined"));
     check_goes_on<climbing_traits>(whole, folder / (std::string(update) + "_cut"));
   }
   set_option(whole, "reward-gradient-share", "1");

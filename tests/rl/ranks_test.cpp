@@ -239,6 +239,7 @@ TEST_CASE("grpo over ranks: rewards that ask the model, and their gradients") {
   static editable_toy const task;
   static toy_tokenizer const words;
   s.reward = [] { return rewards::edited_answer(task, words, 3); };
+  s.options.reward_gradient.update = reward_gradient_update::own_optimizer;
   check_all_ranks(s);
 }
 

@@ -96,8 +96,9 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-truncated", o.mask_truncated_completions, "leave completions that the length limit ended out of the loss");
   f("dynamic-sampling", o.dynamic_sampling_rounds, "rounds in which groups of equal rewards are replaced by new ones");
   f("reward-gradient", o.reward_gradient.update,
-    "of rewards with a gradient: off, joined to the loss's gradient, or an update of its own after each step's");
-  f("reward-gradient-weight", o.reward_gradient.weight, "joined: of the mean gradient; own: of the learning rate");
+    "of rewards with a gradient: off, joined to the loss's gradient, own: in an update of its own after each step's, "
+    "own_optimizer: with moments of its own as well");
+  f("reward-gradient-weight", o.reward_gradient.weight, "joined: of the mean gradient; else: of the learning rate");
   f("reward-gradient-share", o.reward_gradient.share, "of the rollouts, drawn anew for every step");
   f("sampler", detail::one_of{&o.sampler, samplers::names}, "multinomial or greedy");
   f("top-k", o.cuts.top_k, "sample from the k most probable tokens; 0: from all");

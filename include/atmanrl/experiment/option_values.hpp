@@ -117,9 +117,9 @@ struct named_values<rewards::gate_choice> {
 };
 template <>
 struct named_values<reward_gradient_update> {
-  static constexpr std::array all{std::pair{reward_gradient_update::off, "off"},
-                                  std::pair{reward_gradient_update::joined, "joined"},
-                                  std::pair{reward_gradient_update::own, "own"}};
+  static constexpr std::array all{
+      std::pair{reward_gradient_update::off, "off"}, std::pair{reward_gradient_update::joined, "joined"},
+      std::pair{reward_gradient_update::own, "own"}, std::pair{reward_gradient_update::own_optimizer, "own_optimizer"}};
 };
 template <>
 struct named_values<saliency_direction> {

@@ -95,12 +95,12 @@ void save_checkpoint_of(experiment_options const& options, Trainer& trainer, run
   auto& backend = trainer.model().backend();
   using B = std::remove_reference_t<decltype(backend)>;
   using array_type = std::remove_reference_t<decltype(policy.master())>;
-  std::vector<std::pair<std::string_view, array_type*>> arrays{{"weights", &policy.master()}};
-  for (auto const& array : policy.optimizer().arrays()) {
+  std::vector<std::pair<std::string, array_type*>> arrays{{"weights", &policy.master()}};
+  for (auto& array : policy.optimizer_arrays()) {
     for (auto const& [name, values] : arrays)
-      expects<usage_error>(name != array.name, "the optimizer has an array \"{}\", but a checkpoint has one already",
+      expects<usage_error>(name != array.first, "the optimizer has an array \"{}\", but a checkpoint has one already",
                            name);
-    arrays.emplace_back(array.name, array.values);
+    arrays.push_back(std::move(array));
   }
   if (!files) {
     for (auto const& [name, values] : arrays) policy.each_piece(*values, [](auto...) {});
@@ -109,33 +109,32 @@ void save_checkpoint_of(experiment_options const& options, Trainer& trainer, run
   files->metrics.sync();
   files->completions.sync();
   files->causal.sync();
-  json const state{{"metrics_lines", files->metrics.lines()},       {"completions_lines", files->completions.lines()},
-                   {"causal_lines", files->causal.lines()},         {"timings_lines", files->timings.lines()},
-                   {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())},
-                   {"options", options_of_checkpoint(options)}};
+  json state{{"metrics_lines", files->metrics.lines()},       {"completions_lines", files->completions.lines()},
+             {"causal_lines", files->causal.lines()},         {"timings_lines", files->timings.lines()},
+             {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())},
+             {"options", options_of_checkpoint(options)}};
+  if (auto const& second = policy.second_optimizer()) state["second_optimizer_steps"] = second->steps();
   std::string const text = state.dump();
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
   for (auto const& [name, values] : arrays) {
     // Where ranks have slices, an array is gathered while it is written.
-    c.arrays.push_back({std::string(name),
-                        std::size_t(policy.whole_size(*values)),
-                        {},
-                        [&policy, &backend, from = values](auto const& put) {
-                          static constexpr index_t piece = index_t(1) << 20;
-                          std::vector<float> host;
-                          policy.each_piece(*from, [&](index_t, view_on<B, float const, 1> all) {
-                            for (index_t first = 0; first < all.size(); first += piece) {
-                              auto const part = all.rows(first, std::min(piece, all.size() - first));
-                              if constexpr (HostBackend<B>) {
-                                put(std::span(part.data(), std::size_t(part.size())));
-                              } else {
-                                host.resize(std::size_t(part.size()));
-                                backend.copy_to_host(host.data(), part.data(), host.size() * sizeof(float));
-                                put(std::span<float const>(host));
-                              }
-                            }
-                          });
-                        }});
+    c.arrays.push_back(
+        {name, std::size_t(policy.whole_size(*values)), {}, [&policy, &backend, from = values](auto const& put) {
+           static constexpr index_t piece = index_t(1) << 20;
+           std::vector<float> host;
+           policy.each_piece(*from, [&](index_t, view_on<B, float const, 1> all) {
+             for (index_t first = 0; first < all.size(); first += piece) {
+               auto const part = all.rows(first, std::min(piece, all.size() - first));
+               if constexpr (HostBackend<B>) {
+                 put(std::span(part.data(), std::size_t(part.size())));
+               } else {
+                 host.resize(std::size_t(part.size()));
+                 backend.copy_to_host(host.data(), part.data(), host.size() * sizeof(float));
+                 put(std::span<float const>(host));
+               }
+             }
+           });
+         }});
   }
   save_checkpoint(options.out / "checkpoints", c);
 }
@@ -160,12 +159,12 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
                       "{}: weights has {} values but the model has {} parameters", what, weights.size(), parameters);
   assign(policy.master(), weights);
   std::size_t known = 1;
-  for (auto const& array : policy.optimizer().arrays()) {
-    auto const& values = values_of(array.name);
-    index_t const wanted = policy.whole_size(*array.values);
-    expects<file_error>(index_t(values.size()) == wanted, "{}: {} has {} values but the optimizer's has {}", what,
-                        array.name, values.size(), wanted);
-    assign(*array.values, values);
+  for (auto const& [name, array] : policy.optimizer_arrays()) {
+    auto const& values = values_of(name);
+    index_t const wanted = policy.whole_size(*array);
+    expects<file_error>(index_t(values.size()) == wanted, "{}: {} has {} values but the optimizer's has {}", what, name,
+                        values.size(), wanted);
+    assign(*array, values);
     ++known;
   }
   expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),
@@ -174,6 +173,7 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
   try {
     json const state = parse_json(c.state_json, what + " (state)");
     policy.optimizer().set_steps(state.at("optimizer_steps"));
+    if (auto& second = policy.second_optimizer()) second->set_steps(state.at("second_optimizer_steps"));
     restore_reward(trainer.reward(), state.at("reward"), what);
     trainer.set_steps(c.step);
     return lines_of(c, what);

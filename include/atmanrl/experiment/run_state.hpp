@@ -258,8 +258,7 @@ bool train_run(run_state<Traits, W>& run, Trainer& trainer) {
     try {
       detail::write_step(run.record, trainer, detail::named_step(trainer), observer, run.words);
     } catch (numeric_error const&) {
-      // An inner pass that fails after another one has changed the weights leaves nothing that is worth saving.
-      if (trainer.policy().optimizer().steps() == trainer.steps() * std::uint64_t(o.inner_passes)) save();
+      if (trainer.is_between_steps()) save();
       throw;
     }
     if (o.checkpoint_every > 0 && trainer.steps() % std::uint64_t(o.checkpoint_every) == 0) save();

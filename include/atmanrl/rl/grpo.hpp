@@ -97,7 +97,8 @@ class grpo {
         sampler_(std::move(sampler)),
         schedule_(std::move(schedule)),
         update_edit_(std::move(update_edit)),
-        policy_(model, optimizer, ranks, options.gradient) {
+        policy_(model, optimizer, ranks, options.gradient,
+                options.reward_gradient.update == reward_gradient_update::own_optimizer) {
     forbid_missing_tokens(model, tokenizer);
     validate(options_);
     expects<usage_error>(
@@ -119,6 +120,9 @@ class grpo {
   /// Steps done; random numbers depend on it, so a resumed run sets it.
   std::uint64_t steps() const { return steps_; }
   void set_steps(std::uint64_t steps) { steps_ = steps; }
+  /// Whether the weights are those after `steps()` steps: a step that failed after one of its updates leaves others,
+  /// which are not worth a checkpoint.
+  bool is_between_steps() const { return is_between_steps_; }
 
   /// Called while sampling with (finished rollouts, all rollouts, tokens so far); may be empty.
   std::function<void(int, int, index_t)> on_sampling;
@@ -239,7 +243,7 @@ class grpo {
     }
     expects<usage_error>(!needs_reference(loss_) || reference_,
                          "the loss has a KL term, but no reference model was set (set_reference_model)");
-    std::uint64_t const updates = policy_.optimizer().steps();
+    std::uint64_t const updates = policy_.updates();
     try {
       grpo_step_report report;
       report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
@@ -249,8 +253,9 @@ class grpo {
       return report;
     } catch (numeric_error const& e) {
       std::string const tensor = policy_.first_not_finite(policy_.master().cview());
-      std::uint64_t const made = policy_.optimizer().steps() - updates;
-      int const all = options_.inner_passes + (options_.reward_gradient.update == reward_gradient_update::own);
+      std::uint64_t const made = policy_.updates() - updates;
+      is_between_steps_ = is_between_steps_ && made == 0;
+      int const all = options_.inner_passes + is_own_update(options_.reward_gradient.update);
       std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
       std::string const after =
           made == 0
@@ -333,12 +338,13 @@ class grpo {
           }));
       report.gradient_norms.push_back(policy_.update(report.learning_rate, options_.max_gradient_norm));
     }
-    if (options_.reward_gradient.update == reward_gradient_update::own) {
+    if (is_own_update(options_.reward_gradient.update)) {
       policy_.sum_gradient(all.size() / group_size, [&](std::size_t group) {
         add_reward_gradient(report.rollouts, 1, group * group_size, group_size);
       });
+      double const rate = report.learning_rate * options_.reward_gradient.weight, most = options_.max_gradient_norm;
       report.reward_gradient_norm =
-          policy_.update(report.learning_rate * options_.reward_gradient.weight, options_.max_gradient_norm);
+          policy_.second_optimizer() ? policy_.update_second(rate, most) : policy_.update(rate, most);
     }
     report.seconds.update = clock.lap();
     report.advantages = std::move(advantages.of_rollouts);
@@ -388,6 +394,7 @@ class grpo {
   reference_function reference_;
   trainable_policy<Model, OptimizerT> policy_;
   std::uint64_t steps_ = 0;
+  bool is_between_steps_ = true;
 };
 
 }  // namespace atmanrl

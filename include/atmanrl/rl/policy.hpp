@@ -9,7 +9,11 @@
 #include <atmanrl/rl/trainable_weights.hpp>
 
 #include <cmath>
+#include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -26,43 +30,70 @@ class trainable_policy : public trainable_weights<Model> {
   using T = typename Model::scalar;
   using optimizer_state = typename OptimizerT::template state<B, T>;
 
+  /// \param two_objectives  whether there is a second objective, whose updates have an optimizer state of their own
   explicit trainable_policy(Model& model, OptimizerT const& optimizer = {}, comm::any_on<B> ranks = {},
-                            gradient_memory_options memory = {})
+                            gradient_memory_options memory = {}, bool two_objectives = false)
       : trainable_weights<Model>(model, ranks, optim::is_elementwise(optimizer), memory),
-        optimizer_(state_of(model, optimizer, this->slice())) {}
+        optimizer_(state_of(model, optimizer, this->slice())) {
+    if (two_objectives) second_optimizer_.emplace(state_of(model, optimizer, this->slice()));
+  }
 
   /// Its arrays have an element for each of `slice()`, or as many as the optimizer wants where that is everything.
   optimizer_state& optimizer() { return optimizer_; }
+  /// The second objective's; none where there is one objective.
+  std::optional<optimizer_state>& second_optimizer() { return second_optimizer_; }
+  /// The arrays of both by their names in a checkpoint, the second objective's with "second_" before them.
+  std::vector<std::pair<std::string, tensor<B, T, 1>*>> optimizer_arrays() {
+    std::vector<std::pair<std::string, tensor<B, T, 1>*>> all;
+    for (auto const& array : optimizer_.arrays()) all.emplace_back(array.name, array.values);
+    if (second_optimizer_)
+      for (auto const& array : second_optimizer_->arrays())
+        all.emplace_back(fmt::format("second_{}", array.name), array.values);
+    return all;
+  }
+  /// Updates that were made, of all objectives.
+  std::uint64_t updates() const {
+    return optimizer_.steps() + (second_optimizer_ ? second_optimizer_->steps() : std::uint64_t(0));
+  }
 
   /// Clips the gradient, updates the master weights and rounds them into the model. A call of all ranks, which have
   /// their slices of the gradient (sum_gradient), which afterwards is clipped or as it was.
   /// \returns the gradient norm before clipping
   /// \throws numeric_error naming the tensor when the gradient is not finite; the weights stay as they were
   double update(double learning_rate, double max_gradient_norm) {
+    return update(optimizer_, learning_rate, max_gradient_norm);
+  }
+  /// The same along the gradient of the second objective.
+  double update_second(double learning_rate, double max_gradient_norm) {
+    return update(second_optimizer_.value(), learning_rate, max_gradient_norm);
+  }
+
+  /// After master weights and the optimizers' arrays were put back.
+  void restored() { this->assign_master(); }
+
+ private:
+  double update(optimizer_state& optimizer, double learning_rate, double max_gradient_norm) {
     memory_use_scope const named(this->model().backend(), memory_use::optimizer);
     auto const gradient = this->gradient_slice();
     double const norm = this->gradient_norm();
     if (!std::isfinite(norm))
       fail<numeric_error>("the gradient of {} is not finite; no update was made with it",
                           this->first_not_finite(gradient));
-    if (step_into_model(gradient, learning_rate, clip_factor(norm, max_gradient_norm))) return norm;
+    if (step_into_model(optimizer, gradient, learning_rate, clip_factor(norm, max_gradient_norm))) return norm;
     clip_to_norm(this->model().backend(), gradient, norm, max_gradient_norm);
-    optimizer_.step(this->master().view(), gradient, learning_rate);
+    optimizer.step(this->master().view(), gradient, learning_rate);
     this->assign_master();
     return norm;
   }
 
-  /// After master weights and the optimizer's arrays were put back.
-  void restored() { this->assign_master(); }
-
- private:
   /// All of it in one pass, where backend, optimizer and model can; ranks with slices have to meet in between.
   /// \returns whether it was done
-  bool step_into_model(view_on<B, T const, 1> gradient, double learning_rate, double gradient_scale) {
+  bool step_into_model(optimizer_state& optimizer, view_on<B, T const, 1> gradient, double learning_rate,
+                       double gradient_scale) {
     if constexpr (requires(Model & model) { model.trainable_storage(); }) {
       if (this->is_sliced()) return false;
       std::vector<stored_range<T>> const ranges = this->model().trainable_storage();
-      if (ranges.empty() || !optim::try_step_and_store(optimizer_, this->master().view(), gradient, learning_rate,
+      if (ranges.empty() || !optim::try_step_and_store(optimizer, this->master().view(), gradient, learning_rate,
                                                        T(gradient_scale), std::span<stored_range<T> const>(ranges)))
         return false;
       this->model().stored();
@@ -81,6 +112,7 @@ class trainable_policy : public trainable_weights<Model> {
   }
 
   optimizer_state optimizer_;
+  std::optional<optimizer_state> second_optimizer_;
 };
 
 }  // namespace atmanrl

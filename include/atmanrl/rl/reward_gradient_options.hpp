@@ -15,14 +15,21 @@ namespace atmanrl {
 enum class reward_gradient_update {
   off,     ///< nowhere, as in the published method
   joined,  ///< to the gradient of the policy loss, in every inner pass: one direction, clipped as one
-  own      ///< in an update of its own after the inner passes, at the step's rate times the weight
+  /// In an update of its own after the inner passes, at the step's rate times the weight. It shares the optimizer's
+  /// state with them, so that with moments each gradient also goes into the other's next steps.
+  own,
+  own_optimizer  ///< the same with an optimizer state of its own, which takes as much memory again
 };
+
+inline bool is_own_update(reward_gradient_update u) {
+  return u == reward_gradient_update::own || u == reward_gradient_update::own_optimizer;
+}
 
 struct reward_gradient_options {
   reward_gradient_update update = reward_gradient_update::off;
   /// `joined`: what multiplies the mean of grad R over rollouts; 1 with a loss that is the plain mean of rollouts' sums
-  /// over tokens is the derivative of the expected reward. `own`: what multiplies the rate, whatever the gradient's
-  /// size, for optimizers with normalised steps.
+  /// over tokens is the derivative of the expected reward. `own`, `own_optimizer`: what multiplies the rate; with
+  /// `own_optimizer` and normalised steps the gradient's size does not matter.
   double weight = 1;
   /// Probability of a rollout to be among those whose gradient is computed; they are weighted by its inverse.
   double share = 1;

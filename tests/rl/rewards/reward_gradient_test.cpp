@@ -18,6 +18,7 @@
 #include "rl/toy_model.hpp"
 
 #include <cmath>
+#include <limits>
 
 using namespace atmanrl_test;
 
@@ -356,6 +357,76 @@ TEST_CASE("grpo: off and a weight of 0 change no bit, joined and own change the 
   CHECK(own.second.gradient_norms == plain.second.gradient_norms);
   REQUIRE(own.second.reward_gradient_norm);
   CHECK(*own.second.reward_gradient_norm > 0);
+}
+
+namespace {
+/// After `steps` steps on one model.
+template <class R>
+std::vector<double> weights_after(int steps, R reward, grpo_options const& o) {
+  reference_backend backend;
+  toy_tokenizer const tokenizer;
+  toy_task const task;
+  auto model = random_model<reference_backend, double>(backend, toy_config(), 3, 0.3);
+  grpo trainer(model, tokenizer, task, std::move(reward), o);
+  for (int i = 0; i < steps; ++i) trainer.step();
+  return read_parameters(model);
+}
+}  // namespace
+
+TEST_CASE("grpo: with an optimizer of its own the reward's gradient leaves the policy's moments alone") {
+  using enum reward_gradient_update;
+  auto const plain = weights_after(2, with_effect(), small_run());
+  // At a rate of 0 nothing but the moments can carry one gradient into the other's updates.
+  CHECK(weights_after(2, with_effect(), small_run({own_optimizer, 0})) == plain);
+  CHECK(weights_after(2, with_effect(), small_run({own, 0})) != plain);
+
+  // The first step of AdamW moves each parameter by the rate, whatever the size of its gradient.
+  grpo_options const o = small_run({own_optimizer, 0.25});
+  auto const without = weights_after(1, with_effect(), small_run()), with = weights_after(1, with_effect(), o);
+  std::size_t moved = 0;
+  for (std::size_t i = 0; i < with.size(); ++i) {
+    double const by = std::abs(with[i] - without[i]) / (0.25 * o.learning_rate);
+    CHECK(by < 1 + 1e-9);
+    moved += by > 0.99;
+  }
+  CHECK(2 * moved > with.size());
+}
+
+namespace {
+/// Its value or its gradient is not a number in one step.
+struct breaking {
+  static constexpr std::string_view name = "breaking";
+  std::uint64_t value_in = 0, gradient_in = 0;
+  template <class Model>
+  void operator()(step_rollouts& step, Model&, std::span<float> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = float(i % 2);
+    if (step.step == value_in) out[0] = std::numeric_limits<float>::quiet_NaN();
+  }
+  template <class Model>
+  void add_gradient(step_rollouts& step, Model&, std::span<double const>,
+                    view_on<typename Model::backend_type, typename Model::scalar, 1> gradient) {
+    gradient.data()[0] = step.step == gradient_in ? std::numeric_limits<double>::quiet_NaN() : 1;
+  }
+};
+}  // namespace
+
+TEST_CASE("grpo: says whether the weights are those of whole steps, after a failure, too") {
+  for (auto const update : {reward_gradient_update::own, reward_gradient_update::own_optimizer}) {
+    reference_backend backend;
+    toy_tokenizer const tokenizer;
+    toy_task const task;
+    auto model = random_model<reference_backend, double>(backend, toy_config(), 3, 0.3);
+    grpo fails_before(model, tokenizer, task, breaking{.value_in = 2}, small_run({update}));
+    fails_before.step();
+    CHECK(fails_before.is_between_steps());
+    CHECK_THROWS_WITH(fails_before.step(), ATMANRL_CONTAINS("step 2: the reward of rollout 0 is nan"));
+    CHECK(fails_before.is_between_steps());
+
+    grpo fails_within(model, tokenizer, task, breaking{.gradient_in = 2}, small_run({update}));
+    fails_within.step();
+    CHECK_THROWS_WITH(fails_within.step(), ATMANRL_CONTAINS("2 of 3 updates had changed the weights before"));
+    CHECK_FALSE(fails_within.is_between_steps());
+  }
 }
 
 TEST_CASE("grpo: an update of its own raises the reward") {
