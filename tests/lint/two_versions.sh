@@ -16,13 +16,17 @@ grep -q '"9.9.9"' other/atmanrl/core/config.hpp
 printf '#include <atmanrl/core/config.hpp>\nint answer();\nint main() { return answer(); }\n' >user.cpp
 printf '#include <atmanrl/core/config.hpp>\nint answer() { return 0; }\n' >part.cpp
 
-"$compiler" "-I$include" user.cpp part.cpp -o same && ./same
-"$compiler" -flto "-I$include" user.cpp part.cpp -o optimised && ./optimised
+for optimised in "" -flto; do
+  "$compiler" $optimised "-I$include" user.cpp part.cpp -o same
+  ./same
+  "$compiler" $optimised "-I$include" -c user.cpp -o user.o
+  "$compiler" $optimised -fPIC -Iother -c part.cpp -o other.o
+  if "$compiler" $optimised user.o other.o -o two 2>refused; then
+    echo "headers of two versions link $optimised"
+    exit 1
+  fi
+  grep 'atmanrl_headers_of_two_versions_in_one_program' refused
+done
 "$compiler" "-I$include" -c user.cpp -o user.o
 "$compiler" -fPIC -Iother -c part.cpp -o other.o
-if "$compiler" user.o other.o -o two 2>refused; then
-  echo "headers of two versions link"
-  exit 1
-fi
-grep 'atmanrl_headers_of_two_versions_in_one_program' refused
 "$compiler" -shared other.o -o libother.so && "$compiler" user.o -L. -lother -Wl,-rpath,. -o beside && ./beside

@@ -70,7 +70,9 @@
 // With g++ alone: clang's link-time optimiser takes definitions in assembler for ones that are never the same.
 #if defined(__ELF__) && defined(__GNUC__) && !defined(__clang__)
 __asm__(
-    ".ifndef atmanrl_headers_of_two_versions_in_one_program\n"  // g++'s optimiser puts units into one file
+    ".ifndef .Latmanrl_headers_" ATMANRL_VERSION "\n"  // g++'s link-time optimiser puts units into one file
+    ".set .Latmanrl_headers_" ATMANRL_VERSION
+    ", 1\n"
     ".pushsection .rodata.atmanrl_version, \"aG\", %progbits, atmanrl_" ATMANRL_VERSION
     ", comdat\n"
     ".globl atmanrl_headers_of_two_versions_in_one_program\n"
