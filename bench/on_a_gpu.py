@@ -152,6 +152,9 @@ def main(arguments=None):
         else:
             begin = time.monotonic()
             ended, output = run(stage, min(stage.most, left))
+            # Once a stage ended well there is one: the status is then a failure like others.
+            if ended == "no device" and any(before == "ended well" for _, before, _, _ in done):
+                ended = "failed"
             if ended == "no device":
                 print("on_a_gpu: there is no CUDA device; the programs are built", file=sys.stderr)
                 return NO_DEVICE
