@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "usage: packed MODEL.gguf [rounds]\n");
     return 2;
   }
-  int const rounds = argc > 2 ? std::atoi(argv[2]) : 5;
+  int const rounds = argc > 2 ? std::max(1, std::atoi(argv[2])) : 5;
   cpu_backend backend, by_vectors({.int8_products = true, .int8_instructions = byte_products::vectors});
   std::optional<cpu_backend> by_amx;
   try {

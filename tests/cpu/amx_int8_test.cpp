@@ -190,7 +190,8 @@ TEST_CASE("amx int8: a panel's numbers less their centre, with signs") {
           least = std::min(least, n), most = std::max(most, n);
         }
     }
-    CHECK(most - least == (type == gguf_type::q8_0 ? 255 : type == gguf_type::q6_k ? 63 : most - least > 15 ? 31 : 15));
+    bool const five = type == gguf_type::q5_0 || type == gguf_type::q5_1 || type == gguf_type::q5_k;
+    CHECK(most - least == (type == gguf_type::q8_0 ? 255 : type == gguf_type::q6_k ? 63 : five ? 31 : 15));
   }
 }
 
@@ -324,7 +325,7 @@ TEST_CASE("amx int8: a backend is given them where they are there, and uses them
     CHECK(chosen_byte_products(by_processor, true, p) == vectors);
     CHECK_THROWS_WITH(
         chosen_byte_products(byte_products::amx, true, p),
-        ATMANRL_CONTAINS(&p == &zen || p.amx_int8 == amx_access::none ? "has none for bytes" : "does not permit"));
+        ATMANRL_CONTAINS(p.amx_int8 == amx_access::none ? "has none for bytes" : "does not permit"));
     CHECK(chosen_byte_products(amx_twin, true, p) == amx_twin);
   }
   CHECK(chosen_byte_products(vectors, true, sapphire) == vectors);

@@ -287,6 +287,19 @@ TEST_CASE("cuda skinny rotation: it is a kernel of its own where the product is 
   CHECK_FALSE(check(asked, 16, 4, 16));
   CHECK_FALSE(check(asked, 16, 12, 16));
   CHECK_FALSE(check(not_asked, 16, 8, 16));
+  problem const p = random_problem(4, 4 * 16, 16);
+  auto const with = [&](auto const& change) {
+    rotated_by<float>(asked, p, heads_of(1, 8),
+                      [&](auto& b, auto& e, auto x, auto w, auto qkv, auto positions, auto cosine, auto sine,
+                          auto cache_rows, auto keys, auto values) {
+                        change(positions, cosine, cache_rows);
+                        matmul_rope_and_append(b, e, x, w, qkv, positions, cosine, sine, cache_rows, keys, values);
+                      });
+  };
+  CHECK_NOTHROW(with([](auto&, auto&, auto&) {}));
+  CHECK_THROWS_AS(with([](auto& positions, auto&, auto&) { positions = positions.rows(0, 3); }), shape_error);
+  CHECK_THROWS_AS(with([](auto&, auto&, auto& cache_rows) { cache_rows = cache_rows.rows(0, 3); }), shape_error);
+  CHECK_THROWS_AS(with([](auto&, auto& cosine, auto&) { cosine = cosine.rows(0, 8); }), shape_error);
 }
 
 }  // namespace skinny_fused_test

@@ -11,9 +11,10 @@
 
 using namespace atmanrl;
 using namespace atmanrl_test;
+namespace standard_streams_test {
+
 using namespace terminal;
 
-namespace standard_streams_test {
 namespace {
 
 /// \returns the child's exit code, -1 when a signal ended it

@@ -11,9 +11,10 @@
 #include <string>
 #include <vector>
 
+namespace gradient_memory_test {
+
 using namespace gradient_memory_checks;
 
-namespace gradient_memory_test {
 namespace {
 
 template <class W>

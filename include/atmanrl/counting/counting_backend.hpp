@@ -31,10 +31,13 @@ namespace atmanrl::kernels {
 
 namespace counting {
 
+/// Of products of few rows, as cuda/skinny.cuh takes them: at most so many rows, inputs a multiple of so many.
+inline constexpr index_t most_skinny_rows = 16, skinny_inputs = 8;
 /// Whether a GPU that is asked for products of few rows has such a product in a kernel with what follows it.
 template <class W>
 bool is_skinny_product(backend const& b, on<W const, 2> x) {
-  return b.skinny_products() && std::same_as<W, bf16> && x.extent(0) <= 16 && x.extent(1) % 8 == 0;
+  return b.skinny_products() && std::same_as<W, bf16> && x.extent(0) <= most_skinny_rows &&
+         x.extent(1) % skinny_inputs == 0;
 }
 /// Counts one with its activation, of `operations` for a number: the product is neither written nor read.
 template <class W>

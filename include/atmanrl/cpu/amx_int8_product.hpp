@@ -153,7 +153,10 @@ struct amx_int8_product {
         return multiply_packed(rows, packed, b, depth, c, ldc, width, how);
       }
       packed_panel_functions const& of = functions_of(panel.type);
-      if (of.scales != scales_) tiles_.configure(amx::int8_tiles(group_inputs / (scales_ = of.scales)));
+      if (of.scales != scales_) {
+        scales_ = of.scales;
+        tiles_.configure(amx::int8_tiles(group_inputs / scales_));
+      }
       if (of.scales == 2)
         add_up<2, false>(rows, packed, panel, of, depth);
       else if (of.affine)

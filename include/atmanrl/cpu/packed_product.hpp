@@ -91,7 +91,7 @@ struct packed_product : vector_product<float> {
 
 /// Whole numbers, with the panels of a packed weight that are quantised; those that are floats meet floats.
 struct int8_product : packed_product {
-  static constexpr index_t piece = 8;  ///< groups: 10 KiB of them
+  static constexpr index_t piece = 8;  ///< groups: 11 KiB of them
 
   static index_t packed_size(index_t rows, index_t depth) { return int8_at(rows, depth) + int8_size(rows, depth); }
   static void pack(float const* source, index_t stride, index_t rows, index_t depth, float* target) {

@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(256)
                                                  sine, cache_rows[blockIdx.x], keys, values);
   for (int p = int(threadIdx.x); p < all_heads * packs; p += int(blockDim.x)) {
     int const head = p / packs, i = p % packs * Width;
-    to.take(head, i, halves<T, Width>::load(to.queries + index_t(head) * 2 * half + i, half));
+    to.take(head, i, halves<T, Width>::load(to.qkv + index_t(head) * 2 * half + i, half));
   }
 }
 

@@ -38,7 +38,7 @@ struct halves {
 /// way into the cache; values go there as they are.
 template <class T, class Real, class K>
 struct row_into_cache {
-  T* queries;                 ///< (heads, 2 half) of the row, and after them its keys and values
+  T* qkv;                     ///< (heads + 2 kv_heads, 2 half) of the row, of which queries are written
   K *keys, *values;           ///< (kv_heads, 2 half), the row's place in the cache
   Real const *cosine, *sine;  ///< (half) at the row's position
   int heads, kv_heads, half;
@@ -66,7 +66,7 @@ struct row_into_cache {
   __device__ __forceinline__ void take(int head, int i, halves<T, Width> both) const {
     if (head < heads + kv_heads) both.rotate(cosine + i, sine + i, Real(1));
     if (head < heads)
-      both.store(queries + index_t(head) * 2 * half + i, half);
+      both.store(qkv + index_t(head) * 2 * half + i, half);
     else if (head < heads + kv_heads)
       both.store(keys + index_t(head - heads) * 2 * half + i, half);
     else
