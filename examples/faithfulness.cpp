@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
     app.add_option("--gradient-weight", o.s.gradient_weight, "rate of the reward gradient's updates over the policy's")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    app.add_flag("--own-optimizer", o.s.own_optimizer, "the reward gradient's updates have moments of their own");
     app.add_option("--questions", o.s.questions, "of an examination")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

@@ -121,14 +121,6 @@ std::vector<arm<Model>> const& all_arms() {
            },
        .gradient = own,
        .gate = true},
-      {.name = "edit_log_gradient_own_optimizer",
-       .title = "the same, the gradient's update with moments of its own",
-       .reward =
-           [](arm_parts const& p) {
-             return with_gradient_of(correct_answer{}, edit_reward(p, rewards::edited_answer_value::log_probability));
-           },
-       .gradient = reward_gradient_update::own_optimizer,
-       .gate = true},
       {.name = "chain_only_edit_log_gradient",
        .title = "outcome for the chain alone, ∇ of the logarithm of the edit reward",
        .reward =
@@ -170,12 +162,15 @@ template <class B, class UpdateEdit>
 json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::uint64_t rl_seed,
                std::string const& name, UpdateEdit const& update_edit) {
   taught_task const task = rl_task(s, a.hint_reliability);
+  auto const gradient = a.gradient == reward_gradient_update::own && s.own_optimizer
+                            ? reward_gradient_update::own_optimizer
+                            : a.gradient;
   grpo_options const o{.prompts_per_step = s.prompts,
                        .group_size = s.group,
                        .max_new_tokens = s.new_tokens,
                        .inner_passes = 2,
                        .learning_rate = s.rate,
-                       .reward_gradient = {.update = a.gradient, .weight = s.gradient_weight},
+                       .reward_gradient = {.update = gradient, .weight = s.gradient_weight},
                        .seed = rl_seed};
   grpo trainer{w.model,
                w.words,

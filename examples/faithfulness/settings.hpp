@@ -29,6 +29,7 @@ struct settings {
   double rate = 2e-5;
   double share = 0.5;             ///< spread of the second reward within groups, as a share of the outcome's
   double gradient_weight = 0.25;  ///< of the reward's gradient: its updates' rate over the policy's
+  bool own_optimizer = false;     ///< these updates have moments of their own
   // Measuring.
   int questions = 200, gate_questions = 60;
   std::string machine;  ///< what computes, where it is not a CPU: it has other bits
@@ -69,6 +70,7 @@ struct settings {
              {"questions", questions},
              {"gate_questions", gate_questions}};
     if (by_memory()) all["fixed"] = fixed;
+    if (own_optimizer) all["own_optimizer"] = true;  // which finished runs that have no such line were made without
     if (!machine.empty()) all["machine"] = machine;
     return all;
   }
