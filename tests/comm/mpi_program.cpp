@@ -8,7 +8,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace {
@@ -47,12 +49,19 @@ void check_large_counts(comm::mpi& world) {
   if (world.rank() == 0) std::printf("large counts passed\n");
 }
 
+/// Last words, in one call so that lines of ranks do not mix.
+void say(std::string_view sentence) {
+  std::fflush(stdout);
+  std::string const line = std::string(sentence) + "\n";
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
 void wait_for_ever() { std::this_thread::sleep_for(std::chrono::hours(1)); }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return comm::mpi::run(argc, argv, [&](comm::mpi& c) {
+  auto const rank_main = [&](comm::mpi& c) {
     std::string const what = argc > 1 ? argv[1] : "checks";
     bool const last = c.rank() == c.size() - 1;
     if (what == "checks") return check(c);
@@ -87,5 +96,11 @@ int main(int argc, char** argv) {
     } else if (what == "knows_that_rank_0_speaks") {
       throw comm::communication_error("rank 0: for which rank 0 speaks", 0);
     }
-  });
+  };
+  try {
+    comm::mpi::run(argc, argv, rank_main, {});
+    return EXIT_FAILURE;
+  } catch (atmanrl::usage_error const&) {  // before MPI begins: there is nothing to say last words with
+  }
+  return comm::mpi::run(argc, argv, rank_main, say);
 }

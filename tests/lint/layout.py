@@ -33,8 +33,9 @@ UMBRELLAS = {"attention": "saliency.hpp", "comm": "comm.hpp", "nn": "llama.hpp",
 # What is read without atmanrl::compiled alone: the inside of a run's page, a sixth of what such a program compiles, and
 # that of the interpreter of chat templates.
 READ_WITH_BODIES = {"report/run_page.hpp", "text/jinja/program.hpp"}
-# The only header that prints: a rank's last sentence, at once before MPI_Abort ends the program.
-MAY_PRINT = {"comm/mpi.hpp"}
+# How many other headers of ours a header reads at most, directly or not. A reward is what most users write: its unit
+# takes what a reward is and no model, backend or reader of files.
+READS_AT_MOST = {"rl/rewards/correct_answer.hpp": 12}
 NOT_OURS = {".git", "build", "data", "runs", "__pycache__"}
 
 
@@ -107,8 +108,6 @@ def quiet(root):
     files, top = headers_of(root)
     for path in files:
         name = path.relative_to(top)
-        if name.as_posix() in MAY_PRINT:
-            continue
         code = re.sub(r"//[^\n]*", "", path.read_text())
         for word in re.findall(r"\b(fmt::print|std::(?:cout|cerr|clog|puts|printf|fputs|fprintf|perror)|stdout|stderr|printf|"
                                r"sigaction|signal\.h|csignal|std::signal)\b", code):
@@ -142,6 +141,30 @@ def conditional_lines(text):
         yield line, any(conditions)
 
 
+def reached_from(header, includes):
+    """The header and all that it includes, directly or not; `includes` is the list of each header's."""
+    reached, waiting = set(), [header]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += includes.get(name, [])
+    return reached
+
+
+def reading(root):
+    """Headers that stay small for those who include them."""
+    files, top = headers_of(root)
+    includes = {path.relative_to(top).as_posix():
+                re.findall(r"^\s*#\s*include\s*<atmanrl/([^>]+)>", path.read_text(), re.M) for path in files}
+    for name, most in READS_AT_MOST.items():
+        count = len(reached_from(name, includes)) - 1
+        if name not in includes:
+            yield name, "has a limit of headers that it reads, and does not exist"
+        elif count > most:
+            yield name, f"reads {count} other headers, {most} at most"
+
+
 def umbrellas(root):
     """A folder's umbrella header reaches all of its headers, and names do not come and go with atmanrl::compiled."""
     files, top = headers_of(root)
@@ -171,17 +194,8 @@ def umbrellas(root):
             for word in unseen:
                 yield name, f"{word} is not declared for programs that link atmanrl::compiled"
 
-    def reached_from(umbrella):
-        reached, waiting = set(), [umbrella]
-        while waiting:
-            name = waiting.pop()
-            if name not in reached:
-                reached.add(name)
-                waiting += includes.get(name, [])
-        return reached
-
     for folder, umbrella in UMBRELLAS.items():
-        reached = reached_from(umbrella)
+        reached = reached_from(umbrella, includes)
         for name in includes:
             if name.startswith(folder + "/") and name not in reached:
                 yield name, f"is not reached from {umbrella}, the umbrella of {folder}/"
@@ -223,6 +237,43 @@ def lines(root):
                     continue
             if len(line) > 120 and not unbreakable.search(line):
                 yield path.relative_to(root), f"line {number} has {len(line)} characters"
+
+
+def orphans(root):
+    """Lines of comments that a formatter left short when it broke the line before them anew.
+
+    One word between two lines of a paragraph; a line that ends before column 60 amid a sentence, while the next one
+    goes on; a line of a list's item that has lost its indentation. What is indented within a comment is code or a
+    formula."""
+    form = re.compile(r"(\s*///?)( +)(\S.*)$")
+    item = re.compile(r"- |\d+\. ")
+    apart = re.compile(r"[-*|\\]|\d+\. |\[/?\w+\]$")  # lists, tables, commands of Doxygen, marks of quoted code
+    bad_tree = root / "tests" / "lint" / "bad_tree"
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if NOT_OURS & set(parts[:-1]) or bad_tree in path.parents or path.suffix not in (".hpp", ".cuh", ".cpp", ".cu"):
+            continue
+        lines = [form.match(line) for line in path.read_text().split("\n")]
+
+        def goes_on(first, second):  # two lines of one paragraph
+            return first and second and first[1] == second[1] and first[2] == second[2] == " " and not apart.match(second[3])
+
+        list_at = None  # the column of the item that the lines before belong to
+        for number, (before, line, after) in enumerate(zip([None, *lines], lines, [*lines[1:], None]), 1):
+            if not line:
+                list_at = None
+                continue
+            column = len(line[1] + line[2])
+            lost = list_at is not None and column <= list_at and len(line[2]) > 1 and not item.match(line[3])
+            if item.match(line[3]):
+                list_at = column
+            elif list_at is not None and column <= list_at:
+                list_at = None
+            short = goes_on(line, after) and not apart.match(line[3]) and (
+                len(line[0]) < 60 and not re.search(r"[.:;!?][)\"']?$", line[3]) or
+                " " not in line[3] and goes_on(before, line) and before[3] != "\\file")
+            if lost or short:
+                yield path.relative_to(root), f'line {number} is left over from another width: "{line[3]}"'
 
 
 def paths(root):
@@ -349,8 +400,8 @@ def strangers(root):
                 yield name, f"names {concept} for the slot {slot}, but tests/strangers.hpp asserts it of no type"
 
 
-CHECKS = {check.__name__: check for check in (layering, headers, macros, quiet, compiled, umbrellas, words, inline_ptx, lines,
-                                           paths, readme, references, strangers)}
+CHECKS = {check.__name__: check for check in (layering, headers, macros, quiet, compiled, reading, umbrellas, words,
+                                           inline_ptx, lines, orphans, paths, readme, references, strangers)}
 
 
 def main():

@@ -43,9 +43,7 @@ losses::any loss_of(json const& c) {
   if (name == "dr_grpo" && s.delta) {  // no built-in has both, so it is written here
     struct bounded_dr_grpo : losses::two_sided {
       double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> d, std::span<float> t) const {
-        return losses::sum_over_tokens(r, token_weight(r, scope), level, d, t, [&](double x, double advantage) {
-          return losses::clipped_surrogate(x, advantage, clip_low, clip_high, delta);
-        });
+        return losses::evaluate_surrogate(*this, r, scope, d, t);
       }
       double token_weight(loss_rollout const& r, loss_scope const& scope) const {
         return losses::dr_grpo{}.token_weight(r, scope);

@@ -16,24 +16,30 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace atmanrl::comm {
+
+/// Says the sentence, one line, that a run of several ranks ends with. It is called on the rank that speaks, once, and
+/// `MPI_Abort` comes right after it: what is to be seen must be out when it returns, the sentence in one piece, so that
+/// it does not mix with other ranks' lines, and what the program has buffered before. It must not throw.
+using last_words = std::function<void(std::string_view sentence)>;
 
 /// MPI is there from its constructor to its destructor. One that is destroyed by an exception ends the whole run: what
 /// the other ranks wait for would not come.
 class mpi_session {
  public:
-  mpi_session(int& argc, char**& argv) {
+  mpi_session(int& argc, char**& argv, last_words say) : say_(std::move(say)) {
     int provided = 0;
     // Kernels have threads of their own, which do not communicate.
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
@@ -47,14 +53,11 @@ class mpi_session {
   mpi_session(mpi_session const&) = delete;
   mpi_session& operator=(mpi_session const&) = delete;
 
-  /// Prints the sentence, if this rank is the one that speaks, and ends all ranks.
-  [[noreturn]] void abort(std::string_view sentence, int speaker) const {
+  /// Says the sentence, if this rank is the one that speaks, and ends all ranks.
+  [[noreturn]] void abort(std::string_view sentence, int speaker) const noexcept {
     // Everybody is about to end the run, and whoever comes first cuts the others short: so the speaker gets some time.
     if (speaker != rank_) std::this_thread::sleep_for(std::chrono::seconds(3));
-    std::fflush(stdout);
-    std::string const line = fmt::format("{}\n", atmanrl::detail::one_line(sentence));
-    std::fwrite(line.data(), 1, line.size(), stderr);  // at once, so that ranks' lines do not mix
-    std::fflush(stderr);
+    say_(atmanrl::detail::one_line(sentence));
     MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
     std::_Exit(EXIT_FAILURE);
   }
@@ -62,6 +65,7 @@ class mpi_session {
   int rank() const { return rank_; }
 
  private:
+  last_words say_;
   int rank_ = 0;
   int exceptions_ = std::uncaught_exceptions();
 };
@@ -71,13 +75,14 @@ class mpi_session {
 class mpi {
  public:
   /// `rank_main(mpi&)` between the beginning and the end of MPI, on every rank; what it returns, or 0, is the program's
-  /// exit status: `int main(int argc, char** argv) { return comm::mpi::run(argc, argv, [](auto& c) { ... }); }`.
+  /// exit status: `int main(int argc, char** argv) { return comm::mpi::run(argc, argv, [](auto& c) { .. }, say); }`.
   ///
-  /// An exception that leaves it is printed, once where several ranks know of it, and ends all ranks, whatever they are
-  /// doing, with an exit status that is not 0. So does a rank that returns while another waits for it.
+  /// An exception that leaves it is given to `say`, on one rank where several know of it, and ends all ranks, whatever
+  /// they are doing, with an exit status that is not 0. So does a rank that returns while another waits for it.
   template <class F>
-  static int run(int& argc, char**& argv, F&& rank_main) {
-    mpi_session const session(argc, argv);
+  static int run(int& argc, char**& argv, F&& rank_main, last_words say) {
+    expects<usage_error>(say != nullptr, "a run of several ranks has nothing to say its last words with");
+    mpi_session const session(argc, argv, std::move(say));
     auto const from_here = [&](std::string_view what) {
       session.abort(fmt::format("rank {}: {}", session.rank(), what), session.rank());
     };

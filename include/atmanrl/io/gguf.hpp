@@ -2,8 +2,7 @@
 
 /// \file
 /// The GGUF format, versions 2 and 3 (docs/gguf.md of github.com/ggml-org/ggml): typed metadata and tensors in one
-/// file.
-/// Every length is checked against what is left of the file, in 64 bits, before memory is touched or allocated.
+/// file. Every length is checked against what is left of the file, in 64 bits, before memory is touched or allocated.
 
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/view.hpp>

@@ -85,7 +85,7 @@ concept delimits_answers = requires(T const t, task_item const& item) {
 /// Optional:
 ///  - `delimiter_text()`: the delimiter with the white space that completions put around it.
 ///  - `filler_sentences(tokenizer, ids)`: for tasks that know it, how many sentences of a chain of thought do not
-///  matter.
+///    matter.
 ///  - `completion(item, tokenizer)`: the ids of the reference solution after the prompt, for supervised fine-tuning.
 template <class T>
 concept Task = detail::names_itself<T> && detail::has_training_items<T> && detail::has_evaluation_items<T> &&

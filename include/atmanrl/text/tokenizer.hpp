@@ -2,8 +2,7 @@
 
 /// \file
 /// The tokenizer that belongs to a model file, whatever its kind. Code that only uses one should take a template
-/// argument
-/// (`text/tokenizer_concept.hpp`) and leave this header, which brings the file readers with it, to the program.
+/// argument (`text/tokenizer_concept.hpp`) and leave this header, which brings the readers of files, to the program.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
@@ -36,8 +35,7 @@ class tokenizer {
   ///  - a Hugging Face folder with a tokenizer.json, or a tokenizer.json itself;
   ///  - a .gguf file, with or without weights;
   ///  - a llama2.c vocabulary (tok512.bin), or a llama2.c checkpoint (.bin) with its vocabulary tokN.bin beside it,
-  ///  where
-  ///    N is the vocabulary's size (tokenizer.bin for the usual 32000).
+  ///    where N is the vocabulary's size (tokenizer.bin for the usual 32000).
   /// \throws file_error that names the file and what is wrong
   static tokenizer load(std::filesystem::path const& path);
 

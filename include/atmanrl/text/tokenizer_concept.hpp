@@ -21,7 +21,7 @@ namespace atmanrl {
 ///  - `encode_with_specials`: special tokens in the text are recognised; nothing is added either.
 ///  - `decode`: the exact bytes of the tokens, special ones as their text.
 ///  - `token_bytes`: the exact bytes of one token, possibly part of a UTF-8 sequence; `decode` of one id for most
-///  kinds.
+///    kinds.
 ///  - `is_special`: control tokens, which `encode` never produces.
 ///  - `bos`: the token that has to stand in front of every text, −1 where the model wants none.
 ///  - `token_id`: the added or special token with exactly this text.

@@ -13,22 +13,14 @@ struct gspo {
   static constexpr ratio_level level = ratio_level::sequence_mean;
   double clip_low = 3e-4, clip_high = 4e-4;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
-                    std::span<float> token_loss) const {
-    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
-                           [&](double ratio, double advantage) { return term(ratio, advantage); });
-  }
   double token_weight(loss_rollout const& r, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(r.log_p.size()));
   }
-  bool clipped(loss_rollout const& r, std::size_t t) const {
-    return term(std::exp(log_ratio(r, t, level)), r.advantage[t]).clipped;
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
+    return evaluate_surrogate(*this, r, scope, dlog_p, token_loss);
   }
-
- private:
-  surrogate term(double ratio, double advantage) const {
-    return clipped_surrogate(ratio, advantage, clip_low, clip_high);
-  }
+  bool clipped(loss_rollout const& r, std::size_t t) const { return surrogate_is_clipped(*this, r, t); }
 };
 static_assert(PolicyLoss<gspo>);
 

@@ -13,23 +13,18 @@ struct two_sided {
   double clip_low = 0.2, clip_high = 0.2, delta = 4;
   ratio_level level = ratio_level::token;
 
-  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
-                    std::span<float> token_loss) const {
-    return sum_over_tokens(r, token_weight(r, scope), level, dlog_p, token_loss,
-                           [&](double ratio, double advantage) { return term(ratio, advantage); });
+  surrogate term(double ratio, double advantage) const {
+    return clipped_surrogate(ratio, advantage, clip_low, clip_high, delta);
   }
   double token_weight(loss_rollout const& r, loss_scope const& scope) const {
     return 1 / (double(scope.rollouts) * double(r.log_p.size()));
   }
+  double operator()(loss_rollout const& r, loss_scope const& scope, std::span<float> dlog_p,
+                    std::span<float> token_loss) const {
+    return evaluate_surrogate(*this, r, scope, dlog_p, token_loss);
+  }
   /// By the clip range; what δ cuts off is not counted, as in TRL.
-  bool clipped(loss_rollout const& r, std::size_t t) const {
-    return term(std::exp(log_ratio(r, t, level)), r.advantage[t]).clipped;
-  }
-
- private:
-  surrogate term(double ratio, double advantage) const {
-    return clipped_surrogate(ratio, advantage, clip_low, clip_high, delta);
-  }
+  bool clipped(loss_rollout const& r, std::size_t t) const { return surrogate_is_clipped(*this, r, t); }
 };
 static_assert(PolicyLoss<two_sided>);
 

@@ -1,4 +1,5 @@
 #pragma once
 /// \file
 /// An umbrella.
+#include <atmanrl/rl/rewards/correct_answer.hpp>
 #include <atmanrl/rl/trainer.hpp>
