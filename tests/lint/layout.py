@@ -276,6 +276,17 @@ def orphans(root):
                 yield path.relative_to(root), f'line {number} is left over from another width: "{line[3]}"'
 
 
+def units(root):
+    """Files of tests are compiled several to a unit, in any order: the namespaces that one of them opens before its own
+    are open for all after it, where their names may be ambiguous."""
+    bad_tree = root / "tests" / "lint" / "bad_tree"
+    for path in sorted((root / "tests").rglob("*_test.cpp")):
+        before_namespaces = re.split(r"^namespace ", path.read_text(), maxsplit=1, flags=re.M)[0]
+        for name in re.findall(r"^using namespace ([\w:]+);", before_namespaces, re.M):
+            if bad_tree not in path.parents and name not in ("atmanrl", "atmanrl_test", "std::string_literals"):
+                yield path.relative_to(root), f"using namespace {name}: move it into the file's own namespace"
+
+
 def paths(root):
     personal = re.compile(rb"(?<![\w.~-])/(?:home|root|work|Users)/\w[^\s\"']*")
     bad_tree = root / "tests" / "lint" / "bad_tree"
@@ -401,7 +412,7 @@ def strangers(root):
 
 
 CHECKS = {check.__name__: check for check in (layering, headers, macros, quiet, compiled, reading, umbrellas, words,
-                                           inline_ptx, lines, orphans, paths, readme, references, strangers)}
+                                           inline_ptx, lines, orphans, units, paths, readme, references, strangers)}
 
 
 def main():
