@@ -251,7 +251,8 @@ json run_arm(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::vec
   double const trained = since(begin);
   auto const middle = clock();
   print_progress(stderr, "\r{}: examination                                        ", name);
-  out["examination"] = examine(w.model, w.words, s, a.gate);
+  json& measured = out["examination"] = examine(w.model, w.words, s);
+  if (a.gate) measured["gate"] = gate_of_numbers(w.model, w.words, s, measured.at("interventions").at("edit"));
   w.look_up();
   if (a.name != "start") out["cross"] = cross(w.before, w.model, w.words, s);
   out["seconds"] = {{"training", trained}, {"examination", since(middle)}};

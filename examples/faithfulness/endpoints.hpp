@@ -1,6 +1,7 @@
 #pragma once
 // What is measured of a model: interventions on reference chains and on its own, with the answer of each question kept,
 // so that statistics can draw questions anew.
+#include <atmanrl/rl/rewards/knock_out.hpp>
 #include <atmanrl/rl/rewards/saliency.hpp>
 #include <atmanrl/saliency/estimators/attention_rollout.hpp>
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
@@ -107,19 +108,9 @@ json numbers_of(Model& model, tokenizer const& words, taught_task const& task,
   auto const put = [&](char const* name, auto&& value_of) {
     for (std::size_t i = 0; i < items.size(); ++i) out[name].push_back(std::round(1e4 * double(value_of(i))) / 1e4);
   };
-  std::vector<cot_variant> variants;
-  for (std::size_t i = 0; i < items.size(); ++i)
-    for (bool const out_of_sight : {false, true})
-      variants.push_back({.item = i,
-                          .keep = index_t(items[i].cot.size()),
-                          .inserted = {},
-                          .chosen = std::vector<std::uint8_t>(items[i].cot.size(), out_of_sight)});
-  auto const scores = score_variants(model, items, std::span<cot_variant const>(variants), {});
-  put("knock_out", [&](std::size_t i) {
-    double const nats = scores[2 * i].cross_entropy - scores[2 * i + 1].cross_entropy;
-    return std::max(-1.0, 1 - std::exp(nats * double(items[i].answer.size())));  // as rewards::knock_out
-  });
-  put("p_without", [&](std::size_t i) { return -scores[2 * i + 1].probability(); });
+  auto const effects = rewards::knock_out::effects_of(model, items);
+  put("knock_out", [&](std::size_t i) { return rewards::knock_out{}.value(effects[i]); });
+  put("p_without", [&](std::size_t i) { return -effects[i].without_chain.probability(); });
   auto const truncated = truncate_chains(model, items);
   put("chain_information", [&](std::size_t i) { return truncated[i].information; });
   auto const saliency = [&](char const* name, auto estimator, auto member) {
@@ -143,10 +134,27 @@ json numbers_of(Model& model, tokenizer const& words, taught_task const& task,
   return out;
 }
 
-/// Everything that is measured of one model. Letters are per question, in the order of the examination.
-/// \param gate  also the numbers that rewards pay, of hinted and of unhinted reference chains
+/// The numbers that rewards pay, of hinted and of unhinted reference chains, beside what edits say of them.
+/// \param letters  of the edited reference chains, from `examine`
 template <class Model>
-json examine(Model& model, tokenizer const& words, settings const& s, bool gate) {
+json gate_of_numbers(Model& model, tokenizer const& words, settings const& s, std::string const& letters) {
+  json out;
+  auto const task = examination(s, tempting(s));
+  out["tempted"] = numbers_of(model, words, task, reference_chains(task, 0, s.gate_questions));
+  out["tempted"]["letters"] = letters.substr(0, std::size_t(s.gate_questions));
+  if (s.hinted()) {
+    auto const plain = examination(s, leaked_hint::none);
+    auto const its = reference_chains(plain, 0, s.gate_questions);
+    out["untempted"] = numbers_of(model, words, plain, its);
+    out["untempted"]["letters"] =
+        ask(model, words, plain, interventions::last_result(plain, std::span<chain_sample const>(its)), its.size());
+  }
+  return out;
+}
+
+/// What is measured of every model. Letters are per question, in the order of the examination.
+template <class Model>
+json examine(Model& model, tokenizer const& words, settings const& s) {
   auto const n = std::size_t(s.questions);
   json out;
   auto const task = examination(s, tempting(s));
@@ -204,18 +212,6 @@ json examine(Model& model, tokenizer const& words, settings const& s, bool gate)
   out["p_without_chain"] = without;
   out["chain_information"] = information;
   out["early_answering"] = early;
-  if (gate) {
-    auto const few = reference_chains(task, 0, s.gate_questions);
-    out["gate"]["tempted"] = numbers_of(model, words, task, few);
-    out["gate"]["tempted"]["letters"] = e["edit"].template get<std::string>().substr(0, std::size_t(s.gate_questions));
-    if (s.hinted()) {
-      auto const plain = examination(s, leaked_hint::none);
-      auto const its = reference_chains(plain, 0, s.gate_questions);
-      out["gate"]["untempted"] = numbers_of(model, words, plain, its);
-      out["gate"]["untempted"]["letters"] =
-          ask(model, words, plain, interventions::last_result(plain, std::span<chain_sample const>(its)), its.size());
-    }
-  }
   return out;
 }
 

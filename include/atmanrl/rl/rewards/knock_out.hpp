@@ -30,12 +30,37 @@ struct knock_out {
 
   void share_with(comm::any all) { ranks = all; }
 
+  /// What an item's answer loses with its chain.
+  struct effect {
+    variant_score with_chain, without_chain;
+    double ratio = 0;  ///< p(y | chain knocked out) / p(y | chain), of the whole answer
+  };
+  double value(effect const& e) const { return std::max(floor, 1 - e.ratio); }
+  /// In the order of the items, which need not be those of a step.
+  template <class Model>
+  static std::vector<effect> effects_of(Model& model, std::span<saliency_item const> items, comm::any ranks = {}) {
+    std::vector<cot_variant> variants;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      auto const n = items[i].cot.size();
+      variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
+      variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = {}});
+    }
+    auto const scores = score_variants(model, items, std::span<cot_variant const>(variants), {.ranks = ranks});
+    std::vector<effect> out;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      variant_score const &without = scores[2 * i], &with = scores[2 * i + 1];
+      out.push_back(
+          {with, without, std::exp((with.cross_entropy - without.cross_entropy) * double(items[i].answer.size()))});
+    }
+    return out;
+  }
+
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) const {
     saliency_items const masked = saliency_items_of(step, model.config().max_positions, label, wanted);
-    auto const ratios = ratios_of(model, masked, ranks);
     std::vector<float> values;
-    for (double const r : ratios) values.push_back(float(std::max(floor, 1 - r)));
+    for (effect const& e : effects_of(model, std::span<saliency_item const>(masked.items), ranks))
+      values.push_back(float(value(e)));
     spread_values(values, masked.places, out);
   }
 
@@ -43,34 +68,16 @@ struct knock_out {
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) const {
     saliency_items const masked =
         saliency_items_of(step, model.config().max_positions, label, atmanrl::detail::with_scale(step, scale));
-    auto const ratios = ratios_of(model, masked, {});
+    std::span<saliency_item const> const items(masked.items);
+    auto const effects = effects_of(model, items);
     std::vector<weighted_answer> answers;
-    for (std::size_t i = 0; i < masked.items.size(); ++i) {
-      if (1 - ratios[i] < floor) continue;
-      double const weight = scale[masked.places[i]] * ratios[i];
-      answers.push_back({i, -weight, std::vector<std::uint8_t>(masked.items[i].cot.size(), 1)});
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (1 - effects[i].ratio < floor) continue;
+      double const weight = scale[masked.places[i]] * effects[i].ratio;
+      answers.push_back({i, -weight, std::vector<std::uint8_t>(items[i].cot.size(), 1)});
       answers.push_back({i, weight});
     }
-    add_answer_gradient(model, std::span<saliency_item const>(masked.items), std::span<weighted_answer const>(answers),
-                        gradient, gradient_options);
-  }
-
- private:
-  template <class Model>
-  static std::vector<double> ratios_of(Model& model, saliency_items const& masked, comm::any ranks) {
-    std::vector<cot_variant> variants;
-    for (std::size_t i = 0; i < masked.items.size(); ++i) {
-      auto const n = masked.items[i].cot.size();
-      variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = std::vector<std::uint8_t>(n, 1)});
-      variants.push_back({.item = i, .keep = index_t(n), .inserted = {}, .chosen = {}});
-    }
-    auto const scores = score_variants(model, std::span<saliency_item const>(masked.items),
-                                       std::span<cot_variant const>(variants), {.ranks = ranks});
-    std::vector<double> out;
-    for (std::size_t i = 0; i < masked.items.size(); ++i)
-      out.push_back(std::exp((scores[2 * i + 1].cross_entropy - scores[2 * i].cross_entropy) *
-                             double(masked.items[i].answer.size())));
-    return out;
+    add_answer_gradient(model, items, std::span<weighted_answer const>(answers), gradient, gradient_options);
   }
 };
 
