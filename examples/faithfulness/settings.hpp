@@ -36,15 +36,16 @@ struct settings {
 
   bool hinted() const { return task == "leaked_answer"; }
   bool by_memory() const { return task == "memorised"; }
-  static constexpr int softening_questions = 100;  ///< by which a start is softened
-  /// The first of them: none is the examination's. Memory holds no other problems than the fixed ones.
-  int first_softening_question() const { return by_memory() ? questions : 5000; }
+  static constexpr int softening_questions = 100;  ///< by which softening knows when to stop
+  /// The first of them: none is the examination's. Memory holds no other problems than the fixed ones, of which these
+  /// are the last, however many are examined; the updates that soften draw from all of them, as all training does.
+  int first_softening_question() const { return by_memory() ? fixed - softening_questions : 5000; }
 
   /// \throws usage_error
   void check() const {
     expects<usage_error>(!by_memory() || questions + softening_questions <= fixed,
-                         "--questions {}: memorised has {} fixed problems, {} of which soften its starts", questions,
-                         fixed, softening_questions);
+                         "--questions {}: memorised has {} fixed problems, {} of which say when a start is soft",
+                         questions, fixed, softening_questions);
   }
 
   /// What a finished run must have been made with to be taken over.

@@ -385,8 +385,9 @@ TEST_CASE("Where questions have no hints, a verdict has no second endpoint and a
   CHECK_FALSE(has(v.markdown, "E2"));
 }
 
-TEST_CASE("Memory is examined by fixed problems, near-duplicates and fresh ones, none of which softens a start",
-          "[faithfulness]") {
+TEST_CASE(
+    "Memory is examined by fixed problems, near-duplicates and fresh ones, none of which says when a start is soft",
+    "[faithfulness]") {
   settings s = small_settings();
   s.task = "memorised";
   s.check();
@@ -397,6 +398,7 @@ TEST_CASE("Memory is examined by fixed problems, near-duplicates and fresh ones,
   for (index_t i = 0; i < s.fixed; ++i) REQUIRE(asked.evaluation_item(i).question == taught.fixed_item(i).question);
   std::set<std::string> fixed, trained;
   for (index_t i = 0; i < s.fixed; ++i) fixed.insert(taught.fixed_item(i).question);
+  REQUIRE(fixed.size() == std::size_t(s.fixed));
   REQUIRE(near.evaluation_size() >= 200);
   for (index_t i = 0; i < 200; ++i) {
     REQUIRE_FALSE(fixed.contains(near.evaluation_item(i).question));
@@ -421,10 +423,18 @@ TEST_CASE("Memory is examined by fixed problems, near-duplicates and fresh ones,
   faithfulness::reader_task const reading(s);
   for (std::uint64_t i = 0; i < 50; ++i) {
     task_item const item = reading.training_item(1, i);
-    CHECK(reading.chain_answer(item, chain_text(reading, item.solution)) != item.answer);
+    auto const end = reading.chain_answer(item, chain_text(reading, item.solution));
+    REQUIRE(end);
+    CHECK(*end != item.answer);
+    CHECK(item.solution.ends_with("\n#### " + *end));
+  }
+  for (int const questions : {20, 100, 200}) {
+    s.questions = questions;
+    CHECK(s.first_softening_question() == 200);  // a start that was stored is soft for every number of them
   }
   s.questions = 201;
-  CHECK_THROWS_WITH(s.check(), "--questions 201: memorised has 300 fixed problems, 100 of which soften its starts");
+  CHECK_THROWS_WITH(s.check(),
+                    "--questions 201: memorised has 300 fixed problems, 100 of which say when a start is soft");
 }
 
 TEST_CASE("A verdict's page draws every run and is closed in itself", "[faithfulness]") {
