@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
     add_backend_options(app, o);
     add_dtype_option(app, o.dtype, {"auto", "f32", "bf16", "packed"});
+    add_products_option(app, o);
     add_int8_option(app, o);
     app.add_option("--kv-cache", o.kv_cache, "storage of keys and values; bf16 takes half the memory")
         ->capture_default_str()

@@ -24,7 +24,13 @@ inline void expect_printed(bool printed) {
   atmanrl::expects(printed, "standard output: the results could not be printed");
 }
 
-/// What a backend has to say about the build, to standard error.
+/// What a backend has to say about how it computes, to standard error.
+template <class B>
+void print_start_note(B const& backend, bool bf16_weights) {
+  if constexpr (requires { backend.start_note(bf16_weights); })
+    if (std::string const note = backend.start_note(bf16_weights); !note.empty()) print_progress(stderr, "{}\n", note);
+}
+/// The part of it that is about the build and the machine.
 template <class B>
 void print_build_note() {
   if constexpr (requires { B::build_note(); })

@@ -4,6 +4,7 @@
 //   sft --model FOLDER --task gsm8k --epochs 1 --out FOLDER-sft
 #include <atmanrl/experiment.hpp>
 
+#include "add_dtype_option.hpp"
 #include "chat_options.hpp"
 #include "program.hpp"
 #include "ranks.hpp"
@@ -53,6 +54,8 @@ int main(int argc, char** argv) {
     app.add_option("--seed", o.seed)->capture_default_str();
     app.add_option("--threads", o.threads, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
     add_backend_options(app, o);
+    add_weight_gradients_option(app, o);
+    add_products_option(app, o);
     app.add_option("--dtype", o.dtype, "of the weights while training; master weights are float")
         ->capture_default_str()
         ->check(CLI::IsMember({"f32", "bf16"}));

@@ -161,8 +161,9 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
 
 template <class B, class W>
 void run(options const& o) {
-  auto backend = make_backend<B>(o, std::is_same_v<W, bf16>);
-  print_build_note<B>();
+  bool const bf16_weights = o.dtype == "bf16";
+  auto backend = make_backend<B>(o, bf16_weights);
+  print_start_note(backend, bf16_weights);
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<B, W>::load(backend, o.model, {}, weight_storage_of<B>(o.dtype, o.model, o.int8_products));
   if (!o.adapter.empty()) model.load_adapters(o.adapter);

@@ -52,12 +52,12 @@ std::vector<sft_example> examples_of(K const& task, tokenizer const& words, std:
 template <class B, class W>
 void run(options const& o, comm::any_on<B> ranks) {
   bool const speaks = ranks.rank() == 0;
-  if (speaks) print_build_note<B>();
   check_input_path("--model", o.model);
   check_input_path("--data", o.data);
   if (!o.out.empty()) check_model_output("--out", o.out);
   // [sft]
-  auto backend = make_backend<B>(o, std::is_same_v<W, bf16>);
+  auto backend = make_backend<B>(o, o.dtype == "bf16");
+  if (speaks) print_start_note(backend, o.dtype == "bf16");
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<B, W>::load(backend, o.model, {}, weight_storage_of<B>(o.dtype));
   forbid_missing_tokens(model, words);

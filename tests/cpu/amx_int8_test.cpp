@@ -330,7 +330,7 @@ TEST_CASE("amx int8: a backend is given them where they are there, and uses them
   }
   CHECK(chosen_byte_products(vectors, true, sapphire) == vectors);
   CHECK_THROWS_WITH(chosen_byte_products(vectors, false, sapphire), ATMANRL_CONTAINS("int8_products is off"));
-  CHECK_THAT(products_note(container), ATMANRL_CONTAINS("int8 products by vector instructions"));
+  CHECK_THAT(amx_note(container), ATMANRL_CONTAINS("int8 products by vector instructions"));
 
   // The bits are the same, so what tells is the scratch that they take.
   for (index_t const rows : {15, 16}) {

@@ -41,19 +41,44 @@ TEST_CASE("bf16_products: the fastest way is chosen for each maker, and a way th
   CHECK(chosen_products(bfmmla_twin, false, zen, plain) == bfmmla_twin);
   CHECK_THROWS_WITH(chosen_products(bf16_products::bfmmla, false, zen, with_pairs), ATMANRL_CONTAINS("Arm's bf16"));
   CHECK_THROWS_WITH(chosen_products(bf16_products::bfmmla, true, another, arm), ATMANRL_CONTAINS("to be exact"));
-  CHECK(products_note(zen, with_pairs) == "");
-  CHECK(products_note(zen, plain) == "");
-  CHECK(products_note(ice_lake, plain) == "");
-  CHECK(products_note(another, arm) == "");
-  CHECK_THAT(products_note(sapphire, with_pairs), ATMANRL_CONTAINS("use AMX"));
-  CHECK_THAT(products_note(container, with_pairs), ATMANRL_CONTAINS("does not let this program use AMX"));
-  CHECK_THAT(products_note(ice_lake, with_pairs), ATMANRL_CONTAINS("VDPBF16PS"));
 
   cpu_backend const b({.products = amx_twin});
   CHECK(b.products() == amx_twin);
   CHECK(!b.bf16_pairs());
   CHECK_THROWS_AS(cpu_backend({.exact_activations = true, .products = amx_twin}), usage_error);
   CHECK(cpu_backend().products() == fastest_products(this_processor(), {}));
+}
+
+TEST_CASE("bf16_products: the note at the start says which way is used, and why the build's is not") {
+  using enum bf16_products;
+  processor const zen{vendor::amd, amx_access::none}, container{vendor::intel, amx_access::refused},
+      ice_lake{vendor::intel, amx_access::none};
+  compiled_products const plain{false, false}, with_pairs{true, false};
+  std::string const start = "note: products with bf16 weights ", rounded = "; they round activations to bf16";
+  CHECK(products_note(pairs, zen, with_pairs) == start + "use VDPBF16PS (pairs)" + rounded);
+  CHECK(products_note(bf16_products::amx, ice_lake, plain) == start + "use AMX (amx)" + rounded);
+  CHECK(products_note(bf16_products::bfmmla, zen, plain) == start + "use BFMMLA (bfmmla)" + rounded);
+  CHECK(products_note(floats, zen, plain) == start + "are computed in float (floats)");
+  // Asked for: no other way was left out for its speed.
+  CHECK(products_note(floats, zen, with_pairs) == start + "are computed in float (floats)");
+  CHECK(products_note(floats, ice_lake, with_pairs) ==
+        start + "are computed in float (floats); VDPBF16PS (pairs) is not known to be faster on this processor");
+  for (bf16_products const twin : {amx_twin, bfmmla_twin})
+    CHECK_THAT(products_note(twin, zen, plain),
+               ATMANRL_CONTAINS("by plain code (" + std::string(text(twin)) + ")" + rounded));
+  CHECK_THAT(amx_note(container), ATMANRL_CONTAINS("does not let this program use AMX"));
+  CHECK(amx_note(zen) == "");
+  CHECK(amx_note(ice_lake) == "");
+
+  // A backend says what it does itself, of bf16 weights where there are any.
+  std::string const before = cpu_backend::build_note(), line = before.empty() ? "" : before + "\n";
+  CHECK(cpu_backend().start_note(false) == before);
+  CHECK(cpu_backend().start_note(true) == line + products_note(fastest_products(this_processor(), {})));
+  cpu_backend const twin({.products = amx_twin, .gradients = weight_gradients::split});
+  std::string const split = "note: gradients of weights use AMX's products of floats that are split";
+  CHECK_THAT(twin.start_note(false), ATMANRL_CONTAINS(line + split));
+  CHECK_THAT(twin.start_note(true), ATMANRL_CONTAINS(line + products_note(amx_twin) + "\n" + split));
+  CHECK_THAT(gradients_note(weight_gradients::rounded), ATMANRL_CONTAINS("rounded to bf16"));
 }
 
 }  // namespace bf16_products_test

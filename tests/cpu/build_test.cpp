@@ -26,8 +26,9 @@ TEST_CASE("build_note: says what the processor has beyond the program, and nothi
   CHECK((compiled_for() == neon_bf16) == bfmmla::has_instructions);
   std::string const start = atmanrl::cpu_backend::build_note();
   CHECK(start.starts_with(build_note()));
-  CHECK(start.ends_with(products_note()));
-  CHECK((start == "") == (build_note() == "" && products_note() == ""));
+  CHECK(start.ends_with(amx_note()));
+  CHECK((start == "") == (build_note() == "" && amx_note() == ""));
+  CHECK(lines_of({"", "one", "", "two"}) == "one\ntwo");
 }
 
 }  // namespace build_test

@@ -57,6 +57,11 @@ TEST_CASE("evaluate: figures, completions and the difference to an earlier run")
   INFO(two->output);
   CHECK(two->status == 0);
   CHECK(contains(two->output, "+0.0 [+0.0, +0.0]"));
+  CHECK_FALSE(contains(two->output, "products with bf16 weights"));
+  auto const half = run("evaluate", common + " --dtype bf16 --bf16-products floats");
+  INFO(half->output);
+  CHECK(half->status == 0);
+  CHECK(contains(half->output, "note: products with bf16 weights are computed in float (floats)"));
 }
 
 TEST_CASE("evaluate: the bundled model's answers follow its edited chains, on any generated task") {
@@ -159,7 +164,15 @@ TEST_CASE(
     fails_with(name.c_str(), model + " --tf32", "--tf32 is for GPUs");
     fails_with(name.c_str(), model + " --graphs off", "--graphs is off, but graphs are for GPUs");
     fails_with(name.c_str(), model + " --skinny-products on", "--skinny-products is for GPUs");
-    fails_with(name.c_str(), model + " --bf16-weight-gradients true", "--bf16-weight-gradients is for GPUs");
+    if (name != "sft")
+      fails_with(name.c_str(), model + " --bf16-weight-gradients true", "--bf16-weight-gradients is for GPUs");
+  }
+  for (std::string const option : {"--bf16-weight-gradients true", "--split-weight-gradients on"})
+    fails_with("sft", model + " --bf16-products floats " + option,
+               ("gradients of " + option + " need products by amx or amx_twin, not floats").c_str());
+  for (char const* const name : {"evaluate", "sft"}) {
+    fails_with(name, model + " --dtype f32 --bf16-products floats", "--bf16-products is floats, but it is for bf16");
+    fails_with(name, model + " --backend cuda --bf16-products floats", "--bf16-products is for --backend cpu");
   }
   fails_with("mmlu_experiment", model + " --backend tpu --out " + out, "--backend is \"tpu\"");
   fails_with("reproduce_table1", "--backend tpu --out " + out, "--backend is \"tpu\"");

@@ -432,7 +432,12 @@ TEST_CASE("experiment: a run in bf16 is one of the same program that rounds its 
   CHECK(run(o) == 0);
   o.out = s.folder / "bf16";
   o.dtype = weight_dtype::bf16;
-  CHECK(run(o) == 0);
+  struct : run_hooks {
+    std::string said;
+    void show(std::string_view text) override { said += text; }
+  } heard;
+  CHECK(experiment<own_traits>{o}.run(heard) == 0);
+  CHECK(contains(heard.said, "\n" + cpu_backend().start_note(true) + "\n"));
   CHECK(content(s.folder / "f32" / "completions.jsonl") != content(s.folder / "bf16" / "completions.jsonl"));
   CHECK(contains(content(s.folder / "bf16" / "model" / "model.safetensors"), "BF16"));
 }

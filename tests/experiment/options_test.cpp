@@ -1,3 +1,4 @@
+#include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/experiment/option_names.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/experiment/run_folder.hpp>
@@ -148,6 +149,8 @@ TEST_CASE("options: every option can be set from text and comes back from JSON w
                                                                   {"gradient-sums-on-host", "true"},
                                                                   {"tf32", "true"},
                                                                   {"bf16-weight-gradients", "true"},
+                                                                  {"split-weight-gradients", "on"},
+                                                                  {"bf16-products", "amx_twin"},
                                                                   {"graphs", "off"},
                                                                   {"skinny-products", "on"},
                                                                   {"device", "1"},
@@ -303,8 +306,12 @@ TEST_CASE(
   old.erase("device");
   old.erase("graphs");
   old.erase("skinny-products");
+  old.erase("split-weight-gradients");
+  old.erase("bf16-products");
   auto const read = options_from_json(old, "o.json");
   CHECK(read.bf16_weight_gradients == false);  // gradients of weights were in float, whatever the weights
+  CHECK_FALSE(read.split_weight_gradients);
+  CHECK(read.bf16_products == "auto");
   CHECK(read.device == 0);
   CHECK_FALSE(read.skinny_products);
 
@@ -341,7 +348,8 @@ TEST_CASE(
   CHECK(detail::backend_options<device_like>(detail::settled_for<device_like>(o)).skinny_products);
   o = {};
   o.bf16_weight_gradients = true;
-  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "--bf16-weight-gradients"));
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<reference_backend>(o); }),
+                 "--bf16-weight-gradients is for backends with matrix units"));
   // A run goes on on any device, and not with other roundings.
   experiment_options moved;
   moved.device = 3;
@@ -350,6 +358,32 @@ TEST_CASE(
   CHECK(contains(complaint<usage_error>([&] { check_same_run({}, o, "run"); }),
                  "--bf16-weight-gradients true contradicts"));
   for (char const* const free : {"device", "graphs"}) CHECK_FALSE(options_of_checkpoint(moved).contains(free));
+}
+
+TEST_CASE("options: ways to compute on a CPU reach its backend, and are refused where they are not there") {
+  experiment_options o;
+  set_option(o, "bf16-products", "amx_twin");
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "it is for bf16 weights"));
+  o.dtype = weight_dtype::bf16;
+  CHECK(detail::backend_options<cpu_backend>(detail::settled_for<cpu_backend>(o)).products == bf16_products::amx_twin);
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<reference_backend>(o); }),
+                 "--bf16-products is for CPUs"));
+  CHECK(contains(complaint<usage_error>([&] { check_same_run({}, o, "run"); }), "--dtype bf16 contradicts"));
+  o.dtype = weight_dtype::f32;
+  set_option(o, "split-weight-gradients", "on");
+  CHECK(detail::backend_options<cpu_backend>(detail::settled_for<cpu_backend>(o)).gradients == weight_gradients::split);
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<reference_backend>(o); }),
+                 "--split-weight-gradients is for CPUs"));
+  o.bf16_weight_gradients = true;
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }), "contradicts"));
+  set_option(o, "split-weight-gradients", "off");
+  CHECK(detail::backend_options<cpu_backend>(detail::settled_for<cpu_backend>(o)).gradients ==
+        weight_gradients::rounded);
+  set_option(o, "bf16-products", "floats");  // on any machine
+  CHECK(contains(complaint<usage_error>([&] { detail::settled_for<cpu_backend>(o); }),
+                 "need products by amx or amx_twin, not floats"));
+  CHECK(
+      contains(complaint<usage_error>([&] { set_option(o, "bf16-products", "fast"); }), "--bf16-products is \"fast\""));
 }
 
 TEST_CASE("options: a damaged options.json is refused with the file's name") {

@@ -10,10 +10,15 @@
 #include <atmanrl/cpu/processor.hpp>
 #include <atmanrl/cpu/simd.hpp>
 
+#include <array>
 #include <string>
 #include <string_view>
 
 namespace atmanrl {
+
+/// The ways, as --bf16-products calls them, in the order of `bf16_products`. One object for all builds.
+inline constexpr std::array<std::string_view, 7> bf16_products_names{"auto",     "floats", "pairs",      "amx",
+                                                                     "amx_twin", "bfmmla", "bfmmla_twin"};
 
 inline namespace ATMANRL_CPU_BUILD {
 
@@ -40,10 +45,7 @@ enum class weight_gradients {
 
 namespace cpu::inline ATMANRL_CPU_BUILD {
 
-constexpr std::string_view text(bf16_products p) {
-  constexpr std::string_view names[] = {"by_processor", "floats", "pairs", "amx", "amx_twin", "bfmmla", "bfmmla_twin"};
-  return names[int(p)];
-}
+constexpr std::string_view text(bf16_products p) { return bf16_products_names[std::size_t(p)]; }
 
 /// The instructions for bfloat16 that a program was compiled for, on a processor that has them.
 struct compiled_products {
@@ -68,42 +70,70 @@ constexpr bf16_products fastest_products(processor const& p, compiled_products c
 }
 
 /// What a backend uses.
+/// \param called  what the user calls `wanted`
 /// \throws usage_error  if `wanted` is not to be had here, or contradicts `exact`, which keeps activations in float
 inline bf16_products chosen_products(bf16_products wanted, bool exact, processor const& p = this_processor(),
-                                     compiled_products compiled = {}) {
+                                     compiled_products compiled = {}, std::string_view called = "products") {
   using enum bf16_products;
   if (wanted == by_processor) return exact ? floats : fastest_products(p, compiled);
-  expects<usage_error>(wanted == floats || !exact, "products is {}, which rounds activations, but they are to be exact",
-                       text(wanted));
+  expects<usage_error>(wanted == floats || !exact, "{} is {}, which rounds activations, but they are to be exact",
+                       called, text(wanted));
   expects<usage_error>(wanted != pairs || compiled.pairs,
-                       "products is pairs, but this program was not compiled for AVX-512 with bf16 products");
+                       "{} is pairs, but this program was not compiled for AVX-512 with bf16 products", called);
   expects<usage_error>(wanted != bf16_products::bfmmla || compiled.bfmmla,
-                       "products is bfmmla, but this program was not compiled for Arm's bf16 instructions");
-  expects<usage_error>(wanted != bf16_products::amx || p.amx == amx_access::granted, "products is amx, but {}",
+                       "{} is bfmmla, but this program was not compiled for Arm's bf16 instructions", called);
+  expects<usage_error>(wanted != bf16_products::amx || p.amx == amx_access::granted, "{} is amx, but {}", called,
                        p.amx == amx_access::none ? "this processor has none" : "the system does not permit it");
   return wanted;
 }
 
+/// \param called  what the user calls such gradients
 /// \throws usage_error  if gradients are to be computed by AMX and products are not
-inline weight_gradients checked_gradients(weight_gradients wanted, bf16_products used) {
+inline weight_gradients checked_gradients(weight_gradients wanted, bf16_products used,
+                                          std::string_view called = "weight gradients other than floats") {
   expects<usage_error>(
       wanted == weight_gradients::floats || used == bf16_products::amx || used == bf16_products::amx_twin,
-      "weight gradients other than floats need products by amx or amx_twin, not {}", text(used));
+      "{} need products by amx or amx_twin, not {}", called, text(used));
   return wanted;
 }
 
-/// \return a sentence where a program's products are others than those that its build suggests, else nothing: their
-///         bits are others, too
-inline std::string products_note(processor const& p = this_processor(), compiled_products compiled = {}) {
-  bf16_products const used = fastest_products(p, compiled);
-  if (used == bf16_products::amx) return "note: products with bf16 weights use AMX, whose bits differ from float's";
-  if (p.vendor == vendor::intel && p.amx == amx_access::refused)
-    return "note: the system does not let this program use AMX, so products with bf16 weights are computed in float, "
-           "several times slower, and int8 products by vector instructions";
-  if (compiled.pairs && used == bf16_products::floats)
-    return "note: products with bf16 weights are computed in float: this processor's VDPBF16PS is not known to be "
-           "faster";
-  return {};
+/// \return a sentence where the system keeps AMX from the program, else nothing
+inline std::string amx_note(processor const& p = this_processor()) {
+  if (p.vendor != vendor::intel || p.amx != amx_access::refused) return {};
+  return "note: the system does not let this program use AMX, so products with bf16 weights are computed in float, "
+         "several times slower, and int8 products by vector instructions";
+}
+
+/// \param used  by a backend
+/// \return a sentence for the start of a program whose weights are bf16: bits and speed depend on it
+inline std::string products_note(bf16_products used, processor const& p = this_processor(),
+                                 compiled_products compiled = {}) {
+  std::string const start = "note: products with bf16 weights ", rounded = "; they round activations to bf16";
+  switch (used) {
+    case bf16_products::pairs:
+      return start + "use VDPBF16PS (pairs)" + rounded;
+    case bf16_products::amx:
+      return start + "use AMX (amx)" + rounded;
+    case bf16_products::bfmmla:
+      return start + "use BFMMLA (bfmmla)" + rounded;
+    case bf16_products::amx_twin:
+      return start + "have the bits of AMX's, by plain code (amx_twin)" + rounded;
+    case bf16_products::bfmmla_twin:
+      return start + "have the bits of BFMMLA's, by plain code (bfmmla_twin)" + rounded;
+    case bf16_products::by_processor:
+    case bf16_products::floats:
+      break;
+  }
+  bool const left_out = compiled.pairs && fastest_products(p, compiled) == bf16_products::floats;
+  return start + "are computed in float (floats)" +
+         (left_out ? "; VDPBF16PS (pairs) is not known to be faster on this processor" : "");
+}
+
+/// \return a sentence where gradients of weights are not computed in float, else nothing
+inline std::string gradients_note(weight_gradients g) {
+  if (g == weight_gradients::floats) return {};
+  return std::string("note: gradients of weights use AMX's products of floats ") +
+         (g == weight_gradients::split ? "that are split into two bf16 numbers" : "that are rounded to bf16");
 }
 
 }  // namespace cpu::inline ATMANRL_CPU_BUILD

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -92,10 +93,12 @@ inline std::string build_note(instructions used = compiled_for(), instructions t
                      text(used), text(there));
 }
 
-/// \return for the start of a program: `build_note` and `products_note`, a line each where there is something to say
-inline std::string start_note() {
-  std::string const build = build_note(), products = products_note();
-  return build + (build.empty() || products.empty() ? "" : "\n") + products;
+/// \return the sentences that are not empty, a line each
+inline std::string lines_of(std::initializer_list<std::string> notes) {
+  std::string all;
+  for (std::string const& each : notes)
+    if (!each.empty()) all += (all.empty() ? "" : "\n") + each;
+  return all;
 }
 
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

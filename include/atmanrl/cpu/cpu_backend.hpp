@@ -36,9 +36,16 @@ class cpu_backend : public cpu_threads {
 
   explicit cpu_backend(cpu_options options = {}) : cpu_threads(options) {}
 
-  /// What a user should know at the start, a line each: that the program was compiled for less than the processor has;
-  /// which instructions products with bf16 weights use, where the build does not say it. Else nothing.
-  static std::string build_note() { return cpu::start_note(); }
+  /// What a user should know of program and machine, a line each: that the program was compiled for less than the
+  /// processor has; that the system does not permit AMX. Else nothing.
+  static std::string build_note() { return cpu::lines_of({cpu::build_note(), cpu::amx_note()}); }
+
+  /// That, and how this backend computes: products, where weights are stored as bf16, and gradients of weights, where
+  /// not in float.
+  std::string start_note(bool bf16_weights) const {
+    return cpu::lines_of({build_note(), bf16_weights ? cpu::products_note(products()) : std::string(),
+                          cpu::gradients_note(gradients())});
+  }
 };
 static_assert(HostBackend<cpu_backend>);
 

@@ -5,6 +5,7 @@
 /// comparison of a resumed run with its first part are made.
 
 #include <atmanrl/core/config.hpp>
+#include <atmanrl/cpu/bf16_products.hpp>
 #include <atmanrl/experiment/option_values.hpp>
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/json.hpp>
@@ -24,10 +25,8 @@ void for_each_option(experiment_options& o, F&& f) {
   f("few-shot", o.few_shot, "worked examples in front of each question");
   f("chat", detail::one_of{&o.chat.format, chat_formats::names},
     "chat format; auto: the model's own template, plain text where it has none; else plain, chatml, llama3, llama3.1 "
-    "or "
-    "deepseek-r1");
-  f("system", o.chat.system,
-    "a system message in front of every question; where none is given the template has its own");
+    "or deepseek-r1");
+  f("system", o.chat.system, "a system message in front of every question; none: the template's own");
   f("thinking", detail::one_of{&o.chat.thinking, detail::thinking_names},
     "on, off, or auto: as the template has it, for templates that ask for enable_thinking");
   f("chat-date", detail::any_text{&o.chat.date}, "what a template takes for today, as YYYY-MM-DD");
@@ -89,8 +88,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("clip-high", o.loss_settings.clip_high,
     "how far above 1 the ratio may go (cispo: its cap), or auto: the loss's own");
   f("clip-delta", o.loss_settings.delta, "bound of the ratio in two_sided, or auto: 4");
-  f("kl", detail::one_of{&o.kl, losses::kl_names},
-    "estimator of the divergence from the reference model: k1, k2 or k3");
+  f("kl", detail::one_of{&o.kl, losses::kl_names}, "estimator of the divergence from the reference: k1, k2 or k3");
   f("beta", o.beta, "coefficient of the KL term; 0: no reference model");
   f("entropy-bonus", o.entropy_bonus, "the mean entropy times this is taken from the loss");
   f("mask-truncated", o.mask_truncated_completions, "leave completions that the length limit ended out of the loss");
@@ -105,8 +103,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("top-p", o.cuts.top_p, "sample from the smallest set of this probability; 1: from all");
   f("min-p", o.cuts.min_p, "sample from tokens of at least this share of the largest probability; 0: from all");
   f("length-penalty", o.length_penalty, "tokens of a chain of thought that cost 1; 0: none");
-  f("overlong-cache", o.overlong_cache,
-    "completions are penalised from this many tokens below max-new-tokens; 0: none");
+  f("overlong-cache", o.overlong_cache, "tokens below max-new-tokens from which completions are penalised; 0: none");
   f("lora-rank", o.lora_rank, "rank of low-rank adapters, which alone are trained; 0: all parameters are");
   f("lora-alpha", o.lora_alpha, "their products are scaled by alpha / rank");
   f("lora-targets", o.lora_targets, "the matrices that get one: all, or names like q_proj,v_proj");
@@ -129,7 +126,11 @@ void for_each_option(experiment_options& o, F&& f) {
   f("tf32", o.tf32,
     "on a GPU: products of floats, attention's among them, on matrix units, with 10 bits of mantissa (TF32)");
   f("bf16-weight-gradients", o.bf16_weight_gradients,
-    "on a GPU: true rounds the factors of weights' gradients to bf16; auto: where the weights are bf16");
+    "true (on a CPU by AMX) rounds the factors of weights' gradients to bf16; auto: with bf16 weights on a GPU");
+  f("split-weight-gradients", detail::on_or_off{&o.split_weight_gradients},
+    "on a CPU by AMX: the factors of weights' gradients are split into two bf16 numbers each, on or off");
+  f("bf16-products", detail::one_of{&o.bf16_products, bf16_products_names},
+    "on a CPU, bf16 weights: floats, pairs, amx, bfmmla, amx_twin, bfmmla_twin or auto; the start says which it is");
   f("graphs", detail::on_or_off{&o.graphs},
     "on a GPU: steps that repeat are launched as CUDA graphs, on or off; results do not depend on it");
   f("skinny-products", detail::on_or_off{&o.skinny_products},
@@ -138,8 +139,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("activation-mib", o.activation_mib, "memory for the activations of one pass in MiB");
   f("eval-questions", o.eval_questions, "questions of the evaluation before and after; 0: none");
   f("eval-samples", o.eval_samples, "completions per evaluation question");
-  f("validate-every", o.validate_every,
-    "steps between measurements of whether the rewarded saliency is causal; 0: none");
+  f("validate-every", o.validate_every, "steps between tests of whether the rewarded saliency is causal; 0: none");
   f("checkpoint-every", o.checkpoint_every, "steps between checkpoints; 0: none, and the run cannot be resumed");
   for (own_option& each : o.own) f(each.name.c_str(), each.value, each.meaning.c_str());
   f("out", o.out, "folder for the run's files");
@@ -173,8 +173,8 @@ namespace detail {
 inline bool changes_no_bit(std::string_view name) { return name == "graphs" || name.starts_with("gradient-"); }
 /// Options that runs of an earlier version did not write.
 inline bool is_younger_option(std::string_view name) {
-  return name == "chat" || name == "system" || name == "thinking" || name == "chat-date" || name == "device" ||
-         name == "bf16-weight-gradients" || name == "skinny-products" || name.starts_with("reward-gradient") ||
+  return name.starts_with("chat") || name == "system" || name == "thinking" || name == "device" ||
+         name.ends_with("-weight-gradients") || name.ends_with("-products") || name.starts_with("reward-gradient") ||
          changes_no_bit(name);
 }
 }  // namespace detail

@@ -67,8 +67,7 @@ struct experiment_options : grpo_options {
   mask_options mask = mask_options::recommended();  ///< scale 0: chosen at the first step with masks
   std::string saliency_estimator = "learned_mask";  ///< a name of estimators::names
   saliency_direction direction = saliency_direction::re_enabled;
-  rewards::gate_choice saliency_gate =
-      rewards::gate_choice::none;         ///< correct: only right rollouts are paid for saliency
+  rewards::gate_choice saliency_gate = rewards::gate_choice::none;  ///< correct: only right rollouts are paid for it
   std::optional<double> saliency_weight;  ///< λ; none: chosen so that its spread is `saliency_share` of the outcome's
   double saliency_share = 0.5;
 
@@ -95,12 +94,11 @@ struct experiment_options : grpo_options {
 
   int threads = 0;  ///< 0: as many as the processor runs; the results do not depend on it
   weight_dtype dtype = weight_dtype::by_file;
-  kv_storage kv_cache =
-      kv_storage::full;  ///< bf16: half the memory; keys and values are rounded in training as in sampling
-  bool tf32 =
-      false;  ///< on a GPU: factors of float products, attention's among them, are rounded to 10 bits of mantissa
-  std::optional<bool> bf16_weight_gradients{};  ///< on a GPU: both factors of weights' gradients are rounded to bf16;
-                                                ///< none: where the weights are bf16
+  kv_storage kv_cache = kv_storage::full;  ///< bf16: keys and values are rounded in training as in sampling
+  bool tf32 = false;  ///< on a GPU: factors of float products, attention's, too, are rounded to 10 bits of mantissa
+  std::optional<bool> bf16_weight_gradients{};  ///< factors rounded to bf16, on a CPU by AMX; none: as weights on a GPU
+  bool split_weight_gradients = false;          ///< on a CPU by AMX: these factors are two bf16 numbers each
+  std::string bf16_products = "auto";           ///< on a CPU, bf16 weights: a name of bf16_products_names
   bool graphs = true;  ///< on a GPU: steps that repeat are launched as CUDA graphs; the results do not depend on it
   bool skinny_products = false;  ///< on a GPU, bf16 weights: what a decoded row gives depends on no other row of its
                                  ///< batch, up to 16 rows (cuda/skinny.cuh)

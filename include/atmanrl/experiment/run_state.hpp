@@ -76,7 +76,8 @@ void estimate_run(run_state<Traits, W>& run, model_config const& config) {
   run.estimate = comm::of_first_rank(run.ranks, run.estimate);
   if (run.estimate) check_fits(o, run.ranks, run.estimate->peak(), &*run.estimate, machine);
   std::string note;
-  if constexpr (requires { Traits::backend::build_note(); }) note = Traits::backend::build_note();
+  if constexpr (requires { run.backend->start_note(true); })
+    note = run.backend->start_note(o.dtype == weight_dtype::bf16);
   if (run.record.speaks())
     run.record.describe(config, chat_of(run.words), parameter_layout(config, Model::kind_of(config)).size(),
                         trained_layout<Model>(config, o).size(), run.estimate, longest, note);

@@ -76,8 +76,8 @@ struct gsm8k_traits {
   // make_reward(experiment_options const&)`; otherwise atmanrl::make_reward puts the reward together from its parts. So
   // it may have make_optimizer, make_schedule and make_update_edit, and `static std::unique_ptr<backend>
   // make_backend(experiment_options const&)` for a backend with options of its own; otherwise it is made from
-  // --threads, from --device, --tf32, --bf16-weight-gradients, --skinny-products and --graphs, or from nothing. A
-  // tokenizer of its own comes from `static tokenizer make_tokenizer(experiment_options const&)`.
+  // `detail::backend_options`, or from nothing. A tokenizer of its own comes from `static tokenizer
+  // make_tokenizer(experiment_options const&)`.
 };
 
 /// The options that a program of these traits begins with: the demo preset's, and those of the traits' own parts.

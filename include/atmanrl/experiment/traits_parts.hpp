@@ -5,6 +5,7 @@
 /// What a program brings itself is not contradicted by an option: that is refused.
 
 #include <atmanrl/backend/has_options.hpp>
+#include <atmanrl/cpu/product_options.hpp>
 #include <atmanrl/experiment/traits.hpp>
 
 #include <concepts>
@@ -88,6 +89,22 @@ Model unread_model(typename Traits::backend& backend, model_file const& file, ex
     return Model(backend, file.config());
 }
 
+/// \throws usage_error for ways to compute that this processor or program has not
+template <HasOptions B>
+typename B::options_type backend_options(experiment_options const& o) {
+  if constexpr (HasDeviceOptions<B>)
+    return {.device = o.device,
+            .tf32 = o.tf32,
+            .bf16_weight_gradients = *o.bf16_weight_gradients,
+            .skinny_products = o.skinny_products,
+            .graphs = o.graphs};
+  else if constexpr (std::same_as<typename B::options_type, cpu_options>)
+    return cpu::with_products({.threads = o.threads}, o.bf16_products, o.bf16_weight_gradients.value_or(false),
+                              o.split_weight_gradients, o.dtype == weight_dtype::bf16);
+  else
+    return {};
+}
+
 /// The options as they are recorded: with what "auto" means on backend B.
 /// \throws usage_error for those that it does not have
 template <class B>
@@ -102,27 +119,19 @@ experiment_options settled_for(experiment_options o) {
   if (!o.bf16_weight_gradients) o.bf16_weight_gradients = HasDeviceOptions<B> && o.dtype == weight_dtype::bf16;
   if constexpr (!HasDeviceOptions<B>) {
     expects<usage_error>(!o.tf32, "--tf32 is for backends with matrix units of that kind: --backend cuda");
-    expects<usage_error>(!*o.bf16_weight_gradients,
-                         "--bf16-weight-gradients is for backends with matrix units of that kind: --backend cuda");
     expects<usage_error>(o.device == 0, "--device is {}, but it is for GPUs: --backend cuda", o.device);
     expects<usage_error>(o.graphs, "--graphs is off, but graphs are for GPUs: --backend cuda");
     expects<usage_error>(!o.skinny_products, "--skinny-products is for GPUs: --backend cuda");
   }
+  if constexpr (requires { requires std::same_as<typename B::options_type, cpu_options> && HasOptions<B>; }) {
+    backend_options<B>(o);
+  } else {
+    expects<usage_error>(o.bf16_products == "auto" && !o.split_weight_gradients, "--{} is for CPUs: --backend cpu",
+                         o.split_weight_gradients ? "split-weight-gradients" : "bf16-products");
+    expects<usage_error>(HasDeviceOptions<B> || !*o.bf16_weight_gradients,
+                         "--bf16-weight-gradients is for backends with matrix units: --backend cuda, or cpu with AMX");
+  }
   return o;
-}
-
-template <HasOptions B>
-typename B::options_type backend_options(experiment_options const& o) {
-  if constexpr (HasDeviceOptions<B>)
-    return {.device = o.device,
-            .tf32 = o.tf32,
-            .bf16_weight_gradients = *o.bf16_weight_gradients,
-            .skinny_products = o.skinny_products,
-            .graphs = o.graphs};
-  else if constexpr (std::same_as<typename B::options_type, cpu_options>)
-    return {.threads = o.threads};
-  else
-    return {};
 }
 
 template <class Traits>
