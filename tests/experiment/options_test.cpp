@@ -251,6 +251,13 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
                  "--mask-lower-clamp is -0.3, but above --mask-init -0.4"));
   CHECK(contains(invalid([](auto& x) { x.mask.optimizer.eps = 0; }), "--mask-eps is 0"));
   CHECK(contains(invalid([](auto& x) { x.threads = -1; }), "--threads is -1"));
+  // What the trainer and the masks check is named as the command line has it.
+  CHECK(contains(invalid([](auto& x) { x.learning_rate = -1; }), "--lr is -1"));
+  CHECK(contains(invalid([](auto& x) { x.mask.learning_rate = 0; }), "--mask-lr is 0"));
+  CHECK(contains(invalid([](auto& x) { x.mask.stop_tolerance = NAN; }), "--mask-stop-tolerance is nan"));
+  CHECK(contains(invalid([](auto& x) { x.dynamic_sampling_rounds = -1; }), "--dynamic-sampling is -1"));
+  CHECK(contains(invalid([](auto& x) { x.reward_gradient.share = 0; }), "--reward-gradient-share is 0"));
+  CHECK(contains(invalid([](auto& x) { x.entropy_bonus = INFINITY; }), "--entropy-bonus is inf"));
 }
 
 TEST_CASE("options: a run may go on with other threads and gradients kept otherwise, but not with other steps") {

@@ -330,6 +330,7 @@ TEST_CASE("grpo: options that cannot work are named with their value") {
   CHECK_THAT(complaint([](grpo_options& o) { o.prompts_per_step = 0; }), ATMANRL_CONTAINS("prompts per step is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.max_new_tokens = 0; }), ATMANRL_CONTAINS("max new tokens is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.temperature = 0; }), ATMANRL_CONTAINS("temperature is 0"));
+  CHECK_THAT(complaint([](grpo_options& o) { o.temperature = 1e-40; }), ATMANRL_CONTAINS("temperature is 1e-40"));
   CHECK_THAT(complaint([](grpo_options& o) { o.inner_passes = 0; }), ATMANRL_CONTAINS("inner passes is 0"));
   CHECK_THAT(complaint([](grpo_options& o) { o.micro_batch = -2; }), ATMANRL_CONTAINS("micro batch is -2"));
   CHECK_THAT(complaint([](grpo_options& o) { o.learning_rate = -1; }), ATMANRL_CONTAINS("learning rate is -1"));

@@ -353,7 +353,7 @@ TEST_CASE_METHOD(
   mask_options bad = short_training();
   bad.lower_clamp = -0.3;
   CHECK_THROWS_WITH(train_masks(model, std::span<saliency_item const>(views), bad),
-                    ATMANRL_CONTAINS("lower clamp is -0.3, but above the init -0.4"));
+                    ATMANRL_CONTAINS("lower clamp is -0.3, but above mask init -0.4"));
   bad = short_training();
   bad.stop_tolerance = NAN;
   CHECK_THROWS_WITH(train_masks(model, std::span<saliency_item const>(views), bad),

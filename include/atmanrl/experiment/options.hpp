@@ -5,10 +5,9 @@
 /// sections 3.2 to 3.4), and `demo`, those that were found to work on small models (docs/method.md).
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/option_naming.hpp>
 #include <atmanrl/io/lora_config.hpp>
 #include <atmanrl/nn/kv_cache.hpp>
-#include <atmanrl/ops/temperature.hpp>
 #include <atmanrl/optim/any.hpp>
 #include <atmanrl/optim/schedule.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
@@ -21,11 +20,13 @@
 #include <atmanrl/saliency/mask_options.hpp>
 #include <atmanrl/text/chat_formats.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace atmanrl {
@@ -148,40 +149,30 @@ void validate(experiment_options const& o);
 
 #if ATMANRL_BODIES
 
+namespace detail {
+/// `mask learning rate` is --mask-lr there; most options have their member's name.
+inline std::string name_on_command_line(std::string_view words) {
+  std::string name = "--" + std::string(words);
+  for (auto const& [longer, shorter] : {std::pair("learning rate", "lr"), {" rounds", ""}})
+    if (auto const at = name.find(longer); at != name.npos) name.replace(at, std::string_view(longer).size(), shorter);
+  std::replace(name.begin(), name.end(), ' ', '-');
+  return name;
+}
+}  // namespace detail
+
 ATMANRL_INLINE void validate(experiment_options const& o) {
-  auto const at_least = [](char const* name, auto value, auto least) {
-    expects<usage_error>(value >= least, "--{} is {}, it must be at least {}", name, value, least);
+  auto const at_least = [](std::string_view words, auto value, auto least) {
+    expects_at_least(detail::name_on_command_line, words, value, decltype(value)(least));
   };
   at_least("few-shot", o.few_shot, 0);
   validate(o.chat);
   at_least("steps", o.steps, 1);
-  at_least("prompts-per-step", o.prompts_per_step, 1);
-  expects<usage_error>(o.group_size >= 2, "--group-size is {}, it must be at least 2: a group of one has no advantage",
-                       o.group_size);
-  at_least("max-new-tokens", o.max_new_tokens, 1);
-  expects<usage_error>(o.temperature > 0, "--temperature is {}, but training needs one above 0", o.temperature);
-  expects<usage_error>(is_temperature(o.temperature), "--temperature is {}, it must lie between {} and {}",
-                       o.temperature, lowest_temperature, highest_temperature);
-  at_least("mask-steps", o.mask.steps, 0);
-  expects<usage_error>(o.mask.learning_rate > 0, "--mask-lr is {}, it must be above 0", o.mask.learning_rate);
-  expects<usage_error>(o.mask.init < 0, "--mask-init is {}, but a mask that starts at 0 or above suppresses nothing",
-                       o.mask.init);
-  at_least("mask-scale", o.mask.scale, 0);
-  at_least("mask-sparsity", o.mask.sparsity, 0);
-  expects<usage_error>(o.mask.optimizer.eps > 0, "--mask-eps is {}, it must be above 0", o.mask.optimizer.eps);
-  expects<usage_error>(o.mask.lower_clamp <= o.mask.init,
-                       "--mask-lower-clamp is {}, but above --mask-init {} no entry of a mask has a gradient",
-                       o.mask.lower_clamp, o.mask.init);
+  validate(static_cast<grpo_options const&>(o), detail::name_on_command_line);
+  validate(o.mask, detail::name_on_command_line);
   estimators::by_name(o.saliency_estimator, o.mask);
   at_least("saliency-share", o.saliency_share, 0);
-  at_least("lr", o.learning_rate, 0);
-  at_least("inner-passes", o.inner_passes, 1);
   at_least("lr-warmup", o.lr_warmup, 0);
   at_least("beta", o.beta, 0);
-  at_least("dynamic-sampling", o.dynamic_sampling_rounds, 0);
-  at_least("reward-gradient-weight", o.reward_gradient.weight, 0);
-  expects<usage_error>(o.reward_gradient.share > 0 && o.reward_gradient.share <= 1,
-                       "--reward-gradient-share is {}, it must be above 0 and at most 1", o.reward_gradient.share);
   at_least("length-penalty", o.length_penalty, 0);
   at_least("overlong-cache", o.overlong_cache, 0);
   schedules::by_name(o.lr_schedule);

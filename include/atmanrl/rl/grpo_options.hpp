@@ -4,7 +4,8 @@
 /// What a GRPO trainer is told, with the paper's choices as defaults (arXiv:2604.16158, sections 3.3 and 3.4).
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/option_naming.hpp>
+#include <atmanrl/ops/temperature.hpp>
 #include <atmanrl/optim/gradient_memory.hpp>
 #include <atmanrl/rl/annotate.hpp>
 #include <atmanrl/rl/reward_gradient_options.hpp>
@@ -35,23 +36,28 @@ struct grpo_options {
   std::uint64_t seed = 0;
 };
 
-void validate(grpo_options const& o);
+/// \throws usage_error that names the option, as `name` does, and the value
+void validate(grpo_options const& o, option_naming name = name_in_code);
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE void validate(grpo_options const& o) {
-  expects<usage_error>(o.prompts_per_step > 0, "prompts per step is {}, it must be above 0", o.prompts_per_step);
-  expects<usage_error>(o.group_size >= 2, "group size is {}: a group of one has no advantage", o.group_size);
-  expects<usage_error>(o.max_new_tokens > 0, "max new tokens is {}, it must be above 0", o.max_new_tokens);
-  expects<usage_error>(o.temperature > 0, "temperature is {}: training needs one above 0", o.temperature);
-  expects<usage_error>(o.inner_passes > 0, "inner passes is {}, it must be above 0", o.inner_passes);
-  expects<usage_error>(o.micro_batch >= 0, "micro batch is {}: it must be above 0, or 0 for as many as fit",
+ATMANRL_INLINE void validate(grpo_options const& o, option_naming name) {
+  expects_at_least(name, "prompts per step", o.prompts_per_step, 1);
+  expects<usage_error>(o.group_size >= 2, "{} is {}, it must be at least 2: a group of one has no advantage",
+                       name("group size"), o.group_size);
+  expects_at_least(name, "max new tokens", o.max_new_tokens, 1);
+  expects<usage_error>(o.temperature > 0, "{} is {}, but training needs one above 0", name("temperature"),
+                       o.temperature);
+  expects<usage_error>(is_temperature(o.temperature), "{} is {}, it must lie between {} and {}", name("temperature"),
+                       o.temperature, lowest_temperature, highest_temperature);
+  expects_at_least(name, "inner passes", o.inner_passes, 1);
+  expects<usage_error>(o.micro_batch >= 0, "{} is {}, it must be above 0, or 0 for as many as fit", name("micro batch"),
                        o.micro_batch);
-  expects<usage_error>(o.learning_rate >= 0, "learning rate is {}", o.learning_rate);
-  expects<usage_error>(std::isfinite(o.entropy_bonus), "entropy bonus is {}", o.entropy_bonus);
-  expects<usage_error>(o.dynamic_sampling_rounds >= 0, "dynamic sampling rounds is {}, it must not be negative",
-                       o.dynamic_sampling_rounds);
-  validate(o.reward_gradient);
+  expects_at_least(name, "learning rate", o.learning_rate, 0.0);
+  expects<usage_error>(std::isfinite(o.entropy_bonus), "{} is {}, it must be finite", name("entropy bonus"),
+                       o.entropy_bonus);
+  expects_at_least(name, "dynamic sampling rounds", o.dynamic_sampling_rounds, 0);
+  validate(o.reward_gradient, name);
 }
 
 #endif

@@ -3,7 +3,7 @@
 /// \file
 /// Whether and how a trainer climbs the gradient of its reward (rl/rewards/reward_gradient.hpp).
 
-#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/option_naming.hpp>
 #include <atmanrl/core/random.hpp>
 
 #include <cmath>
@@ -28,7 +28,8 @@ struct reward_gradient_options {
   double share = 1;
 };
 
-void validate(reward_gradient_options const& o);
+/// \throws usage_error that names the option, as `name` does, and the value
+void validate(reward_gradient_options const& o, option_naming name = name_in_code);
 
 namespace detail {
 /// Per rollout what multiplies grad R_i in the gradient of a loss: -weight / rollouts, 0 for those that are not drawn.
@@ -46,11 +47,12 @@ inline std::vector<double> reward_gradient_scale(reward_gradient_options const& 
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE void validate(reward_gradient_options const& o) {
-  expects<usage_error>(std::isfinite(o.weight) && o.weight >= 0,
-                       "the weight of the reward's gradient is {}: it must not be negative", o.weight);
-  expects<usage_error>(o.share > 0 && o.share <= 1,
-                       "the share of rollouts for the reward's gradient is {}: it is above 0 and at most 1", o.share);
+ATMANRL_INLINE void validate(reward_gradient_options const& o, option_naming name) {
+  expects_at_least(name, "reward gradient weight", o.weight, 0.0);
+  expects<usage_error>(std::isfinite(o.weight), "{} is {}, it must be finite", name("reward gradient weight"),
+                       o.weight);
+  expects<usage_error>(o.share > 0 && o.share <= 1, "{} is {}, it must be above 0 and at most 1",
+                       name("reward gradient share"), o.share);
 }
 
 #endif

@@ -4,7 +4,7 @@
 /// Settings of mask training (arXiv:2604.16158, section 3.2 and 3.4); the defaults are the printed ones.
 
 #include <atmanrl/core/config.hpp>
-#include <atmanrl/core/error.hpp>
+#include <atmanrl/core/option_naming.hpp>
 #include <atmanrl/optim/adamw.hpp>
 #include <atmanrl/saliency/masks/additive.hpp>
 #include <atmanrl/saliency/objectives/any.hpp>
@@ -77,13 +77,16 @@ struct mask_options_of : Mask, mask_training_options {
 /// Those of the paper, and of the command line.
 using mask_options = mask_options_of<>;
 
-/// \throws usage_error
-void validate(mask_training_options const& o);
+/// \throws usage_error that names the option, as `name` does, and the value
+void validate(mask_training_options const& o, option_naming name = name_in_code);
 
 template <class Mask, class Objective>
-void validate(mask_options_of<Mask, Objective> const& o) {
-  if constexpr (requires { o.family().check(); }) o.family().check();
-  validate(o.training());
+void validate(mask_options_of<Mask, Objective> const& o, option_naming name = name_in_code) {
+  if constexpr (requires { o.family().check(name); })
+    o.family().check(name);
+  else if constexpr (requires { o.family().check(); })
+    o.family().check();
+  validate(o.training(), name);
   expects<usage_error>(SparseMask<Mask> || o.training().sparsity == 0,
                        "mask sparsity is {}, but {} masks have no such term", o.training().sparsity, Mask::name);
 }
@@ -117,12 +120,16 @@ mask_options_of<Mask, Objective> convert_mask_options(mask_options const& from) 
 
 #if ATMANRL_BODIES
 
-ATMANRL_INLINE void validate(mask_training_options const& o) {
-  expects<usage_error>(o.steps >= 0, "mask steps is {}", o.steps);
-  expects<usage_error>(o.learning_rate > 0, "mask learning rate is {}", o.learning_rate);
-  expects<usage_error>(o.sparsity >= 0, "mask sparsity is {}", o.sparsity);
-  expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "mask stop tolerance is {}",
-                       o.stop_tolerance.value_or(0));
+ATMANRL_INLINE void validate(mask_training_options const& o, option_naming name) {
+  auto const above_zero = [&](std::string_view words, double value) {
+    expects<usage_error>(value > 0, "{} is {}, it must be above 0", name(words), value);
+  };
+  expects_at_least(name, "mask steps", o.steps, 0);
+  above_zero("mask learning rate", o.learning_rate);
+  expects_at_least(name, "mask sparsity", o.sparsity, 0.0);
+  above_zero("mask eps", o.optimizer.eps);
+  expects<usage_error>(!o.stop_tolerance || std::isfinite(*o.stop_tolerance), "{} is {}, it must be finite",
+                       name("mask stop tolerance"), o.stop_tolerance.value_or(0));
 }
 
 #endif

@@ -4,6 +4,7 @@
 /// The paper's mask (arXiv:2604.16158, eq. 1): κ min(H, 0) is added to the scores, and H starts at c < 0.
 
 #include <atmanrl/attention/learned_mask.hpp>
+#include <atmanrl/core/option_naming.hpp>
 #include <atmanrl/saliency/masks/placed.hpp>
 
 #include <limits>
@@ -35,11 +36,12 @@ struct additive : placed {
   void sparsity_gradient(mask_extent const& e, double weight, std::span<double> gradient) const {
     add_to_entries(e, -weight / init, gradient);
   }
-  void check() const {
-    expects<usage_error>(init < 0, "mask init is {}, but a mask that starts at 0 or above suppresses nothing", init);
-    expects<usage_error>(scale >= 0, "mask scale is {}, but it must be above 0 (or 0 to have it chosen)", scale);
-    expects<usage_error>(lower_clamp <= init, "mask lower clamp is {}, but above the init {} no entry has a gradient",
-                         lower_clamp, init);
+  void check(option_naming name = name_in_code) const {
+    expects<usage_error>(init < 0, "{} is {}, but a mask that starts at 0 or above suppresses nothing",
+                         name("mask init"), init);
+    expects_at_least(name, "mask scale", scale, 0.0);
+    expects<usage_error>(lower_clamp <= init, "{} is {}, but above {} {} no entry of a mask has a gradient",
+                         name("mask lower clamp"), lower_clamp, name("mask init"), init);
   }
 
   bool operator==(additive const&) const = default;
