@@ -6,7 +6,6 @@ import pathlib
 import platform
 import subprocess
 import sys
-import textwrap
 import time
 from importlib import metadata
 
@@ -135,49 +134,15 @@ def versions():
     return f"atmanrl {commit} ({compiler}), {packages}, Python {platform.python_version()}"
 
 
-def wrapped(text, indent=""):
-    """As wide as the pages are."""
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def markdown(all_phases, results):
-    stored = results["phases"]
-    lines = [
-        f"Machine: {results['machine']}.",
-        "",
-        wrapped(f"Versions: {results['versions']}."),
-        "",
-        "Measured on "
-        + ", ".join(sorted({p["date"] for p in stored.values()}))
-        + ", "
-        + ", ".join(str(n) for n in sorted({len(p["rounds"]) for p in stored.values()}))
-        + " rounds.",
-        "",
-        report.markdown_table(report.RATIO_HEADER, report.ratio_rows(all_phases, stored)),
-        "",
-        report.markdown_table(report.FIGURE_HEADER, report.figure_rows(all_phases, stored)),
-        "",
-        "Relative distance of what the tools computed before the clock ran, of what is allowed:",
-        "",
-    ]
-    for phase in all_phases:
-        if p := stored.get(f"{phase.name}/{phase.weights}"):
-            notes = p["agreement"] + [f"{k} with {v}" for k, v in p["settings"].items()]
-            lines.append(wrapped(f"- {phase.title}, {phase.weights}: " + "; ".join(notes) + ".", "  "))
-    missing = [f"{p.title}, {p.weights}" for p in all_phases if f"{p.name}/{p.weights}" not in stored]
-    if missing:
-        lines += ["", "Not measured yet: " + "; ".join(missing) + "."]
-    return "\n".join(lines)
-
-
 def show(all_phases, chosen, results, page):
-    """Prints the tables of the chosen phases and writes those of all into the page; 1 where one of the chosen is missing."""
+    """Prints the tables of the chosen phases and writes those of all into the page, into the block of the processor's
+    family; 1 where one of the chosen is missing."""
     mine = {name: results["phases"].get(name) for name in (f"{p.name}/{p.weights}" for p in chosen)}
     print()
     print(report.text_table(report.RATIO_HEADER, report.ratio_rows(all_phases, mine)), end="\n\n")
     print(report.text_table(report.FIGURE_HEADER, report.figure_rows(all_phases, mine)))
     if page:
-        page.write_text(report.replace_block(page.read_text(), markdown(all_phases, results)))
+        page.write_text(report.place_block(page.read_text(), report.markdown(all_phases, results), results["family"]))
     return 0 if all(mine.values()) else 1
 
 
@@ -198,9 +163,12 @@ def main():
         "--markdown",
         type=pathlib.Path,
         metavar="FILE",
-        help="writes the tables of all phases measured so far between the marks of FILE",
+        help="writes the tables of all phases measured so far into FILE, between the marks of this family of processors",
     )
     parser.add_argument("--stored", action="store_true", help="measures nothing: the tables of the latest results")
+    parser.add_argument(
+        "--family", metavar="NAME", help="with --stored: of other processors, whose results were copied here: amd-26"
+    )
     parser.add_argument("--program", default=str(ROOT / "build/release/bench/compare_atmanrl"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rounds < 1:
@@ -211,23 +179,27 @@ def main():
             parser.error(f"there is no phase {name}; there are {', '.join(names)}")
     chosen = [p for p in all_phases if p.name in wanted or f"{p.name}/{p.weights}" in wanted]
 
-    file = FOLDER / "results.json"
+    if arguments.family and not arguments.stored:
+        parser.error("--family is for --stored: what is measured is this processor")
+    family = arguments.family or report.this_family()
+    file = report.results_file(FOLDER, family)
+    before = json.loads(file.read_text()) if file.exists() else None
+    if before is not None and before["family"] != family:
+        parser.error(f"{file} holds results of {before['family']}")
     if arguments.stored:
-        if not file.exists():
+        if before is None:
             parser.error(f"there are no results yet: {file} does not exist")
-        return show(all_phases, chosen, json.loads(file.read_text()), arguments.markdown)
+        return show(all_phases, chosen, before, arguments.markdown)
     if any(p.weights not in weights.QUANTISED for p in chosen):
         weights.write(FOLDER / "model", work.SHAPE)
     if any(p.weights in weights.QUANTISED for p in chosen):
         weights.write_quantised(FOLDER / "model", work.QUANTISED_SHAPE)
-    results = {"machine": machine(), "versions": versions(), "phases": {}}
-    if arguments.phases and file.exists():
-        # Phases measured apart belong together as long as nothing else changed.
-        before = json.loads(file.read_text())
-        if all(before[k] == results[k] for k in ("machine", "versions")):
-            results = before
-        else:
-            print("compare: earlier results are of another machine or other versions and are left out", file=sys.stderr)
+    results, left_out = report.first_results(before if arguments.phases else None, family, machine(), versions())
+    if left_out:
+        print(
+            f"compare: earlier results of {family} are of another machine or other versions and are left out",
+            file=sys.stderr,
+        )
     print(results["machine"], results["versions"], sep="\n", file=sys.stderr)
     tools = dict.fromkeys(c.tool for p in chosen for c in p.cases)
     workers = {tool: Worker(tool, arguments.program) for tool in tools}
@@ -236,6 +208,7 @@ def main():
         results["phases"].pop(name, None)
         if found := run_phase(phase, workers, 1 if arguments.quick else arguments.rounds):
             results["phases"][name] = found
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(results, indent=1) + "\n")
     for worker in workers.values():
         worker.close()

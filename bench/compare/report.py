@@ -5,16 +5,44 @@ import platform
 import re
 import statistics
 import subprocess
+import textwrap
+
+
+def cpu_info():
+    info = pathlib.Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""
+
+
+def cpu_field(text, name):
+    """The first processor's; ? where there is none."""
+    found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
+    return found.group(1).strip() if found else "?"
+
+
+def family(text, architecture):
+    """Processors whose figures belong into one table: amd-26, intel-6-143, arm-0x41-0xd40, or the architecture alone.
+
+    Intel has numbered all its processors as one family since 1995, so its models count."""
+    vendor, number = cpu_field(text, "vendor_id"), cpu_field(text, "cpu family")
+    if vendor == "AuthenticAMD":
+        return f"amd-{number}"
+    if vendor == "GenuineIntel":
+        return f"intel-{number}-{cpu_field(text, 'model')}"
+    if cpu_field(text, "CPU implementer") != "?":
+        return f"arm-{cpu_field(text, 'CPU implementer')}-{cpu_field(text, 'CPU part')}"
+    return architecture
+
+
+def this_family():
+    return family(cpu_info(), platform.machine())
 
 
 def machine():
     """The processor, its cores and the vector instructions that matter here."""
-    info = pathlib.Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
+    text = cpu_info()
 
     def field(name):
-        found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
-        return found.group(1) if found else "?"
+        return cpu_field(text, name)
 
     flags = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8") if re.search(rf"\b{f}\b", text)]
     name = (
@@ -115,8 +143,77 @@ RATIO_HEADER = ("work", "weights", "against", "times as fast", "least – greate
 FIGURE_HEADER = ("work", "weights", "tool", "median", "least – greatest", "wanted")
 
 
-def replace_block(text, block, begin="<!-- compare: begin -->", end="<!-- compare: end -->"):
+def replace_block(text, block, begin, end):
     """The text between the two marks of a page becomes `block`."""
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(f"the page must have one line {begin} and one line {end} below it")
     return text[: text.index(begin) + len(begin)] + "\n" + block.strip("\n") + "\n" + text[text.index(end) :]
+
+
+def marks(family):
+    """Of the block in a page that holds the tables of one family of processors."""
+    return f"<!-- compare-{family}: begin -->", f"<!-- compare-{family}: end -->"
+
+
+def place_block(page, block, family):
+    """The page with the family's block; the blocks of others stay. A first one stands behind the last of the others."""
+    begin, end = marks(family)
+    if begin in page or end in page:
+        return replace_block(page, block, begin, end)
+    others = list(re.finditer(r"<!-- compare-\S+: end -->\n", page))
+    if not others:
+        raise ValueError(f"the page must have a line {begin} and a line {end}, or those of another family")
+    behind = others[-1].end()
+    return page[:behind] + f"\n{begin}\n{block.strip(chr(10))}\n{end}\n" + page[behind:]
+
+
+def results_file(folder, family):
+    return folder / "results" / f"{family}.json"
+
+
+def first_results(before, family, machine, versions):
+    """What a run of some phases adds to, and whether anything that was there is left out: phases that were measured apart
+    belong together as long as machine and versions are the same. before  the family's latest results, or none"""
+    fresh = {"family": family, "machine": machine, "versions": versions, "phases": {}}
+    if before is None:
+        return fresh, False
+    same = all(before.get(k) == fresh[k] for k in ("family", "machine", "versions"))
+    return (before, False) if same else (fresh, True)
+
+
+def wrapped(text, indent=""):
+    """As wide as the pages are."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def markdown(all_phases, results):
+    """The tables of one family of processors: of all phases, those of generation and quantised models among them."""
+    stored = results["phases"]
+    lines = [
+        f"### {results['family']}",
+        "",
+        f"Machine: {results['machine']}.",
+        "",
+        wrapped(f"Versions: {results['versions']}."),
+        "",
+        "Measured on "
+        + ", ".join(sorted({p["date"] for p in stored.values()}))
+        + ", "
+        + ", ".join(str(n) for n in sorted({len(p["rounds"]) for p in stored.values()}))
+        + " rounds.",
+        "",
+        markdown_table(RATIO_HEADER, ratio_rows(all_phases, stored)),
+        "",
+        markdown_table(FIGURE_HEADER, figure_rows(all_phases, stored)),
+        "",
+        "Relative distance of what the tools computed before the clock ran, of what is allowed:",
+        "",
+    ]
+    for phase in all_phases:
+        if p := stored.get(f"{phase.name}/{phase.weights}"):
+            notes = p["agreement"] + [f"{k} with {v}" for k, v in p["settings"].items()]
+            lines.append(wrapped(f"- {phase.title}, {phase.weights}: " + "; ".join(notes) + ".", "  "))
+    missing = [f"{p.title}, {p.weights}" for p in all_phases if f"{p.name}/{p.weights}" not in stored]
+    if missing:
+        lines += ["", wrapped("Not measured yet: " + "; ".join(missing) + ".")]
+    return "\n".join(lines)

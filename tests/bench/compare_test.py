@@ -3,6 +3,7 @@
 
 import math
 import pathlib
+import re
 import sys
 import unittest
 
@@ -75,12 +76,94 @@ class Report(unittest.TestCase):
         self.assertEqual(report.reached(12.6, 12.5, at_most=True), "≤ 12.5 no")
 
     def test_only_the_text_between_the_marks_of_a_page_changes(self):
-        page = "above\n<!-- compare: begin -->\nold\n<!-- compare: end -->\nbelow\n"
-        once = report.replace_block(page, "new\n")
-        self.assertEqual(once, "above\n<!-- compare: begin -->\nnew\n<!-- compare: end -->\nbelow\n")
-        self.assertEqual(report.replace_block(once, "new"), once)
+        begin, end = report.marks("amd-26")
+        page = f"above\n{begin}\nold\n{end}\nbelow\n"
+        once = report.replace_block(page, "new\n", begin, end)
+        self.assertEqual(once, f"above\n{begin}\nnew\n{end}\nbelow\n")
+        self.assertEqual(report.replace_block(once, "new", begin, end), once)
         with self.assertRaises(ValueError):
-            report.replace_block("no marks", "new")
+            report.replace_block("no marks", "new", begin, end)
+
+    def test_generation_and_quantised_models_are_in_the_tables_of_their_family(self):
+        chosen = [p for p in phases.phases() if p.name in ("generate", "decode-1-quantised", "prefill-quantised")]
+        self.assertEqual([p.weights for p in chosen], ["q8_0", "q4_k_m", "q8_0", "q4_k_m", "f32"])
+        stored = {}
+        for i, phase in enumerate(chosen):
+            timed = [c for c in phase.cases if c.timed]
+            stored[f"{phase.name}/{phase.weights}"] = {
+                "rounds": [{c.name: {"seconds": 1 + i + k, "tokens": 60} for k, c in enumerate(timed)}],
+                "agreement": ["a and b 1e-3 of 0.1 (values)"],
+                "settings": {},
+                "date": "2026-01-02",
+            }
+        results = {"family": "amd-25", "machine": "some machine", "versions": "some versions", "phases": stored}
+        text = report.markdown(phases.phases(), results)
+        self.assertTrue(text.startswith("### amd-25\n\nMachine: some machine.\n\nVersions: some versions.\n"))
+        for line in (
+            "| decode, 1 sequence after 128 tokens | q8_0 | llama.cpp | 2.00 | 2.00 – 2.00 | ≥ 0.95 yes |",
+            "| decode, 1 sequence after 128 tokens | q4_k_m | llama.cpp, with int8 products | 0.75 | 0.75 – 0.75 | ≥ 0.95 no |",
+            "| prefill, 512 tokens | q8_0 | llama.cpp | 1.33 | 1.33 – 1.33 | ≥ 1 yes |",
+            "| generation with sampling, 8 completions of 64 tokens after a prompt of 128 | f32 | atmanrl | 12 tok/s | 12 – 12 |  |",
+        ):
+            self.assertIn(line, text.split("\n"))
+        self.assertIn("Not measured yet: decode, 1 sequence after 128 tokens, f32; ", text)
+        self.assertNotIn("prefill, 512 tokens, q8_0; ", text.partition("Not measured yet")[2])
+
+
+class Families(unittest.TestCase):
+    def test_a_family_is_read_from_the_processor(self):
+        amd = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n"
+        intel = "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: Intel(R) Xeon(R)\nmodel\t\t: 143\n"
+        arm = "processor\t: 0\nBogoMIPS\t: 100.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n"
+        self.assertEqual(report.family(amd, "x86_64"), "amd-26")
+        self.assertEqual(report.family(intel, "x86_64"), "intel-6-143")
+        self.assertEqual(report.family(arm, "aarch64"), "arm-0x41-0xd40")
+        self.assertEqual(report.family("", "riscv64"), "riscv64")
+
+    def test_a_table_is_replaced_by_results_of_its_family_alone(self):
+        page = "top\n" + "".join(
+            f"{begin}\ntable of {name}\n{end}\n\n"
+            for name, (begin, end) in ((n, report.marks(n)) for n in ("amd-26", "intel-6-143"))
+        )
+        page += "rest\n"
+        found = report.place_block(page, "anew", "amd-26")
+        self.assertEqual(found, page.replace("table of amd-26", "anew"))
+        self.assertEqual(
+            report.place_block(page, "other", "intel-6-143"), page.replace("table of intel-6-143", "other")
+        )
+
+    def test_the_first_table_of_a_family_stands_behind_the_others(self):
+        one, other = report.marks("amd-26"), report.marks("amd-2")  # whose name is the beginning of the first's
+        page = f"top\n{one[0]}\nold\n{one[1]}\n\nrest\n"
+        once = report.place_block(page, "first\n", "amd-2")
+        self.assertEqual(once, f"top\n{one[0]}\nold\n{one[1]}\n\n{other[0]}\nfirst\n{other[1]}\n\nrest\n")
+        self.assertEqual(report.place_block(once, "second", "amd-2"), once.replace("first", "second"))
+        with self.assertRaises(ValueError):
+            report.place_block("a page without tables", "new", "amd-26")
+        with self.assertRaises(ValueError):
+            report.place_block(f"top\n{one[0]}\nno end\n", "new", "amd-26")
+
+    def test_results_lie_in_a_file_for_each_family_and_go_on_while_machine_and_versions_are_the_same(self):
+        folder = pathlib.Path("somewhere")
+        self.assertNotEqual(report.results_file(folder, "amd-25"), report.results_file(folder, "amd-26"))
+        before = {"family": "amd-25", "machine": "m", "versions": "v", "phases": {"prefill/f32": {}}}
+        self.assertEqual(report.first_results(before, "amd-25", "m", "v"), (before, False))
+        for family, machine, versions in (("amd-26", "m", "v"), ("amd-25", "n", "v"), ("amd-25", "m", "w")):
+            fresh = {"family": family, "machine": machine, "versions": versions, "phases": {}}
+            self.assertEqual(report.first_results(before, family, machine, versions), (fresh, True))
+            self.assertEqual(report.first_results(None, family, machine, versions), (fresh, False))
+
+    def test_the_page_has_a_table_for_the_family_that_its_machine_names(self):
+        page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "performance.md").read_text()
+        names = re.findall(r"<!-- compare-(\S+): begin -->", page)
+        self.assertIn("amd-26", names)
+        for name in names:
+            begin, end = report.marks(name)
+            block = page[page.index(begin) : page.index(end)]
+            self.assertTrue(block.startswith(f"{begin}\n### {name}\n\nMachine: "))
+            if name.startswith("amd-"):
+                self.assertIn(f"(family {name[4:]}, model ", block)
+            self.assertEqual(report.place_block(page, block[len(begin) :].strip("\n"), name), page)
 
 
 class Phases(unittest.TestCase):
