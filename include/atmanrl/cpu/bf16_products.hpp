@@ -101,7 +101,7 @@ inline weight_gradients checked_gradients(weight_gradients wanted, bf16_products
 inline std::string amx_note(processor const& p = this_processor()) {
   if (p.vendor != vendor::intel || p.amx != amx_access::refused) return {};
   return "note: the system does not let this program use AMX, so products with bf16 weights are computed in float, "
-         "several times slower, and int8 products by vector instructions";
+         "several times slower";
 }
 
 /// \param used  by a backend

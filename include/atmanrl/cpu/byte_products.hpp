@@ -14,11 +14,12 @@ namespace atmanrl {
 
 inline namespace ATMANRL_CPU_BUILD {
 
+/// The bits of all are the same. AMX is not chosen by itself, because these instructions have run on no machine yet
+/// (docs/performance.md); bench/packed compares bits and time where there are some.
 enum class byte_products {
-  by_processor,  ///< `amx` where the processor has it and the system permits it, else `vectors`
-  vectors,       ///< vector instructions: VPDPBUSD where the program was compiled for it
-  amx,           ///< TDPBSSD for products of many rows, else `vectors`
-  amx_twin,      ///< `amx` in plain code on any machine, hundreds of times slower: to test
+  vectors,   ///< vector instructions: VPDPBUSD where the program was compiled for it
+  amx,       ///< TDPBSSD for products of many rows, else `vectors`
+  amx_twin,  ///< `amx` in plain code on any machine, hundreds of times slower: to test
 };
 
 }  // namespace ATMANRL_CPU_BUILD
@@ -26,18 +27,15 @@ enum class byte_products {
 namespace cpu::inline ATMANRL_CPU_BUILD {
 
 constexpr std::string_view text(byte_products p) {
-  constexpr std::string_view names[] = {"by_processor", "vectors", "amx", "amx_twin"};
+  constexpr std::string_view names[] = {"vectors", "amx", "amx_twin"};
   return names[int(p)];
 }
 
-/// What a backend uses.
 /// \param used  whether there are such products at all
-/// \throws usage_error  if `wanted` is named and not to be had here, or not used
-inline byte_products chosen_byte_products(byte_products wanted, bool used, processor const& p = this_processor()) {
-  using enum byte_products;
-  // By the count of instructions: nothing was measured (docs/performance.md).
-  if (wanted == by_processor) return used && p.amx_int8 == amx_access::granted ? byte_products::amx : vectors;
-  expects<usage_error>(used, "int8_instructions is {}, but int8_products is off", text(wanted));
+/// \throws usage_error  if `wanted` is not to be had here, or not used
+inline byte_products checked_byte_products(byte_products wanted, bool used, processor const& p = this_processor()) {
+  expects<usage_error>(used || wanted == byte_products::vectors, "int8_instructions is {}, but int8_products is off",
+                       text(wanted));
   expects<usage_error>(
       wanted != byte_products::amx || p.amx_int8 == amx_access::granted, "int8_instructions is amx, but {}",
       p.amx_int8 == amx_access::none ? "this processor has none for bytes" : "the system does not permit it");
