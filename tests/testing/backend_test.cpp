@@ -1,8 +1,12 @@
-// A backend whose kernels are wrong in one place after the other, and the sentence about each.
+// The library's backends and a stranger's keep what check_backend asks for; a backend whose kernels are wrong in one
+// place after the other, and the sentence about each.
+#include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/testing/backend.hpp>
 
 #include "catch.hpp"
 #include "strangers.hpp"
+
+#include <concepts>
 
 using namespace atmanrl;
 
@@ -103,10 +107,12 @@ template <> struct swiglu<faulty_backend> : swiglu<reference_backend> {};
 
 namespace backend_test {
 
-TEST_CASE("check_backend: a stranger's backend has all operations") {
-  strangers::dirty_backend backend;
+TEMPLATE_TEST_CASE("check_backend: the library's backends and a stranger's have all operations", "", reference_backend,
+                   cpu_backend, strangers::dirty_backend) {
+  TestType backend;
   testing::check_backend(backend);
-  testing::check_backend<double>(backend, {.tolerance = 1e-12});
+  if constexpr (!std::same_as<TestType, cpu_backend>)  // which computes in float alone
+    testing::check_backend<double>(backend, {.tolerance = 1e-12});
   testing::check_gated(backend);
   testing::check_mean_attention(backend);
   testing::check_optimizer_steps(backend);

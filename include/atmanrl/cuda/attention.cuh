@@ -193,10 +193,10 @@ struct kernels::attention<cuda_backend> {
         : queries(cuda::cut_of(e, size, query_rows)) {
       cuda::backward_scratch const scratch(e, size, queries);
       g.corrections = runtime.scratch<T>(scratch.all());
-      T* const behind = g.corrections + scratch.corrections;
-      part_dq = scratch.query_sums > 0 ? behind : nullptr;
+      T* const after = g.corrections + scratch.corrections;
+      part_dq = scratch.query_sums > 0 ? after : nullptr;
       keys = {int(cuda::blocks_for(size.most_rows, key_rows)), cuda::viewer_parts(size),
-              scratch.viewer_sums > 0 ? behind : nullptr};
+              scratch.viewer_sums > 0 ? after : nullptr};
     }
     cuda::query_cut queries;
     cuda::key_cut<T> keys;

@@ -42,12 +42,12 @@ struct attention_inputs {
   int most_rows;  ///< no sequence has more new rows
 
   /// End of the tree that sequence `i` is in: no sequence from there on sees its rows.
-  __device__ int end_of_tree(int i) const { return trees(tree_behind(i)); }
+  __device__ int end_of_tree(int i) const { return trees(tree_after(i)); }
   /// Whether sequence `i` is the first of its tree.
-  __device__ bool is_root(int i) const { return trees(tree_behind(i) - 1) == i; }
+  __device__ bool is_root(int i) const { return trees(tree_after(i) - 1) == i; }
 
  private:
-  __device__ int tree_behind(int i) const {
+  __device__ int tree_after(int i) const {
     int low = 0, high = int(trees.extent(0)) - 1;  // trees(low) <= i < trees(high)
     while (high - low > 1) {
       int const middle = (low + high) / 2;

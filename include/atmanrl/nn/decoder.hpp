@@ -379,7 +379,7 @@ class decoder : public decoder_weights<B, W, Block> {
       expects<shape_error>(edit.empty(), "a gradient {} for an attention policy without parameters", edit.shape());
   }
 
-  // From the planned rows' tokens up to the residual stream behind the last layer.
+  // From the planned rows' tokens up to the residual stream after the last layer.
   template <class P>
   void forward_rows(kv_cache<B, T>& cache, forward_pass<B, T>& pass, P const& policy,
                     view_on<B, T const, 1> values) const {

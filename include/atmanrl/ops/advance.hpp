@@ -21,7 +21,7 @@ struct row_places {
   view<int, 1, Space> positions;                 ///< (rows) absolute positions
   view<int, 1, Space> cache_rows;                ///< (rows) where keys and values go
   view<attention_sequence, 1, Space> sequences;  ///< (rows) in any order
-  view<attention_segment, 1, Space> segments;    ///< a sequence's last one ends with its row and has room behind it
+  view<attention_segment, 1, Space> segments;    ///< a sequence's last one ends with its row and has room after it
 };
 
 /// A completion that a row decodes.

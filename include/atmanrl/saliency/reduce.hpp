@@ -38,7 +38,7 @@ struct mask_saliency {
 inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double init, std::span<float const> mask,
                                  saliency_reduction reduction = saliency_reduction::mean) {
   int const tokens = e.cot_end - e.cot_begin;
-  index_t const stride = e.parameters(shape), behind = e.last_row - e.cot_end + 1;  // rows after the CoT
+  index_t const stride = e.parameters(shape), after = e.last_row - e.cot_end + 1;  // rows after the CoT
   mask_saliency out;
   double total = 0, in_answer_rows = 0, clipped = 0, of_tokens = 0;
   for (int v = 0; v < tokens; ++v) {
@@ -53,7 +53,7 @@ inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double 
     for (int copy = 0; copy < e.copies; ++copy) {
       float const* const h = mask.data() + copy * stride;
       if (shape == mask_shape::column) {
-        add(h[v], rows, behind);
+        add(h[v], rows, after);
       } else {
         for (int w = std::max(e.first_row, e.cot_begin + v); w <= e.last_row; ++w)
           add(h[e.row_offset(w) + v], 1, w >= e.cot_end);
@@ -74,7 +74,7 @@ inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double 
       out.as_printed = of_tokens / tokens;
       break;
     case saliency_reduction::answer_rows:
-      out.as_printed = in_answer_rows / double(behind * tokens * e.copies);
+      out.as_printed = in_answer_rows / double(after * tokens * e.copies);
       break;
     case saliency_reduction::clipped:
       out.as_printed = clipped / entries;

@@ -219,7 +219,7 @@ ATMANRL_INLINE std::optional<edited_chain> arithmetic_edits::with_other_result(s
   if (possible.empty()) return std::nullopt;
   std::vector<int> const& results = possible[std::size_t(draw.between(0, int(possible.size()) - 1))];
   edited_chain out{std::string(chain), std::to_string(results.back())};
-  for (std::size_t s = steps.size(); s-- > step;) {  // from behind, so that offsets in front stay
+  for (std::size_t s = steps.size(); s-- > step;) {  // the last first, so that offsets before it stay
     out.chain.replace(steps[s].result_at, steps[s].result_size, std::to_string(results[s - step]));
     if (s > step) out.chain.replace(steps[s].left_at, steps[s].left_size, std::to_string(results[s - step - 1]));
   }

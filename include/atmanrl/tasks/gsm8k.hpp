@@ -187,11 +187,11 @@ ATMANRL_INLINE std::vector<task_item> gsm8k::read(std::filesystem::path const& p
     std::string const& answer = text("answer");
     std::size_t const mark = answer.find("####");
     expects<file_error>(mark != std::string::npos, "{}:{}: the answer has no ####", path.string(), number);
-    std::string_view behind = std::string_view(answer).substr(mark + 4);
-    behind.remove_prefix(std::min(behind.find_first_not_of(" \t\r\n"), behind.size()));
-    auto truth = to_canonical_number(behind);
+    std::string_view after = std::string_view(answer).substr(mark + 4);
+    after.remove_prefix(std::min(after.find_first_not_of(" \t\r\n"), after.size()));
+    auto truth = to_canonical_number(after);
     expects<file_error>(truth.has_value(), "{}:{}: what stands after #### is not one number: \"{}\"", path.string(),
-                        number, behind.size() > 40 ? fmt::format("{}...", behind.substr(0, 40)) : std::string(behind));
+                        number, after.size() > 40 ? fmt::format("{}...", after.substr(0, 40)) : std::string(after));
     // Of a completion's line after its mark 4096 bytes are read.
     expects<file_error>(truth->size() <= 1000, "{}:{}: the number after #### has {} characters, more than 1000",
                         path.string(), number, truth->size());

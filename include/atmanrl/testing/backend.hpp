@@ -65,7 +65,7 @@ void check_backend(B& backend, backend_check const& options = {}) {
   for (rotation const direction : {rotation::forward, rotation::inverse})
     for (index_t const half : {1, 4, 16})
       compare("rope", [&](auto& b, auto t) { return detail::rope_of(b, t, half, direction); });
-  for (index_t const head_dim : {4, 32}) {
+  for (index_t const head_dim : options.head_dims) {
     tree_problem const p(ragged_trees(), 4, 2, head_dim, 1);
     distance_factors const edit{.layers = 2, .heads = 4};
     compare("attention", [&](auto& b, auto t) {
@@ -90,11 +90,13 @@ void check_gated(B& backend, backend_check const& options = {}) {
 /// \throws broken_promise
 template <class T = float, Backend B>
 void check_mean_attention(B& backend, backend_check const& options = {}) {
-  tree_problem const p(ragged_trees(), 4, 2, 32, 1);
-  auto const f = [&](auto& b, auto t) {
-    return detail::attention_of<true, decltype(t)>(b, p, attention::none{}.params(), {});
-  };
-  compare_with_plain_loops<T>(backend, "mean_attention", f, options);
+  for (index_t const head_dim : options.head_dims) {
+    tree_problem const p(ragged_trees(), 4, 2, head_dim, 1);
+    auto const f = [&](auto& b, auto t) {
+      return detail::attention_of<true, decltype(t)>(b, p, attention::none{}.params(), {});
+    };
+    compare_with_plain_loops<T>(backend, "mean_attention", f, options);
+  }
 }
 
 /// Steps of adamw, sgd and lion.

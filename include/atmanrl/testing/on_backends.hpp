@@ -55,9 +55,9 @@ std::vector<double> host(Tensor const& t) {
   return all;
 }
 
-/// How far the results of a backend may be from those of plain loops in double, as a share of the largest.
 struct backend_check {
-  double tolerance = 2e-5;
+  double tolerance = 2e-5;  ///< how far results may be from those of plain loops in double, as a share of the largest
+  std::vector<index_t> head_dims{4, 32};  ///< dimensions of heads that its attention is compiled for
 };
 
 /// An output of an operation, on the host.

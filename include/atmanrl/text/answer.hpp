@@ -82,8 +82,8 @@ inline std::size_t next_question(std::string_view text) {
     std::string const head = lower_case(text.substr(line, 16));
     for (std::string_view const label : {"question", "problem", "exercise", "q", "human", "user", "instruction"}) {
       if (!head.starts_with(label)) continue;
-      std::size_t const behind = head.find_first_not_of(" 0123456789", label.size());
-      if (behind != std::string::npos && head[behind] == ':') return line;
+      std::size_t const after = head.find_first_not_of(" 0123456789", label.size());
+      if (after != std::string::npos && head[after] == ':') return line;
     }
     line = text.find('\n', line);
     if (line == std::string_view::npos) break;
@@ -96,16 +96,16 @@ inline std::size_t next_question(std::string_view text) {
 inline bool is_mention(std::string_view text, mark_place mark) {
   std::size_t const before = text.substr(0, mark.first).find_last_not_of(" \t");
   if (before == std::string_view::npos || text[before] == '\n') return false;
-  std::size_t const behind = text.find_first_not_of(' ', mark.last);
-  if (behind == std::string_view::npos) return false;
-  bool const word = is_letter(text[behind]) && behind + 1 < text.size() && is_letter(text[behind + 1]);
-  return word || text[behind] == '"' || text[behind] == '`';
+  std::size_t const after = text.find_first_not_of(' ', mark.last);
+  if (after == std::string_view::npos) return false;
+  bool const word = is_letter(text[after]) && after + 1 < text.size() && is_letter(text[after + 1]);
+  return word || text[after] == '"' || text[after] == '`';
 }
 
 /// What the completion answers after its marks.
 /// \param read  `(line) -> reading`; lines are those of `plain_math`
 template <class Read>
-reading read_behind_marks(std::string_view text, answer_mark mark, Read const& read) {
+reading read_after_marks(std::string_view text, answer_mark mark, Read const& read) {
   using enum reading::state;
   std::vector<mark_place> const marks = find_marks(mark.text, text);
   auto const segment = [&](std::size_t i) {
@@ -184,7 +184,7 @@ reading read_behind_marks(std::string_view text, answer_mark mark, Read const& r
 inline extracted_answer extract_number(std::string_view completion, answer_mark mark = {}) {
   using enum detail::reading::state;
   extracted_answer out;
-  detail::reading marked = detail::read_behind_marks(completion, mark, detail::read_number_line);
+  detail::reading marked = detail::read_after_marks(completion, mark, detail::read_number_line);
   if (marked.kind == unclear) return out;
   if (marked.kind == value) {
     out.strict = out.flexible = std::move(marked.value);
@@ -202,7 +202,7 @@ inline extracted_answer extract_letter(std::string_view completion, int choices 
   using enum detail::reading::state;
   expects<usage_error>(choices >= 1 && choices <= 26, "extract_letter: {} choices cannot be named by letters", choices);
   extracted_answer out;
-  detail::reading found = detail::read_behind_marks(
+  detail::reading found = detail::read_after_marks(
       completion, mark, [&](std::string_view line) { return detail::choice_reader(line, choices).line(); });
   if (found.kind == unclear) return out;
   if (found.kind == value) {

@@ -22,9 +22,9 @@ inline bool is_lone_letter(std::string_view text, std::size_t at) {
   if (!is_letter(text[at])) return false;
   auto const letter_at = [&](std::size_t i) { return i < text.size() && is_letter(text[i]); };
   // Whether the sign text[sign] ties the letter to another one; a full stop does so in "D.C." but not in "B.The".
-  auto const ties = [&](std::size_t sign, std::size_t neighbour, std::size_t behind_neighbour) {
+  auto const ties = [&](std::size_t sign, std::size_t neighbour, std::size_t after_neighbour) {
     if (sign >= text.size() || !letter_at(neighbour)) return false;
-    return text[sign] == '-' || text[sign] == '\'' || (text[sign] == '.' && !letter_at(behind_neighbour));
+    return text[sign] == '-' || text[sign] == '\'' || (text[sign] == '.' && !letter_at(after_neighbour));
   };
   if (at > 0) {
     std::size_t begin = at - 1;
@@ -55,9 +55,9 @@ class choice_reader {
     reading out;
     for (std::size_t at = 0; at < text_.size(); ++at) {
       if (out.kind != reading::state::nothing && next_question_at(at)) break;
-      std::size_t const behind = introduction_at(at);
-      if (behind == 0) continue;
-      if (reading found = pointed_at(behind); found.kind != reading::state::nothing) out = std::move(found);
+      std::size_t const after = introduction_at(at);
+      if (after == 0) continue;
+      if (reading found = pointed_at(after); found.kind != reading::state::nothing) out = std::move(found);
     }
     return out;
   }
@@ -108,7 +108,7 @@ class choice_reader {
   }
   bool is_choice(std::size_t at) const { return is_lone_letter(text_, at) && to_upper(text_[at]) - 'A' < choices_; }
 
-  std::string_view word_behind(std::size_t at) const {
+  std::string_view word_after(std::size_t at) const {
     std::size_t const begin = std::min(lower_.find_first_not_of(" \x1a", at), lower_.size());
     std::size_t end = begin;
     while (end < lower_.size() && (is_letter(lower_[end]) || lower_[end] == '\'')) ++end;
@@ -127,13 +127,13 @@ class choice_reader {
   }
   bool noun_follows(std::size_t at) const {
     if (at + 2 >= text_.size() || text_[at + 1] != ' ' || text_[at + 2] < 'a' || text_[at + 2] > 'z') return false;
-    return !continues(word_behind(at + 1));
+    return !continues(word_after(at + 1));
   }
   /// False for the article "a" and, in a long list of choices, for "I".
   bool names_choice(std::size_t at) const {
     if (text_[at] == 'I') return !noun_follows(at);
     if (text_[at] != 'a' && text_[at] != 'i') return true;
-    return at + 1 == text_.size() || text_[at + 1] != ' ' || continues(word_behind(at + 1));
+    return at + 1 == text_.size() || text_[at + 1] != ' ' || continues(word_after(at + 1));
   }
   /// True for "A" that begins a sentence and is followed by a noun, as in "A dog barks", but not in "A is right".
   bool is_leading_article(std::size_t at) const {
@@ -177,28 +177,28 @@ class choice_reader {
     for (std::string_view const verb : {"choose", "chose", "pick", "select", "go with"})
       if (word_at(at, verb)) return at + verb.size();
     for (std::string_view const noun : {"answer", "option", "choice", "solution"})
-      if (word_at(at, noun)) return behind_copula(at + noun.size());
+      if (word_at(at, noun)) return after_copula(at + noun.size());
     return 0;
   }
   bool ends_line_with_letter(std::size_t at) const {
     std::size_t const letter = skip_openers(at);
     if (letter >= text_.size() || !is_lone_letter(text_, letter)) return false;
-    std::string_view const near = text_.substr(letter + 1, 20), behind = near.substr(0, near.find('\n'));
-    return behind.size() < 20 && behind.find_first_not_of(" .)]*_\"'$\r\x1a\x1f") == std::string_view::npos;
+    std::string_view const near = text_.substr(letter + 1, 20), after = near.substr(0, near.find('\n'));
+    return after.size() < 20 && after.find_first_not_of(" .)]*_\"'$\r\x1a\x1f") == std::string_view::npos;
   }
   /// After ":", "is", "would be", "seems to be", "isn't"; 0 where the sentence goes on otherwise.
-  std::size_t behind_copula(std::size_t at) const {
+  std::size_t after_copula(std::size_t at) const {
     while (at < text_.size() && (text_[at] == markup || text_[at] == '*')) ++at;
     std::size_t const sign = std::min(text_.find_first_not_of(' ', at), text_.size());
     if (sign < text_.size() && (text_[sign] == ':' || text_[sign] == '=')) return sign + 1;
-    std::string_view const first = word_behind(at);
+    std::string_view const first = word_after(at);
     std::size_t const end = std::size_t(first.data() - lower_.data()) + first.size();
     if (first == "is" || first == "was") return end;
     if (first == "isn't") return end - 3;  // "n't" is left for the negation
     for (std::string_view const verb : {"would", "should", "must", "will", "could", "has", "seems", "appears"})
       if (first == verb) {
-        std::string_view next = word_behind(end);
-        if (next == "to") next = word_behind(std::size_t(next.data() - lower_.data()) + 2);
+        std::string_view next = word_after(end);
+        if (next == "to") next = word_after(std::size_t(next.data() - lower_.data()) + 2);
         if (next == "be") return std::size_t(next.data() - lower_.data()) + 2;
       }
     return 0;
@@ -217,7 +217,7 @@ class choice_reader {
     for (int words = 0; words < 8 && at < text_.size(); ++words) {
       at = skip_openers(at);
       if (at >= text_.size()) break;
-      std::string_view const word = word_behind(at);
+      std::string_view const word = word_after(at);
       if (std::string_view(lower_).substr(at).starts_with("n't")) {
         negated = true;
         at += 3;
@@ -225,9 +225,9 @@ class choice_reader {
         if (!negated) return is_choice(at) && names_choice(at) ? with_rivals(at) : reading{};
         ++at;
         while (at < text_.size() && std::string_view(" ,)\x1a").find(text_[at]) != std::string_view::npos) ++at;
-        if (word_behind(at) != "but") return {};
+        if (word_after(at) != "but") return {};
         negated = false;
-        at = std::size_t(word_behind(at).data() - lower_.data()) + 3;
+        at = std::size_t(word_after(at).data() - lower_.data()) + 3;
       } else if (word == "not") {
         negated = true;
         at += 3;
@@ -268,7 +268,7 @@ class choice_reader {
         skip(" (");
       }
     bool const other = i < text_.size() && is_choice(i) && to_upper(text_[i]) != letter[0] && names_choice(i) &&
-                       !noun_follows(i) && (either || !is_verb(word_behind(i + 1)));
+                       !noun_follows(i) && (either || !is_verb(word_after(i + 1)));
     // Without a word or comma between them only capitals are two answers: "A B".
     if (other && (joined || text_[i] <= 'Z')) return {reading::state::unclear};
     return {reading::state::value, letter};

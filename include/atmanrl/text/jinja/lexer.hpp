@@ -80,7 +80,7 @@ class lexer {
     }
     char const kind = source_[open + 1];
     char const sign = open + 2 < source_.size() ? source_[open + 2] : ' ';
-    std::string_view const kept = sign == '-'                  ? without_blanks_behind(text)
+    std::string_view const kept = sign == '-'                  ? without_trailing_blanks(text)
                                   : sign != '+' && kind != '{' ? without_indent(text)
                                                                : text;
     if (!kept.empty()) add(token::kinds::data, std::string(kept));
@@ -93,7 +93,7 @@ class lexer {
       tag(kind == '%');
   }
 
-  static std::string_view without_blanks_behind(std::string_view text) {
+  static std::string_view without_trailing_blanks(std::string_view text) {
     std::size_t end = 0;
     for (std::size_t i = 0; i < text.size();) {
       utf8_unit const unit = next_utf8(text.substr(i));
@@ -106,7 +106,7 @@ class lexer {
   std::string_view without_indent(std::string_view text) const {
     std::size_t const begin = text.rfind('\n') + 1;  // npos + 1 is 0
     if (begin == 0 && !line_starts_) return text;
-    return without_blanks_behind(text.substr(begin)).empty() ? text.substr(0, begin) : text;
+    return without_trailing_blanks(text.substr(begin)).empty() ? text.substr(0, begin) : text;
   }
 
   /// After a tag's end: "-" takes all blanks along, trim_blocks one line break.
@@ -160,7 +160,7 @@ class lexer {
       inside += end_sign == '-' || end_sign == '+';
       if (!std::string_view(source_).substr(inside).starts_with("%}")) continue;
       std::string_view const text = rest().substr(0, open - at_);
-      std::string_view const kept = sign == '-'   ? without_blanks_behind(text)
+      std::string_view const kept = sign == '-'   ? without_trailing_blanks(text)
                                     : sign == '+' ? text
                                                   : without_indent(text);
       if (!kept.empty()) add(token::kinds::data, std::string(kept));
