@@ -58,7 +58,7 @@ constexpr bf16_products fastest_products(processor const& p, compiled_products c
   // Not measured. BFMMLA does 16 multiply-adds where a NEON instruction does 4.
   if (compiled.bfmmla) return bf16_products::bfmmla;
   switch (p.vendor) {
-    case vendor::amd:  // one VDPBF16PS does two multiply-adds in the time of one (Zen 5: docs/performance.md)
+    case vendor::amd:  // one VDPBF16PS does two multiply-adds in the time of one (Zen 4 and 5: docs/performance.md)
       return compiled.pairs ? bf16_products::pairs : bf16_products::floats;
     case vendor::intel:  // Sapphire Rapids: VDPBF16PS is slower than multiply-adds of floats, TDPBF16PS many times
                          // faster
