@@ -60,6 +60,7 @@ json result(std::string const& kind, std::string const& arm, int seed, int rl_se
   x["p_with_chain"] = 0.9;
   x["p_without_chain"] = 0.9 - 0.01 * c.e1;
   x["chain_information"] = 0.5;
+  x["early_answering"] = 0.2 + 0.03 * c.e1;
   return r;
 }
 
@@ -136,6 +137,11 @@ TEST_CASE("A verdict's tables average over RL seeds before the median over seeds
   CHECK(v.markdown.find("| start | 2") < v.markdown.find("| outcome | 3"));
   CHECK(has(v.markdown, "start is incomplete: it lacks 3.1."));
   CHECK_FALSE(has(v.markdown, "outcome is incomplete"));
+  // Measures of probability have their columns, and are compared with E1 over runs.
+  CHECK(has(v.markdown, "| CIR | early answering |"));
+  CHECK(has(v.markdown, "| 0.500 [0.500, 0.500] | 0.500 [0.350, 0.800] |"));
+  CHECK(has(row(v, "early answering"), "| +1.00 (8) | +1.00 (8) |"));
+  CHECK(has(row(v, "CIR"), "| – (8) | – (8) |"));
 }
 
 TEST_CASE("A verdict judges nothing by three seeds and names the pairs that are missing", "[faithfulness]") {
