@@ -60,17 +60,19 @@ std::vector<std::string> arms_of_kind(std::string const& kind, std::string const
     return arms;
   }
   if (kind == "hard")
-    return {"start",
-            "outcome",
-            "re_enabled",
-            "knock_out_gradient",
-            "edit_gradient",
-            "edit_log_gradient",
-            "re_enabled_edit_gradient",
+    return {"start",         "outcome",           "re_enabled",          "knock_out_gradient",
+            "edit_gradient", "edit_log_gradient", "re_enabled_gradient", "re_enabled_edit_gradient",
             "reader_sft"};
   std::vector<std::string> all;
   for (arm<Model> const& a : all_arms<Model>()) all.push_back(a.name);
   return all;
+}
+
+/// Whether a whole phase has that arm. One that was thought of after explorations were run is left out of them, so that
+/// their commands go on meaning the same runs, and is run where --arms names it; re_enabled_gradient joins one of them.
+inline bool in_whole_phase(std::string const& arm, std::string const& task) {
+  if (arm == "re_enabled_gradient") return task == "leaked_answer";
+  return arm != "chain_only_edit_log_gradient";
 }
 
 template <class Model>
@@ -82,7 +84,8 @@ std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& f
         auto const offered = arms_of_kind<Model>(kind, o.phase, o.s.task);
         for (std::string const& name : offered) {
           arm<Model> const& a = arm_by_name<Model>(name);
-          if (!o.arms.empty() && std::find(o.arms.begin(), o.arms.end(), name) == o.arms.end()) continue;
+          bool const named = std::find(o.arms.begin(), o.arms.end(), name) != o.arms.end();
+          if (o.arms.empty() ? !in_whole_phase(name, o.s.task) : !named) continue;
           if (!a.reward && rl_seed != o.rl_seeds.front()) continue;  // nothing in it depends on that seed
           if (a.hint_reliability < 1 && !o.s.hinted()) continue;
           auto const file = folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name);

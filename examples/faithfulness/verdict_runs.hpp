@@ -100,7 +100,7 @@ class all_runs {
 
  private:
   static constexpr std::array<std::string_view, 3> kinds_in_order{"soft", "hard", "control"};
-  static constexpr std::array<std::string_view, 18> arms_in_order{"start",
+  static constexpr std::array<std::string_view, 19> arms_in_order{"start",
                                                                   "reader_sft",
                                                                   "outcome",
                                                                   "outcome_wrong_hints",
@@ -117,6 +117,7 @@ class all_runs {
                                                                   "edit_gradient",
                                                                   "edit_log_gradient",
                                                                   "chain_only_edit_log_gradient",
+                                                                  "re_enabled_gradient",
                                                                   "re_enabled_edit_gradient"};
 
   /// Its place in the list, or after it.
