@@ -37,6 +37,8 @@ struct arm {
   bool hide_prompt = false;     ///< from the answer, in the policy loss
   bool chain_only = false;      ///< the outcome's credit is the chain's, and none the answer's
   bool gate = false;            ///< the numbers that rewards pay are taken of its model, too
+  /// One more with each change of code that changes what the arm trains: its runs are not mixed with those before.
+  int version = 1;
 };
 
 /// Outcome plus a second reward, weighted so that its spread within groups is a set share of the outcome's at the first

@@ -160,11 +160,8 @@ int run(options o) {
           }
           claim const mine(j.file);
           if (!mine.is_mine() || is_there(j.file)) continue;
-          json result{{"arm", j.of->name},
-                      {"start", j.kind},
-                      {"seed", j.seed},
-                      {"rl_seed", j.rl_seed},
-                      {"settings", o.s.json_of()}};
+          json result{{"arm", j.of->name}, {"arm_version", j.of->version}, {"start", j.kind},
+                      {"seed", j.seed},    {"rl_seed", j.rl_seed},         {"settings", o.s.json_of()}};
           result.update(run_arm(w, o.s, *j.of, start, j.seed, j.rl_seed, j.name));
           write_file_atomically(j.file, dump_json(result) + "\n");
           worked = true;
@@ -184,7 +181,9 @@ int run(options o) {
       return 130;
     }
   }
-  verdict const v = judge(of_seeds(read_results(folder, o.s), o.seeds, o.rl_seeds), o.s);
+  std::map<std::string, int> versions;
+  for (arm<model_type> const& a : all_arms<model_type>()) versions[a.name] = a.version;
+  verdict const v = judge(of_seeds(read_results(folder, o.s, versions), o.seeds, o.rl_seeds), o.s);
   bool const printed = print_results(v.markdown);
   write_file_atomically(folder / "tables.md", v.markdown);
   write_file_atomically(folder / "verdict.json", dump_json(v.figures) + "\n");

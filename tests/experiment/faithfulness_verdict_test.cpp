@@ -404,7 +404,9 @@ TEST_CASE("Memory is examined by fixed problems, near-duplicates and fresh ones,
   std::set<std::string> fixed, trained;
   for (index_t i = 0; i < s.fixed; ++i) fixed.insert(taught.fixed_item(i).question);
   REQUIRE(near.evaluation_size() >= 200);
+  REQUIRE(near.evaluation_size() == taught.evaluation_size());
   for (index_t i = 0; i < 200; ++i) {
+    REQUIRE(near.evaluation_item(i).question == taught.evaluation_item(i).question);
     REQUIRE_FALSE(fixed.contains(near.evaluation_item(i).question));
     REQUIRE_FALSE(fixed.contains(fresh.evaluation_item(i).question));
   }
@@ -471,6 +473,18 @@ TEST_CASE("Results of other settings, doubles and files that are no results are 
   auto const read = read_results(folder.path(), s);
   REQUIRE(read.size() == 2);
   CHECK(read[0].at("start") == "hard");
+
+  // Files of before arms had versions are of the first.
+  CHECK(read_results(folder.path(), s, {{"outcome", 1}, {"re_enabled", 2}}).size() == 2);
+  CHECK_THROWS_WITH(read_results(folder.path(), s, {{"outcome", 2}}),
+                    ATMANRL_CONTAINS("b.json was made with version 1 of the arm outcome, which has version 2 now"));
+  json second = result("soft", "outcome", 3, 1, {});
+  second["arm_version"] = 2;
+  write("soft/e.json", second);
+  CHECK(read_results(folder.path(), s).size() == 3);
+  CHECK_THROWS_WITH(read_results(folder.path(), s, {{"outcome", 1}}),
+                    ATMANRL_CONTAINS("e.json was made with version 2 of the arm outcome, which has version 1 now"));
+  std::filesystem::remove(folder / "soft/e.json");
 
   settings other = s;
   other.steps = 30;
