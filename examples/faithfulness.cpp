@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
     app.add_option("--starts", o.starts, "folder of the pre-trained models, made where they are missing")
         ->check(given_path())
         ->capture_default_str();
-    app.add_option("--arms", o.arms, "only these")->delimiter(',');
+    app.add_option("--arms", o.arms, "only these; some are no part of a whole phase")->delimiter(',');
     app.add_option("--start-kinds", o.kinds, "of hard, soft, control")
         ->delimiter(',')
         ->check(CLI::IsMember({"hard", "soft", "control"}));

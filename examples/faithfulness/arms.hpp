@@ -8,6 +8,7 @@
 #include <atmanrl/rl/rewards/gradient_only.hpp>
 #include <atmanrl/rl/rewards/knock_out.hpp>
 #include <atmanrl/rl/rewards/length.hpp>
+#include <atmanrl/rl/rewards/restored_answer.hpp>
 #include <atmanrl/rl/rewards/shuffled.hpp>
 #include <atmanrl/rl/update_edits/hide_prompt_from_answer.hpp>
 
@@ -36,6 +37,8 @@ struct arm {
   bool hide_prompt = false;     ///< from the answer, in the policy loss
   bool chain_only = false;      ///< the outcome's credit is the chain's, and none the answer's
   bool gate = false;            ///< the numbers that rewards pay are taken of its model, too
+  /// One more with each change of code that changes what the arm trains: its runs are not mixed with those before.
+  int version = 1;
 };
 
 /// Outcome plus a second reward, weighted so that its spread within groups is a set share of the outcome's at the first
@@ -62,6 +65,17 @@ inline rewards::saliency<> mask_reward(saliency_direction direction = saliency_d
 inline auto edit_reward(arm_parts const& p,
                         rewards::edited_answer_value value = rewards::edited_answer_value::probability) {
   return rewards::edited_answer(p.task, p.words, 0, {}, value);
+}
+
+/// The published reward with the gradient of what its masks restore. The number that is paid, 1 - mean of H*, depends
+/// on the parameters through the training of its mask alone, and through that nothing is differentiated here: the
+/// gradient is that of CE(c) - CE(H*), what the same mask restores, at a fixed H*. H* is the one that the reward
+/// trained for the parameters which wrote the rollouts, so no second mask is trained; its gradient is taken after the
+/// two passes of the policy loss have moved them.
+inline auto re_enabled_with_gradient(settings const& s) {
+  auto paid = mask_reward();
+  rewards::restored_answer<> restored(paid.options(), {}, rewards::restored_masks::of_saliency);
+  return with_gradient_of(balanced(s, std::move(paid)), std::move(restored));
 }
 
 template <class Model>
@@ -130,13 +144,14 @@ std::vector<arm<Model>> const& all_arms() {
        .gradient = own,
        .chain_only = true,
        .gate = true},
+      {.name = "re_enabled_gradient",
+       .title = "AtManRL, ∇ of what its masks restore",
+       .reward = [](arm_parts const& p) { return re_enabled_with_gradient(p.s); },
+       .gradient = own,
+       .gate = true},
       {.name = "re_enabled_edit_gradient",
        .title = "AtManRL, ∇ of the edit reward",
-       .reward =
-           [](arm_parts const& p) {
-             using both = rewards::balanced_sum<correct_answer, rewards::saliency<>>;
-             return with_gradient_of(both(correct_answer{}, mask_reward(), 1, p.s.share), edit_reward(p));
-           },
+       .reward = [](arm_parts const& p) { return with_gradient_of(balanced(p.s, mask_reward()), edit_reward(p)); },
        .gradient = own},
       {.name = "hide_prompt",
        .title = "outcome only, the answer's loss does not see the prompt",

@@ -60,17 +60,19 @@ std::vector<std::string> arms_of_kind(std::string const& kind, std::string const
     return arms;
   }
   if (kind == "hard")
-    return {"start",
-            "outcome",
-            "re_enabled",
-            "knock_out_gradient",
-            "edit_gradient",
-            "edit_log_gradient",
-            "re_enabled_edit_gradient",
+    return {"start",         "outcome",           "re_enabled",          "knock_out_gradient",
+            "edit_gradient", "edit_log_gradient", "re_enabled_gradient", "re_enabled_edit_gradient",
             "reader_sft"};
   std::vector<std::string> all;
   for (arm<Model> const& a : all_arms<Model>()) all.push_back(a.name);
   return all;
+}
+
+/// Whether a whole phase has that arm. One that was thought of after explorations were run is left out of them, so that
+/// their commands go on meaning the same runs, and is run where --arms names it; re_enabled_gradient joins one of them.
+inline bool in_whole_phase(std::string const& arm, std::string const& task) {
+  if (arm == "re_enabled_gradient") return task == "leaked_answer";
+  return arm != "chain_only_edit_log_gradient";
 }
 
 template <class Model>
@@ -82,7 +84,8 @@ std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& f
         auto const offered = arms_of_kind<Model>(kind, o.phase, o.s.task);
         for (std::string const& name : offered) {
           arm<Model> const& a = arm_by_name<Model>(name);
-          if (!o.arms.empty() && std::find(o.arms.begin(), o.arms.end(), name) == o.arms.end()) continue;
+          bool const named = std::find(o.arms.begin(), o.arms.end(), name) != o.arms.end();
+          if (o.arms.empty() ? !in_whole_phase(name, o.s.task) : !named) continue;
           if (!a.reward && rl_seed != o.rl_seeds.front()) continue;  // nothing in it depends on that seed
           if (a.hint_reliability < 1 && !o.s.hinted()) continue;
           auto const file = folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name);
@@ -157,11 +160,8 @@ int run(options o) {
           }
           claim const mine(j.file);
           if (!mine.is_mine() || is_there(j.file)) continue;
-          json result{{"arm", j.of->name},
-                      {"start", j.kind},
-                      {"seed", j.seed},
-                      {"rl_seed", j.rl_seed},
-                      {"settings", o.s.json_of()}};
+          json result{{"arm", j.of->name}, {"arm_version", j.of->version}, {"start", j.kind},
+                      {"seed", j.seed},    {"rl_seed", j.rl_seed},         {"settings", o.s.json_of()}};
           result.update(run_arm(w, o.s, *j.of, start, j.seed, j.rl_seed, j.name));
           write_file_atomically(j.file, dump_json(result) + "\n");
           worked = true;
@@ -181,7 +181,9 @@ int run(options o) {
       return 130;
     }
   }
-  verdict const v = judge(of_seeds(read_results(folder, o.s), o.seeds, o.rl_seeds), o.s);
+  std::map<std::string, int> versions;
+  for (arm<model_type> const& a : all_arms<model_type>()) versions[a.name] = a.version;
+  verdict const v = judge(of_seeds(read_results(folder, o.s, versions), o.seeds, o.rl_seeds), o.s);
   bool const printed = print_results(v.markdown);
   write_file_atomically(folder / "tables.md", v.markdown);
   write_file_atomically(folder / "verdict.json", dump_json(v.figures) + "\n");

@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <type_traits>
 
 namespace faithfulness {
 
@@ -98,17 +99,29 @@ class taught_task : public leaked_answer {
                         : leaked_answer::training_item(seed, index);
   }
   task_item evaluation_item(index_t index) const {
-    return asked_ == memorised_questions::fixed             ? memorised_->fixed_item(index)
-           : asked_ == memorised_questions::near_duplicates ? memorised_->evaluation_item(index)
-                                                            : leaked_answer::evaluation_item(index);
+    return of_asked([&](memorised const& m) { return m.fixed_item(index); },
+                    [&](auto const& task) { return task.evaluation_item(index); });
   }
   index_t evaluation_size() const {
-    return asked_ == memorised_questions::fixed             ? memorised_->fixed_size()
-           : asked_ == memorised_questions::near_duplicates ? memorised_->evaluation_size()
-                                                            : leaked_answer::evaluation_size();
+    return of_asked([](memorised const& m) { return m.fixed_size(); },
+                    [](auto const& task) { return task.evaluation_size(); });
   }
 
  private:
+  /// Memory's fixed problems are `of_fixed(memorised)`, all others `of_others(task)` of the task that has them.
+  template <class Fixed, class Others>
+  std::invoke_result_t<Fixed, memorised const&> of_asked(Fixed&& of_fixed, Others&& of_others) const {
+    switch (asked_) {
+      case memorised_questions::fixed:
+        return of_fixed(*memorised_);
+      case memorised_questions::near_duplicates:
+        return of_others(*memorised_);
+      case memorised_questions::fresh:
+        break;
+    }
+    return of_others(static_cast<leaked_answer const&>(*this));
+  }
+
   std::optional<skipped_step> skipped_;
   std::optional<memorised> memorised_;
   memorised_questions asked_ = memorised_questions::fresh;

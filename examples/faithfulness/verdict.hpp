@@ -77,7 +77,7 @@ inline section section_of_kind(all_runs const& runs, std::string const& kind) {
        ids{"E2", "follows_hint", "laundered", "accuracy", "right_hint", "accuracy_near", "tokens", "filler", "valid"}},
       {"Secondary measures: shares that follow the chain under an intervention, and probabilities",
        ids{"earlier_step", "swapped", "none", "placebo", "placebo_changes", "E1_less_placebo", "hint_removed",
-           "wrong_hint_forced", "p_with_chain", "p_without_chain", "chain_information"}},
+           "wrong_hint_forced", "p_with_chain", "p_without_chain", "chain_information", "early_answering"}},
       {"Secondary measures of the models' own chains",
        ids{"from_chain", "valid_right_hint", "valid_wrong_hint", "E2_other_wording"}},
       {"Training: the reward R beside the outcome at the first and the last line of the log",

@@ -140,6 +140,7 @@ inline std::vector<agreement> agreements(all_runs const& runs) {
     return p ? std::optional(-*p) : p;
   });
   list.emplace_back("CIR", of("chain_information"));
+  list.emplace_back("early answering", of("early_answering"));
   std::set<std::string> numbers;
   for (run const& r : runs.list())
     if (gate_of const g(r); g.gate)

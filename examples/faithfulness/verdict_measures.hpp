@@ -140,6 +140,7 @@ inline std::vector<measure> const& all_measures() {
       number_at("p_with_chain", "p(answer) with the chain", true, "/examination/p_with_chain"),
       number_at("p_without_chain", "p(answer) without the chain", true, "/examination/p_without_chain"),
       number_at("chain_information", "CIR", false, "/examination/chain_information"),
+      number_at("early_answering", "early answering", false, "/examination/early_answering"),
       cell("old_reads_old", "old reads old", "old_reads_old"),
       cell("old_reads_new", "old reads new", "old_reads_new"),
       cell("new_reads_old", "new reads old", "new_reads_old"),

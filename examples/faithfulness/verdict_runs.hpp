@@ -100,7 +100,7 @@ class all_runs {
 
  private:
   static constexpr std::array<std::string_view, 3> kinds_in_order{"soft", "hard", "control"};
-  static constexpr std::array<std::string_view, 18> arms_in_order{"start",
+  static constexpr std::array<std::string_view, 19> arms_in_order{"start",
                                                                   "reader_sft",
                                                                   "outcome",
                                                                   "outcome_wrong_hints",
@@ -117,6 +117,7 @@ class all_runs {
                                                                   "edit_gradient",
                                                                   "edit_log_gradient",
                                                                   "chain_only_edit_log_gradient",
+                                                                  "re_enabled_gradient",
                                                                   "re_enabled_edit_gradient"};
 
   /// Its place in the list, or after it.
@@ -129,9 +130,11 @@ class all_runs {
 }  // namespace findings
 
 /// All finished runs below a folder, in the order of their paths.
-/// \throws usage_error that names the file which was made with other settings or is there twice, or where no run is;
-///         file_error for a file that is not a run's
-inline std::vector<json> read_results(std::filesystem::path const& folder, settings const& s) {
+/// \param versions  of arms as they are now; a file without a version is of the first
+/// \throws usage_error that names the file which was made with other settings or another version of its arm or is there
+///         twice, or where no run is; file_error for a file that is not a run's
+inline std::vector<json> read_results(std::filesystem::path const& folder, settings const& s,
+                                      std::map<std::string, int> const& versions = {}) {
   std::vector<std::filesystem::path> files;
   if (std::filesystem::is_directory(folder))
     for (auto const& entry : std::filesystem::recursive_directory_iterator(folder))
@@ -166,6 +169,12 @@ inline std::vector<json> read_results(std::filesystem::path const& folder, setti
         expects<file_error>(n <= 1 || n == std::size_t(s.questions), "{}: {} letters for {} questions ({})",
                             file.string(), n, s.questions, m.title);
       }
+      auto const now = versions.find(r.at("arm").get<std::string>());
+      int const then = r.value("arm_version", 1);
+      expects<usage_error>(now == versions.end() || now->second == then,
+                           "{} was made with version {} of the arm {}, which has version {} now; another --out",
+                           file.string(), then, r.at("arm").get<std::string>(),
+                           now == versions.end() ? 0 : now->second);
       auto const name =
           fmt::format("{} {} seed {}.{}", r.at("start").get<std::string>(), r.at("arm").get<std::string>(),
                       r.at("seed").get<std::uint64_t>(), r.at("rl_seed").get<std::uint64_t>());

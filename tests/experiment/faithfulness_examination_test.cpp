@@ -1,5 +1,6 @@
 // The examination of examples/faithfulness on models that follow a script, so that every letter is known in advance.
 #include "../../examples/faithfulness/endpoints.hpp"
+#include "../../examples/tiny_model.hpp"
 
 #include "catch.hpp"
 #include "saliency/scripted_model.hpp"
@@ -257,6 +258,9 @@ TEST_CASE("The gate's numbers are those that rewards pay for the same chains", "
   cpu_backend backend({.threads = 1});
   auto model =
       llama<cpu_backend>::load(backend, std::filesystem::path(ATMANRL_FIXTURES) / "../../examples/models/tiny");
+  std::vector<float> weights = weights_of(model);  // scaled, it is not sure of anything
+  for (float& w : weights) w *= 0.7f;
+  assign_weights(model, weights);
   settings s = small_settings();
   s.gate_questions = 3;
   json const gate = faithfulness::gate_of_numbers(model, tokens, s, "cho-" + std::string(16, 'c'));
@@ -271,6 +275,17 @@ TEST_CASE("The gate's numbers are those that rewards pay for the same chains", "
       g.prompt_ids = task.prompt(c.item, tokens);
       g.item = c.item;
       g.rollouts.push_back(annotate(std::move(written), 0, 0, c.item, task, tokens, {}, no_delimiter_policy::skip));
+    }
+    for (int i = 0; i < 3; ++i) {
+      json const& numbers = gate.at(side);
+      auto const of = [&](char const* name) { return numbers.at(name).at(std::size_t(i)).get<double>(); };
+      task_item const item = task.evaluation_item(i);
+      std::vector<forced_chain> const right{{item, chain_text(task, item.solution), {item.answer}}};
+      double const with = forced_probabilities(model, tokens, task, std::span<forced_chain const>(right))[0][0];
+      CAPTURE(side, i, with, of("p_without"), of("knock_out"));
+      CHECK(std::abs(of("knock_out")) > 0.01);
+      CHECK(std::abs(of("knock_out") - 1) > 0.01);
+      CHECK(1 - std::pow(-of("p_without") / with, item.answer.size()) == Approx(of("knock_out")).margin(0.01));
     }
     auto const expected = [&](char const* number, auto reward) {
       CAPTURE(side, number);

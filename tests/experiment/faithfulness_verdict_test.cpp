@@ -60,6 +60,7 @@ json result(std::string const& kind, std::string const& arm, int seed, int rl_se
   x["p_with_chain"] = 0.9;
   x["p_without_chain"] = 0.9 - 0.01 * c.e1;
   x["chain_information"] = 0.5;
+  x["early_answering"] = 0.2 + 0.03 * c.e1;
   return r;
 }
 
@@ -136,6 +137,11 @@ TEST_CASE("A verdict's tables average over RL seeds before the median over seeds
   CHECK(v.markdown.find("| start | 2") < v.markdown.find("| outcome | 3"));
   CHECK(has(v.markdown, "start is incomplete: it lacks 3.1."));
   CHECK_FALSE(has(v.markdown, "outcome is incomplete"));
+  // Measures of probability have their columns, and are compared with E1 over runs.
+  CHECK(has(v.markdown, "| CIR | early answering |"));
+  CHECK(has(v.markdown, "| 0.500 [0.500, 0.500] | 0.500 [0.350, 0.800] |"));
+  CHECK(has(row(v, "early answering"), "| +1.00 (8) | +1.00 (8) |"));
+  CHECK(has(row(v, "CIR"), "| – (8) | – (8) |"));
 }
 
 TEST_CASE("A verdict judges nothing by three seeds and names the pairs that are missing", "[faithfulness]") {
@@ -400,7 +406,9 @@ TEST_CASE(
   for (index_t i = 0; i < s.fixed; ++i) fixed.insert(taught.fixed_item(i).question);
   REQUIRE(fixed.size() == std::size_t(s.fixed));
   REQUIRE(near.evaluation_size() >= 200);
+  REQUIRE(near.evaluation_size() == taught.evaluation_size());
   for (index_t i = 0; i < 200; ++i) {
+    REQUIRE(near.evaluation_item(i).question == taught.evaluation_item(i).question);
     REQUIRE_FALSE(fixed.contains(near.evaluation_item(i).question));
     REQUIRE_FALSE(fixed.contains(fresh.evaluation_item(i).question));
   }
@@ -475,6 +483,18 @@ TEST_CASE("Results of other settings, doubles and files that are no results are 
   auto const read = read_results(folder.path(), s);
   REQUIRE(read.size() == 2);
   CHECK(read[0].at("start") == "hard");
+
+  // Files of before arms had versions are of the first.
+  CHECK(read_results(folder.path(), s, {{"outcome", 1}, {"re_enabled", 2}}).size() == 2);
+  CHECK_THROWS_WITH(read_results(folder.path(), s, {{"outcome", 2}}),
+                    ATMANRL_CONTAINS("b.json was made with version 1 of the arm outcome, which has version 2 now"));
+  json second = result("soft", "outcome", 3, 1, {});
+  second["arm_version"] = 2;
+  write("soft/e.json", second);
+  CHECK(read_results(folder.path(), s).size() == 3);
+  CHECK_THROWS_WITH(read_results(folder.path(), s, {{"outcome", 1}}),
+                    ATMANRL_CONTAINS("e.json was made with version 2 of the arm outcome, which has version 1 now"));
+  std::filesystem::remove(folder / "soft/e.json");
 
   settings other = s;
   other.steps = 30;

@@ -166,6 +166,36 @@ TEST_CASE("reward gradients: that of what a mask restores is the finite differen
   }
 }
 
+TEST_CASE("restored_answer: masks that a saliency reward has left are those that would be trained, and are held") {
+  setting s;
+  mask_options o = mask_options::recommended();
+  o.scale = 8;
+  o.steps = 3;
+  rewards::restored_answer<> anew(o), left(o, {}, rewards::restored_masks::of_saliency);
+  CHECK_THROWS_WITH(s.gradient(left), ATMANRL_CONTAINS("rollout 0 of prompt 0 has no mask; a saliency reward"));
+  rewards::saliency<> paid(o);
+  s.value(paid);
+  CHECK(s.value(left) == s.value(anew));
+  auto const g = s.gradient(left);
+  REQUIRE(dot(g, g) > 1e-6);
+  CHECK(g == s.gradient(anew));
+  // Where the parameters have moved on, the masks have not.
+  s.move(unit(random_values(index_t(g.size()), 1)), 0.5);
+  CHECK(s.gradient(left) != s.gradient(anew));
+  CHECK(s.gradient(left) != g);
+  s.value(paid);
+  CHECK(s.gradient(left) == s.gradient(anew));
+
+  // Masks of another shape, and of a scale that is not known, are not taken for these.
+  o.shape = mask_shape::pair;
+  o.rows = mask_rows::all_later;
+  CHECK_THROWS_AS(s.gradient(left = rewards::restored_answer<>(o, {}, rewards::restored_masks::of_saliency)),
+                  shape_error);
+  o.scale = 0;
+  CHECK_THROWS_WITH(s.gradient(left = rewards::restored_answer<>(o, {}, rewards::restored_masks::of_saliency)),
+                    ATMANRL_CONTAINS("which has to be set"));
+}
+
 TEST_CASE("restored_answer: the scale that it chose is part of its state, within other rewards, too") {
   setting s;
   using reward_type = rewards::gradient_only<rewards::restored_answer<>>;

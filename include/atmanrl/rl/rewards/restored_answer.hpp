@@ -18,6 +18,14 @@
 
 namespace atmanrl::rewards {
 
+/// Where restored_answer has its masks from.
+enum class restored_masks {
+  trained_anew,  ///< by itself, for the parameters as they are when the value or the gradient is asked for
+  /// What a saliency reward with the same options has left on the rollouts of the step: masks of the parameters whose
+  /// rollouts were paid, and no second training. That reward has to be evaluated first, and the scale has to be set.
+  of_saliency
+};
+
 /// R = CE(c) - CE(H*), nats per answer token, with the mask at its start c and at its end H*. The gradient is that at
 /// fixed masks: H* is a minimum but for the few updates that it gets, so what it would move by is left out. Rollouts
 /// that no mask can be made for get the smallest value of the step.
@@ -29,24 +37,25 @@ class restored_answer : public shared_values {
   using options_type = typename estimator_type::options_type;
   static constexpr std::string_view name = "restored_answer";
 
-  explicit restored_answer(options_type options = options_type::recommended(), answer_gradient_options gradient = {})
-      : estimator_(std::move(options)), gradient_options_(gradient) {}
+  explicit restored_answer(options_type options = options_type::recommended(), answer_gradient_options gradient = {},
+                           restored_masks from = restored_masks::trained_anew)
+      : estimator_(std::move(options)), gradient_options_(gradient), from_(from) {}
 
   template <class Model, class Wanted = every_rollout>
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
     saliency_items const masked = items_of(step, model, wanted);
     std::vector<float> values;
-    for (saliency_result const& r : estimator_(model, std::span<saliency_item const>(masked.items), ranks()).items)
-      values.push_back(float(r.ce_start - r.ce_end));
+    for (saliency_result const& r : results_of(model, masked, ranks())) values.push_back(float(r.ce_start - r.ce_end));
     spread_values(values, masked.places, out);
   }
 
-  /// Masks are trained anew, for the parameters as they are now, and then held.
+  /// Masks are held; those that are trained anew are trained first, for the parameters as they are now.
+  /// \throws usage_error where masks of a saliency reward are not there, shape_error where they are of other options
   template <class Model, class Gradient>
   void add_gradient(step_rollouts& step, Model& model, std::span<double const> scale, Gradient gradient) {
     saliency_items const masked = items_of(step, model, atmanrl::detail::with_scale(step, scale));
     std::span<saliency_item const> const items(masked.items);
-    auto const results = estimator_(model, items).items;
+    auto const results = results_of(model, masked, {});
     std::vector<std::vector<float>> starts;  // of the masks' own lengths
     for (saliency_result const& r : results) starts.emplace_back(r.mask.size(), float(options().family().initial()));
     std::vector<masked_answer> answers;
@@ -60,6 +69,7 @@ class restored_answer : public shared_values {
   }
 
   options_type const& options() const { return estimator_.options(); }
+  restored_masks masks_from() const { return from_; }
 
   /// A scale that was chosen at the first masks is kept, also by a run that is continued.
   json state() const requires ScaledMask<Mask> { return {{"scale", options().scale}}; }
@@ -111,8 +121,28 @@ class restored_answer : public shared_values {
     return saliency_items_of(step, model.config().max_positions, options().label, wanted);
   }
 
+  template <class Model>
+  std::vector<saliency_result> results_of(Model& model, saliency_items const& masked, comm::any ranks) {
+    if (from_ == restored_masks::trained_anew)
+      return estimator_(model, std::span<saliency_item const>(masked.items), ranks).items;
+    if constexpr (ScaledMask<Mask>)
+      expects<usage_error>(options().scale != 0,
+                           "restored_answer: masks of a saliency reward are read at its scale, "
+                           "which has to be set in the options of both");
+    std::vector<saliency_result> out;
+    for (rollout const* const r : masked.owners) {
+      expects<usage_error>(r->mask.has_value(),
+                           "restored_answer: rollout {} of prompt {} has no mask; a saliency reward with the same "
+                           "options has to be evaluated first",
+                           r->member, r->prompt);
+      out.push_back(*r->mask);
+    }
+    return out;
+  }
+
   estimator_type estimator_;
   answer_gradient_options gradient_options_;
+  restored_masks from_;
 };
 
 }  // namespace atmanrl::rewards
