@@ -1,7 +1,8 @@
 // atmanrl's side of bench/compare.sh: reads requests as lines of JSON, answers each with a line of JSON.
 //   {"do": "prepare", "case": NAME, "model": PATH, "weights": "f32" | "bf16" | "q8_0" | "q4_k_m", "phase": PHASE, ...}
 //   ->  {}; PATH is a folder, and PATH.gguf the file of quantised weights, which stay packed;
-//   with "int8": true their products round activations to 8 bits
+//   with "int8": true their products round activations to 8 bits, and with "gradients": "split" gradients of bf16
+//   weights are computed by AMX from split floats; {"not here": REASON} where that cannot be
 //   {"do": "run", "case": NAME, "out": FILE}  ->  {"seconds": S, "tokens": N, ...}; FILE gets what the tools must agree
 //   on
 //   {"do": "forget"}  ->  {}
@@ -257,6 +258,7 @@ class worker {
       float_.reset();
       int8_.reset();
       bf16_.reset();
+      split_.reset();
       return json::object();
     }
     std::string const name = request.at("case");
@@ -266,6 +268,16 @@ class worker {
     if (request.value("int8", false)) {
       if (!int8_) int8_.emplace(llama<cpu_backend>::load(int8_backend_, path + ".gguf", {}, weight_storage::packed));
       cases_[name] = prepare(*int8_, request);
+    } else if (request.value("gradients", "floats") == "split") {
+      if (!split_backend_) {
+        try {
+          split_backend_.emplace(cpu_options{.gradients = weight_gradients::split});
+        } catch (usage_error const& e) {
+          return json{{"not here", e.what()}};
+        }
+      }
+      if (!split_) split_.emplace(llama<cpu_backend>::load(*split_backend_, path, {}, weight_storage::bf16));
+      cases_[name] = prepare(*split_, request);
     } else if (weights == "bf16") {
       if (!bf16_) bf16_.emplace(llama<cpu_backend>::load(backend_, path, {}, weight_storage::bf16));
       cases_[name] = prepare(*bf16_, request);
@@ -281,7 +293,8 @@ class worker {
 
  private:
   cpu_backend backend_, int8_backend_{{.int8_products = true}};
-  std::optional<llama<cpu_backend>> float_, int8_, bf16_;  // the first may be packed, the second is
+  std::optional<cpu_backend> split_backend_;                       // where there is AMX
+  std::optional<llama<cpu_backend>> float_, int8_, bf16_, split_;  // the first may be packed, the second is
   std::map<std::string, runner> cases_;
 };
 

@@ -78,7 +78,7 @@ def check(phase, outputs):
 
 
 def run_phase(phase, workers, rounds):
-    outputs, settings = {}, {}
+    outputs, settings, missing = {}, {}, {}
     out = FOLDER / "out.f32"
     for worker in workers.values():
         worker.ask(do="forget")
@@ -90,15 +90,26 @@ def run_phase(phase, workers, rounds):
             weights=phase.weights,
             **case.fields,
         )
+        if "not here" in notes:
+            if not case.optional:
+                sys.exit(f"compare: {case.name}: {notes['not here']}")
+            missing[case.name] = notes["not here"]
+            continue
         if notes.get("settings"):
             settings[case.name] = notes["settings"]
         out.unlink(missing_ok=True)
         answer = workers[case.tool].ask(do="run", case=case.name, out=str(out))
         answer["array"] = numpy.fromfile(out, dtype=numpy.float32) if out.exists() else None
         outputs[case.name] = answer
+    phase = phase.without(missing)
     agreement, wrong = check(phase, outputs)
     print(
-        f"{phase.title}, {phase.weights}: " + "; ".join(agreement + [f"{k}: {v}" for k, v in settings.items()]),
+        f"{phase.title}, {phase.weights}: "
+        + "; ".join(
+            agreement
+            + [f"{k}: {v}" for k, v in settings.items()]
+            + [f"{k} is left out: {v}" for k, v in missing.items()]
+        ),
         file=sys.stderr,
     )
     if wrong:

@@ -92,13 +92,18 @@ def reached(value, wanted, at_most=False):
     return f"{sign} {wanted:g} {'yes' if (value <= wanted if at_most else value >= wanted) else 'no'}"
 
 
+def measured(stored):
+    """Names of the cases that a phase's rounds have: on some machines not all of them can be."""
+    return set.intersection(*(set(r) for r in stored["rounds"]))
+
+
 def ratio_rows(phases, results):
     for phase in phases:
         stored = results.get(f"{phase.name}/{phase.weights}")
         if not stored:
             continue
         cases = {c.name: c for c in phase.cases}
-        for ratio in phase.ratios:
+        for ratio in (r for r in phase.ratios if {r.fast, r.slow} <= measured(stored)):
             values = ratios(ratio, cases, stored["rounds"])
             median, range_ = spread(values)
             yield phase.title, phase.weights, ratio.title, median, range_, reached(
@@ -111,7 +116,7 @@ def figure_rows(phases, results):
         stored = results.get(f"{phase.name}/{phase.weights}")
         if not stored:
             continue
-        for case in (c for c in phase.cases if c.timed):
+        for case in (c for c in phase.cases if c.timed and c.name in measured(stored)):
             costs = [cost(case, r[case.name]) for r in stored["rounds"]]
             values = [1 / c for c in costs] if case.unit == "tok/s" else costs
             median, range_ = spread(

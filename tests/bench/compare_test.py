@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """The parts of bench/compare/ that need no packages."""
 
+import contextlib
+import io
 import math
 import pathlib
 import re
 import sys
+import types
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench" / "compare"))
 import phases  # noqa: E402
+
+sys.modules.setdefault("numpy", types.ModuleType("numpy"))  # what is tested of the driver compares no arrays
+import compare  # noqa: E402
 import report  # noqa: E402
 import weights  # noqa: E402
 
@@ -108,6 +114,67 @@ class Report(unittest.TestCase):
             self.assertIn(line, text.split("\n"))
         self.assertIn("Not measured yet: decode, 1 sequence after 128 tokens, f32; ", text)
         self.assertNotIn("prefill, 512 tokens, q8_0; ", text.partition("Not measured yet")[2])
+
+
+    def test_a_case_that_a_machine_has_not_is_left_out_with_its_ratios(self):
+        rounds = [{"ours": r["ours"]} for r in self.rounds]
+        results = {"p/f32": {"rounds": rounds}}
+        self.assertEqual(list(report.ratio_rows([self.phase], results)), [])
+        self.assertEqual([row[2] for row in report.figure_rows([self.phase], results)], ["ours"])
+        whole = next(p for p in phases.phases() if p.name == "train" and p.weights == "bf16")
+        split = [c.name for c in whole.cases if c.optional]
+        self.assertEqual(split, ["atmanrl, split weight gradients", "atmanrl, one prompt of 200, split weight gradients"])
+        self.assertTrue(all(c.fields["gradients"] == "split" for c in whole.cases if c.optional))
+        left = whole.without(split)
+        self.assertEqual([len(whole.cases), len(left.cases)], [6, 4])
+        self.assertEqual([r.wanted for r in whole.ratios], [1.1, 2, 2, 1.8, 3])
+        self.assertEqual([r.wanted for r in left.ratios], [1.1, 2, 2])
+        self.assertEqual(len(whole.agree) - len(left.agree), 4)
+        self.assertFalse(any(set(a[:2]) & set(split) for a in left.agree))
+        self.assertEqual(whole.without([]), whole)
+
+
+class AWorker:
+    """Of a tool that has some of the cases."""
+
+    def __init__(self, missing):
+        self.missing, self.ran = missing, []
+
+    def ask(self, **request):
+        name = request.get("case")
+        if request["do"] == "run":
+            self.ran.append(name)
+            return {"seconds": 2.0, "tokens": 10, "loss": 1.5}
+        return {"not here": "no such unit"} if name in self.missing else {}
+
+
+class Driver(unittest.TestCase):
+    ours, other = phases.Case("ours", "atmanrl", {}), phases.Case("theirs", "PyTorch", {})
+    special = phases.Case("special", "atmanrl", {}, unit="s", optional=True)
+    phase = phases.Phase(
+        "p",
+        "some work",
+        "f32",
+        [ours, special, other],
+        [phases.Ratio("theirs", "ours", "theirs"), phases.Ratio("special", "special", "theirs")],
+        [("ours", "theirs", 0.1), ("special", "theirs", 0.1)],
+    )
+
+    def run_with(self, missing):
+        workers = {"atmanrl": AWorker(missing), "PyTorch": AWorker([])}
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            found = compare.run_phase(self.phase, workers, 2)
+        return found, workers["atmanrl"].ran, said.getvalue()
+
+    def test_what_a_machine_has_not_is_said_and_neither_run_nor_compared(self):
+        found, ran, said = self.run_with([])
+        self.assertEqual([len(found["agreement"]), sorted(found["rounds"][0])], [2, ["ours", "special", "theirs"]])
+        found, ran, said = self.run_with(["special"])
+        self.assertEqual([len(found["agreement"]), sorted(found["rounds"][0])], [1, ["ours", "theirs"]])
+        self.assertEqual(ran, ["ours"] * 3)
+        self.assertIn("special is left out: no such unit", said)
+        with self.assertRaises(SystemExit):
+            self.run_with(["ours"])
 
 
 class Families(unittest.TestCase):
