@@ -129,11 +129,13 @@ inline std::string products_note(bf16_products used, processor const& p = this_p
          (left_out ? "; VDPBF16PS (pairs) is not known to be faster on this processor" : "");
 }
 
+/// \param products  that the same backend uses
 /// \return a sentence where gradients of weights are not computed in float, else nothing
-inline std::string gradients_note(weight_gradients g) {
+inline std::string gradients_note(weight_gradients g, bf16_products products) {
   if (g == weight_gradients::floats) return {};
-  return std::string("note: gradients of weights use AMX's products of floats ") +
-         (g == weight_gradients::split ? "that are split into two bf16 numbers" : "that are rounded to bf16");
+  return std::string("note: gradients of weights ") +
+         (products == bf16_products::amx_twin ? "have the bits of AMX's, by plain code (amx_twin)" : "use AMX") +
+         ", of floats " + (g == weight_gradients::split ? "split into two bf16 numbers each" : "rounded to bf16");
 }
 
 }  // namespace cpu::inline ATMANRL_CPU_BUILD

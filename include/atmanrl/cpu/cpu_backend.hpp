@@ -44,7 +44,7 @@ class cpu_backend : public cpu_threads {
   /// not in float.
   std::string start_note(bool bf16_weights) const {
     return cpu::lines_of({build_note(), bf16_weights ? cpu::products_note(products()) : std::string(),
-                          cpu::gradients_note(gradients())});
+                          cpu::gradients_note(gradients(), products())});
   }
 };
 static_assert(HostBackend<cpu_backend>);
