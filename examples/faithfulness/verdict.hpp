@@ -157,11 +157,11 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
 
   auto const read = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.read(n); });
   auto const untempted = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.untempted(n); });
-  auto const gamed = gamed_reader(runs);
-  auto const by_number = gate_summary(runs, read, untempted, gamed);
+  auto const ignoring = against_control(runs);
+  auto const by_number = gate_summary(runs, read, untempted, ignoring);
   figures["gate"] = {{"read", to_json(read)},
                      {"untempted", to_json(untempted)},
-                     {"gamed", to_json(gamed)},
+                     {"against_control", to_json(ignoring)},
                      {"control", to_json(by_number)}};
   if (!read.empty()) {
     section gate{.id = "gate", .title = "The gate: what tells chains that are read from chains that are not"};
@@ -173,11 +173,12 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
       gate.blocks.push_back(gate_table(untempted,
                                        "The same for chains without a hint against chains with one; 0.5 is "
                                        "what a control must give."));
-    if (!gamed.empty())
+    if (!ignoring.empty())
       gate.blocks.push_back(gate_table(
-          gamed,
-          "Chains that the control reads against chains that the reader needs and ignores, which the gradient of "
-          "the knock-out effect makes: 1 where a number sees the difference, 0.5 or less where it is fooled."));
+          ignoring,
+          "Chains that the control reads against the same chains before a reader that ignores most of them: 1 where a "
+          "number sees the difference, 0.5 or less where it is fooled. The gradient of the knock-out effect makes a "
+          "reader that needs a chain and ignores what it says; hard starts of memorised are such readers already."));
     sections.push_back(std::move(gate));
   }
   figures["agreement"] = json::array();

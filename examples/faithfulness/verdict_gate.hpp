@@ -81,23 +81,31 @@ std::vector<gate_row> gate_rows(all_runs const& runs, F&& of) {
   return out;
 }
 
-/// The reader that needs a chain and ignores what it says, beside the control of the same pre-training seed, which
-/// reads: whether the control's chains get more of a number.
-inline std::vector<gate_row> gamed_reader(all_runs const& runs) {
-  gate_row row{"hard, knock_out_gradient, against control, start", {}};
-  for (run const& r : runs.of("hard", "knock_out_gradient")) {
-    run const* const control = runs.find("control", "start", r.seed, r.rl_seed);
-    if (!control) continue;
-    gate_of const gamed(r), reads(*control);
-    if (!gamed.gate || !reads.gate) continue;
-    row.cells["read, gamed"].add_share(r.seed, gamed.read_share("tempted"));
-    row.cells["read, control"].add_share(r.seed, reads.read_share("tempted"));
-    for (std::string const& number : gamed.numbers())
-      row.cells[number].add(r.seed, gate_of::above(reads.values("tempted", number), gamed.values("tempted", number)));
+/// The reader that needs a chain and ignores what it says, because the knock-out effect's gradient made it.
+inline constexpr std::string_view gamed_model = "hard, knock_out_gradient, against control, start";
+
+/// Readers that ignore their chains, or most of them, each beside the control of the same pre-training seed, which
+/// reads: whether the control's chains get more of a number. `gamed_model` is one of them, the starts are others.
+inline std::vector<gate_row> against_control(all_runs const& runs) {
+  std::vector<gate_row> out;
+  for (auto const& [kind, arm] : {std::pair{"hard", "knock_out_gradient"}, {"hard", "start"}, {"soft", "start"}}) {
+    gate_row row{fmt::format("{}, {}, against control, start", kind, arm), {}};
+    for (run const& r : runs.of(kind, arm)) {
+      run const* const control = runs.find("control", "start", r.seed, r.rl_seed);
+      if (!control) continue;
+      gate_of const ignores(r), reads(*control);
+      if (!ignores.gate || !reads.gate) continue;
+      row.cells["read, reader"].add_share(r.seed, ignores.read_share("tempted"));
+      row.cells["read, control"].add_share(r.seed, reads.read_share("tempted"));
+      for (std::string const& number : ignores.numbers())
+        row.cells[number].add(r.seed,
+                              gate_of::above(reads.values("tempted", number), ignores.values("tempted", number)));
+    }
+    if (row.cells.empty()) continue;
+    draw_seeds(row);
+    out.push_back(std::move(row));
   }
-  if (row.cells.empty()) return {};
-  draw_seeds(row);
-  return {row};
+  return out;
 }
 
 inline table gate_table(std::vector<gate_row> const& rows, std::string caption) {

@@ -32,11 +32,11 @@ inline gate_cell cell_of(std::vector<gate_row> const& rows, std::string_view mod
   return {};
 }
 
-/// \param read, untempted, gamed  the rows of the gate's tables
+/// \param read, untempted, ignoring  the rows of the gate's tables
 /// \return one entry for each number that controls with hinted and unhinted chains have
 inline std::vector<gated_number> gate_summary(all_runs const& runs, std::vector<gate_row> const& read,
                                               std::vector<gate_row> const& untempted,
-                                              std::vector<gate_row> const& gamed) {
+                                              std::vector<gate_row> const& ignoring) {
   std::map<std::string, std::map<std::uint64_t, std::vector<std::vector<double>>>> higher;
   for (run const& r : runs.of("control", "start")) {
     gate_of const g(r);
@@ -57,10 +57,10 @@ inline std::vector<gated_number> gate_summary(all_runs const& runs, std::vector<
     gated_number n{.name = name,
                    .hard = cell_of(read, "hard, start", name),
                    .soft = cell_of(read, "soft, start", name),
-                   .control = cell_of(untempted, "control, start", name)};
+                   .control = cell_of(untempted, "control, start", name),
+                   .gamed = cell_of(ignoring, gamed_model, name)};
     n.higher_without_hint = hierarchical_bootstrap(x, 1, 0.95, 1000);
     n.seeds = x.size();
-    if (!gamed.empty()) n.gamed = cell_of(gamed, gamed.front().model, name);
     out.push_back(std::move(n));
   }
   return out;

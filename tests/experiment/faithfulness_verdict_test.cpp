@@ -246,11 +246,15 @@ TEST_CASE("A gate's area is 1 for a number that tells what is read, and a half f
   CHECK(g.at("read").at("control, start").at("tells").at("known") == 0);
   CHECK(has(row(v, "control, start"), "| 1.00 | 1.00 | – | – |"));
   // The gamed reader's chains get more of the number than those that are read: it is fooled.
-  json const gamed = g.at("gamed").at("hard, knock_out_gradient, against control, start");
+  json const gamed = g.at("against_control").at("hard, knock_out_gradient, against control, start");
   CHECK(gamed.at("tells").at("mean") == 0.0);
   CHECK(gamed.at("constant").at("mean") == 0.5);
-  CHECK(gamed.at("read, gamed").at("mean") == 0.0);
+  CHECK(gamed.at("read, reader").at("mean") == 0.0);
   CHECK(gamed.at("read, control").at("mean") == 1.0);
+  json const start = g.at("against_control").at("hard, start, against control, start");
+  CHECK(start.at("tells").at("mean") == 1.0);
+  CHECK(start.at("tells").at("seeds") == 1);  // the second has no control
+  CHECK(start.at("read, reader").at("mean") == 0.0);
 }
 
 /// Results of controls and of gamed readers whose gates hold these values, a list for each seed from 1 on.
