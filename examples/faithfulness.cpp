@@ -1,7 +1,7 @@
 // Does a reward make the answer depend on the chain of thought? Tiny models are taught not to read their chains, are
-// trained in arms that differ in the reward alone, and are examined by edits that no reward has seen
-// (docs/faithfulness.md). Finished runs are small files: the same command goes on where it stopped, and started twice
-// it shares the work.
+// trained in arms that differ in the reward alone, and are examined by interventions, which no reward but those on
+// edited chains has seen (docs/faithfulness.md). Finished runs are small files: the same command goes on where it
+// stopped, and started twice it shares the work.
 //   build/release/examples/faithfulness --quick
 //   build/release/examples/faithfulness --phase exploration --task leaked_answer
 //   build/release/examples/faithfulness --phase confirmation --task leaked_answer

@@ -161,15 +161,15 @@ def marks(family):
 
 
 def place_block(page, block, family):
-    """The page with the family's block; the blocks of others stay. A first one stands behind the last of the others."""
+    """The page with the family's block; the blocks of others stay. A first one stands after the last of the others."""
     begin, end = marks(family)
     if begin in page or end in page:
         return replace_block(page, block, begin, end)
     others = list(re.finditer(r"<!-- compare-\S+: end -->\n", page))
     if not others:
         raise ValueError(f"the page must have a line {begin} and a line {end}, or those of another family")
-    behind = others[-1].end()
-    return page[:behind] + f"\n{begin}\n{block.strip(chr(10))}\n{end}\n" + page[behind:]
+    at = others[-1].end()
+    return page[:at] + f"\n{begin}\n{block.strip(chr(10))}\n{end}\n" + page[at:]
 
 
 def results_file(folder, family):
