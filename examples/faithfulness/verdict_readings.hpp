@@ -200,6 +200,8 @@ inline std::vector<goal> goals(all_runs const& runs, settings const& s) {
     auto const values = [&](char const* id) { return runs.by_seed(kind, arm, measure_named(id)); };
     auto const median_at_least = [](double least) { return [least](spread_of const& x) { return x.median >= least; }; };
     measure const& e1 = measure_named("E1");
+    put("E1 of the starts: median below 10 %", runs.by_seed(kind, "start", e1), e1,
+        [](spread_of const& x) { return x.median < 0.1; });
     put("E1: median at least 95 %", values("E1"), e1, median_at_least(0.95));
     put("E1: worst seed at least 80 %", values("E1"), e1, [](spread_of const& x) { return x.low >= 0.8; });
     for (char const* id : {"other_wording", "other_numbers", "one_step_more"})

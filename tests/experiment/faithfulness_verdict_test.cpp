@@ -355,6 +355,7 @@ TEST_CASE("A gate's area of drawn problems is that of their chains, each as ofte
 TEST_CASE("A verdict says which conditions of the goal are met, with their numbers", "[faithfulness]") {
   std::vector<json> results;
   for (int seed = 1; seed <= 5; ++seed) {
+    results.push_back(result("hard", "start", seed, 1, {.e1 = seed == 1 ? 5 : 1}));  // 25 %, else 5 %
     results.push_back(result("hard", "outcome", seed, 1, {.accuracy = 12}));
     results.push_back(result("hard", "edit_gradient", seed, 1,
                              {.e1 = seed == 1 ? 15 : 20, .e2 = 11, .accuracy = 12, .laundered = 0, .held_out = 20}));
@@ -368,6 +369,7 @@ TEST_CASE("A verdict says which conditions of the goal are met, with their numbe
       if (has(c.at("name"), name)) return c.at("met").dump();
     return std::string("no such criterion");
   };
+  CHECK(met("edit_gradient", "E1 of the starts") == "true");
   CHECK(met("edit_gradient", "E1: median") == "true");
   CHECK(met("edit_gradient", "worst seed") == "false");
   CHECK(met("edit_gradient", "under a wrong hint and without") == "true");  // 55 and 60 %: 5 points
@@ -380,6 +382,17 @@ TEST_CASE("A verdict says which conditions of the goal are met, with their numbe
   CHECK(has(row(v, "E1: worst seed at least 80 %"), "missed: 100.0 [75.0, 100.0] (5 seeds)"));
   CHECK(reading(v, "missing term") == "not enough runs");  // re_enabled has not run
   CHECK(has(v.markdown, "The goal, from hard starts, is reached by no arm."));
+
+  // What reads its chains already has nothing to show; a start that was not examined is no start that reads none.
+  for (json& r : results)
+    if (r.at("arm") == "start") r = result("hard", "start", r.at("seed").get<int>(), 1, {.e1 = 2});  // 10 %
+  auto const of_start = [&] {
+    return json(judge(results, small_settings()).figures.at("goal")).at("edit_gradient").at("criteria").at(0);
+  };
+  CHECK(of_start().at("name") == "E1 of the starts: median below 10 %");
+  CHECK(of_start().at("met") == false);
+  std::erase_if(results, [](json const& r) { return r.at("arm") == "start"; });
+  CHECK(of_start().at("met").is_null());
 }
 
 TEST_CASE("Where questions have no hints, a verdict has no second endpoint and a family of four", "[faithfulness]") {
