@@ -228,4 +228,22 @@ TEST_CASE("compose: a suppression after a cap gets the smallest score as the cap
   CHECK(relative_difference(p.forward(p.qkv, both.params()).out, expected) < 1e-12);
 }
 
+TEST_CASE("compose: a suppression in a window gets the smallest score of the keys that are seen") {
+  reference_backend backend;
+  tree_problem const p({{-1, 0, 9, 0}}, 4, 2, 3, 1);
+  std::vector<key_selection> const chosen{select_keys(1, 9)};
+  attention::suppress<reference_backend> const suppress(backend, chosen, 0.25f);
+  auto const both =
+      attention::composed(window_of(3, {1}), attention::by_reference<attention::suppress<reference_backend>>{suppress});
+  auto const expected = p.naive([&](std::vector<double>& s, int, int, int query) {
+    int const seen = std::max(0, query - 2);
+    double const smallest = *std::min_element(s.begin() + seen, s.end());
+    for (int key = 0; key <= query; ++key) {
+      double& x = s[std::size_t(key)];
+      x = key < seen ? -infinity : key >= 1 ? x * 0.25 + smallest * 0.75 : x;
+    }
+  });
+  CHECK(relative_difference(p.forward(p.qkv, both.params()).out, expected) < 1e-12);
+}
+
 }  // namespace compose_test

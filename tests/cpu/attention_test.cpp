@@ -30,6 +30,19 @@ struct shifted {
   }
 };
 
+// The same on half of the score, in a window of nine keys: those before it are no scores of the row.
+struct shifted_in_window : shifted {
+  static bool hidden(score_site at) { return at.query - at.key >= 9; }
+  template <class T>
+  T for_row_min(T score, score_site at) const {
+    return hidden(at) ? T(std::numeric_limits<float>::infinity()) : score * 0.5f;
+  }
+  template <class T>
+  T operator()(T score, score_site at, T row_min) const {
+    return hidden(at) ? T(-std::numeric_limits<float>::infinity()) : shifted::operator()(score * 0.5f, at, row_min);
+  }
+};
+
 // Parameters that all sequences, and heads of both key-value heads, have in common.
 struct shared_factor {
   index_t parameter(score_site at) const { return at.query - at.key < 5 ? at.query - at.key : -1; }
@@ -128,6 +141,7 @@ TEST_CASE("cpu attention: an edit of every score, and one that looks at the row'
     CAPTURE(tree.size(), tree.front().rows);
     check_against_reference(tree_problem(tree, 6, 2, 24, 3), wavy{});
     check_against_reference(tree_problem(tree, 6, 2, 24, 3), shifted{});
+    check_against_reference(tree_problem(tree, 6, 2, 24, 3), shifted_in_window{});
   }
 }
 

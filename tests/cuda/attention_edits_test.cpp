@@ -40,6 +40,7 @@ TEST_CASE("cuda attention: an edit of every score, and one that looks at the row
       check_on_device<float>(device, p, wavy{}, wavy{});
       check_on_device<float>(device, p, shifted{}, shifted{});
       check_on_device<float, bf16>(device, p, shifted{}, shifted{});
+      check_on_device<float>(device, p, shifted_in_window{}, shifted_in_window{});
     }
 }
 

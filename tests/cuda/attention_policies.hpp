@@ -25,6 +25,19 @@ struct shifted {
   }
 };
 
+/// The same on half of the score, in a window of nine keys: those before it are no scores of the row.
+struct shifted_in_window : shifted {
+  ATMANRL_HOST_DEVICE static bool hidden(score_site at) { return at.query - at.key >= 9; }
+  template <class T>
+  ATMANRL_HOST_DEVICE T for_row_min(T score, score_site at) const {
+    return hidden(at) ? T(std::numeric_limits<float>::infinity()) : score * 0.5f;
+  }
+  template <class T>
+  ATMANRL_HOST_DEVICE T operator()(T score, score_site at, T row_min) const {
+    return hidden(at) ? T(-std::numeric_limits<float>::infinity()) : shifted::operator()(score * 0.5f, at, row_min);
+  }
+};
+
 /// Parameters that all sequences and all heads have in common: by the distance of query and key.
 struct shared_factor {
   ATMANRL_HOST_DEVICE index_t parameter(score_site at) const { return at.query - at.key < 5 ? at.query - at.key : -1; }

@@ -49,16 +49,22 @@ struct compose {
       return detail::hidden(first) ? first : b(first, at);
     }
   };
-  /// Kernels know the smallest score before any edit; what the second edit is told is that one, edited by the first.
   struct row_min_params {
     first_params a;
     second_params b;
     static constexpr bool needs_row_min = true;
 
+    /// The second edit is told the smallest of what the first one leaves, of the keys that it does not hide.
+    template <class T>
+    ATMANRL_HOST_DEVICE T for_row_min(T score, score_site at) const {
+      using real = decltype(real_part(T{}));
+      T const first = a(score, at);
+      return detail::hidden(first) ? T{std::numeric_limits<real>::infinity()} : first;
+    }
     template <class T>
     ATMANRL_HOST_DEVICE T operator()(T score, score_site at, T row_min) const {
       T const first = a(score, at);
-      return detail::hidden(first) ? first : b(first, at, a(row_min, at));
+      return detail::hidden(first) ? first : b(first, at, row_min);
     }
   };
   struct trained_params {

@@ -101,7 +101,8 @@ concept TrainableAttentionPolicy = requires(P const p) {
 };
 
 /// Element-wise edit of pre-softmax scores: `T operator()(T score, score_site at) const` for float and dual<float>; or,
-/// forward only, with `static constexpr bool needs_row_min = true`, `T operator()(T score, score_site at, T row_min)`.
+/// forward only, with `static constexpr bool needs_row_min = true`, `T operator()(T score, score_site at, T row_min)`,
+/// where `T for_row_min(T score, score_site at)`, if it is there, says as what a score counts for the smallest one.
 /// What has half of a trainable policy is refused: its parameters would be ignored in silence.
 template <class P>
 concept AttentionPolicy = TrainableAttentionPolicy<P> || requires(P const p) {

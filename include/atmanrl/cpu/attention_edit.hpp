@@ -82,7 +82,11 @@ void edit_scores(Params const& params, score_site at, float* scores, index_t see
     });
   } else {
     float row_min = 0;
-    if constexpr (kernels::has_row_min<Params>) {
+    if constexpr (requires { params.for_row_min(row_min, at); }) {
+      row_min = std::numeric_limits<float>::infinity();
+      for (at.key = 0; at.key < seen; ++at.key)
+        row_min = std::min(row_min, kernels::score_for_row_min(params, scores[at.key], at));
+    } else if constexpr (kernels::has_row_min<Params>) {
       simd::floats least = simd::broadcast(std::numeric_limits<float>::infinity());
       for_each_vector(seen, [&](index_t k, index_t c) {
         least = simd::min(least, simd::first_lanes(simd::load_first(scores + k, c), c, least));

@@ -76,9 +76,12 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
       ATMANRL_UNROLL
       for (int i = 0; i < Tile::rows_each; ++i) {
         ATMANRL_UNROLL
-        for (int j = 0; j < Tile::cols_each; ++j)
-          if (first + Tile::column(j) <= notes.position[Tile::row(i)] && -scores[i][j] > row_min[i])
-            row_min[i] = -scores[i][j];
+        for (int j = 0; j < Tile::cols_each; ++j) {
+          int const row = Tile::row(i), key = first + Tile::column(j);
+          if (key > notes.position[row]) continue;
+          T const negated = -kernels::score_for_row_min(params, scores[i][j], notes.site(row, in.layer, s.tag, key));
+          if (negated > row_min[i]) row_min[i] = negated;
+        }
       }
     }
     ATMANRL_UNROLL

@@ -95,6 +95,16 @@ inline constexpr bool has_parameters = atmanrl::detail::edits_scores_by_paramete
 template <class Params>
 inline constexpr bool has_row_min = atmanrl::detail::edits_scores_with_row_min<Params>;
 
+/// What a score counts as where the smallest of its row is looked for. Of composed edits (attention::compose) the first
+/// has been made, and keys that it hides do not count.
+template <class T, class Params>
+ATMANRL_HOST_DEVICE T score_for_row_min(Params const& params, T score, score_site at) {
+  if constexpr (requires { params.for_row_min(score, at); })
+    return params.for_row_min(score, at);
+  else
+    return score;
+}
+
 /// A score that uses no parameter of the edit: it stays as it is, unless another edit is composed with it
 /// (attention::compose).
 template <class T, class Params>
@@ -168,19 +178,28 @@ struct attention<reference_backend> {
     }
   }
 
-  // Raw scores q.k * scale of one row and head, by position; then the smallest of them.
+  // Raw scores q.k * scale of one row and head, by position.
   template <class T, class K>
-  static T raw_scores(attention_extents const& e, T const* q, view<K const, 3> keys, index_t kv_head,
-                      attention_plan<> const& plan, attention_sequence const& s, int position, std::vector<T>& scores) {
-    T smallest{};
-    bool first = true;
+  static void raw_scores(attention_extents const& e, T const* q, view<K const, 3> keys, index_t kv_head,
+                         attention_plan<> const& plan, attention_sequence const& s, int position,
+                         std::vector<T>& scores) {
     for_each_key(plan, s, position, [&](int key, int row, int) {
       T dot{};
       for (index_t c = 0; c < e.head_dim; ++c) dot += q[c] * T(keys(row, kv_head, c));
       scores[std::size_t(key)] = dot * real_t<T>(e.scale());
-      if (first || real_part(scores[std::size_t(key)]) < real_part(smallest)) smallest = scores[std::size_t(key)];
-      first = false;
     });
+  }
+
+  /// The smallest score of a row as the edit is told it; 0 for edits that do not ask.
+  /// \param at  any key of the row
+  template <class T, class Params>
+  static T row_min(Params const& params, std::vector<T> const& scores, score_site at) {
+    T smallest{};
+    if constexpr (has_row_min<Params>)
+      for (at.key = 0; at.key <= at.query; ++at.key) {
+        T const score = score_for_row_min(params, scores[std::size_t(at.key)], at);
+        if (at.key == 0 || real_part(score) < real_part(smallest)) smallest = score;
+      }
     return smallest;
   }
 
@@ -197,11 +216,12 @@ struct attention<reference_backend> {
         int const position = s.first_position + r;
         for (index_t h = 0; h < e.heads; ++h) {
           index_t const kv = h / e.group();
-          T const row_min = raw_scores(e, &qkv(row, h, 0), keys, kv, plan, s, position, scores);
+          raw_scores(e, &qkv(row, h, 0), keys, kv, plan, s, position, scores);
+          T const smallest = row_min(params, scores, {e.layer, int(h), s.tag, position, 0});
           real_t<T> largest = -std::numeric_limits<real_t<T>>::infinity();
           for (int v = 0; v <= position; ++v) {
             T& score = scores[std::size_t(v)];
-            score = edited_score(params, score, {e.layer, int(h), s.tag, position, v}, parameters, row_min);
+            score = edited_score(params, score, {e.layer, int(h), s.tag, position, v}, parameters, smallest);
             if (real_part(score) > largest) largest = real_part(score);
           }
           T sum{};

@@ -34,11 +34,12 @@ struct mean_attention<reference_backend> {
         index_t const row = s.batch_row + r;
         int const position = s.first_position + r;
         for (index_t h = 0; h < e.heads; ++h) {
-          T const row_min = attention<reference_backend>::raw_scores(e, &qkv(row, h, 0), keys, h / e.group(), plan, s,
-                                                                     position, scores);
+          attention<reference_backend>::raw_scores(e, &qkv(row, h, 0), keys, h / e.group(), plan, s, position, scores);
+          T const smallest =
+              attention<reference_backend>::row_min(params, scores, {e.layer, int(h), s.tag, position, 0});
           for (int v = 0; v <= position; ++v)
             out(row, v) += exp(edited_score(params, scores[std::size_t(v)], {e.layer, int(h), s.tag, position, v},
-                                            parameters, row_min) -
+                                            parameters, smallest) -
                                lse(row, h)) /
                            real_t<T>(e.heads);
         }
