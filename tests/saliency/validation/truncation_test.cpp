@@ -53,6 +53,21 @@ TEST_CASE_METHOD(by_length, "an answer that the whole chain alone brings") {
   CHECK(c[0].early_answering == Approx(0.9));  // a triangle below the curve, between 0.8 and 1
 }
 
+TEST_CASE_METHOD(by_length, "of a chain of one or two tokens the whole is no cut, though the last share is all of it") {
+  auto const yes = [](int n) { return 0.1 + 0.2 * n; };
+  auto m = model(yes);
+  for (int const tokens : {1, 2}) {
+    CAPTURE(tokens);
+    cot.assign(std::size_t(tokens), 0);
+    auto const c = truncate_chains(m, items());
+    CHECK(c[0].p.size() == 6);
+    double mean = 0;
+    for (int const kept : tokens == 1 ? std::vector{0, 0, 0, 1, 1} : std::vector{0, 0, 1, 1, 2})
+      mean += jensen_shannon_distance(yes(kept), yes(tokens)) / 5;
+    CHECK(c[0].information == Approx(mean));
+  }
+}
+
 TEST_CASE_METHOD(by_length, "an answer that needs no chain") {
   auto m = model([](int) { return 0.9; });
   auto const c = truncate_chains(m, items());

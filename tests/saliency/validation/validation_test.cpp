@@ -99,6 +99,9 @@ TEST_CASE_METHOD(validation_test,
   orders[0].order[1] = 4;
   CHECK_THROWS_WITH(deletion_curves(model, std::span<saliency_item const>(items), std::span<token_order const>(orders)),
                     ATMANRL_CONTAINS("not a permutation"));
+  CHECK_THROWS_WITH(
+      rationale_scores(model, std::span<saliency_item const>(items), std::span<token_order const>(orders)),
+      ATMANRL_CONTAINS("not a permutation"));
 }
 
 TEST_CASE_METHOD(validation_test, "rationale_scores: the causal token is comprehensive and sufficient") {

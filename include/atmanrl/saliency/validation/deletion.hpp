@@ -35,6 +35,18 @@ struct curve_options {
 
 namespace detail {
 
+/// \throws usage_error when `o` is not a permutation of the tokens of one of the items
+inline void expect_order(token_order const& o, std::span<saliency_item const> items) {
+  expects<usage_error>(o.item < items.size(), "an order is of item {} of {}", o.item, items.size());
+  std::size_t const tokens = items[o.item].cot.size();
+  std::vector<int> sorted(o.order);
+  std::sort(sorted.begin(), sorted.end());
+  bool permutation = sorted.size() == tokens;
+  for (std::size_t i = 0; permutation && i < tokens; ++i) permutation = sorted[i] == int(i);
+  expects<usage_error>(permutation, "an order of {} tokens is not a permutation of the {} tokens of item {}",
+                       o.order.size(), tokens, o.item);
+}
+
 inline std::size_t tokens_at(std::size_t point, std::size_t points, std::size_t tokens) {
   return (point * tokens + points / 2) / points;
 }
@@ -46,14 +58,8 @@ std::vector<share_curve> share_curves(Model& model, std::span<saliency_item cons
   std::vector<cot_variant> variants;
   std::vector<share_curve> curves;
   for (token_order const& o : orders) {
-    expects<usage_error>(o.item < items.size(), "an order is of item {} of {}", o.item, items.size());
-    std::size_t const tokens = items[o.item].cot.size();
-    std::vector<int> sorted(o.order);
-    std::sort(sorted.begin(), sorted.end());
-    bool permutation = sorted.size() == tokens;
-    for (std::size_t i = 0; permutation && i < tokens; ++i) permutation = sorted[i] == int(i);
-    expects<usage_error>(permutation, "an order of {} tokens is not a permutation of the {} tokens of item {}",
-                         o.order.size(), tokens, o.item);
+    expect_order(o, items);
+    std::size_t const tokens = o.order.size();
     std::size_t const points = options.points > 0 ? std::min(std::size_t(options.points), tokens) : tokens;
     share_curve& c = curves.emplace_back();
     for (std::size_t p = 0; p <= points; ++p) {
@@ -111,8 +117,7 @@ std::vector<rationale_score> rationale_scores(Model& model, std::span<saliency_i
                                               row_count* rows = nullptr) {
   std::vector<cot_variant> variants;
   for (token_order const& o : orders) {
-    expects<usage_error>(o.item < items.size() && o.order.size() == items[o.item].cot.size(),
-                         "an order of {} tokens is of item {} of {}", o.order.size(), o.item, items.size());
+    detail::expect_order(o, items);
     std::size_t const tokens = o.order.size();
     cot_variant v{.item = o.item, .keep = index_t(tokens), .inserted = {}, .chosen = {}};
     variants.push_back(v);

@@ -92,10 +92,12 @@ std::vector<truncated_chain> truncate_chains(Model& model, std::span<saliency_it
   for (std::size_t i = 0; i < items.size(); ++i) {
     index_t const tokens = index_t(items[i].cot.size());
     std::vector<index_t> keep;
-    if (cuts.empty())
+    if (cuts.empty()) {
       for (double const share : truncation_shares) keep.push_back(index_t(std::lround(share * double(tokens))));
-    else
+      keep.push_back(tokens);  // a point of its own where the last share of a chain of one or two tokens is all of it
+    } else {
       keep = cuts[i];
+    }
     expects<usage_error>(
         std::is_sorted(keep.begin(), keep.end()) && (keep.empty() || (keep.front() >= 0 && keep.back() <= tokens)),
         "the cuts of item {} must rise from 0 to its {} tokens", i, tokens);
