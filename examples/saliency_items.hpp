@@ -2,10 +2,22 @@
 // Sampled completions with what is known about their tokens, for the programs that look at saliency.
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/rl/saliency_items.hpp>
+#include <atmanrl/rl/token_rows.hpp>
 #include <atmanrl/tasks/planted_truth.hpp>
 
 #include <algorithm>
 #include <vector>
+
+/// How many of `count` evaluation items the task has from `first` on.
+/// \param option  that gave `first`
+/// \throws usage_error when it has none
+template <class Task>
+int evaluation_items_from(Task const& task, atmanrl::index_t first, int count, char const* option) {
+  atmanrl::index_t const size = task.evaluation_size();
+  atmanrl::expects<atmanrl::usage_error>(first < size, "{} {}: {} has the evaluation items 0 to {}", option, first,
+                                         task.name(), size - 1);
+  return int(std::min(atmanrl::index_t(count), size - first));
+}
 
 /// Completions of the task's evaluation items [first, first + prompts), `group_size` of each.
 template <class Model, class Tokenizer, class Task>
@@ -13,6 +25,7 @@ atmanrl::step_rollouts sample_evaluation(Model& model, Tokenizer const& words, T
                                          int prompts, int group_size, int max_new_tokens, double temperature,
                                          std::uint64_t seed) {
   using namespace atmanrl;
+  forbid_missing_tokens(model, words);
   std::vector<int> const stop = stop_ids(words, model.config().stop_ids);
   step_rollouts step;
   step.groups.reserve(std::size_t(prompts));

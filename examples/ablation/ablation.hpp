@@ -109,7 +109,8 @@ void run(options const& o) {
     print_progress(stdout, "{}\n", line);
     text += line + "\n";
   };
-  auto step = sample_evaluation(model, words, task, o.first, o.prompts, o.samples, 192, 1.0, o.seed);
+  int const prompts = evaluation_items_from(task, o.first, o.prompts, "--first");
+  auto step = sample_evaluation(model, words, task, o.first, prompts, o.samples, 192, 1.0, o.seed);
   auto const masked = saliency_items_of(step, model.config().max_positions, mask_label::only_correct);
   expects<usage_error>(!masked.items.empty(), "none of the {} completions is correct", step.size());
   std::vector<saliency_item> const& items = masked.items;
@@ -137,13 +138,13 @@ void run(options const& o) {
         fmt::format("{} correct completions of {} ({} prompts), {:.1f} tokens each; κ auto = {:g}; p(answer) {:.3f} "
                     "with the chain, {:.3f} "
                     "without it\n",
-                    items.size(), step.size(), o.prompts, tokens, settled.scale, report.p_whole, report.p_without));
+                    items.size(), step.size(), prompts, tokens, settled.scale, report.p_whole, report.p_without));
     say(markdown(report));
   }
 
   if (o.table != "methods") {
     // Groups as a trainer sees them: right and wrong rollouts, labelled by the truth.
-    step.groups.resize(std::size_t(std::min(o.setting_prompts, o.prompts)));
+    step.groups.resize(std::size_t(std::min(o.setting_prompts, prompts)));
     auto const group_items = saliency_items_of(step, model.config().max_positions);
     std::vector<saliency_item> known;
     std::vector<std::size_t> known_at;

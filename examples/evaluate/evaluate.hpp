@@ -113,6 +113,11 @@ void run_completions(Model& model, tokenizer const& words, options const& o) {
   if (!o.compare.empty()) earlier = evaluation_from_json(read_json_file(o.compare), o.compare.string());
   any_question const task = make_task(o);
   std::vector<task_item> const items = evaluation_items(task, o.questions == 0 ? task.evaluation_size() : o.questions);
+  if (earlier) {
+    std::vector<std::string> ids;
+    for (task_item const& item : items) ids.push_back(item.id);
+    expect_same_questions(*earlier, ids);
+  }
   index_t longest = 0;
   for (task_item const& item : items) longest = std::max(longest, index_t(task.prompt(item, words).size()));
   int const batch =
@@ -183,6 +188,8 @@ struct program {
     check_input_path("--adapter", o.adapter);
     check_input_path("--data", o.data);
     expects<usage_error>(o.out.empty() || !o.letters, "--out is for completions; --letters writes --completions");
+    expects<usage_error>(o.compare.empty() || !o.letters,
+                         "--compare is for completions, which --letters does not sample");
     expects<usage_error>(o.edit_chains == 0 || o.task != "mmlu", "--edit-chains: MMLU's chains have no number to edit");
     if (!o.out.empty()) check_output_file("--out", o.out);
     if (!o.completions.empty()) check_output_file("--completions", o.completions);

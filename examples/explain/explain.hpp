@@ -6,6 +6,8 @@
 #include <atmanrl/io/file.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/report/explain_page.hpp>
+#include <atmanrl/rl/token_rows.hpp>
+#include <atmanrl/tasks/task_folder.hpp>
 
 #include "../model_dtype.hpp"
 #include "subjects.hpp"
@@ -91,15 +93,17 @@ int run(options const& o) {
   print_build_note<B>();
   tokenizer const words = tokenizer::load(o.model).with_chat(o.chat);
   auto model = llama<B>::load(backend, o.model, {}, weight_storage_of<B>(o.dtype, o.model, o.int8_products));
-  any_task const task =
-      o.task == "gsm8k" ? any_task(gsm8k(o.data.empty() ? "data/gsm8k" : o.data)) : generated_task(o.task);
+  forbid_missing_tokens(model, words);
+  any_task const task = o.task == "gsm8k" ? any_task(gsm8k(task_folder("gsm8k", o.data))) : generated_task(o.task);
+  int const items_there = evaluation_items_from(task, o.item, o.items, "--item"),
+            chains_asked = evaluation_items_from(task, o.item, o.edit_chains, "--item");
   std::vector<subject> subjects;
   if (!o.completions.empty())
     subjects = from_file(o, words);
   else if (!o.question.empty() || !o.chain.empty() || !o.answer.empty())
     subjects = {typed(o, words, task)};
   else
-    subjects = sampled(o, model, words, task);
+    subjects = sampled(o, items_there, model, words, task);
   std::erase_if(subjects, [&](subject const& s) {
     index_t const rows = index_t(s.prompt.size() + s.cot.size() + s.delimiter.size() + s.answer.size()) - 1;
     if (rows > model.config().max_positions)
@@ -138,9 +142,10 @@ int run(options const& o) {
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     subject const& s = subjects[i];
     std::vector<std::string> const tokens = token_texts(words, s.cot);
-    print_progress(stdout, "{}: {}\n{}\n{}{}\n", s.id, s.prompt_text,
+    print_progress(stdout, "{}: {}\n{}\n{}{}{}\n", s.id, s.prompt_text,
                    shaded(tokens, methods.front().saliency[i], colour), words.decode(s.delimiter),
-                   words.decode(s.answer));
+                   words.decode(s.answer),
+                   s.correct == false ? fmt::format("   (wrong: the truth is {})", s.truth) : std::string());
     auto const order = falling_order(methods.front().saliency[i]);
     for (std::size_t k = 0; k < std::min<std::size_t>(5, order.size()); ++k)
       print_progress(stdout, "  {:8.3f}  token {} {:?}\n", methods.front().saliency[i][std::size_t(order[k])], order[k],
@@ -163,7 +168,9 @@ int run(options const& o) {
     json j{{"id", s.id},
            {"prompt", s.prompt_text},
            {"text", s.text},
+           {"answer", words.decode(s.answer)},  // what is explained
            {"truth", s.truth},
+           {"correct", s.correct ? json(*s.correct) : json(nullptr)},
            {"tokens", tokens},
            {"spans",
             {{"prompt", s.prompt.size()},
@@ -229,8 +236,8 @@ int run(options const& o) {
   std::string table;
   for (auto const& r : page.table) table += fmt::format("{:20} {:>14} {:>14}\n", r[0], r[1], r[2]);
   if (o.edit_chains > 0) {
-    auto const shares = edited(o, model, words, task);
-    table += '\n' + edited_chains_table(shares, std::size_t(o.edit_chains));
+    auto const shares = edited(o, chains_asked, model, words, task);
+    table += '\n' + edited_chains_table(shares, std::size_t(chains_asked));
     out["edited_chains"] = to_json(shares);
     page.facts.push_back(
         {"answers that follow an edited number",

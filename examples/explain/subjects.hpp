@@ -3,6 +3,7 @@
 #include <atmanrl/evaluation/edited_chains.hpp>
 #include <atmanrl/grpo.hpp>
 #include <atmanrl/io/json.hpp>
+#include <atmanrl/saliency/validation/forced_answers.hpp>
 #include <atmanrl/tasks/any_task.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
@@ -46,28 +47,28 @@ std::vector<int> ids_of(std::span<int const> ids, Part const& part) {
   return {ids.begin() + std::ptrdiff_t(part.first), ids.begin() + std::ptrdiff_t(part.last)};
 }
 
-/// Rollouts of the model on the task's evaluation items.
+/// Rollouts of the model on the task's evaluation items. Their own answer is explained, right or wrong.
 template <class Model>
-std::vector<subject> sampled(options const& o, Model& model, tokenizer const& words, any_task const& task) {
+std::vector<subject> sampled(options const& o, int items, Model& model, tokenizer const& words, any_task const& task) {
   std::vector<subject> out;
-  auto step = sample_evaluation(model, words, task, o.item, o.items, 1, o.max_new_tokens, o.temperature, o.seed);
+  auto step = sample_evaluation(model, words, task, o.item, items, 1, o.max_new_tokens, o.temperature, o.seed);
   step.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
-    if (r.label_answer.empty()) {
+    if (r.spans.cot.empty() || r.spans.answer.empty()) {
       print_progress(stderr, "{}: the completion has no chain of thought in front of an answer; left out\n", g.item.id);
       return;
     }
-    out.push_back({g.item.id, task.answer_text(g.item), g.prompt_ids, std::vector<int>(r.cot().begin(), r.cot().end()),
-                   r.label_delimiter, r.label_answer, words.decode(g.prompt_ids), r.text, r.grade.extracted,
-                   r.grade.correct_strict});
+    out.push_back({g.item.id, task.answer_text(g.item), g.prompt_ids, ids_of(r.ids, r.spans.cot),
+                   ids_of(r.ids, r.spans.delimiter), ids_of(r.ids, r.spans.answer), words.decode(g.prompt_ids), r.text,
+                   r.grade.extracted, r.grade.correct_strict});
   });
   return out;
 }
 
 /// Chains that the model writes for the task's evaluation items, with an edited number, and what it answers then.
 template <class Model>
-edited_chain_shares edited(options const& o, Model& model, tokenizer const& words, any_task const& task) {
+edited_chain_shares edited(options const& o, int items, Model& model, tokenizer const& words, any_task const& task) {
   std::vector<written_chain> written;
-  auto step = sample_evaluation(model, words, task, o.item, o.edit_chains, 1, o.max_new_tokens, o.temperature, o.seed);
+  auto step = sample_evaluation(model, words, task, o.item, items, 1, o.max_new_tokens, o.temperature, o.seed);
   step.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
     if (auto w = written_chain_of(task, g.item, std::string_view(r.text))) written.push_back(std::move(*w));
   });
@@ -78,24 +79,21 @@ edited_chain_shares edited(options const& o, Model& model, tokenizer const& word
 inline subject typed(options const& o, tokenizer const& words, any_task const& task) {
   expects<usage_error>(!o.question.empty() && !o.chain.empty() && !o.answer.empty(),
                        "--question, --chain and --answer belong together");
-  task_item const item{"typed", o.question, o.answer, ""};
-  auto const prompt = task.prompt(item, words);
-  // Encoded in one go and divided as a completion would be, so that spaces fall where they fall in generated text.
-  std::string const text = " " + o.chain + delimiter_text(task) + o.answer;
-  auto const ids = words.encode(text);
-  auto const spans = split_completion(words, ids, {}, task.delimiter());
-  expects<usage_error>(!spans.cot.empty() && !spans.answer.empty(),
-                       "--chain must hold text in front of the delimiter {}", task.delimiter());
-  return {"typed",
-          o.answer,
-          prompt,
-          ids_of(ids, spans.cot),
-          ids_of(ids, spans.delimiter),
-          ids_of(ids, spans.answer),
-          words.decode(prompt),
-          text,
-          {},
-          {}};
+  forced_rollout const r = force(task, words, task_item{"--question", o.question, o.answer, ""}, o.chain, o.answer);
+  expects<usage_error>(!r.cot.empty() && !r.answer.empty(), "--chain and --answer must hold more than blanks");
+  std::vector<int> text = r.cot;
+  text.insert(text.end(), r.delimiter.begin(), r.delimiter.end());
+  text.insert(text.end(), r.answer.begin(), r.answer.end());
+  return {.id = "typed",
+          .truth = o.answer,
+          .prompt = r.prompt,
+          .cot = r.cot,
+          .delimiter = r.delimiter,
+          .answer = r.answer,
+          .prompt_text = words.decode(r.prompt),
+          .text = words.decode(text),
+          .extracted = {},
+          .correct = {}};
 }
 
 /// The first completions of a run's completions.jsonl that hold a chain, a delimiter and an answer. Their own answer is

@@ -132,6 +132,10 @@ int run(options o) {
   std::filesystem::path const folder = std::filesystem::path(o.out) / ("faithfulness-" + o.phase) / o.s.task;
   auto const jobs = jobs_of<model_type>(o, folder);
   expects<usage_error>(!jobs.empty(), "these options leave no run to do");
+  std::map<std::string, int> versions;
+  for (arm<model_type> const& a : all_arms<model_type>()) versions[a.name] = a.version;
+  // What other settings have made is refused before anything is made with these.
+  if (!result_files(folder).empty()) read_results(folder, o.s, versions);
   if (!o.tables_only) {
     check_output_folder("--out", o.out);
     check_output_folder("--starts", o.starts);
@@ -181,8 +185,6 @@ int run(options o) {
       return 130;
     }
   }
-  std::map<std::string, int> versions;
-  for (arm<model_type> const& a : all_arms<model_type>()) versions[a.name] = a.version;
   verdict const v = judge(of_seeds(read_results(folder, o.s, versions), o.seeds, o.rl_seeds), o.s);
   bool const printed = print_results(v.markdown);
   write_file_atomically(folder / "tables.md", v.markdown);

@@ -129,19 +129,25 @@ class all_runs {
 
 }  // namespace findings
 
+/// The files of finished runs below a folder, in the order of their paths.
+inline std::vector<std::filesystem::path> result_files(std::filesystem::path const& folder) {
+  std::vector<std::filesystem::path> files;
+  if (std::filesystem::is_directory(folder))
+    for (auto const& entry : std::filesystem::recursive_directory_iterator(folder))
+      if (entry.path().extension() == ".json" && entry.path().filename() != "verdict.json")
+        files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 /// All finished runs below a folder, in the order of their paths.
 /// \param versions  of arms as they are now; a file without a version is of the first
 /// \throws usage_error that names the file which was made with other settings or another version of its arm or is there
 ///         twice, or where no run is; file_error for a file that is not a run's
 inline std::vector<json> read_results(std::filesystem::path const& folder, settings const& s,
                                       std::map<std::string, int> const& versions = {}) {
-  std::vector<std::filesystem::path> files;
-  if (std::filesystem::is_directory(folder))
-    for (auto const& entry : std::filesystem::recursive_directory_iterator(folder))
-      if (entry.path().extension() == ".json" && entry.path().filename() != "verdict.json")
-        files.push_back(entry.path());
+  auto const files = result_files(folder);
   expects<usage_error>(!files.empty(), "{} holds no finished run", folder.string());
-  std::sort(files.begin(), files.end());
   json const here = parse_json(dump_json(s.json_of()), "the settings");  // rounded as those in the files
   std::vector<json> out;
   std::map<std::string, std::string> known;

@@ -136,7 +136,8 @@ std::optional<arm_result> run_arm(B& backend, options const& o, arm<Model> const
   auto const file = std::filesystem::path(o.out) / (name + ".json");
   if (is_there(file)) {
     json const j = read_json_file(file);
-    expects<usage_error>(j.value("settings", json()) == json(o.settings()),
+    // Rounded as those in the file.
+    expects<usage_error>(j.value("settings", json()) == parse_json(dump_json(o.settings()), "the settings"),
                          "{} was made with other settings ({}); use another --out or the same settings", file.string(),
                          j.value("settings", json()).dump());
     arm_result r{evaluation_from_json(j.at("evaluation"), file.string()), {}};

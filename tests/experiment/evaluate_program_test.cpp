@@ -5,6 +5,7 @@
 #include "catch.hpp"
 #include "quantised_model.hpp"
 #include "run_setting.hpp"
+#include "test_data.hpp"
 
 using namespace atmanrl;
 using namespace atmanrl_test;
@@ -85,6 +86,136 @@ TEST_CASE("evaluate: the bundled model's answers follow its edited chains, on an
       run("evaluate", "--model " + model + " --task memorised --questions 8 --samples 1 --compare " + out);
   INFO(again->output);
   CHECK(again->status == 0);  // a file with edited chains is one to compare with
+}
+
+TEST_CASE("explain: a completion is explained for its own answer, right or wrong") {
+  setting const s;
+  std::string const out = (s.folder / "a.json").string(),
+                    model = "'" + std::string(ATMANRL_FIXTURES) + "/../../examples/models/tiny'";
+  auto const r = run("explain", "--model " + model +
+                                    " --items 12 --temperature 1.5 --seed 9 --estimators gradient --points 1"
+                                    " --random-orders 1 --threads 1 --json " +
+                                    out);
+  if (!r) return;
+  INFO(r->output);
+  REQUIRE(r->status == 0);
+  auto const trimmed = [](std::string x) {
+    x.erase(0, x.find_first_not_of(" \n"));
+    x.erase(x.find_last_not_of(" \n") + 1);
+    return x;
+  };
+  int wrong = 0;
+  json const figures = read_json_file(out);
+  for (json const& item : figures["items"]) {
+    INFO(item.dump());
+    std::string const text = item["text"], answer = trimmed(item["answer"]);
+    CHECK(answer == trimmed(text.substr(text.find("####") + 4)));
+    wrong += item["correct"] == false;
+    CHECK((item["correct"] == false || answer.starts_with(item["truth"].get<std::string>())));
+  }
+  CHECK(wrong > 0);
+  CHECK(contains(r->output, "(wrong: the truth is "));
+}
+
+TEST_CASE("explain: a chain that is typed begins as completions of its prompt do, rows without a token are no tokens") {
+  setting const s;
+  model_config c = random_config();
+  c.vocab = 261 + 64;
+  c.bos_id = 258;
+  c.stop_ids = {258};
+  c.max_positions = 512;
+  // Every row of the head is the same, and so is the probability of every token.
+  row_source const rows = [](std::string_view, index_t, index_t, std::span<float> x) { std::ranges::fill(x, 0.1f); };
+  hugging_face_options options{.type = dtype::f32};
+  options.copy_files = tokenizer_files(fixture("text/chat/turn_end_base"));
+  save_hugging_face_folder(s.folder / "chatty", c, standard_kind(c), rows, options);
+  std::string const out = (s.folder / "a.json").string();
+  auto const explained = [&](std::string const& format) {
+    auto const r = run("explain", "--model " + (s.folder / "chatty").string() + " --chat " + format +
+                                      " --question 1+1? --chain 1+1=2 --answer 2 --estimators gradient --points 1"
+                                      " --random-orders 1 --threads 1 --json " +
+                                      out);
+    if (!r) return json();
+    INFO(r->output);
+    REQUIRE(r->status == 0);
+    return json(read_json_file(out)["items"][0]);
+  };
+  json const plain = explained("plain");
+  if (plain.is_null()) return;
+  CHECK(plain["tokens"][0] == " ");
+  CHECK(plain["answer"] == "2");
+  CHECK(plain["correct"].is_null());
+  CHECK(plain["truncation"]["whole"].get<double>() == Approx(1.0 / 261));
+  CHECK(explained("chatml")["tokens"][0] == "1");
+}
+
+TEST_CASE("explain, ablation: items that a task does not have are no work that is lost") {
+  setting const s;
+  std::string const out = (s.folder / "a.json").string(),
+                    model = "--model '" + std::string(ATMANRL_FIXTURES) + "/../../examples/models/tiny'";
+  fails_with("explain", model + " --task memorised --item 5000",
+             "--item 5000: memorised has the evaluation items 0 to");
+  fails_with("ablation", model + " --first 1000000",
+             "--first 1000000: arithmetic has the evaluation items 0 to 999999");
+  fails_with("explain", model + " --task gsm8k", "/nowhere/gsm8k/train.jsonl");
+  fails_with("explain", model + " --question 1+1? --answer 2 --chain '1+1 #### 2'", "holds the delimiter ####");
+  auto const last = run("explain", model +
+                                       " --item 999998 --items 9 --edit-chains 9 --estimators gradient --points 1"
+                                       " --random-orders 1 --threads 1 --json " +
+                                       out);
+  if (!last) return;
+  INFO(last->output);
+  CHECK(last->status == 0);
+  CHECK(contains(last->output, " of 2\n"));
+  CHECK(read_json_file(out)["items"].size() <= 2);
+}
+
+TEST_CASE("reproduce_table1: finished arms are taken over where a setting has more digits than their file") {
+  setting const s;
+  std::string const common = "--model '" + std::string(ATMANRL_FIXTURES) +
+                             "/../../examples/models/tiny' --steps 1 --prompts 1 --group-size 2 --questions 2"
+                             " --samples 1 --causal-questions 4 --printed-mask-steps 1 --seeds 1 --threads 1 --out " +
+                             (s.folder / "table1").string();
+  auto const first = run("reproduce_table1", common + " --share 0.3333333333333333");
+  if (!first) return;
+  INFO(first->output);
+  REQUIRE(first->status == 0);
+  auto const again = run("reproduce_table1", common + " --share 0.3333333333333333");
+  INFO(again->output);
+  CHECK(again->status == 0);
+  CHECK(contains(again->output, "outcome_only-seed1: taken from "));
+  auto const other = run("reproduce_table1", common + " --share 0.333333");
+  CHECK(other->status == 2);
+  CHECK(contains(other->output, "was made with other settings"));
+}
+
+TEST_CASE("faithfulness: results of other settings are refused before anything is trained") {
+  setting const s;
+  std::filesystem::path const out = s.folder / "results",
+                              there = out / "faithfulness-exploration/leaked_answer/hard/seed2-rl1-start.json";
+  std::filesystem::create_directories(there.parent_path());
+  write_file_atomically(there, R"({"arm": "start", "start": "hard", "seed": 2, "rl_seed": 1, "settings": {},)"
+                               R"( "examination": {}})");
+  fails_with("faithfulness",
+             "--arms start --seeds 1 --rl-seeds 1 --start-kinds hard --out " + out.string() + " --starts " +
+                 (s.folder / "starts").string(),
+             "seed2-rl1-start.json was made with other settings");
+  CHECK_FALSE(std::filesystem::exists(s.folder / "starts"));
+}
+
+TEST_CASE("evaluate: other questions than those of --compare are refused before they are asked") {
+  setting const s;
+  std::string const first = (s.folder / "a.json").string(), second = (s.folder / "b.jsonl").string(),
+                    common = "--model " + s.model + " --samples 1 --max-new-tokens 2 --threads 1";
+  auto const r = run("evaluate", common + " --questions 2 --out " + first);
+  if (!r) return;
+  REQUIRE(r->status == 0);
+  fails_with("evaluate", common + " --questions 3 --completions " + second + " --compare " + first,
+             "evaluations of 2 and of 3 questions cannot be compared");
+  fails_with("evaluate", common + " --task memorised --questions 2 --completions " + second + " --compare " + first,
+             "evaluations of different questions cannot be compared: number 0 is arithmetic-evaluation-0");
+  CHECK_FALSE(std::filesystem::exists(second));
+  fails_with("evaluate", common + " --task mmlu --letters --compare " + first, "--compare is for completions");
 }
 
 TEST_CASE("evaluate: bad input ends with status 2 and one line that names it") {

@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,6 +85,10 @@ struct named_difference {
   interval from, to;
   interval difference;  ///< to - from, paired
 };
+
+/// Whether an evaluation of the questions with these ids could be compared with `earlier`; asked before they are put.
+/// \throws usage_error when they are not its questions in the same order
+void expect_same_questions(evaluation const& earlier, std::span<std::string const> ids);
 
 /// What changed between two evaluations of the same questions. Both are resampled with the same questions, so that the
 /// interval is that of the paired difference, which the spread between questions does not widen.
@@ -192,14 +197,20 @@ ATMANRL_INLINE void summarize(evaluation& e) {
     });
 }
 
-ATMANRL_INLINE std::vector<named_difference> differences(evaluation const& from, evaluation const& to) {
-  expects<usage_error>(from.per_question.size() == to.per_question.size(),
-                       "evaluations of {} and of {} questions cannot be compared", from.per_question.size(),
-                       to.per_question.size());
-  for (std::size_t i = 0; i < from.per_question.size(); ++i)
-    expects<usage_error>(from.per_question[i].id == to.per_question[i].id,
+ATMANRL_INLINE void expect_same_questions(evaluation const& earlier, std::span<std::string const> ids) {
+  expects<usage_error>(earlier.per_question.size() == ids.size(),
+                       "evaluations of {} and of {} questions cannot be compared", earlier.per_question.size(),
+                       ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    expects<usage_error>(earlier.per_question[i].id == ids[i],
                          "evaluations of different questions cannot be compared: number {} is {} and {}", i,
-                         from.per_question[i].id, to.per_question[i].id);
+                         earlier.per_question[i].id, ids[i]);
+}
+
+ATMANRL_INLINE std::vector<named_difference> differences(evaluation const& from, evaluation const& to) {
+  std::vector<std::string> ids;
+  for (question_result const& q : to.per_question) ids.push_back(q.id);
+  expect_same_questions(from, ids);
   std::vector<measure> const a = measures_of(from), b = measures_of(to);
   std::vector<named_difference> out;
   if (from.macro && to.macro) {
