@@ -92,6 +92,50 @@ TEST_CASE("gguf_model: what is missing has GGUF's defaults") {
   CHECK(parse_gguf_config(gguf_file(dir / "q.gguf"), standard_architectures()).qkv_bias);
 }
 
+namespace {
+
+/// A token's text and its kind in tokenizer.ggml.token_type: 1 normal, 3 control, 4 user-defined.
+using kinds_of_tokens = std::vector<std::pair<char const*, std::int32_t>>;
+
+std::vector<int> stops(kinds_of_tokens const& tokens, bool chat, bool types = true) {
+  scratch_folder const dir;
+  put(dir / "m.gguf", metadata(unchanged, 2 + chat + types, [&](gguf_bytes& g) {
+        g.u32("tokenizer.ggml.eos_token_id", 2);
+        g.array("tokenizer.ggml.tokens", 8, tokens.size());
+        for (auto const& [text, type] : tokens) g.text(text);
+        if (types) {
+          g.array("tokenizer.ggml.token_type", 5, tokens.size());
+          for (auto const& [text, type] : tokens) g.number(type);
+        }
+        if (chat) g.string("tokenizer.chat_template", "{{ messages[0].content }}");
+      }));
+  return parse_gguf_config(gguf_file(dir / "m.gguf"), standard_architectures()).stop_ids;
+}
+
+}  // namespace
+
+TEST_CASE("gguf_model: a file that names one end alone has the ends of its folder") {
+  // As Llama 3.2 Instruct, whose folder names <|end_of_text|>, <|eom_id|> and <|eot_id|>, and its base model, whose
+  // folder names the first alone.
+  kinds_of_tokens const llama{{"<|end_of_text|>", 3}, {"<|eom_id|>", 3}, {"<|eot_id|>", 3}, {"<|begin_of_text|>", 3}};
+  CHECK(stops(llama, true) == std::vector{2, 0, 1});
+  CHECK(stops({{"<|eot_id|>", 3}, {"<|eom_id|>", 3}, {"<|end_of_text|>", 3}}, false) == std::vector{2});
+  // As Qwen2.5.
+  kinds_of_tokens const qwen{{"<|endoftext|>", 3}, {"<|im_start|>", 3}, {"<|im_end|>", 3}, {"<|fim_pad|>", 3}};
+  CHECK(stops(qwen, true) == std::vector{2, 0});
+}
+
+TEST_CASE("gguf_model: only control tokens and user-defined ones end a text by what they spell") {
+  kinds_of_tokens const tokens{{"</s>", 1}, {"<|im_end|>", 4}, {"b", 3}, {"<eos>", 5}, {"<|end_of_text|>", 4}};
+  CHECK(stops(tokens, true) == std::vector{2, 1, 4});
+  CHECK(stops(tokens, false) == std::vector{2, 4});
+  CHECK(stops(tokens, true, false) == std::vector{2});
+  // The model has eight rows: a ninth token is none that it could write.
+  kinds_of_tokens many(8, {"a", 1});
+  many.push_back({"</s>", 3});
+  CHECK(stops(many, true) == std::vector{2});
+}
+
 TEST_CASE("gguf_model: what is unknown or wrong is refused with the key's name") {
   scratch_folder const dir;
   struct fault {
