@@ -139,6 +139,7 @@ TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with
       {"architectures", [](json& c) { c["architectures"] = 3; }},
       {"architectures is missing", [](json& c) { c.erase("architectures"), c.erase("model_type"); }},
       {"model_type", [](json& c) { c["model_type"] = "qwen2"; }},
+      {"model_type \"mistral\"", [](json& c) { c["model_type"] = "mistral"; }},
       {"hidden_act", [](json& c) { c["hidden_act"] = "gelu"; }},
       {"hidden_act", [](json& c) { c["hidden_act"] = 1; }},
       {"attention_bias", [](json& c) { c["attention_bias"] = 1; }},

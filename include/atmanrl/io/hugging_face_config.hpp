@@ -201,7 +201,8 @@ ATMANRL_INLINE json to_hugging_face_config(model_config const& c, architecture c
 
 namespace detail {
 
-/// The architecture that config.json names; model_type and architectures must agree where both are there.
+/// The architecture that config.json names; model_type and architectures must agree where both are there. transformers'
+/// Auto classes go by model_type, so one that is not known here is never read as the class beside it.
 inline architecture const& architecture_of_config(config_reader const& in, architectures const& known,
                                                   std::string_view file) {
   auto const by = [&](std::string architecture::*field, std::string const& name) -> architecture const* {
@@ -219,6 +220,10 @@ inline architecture const& architecture_of_config(config_reader const& in, archi
     expects<file_error>(!found || !named || found == named,
                         "{}: model_type \"{}\" does not belong to architectures [\"{}\"]", file, type.value_or(""),
                         name);
+    expects<file_error>(found || !named || !type,
+                        "{}: model_type \"{}\" is not one that this program is built for ({}), though architectures "
+                        "is [\"{}\"]",
+                        file, printable(type.value_or("")), names_of(known), name);
     found = named;
   } else {
     expects<file_error>(type.has_value(), "{}: architectures is missing", file);
