@@ -253,7 +253,8 @@ TEST_CASE("tokenizer.json: parts that are not implemented are refused by name") 
   auto const split = [](json& j) -> json& { return j["pre_tokenizer"]["pretokenizers"][0]; };
   change const changes[] = {
       {"model.type", [](json& j) { j["model"]["type"] = "WordPiece"; }},
-      {"model.byte_fallback", [](json& j) { j["model"]["byte_fallback"] = true; }},
+      {"model.byte_fallback is set: it is a SentencePiece tokenizer, but only byte-level BPE",
+       [](json& j) { j["model"]["byte_fallback"] = true; }},
       {"model.dropout", [](json& j) { j["model"]["dropout"] = 0.1; }},
       {"model.end_of_word_suffix", [](json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
       {"normalizer.type",

@@ -82,7 +82,8 @@ class tokenizer_json_reader {
         refuse(join("model", key), "is set, which is not supported");
     if (auto const* const dropout = optional_child(model, "dropout"); dropout && *dropout != 0)
       refuse("model.dropout", "is set, which is not supported");
-    if (flag(model, "byte_fallback", "model", false)) refuse("model.byte_fallback", "is set, which is not supported");
+    if (flag(model, "byte_fallback", "model", false))
+      refuse("model.byte_fallback", "is set: it is a SentencePiece tokenizer, but only byte-level BPE can be read");
     spec_.ignore_merges = flag(model, "ignore_merges", "model", false);
 
     json const& vocab = child(model, "vocab", "model");
