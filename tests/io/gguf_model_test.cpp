@@ -90,6 +90,14 @@ TEST_CASE("gguf_model: what is missing has GGUF's defaults") {
   put(dir / "q.gguf", metadata(
                           unchanged, 0, [](gguf_bytes&) {}, "qwen2"));
   CHECK(parse_gguf_config(gguf_file(dir / "q.gguf"), standard_architectures()).qkv_bias);
+  architectures const gemma2 = architectures_of<gemma2_block>();
+  put(dir / "g.gguf", metadata(
+                          unchanged, 1, [](gguf_bytes& g) { g.f32("gemma2.final_logit_softcapping", 0); }, "gemma2"));
+  CHECK(parse_gguf_config(gguf_file(dir / "g.gguf"), gemma2).score_cap == 50);
+  put(dir / "g.gguf", metadata(
+                          unchanged, 0, [](gguf_bytes&) {}, "gemma2"));
+  CHECK(contains(complaint([&] { parse_gguf_config(gguf_file(dir / "g.gguf"), gemma2); }),
+                 "gemma2.final_logit_softcapping is 30"));
 }
 
 namespace {

@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
+#include "test_data.hpp"
 
 #include <functional>
 
@@ -11,6 +12,7 @@ namespace hugging_face_config_test {
 
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
+using atmanrl_test::fixture;
 
 namespace {
 
@@ -112,6 +114,28 @@ TEST_CASE("hugging_face_config: what is missing has the defaults of transformers
   CHECK_FALSE(c.tied_head);
   CHECK(c.bos_id == -1);
   CHECK(c.stop_ids.empty());
+}
+
+TEST_CASE("hugging_face_config: what changes the result silently has each architecture's own default") {
+  architectures known = architectures_of<smollm3_block>();
+  known.push_back(architectures_of<gemma2_block>().front());
+  auto const read = [&](json const& config) {
+    return parse_hugging_face_config(config, nullptr, known, "config.json");
+  };
+  json smollm3 = read_json_file(fixture("blocks/smollm3/config.json"));
+  for (char const* const key : {"rope_theta", "rope_parameters", "rope_scaling"}) smollm3.erase(key);
+  CHECK(read(smollm3).rope_theta == 2000000);
+  smollm3["rope_theta"] = 500;
+  CHECK(read(smollm3).rope_theta == 500);
+
+  json gemma2 = read_json_file(fixture("blocks/gemma2/config.json"));
+  CHECK(read(gemma2).score_cap == 2);
+  gemma2["attn_logit_softcapping"] = nullptr;  // says that there is none
+  CHECK(read(gemma2).score_cap == 0);
+  gemma2.erase("attn_logit_softcapping");
+  CHECK(read(gemma2).score_cap == 50);
+  gemma2.erase("final_logit_softcapping");
+  CHECK(contains(complaint([&] { read(gemma2); }), "final_logit_softcapping is 30"));
 }
 
 TEST_CASE("hugging_face_config: a Llama's biases are read and written") {
