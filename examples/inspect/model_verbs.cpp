@@ -70,6 +70,7 @@ std::string generate(common_options const& c, generate_options const& o) {
   if (prompt.stop_ids) request.stop_ids = prompt.stop_ids(file.config().stop_ids);
   std::erase_if(request.stop_ids, [&](int id) { return id >= file.config().vocab; });
   auto const r = compute_with<generate_result>(c, file, request);
+  if (!prompt.unreadable.empty()) fmt::print(stderr, "text is null: {}\n", prompt.unreadable);
   json text = nullptr;
   if (prompt.decode) text = prompt.decode(r.ids);
   return dump_json(json{{"ids", r.ids}, {"logprobs", r.log_probs}, {"text", text}});

@@ -103,7 +103,15 @@ std::string chat(common_options const& c, std::string const& user, std::optional
 prepared_prompt prepare_prompt(common_options const& c, generate_options const& o) {
   prepared_prompt p;
   std::optional<atmanrl::tokenizer> tokenizer;
-  if (!o.ids || has_tokenizer(c)) tokenizer = open_tokenizer(c);
+  if (!o.ids || !c.tokenizer.empty()) {
+    tokenizer = open_tokenizer(c);
+  } else if (has_tokenizer(c)) {
+    try {
+      tokenizer = open_tokenizer(c);
+    } catch (file_error const& e) {
+      p.unreadable = e.what();
+    }
+  }
   if (o.ids) {
     p.option = "--ids";
     p.ids = parse_ids(p.option, *o.ids);

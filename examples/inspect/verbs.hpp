@@ -48,7 +48,10 @@ std::string answer(std::string_view lines, bool letters);
 struct prepared_prompt {
   std::vector<int> ids;
   std::string option;  ///< where it comes from
-  /// Both empty where the model comes without a tokenizer.
+  /// Why the model's own tokenizer cannot be read, where ids were given, which need none; empty: it can, or there is
+  /// none.
+  std::string unreadable;
+  /// Both empty where there is no tokenizer, or none that can be read.
   std::function<std::string(std::vector<int> const&)> decode;
   std::function<std::vector<int>(std::span<int const>)> stop_ids;  ///< of the model's own, all that end what it writes
 };

@@ -84,6 +84,7 @@ void run(options const& o, comm::any_on<B> ranks) {
                                   .recompute = o.recompute,
                                   .gradient = o.gradient},
                       schedules::linear{.warmup = steps / 20}, optim::adamw{}, ranks);
+  if (!o.out.empty()) check_savable(o.out, trainer.policy(), words, o.model);
   auto const print_held_out = [&] {
     if (test.empty()) return;
     double const loss = trainer.evaluate(test);

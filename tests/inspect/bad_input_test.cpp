@@ -285,7 +285,16 @@ TEST_CASE("inspect tokenize, detokenize, chat: a tokenizer that is missing or da
   says(inspect_complaint({"tokenize"}, "x"), "--model is missing");
   copy_model(folder / "model");
   std::filesystem::copy_file(folder / "tokenizer.json", folder / "model/tokenizer.json");
-  says(inspect_complaint({"generate", "--model", folder / "model", "--ids", "1", "--max-new-tokens", "2"}),
+  says(inspect_complaint({"generate", "--model", folder / "model", "--prompt", "x", "--max-new-tokens", "2"}),
+       "model/tokenizer.json");
+  // Ids need none: what it is like is said, and the text is left out.
+  outcome const ids = run_inspect({"generate", "--model", folder / "model", "--ids", "1", "--max-new-tokens", "2"});
+  CHECK(ids.code == 0);
+  CHECK(json::parse(ids.out)["text"] == nullptr);
+  CHECK_THAT(ids.err, ATMANRL_CONTAINS("model/tokenizer.json") && ATMANRL_CONTAINS("text is null"));
+  // One that was named is another matter.
+  says(inspect_complaint({"generate", "--model", folder / "model", "--tokenizer", folder / "model", "--ids", "1",
+                          "--max-new-tokens", "2"}),
        "model/tokenizer.json");
 }
 

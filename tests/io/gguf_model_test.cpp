@@ -90,6 +90,58 @@ TEST_CASE("gguf_model: what is missing has GGUF's defaults") {
   put(dir / "q.gguf", metadata(
                           unchanged, 0, [](gguf_bytes&) {}, "qwen2"));
   CHECK(parse_gguf_config(gguf_file(dir / "q.gguf"), standard_architectures()).qkv_bias);
+  architectures const gemma2 = architectures_of<gemma2_block>();
+  put(dir / "g.gguf", metadata(
+                          unchanged, 1, [](gguf_bytes& g) { g.f32("gemma2.final_logit_softcapping", 0); }, "gemma2"));
+  CHECK(parse_gguf_config(gguf_file(dir / "g.gguf"), gemma2).score_cap == 50);
+  put(dir / "g.gguf", metadata(
+                          unchanged, 0, [](gguf_bytes&) {}, "gemma2"));
+  CHECK(contains(complaint([&] { parse_gguf_config(gguf_file(dir / "g.gguf"), gemma2); }),
+                 "gemma2.final_logit_softcapping is 30"));
+}
+
+namespace {
+
+/// A token's text and its kind in tokenizer.ggml.token_type: 1 normal, 3 control, 4 user-defined.
+using kinds_of_tokens = std::vector<std::pair<char const*, std::int32_t>>;
+
+std::vector<int> stops(kinds_of_tokens const& tokens, bool chat, bool types = true) {
+  scratch_folder const dir;
+  put(dir / "m.gguf", metadata(unchanged, 2 + chat + types, [&](gguf_bytes& g) {
+        g.u32("tokenizer.ggml.eos_token_id", 2);
+        g.array("tokenizer.ggml.tokens", 8, tokens.size());
+        for (auto const& [text, type] : tokens) g.text(text);
+        if (types) {
+          g.array("tokenizer.ggml.token_type", 5, tokens.size());
+          for (auto const& [text, type] : tokens) g.number(type);
+        }
+        if (chat) g.string("tokenizer.chat_template", "{{ messages[0].content }}");
+      }));
+  return parse_gguf_config(gguf_file(dir / "m.gguf"), standard_architectures()).stop_ids;
+}
+
+}  // namespace
+
+TEST_CASE("gguf_model: a file that names one end alone has the ends of its folder") {
+  // As Llama 3.2 Instruct, whose folder names <|end_of_text|>, <|eom_id|> and <|eot_id|>, and its base model, whose
+  // folder names the first alone.
+  kinds_of_tokens const llama{{"<|end_of_text|>", 3}, {"<|eom_id|>", 3}, {"<|eot_id|>", 3}, {"<|begin_of_text|>", 3}};
+  CHECK(stops(llama, true) == std::vector{2, 0, 1});
+  CHECK(stops({{"<|eot_id|>", 3}, {"<|eom_id|>", 3}, {"<|end_of_text|>", 3}}, false) == std::vector{2});
+  // As Qwen2.5.
+  kinds_of_tokens const qwen{{"<|endoftext|>", 3}, {"<|im_start|>", 3}, {"<|im_end|>", 3}, {"<|fim_pad|>", 3}};
+  CHECK(stops(qwen, true) == std::vector{2, 0});
+}
+
+TEST_CASE("gguf_model: only control tokens and user-defined ones end a text by what they spell") {
+  kinds_of_tokens const tokens{{"</s>", 1}, {"<|im_end|>", 4}, {"b", 3}, {"<eos>", 5}, {"<|end_of_text|>", 4}};
+  CHECK(stops(tokens, true) == std::vector{2, 1, 4});
+  CHECK(stops(tokens, false) == std::vector{2, 4});
+  CHECK(stops(tokens, true, false) == std::vector{2});
+  // The model has eight rows: a ninth token is none that it could write.
+  kinds_of_tokens many(8, {"a", 1});
+  many.push_back({"</s>", 3});
+  CHECK(stops(many, true) == std::vector{2});
 }
 
 TEST_CASE("gguf_model: what is unknown or wrong is refused with the key's name") {

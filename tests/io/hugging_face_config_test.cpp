@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "io/scratch.hpp"
+#include "test_data.hpp"
 
 #include <functional>
 
@@ -11,6 +12,7 @@ namespace hugging_face_config_test {
 
 using atmanrl_test::complaint;
 using atmanrl_test::contains;
+using atmanrl_test::fixture;
 
 namespace {
 
@@ -114,6 +116,28 @@ TEST_CASE("hugging_face_config: what is missing has the defaults of transformers
   CHECK(c.stop_ids.empty());
 }
 
+TEST_CASE("hugging_face_config: what changes the result silently has each architecture's own default") {
+  architectures known = architectures_of<smollm3_block>();
+  known.push_back(architectures_of<gemma2_block>().front());
+  auto const read = [&](json const& config) {
+    return parse_hugging_face_config(config, nullptr, known, "config.json");
+  };
+  json smollm3 = read_json_file(fixture("blocks/smollm3/config.json"));
+  for (char const* const key : {"rope_theta", "rope_parameters", "rope_scaling"}) smollm3.erase(key);
+  CHECK(read(smollm3).rope_theta == 2000000);
+  smollm3["rope_theta"] = 500;
+  CHECK(read(smollm3).rope_theta == 500);
+
+  json gemma2 = read_json_file(fixture("blocks/gemma2/config.json"));
+  CHECK(read(gemma2).score_cap == 2);
+  gemma2["attn_logit_softcapping"] = nullptr;  // says that there is none
+  CHECK(read(gemma2).score_cap == 0);
+  gemma2.erase("attn_logit_softcapping");
+  CHECK(read(gemma2).score_cap == 50);
+  gemma2.erase("final_logit_softcapping");
+  CHECK(contains(complaint([&] { read(gemma2); }), "final_logit_softcapping is 30"));
+}
+
 TEST_CASE("hugging_face_config: a Llama's biases are read and written") {
   json biased = llama_3_2_3b();
   biased["attention_bias"] = biased["mlp_bias"] = true;
@@ -139,6 +163,7 @@ TEST_CASE("hugging_face_config: every unsupported or wrong field is refused with
       {"architectures", [](json& c) { c["architectures"] = 3; }},
       {"architectures is missing", [](json& c) { c.erase("architectures"), c.erase("model_type"); }},
       {"model_type", [](json& c) { c["model_type"] = "qwen2"; }},
+      {"model_type \"mistral\"", [](json& c) { c["model_type"] = "mistral"; }},
       {"hidden_act", [](json& c) { c["hidden_act"] = "gelu"; }},
       {"hidden_act", [](json& c) { c["hidden_act"] = 1; }},
       {"attention_bias", [](json& c) { c["attention_bias"] = 1; }},

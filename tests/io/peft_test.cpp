@@ -26,6 +26,22 @@ TEST_CASE("peft: numbers that no adapter can have are refused at the start, for 
   }
 }
 
+TEST_CASE("peft: the path of a matrix may be given, but not one layer's") {
+  auto const with = [](json const& targets) {
+    json const config{{"peft_type", "LORA"}, {"r", 4}, {"lora_alpha", 8}, {"target_modules", targets}};
+    return lora_config_from_peft(config, "adapter_config.json");
+  };
+  CHECK(with({"self_attn.q_proj", "v_proj"}).targets == std::vector<std::string>{"q_proj", "v_proj"});
+  auto const refused = [&](json const& targets, std::string const& path) {
+    return contains(complaint([&] { with(targets); }),
+                    "adapter_config.json: target_modules holds \"" + path + "\", which is of one layer");
+  };
+  CHECK(refused({"layers.1.self_attn.q_proj", "v_proj"}, "layers.1.self_attn.q_proj"));
+  CHECK(refused({"v_proj", "model.layers.0.self_attn.q_proj"}, "model.layers.0.self_attn.q_proj"));
+  CHECK(refused({"0.self_attn.q_proj", "1.self_attn.q_proj"}, "0.self_attn.q_proj"));
+  CHECK(refused({"v_proj", "3.q_proj"}, "3.q_proj"));
+}
+
 TEST_CASE("peft: a list of names is bounded before the names are compared with each other") {
   json config{{"peft_type", "LORA"}, {"r", 4}, {"lora_alpha", 8}, {"target_modules", json::array()}};
   for (int i = 0; i < 2000; ++i) config["target_modules"].push_back(fmt::format("p{}", i));

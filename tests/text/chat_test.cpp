@@ -132,6 +132,23 @@ TEST_CASE("chat: control tokens in a user's text stay text, and there is one beg
   CHECK(std::ranges::count(encode_chat(t, halves, std::vector<chat_message>{{"user", "_id|>"}}), eot) == 1);
 }
 
+TEST_CASE(
+    "chat: a folder of DeepSeek-R1-Distill has one begin-of-text token in every format, and so has what is saved") {
+  tokenizer const given = tokenizer::load(fixture("text/chat/distill"));
+  scratch_folder const folder;
+  given.save(folder.path());
+  for (tokenizer const& t : {given, tokenizer::load(folder.path())}) {
+    REQUIRE(t.bos() == 259);
+    for (char const* const format : {"auto", "plain", "deepseek-r1"}) {
+      CAPTURE(format);
+      tokenizer const chatty = t.with_chat(chat_options{.format = format});
+      auto const ids = encode_chat(chatty, chatty.chat(), hello);
+      CHECK(ids.front() == 259);
+      CHECK(std::ranges::count(ids, 259) == 1);
+    }
+  }
+}
+
 TEST_CASE("chat: plain puts an empty line between contents and nothing else") {
   tokenizer const t = tokenizer::load(fixture("text/tiny_llama3.json"));
   auto const ids = encode_chat(t, {}, std::vector<chat_message>{{"system", "Be brief."}, {"user", "Hi"}});

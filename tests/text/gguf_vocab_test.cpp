@@ -1,3 +1,4 @@
+#include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/gguf_vocab.hpp>
 
 #include "catch.hpp"
@@ -31,11 +32,12 @@ struct vocabulary {
   std::vector<std::int32_t> types{3, 1, 1, 1, 1, 1, 1, 4, 5};
   std::vector<std::string> merges{"a b", "\xc4\xa0 ab"};
   int bos = 0, eos = 0;
-  int add_bos = -1;  // −1: no such key
+  int add_bos = -1;    // −1: no such key
+  std::string chat{};  // "": no such key
 };
 
 std::string gguf_of(vocabulary const& v) {
-  std::uint64_t const keys = 7 + (v.add_bos >= 0);
+  std::uint64_t const keys = 7 + (v.add_bos >= 0) + !v.chat.empty();
   gguf_bytes out(0, keys);
   out.string("tokenizer.ggml.model", v.model);
   out.string("tokenizer.ggml.pre", v.pre);
@@ -48,6 +50,7 @@ std::string gguf_of(vocabulary const& v) {
   out.u32("tokenizer.ggml.bos_token_id", std::uint32_t(v.bos));
   out.u32("tokenizer.ggml.eos_token_id", std::uint32_t(v.eos));
   if (v.add_bos >= 0) out.key("tokenizer.ggml.add_bos_token", 7), out.number(std::uint8_t(v.add_bos));
+  if (!v.chat.empty()) out.string("tokenizer.chat_template", v.chat);
   return out.bytes;
 }
 
@@ -112,6 +115,13 @@ TEST_CASE("gguf vocabulary: a begin-of-text token is added where the file or the
   CHECK(opened({.pre = "llama-bpe"}).bos() == 0);
   CHECK(opened({.add_bos = 1}).bos() == 0);
   CHECK(opened({.pre = "llama-bpe", .add_bos = 0}).bos() == -1);
+}
+
+TEST_CASE("gguf vocabulary: a template that writes begin-of-text makes no second one") {
+  tokenizer const t = opened({.add_bos = 1, .chat = "{{ bos_token }}{{ messages[0].content }}"});
+  std::vector<chat_message> const asked{{"user", "ab"}};
+  CHECK(encode_chat(t, t.chat(), asked) == std::vector{0, 3});
+  CHECK(encode_chat(t, {}, asked) == std::vector{0, 3});
 }
 
 TEST_CASE("gguf vocabulary: every known name of a split is usable") {

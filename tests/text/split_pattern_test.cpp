@@ -63,6 +63,17 @@ TEST_CASE("split_pattern: constructs that both engines read alike are kept") {
   CHECK(pieces("^b", "a\nb") == list{"a\n", "b"});
 }
 
+TEST_CASE("split_pattern: a script's name is the script alone, as in Oniguruma, not where else its characters go") {
+  // The ideographic comma U+3001 and the long-vowel mark U+30FC are of several scripts, so their own is Common.
+  std::string const comma = "\u3001", han = "\u6f22", mark = "\u30fc", kana = "\u30ab";
+  CHECK(pieces(R"(\p{Han}+)", han + comma + han) == list{han, comma, han});
+  CHECK(pieces(R"([\p{Katakana}x]+)", kana + mark + "x" + kana) == list{kana, mark, "x" + kana});
+  CHECK(pieces(R"(\P{Han}+)", comma + mark + han) == list{comma + mark, han});
+  CHECK(pieces(R"(\p{^Han}+)", comma + han) == list{comma, han});
+  CHECK(pieces(R"([^\p{Han}]+)", comma + "a" + han) == list{comma + "a", han});
+  CHECK(pieces(R"(\p{Latin}+|\p{Lu}|\p{L})", "ab" + kana + kana) == list{"ab", kana, kana});
+}
+
 TEST_CASE("split_pattern: what would be read with another meaning is refused with the place and the construct") {
   struct {
     char const *pattern, *construct;

@@ -1,3 +1,4 @@
+#include <atmanrl/text/chat.hpp>
 #include <atmanrl/text/tokenizer_json.hpp>
 
 #include "catch.hpp"
@@ -51,6 +52,47 @@ TEST_CASE("tokenizer.json: the begin-of-text token comes from the post-processor
   CHECK(read_tokenizer_json(folder / "tokenizer.json").chat.text == "in a file");
   put(folder / "tokenizer_config.json", R"({"eos_token":"<none>"})");
   CHECK_THROWS_WITH(read_tokenizer_json(folder / "tokenizer.json"), ATMANRL_CONTAINS("<none>"));
+}
+
+TEST_CASE("tokenizer.json: begin-of-text stands in front where transformers' tokenizer class puts it") {
+  json const rows = read_json_file(fixture("text/chat/begin_of_text.json"));
+  CHECK(rows.size() == 54);
+  json whole = read_json_file(fixture("text/chat/distill/tokenizer.json"));
+  scratch_folder const folder, saved;
+  for (json const& row : rows) {
+    INFO(row.dump());
+    whole["post_processor"] = row["post_processor"];
+    put(folder / "tokenizer.json", whole.dump());
+    put(folder / "tokenizer_config.json", row["tokenizer_config"].dump());
+    tokenizer const t = tokenizer::load(folder.path());
+    CHECK(encode_chat(t, {}, std::vector<chat_message>{{"user", "Hi"}}) == row["ids"].get<std::vector<int>>());
+    t.save(saved.path());
+    CHECK(tokenizer::load(saved.path()).bos() == t.bos());
+  }
+}
+
+TEST_CASE("tokenizer.json: the token that a tokenizer class puts in front is the named one, the class's, or refused") {
+  scratch_folder const folder;
+  json whole = read_json_file(fixture("text/chat/distill/tokenizer.json"));
+  put(folder / "tokenizer.json", whole.dump());
+  auto const read = [&](char const* config) {
+    put(folder / "tokenizer_config.json", config);
+    return complaint([&] { read_tokenizer_json(folder / "tokenizer.json"); });
+  };
+  CHECK(contains(read(R"({"tokenizer_class":"LlamaTokenizer"})"), "tokenizer_config.json: bos_token \"<s>\" is not a"));
+  CHECK(contains(read(R"({"tokenizer_class":"LlamaTokenizer","bos_token":null})"), "bos_token is not a text"));
+  CHECK(contains(read(R"({"tokenizer_class":"LlamaTokenizer","add_bos_token":1})"), "add_bos_token is not true or"));
+  CHECK(contains(read(R"({"tokenizer_class":3})"), "tokenizer_class is not a text"));
+  CHECK_FALSE(read(R"({"tokenizer_class":"LlamaTokenizer","add_bos_token":false})"));
+  whole["added_tokens"][0]["content"] = "<s>";
+  put(folder / "tokenizer.json", whole.dump());
+  CHECK_FALSE(read(R"({"tokenizer_class":"LlamaTokenizer"})"));
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").bos == 259);
+  using named = std::pair<std::string, std::string>;
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").chat.tokens == std::vector<named>{{"bos_token", "<s>"}});
+  // special_tokens_map.json names it where tokenizer_config.json does not.
+  put(folder / "special_tokens_map.json", R"({"bos_token":"<|eot_id|>"})");
+  CHECK(read_tokenizer_json(folder / "tokenizer.json").bos == 263);
 }
 
 TEST_CASE(
@@ -211,7 +253,8 @@ TEST_CASE("tokenizer.json: parts that are not implemented are refused by name") 
   auto const split = [](json& j) -> json& { return j["pre_tokenizer"]["pretokenizers"][0]; };
   change const changes[] = {
       {"model.type", [](json& j) { j["model"]["type"] = "WordPiece"; }},
-      {"model.byte_fallback", [](json& j) { j["model"]["byte_fallback"] = true; }},
+      {"model.byte_fallback is set: it is a SentencePiece tokenizer, but only byte-level BPE",
+       [](json& j) { j["model"]["byte_fallback"] = true; }},
       {"model.dropout", [](json& j) { j["model"]["dropout"] = 0.1; }},
       {"model.end_of_word_suffix", [](json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
       {"normalizer.type",

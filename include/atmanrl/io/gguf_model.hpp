@@ -8,6 +8,7 @@
 #include <atmanrl/io/model_config.hpp>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -55,6 +56,33 @@ namespace detail {
       fail<file_error>("{}: the rotary key {} is not known", name, key);
     }
   }
+}
+
+/// Tokens that end what a model writes and that no key names: converters write the id of one, where a model's folder
+/// lists several. llama.cpp finds them by these texts, too, but whatever their type is and whatever the model. Here
+/// ordinary text that is spelled so ends nothing, and what ends a turn is for files with a chat template: a base model
+/// has no turns, and its folder names the end of a text alone. Texts that end infilling, or a turn of models with
+/// channels, are left out.
+[[gnu::cold]] inline std::vector<int> ends_by_text(gguf_file const& file) {
+  static constexpr std::array<std::string_view, 5> end_of_text{"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>",
+                                                               "[EOS]"};
+  static constexpr std::array<std::string_view, 9> end_of_turn{"<|eot_id|>", "<|eom_id|>",    "<|im_end|>",
+                                                               "<|end|>",    "<end_of_turn>", "<EOT>",
+                                                               "_<EOT>",     "[EOT]",         "<end_of_utterance>"};
+  auto const tokens = file.find<std::vector<std::string_view>>("tokenizer.ggml.tokens");
+  auto const types = file.find<std::vector<int>>("tokenizer.ggml.token_type");
+  std::vector<int> found;
+  if (!tokens || !types) return found;
+  bool const turns = !file.find<std::string>("tokenizer.chat_template").value_or("").empty();
+  auto const holds = [](auto const& texts, std::string_view text) {
+    return std::find(texts.begin(), texts.end(), text) != texts.end();
+  };
+  for (std::size_t i = 0; i < std::min(tokens->size(), types->size()); ++i) {
+    bool const control = (*types)[i] == 3, user_defined = (*types)[i] == 4;
+    if (!control && !user_defined) continue;
+    if (holds(end_of_text, (*tokens)[i]) || (turns && holds(end_of_turn, (*tokens)[i]))) found.push_back(int(i));
+  }
+  return found;
 }
 
 }  // namespace detail
@@ -112,10 +140,13 @@ namespace detail {
   if (kind->read_gguf) kind->read_gguf(file, c);
 
   if (auto const bos = file.find<int>("tokenizer.ggml.bos_token_id")) c.bos_id = *bos;
-  for (char const* const key : {"eos_token_id", "eot_token_id", "eom_token_id"}) {
-    auto const id = file.find<int>(std::string("tokenizer.ggml.") + key);
-    if (id && std::find(c.stop_ids.begin(), c.stop_ids.end(), *id) == c.stop_ids.end()) c.stop_ids.push_back(*id);
-  }
+  auto const stops_at = [&](int id) {
+    if (std::find(c.stop_ids.begin(), c.stop_ids.end(), id) == c.stop_ids.end()) c.stop_ids.push_back(id);
+  };
+  for (char const* const key : {"eos_token_id", "eot_token_id", "eom_token_id"})
+    if (auto const id = file.find<int>(std::string("tokenizer.ggml.") + key)) stops_at(*id);
+  for (int const id : detail::ends_by_text(file))
+    if (id < c.vocab) stops_at(id);
   validate(c, name);
 
   if (gguf_tensor const* const t = file.find_tensor("rope_freqs.weight")) {

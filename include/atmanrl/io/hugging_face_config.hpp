@@ -62,6 +62,11 @@ class config_reader {
     expects<file_error>(v.has_value(), "{}: {}{} is missing", file_, prefix_, key);
     return *v;
   }
+  /// Whether the field is there and null, which says more than a missing one.
+  bool is_null(std::string const& key) const {
+    auto const at = object_.find(key);
+    return at != object_.end() && at->is_null();
+  }
   std::optional<double> number(std::string const& key) const {
     json const* const v = find(key);
     if (!v) return std::nullopt;
@@ -147,7 +152,8 @@ class config_reader {
 }  // namespace detail
 
 /// Reads config.json and, where there is one, generation_config.json, whose eos_token_id goes before config.json's.
-/// Defaults of missing fields are those of transformers' configurations.
+/// Defaults of missing fields are those of transformers' configurations, but for num_key_value_heads and head_dim:
+/// these are Llama's, num_attention_heads and hidden_size over that. Where others were meant the weights do not fit.
 /// \param known  the architectures among which model_type (or architectures) chooses
 /// \param file   name for errors
 /// \throws file_error that names the file and the field that is missing, wrong or not supported
@@ -201,7 +207,8 @@ ATMANRL_INLINE json to_hugging_face_config(model_config const& c, architecture c
 
 namespace detail {
 
-/// The architecture that config.json names; model_type and architectures must agree where both are there.
+/// The architecture that config.json names; model_type and architectures must agree where both are there. transformers'
+/// Auto classes go by model_type, so one that is not known here is never read as the class beside it.
 inline architecture const& architecture_of_config(config_reader const& in, architectures const& known,
                                                   std::string_view file) {
   auto const by = [&](std::string architecture::*field, std::string const& name) -> architecture const* {
@@ -219,6 +226,10 @@ inline architecture const& architecture_of_config(config_reader const& in, archi
     expects<file_error>(!found || !named || found == named,
                         "{}: model_type \"{}\" does not belong to architectures [\"{}\"]", file, type.value_or(""),
                         name);
+    expects<file_error>(found || !named || !type,
+                        "{}: model_type \"{}\" is not one that this program is built for ({}), though architectures "
+                        "is [\"{}\"]",
+                        file, printable(type.value_or("")), names_of(known), name);
     found = named;
   } else {
     expects<file_error>(type.has_value(), "{}: architectures is missing", file);

@@ -60,6 +60,16 @@ void save_peft_folder(std::filesystem::path const& folder, model_config const& m
                       lora_config const& l, lora_source const& values, std::string const& base_model = "");
 
 namespace detail {
+/// Whether a part of a module's path is a number: "layers.1.self_attn.q_proj".
+inline bool names_layer(std::string_view path) {
+  while (!path.empty()) {
+    std::string_view const part = path.substr(0, path.find('.'));
+    if (!part.empty() && part.find_first_not_of("0123456789") == part.npos) return true;
+    path.remove_prefix(std::min(path.size(), part.size() + 1));
+  }
+  return false;
+}
+
 /// The configuration of a folder; a target that the model does not have is the file's fault.
 inline lora_config resolved_peft_config(std::filesystem::path const& folder, std::vector<lora_matrix> const& matrices) {
   try {
@@ -141,6 +151,9 @@ ATMANRL_INLINE lora_config lora_config_from_peft(json const& in, std::string con
                         "{}: target_modules holds {}, which is no name", file, detail::shown_json{t});
     // PEFT takes the end of a module's path, so "self_attn.q_proj" means q_proj, too.
     auto const& path = t.get_ref<std::string const&>();
+    expects<file_error>(!detail::names_layer(path),
+                        "{}: target_modules holds {}, which is of one layer, but adapters are of every layer", file,
+                        detail::shown_json{t});
     l.targets.push_back(path.substr(path.rfind('.') + 1));
   }
   std::sort(l.targets.begin(), l.targets.end());

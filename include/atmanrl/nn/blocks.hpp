@@ -84,6 +84,7 @@ struct smollm3_block : llama_block {
                 [](detail::config_reader const& in, model_config& c) {
                   nn::read_biases(in, c);
                   nn::read_rotary_layers(in, c);
+                  c.rope_theta = 2e6;  // where the file has none
                 },
             // GGUF files do not say which layers are rotated; llama.cpp takes every fourth as not.
             .read_gguf =
@@ -129,8 +130,11 @@ struct gemma2_block : llama_block {
   static void read_config(detail::config_reader const& in, model_config& c) {
     nn::read_biases(in, c);
     c.score_scale = 1 / std::sqrt(in.number("query_pre_attn_scalar").value_or(256));
-    c.score_cap = in.number("attn_logit_softcapping").value_or(0);
-    refuse_logit_cap(in.number("final_logit_softcapping").value_or(0), in.file(), "final_logit_softcapping");
+    auto const cap = [&](char const* field, double missing) {
+      return in.is_null(field) ? 0 : in.number(field).value_or(missing);
+    };
+    c.score_cap = cap("attn_logit_softcapping", 50);
+    refuse_logit_cap(cap("final_logit_softcapping", 30), in.file(), "final_logit_softcapping");
     limit_layers(c, in.integer("sliding_window").value_or(4096));
     if (json const* const kinds = in.find("layer_types")) {
       expects<file_error>(kinds->is_array() && index_t(kinds->size()) == c.layers,
@@ -151,8 +155,9 @@ struct gemma2_block : llama_block {
   static void read_gguf(gguf_file const& file, model_config& c) {
     nn::find_biases(file, c);
     c.score_scale = file.find<double>("gemma2.attention.scale").value_or(1 / std::sqrt(double(c.head_dim)));
-    c.score_cap = file.find<double>("gemma2.attn_logit_softcapping").value_or(0);
-    refuse_logit_cap(file.find<double>("gemma2.final_logit_softcapping").value_or(0), file.path().string(),
+    // llama.cpp's defaults.
+    c.score_cap = file.find<double>("gemma2.attn_logit_softcapping").value_or(50);
+    refuse_logit_cap(file.find<double>("gemma2.final_logit_softcapping").value_or(30), file.path().string(),
                      "gemma2.final_logit_softcapping");
     limit_layers(c, file.find<index_t>("gemma2.attention.sliding_window").value_or(0));
     scale_embedding(c);

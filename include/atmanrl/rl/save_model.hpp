@@ -3,6 +3,7 @@
 /// \file
 /// Writes the trained model as a Hugging Face folder with its tokenizer, or its adapters as a PEFT folder.
 
+#include <atmanrl/comm/share_work.hpp>
 #include <atmanrl/io/hugging_face.hpp>
 #include <atmanrl/io/paths.hpp>
 #include <atmanrl/io/peft.hpp>
@@ -13,6 +14,7 @@
 #include <concepts>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -61,7 +63,74 @@ class gathered_master {
   std::vector<float> host_;
 };
 
+/// A saved model names all tokens at which it was trained to stop.
+template <Tokenizer Z>
+model_config config_to_save(model_config config, Z const& words) {
+  config.stop_ids = stop_ids(words, config.stop_ids);
+  return config;
+}
+
+/// What a saved model's folder has beside its weights.
+template <Tokenizer Z>
+class companion_files {
+ public:
+  companion_files(std::filesystem::path folder, Z const& words, std::filesystem::path const& source, dtype type)
+      : beside_(folder.has_filename() ? std::move(folder) : folder.parent_path()) {  // "folder/"
+    beside_ += ".tokenizer";
+    options.type = type;
+    if (chat_format const chat = chat_of(words); !chat.jinja().empty())
+      options.text_files["chat_template.jinja"] = chat.jinja();
+    if (is_folder(source)) {
+      options.config = config_of(source);
+      options.generation_config = generation_config_of(source);
+    }
+    if constexpr (std::same_as<Z, tokenizer>) {
+      if (is_folder(source)) {
+        options.copy_files = tokenizer_files(source);
+      } else if (words.template get_if<byte_bpe>()) {
+        write(words);
+      }
+    } else if constexpr (requires { words.save(beside_); }) {
+      write(words);
+    }
+  }
+
+  hugging_face_options options;
+
+ private:
+  void write(Z const& words) {
+    written_.emplace(beside_);
+    words.save(written_->path());
+    for (auto const& each : std::filesystem::directory_iterator(written_->path()))
+      options.copy_files.push_back(each.path());
+  }
+
+  std::filesystem::path beside_;
+  std::optional<atomic_folder> written_;  // a tokenizer that is written anew; never committed, so it goes with this
+};
+
 }  // namespace detail
+
+/// Refuses before the work what `save_model` would refuse after it: a shape that config.json cannot express, a
+/// tokenizer that cannot be written, which it writes beside `folder` for a moment, or that does not belong to the
+/// model. Whether the folder itself may be written is asked by `check_model_output`. \throws usage_error, file_error
+template <Tokenizer Z>
+void check_savable(std::filesystem::path const& folder, model_config const& config, architecture const& kind,
+                   Z const& words, std::filesystem::path const& source) {
+  model_config const saved = detail::config_to_save(config, words);
+  validate(saved, folder.string());
+  to_hugging_face_config(saved, kind, "float32");
+  detail::companion_files<Z>(folder, words, source, dtype::f32);
+}
+/// A call of all ranks.
+template <class Model, Tokenizer Z>
+void check_savable(std::filesystem::path const& folder, trainable_weights<Model>& policy, Z const& words,
+                   std::filesystem::path const& source) {
+  comm::all_or_none(policy.ranks(), [&] {
+    Model const& model = policy.model();
+    if (policy.ranks().rank() == 0) check_savable(folder, model.config(), model.kind(), words, source);
+  });
+}
 
 /// Adapters are merged into the matrices: W + (alpha / rank) B A. A call of all ranks, of which the first writes.
 /// \param source  what the model was loaded from: a folder's tokenizer files are copied, and what its config.json and
@@ -88,43 +157,15 @@ void save_model(std::filesystem::path const& folder, trainable_weights<Model>& p
       master.read(begin, out);
     }
   };
-  hugging_face_options options{.type = type};
+  detail::companion_files<Z> files(folder, words, source, type);
+  hugging_face_options& options = files.options;
   // Adapters leave it as it is, and the master weights then know nothing of it: so it comes from the model.
   if (parameter_info const* const edit = model.layout().find(attention_edit_name); edit && edit->size() > 0) {
     tensor<B, typename Model::scalar, 2> values(model.backend(), {1, edit->size()});
     model.read_rows(*edit, 0, values.view());
     options.attention_edit = values.to_host();
   }
-  // What the model was trained with: where it stops, and a chat format that its files do not say.
-  model_config config = model.config();
-  config.stop_ids = stop_ids(words, config.stop_ids);
-  if (chat_format const chat = chat_of(words); !chat.jinja().empty())
-    options.text_files["chat_template.jinja"] = chat.jinja();
-  std::filesystem::path made;
-  [[maybe_unused]] auto const write = [&](auto const& tokens) {
-    made = folder;
-    made += ".tokenizer.partial-" + std::to_string(::getpid());
-    std::filesystem::create_directories(made);
-    tokens.save(made);
-  };
-  if (is_folder(source)) {
-    options.config = config_of(source);
-    options.generation_config = generation_config_of(source);
-  }
-  if constexpr (std::same_as<Z, tokenizer>) {
-    if (is_folder(source)) {
-      options.copy_files = tokenizer_files(source);
-    } else if (words.template get_if<byte_bpe>()) {
-      write(words);
-      options.copy_files = tokenizer_files(made);
-    }
-  } else if constexpr (requires { words.save(folder); }) {
-    write(words);
-    for (auto const& each : std::filesystem::directory_iterator(made)) options.copy_files.push_back(each.path());
-  }
-  save_hugging_face_folder(folder, config, model.kind(), rows, options);
-  std::error_code ignored;
-  if (!made.empty()) std::filesystem::remove_all(made, ignored);
+  save_hugging_face_folder(folder, detail::config_to_save(model.config(), words), model.kind(), rows, options);
 }
 
 /// A call of all ranks, of which the first writes.

@@ -27,6 +27,19 @@ constexpr bool is_ascii_letter_or_digit(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+/// What stands for the name of a property in \p{..}. A script's name means the characters of the script in Oniguruma;
+/// in PCRE2, from 10.40 on, also those that are used with it, unless `sc:` stands in front. Older ones know neither.
+[[gnu::cold]] inline std::string property_in_pcre2(std::string_view name) {
+  bool const negated = name.starts_with('^');
+  std::string const script = fmt::format("sc:{}", name.substr(negated)), pattern = fmt::format("\\p{{{}}}", script);
+  int code = 0;
+  PCRE2_SIZE at = 0;
+  std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> const compiled(
+      pcre2_compile(PCRE2_SPTR(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP, &code, &at, nullptr),
+      &pcre2_code_free);
+  return compiled ? (negated ? "^" : "") + script : std::string(name);
+}
+
 /// \throws file_error that names `where` and the construct
 [[gnu::cold]] inline std::string oniguruma_to_pcre2(std::string_view pattern, std::string_view where) {
   auto const refuse = [&](std::string_view construct) {
@@ -57,8 +70,10 @@ constexpr bool is_ascii_letter_or_digit(char c) {
       } else if (std::string_view("pPrntfxdD").find(e) != std::string_view::npos || !is_ascii_letter_or_digit(e)) {
         out.append("\\").push_back(e);
         if (std::string_view("pPx").find(e) != std::string_view::npos && rest_starts(i + 1, "{")) {
-          std::size_t const close = std::min(pattern.find('}', i), pattern.size() - 1);
-          out.append(pattern.substr(i + 1, close - i));
+          std::size_t const close = pattern.find('}', i);
+          if (close == pattern.npos) refuse(fmt::format("\\{}{{ without its end", e));
+          std::string_view const name = pattern.substr(i + 2, close - i - 2);
+          out.append("{").append(e == 'x' ? std::string(name) : property_in_pcre2(name)).append("}");
           i = close;
         }
       } else {

@@ -8,6 +8,7 @@
 #include <atmanrl/text/byte_alphabet.hpp>
 #include <atmanrl/text/byte_bpe.hpp>
 #include <atmanrl/text/chat_files.hpp>
+#include <atmanrl/text/tokenizer_class.hpp>
 
 #include <charconv>
 #include <map>
@@ -81,7 +82,8 @@ class tokenizer_json_reader {
         refuse(join("model", key), "is set, which is not supported");
     if (auto const* const dropout = optional_child(model, "dropout"); dropout && *dropout != 0)
       refuse("model.dropout", "is set, which is not supported");
-    if (flag(model, "byte_fallback", "model", false)) refuse("model.byte_fallback", "is set, which is not supported");
+    if (flag(model, "byte_fallback", "model", false))
+      refuse("model.byte_fallback", "is set: it is a SentencePiece tokenizer, but only byte-level BPE can be read");
     spec_.ignore_merges = flag(model, "ignore_merges", "model", false);
 
     json const& vocab = child(model, "vocab", "model");
@@ -220,14 +222,14 @@ class tokenizer_json_reader {
   /// tokenizer_config.json and what is said about chats beside the file, where they exist.
   void read_config() {
     std::filesystem::path const folder = path_.parent_path();
+    spec_.chat = read_chat_source(folder);  // refuses what is no object
     if (auto const config = folder / "tokenizer_config.json"; std::filesystem::exists(config)) {
       json const j = read_json_file(config);
       file_ = config.string();
-      if (!j.is_object()) refuse("the file", "is not an object");
       if (auto const* const tokens = optional_child(j, "added_tokens_decoder")) read_added_tokens_decoder(*tokens);
       read_eos(j);
+      read_class(j);
     }
-    spec_.chat = read_chat_source(folder);
   }
 
   /// Tokens that tokenizer.json does not list. transformers gives them the next free ids, whatever their numbers say;
@@ -260,15 +262,36 @@ class tokenizer_json_reader {
     if (!eos) return;
     if (eos->is_object()) eos = optional_child(*eos, "content");
     if (!eos || !eos->is_string()) refuse("eos_token", "is not a text");
-    auto const& name = eos->get_ref<std::string const&>();
-    // transformers makes a special token of what is named here.
+    spec_.eos = named_token(eos->get_ref<std::string const&>(), "eos_token");
+  }
+
+  /// What the class puts in front of a text stands there in place of the post-processor's.
+  void read_class(json const& config) {
+    auto const* const name = optional_child(config, "tokenizer_class");
+    if (!name) return;
+    if (!name->is_string()) refuse("tokenizer_class", "is not a text");
+    tokenizer_class const* const known = class_that_adds_bos(name->get_ref<std::string const&>());
+    if (!known) return;
+    spec_.bos = -1;
+    if (!flag(config, "add_bos_token", "", known->adds_bos)) return;
+    auto& names = spec_.chat.tokens;
+    auto at = std::ranges::find(names, "bos_token", &std::pair<std::string, std::string>::first);
+    if (at == names.end()) {
+      if (config.contains("bos_token")) refuse("bos_token", "is not a text, but the tokenizer class adds it");
+      at = names.emplace(at, "bos_token", known->bos);  // a template writes it, too
+    }
+    spec_.bos = named_token(at->second, "bos_token");
+  }
+
+  /// The id of a token with a part of its own; transformers makes a special token of what is named so.
+  int named_token(std::string const& name, std::string_view field) {
     auto const in_vocab = ids_.find(name);
     if (!added_.contains(name) && in_vocab != ids_.end())
-      add(in_vocab->second, {{"content", name}, {"special", true}}, "eos_token");
+      add(in_vocab->second, {{"content", name}, {"special", true}}, std::string(field));
     auto const at = added_.find(name);
-    if (at == added_.end()) refuse("eos_token", fmt::format("\"{}\" is not a token", name));
-    spec_.eos = at->second;
-    spec_.kinds[std::size_t(spec_.eos)] = token_kind::special;
+    if (at == added_.end()) refuse(field, fmt::format("\"{}\" is not a token", name));
+    spec_.kinds[std::size_t(at->second)] = token_kind::special;
+    return at->second;
   }
 
   bool free_slot(int at) const { return std::size_t(at) >= taken_.size() || !taken_[std::size_t(at)]; }
@@ -298,7 +321,8 @@ class tokenizer_json_reader {
 
 }  // namespace detail
 
-/// Reads a tokenizer.json, and the end-of-text token from a tokenizer_config.json beside it.
+/// Reads a tokenizer.json, and from a tokenizer_config.json beside it tokens that it does not list, the end-of-text
+/// token, and whether the tokenizer's class puts begin-of-text in front (text/tokenizer_class.hpp).
 /// \throws file_error that names the file and the field
 inline byte_bpe_spec read_tokenizer_json(std::filesystem::path const& path) {
   return detail::tokenizer_json_reader(path).read();
