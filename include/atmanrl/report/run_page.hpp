@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,23 @@ void for_each_interval(json const& e, std::string const& front, Use&& use) {
   return out + "</svg>";
 }
 
+/// Strict accuracy, after minus before: the same questions with the same random numbers, so that the difference per
+/// question has the smaller interval, that of `differences` (evaluation/evaluation.hpp). Nothing where the questions
+/// are not the same ones in the same order, or cannot be read.
+[[gnu::cold]] inline std::optional<interval> strict_change(json const& before, json const& after) try {
+  json const &from = before.at("per_question"), &to = after.at("per_question");
+  auto const base = from.at("correct").get<std::vector<double>>();
+  auto change = to.at("correct").get<std::vector<double>>();
+  auto const base_samples = before.at("samples").get<double>(), samples = after.at("samples").get<double>();
+  if (from.at("id") != to.at("id") || from.at("id").size() != base.size() || base.size() != change.size() ||
+      base.empty() || base_samples < 1 || samples < 1)
+    return std::nullopt;
+  for (std::size_t i = 0; i < change.size(); ++i) change[i] = change[i] / samples - base[i] / base_samples;
+  return bootstrap_mean(change, before.at("seed").get<std::uint64_t>());
+} catch (json::exception const&) {
+  return std::nullopt;
+}
+
 [[gnu::cold]] inline std::string evaluation_section(std::optional<json> const& before,
                                                     std::optional<json> const& after) {
   std::vector<interval_row> rows;
@@ -123,22 +141,9 @@ void for_each_interval(json const& e, std::string const& front, Use&& use) {
                        escape(readable(r.name)), cell(r.before), cell(r.after), interval_picture(r));
   out += "</tbody></table></div>\n";
 
-  // The same questions with the same random numbers: the difference per question has the smaller interval.
-  auto const correct = [](std::optional<json> const& e) {
-    std::vector<double> values;
-    if (e && e->contains("correct") && (*e)["correct"].is_array())
-      for (auto const& v : (*e)["correct"]) values.push_back(number_or_nan(v));
-    return values;
-  };
-  std::vector<double> change = correct(after);
-  std::vector<double> const base = correct(before);
-  double const samples = before && before->contains("samples") ? number_or_nan((*before)["samples"]) : 0;
-  if (!change.empty() && change.size() == base.size() && samples > 0) {
-    for (std::size_t i = 0; i < change.size(); ++i) change[i] = (change[i] - base[i]) / samples;
-    interval const d = bootstrap_mean(change, 0);
+  if (auto const d = before && after ? strict_change(*before, *after) : std::nullopt)
     out += fmt::format("<p>Strict accuracy, after minus before, paired by question: <b>{}</b> [{}, {}].</p>\n",
-                       number(d.value, 3), number(d.low, 3), number(d.high, 3));
-  }
+                       number(d->value, 3), number(d->low, 3), number(d->high, 3));
   return out;
 }
 
