@@ -235,9 +235,8 @@ ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_
   json const a = options_to_json(stored), b = options_to_json(given);
   for (auto const& [name, value] : a.items()) {
     if (name == "threads" || name == "device" || name == "out" || detail::changes_no_bit(name)) continue;
-    auto const text = [](json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
     expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name,
-                         text(b[name]), folder, text(value));
+                         detail::option_text(b[name]), folder, detail::option_text(value));
   }
 }
 
