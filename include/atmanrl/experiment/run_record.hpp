@@ -66,11 +66,16 @@ class run_record {
                 std::optional<memory_estimate> const& estimate, std::optional<memory_estimate> const& longest,
                 std::string const& note) const;
 
-  /// Opens what grows with the steps; on the first rank, whose folder is there and locked.
+  /// Opens what grows from the first evaluation on; on the first rank, whose folder is there and locked.
   /// \param step  that the run goes on from
-  void open_events(std::uint64_t step) { events_.emplace(o_->out, step); }
+  void open_events(std::uint64_t step) {
+    events_.emplace(o_->out, step);
+    timings_.emplace(o_->out / "timings.jsonl", jsonl_writer::all_lines);
+  }
   /// \param keep  lines that belong to steps that are done
-  void open_files(restored_lines const& keep);
+  void open_files(restored_lines const& keep) {
+    if (speaks()) files_.emplace(o_->out, keep);
+  }
   /// Null on ranks that write none.
   run_files* files() { return files_ ? &*files_ : nullptr; }
 
@@ -104,8 +109,8 @@ class run_record {
   int signal_ = 0;  // that all ranks know of
   std::string task_;
   std::optional<run_events> events_;
+  std::optional<jsonl_writer> timings_;  // of all that was done, steps that were done again among it
   std::optional<run_files> files_;
-  std::vector<json> evaluation_timings_;
 };
 
 namespace detail {
@@ -138,12 +143,6 @@ ATMANRL_INLINE void run_record::name_task(std::string_view name) {
   std::string const stored = stored_task(o_->resume);
   expects<usage_error>(stored == name, "--resume {}: this run asks the task {}, but the program {}",
                        o_->resume.string(), stored, name);
-}
-
-ATMANRL_INLINE void run_record::open_files(restored_lines const& keep) {
-  if (!speaks()) return;
-  files_.emplace(o_->out, keep);
-  for (auto const& line : evaluation_timings_) files_->timings.append(line);
 }
 
 ATMANRL_INLINE void run_record::describe(model_config const& c, chat_format const& chat, index_t parameters,
@@ -184,10 +183,10 @@ ATMANRL_INLINE void run_record::keep_evaluation(std::filesystem::path const& pat
   save_evaluation(path, found);
   said().finish_one(found.tokens,
                     fmt::format("accuracy {:.3f}, {} tokens in {:.1f} s", found.strict.value, found.tokens, seconds));
-  evaluation_timings_.push_back({{"phase", "evaluation_" + when},
-                                 {"seconds", seconds},
-                                 {"tokens", found.tokens},
-                                 {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
+  timings_->append({{"phase", "evaluation_" + when},
+                    {"seconds", seconds},
+                    {"tokens", found.tokens},
+                    {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
 }
 
 ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json metrics,
@@ -224,7 +223,7 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json
   timing["update"] = phase(report.seconds.update, (prompts + sampled) * o_->inner_passes);
   timing["peak_process_bytes"] = peak_process_bytes();
   timing["peak_tensor_bytes"] = peak_tensor_bytes;
-  files.timings.append(timing);
+  timings_->append(timing);
   said().finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s",
                                          metrics["reward"].get<double>(), metrics["accuracy/strict"].get<double>(),
                                          metrics["completions/mean_length"].get<double>(), masks,
