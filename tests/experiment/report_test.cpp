@@ -483,6 +483,27 @@ TEST_CASE(
   CHECK(has(page, "<dt>items</dt><dd>32</dd>"));
 }
 
+TEST_CASE("report: the figures at the top are of the first and the last step that have them") {
+  run_on_disk const run(1);
+  auto const saliency_card = [&](std::vector<json> const& saliency) {
+    std::string metrics;
+    for (std::size_t s = 0; s < saliency.size(); ++s) {
+      json m = metrics_line(int(s + 1), 0.5);
+      m["saliency/re_enabled/mean"] = saliency[s];
+      metrics += dump_json(m) + "\n";
+    }
+    put(run.folder / "metrics.jsonl", metrics);
+    std::string const page = run_page(run.folder), front = "<dt>saliency, re-enabled</dt><dd>";
+    std::size_t const from = page.find(front);
+    if (from == std::string::npos) return std::string();
+    return page.substr(from + front.size(), page.find("</dd>", from) - from - front.size());
+  };
+  CHECK(saliency_card({0.5, 0.125, 0.25}) == "0.5 → 0.25<small>first and last step</small>");
+  CHECK(saliency_card({0.5, 0.125, nullptr}) == "0.5 → 0.125<small>first and last step that have it</small>");
+  CHECK(saliency_card({nullptr, 0.125, 0.25}) == "0.125 → 0.25<small>first and last step that have it</small>");
+  CHECK(saliency_card({nullptr, nullptr}).empty());
+}
+
 TEST_CASE("report: thinning takes means over consecutive steps and leaves gaps out") {
   html::metric_table t{.steps = {1, 2, 3, 4, 5},
                        .columns = {{"a", {1, 3, NAN, 5, 8}}, {"b", {NAN, NAN, 1, 1, 1}}},

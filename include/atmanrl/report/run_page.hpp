@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -209,12 +210,14 @@ inline std::string duration(double seconds) {
   };
   card("steps", number(m.steps.empty() ? 0 : m.steps.back()),
        planned_steps.empty() ? "" : "of " + escape(planned_steps));
-  auto const first_last = [&](char const* name, char const* key, char const* small) {
-    auto const* v = m.find(key);
-    if (v && !v->empty() && std::isfinite(v->front()))
-      card(name, fmt::format("{:.3g} → {:.3g}", v->front(), v->back()), small);
+  auto const first_last = [&](char const* name, char const* key) {
+    std::vector<double> known;
+    if (auto const* v = m.find(key)) std::copy_if(v->begin(), v->end(), std::back_inserter(known), drawable);
+    if (known.empty()) return;
+    card(name, fmt::format("{:.3g} → {:.3g}", known.front(), known.back()),
+         known.size() == m.steps.size() ? "first and last step" : "first and last step that have it");
   };
-  first_last("reward", "reward", "first and last step");
+  first_last("reward", "reward");
   auto const evaluated = [&](char const* name, char const* key) {
     if (!before || !after || !before->contains(key) || !after->contains(key)) return;
     auto const& a = (*after)[key];
@@ -227,7 +230,7 @@ inline std::string duration(double seconds) {
   };
   evaluated("held-out accuracy", "accuracy_strict");
   evaluated("tokens per chain", "cot_tokens");
-  first_last("saliency, re-enabled", "saliency/re_enabled/mean", "first and last step");
+  first_last("saliency, re-enabled", "saliency/re_enabled/mean");
   double seconds = 0;
   for (phase_time const& p : times.phases) seconds += p.seconds;
   if (seconds > 0) card("time", duration(seconds), "evaluation and training");
