@@ -163,6 +163,7 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
                                  "completions/max_length",
                                  "completions/clipped_ratio",
                                  "completions/delimiter_ratio",
+                                 "saliency/rollouts",
                                  "saliency/masks_trained",
                                  "saliency/ce_unmasked",
                                  "saliency/ce_start",
@@ -244,7 +245,8 @@ TEST_CASE(
   REQUIRE(run(o) == 0);
   auto const named = read_json_lines(o.out / "metrics.jsonl").front();
   CHECK(named.contains("rewards/gated_saliency/mean"));
-  CHECK(named["saliency/masks_trained"].get<double>() == 8 * named["accuracy/strict"].get<double>());
+  CHECK(named["saliency/rollouts"].get<double>() == 8 * named["accuracy/strict"].get<double>());
+  CHECK(named["saliency/masks_trained"] == 0);
   CHECK_FALSE(named.contains("saliency/scale"));
   CHECK(run(resumed(o)) == 0);
   o.saliency_gate = rewards::gate_choice::none;

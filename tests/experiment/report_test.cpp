@@ -394,7 +394,7 @@ TEST_CASE("report: broken, missing and half-written files become notes, never a 
             "a broken line is left out; line 1: "));
   c = completion_line(1, 0, 0, 1);
   c["saliency"] = nullptr;
-  CHECK(has(page_with("completions.jsonl", c.dump() + "\n"), "no mask was trained for it"));
+  CHECK(has(page_with("completions.jsonl", c.dump() + "\n"), "it has no saliency"));
   CHECK(has(page_with("completions.jsonl", "{\"step\":99999999999999999999}\n"), "broken line"));
   CHECK(has(page_with("completions.jsonl", ""), "There are no completions."));
   for (char const* const bad : {"", "7", "[1]", "{", "null"}) {
@@ -502,6 +502,33 @@ TEST_CASE("report: the figures at the top are of the first and the last step tha
   CHECK(saliency_card({0.5, 0.125, nullptr}) == "0.5 → 0.125<small>first and last step that have it</small>");
   CHECK(saliency_card({nullptr, 0.125, 0.25}) == "0.125 → 0.25<small>first and last step that have it</small>");
   CHECK(saliency_card({nullptr, nullptr}).empty());
+}
+
+TEST_CASE("report: a mask is spoken of where masks were trained, and another estimator by its name") {
+  run_on_disk const run(2);
+  auto const page_of = [&](char const* estimator, bool masks) {
+    put(run.folder / "options.json", json{{"task", "arithmetic"}, {"saliency-estimator", estimator}}.dump());
+    std::string metrics;
+    for (int s = 1; s <= 2; ++s) {
+      json m = metrics_line(s, 0.5);
+      m["saliency/ce_unmasked"] = 1.5 * s;
+      m["saliency/ce_start"] = m["saliency/ce_end"] = masks ? json(2.5 * s) : json();
+      if (masks) m["saliency/scale"] = nullptr;  // of a first step without masks
+      metrics += dump_json(m) + "\n";
+    }
+    put(run.folder / "metrics.jsonl", metrics);
+    std::string const page = run_page(run.folder);
+    CHECK(markup_mistake(page) == "");
+    CHECK(has(page, "without mask: 1.5"));
+    CHECK(has(page, "mask at its start") == masks);
+    CHECK(has(page, "mask trained") == masks);
+    CHECK(has(page, "1 where the mask was fully re-enabled") == masks);
+    return page;
+  };
+  page_of("learned_mask", true);
+  CHECK(has(page_of("attention_rollout", false), "<p>Colours are token saliency by attention_rollout, in its units."));
+  // Another estimator in a program's traits.
+  CHECK(has(page_of("learned_mask", false), "<p>Colours are token saliency, in the units of its estimator."));
 }
 
 TEST_CASE("report: thinning takes means over consecutive steps and leaves gaps out") {

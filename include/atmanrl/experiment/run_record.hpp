@@ -203,15 +203,13 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json
   files.metrics.append(metrics);
   events_->add_step(metrics);
 
-  index_t sampled = 0, prompts = 0, masked = 0, masks = 0;
+  index_t sampled = 0, prompts = 0, masked = 0;
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
     sampled += index_t(r.ids.size());
     if (r.member == 0) prompts += index_t(g.prompt_ids.size());
-    if (r.mask) {
-      ++masks;
-      masked += index_t(r.cot().size());
-    }
+    if (r.mask) masked += index_t(r.cot().size());
   });
+  auto const masks = metrics["saliency/masks_trained"].get<index_t>();
   auto const phase = [](double seconds, index_t tokens) {
     return json{
         {"seconds", seconds}, {"tokens", tokens}, {"tokens_per_second", double(tokens) / std::max(seconds, 1e-9)}};

@@ -282,7 +282,11 @@ inline std::string duration(double seconds) {
   if (!metrics.steps.empty()) section("training", "Training", run_charts(metrics));
   if (std::string const tests = causal_section(metrics, causal); !tests.empty())
     section("causal", "Is the saliency causal?", tests);
-  section("completions", "Completions", completion_tables(completions));
+  // Masks alone have a scale; a program with another estimator in its traits may leave the option as it is.
+  std::string const estimator = option("saliency-estimator");
+  section("completions", "Completions",
+          completion_tables(completions, saliency_sentence(metrics.find("saliency/scale") != nullptr,
+                                                           estimator == "learned_mask" ? "" : estimator)));
   if (!times.phases.empty()) section("time", "Time", timing_section(times));
   if (options) {
     std::vector<std::pair<std::string, std::string>> pairs;
