@@ -4,9 +4,8 @@
 /// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl,
 /// evaluation_before.json and evaluation_after.json, events.out.tfevents.* for TensorBoard, summary.txt, checkpoints/,
 /// at the end model/, and report.html, a page made from the other files. A run that is killed at any moment is
-/// continued from its newest checkpoint: lines that were written after it are cut off and written again, the same, but
-/// for timings, where a step that is done again has another line. Nothing is cut off before it is known that the run
-/// can go on.
+/// continued from its newest checkpoint: lines that were written after it, but for timings, are cut off and written
+/// again, the same. Nothing is cut off before it is known that the run can go on.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/evaluation/evaluate.hpp>
@@ -154,17 +153,16 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
   expects<file_error>(index_t(weights.size()) == parameters,
                       "{}: weights has {} values but the model has {} parameters", what, weights.size(), parameters);
   assign(policy.master(), weights);
-  std::size_t known = 1;
-  for (auto const& [name, array] : policy.optimizer_arrays()) {
+  auto const known = policy.optimizer_arrays();
+  for (auto const& [name, array] : known) {
     auto const& values = values_of(name);
     index_t const wanted = policy.whole_size(*array);
     expects<file_error>(index_t(values.size()) == wanted, "{}: {} has {} values but the optimizer's has {}", what, name,
                         values.size(), wanted);
     assign(*array, values);
-    ++known;
   }
-  expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),
-                      known);
+  expects<file_error>(known.size() + 1 == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what,
+                      c.arrays.size(), known.size() + 1);
   policy.restored();
   try {
     json const state = parse_json(c.state_json, what + " (state)");
