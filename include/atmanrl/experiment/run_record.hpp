@@ -51,7 +51,6 @@ class run_record {
   bool speaks() const { return ranks_.rank() == 0; }
   /// What this rank speaks through: nothing is heard of the others.
   run_hooks& said() const { return speaks() ? *hooks_ : silence(); }
-  run_hooks& hooks() const { return *hooks_; }
 
   /// The signal that wants a rank to stop, 0 for none; a call of all ranks.
   int caught();
