@@ -29,10 +29,7 @@ atmanrl::experiment_options parse_command_line(int argc, char** argv, std::strin
                            [&](char const* name, auto&&, char const*) { given.emplace_back(name, std::nullopt); });
   std::size_t at = 0;
   atmanrl::for_each_option(shown, [&](char const* name, auto&& value, char const* meaning) {
-    auto const standard = atmanrl::detail::option_json(value);
-    std::string const text = standard.is_string() ? standard.template get<std::string>()
-                             : standard.is_null() ? "none"
-                                                  : standard.dump();
+    std::string const text = atmanrl::detail::option_text(atmanrl::detail::option_json(value));
     auto* const option = app.add_option(std::string("--") + name, given[at++].second, meaning)->take_last();
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, bool>)
       option->expected(0, 1);  // --merge is --merge true

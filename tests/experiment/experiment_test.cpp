@@ -63,6 +63,14 @@ experiment_options resumed(experiment_options o) {
   return o;
 }
 
+/// What the lines of timings.jsonl are of: "evaluation_before step step evaluation_after".
+std::string timed(experiment_options const& o) {
+  std::vector<std::string> phases;
+  for (json const& line : read_json_lines(o.out / "timings.jsonl")) phases.push_back(line.at("phase"));
+  return fmt::format("{}", fmt::join(phases, " "));
+}
+char const* const all_is_timed = "evaluation_before step step step evaluation_after";
+
 }  // namespace
 
 namespace {
@@ -155,6 +163,7 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
                                  "completions/max_length",
                                  "completions/clipped_ratio",
                                  "completions/delimiter_ratio",
+                                 "saliency/rollouts",
                                  "saliency/masks_trained",
                                  "saliency/ce_unmasked",
                                  "saliency/ce_start",
@@ -191,7 +200,7 @@ TEST_CASE("experiment: a run leaves all its files, and every line of metrics is 
   }
   CHECK(lines[2]["passes"]["ratio_max"][1] > 1.0);
   CHECK(read_json_lines(o.out / "completions.jsonl").size() == 24);
-  CHECK(read_json_lines(o.out / "timings.jsonl").size() == 4);  // the evaluation before, three steps
+  CHECK(timed(o) == all_is_timed);
   CHECK(content(o.out / "summary.txt").find("masks trained               24 of 24 rollouts") != std::string::npos);
 }
 
@@ -236,7 +245,8 @@ TEST_CASE(
   REQUIRE(run(o) == 0);
   auto const named = read_json_lines(o.out / "metrics.jsonl").front();
   CHECK(named.contains("rewards/gated_saliency/mean"));
-  CHECK(named["saliency/masks_trained"].get<double>() == 8 * named["accuracy/strict"].get<double>());
+  CHECK(named["saliency/rollouts"].get<double>() == 8 * named["accuracy/strict"].get<double>());
+  CHECK(named["saliency/masks_trained"] == 0);
   CHECK_FALSE(named.contains("saliency/scale"));
   CHECK(run(resumed(o)) == 0);
   o.saliency_gate = rewards::gate_choice::none;
@@ -327,9 +337,16 @@ TEST_CASE(
   CHECK_FALSE(std::filesystem::exists(part.out / "model"));
   REQUIRE(run(resumed(part)) == 0);
   check_equal_runs(whole.out, part.out);
+  CHECK(timed(part) == all_is_timed);
   // A finished run can be asked to go on and finds nothing left to do.
   REQUIRE(run(resumed(part)) == 0);
   check_equal_runs(whole.out, part.out);
+  CHECK(timed(part) == all_is_timed);
+  // Without a checkpoint its steps are done again; its evaluations are there, and took the time that they took.
+  std::filesystem::remove_all(part.out / "checkpoints");
+  REQUIRE(run(resumed(part)) == 0);
+  check_equal_runs(whole.out, part.out);
+  CHECK(timed(part) == std::string(all_is_timed) + " step step step");
 }
 
 TEST_CASE("experiment: lines after the checkpoint, whole or cut off, are written anew") {
@@ -341,11 +358,13 @@ TEST_CASE("experiment: lines after the checkpoint, whole or cut off, are written
   std::filesystem::remove(part.out / "checkpoints" / "step-000002.checkpoint");
   {
     std::ofstream(part.out / "metrics.jsonl", std::ios::app) << "{\"step\":3,\"rew";
+    std::ofstream(part.out / "timings.jsonl", std::ios::app) << "{\"ph";
     std::ofstream(part.out / "checkpoints" / "step-000002.checkpoint.partial-1") << "half";
   }
   REQUIRE(run(resumed(part)) == 0);
   check_equal_runs(whole.out, part.out);
   CHECK_FALSE(std::filesystem::exists(part.out / "checkpoints" / "step-000002.checkpoint.partial-1"));
+  CHECK(timed(part) == "evaluation_before step step step step evaluation_after");  // the second step was done twice
 }
 
 TEST_CASE("experiment: a damaged newest checkpoint is passed over for the one before") {

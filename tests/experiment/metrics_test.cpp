@@ -1,7 +1,9 @@
+#include <atmanrl/experiment/closing_table.hpp>
 #include <atmanrl/experiment/metrics.hpp>
 #include <atmanrl/tasks/arithmetic_text.hpp>
 
 #include "catch.hpp"
+#include "io/scratch.hpp"
 
 using namespace atmanrl;
 
@@ -161,7 +163,9 @@ TEST_CASE("metrics: what a step without masks cannot say is null, never NaN") {
 TEST_CASE("metrics: saliency both ways and the three cross-entropies are means over masks") {
   auto report = known_report();
   add_masks(report);
-  auto const m = metrics_of(report, nullptr);
+  mask_figures const masks;
+  auto const m = metrics_of(report, &masks);
+  CHECK(m["saliency/rollouts"] == 2);
   CHECK(m["saliency/masks_trained"] == 2);
   CHECK(m["saliency/ce_unmasked"] == 1.5);
   CHECK(m["saliency/ce_start"] == 4.0);
@@ -170,6 +174,57 @@ TEST_CASE("metrics: saliency both ways and the three cross-entropies are means o
   CHECK(m["saliency/re_enabled/mean"] == 0.5);
   CHECK(m["saliency/as_printed/mean"] == 0.5);
   CHECK(m["saliency/re_enabled/std"].get<double>() == Approx(std::sqrt(0.125)));
+}
+
+TEST_CASE("metrics: an estimator without masks has a saliency, and nothing is said of masks") {
+  auto report = known_report();
+  add_masks(report);
+  auto const m = metrics_of(report, nullptr);
+  CHECK(m["saliency/rollouts"] == 2);
+  CHECK(m["saliency/masks_trained"] == 0);
+  CHECK(m["saliency/ce_unmasked"] == 1.5);
+  for (char const* const name : {"saliency/ce_start", "saliency/ce_end", "saliency/below_unmasked_ratio"})
+    CHECK(m[name].is_null());
+  CHECK(m["saliency/re_enabled/mean"] == 0.5);
+  CHECK_FALSE(m.contains("saliency/scale"));
+}
+
+TEST_CASE("closing_table: means are over masks or over saliencies, whichever they are of") {
+  atmanrl_test::scratch_folder const scratch;
+  auto const path = scratch / "metrics.jsonl";
+  auto const line = [](int rollouts, int masks, double scale) {
+    json m{{"groups", 2}, {"groups_with_spread", 1}, {"reward", 0.5 * scale}, {"saliency/masks_trained", masks}};
+    if (rollouts >= 0) m["saliency/rollouts"] = rollouts;
+    bool const some = rollouts > 0 || masks > 0;
+    for (char const* const name : {"ce_start", "ce_end", "below_unmasked_ratio"})
+      m[fmt::format("saliency/{}", name)] = masks > 0 ? json(0.25 * scale) : json();
+    for (char const* const name : {"ce_unmasked", "re_enabled/mean", "as_printed/mean"})
+      m[fmt::format("saliency/{}", name)] = some ? json(0.5 * scale) : json();
+    return m.dump() + "\n";
+  };
+  auto const table = [&](std::string const& lines) {
+    atmanrl_test::put(path, lines);
+    return closing_table(std::nullopt, std::nullopt, read_totals(path, 4));
+  };
+  std::string const masked =
+      "CE(0) / CE(c) / CE(H*)      1.2500 / 0.6250 / 0.6250 nats per answer token\n"
+      "masks with CE(H*) < CE(0)   62.5 %\n"
+      "saliency                    1.2500 re-enabled, 1.2500 as printed\n";
+  std::string const front =
+      "steps                       3\n"
+      "reward, first and last step 0.5000 -> 0.5000\n"
+      "groups with non-zero spread 3 of 6\n";
+  // (2 * 1 + 6 * 3) / 8 = 2.5
+  CHECK(table(line(2, 2, 1) + line(6, 6, 3) + line(0, 0, 1)) ==
+        front + "masks trained               8 of 24 rollouts\n" + masked);
+  CHECK(table(line(-1, 2, 1) + line(6, 6, 3) + line(0, 0, 1)) ==
+        front + "masks trained               8 of 24 rollouts\n" + masked);  // an older version began it
+  CHECK(table(line(2, 0, 1) + line(6, 0, 3) + line(0, 0, 1)) ==
+        front +
+            "with saliency               8 of 24 rollouts\n"
+            "saliency                    1.2500 re-enabled, 1.2500 as printed\n");
+  CHECK(table(line(0, 0, 1) + line(0, 0, 3) + line(0, 0, 1)) ==
+        front + "masks trained               0 of 24 rollouts\n");
 }
 
 TEST_CASE("metrics: a completion's line has its parts, rewards and token saliency as valid UTF-8") {

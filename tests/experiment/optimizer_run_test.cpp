@@ -241,8 +241,8 @@ TEST_CASE("restore_run: a checkpoint with AdamW's two moments is read by name, o
                .arrays = {{"weights", std::vector<float>(n, 0.5f)},
                           {"first_moment", std::vector<float>(n, 2)},
                           {"second_moment", std::vector<float>(n, 3)}},
-               .state_json = R"({"metrics_lines": 1, "completions_lines": 2, "causal_lines": 3, "timings_lines": 4,
-                                "optimizer_steps": 10, "reward": null})"};
+               .state_json = R"({"metrics_lines": 1, "completions_lines": 2, "causal_lines": 3, "optimizer_steps": 10,
+                                "reward": null})"};
   c.state_json.replace(c.state_json.find("null"), 4, reward_state(trainer.reward()).dump());
   auto const lines = restore_run(c, "it", trainer);
   CHECK(lines.completions == 2);

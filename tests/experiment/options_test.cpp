@@ -211,6 +211,30 @@ TEST_CASE("options: layers, floor and tolerance of the masks may be named or lef
   CHECK(options_to_json(o) == defaults);
 }
 
+TEST_CASE("options: a value that is shown as the default may be typed, and means what is there without it") {
+  int typed = 0;
+  for (auto const preset : {experiment_preset::demo, experiment_preset::paper}) {
+    experiment_options const standard = experiment_options::of_preset(preset);
+    experiment_options shown = standard;
+    for_each_option(shown, [&](char const* name, auto&& value, char const*) {
+      std::string const text = detail::option_text(detail::option_json(value));
+      if (text.empty()) return;  // a path that is not there
+      experiment_options o = standard;
+      set_option(o, name, text);
+      INFO("--" << name << " " << text);
+      CHECK(options_to_json(o) == options_to_json(standard));
+      ++typed;
+    });
+  }
+  CHECK(typed > 150);
+  experiment_options o;
+  set_option(o, "system", "Be brief.");
+  CHECK(contains(complaint<usage_error>([&] { check_same_run(o, {}, "run"); }),
+                 "--system none contradicts the run in run, which was started with Be brief."));
+  set_option(o, "system", "none");
+  CHECK_FALSE(o.chat.system.has_value());
+}
+
 TEST_CASE("options: a value that cannot be is refused with the option's name and the value") {
   experiment_options o;
   auto const refusal = [&](char const* name, char const* text) {

@@ -1,5 +1,6 @@
 // The pages: what a reader sees equals the files, nothing of a model's text becomes markup, nothing is loaded from
 // elsewhere.
+#include <atmanrl/evaluation/evaluation.hpp>
 #include <atmanrl/report/explain_page.hpp>
 #include <atmanrl/report/run_data.hpp>
 #include <atmanrl/report/run_page.hpp>
@@ -145,14 +146,20 @@ json completion_line(int step, int group, int member, double reward) {
           {"saliency", {{"tokens", {"Then", " 4", "."}}, {"values", {0.125, 0.875, -0.0625}}}}};
 }
 
-json evaluation_file(double strict, std::vector<int> const& correct) {
-  auto const i = [](double v) { return json{{"value", v}, {"low", v - 0.0625}, {"high", v + 0.0625}}; };
-  return {{"questions", 4},
-          {"samples", 2},
-          {"tokens", 99},
-          {"accuracy_strict", i(strict)},
-          {"pass_at", {{"1", i(0.5)}, {"2", i(0.8125)}}},
-          {"correct", correct}};
+/// Of two samples for each question.
+evaluation evaluation_with(std::vector<int> const& correct, std::uint64_t seed = 7) {
+  evaluation e;
+  e.samples = 2;
+  e.seed = seed;
+  for (int const right : correct) {
+    question_result q;
+    q.id = fmt::format("q{}", e.per_question.size());
+    q.correct = right;
+    q.tokens = q.cot_tokens = 3;
+    e.per_question.push_back(std::move(q));
+  }
+  summarize(e);
+  return e;
 }
 
 /// A run of `steps` steps with two groups of three.
@@ -172,8 +179,8 @@ struct run_on_disk {
     }
     put(folder / "metrics.jsonl", metrics);
     put(folder / "completions.jsonl", completions);
-    put(folder / "evaluation_before.json", evaluation_file(0.375, {0, 1, 2, 0}).dump());
-    put(folder / "evaluation_after.json", evaluation_file(0.625, {1, 2, 2, 0}).dump());
+    put(folder / "evaluation_before.json", to_json(evaluation_with({0, 1, 2, 0})).dump());
+    put(folder / "evaluation_after.json", to_json(evaluation_with({1, 2, 2, 0})).dump());
     put(folder / "timings.jsonl",
         R"({"phase":"evaluation_before","seconds":2.5,"tokens":100})"
         "\n"
@@ -244,11 +251,10 @@ TEST_CASE("report: the numbers of the page are those of the files") {
   CHECK(has(page, "deletion_auc: 0.3"));
   // a column without any value
   CHECK_FALSE(has(page, "<b>Saliency</b>"));
-  // evaluation: 0.25 = mean of (1 + 1 + 0 + 0) / 2 samples / 4 questions
-  CHECK(has(page,
-            "<th scope=\"row\">accuracy, strict</th><td>0.375 <span class=\"soft\">[0.3125, "
-            "0.4375]</span></td><td>0.625 <span class=\"soft\">[0.5625, 0.6875]</span></td>"));
-  CHECK(has(page, "<th scope=\"row\">pass@2</th><td>0.8125 "));
+  // evaluation: 3 of 8 right before, 5 after; 0.25 = mean of (1 + 1 + 0 + 0) / 2 samples / 4 questions
+  CHECK(has(page, "<th scope=\"row\">accuracy, strict</th><td>0.375 <span class=\"soft\">["));
+  CHECK(has(page, "</td><td>0.625 <span class=\"soft\">["));
+  CHECK(has(page, "<th scope=\"row\">pass@2</th><td>0.5 "));
   CHECK(has(page, "paired by question: <b>0.25</b>"));
   // completions: best and worst of each group, tokens with their values
   CHECK(count(page, "<th scope=\"row\">best of 3</th>") == 8);
@@ -264,6 +270,41 @@ TEST_CASE("report: the numbers of the page are those of the files") {
   CHECK(has(page, "1 min 30 s"));
 }
 
+TEST_CASE("report: the change of strict accuracy is the closing table's, and is not shown of different questions") {
+  run_on_disk const run(1);
+  evaluation const before = evaluation_with({0, 1, 2, 0, 1, 1, 0, 2, 1, 0, 0, 1, 2}, 77),
+                   after = evaluation_with({1, 2, 2, 0, 2, 0, 1, 2, 2, 1, 0, 2, 2}, 77);
+  auto const shown = [&](json const& a, json const& b) {
+    put(run.folder / "evaluation_before.json", a.dump());
+    put(run.folder / "evaluation_after.json", b.dump());
+    std::string const page = run_page(run.folder);
+    CHECK(markup_mistake(page) == "");
+    std::size_t const from = page.find("paired by question: ");
+    return from == std::string::npos ? std::string() : page.substr(from, page.find("</p>", from) - from);
+  };
+  auto const all = differences(before, after);
+  auto const strict = std::find_if(all.begin(), all.end(), [](auto const& d) { return d.name == "accuracy_strict"; });
+  REQUIRE(strict != all.end());
+  interval const d = strict->difference;
+  CHECK(shown(to_json(before), to_json(after)) == fmt::format("paired by question: <b>{}</b> [{}, {}].",
+                                                              html::number(d.value, 3), html::number(d.low, 3),
+                                                              html::number(d.high, 3)));
+  evaluation other = after;
+  other.per_question[3].id = "another";
+  CHECK(shown(to_json(before), to_json(other)).empty());
+  CHECK(shown(to_json(before), to_json(evaluation_with({1, 2}))).empty());
+  json bad = to_json(after);
+  for (json const& value : {json(7), json::array({1, "a"}), json()}) {
+    bad["per_question"]["correct"] = value;
+    CHECK(shown(to_json(before), bad).empty());
+  }
+  bad = to_json(before);
+  for (json const& value : {json(0), json("b"), json()}) {
+    bad["samples"] = value;
+    CHECK(shown(bad, to_json(after)).empty());
+  }
+}
+
 TEST_CASE("report: hostile text in any file stays text") {
   run_on_disk const run(1);
   std::string const safe = to_valid_utf8(hostile);
@@ -277,7 +318,7 @@ TEST_CASE("report: hostile text in any file stays text") {
   m["rewards/" + safe + "/mean"] = 1;
   put(run.folder / "metrics.jsonl", m.dump() + "\n");
   put(run.folder / "options.json", json{{"model", safe}, {"task", safe}, {safe, safe}}.dump());
-  auto e = evaluation_file(0.5, {1});
+  json e = to_json(evaluation_with({1}));
   e[safe] = e["accuracy_strict"];
   put(run.folder / "evaluation_after.json", e.dump());
   put(run.folder / "timings.jsonl", json{{"phase", safe}, {"seconds", 1}}.dump());
@@ -353,7 +394,7 @@ TEST_CASE("report: broken, missing and half-written files become notes, never a 
             "a broken line is left out; line 1: "));
   c = completion_line(1, 0, 0, 1);
   c["saliency"] = nullptr;
-  CHECK(has(page_with("completions.jsonl", c.dump() + "\n"), "no mask was trained for it"));
+  CHECK(has(page_with("completions.jsonl", c.dump() + "\n"), "it has no saliency"));
   CHECK(has(page_with("completions.jsonl", "{\"step\":99999999999999999999}\n"), "broken line"));
   CHECK(has(page_with("completions.jsonl", ""), "There are no completions."));
   for (char const* const bad : {"", "7", "[1]", "{", "null"}) {
@@ -362,7 +403,7 @@ TEST_CASE("report: broken, missing and half-written files become notes, never a 
   }
   CHECK(page_with(
             "evaluation_before.json",
-            R"({"accuracy_strict":{"value":"x","low":null,"high":[]},"pass_at":7,"correct":[1,"a"],"samples":"b"})") !=
+            R"({"accuracy_strict":{"value":"x","low":null,"high":[]},"pass_at":7,"per_question":[1],"samples":"b"})") !=
         "");
   CHECK(has(page_with("timings.jsonl", "{\"phase\":7}\n"), "timings.jsonl: a broken line"));
   CHECK(
@@ -440,6 +481,54 @@ TEST_CASE(
   CHECK(has(page, "<b>Agreement with leave-one-out</b>"));
   CHECK(has(page, "<title>share 1\nrandom: 0.1</title>"));
   CHECK(has(page, "<dt>items</dt><dd>32</dd>"));
+}
+
+TEST_CASE("report: the figures at the top are of the first and the last step that have them") {
+  run_on_disk const run(1);
+  auto const saliency_card = [&](std::vector<json> const& saliency) {
+    std::string metrics;
+    for (std::size_t s = 0; s < saliency.size(); ++s) {
+      json m = metrics_line(int(s + 1), 0.5);
+      m["saliency/re_enabled/mean"] = saliency[s];
+      metrics += dump_json(m) + "\n";
+    }
+    put(run.folder / "metrics.jsonl", metrics);
+    std::string const page = run_page(run.folder), front = "<dt>saliency, re-enabled</dt><dd>";
+    std::size_t const from = page.find(front);
+    if (from == std::string::npos) return std::string();
+    return page.substr(from + front.size(), page.find("</dd>", from) - from - front.size());
+  };
+  CHECK(saliency_card({0.5, 0.125, 0.25}) == "0.5 → 0.25<small>first and last step</small>");
+  CHECK(saliency_card({0.5, 0.125, nullptr}) == "0.5 → 0.125<small>first and last step that have it</small>");
+  CHECK(saliency_card({nullptr, 0.125, 0.25}) == "0.125 → 0.25<small>first and last step that have it</small>");
+  CHECK(saliency_card({nullptr, nullptr}).empty());
+}
+
+TEST_CASE("report: a mask is spoken of where masks were trained, and another estimator by its name") {
+  run_on_disk const run(2);
+  auto const page_of = [&](char const* estimator, bool masks) {
+    put(run.folder / "options.json", json{{"task", "arithmetic"}, {"saliency-estimator", estimator}}.dump());
+    std::string metrics;
+    for (int s = 1; s <= 2; ++s) {
+      json m = metrics_line(s, 0.5);
+      m["saliency/ce_unmasked"] = 1.5 * s;
+      m["saliency/ce_start"] = m["saliency/ce_end"] = masks ? json(2.5 * s) : json();
+      if (masks) m["saliency/scale"] = nullptr;  // of a first step without masks
+      metrics += dump_json(m) + "\n";
+    }
+    put(run.folder / "metrics.jsonl", metrics);
+    std::string const page = run_page(run.folder);
+    CHECK(markup_mistake(page) == "");
+    CHECK(has(page, "without mask: 1.5"));
+    CHECK(has(page, "mask at its start") == masks);
+    CHECK(has(page, "mask trained") == masks);
+    CHECK(has(page, "1 where the mask was fully re-enabled") == masks);
+    return page;
+  };
+  page_of("learned_mask", true);
+  CHECK(has(page_of("attention_rollout", false), "<p>Colours are token saliency by attention_rollout, in its units."));
+  // Another estimator in a program's traits.
+  CHECK(has(page_of("learned_mask", false), "<p>Colours are token saliency, in the units of its estimator."));
 }
 
 TEST_CASE("report: thinning takes means over consecutive steps and leaves gaps out") {

@@ -105,6 +105,24 @@ TEST_CASE("make_reward: estimator and gate are the options' choice where the rew
   CHECK_NOTHROW(make_reward<rewards::saliency<estimators::gradient>>(o));
 }
 
+TEST_CASE("make_reward: a share of nothing is a weight of nothing, where no weight is given") {
+  using sum = rewards::balanced_sum<constant, counting>;
+  experiment_options o;
+  o.saliency_share = 0;
+  CHECK(make_reward<sum>(o).weight() == 0);
+  CHECK(make_reward<sum>(o).settled());
+  auto reward = make_reward<sum>(o);
+  auto step = two_rollouts();
+  detail::any_model model;
+  CHECK(reward.table(step, model).total == std::vector<float>{1, 1});
+  o.saliency_weight = 0.25;
+  CHECK(make_reward<sum>(o).weight() == 0.25);
+  // Until it is settled, a share that there is begins at the reward's own weight.
+  o.saliency_weight.reset();
+  o.saliency_share = 0.5;
+  CHECK(make_reward<sum>(o).weight() == 1);
+}
+
 TEST_CASE("gated: an open gate lets every value through, that of the right answers only theirs") {
   auto step = two_rollouts();
   step.groups[0].rollouts[0].grade.correct_strict = true;

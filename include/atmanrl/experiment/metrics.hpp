@@ -12,6 +12,7 @@
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/stream_decoder.hpp>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -24,7 +25,7 @@ std::vector<std::string> component_names(reward_table const& rewards);
 }  // namespace detail
 
 /// The step's line of metrics.jsonl.
-/// \param masks  of the learned masks in use, or nullptr
+/// \param masks  of the learned masks in use; nullptr where the reward trains none, and what is said of masks is null
 json metrics_of(grpo_step_report const& report, mask_figures const* masks);
 
 /// The texts of consecutive tokens, each valid UTF-8; a character that several tokens share stands at the last of them.
@@ -155,24 +156,24 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
 }
 
 [[gnu::cold]] inline void add_saliency_metrics(json& m, step_rollouts const& rollouts, mask_figures const* masks) {
-  std::vector<double> unmasked, start, end, re_enabled, as_printed;
-  double restored = 0;
-  rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
-    if (!r.mask) return;
-    unmasked.push_back(r.mask->ce_unmasked);
-    start.push_back(r.mask->ce_start);
-    end.push_back(r.mask->ce_end);
-    re_enabled.push_back(r.mask->re_enabled);
-    as_printed.push_back(r.mask->as_printed);
-    restored += r.mask->ce_end < r.mask->ce_unmasked;
-  });
-  bool const any = !end.empty();
-  auto const known = [&](double x) { return any ? json(x) : json(); };
-  m["saliency/masks_trained"] = end.size();
-  m["saliency/ce_unmasked"] = mean_or_null(unmasked);
-  m["saliency/ce_start"] = mean_or_null(start);
-  m["saliency/ce_end"] = mean_or_null(end);
-  m["saliency/below_unmasked_ratio"] = known(restored / double(std::max<std::size_t>(1, end.size())));
+  using result = saliency_result;
+  auto const all = [&](auto&& figure) {
+    std::vector<double> out;
+    rollouts.for_each([&](rollout_group const&, rollout const& r, std::size_t) {
+      if (r.mask) out.push_back(std::invoke(figure, *r.mask));
+    });
+    return out;
+  };
+  // Estimators without masks have other things in these places.
+  auto const of_masks = [&](auto&& figure) { return masks ? mean_or_null(all(figure)) : json(); };
+  std::vector<double> const re_enabled = all(&result::re_enabled), as_printed = all(&result::as_printed);
+  auto const known = [&](double x) { return re_enabled.empty() ? json() : json(x); };
+  m["saliency/rollouts"] = re_enabled.size();
+  m["saliency/masks_trained"] = masks ? re_enabled.size() : 0;
+  m["saliency/ce_unmasked"] = mean_or_null(all(&result::ce_unmasked));
+  m["saliency/ce_start"] = of_masks(&result::ce_start);
+  m["saliency/ce_end"] = of_masks(&result::ce_end);
+  m["saliency/below_unmasked_ratio"] = of_masks([](result const& r) { return r.ce_end < r.ce_unmasked; });
   m["saliency/re_enabled/mean"] = mean_or_null(re_enabled);
   m["saliency/re_enabled/std"] = known(std_of(re_enabled));
   m["saliency/as_printed/mean"] = mean_or_null(as_printed);

@@ -59,7 +59,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("saliency-estimator", detail::one_of{&o.saliency_estimator, estimators::names},
     "learned_mask, leave_one_out, gradient, atman_suppression, gradient_x_input or attention_rollout");
   f("saliency-weight", o.saliency_weight, "weight of the saliency reward, or auto: by its spread");
-  f("saliency-share", o.saliency_share, "for auto: spread of the weighted saliency reward as a share of the outcome's");
+  f("saliency-share", o.saliency_share, "for auto: spread of the weighted saliency, a share of the outcome's; 0: none");
   f("saliency-direction", o.direction, "re_enabled (1 - mean) or as_printed (mean)");
   f("saliency-gate", o.saliency_gate,
     "none, or correct: only right answers are paid for saliency, others get their least");
@@ -235,9 +235,8 @@ ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_
   json const a = options_to_json(stored), b = options_to_json(given);
   for (auto const& [name, value] : a.items()) {
     if (name == "threads" || name == "device" || name == "out" || detail::changes_no_bit(name)) continue;
-    auto const text = [](json const& x) { return x.is_string() ? x.get<std::string>() : x.dump(); };
     expects<usage_error>(value == b[name], "--{} {} contradicts the run in {}, which was started with {}", name,
-                         text(b[name]), folder, text(value));
+                         detail::option_text(b[name]), folder, detail::option_text(value));
   }
 }
 

@@ -207,7 +207,9 @@ inline void read_option(std::string_view name, std::string_view text, std::strin
   expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(task_names, ", "));
   out = text;
 }
-inline void read_option(std::string_view, std::string_view text, std::optional<std::string>& out) { out = text; }
+inline void read_option(std::string_view, std::string_view text, std::optional<std::string>& out) {
+  out = text == "none" ? std::nullopt : std::optional<std::string>(text);
+}
 inline void read_option(std::string_view, std::string_view text, any_text out) { *out.value = text; }
 inline void read_option(std::string_view name, std::string_view text, one_of out) {
   bool const known = std::find(out.names.begin(), out.names.end(), text) != out.names.end();
@@ -287,6 +289,11 @@ requires std::is_enum_v<E> json option_json(E x) {
 }
 template <class E>
 requires std::is_enum_v<E> json option_json(std::optional<E> const& x) { return x ? option_json(*x) : json("auto"); }
+
+/// What option_json gave, as it is typed.
+inline std::string option_text(json const& x) {
+  return x.is_string() ? x.get<std::string>() : x.is_null() ? "none" : x.dump();
+}
 
 }  // namespace detail
 

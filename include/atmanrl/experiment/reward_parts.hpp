@@ -74,8 +74,9 @@ template <class Main, class Auxiliary>
 struct reward_parts<rewards::balanced_sum<Main, Auxiliary>> {
   using sum = rewards::balanced_sum<Main, Auxiliary>;
   static sum make(experiment_options const& o) {
-    return sum(reward_parts<Main>::make(o), reward_parts<Auxiliary>::make(o), o.saliency_weight.value_or(1),
-               o.saliency_weight ? 0 : o.saliency_share);
+    double const share = o.saliency_weight ? 0 : o.saliency_share, until_settled = share > 0 ? 1 : 0;
+    return sum(reward_parts<Main>::make(o), reward_parts<Auxiliary>::make(o), o.saliency_weight.value_or(until_settled),
+               share);
   }
 };
 

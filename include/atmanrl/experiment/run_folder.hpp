@@ -4,8 +4,8 @@
 /// The folder of a run: options.json, metrics.jsonl, completions.jsonl, causal.jsonl, timings.jsonl,
 /// evaluation_before.json and evaluation_after.json, events.out.tfevents.* for TensorBoard, summary.txt, checkpoints/,
 /// at the end model/, and report.html, a page made from the other files. A run that is killed at any moment is
-/// continued from its newest checkpoint: lines that were written after it are cut off and written again, the same.
-/// Nothing is cut off before it is known that the run can go on.
+/// continued from its newest checkpoint: lines that were written after it, but for timings, are cut off and written
+/// again, the same. Nothing is cut off before it is known that the run can go on.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/evaluation/evaluate.hpp>
@@ -56,20 +56,18 @@ void remove_partial_files(std::filesystem::path const& folder);
 
 /// How many lines of each file belong to a step.
 struct restored_lines {
-  index_t metrics = 0, completions = 0, causal = 0, timings = 0;
+  index_t metrics = 0, completions = 0, causal = 0;
 };
 
-/// The files that grow with the steps.
+/// The files that grow with the steps and are wound back to those that are done.
 struct run_files {
-  jsonl_writer metrics, completions, causal, timings;
+  jsonl_writer metrics, completions, causal;
 
-  /// Keeps so many lines of each; of timings, which nothing is computed from, as many as there are.
+  /// Keeps so many lines of each.
   run_files(std::filesystem::path const& folder, restored_lines const& keep)
       : metrics(folder / "metrics.jsonl", keep.metrics),
         completions(folder / "completions.jsonl", keep.completions),
-        causal(folder / "causal.jsonl", keep.causal),
-        timings(folder / "timings.jsonl",
-                std::min(keep.timings, jsonl_writer(folder / "timings.jsonl", jsonl_writer::all_lines).lines())) {}
+        causal(folder / "causal.jsonl", keep.causal) {}
 };
 
 /// The options that a checkpoint depends on: all but the number of threads, the device, graphs, what ranks keep of a
@@ -106,13 +104,10 @@ void save_checkpoint_of(experiment_options const& options, Trainer& trainer, run
     for (auto const& [name, values] : arrays) policy.each_piece(*values, [](auto...) {});
     return;
   }
-  files->metrics.sync();
-  files->completions.sync();
-  files->causal.sync();
-  json state{{"metrics_lines", files->metrics.lines()},       {"completions_lines", files->completions.lines()},
-             {"causal_lines", files->causal.lines()},         {"timings_lines", files->timings.lines()},
-             {"optimizer_steps", policy.optimizer().steps()}, {"reward", reward_state(trainer.reward())},
-             {"options", options_of_checkpoint(options)}};
+  for (jsonl_writer* const file : {&files->metrics, &files->completions, &files->causal}) file->sync();
+  json state{{"metrics_lines", files->metrics.lines()},  {"completions_lines", files->completions.lines()},
+             {"causal_lines", files->causal.lines()},    {"optimizer_steps", policy.optimizer().steps()},
+             {"reward", reward_state(trainer.reward())}, {"options", options_of_checkpoint(options)}};
   if (auto const& second = policy.second_optimizer()) state["second_optimizer_steps"] = second->steps();
   std::string const text = state.dump();
   checkpoint_view c{.step = trainer.steps(), .state_json = text};
@@ -158,17 +153,16 @@ restored_lines restore_run(checkpoint const& c, std::string const& what, Trainer
   expects<file_error>(index_t(weights.size()) == parameters,
                       "{}: weights has {} values but the model has {} parameters", what, weights.size(), parameters);
   assign(policy.master(), weights);
-  std::size_t known = 1;
-  for (auto const& [name, array] : policy.optimizer_arrays()) {
+  auto const known = policy.optimizer_arrays();
+  for (auto const& [name, array] : known) {
     auto const& values = values_of(name);
     index_t const wanted = policy.whole_size(*array);
     expects<file_error>(index_t(values.size()) == wanted, "{}: {} has {} values but the optimizer's has {}", what, name,
                         values.size(), wanted);
     assign(*array, values);
-    ++known;
   }
-  expects<file_error>(known == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what, c.arrays.size(),
-                      known);
+  expects<file_error>(known.size() + 1 == c.arrays.size(), "{}: has {} arrays but the optimizer knows {}", what,
+                      c.arrays.size(), known.size() + 1);
   policy.restored();
   try {
     json const state = parse_json(c.state_json, what + " (state)");
@@ -194,6 +188,14 @@ namespace detail {
 [[noreturn, gnu::cold]] inline void refuse_used_folder(std::filesystem::path const& out) {
   fail<usage_error>("--out {} is not empty: choose another folder, or continue that run with --resume {}", out.string(),
                     out.string());
+}
+
+inline json stored_json(std::filesystem::path const& folder) {
+  auto const path = folder / "options.json";
+  check_input_path("--resume", path);
+  expects<usage_error>(is_there(path), "--resume {}: there is no run in this folder (options.json is missing)",
+                       folder.string());
+  return read_json_file(path);
 }
 }  // namespace detail
 
@@ -228,16 +230,6 @@ ATMANRL_INLINE file_lock create_run_folder(experiment_options const& o, std::str
   return lock;
 }
 
-namespace detail {
-inline json stored_json(std::filesystem::path const& folder) {
-  auto const path = folder / "options.json";
-  check_input_path("--resume", path);
-  expects<usage_error>(is_there(path), "--resume {}: there is no run in this folder (options.json is missing)",
-                       folder.string());
-  return read_json_file(path);
-}
-}  // namespace detail
-
 ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& folder, std::vector<own_option> own) {
   json stored = detail::stored_json(folder);
   if (stored.is_object()) stored.erase("task_name");
@@ -248,12 +240,10 @@ ATMANRL_INLINE experiment_options stored_options(std::filesystem::path const& fo
 
 ATMANRL_INLINE std::string stored_task(std::filesystem::path const& folder) {
   json const stored = detail::stored_json(folder);
-  json const* const name = stored.is_object() && stored.contains("task_name") ? &stored["task_name"] : nullptr;
-  expects<file_error>(!name || name->is_string(), "{}: task_name is no text", (folder / "options.json").string());
-  if (name) return name->get<std::string>();
-  bool const there = stored.is_object() && stored.contains("task") && stored["task"].is_string();
-  expects<file_error>(there, "{}: task is missing", (folder / "options.json").string());
-  return stored["task"].get<std::string>();
+  char const* const name = stored.is_object() && stored.contains("task_name") ? "task_name" : "task";
+  bool const there = stored.is_object() && stored.contains(name) && stored[name].is_string();
+  expects<file_error>(there, "{}: {} is missing or no text", (folder / "options.json").string(), name);
+  return stored[name].get<std::string>();
 }
 
 ATMANRL_INLINE void remove_partial_files(std::filesystem::path const& folder) {
@@ -275,8 +265,7 @@ ATMANRL_INLINE json options_of_checkpoint(experiment_options const& o) {
 ATMANRL_INLINE restored_lines lines_of(checkpoint const& c, std::string const& what) {
   try {
     json const state = parse_json(c.state_json, what + " (state)");
-    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines"),
-            state.at("timings_lines")};
+    return {state.at("metrics_lines"), state.at("completions_lines"), state.at("causal_lines")};
   } catch (json::exception const& e) {
     fail<file_error>("{}: its state is wrong: {}", what, detail::json_reason(e.what()));
   }

@@ -51,7 +51,6 @@ class run_record {
   bool speaks() const { return ranks_.rank() == 0; }
   /// What this rank speaks through: nothing is heard of the others.
   run_hooks& said() const { return speaks() ? *hooks_ : silence(); }
-  run_hooks& hooks() const { return *hooks_; }
 
   /// The signal that wants a rank to stop, 0 for none; a call of all ranks.
   int caught();
@@ -66,11 +65,16 @@ class run_record {
                 std::optional<memory_estimate> const& estimate, std::optional<memory_estimate> const& longest,
                 std::string const& note) const;
 
-  /// Opens what grows with the steps; on the first rank, whose folder is there and locked.
+  /// Opens what grows from the first evaluation on; on the first rank, whose folder is there and locked.
   /// \param step  that the run goes on from
-  void open_events(std::uint64_t step) { events_.emplace(o_->out, step); }
+  void open_events(std::uint64_t step) {
+    events_.emplace(o_->out, step);
+    timings_.emplace(o_->out / "timings.jsonl", jsonl_writer::all_lines);
+  }
   /// \param keep  lines that belong to steps that are done
-  void open_files(restored_lines const& keep);
+  void open_files(restored_lines const& keep) {
+    if (speaks()) files_.emplace(o_->out, keep);
+  }
   /// Null on ranks that write none.
   run_files* files() { return files_ ? &*files_ : nullptr; }
 
@@ -104,8 +108,8 @@ class run_record {
   int signal_ = 0;  // that all ranks know of
   std::string task_;
   std::optional<run_events> events_;
+  std::optional<jsonl_writer> timings_;  // of all that was done, steps that were done again among it
   std::optional<run_files> files_;
-  std::vector<json> evaluation_timings_;
 };
 
 namespace detail {
@@ -138,12 +142,6 @@ ATMANRL_INLINE void run_record::name_task(std::string_view name) {
   std::string const stored = stored_task(o_->resume);
   expects<usage_error>(stored == name, "--resume {}: this run asks the task {}, but the program {}",
                        o_->resume.string(), stored, name);
-}
-
-ATMANRL_INLINE void run_record::open_files(restored_lines const& keep) {
-  if (!speaks()) return;
-  files_.emplace(o_->out, keep);
-  for (auto const& line : evaluation_timings_) files_->timings.append(line);
 }
 
 ATMANRL_INLINE void run_record::describe(model_config const& c, chat_format const& chat, index_t parameters,
@@ -184,10 +182,10 @@ ATMANRL_INLINE void run_record::keep_evaluation(std::filesystem::path const& pat
   save_evaluation(path, found);
   said().finish_one(found.tokens,
                     fmt::format("accuracy {:.3f}, {} tokens in {:.1f} s", found.strict.value, found.tokens, seconds));
-  evaluation_timings_.push_back({{"phase", "evaluation_" + when},
-                                 {"seconds", seconds},
-                                 {"tokens", found.tokens},
-                                 {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
+  timings_->append({{"phase", "evaluation_" + when},
+                    {"seconds", seconds},
+                    {"tokens", found.tokens},
+                    {"tokens_per_second", double(found.tokens) / std::max(seconds, 1e-9)}});
 }
 
 ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json metrics,
@@ -204,15 +202,13 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json
   files.metrics.append(metrics);
   events_->add_step(metrics);
 
-  index_t sampled = 0, prompts = 0, masked = 0, masks = 0;
+  index_t sampled = 0, prompts = 0, masked = 0;
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t) {
     sampled += index_t(r.ids.size());
     if (r.member == 0) prompts += index_t(g.prompt_ids.size());
-    if (r.mask) {
-      ++masks;
-      masked += index_t(r.cot().size());
-    }
+    if (r.mask) masked += index_t(r.cot().size());
   });
+  auto const masks = metrics["saliency/masks_trained"].get<index_t>();
   auto const phase = [](double seconds, index_t tokens) {
     return json{
         {"seconds", seconds}, {"tokens", tokens}, {"tokens_per_second", double(tokens) / std::max(seconds, 1e-9)}};
@@ -224,7 +220,7 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json
   timing["update"] = phase(report.seconds.update, (prompts + sampled) * o_->inner_passes);
   timing["peak_process_bytes"] = peak_process_bytes();
   timing["peak_tensor_bytes"] = peak_tensor_bytes;
-  files.timings.append(timing);
+  timings_->append(timing);
   said().finish_one(sampled, fmt::format("reward {:.3f}, accuracy {:.2f}, {:.0f} tokens, {} masks, {:.1f} s",
                                          metrics["reward"].get<double>(), metrics["accuracy/strict"].get<double>(),
                                          metrics["completions/mean_length"].get<double>(), masks,

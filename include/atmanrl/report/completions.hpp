@@ -56,8 +56,7 @@ inline std::string reward_cell(page_completion const& c) {
 [[gnu::cold]] inline std::string text_cell(page_completion const& c, token_scale const& scale) {
   std::string out = "<td class=\"cot\" data-name=\"Completion\">";
   if (c.tokens.empty())
-    return out + "<p class=\"t\">" + escape_front(c.text, 6000) +
-           "</p><p class=\"top5\">no mask was trained for it</p></td>";
+    return out + "<p class=\"t\">" + escape_front(c.text, 6000) + "</p><p class=\"top5\">it has no saliency</p></td>";
   std::string chain;
   for (std::string const& t : c.tokens) chain += t;
   // After the chain: the delimiter and the answer.
@@ -89,8 +88,20 @@ inline std::string reward_cell(page_completion const& c) {
 
 }  // namespace detail
 
+/// What the colours say.
+/// \param masks      whether they are of learned masks
+/// \param estimator  the name of another one, where it is known
+[[gnu::cold]] inline std::string saliency_sentence(bool masks, std::string const& estimator) {
+  if (masks)
+    return "Colours are token saliency: 1 where the mask was fully re-enabled, 0 where it stayed at its start, below 0 "
+           "where it was suppressed further.";
+  return estimator.empty() ? "Colours are token saliency, in the units of its estimator."
+                           : "Colours are token saliency by " + escape(estimator) + ", in its units.";
+}
+
 /// The tables, one per step, or a sentence where there are no completions. What does not fit is named in a sentence.
-[[gnu::cold]] inline std::string completion_tables(std::vector<page_completion> const& all,
+/// \param meaning  of the colours
+[[gnu::cold]] inline std::string completion_tables(std::vector<page_completion> const& all, std::string const& meaning,
                                                    completion_limits const& limits = {}) {
   if (all.empty()) return "<p>There are no completions.</p>\n";
   std::map<double, std::map<int, std::vector<page_completion const*>>> by_step;
@@ -100,11 +111,7 @@ inline std::string reward_cell(page_completion const& c) {
     values.insert(values.end(), c.saliency.begin(), c.saliency.end());
   }
   token_scale const scale = token_scale::of(std::move(values));
-  std::string out =
-      "<p>Colours are token saliency: 1 where the mask was fully re-enabled, 0 where it stayed at its start, below 0 "
-      "where it was "
-      "suppressed further. Values stand under the pointer.</p>\n" +
-      legend(scale, "token saliency");
+  std::string out = "<p>" + meaning + " Values stand under the pointer.</p>\n" + legend(scale, "token saliency");
   for (auto const& [step, groups] : by_step) {
     std::size_t const budget = limits.bytes / by_step.size();
     std::string rows;

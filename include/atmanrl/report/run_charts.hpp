@@ -133,7 +133,7 @@ inline bool constant(std::vector<double> const& values) {
   make.add(c, "completions/mean_cot_length", "chain of thought, mean");
   make.add_band(c, "completions/min_length", "completions/max_length", "shortest to longest");
   put(c);
-  c = make.start("Saliency", "mean over masks");
+  c = make.start("Saliency", "mean over rollouts that have one");
   make.add(c, "saliency/re_enabled/mean", "re-enabled");
   make.add(c, "saliency/as_printed/mean", "as printed");
   put(c);

@@ -41,7 +41,7 @@ struct page_completion {
   bool correct = false, correct_flexible = false, truncated = false;
   double reward = 0, advantage = 0;
   std::vector<std::pair<std::string, double>> rewards;
-  std::vector<std::string> tokens;  ///< of the chain of thought; empty where no mask was trained
+  std::vector<std::string> tokens;  ///< of the chain of thought; empty where it has no saliency
   std::vector<double> saliency;
 };
 

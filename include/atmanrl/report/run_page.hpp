@@ -17,6 +17,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -88,6 +90,23 @@ void for_each_interval(json const& e, std::string const& front, Use&& use) {
   return out + "</svg>";
 }
 
+/// Strict accuracy, after minus before: the same questions with the same random numbers, so that the difference per
+/// question has the smaller interval, that of `differences` (evaluation/evaluation.hpp). Nothing where the questions
+/// are not the same ones in the same order, or cannot be read.
+[[gnu::cold]] inline std::optional<interval> strict_change(json const& before, json const& after) try {
+  json const &from = before.at("per_question"), &to = after.at("per_question");
+  auto const base = from.at("correct").get<std::vector<double>>();
+  auto change = to.at("correct").get<std::vector<double>>();
+  auto const base_samples = before.at("samples").get<double>(), samples = after.at("samples").get<double>();
+  if (from.at("id") != to.at("id") || from.at("id").size() != base.size() || base.size() != change.size() ||
+      base.empty() || base_samples < 1 || samples < 1)
+    return std::nullopt;
+  for (std::size_t i = 0; i < change.size(); ++i) change[i] = change[i] / samples - base[i] / base_samples;
+  return bootstrap_mean(change, before.at("seed").get<std::uint64_t>());
+} catch (json::exception const&) {
+  return std::nullopt;
+}
+
 [[gnu::cold]] inline std::string evaluation_section(std::optional<json> const& before,
                                                     std::optional<json> const& after) {
   std::vector<interval_row> rows;
@@ -123,22 +142,9 @@ void for_each_interval(json const& e, std::string const& front, Use&& use) {
                        escape(readable(r.name)), cell(r.before), cell(r.after), interval_picture(r));
   out += "</tbody></table></div>\n";
 
-  // The same questions with the same random numbers: the difference per question has the smaller interval.
-  auto const correct = [](std::optional<json> const& e) {
-    std::vector<double> values;
-    if (e && e->contains("correct") && (*e)["correct"].is_array())
-      for (auto const& v : (*e)["correct"]) values.push_back(number_or_nan(v));
-    return values;
-  };
-  std::vector<double> change = correct(after);
-  std::vector<double> const base = correct(before);
-  double const samples = before && before->contains("samples") ? number_or_nan((*before)["samples"]) : 0;
-  if (!change.empty() && change.size() == base.size() && samples > 0) {
-    for (std::size_t i = 0; i < change.size(); ++i) change[i] = (change[i] - base[i]) / samples;
-    interval const d = bootstrap_mean(change, 0);
+  if (auto const d = before && after ? strict_change(*before, *after) : std::nullopt)
     out += fmt::format("<p>Strict accuracy, after minus before, paired by question: <b>{}</b> [{}, {}].</p>\n",
-                       number(d.value, 3), number(d.low, 3), number(d.high, 3));
-  }
+                       number(d->value, 3), number(d->low, 3), number(d->high, 3));
   return out;
 }
 
@@ -204,12 +210,14 @@ inline std::string duration(double seconds) {
   };
   card("steps", number(m.steps.empty() ? 0 : m.steps.back()),
        planned_steps.empty() ? "" : "of " + escape(planned_steps));
-  auto const first_last = [&](char const* name, char const* key, char const* small) {
-    auto const* v = m.find(key);
-    if (v && !v->empty() && std::isfinite(v->front()))
-      card(name, fmt::format("{:.3g} → {:.3g}", v->front(), v->back()), small);
+  auto const first_last = [&](char const* name, char const* key) {
+    std::vector<double> known;
+    if (auto const* v = m.find(key)) std::copy_if(v->begin(), v->end(), std::back_inserter(known), drawable);
+    if (known.empty()) return;
+    card(name, fmt::format("{:.3g} → {:.3g}", known.front(), known.back()),
+         known.size() == m.steps.size() ? "first and last step" : "first and last step that have it");
   };
-  first_last("reward", "reward", "first and last step");
+  first_last("reward", "reward");
   auto const evaluated = [&](char const* name, char const* key) {
     if (!before || !after || !before->contains(key) || !after->contains(key)) return;
     auto const& a = (*after)[key];
@@ -222,7 +230,7 @@ inline std::string duration(double seconds) {
   };
   evaluated("held-out accuracy", "accuracy_strict");
   evaluated("tokens per chain", "cot_tokens");
-  first_last("saliency, re-enabled", "saliency/re_enabled/mean", "first and last step");
+  first_last("saliency, re-enabled", "saliency/re_enabled/mean");
   double seconds = 0;
   for (phase_time const& p : times.phases) seconds += p.seconds;
   if (seconds > 0) card("time", duration(seconds), "evaluation and training");
@@ -274,7 +282,11 @@ inline std::string duration(double seconds) {
   if (!metrics.steps.empty()) section("training", "Training", run_charts(metrics));
   if (std::string const tests = causal_section(metrics, causal); !tests.empty())
     section("causal", "Is the saliency causal?", tests);
-  section("completions", "Completions", completion_tables(completions));
+  // Masks alone have a scale; a program with another estimator in its traits may leave the option as it is.
+  std::string const estimator = option("saliency-estimator");
+  section("completions", "Completions",
+          completion_tables(completions, saliency_sentence(metrics.find("saliency/scale") != nullptr,
+                                                           estimator == "learned_mask" ? "" : estimator)));
   if (!times.phases.empty()) section("time", "Time", timing_section(times));
   if (options) {
     std::vector<std::pair<std::string, std::string>> pairs;
