@@ -18,7 +18,6 @@
 #include <atmanrl/experiment/run_hooks.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/rl/grpo.hpp>
-#include <atmanrl/text/tokenizer.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -29,17 +28,6 @@
 #include <vector>
 
 namespace atmanrl {
-
-namespace detail {
-/// The lines of a step in completions.jsonl.
-std::vector<json> completion_lines(grpo_step_report const& report, tokenizer const& words);
-template <Tokenizer Z>
-std::vector<json> completion_lines(grpo_step_report const& report, Z const& words) {
-  std::vector<json> lines;
-  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
-  return lines;
-}
-}  // namespace detail
 
 class run_record {
  public:
@@ -121,10 +109,6 @@ std::optional<checkpoint> newest_checkpoint(experiment_options const& o, run_rec
 }  // namespace detail
 
 #if ATMANRL_BODIES
-
-ATMANRL_INLINE std::vector<json> detail::completion_lines(grpo_step_report const& report, tokenizer const& words) {
-  return completion_lines<tokenizer>(report, words);
-}
 
 ATMANRL_INLINE int run_record::caught() {
   for (int const signal : comm::all_gather_value<int>(ranks_, hooks_->stop_signal()))

@@ -48,7 +48,7 @@ struct run_state {
   typename Traits::task task;
   std::optional<model_file> file;  ///< until the model is loaded
   run_data data;
-  std::optional<memory_estimate> estimate;
+  std::optional<memory_estimate> estimate{};
 };
 
 namespace detail {
@@ -124,8 +124,7 @@ run_state<Traits, W> open_run(settled_options const& settled, comm::any_on<typen
                            std::move(words),
                            std::move(task),
                            std::move(file),
-                           std::move(data),
-                           {}};
+                           std::move(data)};
   detail::estimate_run(run, config);
   return run;
 }
