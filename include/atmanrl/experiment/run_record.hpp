@@ -67,6 +67,7 @@ class run_record {
                        double seconds);
 
   /// \param completions  lines of completions.jsonl
+  /// \throws numeric_error for a number that JSON cannot hold, before any line is written
   void write_lines(grpo_step_report const& report, json metrics, std::vector<observation> const& observed,
                    validation_report const* validation, std::size_t peak_tensor_bytes,
                    std::vector<json> const& completions);
@@ -183,6 +184,10 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<json> causal;
   if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
+  // All are tried before the first is written: a line that cannot be must not leave others behind.
+  for (json const& line : completions) dump_json(line);
+  if (causal) dump_json(*causal);
+  dump_json(metrics);
   for (json const& line : completions) files.completions.append(line);
   if (causal) files.causal.append(*causal);
   files.metrics.append(metrics);

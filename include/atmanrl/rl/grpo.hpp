@@ -232,6 +232,10 @@ class grpo {
 
   /// \param collect  `void collect(grpo_step_report&)`: fills in rollouts and rewards
   template <class Collect>
+    for (reward_component const& c : table.components)
+      for (std::size_t i = 0; i < c.values.size(); ++i)
+        expects<numeric_error>(std::isfinite(c.values[i]),
+                               "the reward {} of rollout {} is {}; no update was made with it", c.name, i, c.values[i]);
   grpo_step_report checked(Collect&& collect) {
     if constexpr (AdaptableModel<Model>) {
       if (needs_reference(loss_) && !reference_ && model_->has_adapters()) {
@@ -268,6 +272,9 @@ class grpo {
   template <class Replacement>
   grpo_step_report sampled_step(std::span<task_item const> items, Replacement&& replacement) {
     return checked([&](grpo_step_report& report) { collect(report, items, replacement); });
+    } catch (...) {
+      is_between_steps_ = is_between_steps_ && policy_.updates() == updates;
+      throw;
   }
 
   template <class Replacement>
