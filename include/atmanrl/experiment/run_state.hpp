@@ -254,6 +254,9 @@ bool train_run(run_state<Traits, W>& run, Trainer& trainer) {
   std::uint64_t saved = trainer.steps();
   auto const save = [&] {
     if (saved == trainer.steps() || o.checkpoint_every == 0) return;
+    std::string const broken = trainer.policy().first_not_finite(trainer.policy().master().cview());
+    expects<numeric_error>(broken.empty(), "step {}: {} holds a value that is not finite; no checkpoint was made of it",
+                           trainer.steps(), broken);
     save_checkpoint_of(o, trainer, run.record.files());
     saved = trainer.steps();
   };

@@ -120,8 +120,8 @@ class grpo {
   /// Steps done; random numbers depend on it, so a resumed run sets it.
   std::uint64_t steps() const { return steps_; }
   void set_steps(std::uint64_t steps) { steps_ = steps; }
-  /// Whether the weights are those after `steps()` steps: a step that failed after one of its updates leaves others,
-  /// which are not worth a checkpoint.
+  /// Whether the weights are those after `steps()` steps, and finite: a step that failed after one of its updates
+  /// leaves others, which are not worth a checkpoint.
   bool is_between_steps() const { return is_between_steps_; }
 
   /// Called while sampling with (finished rollouts, all rollouts, tokens so far); may be empty.
@@ -250,7 +250,7 @@ class grpo {
     std::uint64_t const updates = policy_.updates();
     try {
       grpo_step_report report;
-      report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
+      report.learning_rate = learning_rate_of(schedule_, options_.learning_rate, steps_, options_.total_steps);
       collect(report);
       update(report);
       ++steps_;
@@ -258,7 +258,8 @@ class grpo {
     } catch (numeric_error const& e) {
       std::string const tensor = policy_.first_not_finite(policy_.master().cview());
       std::uint64_t const made = policy_.updates() - updates;
-      is_between_steps_ = is_between_steps_ && made == 0;
+      // An optimizer may have left a weight without a number in the step before.
+      is_between_steps_ = is_between_steps_ && made == 0 && tensor.empty();
       int const all = options_.inner_passes + is_own_update(options_.reward_gradient.update);
       std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
       std::string const after =
