@@ -163,7 +163,7 @@ memory_by_use walk_run(typename Traits::backend& backend, experiment_options con
   memory_use_scope const named(backend, memory_use::weights);
   Model model = make_model(backend);
   std::optional<Model> reference;
-  if (needs_reference_model(o)) reference.emplace(make_model(backend));
+  if (needs_reference_model<Traits>(o)) reference.emplace(make_model(backend));
   model.set_kv_storage(o.kv_cache);
   if (reference) reference->set_kv_storage(o.kv_cache);
   if constexpr (AdaptableModel<Model>)

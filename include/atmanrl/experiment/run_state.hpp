@@ -145,7 +145,7 @@ typename run_state<Traits, W>::model_type load_model(run_state<Traits, W>& run) 
 /// A frozen copy of it for the KL term, where the model cannot be its own: adapters that are off are the reference.
 template <class Traits, class W>
 std::optional<typename run_state<Traits, W>::model_type> load_reference(run_state<Traits, W>& run) {
-  if (!needs_reference_model(run.options)) return std::nullopt;
+  if (!needs_reference_model<Traits>(run.options)) return std::nullopt;
   return load_model(run);
 }
 
