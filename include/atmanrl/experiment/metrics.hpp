@@ -47,7 +47,7 @@ std::vector<json> completion_lines(grpo_step_report const& report, Z const& toke
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
     json& c = lines.emplace_back();
     c["step"] = report.rollouts.step;
-    c["group"] = r.prompt;
+    c["group"] = i / g.rollouts.size();
     c["member"] = r.member;
     c["item"] = g.item.id;
     c["prompt"] = to_valid_utf8(tokenizer.decode(g.prompt_ids));

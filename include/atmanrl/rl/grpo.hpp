@@ -150,9 +150,8 @@ class grpo {
     for (std::uint64_t i = 0; i < prompts; ++i)
       items.push_back(task_->training_item(options_.seed, steps_ * prompts + i));
     return sampled_step(items, [&](int round, std::size_t slot) {
-      static constexpr std::uint64_t replacements = std::uint64_t{1} << 40;
       std::uint64_t const turn = steps_ * std::uint64_t(options_.dynamic_sampling_rounds) + std::uint64_t(round - 1);
-      return task_->training_item(options_.seed, replacements + turn * prompts + slot);
+      return task_->training_item(options_.seed, first_replacement_item + turn * prompts + slot);
     });
   }
 
@@ -207,8 +206,8 @@ class grpo {
       g.prompt_ids = std::move(prompts[p]);
       g.item = items[p];
       for (std::size_t m = 0; m < sampled[p].size(); ++m)
-        g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(p), int(m), g.item, *task_, *tokenizer_,
-                                      std::span<int const>(stop), options_.no_delimiter));
+        g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(first_prompt + p), int(m), g.item, *task_,
+                                      *tokenizer_, std::span<int const>(stop), options_.no_delimiter));
     }
     return step;
   }
@@ -273,9 +272,10 @@ class grpo {
   template <class Replacement>
   grpo_step_report sampled_step(std::span<task_item const> items, Replacement&& replacement) {
     return checked([&](grpo_step_report& report) { collect(report, items, replacement); });
-    } catch (...) {
-      is_between_steps_ = is_between_steps_ && policy_.updates() == updates;
-      throw;
+  }
+
+  std::vector<std::size_t> groups_to_replace(step_rollouts const& rollouts, reward_table const& rewards) const {
+    return groups_without_advantage(advantages_of(advantage_, rewards, rollouts), std::size_t(options_.group_size));
   }
 
   template <class Replacement>
@@ -286,8 +286,7 @@ class grpo {
     report.rewards = rewards_of(report.rollouts);
     report.seconds.reward = clock.lap();
     for (int round = 1; round <= options_.dynamic_sampling_rounds; ++round) {
-      std::vector<std::size_t> const flat =
-          groups_without_spread(report.rewards.total, std::size_t(options_.group_size));
+      std::vector<std::size_t> const flat = groups_to_replace(report.rollouts, report.rewards);
       if (flat.empty()) break;
       std::vector<task_item> others;
       for (std::size_t const slot : flat) others.push_back(replacement(round, slot));
@@ -295,14 +294,16 @@ class grpo {
       report.seconds.sampling += clock.lap();
       reward_table const fresh_rewards = rewards_of(fresh);
       report.replaced_groups +=
-          replace_groups_without_spread(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards);
+          replace_groups(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards, again);
       report.seconds.reward += clock.lap();
     }
   }
 
   /// From rollouts and rewards to new weights.
+      fresh.round = round;
   void update(grpo_step_report& report) {
     stopwatch clock;
+      std::vector<std::size_t> const again = groups_to_replace(fresh, fresh_rewards);
     step_advantages advantages = advantages_of(advantage_, report.rewards, report.rollouts);
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
@@ -383,7 +384,7 @@ class grpo {
   /// What rollouts [first, first + count) add to that of -weight times the mean reward, at the parameters as they are.
   void add_reward_gradient(step_rollouts& rollouts, double weight, std::size_t first, std::size_t count) {
     auto scale =
-        detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, rollouts.step);
+        detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, steps_ + 1);
     for (std::size_t i = 0; i < scale.size(); ++i)
       if (i < first || i >= first + count) scale[i] = 0;
     detail::add_scaled_gradient(reward_, 1.0, rollouts, *model_, scale, policy_.gradient().view());
@@ -391,6 +392,7 @@ class grpo {
 
   Model* model_;
   TokenizerT const* tokenizer_;
+    // The trainer's own number of the step: rollouts from elsewhere may say none.
   TaskT const* task_;
   RewardT reward_;
   grpo_options options_;
