@@ -208,6 +208,24 @@ TEST_CASE(
   CHECK(groups_without_advantage({.of_rollouts = {0, 0, 0, 0}, .of_tokens = {{}, {1, -1}, {0}, {}}}, 2) == all{1});
 }
 
+TEST_CASE_METHOD(trainer_test, "grpo: a prompt that leaves no room is named with its step, and no work is lost") {
+  struct late : toy_task {
+    task_item training_item(std::uint64_t seed, std::uint64_t index) const {
+      task_item item = toy_task::training_item(seed, index);
+      if (index == 4) item.id = "the long one", item.question = std::string(200, '7');
+      return item;
+    }
+  };
+  late const long_later;
+  grpo trainer(model, tokenizer, long_later, first_token{}, small_run());
+  trainer.step();
+  auto const weights = read_parameters(model);
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 2: the prompt of the long one has"));
+  CHECK(trainer.is_between_steps());
+  CHECK(trainer.steps() == 1);
+  CHECK(read_parameters(model) == weights);
+}
+
 TEST_CASE_METHOD(trainer_test,
                  "grpo: a part of the reward without a number makes no update, even where the sum has one") {
   grpo trainer(model, tokenizer, task, broken_part{}, small_run());

@@ -180,12 +180,18 @@ class grpo {
   }
 
   /// Samples and annotates groups without learning from them.
-  /// \param first_prompt  number of the first prompt within the step; random numbers depend on it
+  /// \param first_prompt  number of the first prompt within the step (rollout::prompt); random numbers depend on it
+  /// \throws usage_error naming step and item when a prompt is empty or leaves no room in the model's positions
   step_rollouts sample(std::span<task_item const> items, std::uint32_t first_prompt = 0) {
     step_rollouts step;
     step.step = steps_ + 1;
     std::vector<std::vector<int>> prompts;
-    for (task_item const& item : items) prompts.push_back(task_->prompt(item, *tokenizer_));
+    for (task_item const& item : items) {
+      prompts.push_back(task_->prompt(item, *tokenizer_));
+      expects<usage_error>(has_room(prompts.back(), model_->config()),
+                           "step {}: the prompt of {} has {} tokens, which leaves no room: the model's limit is {}",
+                           step.step, item.id, prompts.back().size(), model_->config().max_positions);
+    }
     std::vector<int> const stop = stop_ids(*tokenizer_, model_->config().stop_ids);
     auto sampled = comm::share_work<std::vector<completion>>(
         policy_.ranks(), prompts.size(), [&](std::size_t first, std::size_t count) {
@@ -226,15 +232,15 @@ class grpo {
     for (std::size_t i = 0; i < table.total.size(); ++i)
       expects<numeric_error>(std::isfinite(table.total[i]),
                              "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
+    for (reward_component const& c : table.components)
+      for (std::size_t i = 0; i < c.values.size(); ++i)
+        expects<numeric_error>(std::isfinite(c.values[i]),
+                               "the reward {} of rollout {} is {}; no update was made with it", c.name, i, c.values[i]);
     return table;
   }
 
   /// \param collect  `void collect(grpo_step_report&)`: fills in rollouts and rewards
   template <class Collect>
-    for (reward_component const& c : table.components)
-      for (std::size_t i = 0; i < c.values.size(); ++i)
-        expects<numeric_error>(std::isfinite(c.values[i]),
-                               "the reward {} of rollout {} is {}; no update was made with it", c.name, i, c.values[i]);
   grpo_step_report checked(Collect&& collect) {
     if constexpr (AdaptableModel<Model>) {
       if (needs_reference(loss_) && !reference_ && model_->has_adapters()) {
@@ -266,6 +272,9 @@ class grpo {
               ? ""
               : fmt::format("; {} of {} updates had changed the weights before, so go on from a checkpoint", made, all);
       fail<numeric_error>("step {}: {}{}{}", steps_ + 1, e.what(), where, after);
+    } catch (...) {
+      is_between_steps_ = is_between_steps_ && policy_.updates() == updates;
+      throw;
     }
   }
 
@@ -291,8 +300,10 @@ class grpo {
       std::vector<task_item> others;
       for (std::size_t const slot : flat) others.push_back(replacement(round, slot));
       step_rollouts fresh = sample(others, std::uint32_t(std::size_t(round) * items.size()));
+      fresh.round = round;
       report.seconds.sampling += clock.lap();
       reward_table const fresh_rewards = rewards_of(fresh);
+      std::vector<std::size_t> const again = groups_to_replace(fresh, fresh_rewards);
       report.replaced_groups +=
           replace_groups(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards, again);
       report.seconds.reward += clock.lap();
@@ -300,10 +311,8 @@ class grpo {
   }
 
   /// From rollouts and rewards to new weights.
-      fresh.round = round;
   void update(grpo_step_report& report) {
     stopwatch clock;
-      std::vector<std::size_t> const again = groups_to_replace(fresh, fresh_rewards);
     step_advantages advantages = advantages_of(advantage_, report.rewards, report.rollouts);
     std::vector<training_rollout> batch;
     report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
@@ -383,6 +392,7 @@ class grpo {
 
   /// What rollouts [first, first + count) add to that of -weight times the mean reward, at the parameters as they are.
   void add_reward_gradient(step_rollouts& rollouts, double weight, std::size_t first, std::size_t count) {
+    // The trainer's own number of the step: rollouts from elsewhere may say none.
     auto scale =
         detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, steps_ + 1);
     for (std::size_t i = 0; i < scale.size(); ++i)
@@ -392,7 +402,6 @@ class grpo {
 
   Model* model_;
   TokenizerT const* tokenizer_;
-    // The trainer's own number of the step: rollouts from elsewhere may say none.
   TaskT const* task_;
   RewardT reward_;
   grpo_options options_;
