@@ -261,21 +261,21 @@ bool train_run(run_state<Traits, W>& run, Trainer& trainer) {
     saved = trainer.steps();
   };
   while (trainer.steps() < std::uint64_t(o.steps) && !run.record.caught()) {
+    std::uint64_t const step = trainer.steps() + 1;
+    grpo_step_report report;
     try {
       report = detail::in_step(step, [&] { return trainer.step(); });
     } catch (comm::communication_error const&) {
       throw;  // ranks that do not hear each other cannot save
     } catch (error const&) {
-    std::uint64_t const step = trainer.steps() + 1;
-    grpo_step_report report;
       if (trainer.is_between_steps()) save();
       throw;
     }
+    // A step that cannot be written is not saved: a checkpoint counts on the lines of all steps before it.
+    detail::in_step(step, [&] { detail::write_step(run, trainer, std::move(report), observer); });
     if (o.checkpoint_every > 0 && trainer.steps() % std::uint64_t(o.checkpoint_every) == 0) save();
   }
   save();
-    // A step that cannot be written is not saved: a checkpoint counts on the lines of all steps before it.
-    detail::in_step(step, [&] { detail::write_step(run, trainer, std::move(report), observer); });
   said.end();
   return trainer.steps() >= std::uint64_t(o.steps);
 }
