@@ -75,7 +75,6 @@ TEST_CASE("make_reward: estimator and gate are the options' choice where the rew
   experiment_options o;
   o.mask.scale = 15;
   o.mask.label = mask_label::own_answer;
-  o.saliency_weight = 0.25;
   using open = rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>;
   auto reward = make_reward<open>(o);
   CHECK(reward.name == "saliency");
@@ -84,6 +83,7 @@ TEST_CASE("make_reward: estimator and gate are the options' choice where the rew
   CHECK(reward.reward.label() == mask_label::own_answer);
   REQUIRE(mask_figures_of(reward).has_value());
   CHECK(mask_figures_of(reward)->scale == 15);
+  o.saliency_weight = 0.25;
   CHECK(make_reward<rewards::weighted_sum<constant, open>>(o).weight<1>() == 0.25f);
 
   o.saliency_weight.reset();
