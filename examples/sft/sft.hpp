@@ -32,9 +32,15 @@ struct options : backend_options {
 };
 
 /// The training list; the last `held_out` are kept for the evaluation loss.
+/// \throws usage_error for more examples than a task of files has: they would come again, and what is held out would be
+///         trained on as well
 template <class K>
 std::vector<sft_example> examples_of(K const& task, tokenizer const& words, std::size_t count, std::uint64_t seed,
                                      model_config const& config) {
+  if constexpr (requires { task.training_size(); })
+    expects<usage_error>(count <= std::size_t(task.training_size()),
+                         "--examples is {}, but {} has {}: --epochs trains on them again", count, task.name(),
+                         task.training_size());
   int const end_id = answer_end_id(words, words.chat(), config.stop_ids);
   std::vector<sft_example> out;
   for (std::uint64_t i = 0; i < count; ++i) {

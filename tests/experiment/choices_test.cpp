@@ -17,11 +17,11 @@ struct effect_on_truth : rewards::knock_out {
   effect_on_truth() : rewards::knock_out{.label = mask_label::ground_truth} {}
 };
 struct climbing_traits : gsm8k_traits<> {
-  using reward = rewards::weighted_sum<rewards::correct_answer, effect_on_truth>;
+  using reward = rewards::penalized<rewards::weighted_sum<rewards::correct_answer, effect_on_truth>>;
 };
 struct fixed_traits : gsm8k_traits<> {
   using advantage = advantages::leave_one_out;
-  using loss = losses::dapo;
+  using loss = losses::with_kl<losses::dapo>;
   using sampler = samplers::multinomial;
 };
 
@@ -160,7 +160,29 @@ TEST_CASE("experiment: traits with parts of their own refuse options that would 
   CHECK_THROWS_WITH(run("loss", "gspo"), ATMANRL_CONTAINS("--loss is gspo"));
   CHECK_THROWS_WITH(run("advantage", "gdpo"), ATMANRL_CONTAINS("--advantage is gdpo"));
   CHECK_THROWS_WITH(run("sampler", "greedy"), ATMANRL_CONTAINS("--sampler is greedy"));
-  CHECK_THROWS_WITH(run("beta", "0.1"), ATMANRL_CONTAINS("--beta is 0.1"));
+  for (auto const& [name, text] :
+       {std::pair("beta", "0.1"), {"kl", "k2"}, {"ratio", "sequence"}, {"clip-low", "0.1"}, {"clip-high", "0.9"}}) {
+    INFO(name);
+    CHECK_THROWS_WITH(run(name, text),
+                      ATMANRL_CONTAINS(std::string("--") + name) && ATMANRL_CONTAINS("numbers of the built-in losses"));
+  }
+  for (auto const& [name, text] : {std::pair("top-k", "1"), {"top-p", "0.1"}, {"min-p", "0.5"}}) {
+    INFO(name);
+    CHECK_THROWS_WITH(run(name, text), ATMANRL_CONTAINS(std::string("--") + name) &&
+                                           ATMANRL_CONTAINS("numbers of the built-in samplers"));
+  }
+}
+
+TEST_CASE("experiment: a loss of the program's own with a KL term has the frozen start as its reference") {
+  scratch_folder folder;
+  write_random_model(folder / "model", random_config());
+  auto o = short_run(folder / "model", folder / "run");
+  o.eval_questions = 0;
+  REQUIRE(experiment<fixed_traits>{o}.run() == 0);
+  auto const lines = read_json_lines(o.out / "metrics.jsonl");
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[0]["passes"]["kl"][0] == 0.0);
+  CHECK(lines[2]["passes"]["kl"][0].get<double>() > 0);
 }
 
 TEST_CASE("options: a part's name that does not exist is refused with those that do") {

@@ -1,3 +1,4 @@
+#include <atmanrl/comm/threads.hpp>
 #include <atmanrl/experiment/experiment.hpp>
 
 #include <sys/wait.h>
@@ -16,7 +17,7 @@ namespace {
 
 /// Word problems; compiled for float only. After a number of steps something happens, once.
 struct disturbed {
-  enum class what { nothing, interrupt, nan };
+  enum class what { nothing, interrupt, nan, nan_observed, nan_to_write, nan_rate, huge_rate, usage };
   static inline what kind = what::nothing;
   static inline std::uint64_t in_step = 0;
 
@@ -27,12 +28,37 @@ struct disturbed {
     if (step.step != in_step) return;
     if (kind == what::interrupt) std::raise(SIGINT);
     if (kind == what::nan) out[1] = std::numeric_limits<float>::quiet_NaN();
+    if (kind == what::usage) fail<usage_error>("an item is too long");
+  }
+};
+
+/// A mean over rollouts of which a step may have none, as 0/0, or a report in which a number is missing.
+struct disturbed_observer {
+  void operator()(grpo_step_report& report, auto&, std::vector<observation>& out) {
+    bool const now = report.rollouts.step == disturbed::in_step;
+    double const nan = std::numeric_limits<double>::quiet_NaN();
+    if (now && disturbed::kind == disturbed::what::nan_observed) {
+      out.push_back({"own/mean", nan});
+      out.push_back({"own/other", 3});
+    }
+    if (now && disturbed::kind == disturbed::what::nan_to_write) report.advantages.back() = float(nan);
+  }
+};
+
+struct disturbed_schedule {
+  double operator()(std::uint64_t step, std::uint64_t steps) const {
+    bool const now = step + 1 == disturbed::in_step;
+    if (now && disturbed::kind == disturbed::what::nan_rate) return std::numeric_limits<double>::quiet_NaN();
+    if (now && disturbed::kind == disturbed::what::huge_rate) return 1e60;
+    return schedules::constant{.warmup = 10}(step, steps);
   }
 };
 
 struct own_traits : gsm8k_traits<> {
+  using schedule = disturbed_schedule;
   using reward =
       rewards::balanced_sum<disturbed, rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>>;
+  using observer = observers::all<observers::causality, disturbed_observer>;
 };
 
 int run(experiment_options const& o, disturbed::what kind = disturbed::what::nothing, std::uint64_t in_step = 0) {
@@ -413,6 +439,87 @@ TEST_CASE("experiment: a value that is not finite stops the run with its step, a
   auto const whole = s.options("whole");
   REQUIRE(run(whole) == 0);
   REQUIRE(run(resumed(o)) == 0);  // the disturbance is over
+  check_equal_runs(whole.out, o.out);
+}
+
+TEST_CASE("experiment: an observer's number that is not finite is left out with a note, and costs no step") {
+  setting const s;
+  auto const o = s.options("run"), plain = s.options("plain");
+  disturbed::kind = disturbed::what::nan_observed;
+  disturbed::in_step = 2;
+  struct : run_hooks {
+    std::vector<std::string> notes;
+    void note(std::string_view line) override { notes.emplace_back(line); }
+  } heard;
+  REQUIRE(experiment<own_traits>{o}.run(heard) == 0);
+  CHECK(heard.notes == std::vector<std::string>{"step 2: not observed: own/mean is nan"});
+  auto const lines = read_json_lines(o.out / "metrics.jsonl");
+  REQUIRE(lines.size() == 3);
+  CHECK_FALSE(lines[1].contains("own/mean"));
+  CHECK(lines[1]["own/other"] == 3);
+  REQUIRE(run(plain) == 0);
+  CHECK((content(o.out / "completions.jsonl") == content(plain.out / "completions.jsonl")));
+}
+
+TEST_CASE("experiment: a step that cannot be written leaves no line and no checkpoint behind, and the run goes on") {
+  setting const s;
+  auto const whole = s.options("whole");
+  REQUIRE(run(whole) == 0);
+  for (int const ranks : {1, 2}) {
+    INFO(ranks << " ranks");
+    auto const o = s.options(fmt::format("run-{}", ranks).c_str());
+    disturbed::kind = disturbed::what::nan_to_write;
+    disturbed::in_step = 2;
+    std::vector<std::optional<std::string>> sentences(static_cast<std::size_t>(ranks));
+    comm::threads::run(ranks, [&](comm::threads& c) {
+      sentences[std::size_t(c.rank())] = complaint<numeric_error>([&] { experiment<own_traits>(o, c).run(); });
+    });
+    for (auto const& sentence : sentences) {
+      CHECK(contains(sentence, "step 2: "));
+      CHECK(contains(sentence, "advantage is nan"));
+    }
+    CHECK(count_lines(o.out / "metrics.jsonl") == 1);
+    CHECK(count_lines(o.out / "completions.jsonl") == 8);
+    CHECK(std::filesystem::exists(o.out / "checkpoints" / "step-000001.checkpoint"));
+    CHECK_FALSE(std::filesystem::exists(o.out / "checkpoints" / "step-000002.checkpoint"));
+    REQUIRE(run(resumed(o)) == 0);
+    REQUIRE(run(resumed(o)) == 0);
+    check_equal_runs(whole.out, o.out);
+  }
+}
+
+TEST_CASE("experiment: weights that are not finite are in no checkpoint, and a rate that is not makes no update") {
+  setting const s;
+  auto whole = s.options("whole");
+  whole.inner_passes = 1;
+  REQUIRE(run(whole) == 0);
+  for (auto const& [kind, sentence, lines] :
+       {std::tuple(disturbed::what::huge_rate, "holds a value that is not finite; no checkpoint was made of it", 2),
+        std::tuple(disturbed::what::nan_rate, "the learning rate is nan", 1)}) {
+    INFO(sentence);
+    auto o = s.options(fmt::format("run-{}", lines).c_str());
+    o.inner_passes = 1;
+    auto const said = complaint<numeric_error>([&] { run(o, kind, 2); });
+    CHECK(contains(said, "step 2: "));
+    CHECK(contains(said, sentence));
+    CHECK(count_lines(o.out / "metrics.jsonl") == std::size_t(lines));
+    CHECK(std::filesystem::exists(o.out / "checkpoints" / "step-000001.checkpoint"));
+    CHECK_FALSE(std::filesystem::exists(o.out / "checkpoints" / "step-000002.checkpoint"));
+    REQUIRE(run(resumed(o)) == 0);
+    check_equal_runs(whole.out, o.out);
+  }
+}
+
+TEST_CASE("experiment: input that turns out late to be unusable costs no step that is done") {
+  setting const s;
+  auto o = s.options("run");
+  o.checkpoint_every = 10;
+  CHECK(contains(complaint<usage_error>([&] { run(o, disturbed::what::usage, 3); }), "an item is too long"));
+  CHECK(count_lines(o.out / "metrics.jsonl") == 2);
+  CHECK(std::filesystem::exists(o.out / "checkpoints" / "step-000002.checkpoint"));
+  auto const whole = s.options("whole");
+  REQUIRE(run(whole) == 0);
+  REQUIRE(run(resumed(o)) == 0);
   check_equal_runs(whole.out, o.out);
 }
 

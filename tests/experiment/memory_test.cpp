@@ -125,7 +125,42 @@ memory_estimate estimate_of(experiment_options const& o, int ranks = 1, model_co
       [&](cpu_backend& b) { return Model(b, c, {}, detail::storage_of_matrices<Model>(o)); }, ranks);
 }
 
+/// Word problems of which one is too long for any model here.
+struct one_long_item : arithmetic {
+  std::uint64_t at = 0;
+  explicit one_long_item(std::uint64_t i) : at(i) {}
+  task_item training_item(std::uint64_t seed, std::uint64_t index) const {
+    task_item item = arithmetic::training_item(seed, index);
+    if (index == at) item.id = "the long one", item.question += std::string(9000, '9');
+    return item;
+  }
+};
+
 }  // namespace
+
+TEST_CASE("memory: a prompt that is too long is found before the run begins, beyond the steps that are walked, too") {
+  tokenizer const words = arithmetic_words();
+  experiment_options o;
+  o.prompts_per_step = 2;
+  o.eval_questions = 0;
+  auto const refused = [&](int steps, int rounds, std::uint64_t at) {
+    o.steps = steps;
+    o.dynamic_sampling_rounds = rounds;
+    try {
+      look_at_data(one_long_item(at), words, endless_config(), o);
+    } catch (usage_error const& e) {
+      CHECK_THAT(e.what(), ATMANRL_CONTAINS("the prompt of the long one has"));
+      return true;
+    }
+    return false;
+  };
+  CHECK(refused(800, 0, 1500));
+  CHECK_FALSE(refused(700, 0, 1500));
+  CHECK(refused(2, 3, first_replacement_item + 11));
+  CHECK_FALSE(refused(2, 2, first_replacement_item + 11));
+  CHECK(refused(2000000000, 2000000000, 19999));
+  CHECK_FALSE(refused(2000000000, 0, 20000));  // no run looks at all numbers for ever
+}
 
 TEST_CASE("memory: the estimate is what a step of a block, a reward, a loss and an optimizer of one's own takes") {
   model_config c = endless_config();

@@ -234,8 +234,7 @@ TEST_CASE("metrics: a completion's line has its parts, rewards and token salienc
   r.ids = {0xc3, 0xa4};  // one character in two tokens
   r.text = "\xc3\xa4\xff";
   byte_bpe const words(arithmetic_text::vocabulary());
-  std::vector<json> lines;
-  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
+  std::vector<json> lines = completion_lines(report, words);
   REQUIRE(lines.size() == 4);
   CHECK(lines[0]["step"] == 4);
   CHECK(lines[0]["text"] == "\xc3\xa4\xef\xbf\xbd");
@@ -251,8 +250,7 @@ TEST_CASE("metrics: a completion's line has its parts, rewards and token salienc
   CHECK(lines[3]["correct_strict"] == true);
   CHECK_FALSE(lines[0].contains("token_advantages"));
   report.token_advantages = {{0.5f, -2.0f}, {}, {}, {}};
-  lines.clear();
-  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
+  lines = completion_lines(report, words);
   CHECK(lines[0]["token_advantages"] == json{0.5f, -2.0f});
   for (auto const& line : lines) CHECK_NOTHROW(line.dump());  // throws for anything that is not UTF-8
 }

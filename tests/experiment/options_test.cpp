@@ -284,6 +284,9 @@ TEST_CASE("options: a value that cannot be is refused with the option's name and
   CHECK(contains(invalid([](auto& x) { x.mask.stop_tolerance = NAN; }), "--mask-stop-tolerance is nan"));
   CHECK(contains(invalid([](auto& x) { x.dynamic_sampling_rounds = -1; }), "--dynamic-sampling is -1"));
   CHECK(contains(invalid([](auto& x) { x.reward_gradient.share = 0; }), "--reward-gradient-share is 0"));
+  CHECK(contains(invalid([](auto& x) { x.overlong_cache = 161; }),
+                 "--overlong-cache is 161, it must lie between 0 and --max-new-tokens, 160"));
+  CHECK_FALSE(invalid([](auto& x) { x.overlong_cache = 160; }).has_value());
   CHECK(contains(invalid([](auto& x) { x.entropy_bonus = INFINITY; }), "--entropy-bonus is inf"));
 }
 

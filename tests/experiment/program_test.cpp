@@ -442,4 +442,22 @@ TEST_CASE("gsm8k_experiment: the exact config.json of Llama-3.2-3B-Instruct with
         model_file::open(model, standard_architectures()).config());
 }
 
+TEST_CASE("sft: more examples than the data has are refused, since those that are held out would be trained on") {
+  auto const sft = program("sft");
+  if (!sft) {
+    WARN("skipped: sft was not built");
+    return;
+  }
+  setting const s;
+  auto const with = [&](int examples) {
+    return run_command(fmt::format("'{}' --model '{}' --data '{}' --held-out 1 --threads 1 --examples {}",
+                                   sft->string(), s.model.string(), fixture("tasks/gsm8k").string(), examples));
+  };
+  auto const refused = with(7);
+  CHECK(refused.status == 2);
+  CHECK(one_line(refused));
+  CHECK(contains(refused.output, "--examples is 7, but gsm8k has 6"));
+  CHECK_FALSE(contains(with(6).output, "but gsm8k has"));
+}
+
 }  // namespace program_test

@@ -75,7 +75,6 @@ TEST_CASE("make_reward: estimator and gate are the options' choice where the rew
   experiment_options o;
   o.mask.scale = 15;
   o.mask.label = mask_label::own_answer;
-  o.saliency_weight = 0.25;
   using open = rewards::gated<rewards::saliency<estimators::any>, rewards::chosen_gate>;
   auto reward = make_reward<open>(o);
   CHECK(reward.name == "saliency");
@@ -84,8 +83,10 @@ TEST_CASE("make_reward: estimator and gate are the options' choice where the rew
   CHECK(reward.reward.label() == mask_label::own_answer);
   REQUIRE(mask_figures_of(reward).has_value());
   CHECK(mask_figures_of(reward)->scale == 15);
+  o.saliency_weight = 0.25;
   CHECK(make_reward<rewards::weighted_sum<constant, open>>(o).weight<1>() == 0.25f);
 
+  o.saliency_weight.reset();
   o.saliency_gate = rewards::gate_choice::correct;
   for (auto const name : estimators::names) {
     o.saliency_estimator = name;
@@ -121,6 +122,30 @@ TEST_CASE("make_reward: a share of nothing is a weight of nothing, where no weig
   o.saliency_weight.reset();
   o.saliency_share = 0.5;
   CHECK(make_reward<sum>(o).weight() == 1);
+}
+
+TEST_CASE("make_reward: numbers of penalties and of a saliency's weight are refused where the reward has none") {
+  using sum = rewards::weighted_sum<rewards::correct_answer, constant>;
+  using weighed = rewards::weighted_sum<rewards::correct_answer, rewards::saliency<>>;
+  using balanced = rewards::balanced_sum<constant, rewards::saliency<>>;
+  struct reads_options : constant {
+    static reads_options from_options(experiment_options const&) { return {}; }
+  };
+  auto const check = [](auto change, char const* sentence, auto... rewards_with_it) {
+    experiment_options o;
+    change(o);
+    CHECK(contains(complaint<usage_error>([&] { make_reward<sum>(o); }), sentence));
+    (void(make_reward<decltype(rewards_with_it)>(o)), ...);
+    (void)make_reward<rewards::weighted_sum<constant, reads_options>>(o);  // it may be read there
+  };
+  check([](auto& o) { o.length_penalty = 30; }, "--length-penalty is 30", rewards::penalized<sum>{});
+  check([](auto& o) { o.overlong_cache = 40; }, "--overlong-cache 40", rewards::penalized<sum>{});
+  check([](auto& o) { o.saliency_share = 0.2; }, "--saliency-share is 0.2", balanced{}, rewards::penalized<balanced>{});
+  check([](auto& o) { o.saliency_weight = 7; }, "--saliency-weight is 7", balanced{}, weighed{});
+  experiment_options o = experiment_options::of_preset(experiment_preset::paper);
+  CHECK_NOTHROW(make_reward<sum>(o));  // what a preset says was not asked for
+  o.saliency_share = 0.2;
+  CHECK(contains(complaint<usage_error>([&] { make_reward<weighed>(o); }), "--saliency-share is 0.2"));
 }
 
 TEST_CASE("gated: an open gate lets every value through, that of the right answers only theirs") {

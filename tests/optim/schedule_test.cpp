@@ -1,5 +1,7 @@
 #include <atmanrl/optim/schedule.hpp>
 
+#include <limits>
+
 #include "catch.hpp"
 
 using namespace atmanrl;
@@ -39,6 +41,23 @@ TEST_CASE("schedules: a warm-up that is as long as the run ends in no division b
   CHECK(schedules::linear{.warmup = 5}(5, 5) == 1);
   CHECK(schedules::cosine{.warmup = 5}(5, 5) == 1);
   CHECK(schedules::linear{.warmup = 9}(4, 5) == Approx(5.0 / 9));
+}
+
+TEST_CASE("schedules: a decay over no steps is refused, and so is a rate that is negative or no number") {
+  CHECK_THROWS_WITH(schedules::linear{}(0, 0), ATMANRL_CONTAINS("linear") && ATMANRL_CONTAINS("total_steps"));
+  CHECK_THROWS_WITH(schedules::cosine{.warmup = 3}(0, 0), ATMANRL_CONTAINS("cosine"));
+  CHECK(schedules::constant{.warmup = 4}(0, 0) == 0.25);
+  auto const of_step = [](double factor, double peak = 0.5) {
+    return learning_rate_of([=](std::uint64_t, std::uint64_t) { return factor; }, peak, 3, 8);
+  };
+  CHECK(of_step(0.25) == 0.125);
+  CHECK(of_step(0) == 0);
+  CHECK(of_step(2) == 1);  // a schedule may rise above the peak
+  CHECK_THROWS_WITH(of_step(-1), ATMANRL_CONTAINS("the learning rate is -0.5") &&
+                                     ATMANRL_CONTAINS("factor after 3 of 8 steps is -1, and the peak 0.5"));
+  CHECK_THROWS_AS(of_step(std::nan("")), numeric_error);
+  CHECK_THROWS_AS(of_step(std::numeric_limits<double>::infinity()), numeric_error);
+  CHECK_THROWS_AS(of_step(0, std::numeric_limits<double>::infinity()), numeric_error);
 }
 
 TEST_CASE("schedules::any: it holds anybody's schedule, and names the built-in ones") {

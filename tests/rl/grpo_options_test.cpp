@@ -1,5 +1,6 @@
 // The trainer's choices beyond the defaults: reference model, masking, dynamic sampling, schedules, late failures.
 #include <atmanrl/cpu/cpu_backend.hpp>
+#include <atmanrl/optim/sgd.hpp>
 #include <atmanrl/rl/advantages/any.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/losses/any.hpp>
@@ -10,7 +11,9 @@
 #include "rl/toy_model.hpp"
 #include "strangers.hpp"
 
+#include <algorithm>
 #include <limits>
+#include <set>
 
 using namespace atmanrl_test;
 
@@ -38,6 +41,55 @@ struct trainer_test {
 /// Equal rewards in a group unless its completions begin with different tokens.
 struct first_token {
   float operator()(rollout const& r) const { return r.ids[0] == 19 ? 1.0f : 0.0f; }
+};
+
+/// Equal rewards as above; notes under which numbers of prompts it saw completions, as one does that draws by them.
+struct draws_by_prompt {
+  static constexpr std::string_view name = "draws_by_prompt";
+  std::set<std::pair<int, std::vector<int>>> seen{};
+  std::vector<int> numbers{}, rounds{};  // of each group and of each call
+  int asked = 0, unknown = 0;
+
+  template <class Model>
+  void operator()(step_rollouts& step, Model&, std::span<float> out) {
+    rounds.push_back(step.round);
+    for (rollout_group const& g : step.groups) numbers.push_back(g.rollouts[0].prompt);
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
+      seen.insert({r.prompt, r.ids});
+      out[i] = first_token{}(r);
+    });
+  }
+  template <class Model, class Gradient>
+  void add_gradient(step_rollouts& step, Model&, std::span<double const> scale, Gradient) {
+    step.for_each([&](rollout_group const&, rollout const& r, std::size_t i) {
+      asked += scale[i] != 0;
+      unknown += scale[i] != 0 && !seen.contains({r.prompt, r.ids});
+    });
+  }
+};
+
+/// A part that is no number, with a weight of 0.
+struct broken_part {
+  template <class Model>
+  void operator()(step_rollouts&, Model&, std::span<float>) {}
+  template <class Model>
+  reward_table table(step_rollouts& step, Model&) {
+    std::vector<float> values(step.size(), 1.0f), part = values;
+    part[2] = std::numeric_limits<float>::quiet_NaN();
+    return {values, {{"broken", 0, part}}};
+  }
+};
+
+/// Leaves weights that are no numbers behind.
+struct breaking : optim::sgd {
+  template <Backend B, class T>
+  struct state : optim::sgd::state<B, T> {
+    using optim::sgd::state<B, T>::state;
+    void step(view_on<B, T, 1> weights, view_on<B, T const, 1> gradient, double learning_rate) {
+      optim::sgd::state<B, T>::step(weights, gradient, learning_rate);
+      std::fill_n(weights.data(), weights.size(), std::numeric_limits<T>::quiet_NaN());
+    }
+  };
 };
 
 }  // namespace
@@ -90,7 +142,10 @@ TEST_CASE_METHOD(trainer_test, "grpo: truncated completions take no part in the 
 TEST_CASE_METHOD(trainer_test,
                  "grpo: dynamic sampling replaces groups of equal rewards, the same at every repetition") {
   auto options = small_run();
-  auto const flat_groups = [](grpo_step_report const& r) { return groups_without_spread(r.rewards.total, 4).size(); };
+  auto const flat = [](grpo_step_report const& r) {
+    return groups_without_advantage({.of_rollouts = r.advantages, .of_tokens = {}}, 4);
+  };
+  auto const flat_groups = [&](grpo_step_report const& r) { return flat(r).size(); };
   auto const step_with = [&](int rounds) {
     auto policy = random_model<cpu_backend, float>(backend, toy_config(), 3, 0.3);
     options.dynamic_sampling_rounds = rounds;
@@ -107,16 +162,74 @@ TEST_CASE_METHOD(trainer_test,
   CHECK(often.passes[0].loss == again.passes[0].loss);
   for (std::size_t g = 0; g < 3; ++g) {
     rollout_group const& group = often.rollouts.groups[g];
-    bool const kept = !is_flat(plain.rewards.total, 4, g);
+    std::span<float const> const rewards = std::span(plain.rewards.total).subspan(4 * g, 4);
+    bool const kept = std::ranges::any_of(rewards, [&](float r) { return r != rewards[0]; });
     CHECK((group.item.id == plain.rollouts.groups[g].item.id &&
            group.rollouts[0].ids == plain.rollouts.groups[g].rollouts[0].ids) == kept);
     for (std::size_t m = 0; m < 4; ++m) {
       CHECK(group.rollouts[m].item->id == group.item.id);
-      CHECK(group.rollouts[m].prompt == int(g));
+      CHECK((group.rollouts[m].prompt == int(g)) == kept);
+      CHECK(group.rollouts[m].prompt == group.rollouts[0].prompt);
       CHECK(often.rewards.total[4 * g + m] == first_token{}(group.rollouts[m]));
       CHECK(often.rewards.components[0].values[4 * g + m] == often.rewards.total[4 * g + m]);
     }
   }
+}
+
+TEST_CASE_METHOD(trainer_test,
+                 "grpo: a reward's gradient sees the replaced rollouts under the numbers of their values") {
+  auto options = small_run();
+  options.dynamic_sampling_rounds = 20;
+  options.inner_passes = 1;
+  options.reward_gradient.update = reward_gradient_update::own;
+  grpo trainer(model, tokenizer, task, draws_by_prompt{}, options);
+  auto const report = trainer.step();
+  auto const& reward = trainer.reward();
+  REQUIRE(report.replaced_groups > 0);
+  REQUIRE(reward.asked == 12);
+  CHECK(reward.unknown == 0);
+  CHECK(std::set<int>(reward.numbers.begin(), reward.numbers.end()).size() == reward.numbers.size());
+  REQUIRE(reward.rounds.size() > 1);
+  for (std::size_t i = 0; i < reward.rounds.size(); ++i) CHECK(reward.rounds[i] == int(i));
+}
+
+TEST_CASE(
+    "groups_without_advantage: gdpo keeps a group of equal sums whose parts differ, a number per token is looked at") {
+  reward_table const table{{2, 2, 3, 3}, {{"a", 1, {0, 2, 1, 1}}, {"b", 2, {1, 0, 1, 1}}}};
+  step_rollouts step;
+  step.groups.resize(2);
+  for (rollout_group& g : step.groups) g.rollouts.resize(2);
+  using all = std::vector<std::size_t>;
+  auto const flat = [&](auto const& advantage) {
+    return groups_without_advantage(advantages_of(advantage, table, step), 2);
+  };
+  CHECK(flat(advantages::mean_centered{}) == all{0, 1});
+  CHECK(flat(advantages::gdpo{}) == all{1});  // b weighs more than a once their spreads are alike
+  CHECK(groups_without_advantage({.of_rollouts = {0, 0, 0, 0}, .of_tokens = {{}, {1, -1}, {0}, {}}}, 2) == all{1});
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: a prompt that leaves no room is named with its step, and no work is lost") {
+  struct late : toy_task {
+    task_item training_item(std::uint64_t seed, std::uint64_t index) const {
+      task_item item = toy_task::training_item(seed, index);
+      if (index == 4) item.id = "the long one", item.question = std::string(200, '7');
+      return item;
+    }
+  };
+  late const long_later;
+  grpo trainer(model, tokenizer, long_later, first_token{}, small_run());
+  trainer.step();
+  auto const weights = read_parameters(model);
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 2: the prompt of the long one has"));
+  CHECK(trainer.is_between_steps());
+  CHECK(trainer.steps() == 1);
+  CHECK(read_parameters(model) == weights);
+}
+
+TEST_CASE_METHOD(trainer_test,
+                 "grpo: a part of the reward without a number makes no update, even where the sum has one") {
+  grpo trainer(model, tokenizer, task, broken_part{}, small_run());
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 1: the reward broken of rollout 2 is nan"));
 }
 
 TEST_CASE_METHOD(
@@ -144,6 +257,34 @@ TEST_CASE_METHOD(trainer_test, "grpo: the learning rate follows its schedule") {
   CHECK(rates[1] == Approx(1));
   CHECK(rates[2] == Approx(1));
   CHECK(rates[3] == Approx(0.5));
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: a schedule without its length, or without a number, makes no update") {
+  auto const before = read_parameters(model);
+  auto const with = [&](schedules::any s, std::uint64_t total) {
+    auto options = small_run();
+    options.total_steps = total;
+    return grpo(model, tokenizer, task, first_token{}, options, advantages::any{}, losses::any{}, samplers::any{}, s);
+  };
+  CHECK_THROWS_WITH(with(schedules::linear{}, 0).step(), ATMANRL_CONTAINS("total_steps"));
+  CHECK_THROWS_WITH(with(schedules::cosine{}, 0).step(), ATMANRL_CONTAINS("total_steps"));
+  auto trainer =
+      with([](std::uint64_t step, std::uint64_t steps) { return std::exp2(-4.0 * double(step) / double(steps)); }, 0);
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 1: the learning rate is") && ATMANRL_CONTAINS("nan"));
+  CHECK(read_parameters(model) == before);
+  CHECK(trainer.is_between_steps());
+  CHECK(trainer.steps() == 0);
+}
+
+TEST_CASE_METHOD(trainer_test, "grpo: weights that an optimizer made not finite are not worth a checkpoint") {
+  auto options = small_run();
+  options.inner_passes = 1;
+  grpo trainer(model, tokenizer, task, first_token{}, options, advantages::any{}, losses::any{}, samplers::any{},
+               schedules::any{}, breaking{});
+  trainer.step();
+  CHECK(trainer.is_between_steps());
+  CHECK_THROWS_WITH(trainer.step(), ATMANRL_CONTAINS("step 2") && ATMANRL_CONTAINS("holds a value that is not finite"));
+  CHECK_FALSE(trainer.is_between_steps());
 }
 
 TEST_CASE_METHOD(trainer_test, "grpo: type-erased parts make the same step as the types that they hold") {

@@ -55,15 +55,16 @@ struct run_data {
 /// be any number, and a walk goes through as many items and rollouts as a step.
 std::size_t sampling_bytes(model_config const& c, experiment_options const& o, int ranks);
 
-/// Looks at the evaluation's questions and those of the first steps.
-/// \throws usage_error naming the item whose prompt leaves no room
+/// Looks at the evaluation's questions and those of the first steps, and at whether 20000 prompts of a run leave room.
+/// \throws usage_error naming the item whose prompt does not: a run is not to end on it after hours
 template <Task K, Tokenizer Z>
 run_data look_at_data(K const& task, Z const& words, model_config const& c, experiment_options const& o) {
   static constexpr index_t looked_at = 1000;
+  static constexpr std::uint64_t measured = 20000;
   run_data data;
   auto const prompt_of = [&](task_item const& item) {
     std::vector<int> prompt = task.prompt(item, words);
-    expects<usage_error>(!prompt.empty() && index_t(prompt.size()) < c.max_positions,
+    expects<usage_error>(has_room(prompt, c),
                          "the prompt of {} has {} tokens, which leaves no room: the model's limit is {}", item.id,
                          prompt.size(), c.max_positions);
     data.longest_prompt = std::max(data.longest_prompt, index_t(prompt.size()));
@@ -84,6 +85,10 @@ run_data look_at_data(K const& task, Z const& words, model_config const& c, expe
     }
     if (tokens > most) most = tokens, data.step = std::move(items);
   }
+  std::uint64_t const own = std::min(measured, std::uint64_t(o.steps) * std::uint64_t(prompts)),
+                      drawn = std::min(measured, own * std::min(measured, std::uint64_t(o.dynamic_sampling_rounds)));
+  for (std::uint64_t i = std::uint64_t(steps * prompts); i < own; ++i) prompt_of(task.training_item(o.seed, i));
+  for (std::uint64_t i = 0; i < drawn; ++i) prompt_of(task.training_item(o.seed, first_replacement_item + i));
 
   std::size_t const together = std::size_t(questions_per_batch(c, data.longest_prompt, o.eval_samples, o.max_new_tokens,
                                                                std::size_t(o.activation_mib) << 20, sizeof(float)));
@@ -163,7 +168,7 @@ memory_by_use walk_run(typename Traits::backend& backend, experiment_options con
   memory_use_scope const named(backend, memory_use::weights);
   Model model = make_model(backend);
   std::optional<Model> reference;
-  if (needs_reference_model(o)) reference.emplace(make_model(backend));
+  if (needs_reference_model<Traits>(o)) reference.emplace(make_model(backend));
   model.set_kv_storage(o.kv_cache);
   if (reference) reference->set_kv_storage(o.kv_cache);
   if constexpr (AdaptableModel<Model>)

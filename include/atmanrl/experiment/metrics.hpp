@@ -11,6 +11,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/text/stream_decoder.hpp>
+#include <atmanrl/text/tokenizer.hpp>
 
 #include <functional>
 #include <map>
@@ -38,15 +39,16 @@ std::vector<std::string> token_texts(Z const& tokenizer, std::span<int const> id
   return out;
 }
 
-/// Calls use(line) with each rollout's line of completions.jsonl.
-template <Tokenizer Z, class Use>
-void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use&& use) {
+/// The step's lines of completions.jsonl, one for each rollout.
+template <Tokenizer Z>
+std::vector<json> completion_lines(grpo_step_report const& report, Z const& tokenizer) {
+  std::vector<json> lines;
   auto const names = detail::component_names(report.rewards);
   auto const span_json = [](token_span s) { return json{s.first, s.last}; };
   report.rollouts.for_each([&](rollout_group const& g, rollout const& r, std::size_t i) {
-    json c;
+    json& c = lines.emplace_back();
     c["step"] = report.rollouts.step;
-    c["group"] = r.prompt;
+    c["group"] = i / g.rollouts.size();
     c["member"] = r.member;
     c["item"] = g.item.id;
     c["prompt"] = to_valid_utf8(tokenizer.decode(g.prompt_ids));
@@ -76,9 +78,10 @@ void for_each_completion(grpo_step_report const& report, Z const& tokenizer, Use
     } else {
       c["saliency"] = nullptr;
     }
-    use(c);
   });
+  return lines;
 }
+std::vector<json> completion_lines(grpo_step_report const& report, tokenizer const& words);
 
 #if ATMANRL_BODIES
 
@@ -187,50 +190,45 @@ inline std::vector<double> group_spreads(std::vector<float> const& rewards, std:
 }
 
 [[gnu::cold]] inline void add_update_metrics(json& m, grpo_step_report const& report) {
-  json loss = json::array(), low = loss, mean = loss, high = loss, clip = loss, kl = loss;
-  std::vector<double> losses, policy_losses, clips, clips_low, clips_high, kls;
-  double smallest = report.passes.front().ratio_min, largest = report.passes.front().ratio_max, ratios = 0;
-  for (policy_gradient_report const& p : report.passes) {
-    loss.push_back(p.loss);
-    low.push_back(p.ratio_min);
-    mean.push_back(p.ratio_mean);
-    high.push_back(p.ratio_max);
-    clip.push_back(p.clip_share);
-    losses.push_back(p.loss);
-    policy_losses.push_back(p.policy_loss);
-    clips.push_back(p.clip_share);
-    clips_low.push_back(p.clip_low);
-    clips_high.push_back(p.clip_high);
-    if (p.kl) {
-      kls.push_back(*p.kl);
-      kl.push_back(*p.kl);
-    }
-    smallest = std::min(smallest, p.ratio_min);
-    largest = std::max(largest, p.ratio_max);
+  using pass = policy_gradient_report;
+  auto const of_passes = [&](double pass::*figure) {
+    std::vector<double> out;
+    for (pass const& p : report.passes) out.push_back(p.*figure);
+    return out;
+  };
+  auto const loss = of_passes(&pass::loss), clip = of_passes(&pass::clip_share), low = of_passes(&pass::ratio_min),
+             mean = of_passes(&pass::ratio_mean), high = of_passes(&pass::ratio_max);
+  std::vector<double> kl;
+  double ratios = 0;
+  for (pass const& p : report.passes) {
+    if (p.kl) kl.push_back(*p.kl);
     ratios += p.ratio_mean / double(report.passes.size());
   }
-  m["loss"] = mean_of(losses);
-  m["ratio/min"] = smallest;
+  m["loss"] = mean_of(loss);
+  m["ratio/min"] = *std::min_element(low.begin(), low.end());
   m["ratio/mean"] = ratios;
-  m["ratio/max"] = largest;
-  bool const in_a_range = report.passes.front().clip_metric == "clip_ratio/region_mean";
-  m[report.passes.front().clip_metric] = mean_of(clips);
-  if (in_a_range) {
-    m["clip_ratio/low_mean"] = mean_of(clips_low);
-    m["clip_ratio/high_mean"] = mean_of(clips_high);
+  m["ratio/max"] = *std::max_element(high.begin(), high.end());
+  m[report.passes.front().clip_metric] = mean_of(clip);
+  if (report.passes.front().clip_metric == "clip_ratio/region_mean") {
+    m["clip_ratio/low_mean"] = mean_of(of_passes(&pass::clip_low));
+    m["clip_ratio/high_mean"] = mean_of(of_passes(&pass::clip_high));
   }
-  m["kl"] = mean_or_null(kls);
-  if (report.passes.front().entropy) m["policy_loss"] = mean_of(policy_losses);
+  m["kl"] = mean_or_null(kl);
+  if (report.passes.front().entropy) m["policy_loss"] = mean_of(of_passes(&pass::policy_loss));
   m["replaced_groups"] = report.replaced_groups;
   m["grad_norm"] = mean_of(report.gradient_norms);
   if (report.reward_gradient_norm) m["reward_grad_norm"] = *report.reward_gradient_norm;
   m["learning_rate"] = report.learning_rate;
   m["passes"] = {{"loss", loss},      {"ratio_min", low},   {"ratio_mean", mean},
                  {"ratio_max", high}, {"clip_ratio", clip}, {"grad_norm", report.gradient_norms}};
-  if (!kls.empty()) m["passes"]["kl"] = kl;
+  if (!kl.empty()) m["passes"]["kl"] = kl;
 }
 
 }  // namespace detail
+
+ATMANRL_INLINE std::vector<json> completion_lines(grpo_step_report const& report, tokenizer const& words) {
+  return completion_lines<tokenizer>(report, words);
+}
 
 ATMANRL_INLINE json metrics_of(grpo_step_report const& report, mask_figures const* masks) {
   expects<shape_error>(!report.passes.empty() && !report.rollouts.groups.empty(),

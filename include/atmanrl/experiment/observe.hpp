@@ -10,6 +10,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/rl/observers/causality.hpp>
 
+#include <cmath>
 #include <concepts>
 #include <functional>
 #include <optional>
@@ -20,12 +21,11 @@
 
 namespace atmanrl::detail {
 
-/// The traits' observer, or one that sees nothing. `causality` is made from the options, as is a type with
-/// `static T from_options(experiment_options const&)`; others are default-constructed.
-template <class Traits>
-auto make_observer([[maybe_unused]] experiment_options const& o) {
-  if constexpr (requires { typename Traits::observer; }) {
-    using T = typename Traits::observer;
+/// An observer from the options: `causality`, a type with `static T from_options(experiment_options const&)`, or
+/// several of these; others are default-constructed.
+template <class T>
+struct observer_from {
+  static T make([[maybe_unused]] experiment_options const& o) {
     if constexpr (requires {
                     { T::from_options(o) } -> std::same_as<T>;
                   })
@@ -34,9 +34,22 @@ auto make_observer([[maybe_unused]] experiment_options const& o) {
       return T({.every = o.validate_every, .seed = o.seed, .row_budget = o.mask.row_budget, .label = o.mask.label});
     else
       return T{};
-  } else {
-    return observers::all<>{};
   }
+};
+template <class... Os>
+struct observer_from<observers::all<Os...>> {
+  static observers::all<Os...> make([[maybe_unused]] experiment_options const& o) {
+    return observers::all<Os...>(observer_from<Os>::make(o)...);
+  }
+};
+
+/// The traits' observer, or one that sees nothing.
+template <class Traits>
+auto make_observer(experiment_options const& o) {
+  if constexpr (requires { typename Traits::observer; })
+    return observer_from<typename Traits::observer>::make(o);
+  else
+    return observers::all<>{};
 }
 
 /// Tells an observer that all ranks observe the same steps at once: one with `void share_with(comm::any)`, as
@@ -51,8 +64,8 @@ void share_observer([[maybe_unused]] observers::all<Os...>& observer, [[maybe_un
   (std::index_sequence_for<Os...>{});
 }
 
-/// What the observer has to say about a step. A figure that cannot be measured costs no run its result: it is left out,
-/// and `say` is called with the reason.
+/// What the observer has to say about a step. A figure that cannot be measured, or is not finite, costs no run its
+/// result: it is left out, and `say` is called with the reason.
 template <class Observer, class Model>
 std::vector<observation> observe(Observer& observer, grpo_step_report& report, Model& model,
                                  std::function<void(std::string const&)> const& say) {
@@ -63,6 +76,11 @@ std::vector<observation> observe(Observer& observer, grpo_step_report& report, M
   } catch (numeric_error const& e) {
     say(fmt::format("step {}: not observed: {}", report.rollouts.step, e.what()));
   }
+  std::erase_if(out, [&](observation const& o) {
+    if (std::isfinite(o.value)) return false;
+    say(fmt::format("step {}: not observed: {} is {}", report.rollouts.step, o.name, o.value));
+    return true;
+  });
   return out;
 }
 

@@ -18,7 +18,7 @@ template <class F>
 void for_each_option(experiment_options& o, F&& f) {
   f("preset", o.preset, "demo: settings that were found to work; paper: the printed ones. Other options win over it");
   f("model", o.model, "Hugging Face folder, .gguf or llama2.c .bin");
-  f("task", o.task,
+  f("task", detail::one_of{&o.task, detail::task_names},
     "arithmetic (generated problems), leaked_answer, skipped_step, memorised (such problems with chains that need not "
     "be read) or gsm8k; mmlu has a program of its own, mmlu_experiment");
   f("data", o.data, "folder with the task's files (gsm8k: train.jsonl and test.jsonl; mmlu: dev, val and test)");
@@ -40,7 +40,7 @@ void for_each_option(experiment_options& o, F&& f) {
   f("mask-rows", o.mask.rows, "all_later or answer_rows: the queries that see the mask");
   f("mask-lr", o.mask.learning_rate, "learning rate of the masks");
   f("mask-init", o.mask.init, "start value of the masks, below 0");
-  f("mask-scale", detail::zero_is_auto{&o.mask.scale},
+  f("mask-scale", detail::number_or_word{&o.mask.scale, 0, "auto"},
     "strength of the masks, or auto: the smallest that hurts the answer");
   f("mask-sparsity", o.mask.sparsity, "weight of the sparsity term");
   f("mask-objective", o.mask.objective,
@@ -49,7 +49,7 @@ void for_each_option(experiment_options& o, F&& f) {
     "which answer: ground_truth, own_answer, or only_correct (the truth; wrong rollouts have no mask)");
   f("mask-sharing", o.mask.sharing, "all layers and heads share a mask, or there is one per_layer or per_head");
   f("mask-layers", detail::layer_list{&o.mask.layers}, "layers that see the masks: all, or numbers from 0 like 0,2");
-  f("mask-lower-clamp", detail::lowest_is_none{&o.mask.lower_clamp},
+  f("mask-lower-clamp", detail::number_or_word{&o.mask.lower_clamp, -std::numeric_limits<double>::infinity(), "none"},
     "floor of the masks' values, at most their start value, or none");
   f("mask-eps", o.mask.optimizer.eps, "eps of the masks' AdamW: a large one holds entries with small gradients back");
   f("mask-stop-tolerance", detail::number_or_none{&o.mask.stop_tolerance},

@@ -19,14 +19,11 @@ namespace atmanrl {
 
 namespace detail {
 
-/// A number of which 0 means that it is to be chosen, written "auto".
-struct zero_is_auto {
+/// A number of which one value is written as a word.
+struct number_or_word {
   double* value;
-};
-
-/// A number of which minus infinity means that there is none, written "none".
-struct lowest_is_none {
-  double* value;
+  double of_word;
+  std::string_view word;
 };
 
 /// A number that may be missing, written "none".
@@ -55,86 +52,63 @@ struct one_of {
   std::span<std::string_view const> names;
 };
 
+/// The words of an enumeration's values.
 template <class E>
-struct named_values;
+inline constexpr auto named_values = nullptr;
 template <>
-struct named_values<losses::ratio_level> {
-  static constexpr std::array all{std::pair{losses::ratio_level::token, "token"},
-                                  std::pair{losses::ratio_level::sequence, "sequence"},
-                                  std::pair{losses::ratio_level::sequence_mean, "sequence_mean"}};
-};
+inline constexpr std::array named_values<losses::ratio_level>{
+    std::pair{losses::ratio_level::token, "token"}, std::pair{losses::ratio_level::sequence, "sequence"},
+    std::pair{losses::ratio_level::sequence_mean, "sequence_mean"}};
 template <>
-struct named_values<experiment_preset> {
-  static constexpr std::array all{std::pair{experiment_preset::demo, "demo"},
-                                  std::pair{experiment_preset::paper, "paper"}};
-};
+inline constexpr std::array named_values<experiment_preset>{std::pair{experiment_preset::demo, "demo"},
+                                                            std::pair{experiment_preset::paper, "paper"}};
 template <>
-struct named_values<weight_dtype> {
-  static constexpr std::array all{std::pair{weight_dtype::f32, "f32"}, std::pair{weight_dtype::bf16, "bf16"},
-                                  std::pair{weight_dtype::packed, "packed"}, std::pair{weight_dtype::by_file, "auto"}};
-};
+inline constexpr std::array named_values<weight_dtype>{
+    std::pair{weight_dtype::f32, "f32"}, std::pair{weight_dtype::bf16, "bf16"},
+    std::pair{weight_dtype::packed, "packed"}, std::pair{weight_dtype::by_file, "auto"}};
 template <>
-struct named_values<kv_storage> {
-  static constexpr std::array all{std::pair{kv_storage::full, "f32"}, std::pair{kv_storage::bf16, "bf16"}};
-};
+inline constexpr std::array named_values<kv_storage>{std::pair{kv_storage::full, "f32"},
+                                                     std::pair{kv_storage::bf16, "bf16"}};
 template <>
-struct named_values<gradient_memory> {
-  static constexpr std::array all{std::pair{gradient_memory::whole, "whole"},
-                                  std::pair{gradient_memory::slices, "slices"},
-                                  std::pair{gradient_memory::layers, "layers"}};
-};
+inline constexpr std::array named_values<gradient_memory>{std::pair{gradient_memory::whole, "whole"},
+                                                          std::pair{gradient_memory::slices, "slices"},
+                                                          std::pair{gradient_memory::layers, "layers"}};
 template <>
-struct named_values<mask_shape> {
-  static constexpr std::array all{std::pair{mask_shape::pair, "pair"}, std::pair{mask_shape::column, "column"}};
-};
+inline constexpr std::array named_values<mask_shape>{std::pair{mask_shape::pair, "pair"},
+                                                     std::pair{mask_shape::column, "column"}};
 template <>
-struct named_values<mask_rows> {
-  static constexpr std::array all{std::pair{mask_rows::all_later, "all_later"},
-                                  std::pair{mask_rows::answer_rows, "answer_rows"}};
-};
+inline constexpr std::array named_values<mask_rows>{std::pair{mask_rows::all_later, "all_later"},
+                                                    std::pair{mask_rows::answer_rows, "answer_rows"}};
 template <>
-struct named_values<mask_sharing> {
-  static constexpr std::array all{std::pair{mask_sharing::all, "all"}, std::pair{mask_sharing::per_layer, "per_layer"},
-                                  std::pair{mask_sharing::per_head, "per_head"}};
-};
+inline constexpr std::array named_values<mask_sharing>{std::pair{mask_sharing::all, "all"},
+                                                       std::pair{mask_sharing::per_layer, "per_layer"},
+                                                       std::pair{mask_sharing::per_head, "per_head"}};
 template <>
-struct named_values<mask_label> {
-  static constexpr std::array all{std::pair{mask_label::ground_truth, "ground_truth"},
-                                  std::pair{mask_label::own_answer, "own_answer"},
-                                  std::pair{mask_label::only_correct, "only_correct"}};
-};
+inline constexpr std::array named_values<mask_label>{std::pair{mask_label::ground_truth, "ground_truth"},
+                                                     std::pair{mask_label::own_answer, "own_answer"},
+                                                     std::pair{mask_label::only_correct, "only_correct"}};
 template <>
-struct named_values<saliency_reduction> {
-  static constexpr std::array all{
-      std::pair{saliency_reduction::mean, "mean"}, std::pair{saliency_reduction::token_mean, "token_mean"},
-      std::pair{saliency_reduction::answer_rows, "answer_rows"}, std::pair{saliency_reduction::clipped, "clipped"},
-      std::pair{saliency_reduction::length_weighted, "length_weighted"}};
-};
+inline constexpr std::array named_values<saliency_reduction>{
+    std::pair{saliency_reduction::mean, "mean"}, std::pair{saliency_reduction::token_mean, "token_mean"},
+    std::pair{saliency_reduction::answer_rows, "answer_rows"}, std::pair{saliency_reduction::clipped, "clipped"},
+    std::pair{saliency_reduction::length_weighted, "length_weighted"}};
 template <>
-struct named_values<rewards::gate_choice> {
-  static constexpr std::array all{std::pair{rewards::gate_choice::none, "none"},
-                                  std::pair{rewards::gate_choice::correct, "correct"}};
-};
+inline constexpr std::array named_values<rewards::gate_choice>{std::pair{rewards::gate_choice::none, "none"},
+                                                               std::pair{rewards::gate_choice::correct, "correct"}};
 template <>
-struct named_values<reward_gradient_update> {
-  static constexpr std::array all{
-      std::pair{reward_gradient_update::off, "off"}, std::pair{reward_gradient_update::joined, "joined"},
-      std::pair{reward_gradient_update::own, "own"}, std::pair{reward_gradient_update::own_optimizer, "own_optimizer"}};
-};
+inline constexpr std::array named_values<reward_gradient_update>{
+    std::pair{reward_gradient_update::off, "off"}, std::pair{reward_gradient_update::joined, "joined"},
+    std::pair{reward_gradient_update::own, "own"}, std::pair{reward_gradient_update::own_optimizer, "own_optimizer"}};
 template <>
-struct named_values<saliency_direction> {
-  static constexpr std::array all{std::pair{saliency_direction::re_enabled, "re_enabled"},
-                                  std::pair{saliency_direction::as_printed, "as_printed"}};
-};
+inline constexpr std::array named_values<saliency_direction>{std::pair{saliency_direction::re_enabled, "re_enabled"},
+                                                             std::pair{saliency_direction::as_printed, "as_printed"}};
 template <>
-struct named_values<no_delimiter_policy> {
-  static constexpr std::array all{std::pair{no_delimiter_policy::skip, "skip"},
-                                  std::pair{no_delimiter_policy::force, "force"}};
-};
+inline constexpr std::array named_values<no_delimiter_policy>{std::pair{no_delimiter_policy::skip, "skip"},
+                                                              std::pair{no_delimiter_policy::force, "force"}};
 
 inline constexpr std::array<std::string_view, 3> thinking_names{"auto", "on", "off"};
-inline constexpr std::array<char const*, 6> task_names{"arithmetic", "leaked_answer", "skipped_step",
-                                                       "memorised",  "gsm8k",         "mmlu"};
+inline constexpr std::array<std::string_view, 6> task_names{"arithmetic", "leaked_answer", "skipped_step",
+                                                            "memorised",  "gsm8k",         "mmlu"};
 
 template <class N>
 void read_number(std::string_view name, std::string_view text, N& out, char const* kind) {
@@ -161,19 +135,11 @@ inline void read_option(std::string_view name, std::string_view text, std::optio
   read_number(name, text, value, "a number or auto");
   out = value;
 }
-inline void read_option(std::string_view name, std::string_view text, zero_is_auto out) {
-  if (text == "auto") {
-    *out.value = 0;
-    return;
-  }
-  read_number(name, text, *out.value, "a number or auto");
-}
-inline void read_option(std::string_view name, std::string_view text, lowest_is_none out) {
-  if (text == "none") {
-    *out.value = -std::numeric_limits<double>::infinity();
-    return;
-  }
-  read_number(name, text, *out.value, "a number or none");
+inline void read_option(std::string_view name, std::string_view text, number_or_word out) {
+  if (text == out.word)
+    *out.value = out.of_word;
+  else
+    read_number(name, text, *out.value, fmt::format("a number or {}", out.word).c_str());
 }
 inline void read_option(std::string_view name, std::string_view text, number_or_none out) {
   if (text == "none") return out.value->reset();
@@ -199,13 +165,6 @@ inline void read_option(std::string_view name, std::string_view text, layer_list
 inline void read_option(std::string_view name, std::string_view text, std::filesystem::path& out) {
   expects<usage_error>(!text.empty(), "--{} is empty, it must be a path", name);
   out = std::filesystem::path(text);
-}
-inline void read_option(std::string_view name, std::string_view text, std::string& out) {
-  // The only option of this kind.
-  bool known = false;
-  for (char const* const t : task_names) known = known || text == t;
-  expects<usage_error>(known, "--{} is \"{}\", it must be one of {}", name, text, fmt::join(task_names, ", "));
-  out = text;
 }
 inline void read_option(std::string_view, std::string_view text, std::optional<std::string>& out) {
   out = text == "none" ? std::nullopt : std::optional<std::string>(text);
@@ -243,7 +202,7 @@ template <class E>
 requires std::is_enum_v<E>
 void read_option(std::string_view name, std::string_view text, E& out) {
   std::string names;
-  for (auto const& [value, word] : named_values<E>::all) {
+  for (auto const& [value, word] : named_values<E>) {
     if (text == word) {
       out = value;
       return;
@@ -265,14 +224,12 @@ inline json option_json(int x) { return x; }
 inline json option_json(std::uint64_t x) { return x; }
 inline json option_json(double x) { return x; }
 inline json option_json(std::optional<double> const& x) { return x ? json(*x) : json("auto"); }
-inline json option_json(zero_is_auto x) { return *x.value == 0 ? json("auto") : json(*x.value); }
-inline json option_json(lowest_is_none x) { return std::isinf(*x.value) ? json("none") : json(*x.value); }
+inline json option_json(number_or_word x) { return *x.value == x.of_word ? json(x.word) : json(*x.value); }
 inline json option_json(number_or_none x) { return *x.value ? json(**x.value) : json("none"); }
 inline json option_json(layer_list x) {
   return x.value->empty() ? json("all") : json(fmt::format("{}", fmt::join(*x.value, ",")));
 }
 inline json option_json(std::filesystem::path const& x) { return x.string(); }
-inline json option_json(std::string const& x) { return x; }
 inline json option_json(one_of x) { return *x.value; }
 inline json option_json(objectives::any const& x) { return x.name; }
 inline json option_json(any_text x) { return *x.value; }
@@ -283,7 +240,7 @@ inline json option_json(on_or_off x) { return *x.value ? "on" : "off"; }
 inline json option_json(std::optional<bool> const& x) { return x ? json(*x) : json("auto"); }
 template <class E>
 requires std::is_enum_v<E> json option_json(E x) {
-  for (auto const& [value, word] : named_values<E>::all)
+  for (auto const& [value, word] : named_values<E>)
     if (x == value) return word;
   fail("an option has the unnamed value {}", int(x));
 }

@@ -172,7 +172,9 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
   at_least("lr-warmup", o.lr_warmup, 0);
   at_least("beta", o.beta, 0);
   at_least("length-penalty", o.length_penalty, 0);
-  at_least("overlong-cache", o.overlong_cache, 0);
+  expects<usage_error>(o.overlong_cache >= 0 && o.overlong_cache <= o.max_new_tokens,
+                       "--overlong-cache is {}, it must lie between 0 and --max-new-tokens, {}", o.overlong_cache,
+                       o.max_new_tokens);
   schedules::by_name(o.lr_schedule);
   optim::by_name(o.optimizer, o.optimizer_settings);
   advantages::by_name(o.advantage);

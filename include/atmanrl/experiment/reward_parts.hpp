@@ -121,21 +121,45 @@ struct reward_parts<rewards::shuffled<R>> {
   static reward make(experiment_options const& o) { return reward(reward_parts<R>::make(o), o.seed); }
 };
 
+template <class R>
+inline constexpr bool is_penalized = false;
+template <class R>
+inline constexpr bool is_penalized<rewards::penalized<R>> = true;
+template <class R>
+inline constexpr bool weighs_saliency = is_balanced_sum<R>;
+template <class... Rs>
+inline constexpr bool weighs_saliency<rewards::weighted_sum<Rs...>> = (is_saliency<Rs> || ...);
+template <class R>
+concept HasChosenGate = requires(R& r) {
+  requires std::same_as<std::remove_reference_t<decltype(r.gate)>, rewards::chosen_gate>;
+};
+
 }  // namespace detail
 
 /// A reward as the options ask for it; sums are made of their parts.
-/// \throws usage_error when the options name an estimator or a gate that the reward has no place for
+/// \throws usage_error when the options name an estimator, gate, weight or penalty that the reward has no place for
 template <class R>
 R make_reward(experiment_options const& o) {
   R reward = detail::reward_parts<R>::make(o);
-  bool gate = o.saliency_gate == rewards::gate_choice::none;
-  for_each_reward(reward, [&](auto& part) {
-    if constexpr (requires {
-                    requires std::same_as<std::remove_reference_t<decltype(part.gate)>, rewards::chosen_gate>;
-                  })
-      gate = true;
+  bool gate = false, penalties = false, share = false, weight = false;
+  for_each_reward(reward, [&]<class Part>(Part&) {
+    constexpr bool reads_any = OptionsReward<Part>;
+    gate |= reads_any || detail::HasChosenGate<Part>;
+    penalties |= reads_any || detail::is_penalized<Part>;
+    share |= reads_any || detail::is_balanced_sum<Part>;
+    weight |= reads_any || detail::weighs_saliency<Part>;
   });
-  expects<usage_error>(gate, "--saliency-gate is correct, but the reward of this program has no such gate");
+  experiment_options const standard = experiment_options::of_preset(o.preset);
+  expects<usage_error>(gate || o.saliency_gate == standard.saliency_gate,
+                       "--saliency-gate is correct, but the reward of this program has no such gate");
+  expects<usage_error>(penalties || (o.length_penalty == 0 && o.overlong_cache == 0),
+                       "--length-penalty is {}, --overlong-cache {}, but the reward of this program has no penalties",
+                       o.length_penalty, o.overlong_cache);
+  expects<usage_error>(share || o.saliency_share == standard.saliency_share,
+                       "--saliency-share is {}, but the reward of this program is no balanced_sum", o.saliency_share);
+  expects<usage_error>(weight || o.saliency_weight == standard.saliency_weight,
+                       "--saliency-weight is {}, but the reward of this program is no sum with a saliency",
+                       o.saliency_weight.value_or(0));
   return reward;
 }
 

@@ -18,7 +18,6 @@
 #include <atmanrl/experiment/run_hooks.hpp>
 #include <atmanrl/io/checkpoint.hpp>
 #include <atmanrl/rl/grpo.hpp>
-#include <atmanrl/text/tokenizer.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -29,17 +28,6 @@
 #include <vector>
 
 namespace atmanrl {
-
-namespace detail {
-/// The lines of a step in completions.jsonl.
-std::vector<json> completion_lines(grpo_step_report const& report, tokenizer const& words);
-template <Tokenizer Z>
-std::vector<json> completion_lines(grpo_step_report const& report, Z const& words) {
-  std::vector<json> lines;
-  for_each_completion(report, words, [&](json const& line) { lines.push_back(line); });
-  return lines;
-}
-}  // namespace detail
 
 class run_record {
  public:
@@ -83,6 +71,7 @@ class run_record {
                        double seconds);
 
   /// \param completions  lines of completions.jsonl
+  /// \throws numeric_error for a number that JSON cannot hold, before any line is written
   void write_lines(grpo_step_report const& report, json metrics, std::vector<observation> const& observed,
                    validation_report const* validation, std::size_t peak_tensor_bytes,
                    std::vector<json> const& completions);
@@ -125,10 +114,6 @@ std::optional<checkpoint> newest_checkpoint(experiment_options const& o, run_rec
 }  // namespace detail
 
 #if ATMANRL_BODIES
-
-ATMANRL_INLINE std::vector<json> detail::completion_lines(grpo_step_report const& report, tokenizer const& words) {
-  return completion_lines<tokenizer>(report, words);
-}
 
 ATMANRL_INLINE int run_record::caught() {
   for (int const signal : comm::all_gather_value<int>(ranks_, hooks_->stop_signal()))
@@ -197,6 +182,10 @@ ATMANRL_INLINE void run_record::write_lines(grpo_step_report const& report, json
   for (observation const& o : observed) metrics[o.name] = o.value;
   std::optional<json> causal;
   if (validation) causal = detail::causal_line_of(report.rollouts.step, *validation);
+  // All are tried before the first is written: a line that cannot be must not leave others behind.
+  for (json const& line : completions) dump_json(line);
+  if (causal) dump_json(*causal);
+  dump_json(metrics);
   for (json const& line : completions) files.completions.append(line);
   if (causal) files.causal.append(*causal);
   files.metrics.append(metrics);

@@ -48,7 +48,7 @@ struct run_state {
   typename Traits::task task;
   std::optional<model_file> file;  ///< until the model is loaded
   run_data data;
-  std::optional<memory_estimate> estimate;
+  std::optional<memory_estimate> estimate{};
 };
 
 namespace detail {
@@ -124,8 +124,7 @@ run_state<Traits, W> open_run(settled_options const& settled, comm::any_on<typen
                            std::move(words),
                            std::move(task),
                            std::move(file),
-                           std::move(data),
-                           {}};
+                           std::move(data)};
   detail::estimate_run(run, config);
   return run;
 }
@@ -146,7 +145,7 @@ typename run_state<Traits, W>::model_type load_model(run_state<Traits, W>& run) 
 /// A frozen copy of it for the KL term, where the model cannot be its own: adapters that are off are the reference.
 template <class Traits, class W>
 std::optional<typename run_state<Traits, W>::model_type> load_reference(run_state<Traits, W>& run) {
-  if (!needs_reference_model(run.options)) return std::nullopt;
+  if (!needs_reference_model<Traits>(run.options)) return std::nullopt;
   return load_model(run);
 }
 
@@ -205,28 +204,31 @@ std::optional<evaluation> evaluate_run(run_state<Traits, W>& run, Model& model, 
 
 namespace detail {
 
-template <class Trainer>
-grpo_step_report named_step(Trainer& trainer) {
+/// Calls f, and names the step in a numeric_error that does not: the trainer does, masks, losses and files do not.
+template <class F>
+auto in_step(std::uint64_t number, F&& f) {
   try {
-    return trainer.step();
+    return f();
   } catch (numeric_error const& e) {
-    // The trainer names the step where it speaks itself; masks and losses do not know it.
-    std::string const text = e.what(), step = fmt::format("step {}: ", trainer.steps() + 1);
+    std::string const text = e.what(), step = fmt::format("step {}: ", number);
     throw numeric_error(text.starts_with(step) ? text : step + text);
   }
 }
 
-template <class Trainer, class Observer, Tokenizer Z>
-void write_step(run_record& record, Trainer& trainer, grpo_step_report report, Observer& observer, Z const& words) {
-  // Built before anything is written: a line that cannot be written must not leave the others behind.
+template <class Traits, class W, class Trainer, class Observer>
+void write_step(run_state<Traits, W>& run, Trainer& trainer, grpo_step_report report, Observer& observer) {
+  run_record& record = run.record;
   auto const figures = mask_figures_of(trainer.reward());
   json metrics;
   if (record.files()) metrics = metrics_of(report, figures ? &*figures : nullptr);
   auto const observed =
       observe(observer, report, trainer.model(), [&](std::string const& text) { record.said().note(text); });
-  if (!record.files()) return;
-  record.write_lines(report, std::move(metrics), observed, latest_validation(observer),
-                     trainer.model().backend().peak_bytes(), completion_lines(report, words));
+  // The first rank writes for all: what it cannot write ends the run everywhere.
+  comm::all_or_none(run.ranks, [&] {
+    if (record.files())
+      record.write_lines(report, std::move(metrics), observed, latest_validation(observer),
+                         trainer.model().backend().peak_bytes(), completion_lines(report, run.words));
+  });
 }
 
 }  // namespace detail
@@ -252,16 +254,25 @@ bool train_run(run_state<Traits, W>& run, Trainer& trainer) {
   std::uint64_t saved = trainer.steps();
   auto const save = [&] {
     if (saved == trainer.steps() || o.checkpoint_every == 0) return;
+    std::string const broken = trainer.policy().first_not_finite(trainer.policy().master().cview());
+    expects<numeric_error>(broken.empty(), "step {}: {} holds a value that is not finite; no checkpoint was made of it",
+                           trainer.steps(), broken);
     save_checkpoint_of(o, trainer, run.record.files());
     saved = trainer.steps();
   };
   while (trainer.steps() < std::uint64_t(o.steps) && !run.record.caught()) {
+    std::uint64_t const step = trainer.steps() + 1;
+    grpo_step_report report;
     try {
-      detail::write_step(run.record, trainer, detail::named_step(trainer), observer, run.words);
-    } catch (numeric_error const&) {
+      report = detail::in_step(step, [&] { return trainer.step(); });
+    } catch (comm::communication_error const&) {
+      throw;  // ranks that do not hear each other cannot save
+    } catch (error const&) {
       if (trainer.is_between_steps()) save();
       throw;
     }
+    // A step that cannot be written is not saved: a checkpoint counts on the lines of all steps before it.
+    detail::in_step(step, [&] { detail::write_step(run, trainer, std::move(report), observer); });
     if (o.checkpoint_every > 0 && trainer.steps() % std::uint64_t(o.checkpoint_every) == 0) save();
   }
   save();

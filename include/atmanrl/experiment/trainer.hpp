@@ -12,8 +12,12 @@
 
 namespace atmanrl {
 
-/// Whether a run holds a second, frozen copy of its model. Adapters that are off are the reference, too.
-inline bool needs_reference_model(experiment_options const& o) { return o.beta > 0 && o.lora_rank == 0; }
+/// Whether a run holds a second, frozen copy of its model: its loss asks for a reference, as which adapters that are
+/// off serve, too.
+template <class Traits>
+bool needs_reference_model(experiment_options const& o) {
+  return o.lora_rank == 0 && needs_reference(detail::make_traits_loss<Traits>(o));
+}
 
 /// What a run trains: the adapters, or all.
 template <class Model>

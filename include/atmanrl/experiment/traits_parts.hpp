@@ -176,14 +176,19 @@ typename Traits::advantage make_traits_advantage(experiment_options const& o) {
 }
 template <class Traits>
 typename Traits::loss make_traits_loss(experiment_options const& o) {
-  expects<usage_error>(o.beta == 0 || std::same_as<typename Traits::loss, losses::any>,
-                       "--beta is {}, but this program has a loss of its own", o.beta);
+  experiment_options const standard;
+  bool const plain = o.beta == 0 && o.kl == standard.kl && o.loss_settings == standard.loss_settings;
+  expects<usage_error>(plain || std::same_as<typename Traits::loss, losses::any>,
+                       "--beta, --kl, --ratio, --clip-low, --clip-high and --clip-delta are numbers of the built-in "
+                       "losses, but this program has one of its own");
   return make_traits_part<typename Traits::loss>("loss", o.loss, experiment_options{}.loss, [&] {
     return losses::add_kl(losses::by_name(o.loss, o.loss_settings), o.kl, o.beta);
   });
 }
 template <class Traits>
 typename Traits::sampler make_traits_sampler(experiment_options const& o) {
+  expects<usage_error>(o.cuts == experiment_options{}.cuts || std::same_as<typename Traits::sampler, samplers::any>,
+                       "--top-k, --top-p and --min-p are numbers of the built-in samplers, not of this program's own");
   return make_traits_part<typename Traits::sampler>("sampler", o.sampler, experiment_options{}.sampler,
                                                     [&] { return samplers::by_name(o.sampler, o.cuts); });
 }

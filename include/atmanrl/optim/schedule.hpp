@@ -23,6 +23,17 @@ concept Schedule = requires(S const s, std::uint64_t step) {
   { s(step, step) } -> std::convertible_to<double>;
 };
 
+/// The learning rate of update `step` = 0 .. steps-1: the peak times the schedule's factor.
+/// \throws numeric_error with both when it is negative or not finite: the weights after such an update are lost
+template <Schedule S>
+double learning_rate_of(S const& schedule, double peak, std::uint64_t step, std::uint64_t steps) {
+  double const factor = schedule(step, steps), rate = peak * factor;
+  expects<numeric_error>(rate >= 0 && std::isfinite(rate),
+                         "the learning rate is {}: the schedule's factor after {} of {} steps is {}, and the peak {}",
+                         rate, step, steps, factor, peak);
+  return rate;
+}
+
 namespace detail {
 /// One sentence for what is wrong with a type that was meant to be a schedule.
 template <class S>
@@ -32,6 +43,15 @@ consteval bool explain_schedule() {
                   "atmanrl: not a Schedule: write `double operator()(std::uint64_t step, std::uint64_t steps) const` "
                   "(see docs/extending.md#schedules)");
   return true;
+}
+
+/// Over no steps a decay would be at its end from the first step on.
+inline void expects_length(std::string_view name, std::uint64_t steps) {
+  expects<usage_error>(
+      steps > 0,
+      "the schedule {} decays over the steps of a run, but their number is {}: a trainer's options say "
+      "it (grpo_options::total_steps)",
+      name, steps);
 }
 }  // namespace detail
 
@@ -45,11 +65,12 @@ struct constant {
   }
 };
 
-/// Linear warm-up, then linear decay to `floor`.
+/// Linear warm-up, then linear decay to `floor`. \throws usage_error where `steps` is 0
 struct linear {
   std::uint64_t warmup = 0;
   double floor = 0;
   double operator()(std::uint64_t step, std::uint64_t steps) const {
+    detail::expects_length("linear", steps);
     if (step < warmup) return double(step + 1) / double(warmup);
     double const left = 1 - double(step - warmup) / double(std::max<std::uint64_t>(1, steps - std::min(warmup, steps)));
     return std::max(floor, left);
@@ -57,10 +78,12 @@ struct linear {
 };
 
 /// Linear warm-up, then a half cosine down to `floor` (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
+/// \throws usage_error where `steps` is 0
 struct cosine {
   std::uint64_t warmup = 0;
   double floor = 0;
   double operator()(std::uint64_t step, std::uint64_t steps) const {
+    detail::expects_length("cosine", steps);
     if (step < warmup) return double(step + 1) / double(warmup);
     double const done = double(step - warmup) / double(std::max<std::uint64_t>(1, steps - std::min(warmup, steps)));
     return floor + (1 - floor) * 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));

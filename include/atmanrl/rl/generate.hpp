@@ -45,6 +45,11 @@ std::vector<int> drawn_on_host(tensor<B, T, 2> const& logits, std::span<int cons
 }
 }  // namespace detail
 
+/// Whether a prompt is one, and leaves room for a token after it.
+inline bool has_room(std::span<int const> prompt, model_config const& c) {
+  return !prompt.empty() && index_t(prompt.size()) < c.max_positions;
+}
+
 /// Completions of each prompt: result[prompt][member].
 /// \throws usage_error when a prompt is empty or leaves no room in the model's positions, numeric_error naming the
 ///         rollout when a log-probability is not finite

@@ -120,8 +120,8 @@ class grpo {
   /// Steps done; random numbers depend on it, so a resumed run sets it.
   std::uint64_t steps() const { return steps_; }
   void set_steps(std::uint64_t steps) { steps_ = steps; }
-  /// Whether the weights are those after `steps()` steps: a step that failed after one of its updates leaves others,
-  /// which are not worth a checkpoint.
+  /// Whether the weights are those after `steps()` steps, and finite: a step that failed after one of its updates
+  /// leaves others, which are not worth a checkpoint.
   bool is_between_steps() const { return is_between_steps_; }
 
   /// Called while sampling with (finished rollouts, all rollouts, tokens so far); may be empty.
@@ -150,9 +150,8 @@ class grpo {
     for (std::uint64_t i = 0; i < prompts; ++i)
       items.push_back(task_->training_item(options_.seed, steps_ * prompts + i));
     return sampled_step(items, [&](int round, std::size_t slot) {
-      static constexpr std::uint64_t replacements = std::uint64_t{1} << 40;
       std::uint64_t const turn = steps_ * std::uint64_t(options_.dynamic_sampling_rounds) + std::uint64_t(round - 1);
-      return task_->training_item(options_.seed, replacements + turn * prompts + slot);
+      return task_->training_item(options_.seed, first_replacement_item + turn * prompts + slot);
     });
   }
 
@@ -181,12 +180,18 @@ class grpo {
   }
 
   /// Samples and annotates groups without learning from them.
-  /// \param first_prompt  number of the first prompt within the step; random numbers depend on it
+  /// \param first_prompt  number of the first prompt within the step (rollout::prompt); random numbers depend on it
+  /// \throws usage_error naming step and item when a prompt is empty or leaves no room in the model's positions
   step_rollouts sample(std::span<task_item const> items, std::uint32_t first_prompt = 0) {
     step_rollouts step;
     step.step = steps_ + 1;
     std::vector<std::vector<int>> prompts;
-    for (task_item const& item : items) prompts.push_back(task_->prompt(item, *tokenizer_));
+    for (task_item const& item : items) {
+      prompts.push_back(task_->prompt(item, *tokenizer_));
+      expects<usage_error>(has_room(prompts.back(), model_->config()),
+                           "step {}: the prompt of {} has {} tokens, which leaves no room: the model's limit is {}",
+                           step.step, item.id, prompts.back().size(), model_->config().max_positions);
+    }
     std::vector<int> const stop = stop_ids(*tokenizer_, model_->config().stop_ids);
     auto sampled = comm::share_work<std::vector<completion>>(
         policy_.ranks(), prompts.size(), [&](std::size_t first, std::size_t count) {
@@ -207,8 +212,8 @@ class grpo {
       g.prompt_ids = std::move(prompts[p]);
       g.item = items[p];
       for (std::size_t m = 0; m < sampled[p].size(); ++m)
-        g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(p), int(m), g.item, *task_, *tokenizer_,
-                                      std::span<int const>(stop), options_.no_delimiter));
+        g.rollouts.push_back(annotate(std::move(sampled[p][m]), int(first_prompt + p), int(m), g.item, *task_,
+                                      *tokenizer_, std::span<int const>(stop), options_.no_delimiter));
     }
     return step;
   }
@@ -227,6 +232,10 @@ class grpo {
     for (std::size_t i = 0; i < table.total.size(); ++i)
       expects<numeric_error>(std::isfinite(table.total[i]),
                              "the reward of rollout {} is {}; no update was made with it", i, table.total[i]);
+    for (reward_component const& c : table.components)
+      for (std::size_t i = 0; i < c.values.size(); ++i)
+        expects<numeric_error>(std::isfinite(c.values[i]),
+                               "the reward {} of rollout {} is {}; no update was made with it", c.name, i, c.values[i]);
     return table;
   }
 
@@ -246,7 +255,7 @@ class grpo {
     std::uint64_t const updates = policy_.updates();
     try {
       grpo_step_report report;
-      report.learning_rate = options_.learning_rate * schedule_(steps_, options_.total_steps);
+      report.learning_rate = learning_rate_of(schedule_, options_.learning_rate, steps_, options_.total_steps);
       collect(report);
       update(report);
       ++steps_;
@@ -254,7 +263,8 @@ class grpo {
     } catch (numeric_error const& e) {
       std::string const tensor = policy_.first_not_finite(policy_.master().cview());
       std::uint64_t const made = policy_.updates() - updates;
-      is_between_steps_ = is_between_steps_ && made == 0;
+      // An optimizer may have left a weight without a number in the step before.
+      is_between_steps_ = is_between_steps_ && made == 0 && tensor.empty();
       int const all = options_.inner_passes + is_own_update(options_.reward_gradient.update);
       std::string const where = tensor.empty() ? "" : fmt::format(" ({} holds a value that is not finite)", tensor);
       std::string const after =
@@ -262,12 +272,19 @@ class grpo {
               ? ""
               : fmt::format("; {} of {} updates had changed the weights before, so go on from a checkpoint", made, all);
       fail<numeric_error>("step {}: {}{}{}", steps_ + 1, e.what(), where, after);
+    } catch (...) {
+      is_between_steps_ = is_between_steps_ && policy_.updates() == updates;
+      throw;
     }
   }
 
   template <class Replacement>
   grpo_step_report sampled_step(std::span<task_item const> items, Replacement&& replacement) {
     return checked([&](grpo_step_report& report) { collect(report, items, replacement); });
+  }
+
+  std::vector<std::size_t> groups_to_replace(step_rollouts const& rollouts, reward_table const& rewards) const {
+    return groups_without_advantage(advantages_of(advantage_, rewards, rollouts), std::size_t(options_.group_size));
   }
 
   template <class Replacement>
@@ -278,16 +295,17 @@ class grpo {
     report.rewards = rewards_of(report.rollouts);
     report.seconds.reward = clock.lap();
     for (int round = 1; round <= options_.dynamic_sampling_rounds; ++round) {
-      std::vector<std::size_t> const flat =
-          groups_without_spread(report.rewards.total, std::size_t(options_.group_size));
+      std::vector<std::size_t> const flat = groups_to_replace(report.rollouts, report.rewards);
       if (flat.empty()) break;
       std::vector<task_item> others;
       for (std::size_t const slot : flat) others.push_back(replacement(round, slot));
       step_rollouts fresh = sample(others, std::uint32_t(std::size_t(round) * items.size()));
+      fresh.round = round;
       report.seconds.sampling += clock.lap();
       reward_table const fresh_rewards = rewards_of(fresh);
+      std::vector<std::size_t> const again = groups_to_replace(fresh, fresh_rewards);
       report.replaced_groups +=
-          replace_groups_without_spread(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards);
+          replace_groups(report.rollouts, report.rewards, flat, std::move(fresh), fresh_rewards, again);
       report.seconds.reward += clock.lap();
     }
   }
@@ -374,8 +392,9 @@ class grpo {
 
   /// What rollouts [first, first + count) add to that of -weight times the mean reward, at the parameters as they are.
   void add_reward_gradient(step_rollouts& rollouts, double weight, std::size_t first, std::size_t count) {
+    // The trainer's own number of the step: rollouts from elsewhere may say none.
     auto scale =
-        detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, rollouts.step);
+        detail::reward_gradient_scale(options_.reward_gradient, weight, rollouts.size(), options_.seed, steps_ + 1);
     for (std::size_t i = 0; i < scale.size(); ++i)
       if (i < first || i >= first + count) scale[i] = 0;
     detail::add_scaled_gradient(reward_, 1.0, rollouts, *model_, scale, policy_.gradient().view());

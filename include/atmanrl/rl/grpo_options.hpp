@@ -25,7 +25,7 @@ struct grpo_options {
   index_t row_budget = 4096;      ///< rows of one forward and backward pass
   bool recompute = false;         ///< keep only the layers' inputs for the backward pass (forward_pass::set_recompute)
   double learning_rate = 1e-6;    ///< the schedule's peak
-  std::uint64_t total_steps = 0;  ///< length of the schedule; constant rates need none
+  std::uint64_t total_steps = 0;  ///< length of the schedule, which one that decays needs; constant rates need none
   double max_gradient_norm = 1;
   double entropy_bonus = 0;  ///< the mean entropy of the step's tokens, times this, is taken from the loss
   bool mask_truncated_completions = false;  ///< completions that the length limit ended take no part in the loss (DAPO)

@@ -17,12 +17,12 @@ namespace atmanrl {
 
 /// One sampled completion.
 struct rollout {
-  int prompt = 0;  ///< index of its prompt within the step
+  int prompt = 0;  ///< number of its prompt within the step, which no other prompt has that was sampled in it
   int member = 0;  ///< index within its group
 
   std::vector<int> ids;          ///< completion tokens, the stop token included when there is one
   std::vector<float> log_probs;  ///< of each token under logits / temperature, as recorded by the sampler
-  std::vector<float> entropies;  ///< nats, of the distribution that each token was drawn from
+  std::vector<float> entropies;  ///< nats, of each token's distribution before any cut (top-k, top-p, min-p)
   bool truncated = false;        ///< ended by the length limit instead of a stop token
 
   std::string text;        ///< bytes of `ids` without the stop token
@@ -58,6 +58,7 @@ struct rollout_group {
 struct step_rollouts {
   std::uint64_t step = 0;
   std::vector<rollout_group> groups;
+  int round = 0;  ///< in which dynamic sampling drew them, to replace others; 0: the step's own
 
   std::size_t size() const {
     std::size_t n = 0;

@@ -104,7 +104,7 @@ class sft_trainer {
   ///         not finite, and the weights are then as they were before
   sft_report step(std::span<sft_example const> batch) {
     sft_report report{.step = policy_.optimizer().steps() + 1};
-    report.learning_rate = options_.learning_rate * schedule_(report.step - 1, options_.steps);
+    report.learning_rate = learning_rate_of(schedule_, options_.learning_rate, report.step - 1, options_.steps);
     report.completion_tokens = check(batch, fmt::format("step {}", report.step));
     for (sft_example const& e : batch) report.rows += e.rows();
     double const share = 1.0 / double(report.completion_tokens);

@@ -106,6 +106,10 @@ TEST_CASE_METHOD(reward_test,
   toy_step alike({{ids_of({"w", "####", "1", "|"}), ids_of({"w", "w", "w", "w", "####", "1", "|"})}});  // all right
   CHECK(evaluate_reward(sum, alike.step, model).total == std::vector<float>{0, -9});
   CHECK_FALSE(sum.settled());
+  t.step.round = 1;  // groups of dynamic sampling settle nothing: the step has one weight
+  CHECK(evaluate_reward(sum, t.step, model).components[1].weight == 3);
+  CHECK_FALSE(sum.settled());
+  t.step.round = 0;
   evaluate_reward(sum, t.step, model);
   CHECK(sum.settled());
   // Population deviations: outcome {0,-1,-1} twice; brevity {-2,-4,0} and {-1,-1,0}.
@@ -140,6 +144,26 @@ TEST_CASE_METHOD(reward_test,
     CHECK(reward.quantiles().high >= reward.quantiles().low);
     CHECK(reward.quantiles().high > 0);
   }
+}
+
+TEST_CASE_METHOD(reward_test, "saliency: the gradients of a step are those of its own masks, not of the last round's") {
+  rewards::saliency reward(quick());
+  reward_values(reward, t.step, model);
+  double const own = reward.quantiles().median;
+  toy_step other({{ids_of({"w", ".", "w", "w", "####", "1", "|"}), ids_of({"w", "w", "####", "1", "|"})}});
+  other.step.round = 1;
+  reward_values(reward, other.step, model);
+  CHECK(reward.quantiles().median == own);
+  other.step.round = 0;
+  reward_values(reward, other.step, model);
+  double const others = reward.quantiles().median;
+  CHECK(others != own);
+  toy_step without({{ids_of({"w", "."}), ids_of({"####", "1", "|"})}});
+  reward_values(reward, without.step, model);  // the next step has none of its own, its first round has some
+  CHECK(reward.quantiles().median == 0);
+  t.step.round = 1;
+  reward_values(reward, t.step, model);
+  CHECK(reward.quantiles().median == own);
 }
 
 TEST_CASE_METHOD(reward_test,

@@ -99,6 +99,20 @@ TEST_CASE_METHOD(shaping_test, "shuffled: each group keeps its values, in an ord
   CHECK(evaluate_reward(reward, t.step, model).components[0].name == "shuffled_length");
 }
 
+TEST_CASE_METHOD(shaping_test,
+                 "shuffled: a group is dealt by the number of its prompt, wherever it stands in the step") {
+  rewards::shuffled reward(rewards::length{.tokens = 10}, 3);
+  for (rollout& r : t.step.groups[1].rollouts) r.prompt = 9;
+  auto const before = reward_values(reward, t.step, model);
+  std::swap(t.step.groups[0], t.step.groups[1]);
+  auto after = reward_values(reward, t.step, model);
+  std::rotate(after.begin(), after.begin() + 4, after.end());
+  CHECK(after == before);
+  for (rollout& r : t.step.groups[0].rollouts) r.prompt = 8;
+  std::rotate(after.begin(), after.begin() + 4, after.end());
+  CHECK(reward_values(reward, t.step, model) != after);
+}
+
 TEST_CASE_METHOD(shaping_test, "balanced_sum: a length penalty can be the auxiliary reward, gated and shuffled too") {
   rewards::balanced_sum<rewards::correct_answer, rewards::shuffled<rewards::gated<rewards::length>>> sum({}, {}, 1,
                                                                                                          0.5);

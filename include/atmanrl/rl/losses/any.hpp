@@ -87,6 +87,8 @@ struct settings {
   std::optional<double> clip_low, clip_high;  ///< of cispo, clip_high is the cap of the ratio
   std::optional<double> delta;                ///< two_sided only
   std::optional<ratio_level> level;           ///< not for gspo and cispo, which have a level of their own
+
+  bool operator==(settings const&) const = default;
 };
 
 /// \throws usage_error that lists the names, or names a setting that the loss does not have or cannot use

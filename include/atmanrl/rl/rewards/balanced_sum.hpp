@@ -30,7 +30,8 @@ namespace rewards {
 
 /// R = main + λ auxiliary (arXiv:2604.16158, section 3.3, with main = outcome and auxiliary = saliency).
 /// With `share` > 0, λ is settled at the first step in which both rewards vary within groups, so that λ times the
-/// auxiliary's spread is `share` times the main one's; until then the given weight holds.
+/// auxiliary's spread is `share` times the main one's; until then the given weight holds. Groups that dynamic sampling
+/// draws settle nothing: they are few, and λ stays the same within a step.
 template <class Main, class Auxiliary>
 class balanced_sum {
  public:
@@ -52,7 +53,7 @@ class balanced_sum {
   template <class Model>
   reward_table table(step_rollouts& step, Model& model) {
     auto a = reward_values(main_, step, model), b = reward_values(auxiliary_, step, model);
-    if (!settled_ && !step.groups.empty()) {
+    if (!settled_ && step.round == 0 && !step.groups.empty()) {
       std::size_t const size = step.groups.front().rollouts.size();
       double const main_spread = atmanrl::detail::spread_within_groups(a, size),
                    own_spread = atmanrl::detail::spread_within_groups(b, size);

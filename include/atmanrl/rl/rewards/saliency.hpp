@@ -10,6 +10,7 @@
 #include <atmanrl/saliency/estimators/learned_mask.hpp>
 
 #include <concepts>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -45,11 +46,11 @@ class saliency : public shared_values {
   void operator()(step_rollouts& step, Model& model, std::span<float> out, Wanted const& wanted = {}) {
     step.for_each([&](rollout_group&, rollout& r, std::size_t) { r.mask.reset(); });
     saliency_items const masked = saliency_items_of(step, model.config().max_positions, label(), wanted);
-    quantiles_ = {};
+    if (step.round == 0) quantiles_.reset();
     std::vector<float> values;
     if (!masked.items.empty()) {
       auto estimate = estimate_saliency(estimator_, model, std::span<saliency_item const>(masked.items), ranks());
-      quantiles_ = estimate.gradients;
+      if (!quantiles_) quantiles_ = estimate.gradients;
       for (std::size_t i = 0; i < masked.owners.size(); ++i) {
         saliency_result& m = estimate.items[i];
         values.push_back(float(direction_ == saliency_direction::re_enabled ? m.re_enabled : m.as_printed));
@@ -71,7 +72,8 @@ class saliency : public shared_values {
 
   Estimator& estimator() { return estimator_; }
   Estimator const& estimator() const { return estimator_; }
-  gradient_quantiles const& quantiles() const { return quantiles_; }
+  /// Of the latest step: of its own rollouts, or of the first round of dynamic sampling in which some had masks.
+  gradient_quantiles quantiles() const { return quantiles_.value_or(gradient_quantiles{}); }
 
   /// Options of a learned mask; a scale of 0 has been replaced by the chosen one after the first step that had a mask.
   auto const& options() const requires requires(Estimator const& e) { e.options(); }
@@ -82,7 +84,7 @@ class saliency : public shared_values {
  private:
   Estimator estimator_;
   saliency_direction direction_;
-  gradient_quantiles quantiles_;
+  std::optional<gradient_quantiles> quantiles_;
 };
 template <class Mask, class Objective>
 saliency(mask_options_of<Mask, Objective>) -> saliency<estimators::learned_mask<Mask, Objective>>;

@@ -12,7 +12,7 @@
 
 namespace atmanrl::rewards {
 
-/// The permutation is a function of (seed, step, group) alone, so a run that is continued deals as it would have.
+/// The permutation is a function of (seed, step, prompt) alone, so a run that is continued deals as it would have.
 /// \tparam R  any reward
 template <class R>
 struct shuffled {
@@ -56,7 +56,7 @@ struct shuffled {
       for (std::size_t n = step.groups[g].rollouts.size(); n > 1; --n) {
         random_key const key{.seed = seed,
                              .step = std::uint32_t(step.step),
-                             .prompt = std::uint32_t(g),
+                             .prompt = std::uint32_t(step.groups[g].rollouts.front().prompt),
                              .rollout = 0xffffffffu,
                              .position = std::uint32_t(n)};
         std::swap(from[first + n - 1], from[first + std::size_t(uniform(key) * double(n))]);

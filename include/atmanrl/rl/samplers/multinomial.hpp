@@ -20,6 +20,7 @@ struct multinomial {
   int operator()(std::span<float const> logits, double temperature, double u) const {
     return token_drawer{}(logits, temperature, {.top_k = top_k, .top_p = top_p, .min_p = min_p}, u);
   }
+  bool operator==(multinomial const&) const = default;
 };
 static_assert(Sampler<multinomial>);
 
