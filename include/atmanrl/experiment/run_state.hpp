@@ -265,10 +265,10 @@ bool train_run(run_state<Traits, W>& run, Trainer& trainer) {
     grpo_step_report report;
     try {
       report = detail::in_step(step, [&] { return trainer.step(); });
-    } catch (comm::communication_error const&) {
-      throw;  // ranks that do not hear each other cannot save
-    } catch (error const&) {
-      if (trainer.is_between_steps()) save();
+    } catch (error const& e) {
+      // These two are thrown on all ranks alike; after what one of several has met alone nobody is there to save with.
+      bool const on_all = dynamic_cast<numeric_error const*>(&e) || dynamic_cast<usage_error const*>(&e);
+      if ((on_all || run.ranks.size() == 1) && trainer.is_between_steps()) save();
       throw;
     }
     // A step that cannot be written is not saved: a checkpoint counts on the lines of all steps before it.
