@@ -453,11 +453,11 @@ TEST_CASE("sft: more examples than the data has are refused, since those that ar
     return run_command(fmt::format("'{}' --model '{}' --data '{}' --held-out 1 --threads 1 --examples {}",
                                    sft->string(), s.model.string(), fixture("tasks/gsm8k").string(), examples));
   };
-  auto const refused = with(7);
+  auto const refused = with(6);
   CHECK(refused.status == 2);
   CHECK(one_line(refused));
-  CHECK(contains(refused.output, "--examples is 7, but gsm8k has 6"));
-  CHECK_FALSE(contains(with(6).output, "but gsm8k has"));
+  CHECK(contains(refused.output, "--examples is 6, but gsm8k has 5"));
+  CHECK_FALSE(contains(with(5).output, "but gsm8k has"));
 }
 
 }  // namespace program_test
