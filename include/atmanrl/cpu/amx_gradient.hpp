@@ -8,8 +8,8 @@
 ///
 /// What is left out is below 2^-16 of |dy| |x|: a number's high part errs by up to 2^-9 of it, both parts together by
 /// 2^-18. Or the high parts alone, with 2^-8. The three products of 32 rows follow each other in one chain of
-/// cpu/amx_product.hpp, which is a product of three times the depth; rows are taken 32 at a time from the first on, so
-/// micro-batches give the bits of the whole batch where each has a multiple of 32 rows, and not elsewhere.
+/// cpu/amx_product.hpp; rows are taken 32 at a time from the first on, so micro-batches give the bits of the whole batch
+/// where each has a multiple of 32 rows, and not elsewhere.
 ///
 /// Numbers that bfloat16 rounds to infinity make NaNs where they are split, and low parts below the normal numbers are
 /// zeros, which is so from |x| < 2^-117 on.
@@ -25,9 +25,6 @@
 
 namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
-
-/// Products of 32 rows, one after the other.
-constexpr index_t gradient_terms(bool split) { return split ? 3 : 1; }
 
 namespace detail {
 
@@ -56,29 +53,27 @@ inline row_pairs load_row_pairs(float const* from, index_t stride, index_t rows,
 }  // namespace detail
 
 /// Writes rows of x, up to 32 columns, as a panel: for each 32 rows 16 pairs of their high parts, and where they are
-/// split those of the low and again of the high ones.
-inline void pack_gradient_panel(float const* source, index_t stride, index_t rows, index_t width, bool split,
-                                std::uint32_t* target) {
+/// split those of the low ones.
+template <parts Parts>
+void pack_gradient_panel(float const* source, index_t stride, index_t rows, index_t width, std::uint32_t* target) {
   constexpr index_t words = step / 2 * panel_width;
-  for (index_t first = 0; first < rows; first += step, target += gradient_terms(split) * words) {
+  for (index_t first = 0; first < rows; first += step, target += numbers(Parts) * words) {
     for (index_t pair = 0; pair < step / 2; ++pair) {
       for (index_t c = 0; c < panel_width; c += simd::lanes) {
         auto const [high, low] =
             detail::load_row_pairs(source + first * stride + c, stride, rows - first, width - c, pair);
         std::uint32_t* const to = target + pair * panel_width + c;
         simd::store(to, high);
-        if (!split) continue;
-        simd::store(to + words, low);
-        simd::store(to + 2 * words, high);
+        if constexpr (Parts == parts::split) simd::store(to + words, low);
       }
     }
   }
 }
 
 /// Writes columns of dy (rows, columns) as rows of the left factor, as `multiply` reads them: for each 32 rows of dy
-/// the high parts, and where they are split those again and the low ones.
-inline void pack_gradient_rows(float const* source, index_t stride, index_t rows, index_t columns, bool split,
-                               std::uint32_t* target) {
+/// the high parts, and where they are split the low ones.
+template <parts Parts>
+void pack_gradient_rows(float const* source, index_t stride, index_t rows, index_t columns, std::uint32_t* target) {
   using simd::lanes;
   auto const transposed = [](simd::words const(&from)[lanes], std::uint32_t* to) {
     simd::floats square[lanes];
@@ -87,7 +82,7 @@ inline void pack_gradient_rows(float const* source, index_t stride, index_t rows
     for (int i = 0; i < lanes; ++i) simd::store(to + i * tile_words, std::bit_cast<simd::words>(square[i]));
   };
   for (index_t column = 0; column < columns; column += tile_rows) {
-    for (index_t first = 0; first < rows; first += step, target += gradient_terms(split) * tile_size) {
+    for (index_t first = 0; first < rows; first += step, target += numbers(Parts) * tile_size) {
       for (index_t c = 0; c < tile_rows; c += lanes) {
         for (index_t pair = 0; pair < tile_words; pair += lanes) {
           simd::words high[lanes], low[lanes];
@@ -99,28 +94,23 @@ inline void pack_gradient_rows(float const* source, index_t stride, index_t rows
           }
           std::uint32_t* const to = target + c * tile_words + pair;
           transposed(high, to);
-          if (!split) continue;
-          transposed(high, to + tile_size);
-          transposed(low, to + 2 * tile_size);
+          if constexpr (Parts == parts::split) transposed(low, to + tile_size);
         }
       }
     }
   }
 }
 
-inline constexpr index_t gradient_rows = 256;    ///< rows that are packed at a time: a panel of x is 48 KiB
-inline constexpr index_t gradient_outputs = 96;  ///< outputs that a thread takes at a time: 144 KiB
+inline constexpr index_t gradient_rows = 512;     ///< rows that are packed at a time: a split panel of x is 64 KiB
+inline constexpr index_t gradient_outputs = 192;  ///< outputs that a thread takes at a time: 384 KiB
 
-/// Depth of the product of `rows` rows.
-constexpr index_t gradient_depth(index_t rows, bool split) {
-  return gradient_terms(split) * ((rows + step - 1) / step * step);
-}
+constexpr index_t gradient_depth(index_t rows) { return (std::min(rows, gradient_rows) + step - 1) / step * step; }
 /// Words of scratch of `add_weight_gradient`: those that all threads share, and those of each.
-constexpr index_t gradient_panels_size(index_t rows, index_t inputs, bool split) {
-  return panels(inputs) * (gradient_depth(std::min(rows, gradient_rows), split) / 2 * panel_width);
+constexpr index_t gradient_panels_size(index_t rows, index_t inputs, parts p) {
+  return panels(inputs) * numbers(p) * (gradient_depth(rows) / 2 * panel_width);
 }
-constexpr index_t gradient_rows_size(index_t rows, bool split) {
-  return packed_size(gradient_outputs, gradient_depth(std::min(rows, gradient_rows), split));
+constexpr index_t gradient_rows_size(index_t rows, parts p) {
+  return numbers(p) * packed_size(gradient_outputs, gradient_depth(rows));
 }
 
 }  // namespace amx
@@ -128,8 +118,9 @@ constexpr index_t gradient_rows_size(index_t rows, bool split) {
 /// dw = dw + dyᵀ x.
 /// \param dy  (rows, outputs)
 /// \param x   (rows, inputs)
-inline void add_weight_gradient(cpu_threads& threads, amx_product product, bool split, view<float const, 2> dy,
-                                view<float const, 2> x, view<float, 2> dw) {
+template <amx::parts Parts>
+void add_weight_gradient(cpu_threads& threads, amx_product product, view<float const, 2> dy, view<float const, 2> x,
+                         view<float, 2> dw) {
   index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1), strips = panels(inputs);
   index_t const units = (outputs + amx::block_rows - 1) / amx::block_rows,
                 needed = (outputs + amx::gradient_outputs - 1) / amx::gradient_outputs,
@@ -137,26 +128,27 @@ inline void add_weight_gradient(cpu_threads& threads, amx_product product, bool 
                 members = std::min(worth, index_t{threads.threads()}),
                 groups = members > 1 ? (needed + members - 1) / members * members : needed;
   auto* const packed_x =
-      reinterpret_cast<std::uint32_t*>(threads.shared_scratch(amx::gradient_panels_size(rows, inputs, split)));
+      reinterpret_cast<std::uint32_t*>(threads.shared_scratch(amx::gradient_panels_size(rows, inputs, Parts)));
   for (index_t row = 0; row < rows; row += amx::gradient_rows) {
-    index_t const count = std::min(rows - row, amx::gradient_rows), depth = amx::gradient_depth(count, split);
-    auto const strip = [&](index_t i) { return packed_x + i * (depth / 2) * panel_width; };
+    index_t const count = std::min(rows - row, amx::gradient_rows), depth = amx::gradient_depth(count),
+                  strip_size = amx::numbers(Parts) * (depth / 2) * panel_width;
+    auto const strip = [&](index_t i) { return packed_x + i * strip_size; };
     auto const width = [&](index_t i) { return std::min(panel_width, inputs - i * panel_width); };
     threads.split(strips, atmanrl::detail::row_grain(depth * panel_width), [&](index_t begin, index_t end) {
       for (index_t i = begin; i < end; ++i)
-        amx::pack_gradient_panel(x.row(row) + i * panel_width, inputs, count, width(i), split, strip(i));
+        amx::pack_gradient_panel<Parts>(x.row(row) + i * panel_width, inputs, count, width(i), strip(i));
     });
-    threads.take_turns(groups, worth, amx::gradient_rows_size(rows, split), [&](auto const& next, float* scratch) {
+    threads.take_turns(groups, worth, amx::gradient_rows_size(rows, Parts), [&](auto const& next, float* scratch) {
       auto worker = product.begin();
       auto* const packed = reinterpret_cast<std::uint32_t*>(scratch);
       for (index_t g; (g = next()) < groups;) {
         index_t const first = units * g / groups * amx::block_rows,
                       taken = std::min(outputs, units * (g + 1) / groups * amx::block_rows) - first;
         if (taken <= 0) continue;
-        amx::pack_gradient_rows(dy.row(row) + first, outputs, count, taken, split, packed);
+        amx::pack_gradient_rows<Parts>(dy.row(row) + first, outputs, count, taken, packed);
         for (index_t i = 0; i < strips; ++i)
-          worker.multiply(taken, packed, strip(i), depth, dw.row(first) + i * panel_width, inputs, width(i),
-                          into::resume);
+          worker.template multiply<Parts>(taken, packed, strip(i), depth, dw.row(first) + i * panel_width, inputs,
+                                          width(i), into::resume);
       }
     });
   }

@@ -28,6 +28,13 @@ inline constexpr index_t step = 2 * tile_words;       ///< of the depth, in one 
 inline constexpr index_t block_rows = 2 * tile_rows;  ///< of C, in the unit at a time
 static_assert(panel_width == 2 * tile_words, "two tiles side by side are a panel");
 
+/// What is known of a factor's numbers.
+enum class parts {
+  rounded,  ///< one bfloat16 number for each
+  split,    ///< two, high + low: for each 32 of the depth a tile of high parts and one of low parts
+};
+constexpr index_t numbers(parts p) { return p == parts::split ? 2 : 1; }
+
 /// Words that `pack_rows` writes.
 constexpr index_t packed_size(index_t rows, index_t depth) {
   return (rows + tile_rows - 1) / tile_rows * ((depth + step - 1) / step) * tile_size;
@@ -74,12 +81,32 @@ inline void prefetch_step(std::uint32_t const* panel) {
   for (index_t i = 0; i < step / 2 * panel_width; i += tile_words) __builtin_prefetch(panel + i);
 }
 
-/// `Tiles` tiles of rows, one or two. C's tiles are 0 ... 3, A's 4 and 5, B's 6 and 7.
-template <int Tiles, class Unit>
+/// C += A B for 32 of the depth. C's tiles are 0 ... 3, A's 4 and 5, B's 6 and 7, of which those stay that are not
+/// loaded.
+/// \param next_rows  words from the first tile of A to the second
+template <int Tiles, bool LoadA, class Unit>
+void multiply_step(Unit& unit, std::uint32_t const* a, index_t next_rows, std::uint32_t const* b) {
+  constexpr index_t a_stride = 4 * tile_words, b_stride = 4 * panel_width;
+  unit.template load<6>(b, b_stride);
+  if constexpr (LoadA) unit.template load<4>(a, a_stride);
+  unit.template load<7>(b + tile_words, b_stride);
+  unit.template multiply<0, 4, 6>();
+  unit.template multiply<1, 4, 7>();
+  if constexpr (Tiles == 2) {
+    if constexpr (LoadA) unit.template load<5>(a + next_rows, a_stride);
+    unit.template multiply<2, 5, 6>();
+    unit.template multiply<3, 5, 7>();
+  }
+}
+
+/// `Tiles` tiles of rows, one or two. With split factors each 32 of the depth are three steps of the chain: high times
+/// high, high times low, low times high.
+template <int Tiles, parts Parts, class Unit>
 void multiply_block(Unit& unit, std::uint32_t const* packed, std::uint32_t const* panel, panel_end const& end,
                     index_t depth, bool prefetch, float* c, index_t ldc, bool resume) {
-  index_t const c_stride = ldc * index_t(sizeof(float)), a_stride = 4 * tile_words, b_stride = 4 * panel_width;
-  index_t const steps = (depth + step - 1) / step;
+  constexpr index_t a_words = numbers(Parts) * tile_size, panel_step = step / 2 * panel_width,
+                    b_words = numbers(Parts) * panel_step;
+  index_t const c_stride = ldc * index_t(sizeof(float)), steps = (depth + step - 1) / step;
   if (resume) {
     unit.template load<0>(c, c_stride);
     unit.template load<1>(c + tile_words, c_stride);
@@ -96,17 +123,13 @@ void multiply_block(Unit& unit, std::uint32_t const* packed, std::uint32_t const
     }
   }
   for (index_t k = 0; k < steps; ++k) {
-    std::uint32_t const* const b = (k + 1) * step > depth ? end.words : panel + k * (step / 2 * panel_width);
-    if (prefetch) prefetch_step(panel + (k + 2) * (step / 2 * panel_width));
-    unit.template load<6>(b, b_stride);
-    unit.template load<4>(packed + k * tile_size, a_stride);
-    unit.template load<7>(b + tile_words, b_stride);
-    unit.template multiply<0, 4, 6>();
-    unit.template multiply<1, 4, 7>();
-    if constexpr (Tiles == 2) {
-      unit.template load<5>(packed + (steps + k) * tile_size, a_stride);
-      unit.template multiply<2, 5, 6>();
-      unit.template multiply<3, 5, 7>();
+    std::uint32_t const *const a = packed + k * a_words,
+                               *const b = (k + 1) * step > depth ? end.words : panel + k * b_words;
+    if (prefetch) prefetch_step(panel + (k + 2) * b_words);
+    multiply_step<Tiles, true>(unit, a, steps * a_words, b);
+    if constexpr (Parts == parts::split) {
+      multiply_step<Tiles, false>(unit, a, steps * a_words, b + panel_step);
+      multiply_step<Tiles, true>(unit, a + tile_size, steps * a_words, b);
     }
   }
   unit.template store<0>(c, c_stride);
@@ -134,21 +157,22 @@ inline void copy_rows(float const* from, index_t from_stride, float* to, index_t
 }  // namespace detail
 
 /// C = A B as `how` says, for rows that `pack_rows` wrote and a unit that is configured to `full_tiles()`.
-/// \param panel  `depth` x 32 as pairs, [depth / 2][32][2]; a missing last row is zero
+/// \param panel  `depth` x 32 as pairs, [depth / 2][32][2]; a missing last row is zero. Where factors are split, `depth`
+///               is a multiple of 32, and 16 rows of pairs of high parts are followed by those of the low ones
 /// \param c      `rows` x `width`, `ldc` floats from row to row; columns from `width` on are left alone
-template <class Unit>
+template <parts Parts = parts::rounded, class Unit>
 void multiply(Unit& unit, index_t rows, std::uint32_t const* packed, std::uint32_t const* panel, index_t depth,
               float* c, index_t ldc, index_t width, into how) {
   detail::panel_end const end(panel, depth);
   for (index_t first = 0; first < rows; first += block_rows) {
     index_t const count = std::min(rows - first, block_rows);
-    std::uint32_t const* const a = packed + packed_size(first, depth);
+    std::uint32_t const* const a = packed + numbers(Parts) * packed_size(first, depth);
     float* const to = c + first * ldc;
     auto const run = [&](float* target, index_t stride) {
       if (count > tile_rows)
-        detail::multiply_block<2>(unit, a, panel, end, depth, first == 0, target, stride, how == into::resume);
+        detail::multiply_block<2, Parts>(unit, a, panel, end, depth, first == 0, target, stride, how == into::resume);
       else
-        detail::multiply_block<1>(unit, a, panel, end, depth, first == 0, target, stride, how == into::resume);
+        detail::multiply_block<1, Parts>(unit, a, panel, end, depth, first == 0, target, stride, how == into::resume);
     };
     if (width == panel_width && count % tile_rows == 0 && how != into::add) {
       run(to, ldc);

@@ -133,9 +133,14 @@ struct kernels::matmul<cpu_backend> {
   template <class T>
   static void backward_weight(cpu_threads& threads, view<T const, 2> dy, view<T const, 2> x, view<T, 2> dw) {
     atmanrl::detail::computes_in_float<T>();
-    if (threads.gradients() != weight_gradients::floats)
-      return cpu::add_weight_gradient(threads, amx_of(threads), threads.gradients() == weight_gradients::split, dy, x,
-                                      dw);
+    switch (threads.gradients()) {
+      case weight_gradients::split:
+        return cpu::add_weight_gradient<cpu::amx::parts::split>(threads, amx_of(threads), dy, x, dw);
+      case weight_gradients::rounded:
+        return cpu::add_weight_gradient<cpu::amx::parts::rounded>(threads, amx_of(threads), dy, x, dw);
+      case weight_gradients::floats:
+        break;
+    }
     index_t const rows = x.extent(0), outputs = dw.extent(0), inputs = dw.extent(1);
     index_t const worth = std::min(rows, weight_row_block) * outputs * inputs / cpu::least_products,
                   members = std::min(worth, index_t{threads.threads()});

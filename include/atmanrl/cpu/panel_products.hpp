@@ -64,11 +64,12 @@ struct vector_product {
 /// Pairs of bfloat16 by AMX or by its twin.
 struct amx_product {
   using factor = std::uint32_t;
+  static constexpr index_t packed_words = index_t{1} << 18;  ///< half of the second-level cache of these processors
   bool twin = false;  ///< in plain code, on any machine
   static constexpr index_t row_unit = amx::block_rows;
 
   static index_t block_rows(index_t depth) {
-    return std::clamp(packed_floats / (amx::packed_size(amx::block_rows, depth) + 1), index_t{1}, index_t{8}) *
+    return std::clamp(packed_words / (amx::packed_size(amx::block_rows, depth) + 1), index_t{1}, index_t{16}) *
            amx::block_rows;
   }
   static constexpr index_t packed_size(index_t rows, index_t depth) { return amx::packed_size(rows, depth); }
@@ -82,11 +83,11 @@ struct amx_product {
    public:
     explicit worker(bool twin) : tiles_(twin, amx::full_tiles()) {}
 
-    template <class E>
+    template <amx::parts Parts = amx::parts::rounded, class E>
     void multiply(index_t rows, std::uint32_t const* packed, E const* panel, index_t depth, float* c, index_t ldc,
                   index_t width, into how) {
       auto const* const words = reinterpret_cast<std::uint32_t const*>(panel);
-      tiles_.with_unit([&](auto& unit) { amx::multiply(unit, rows, packed, words, depth, c, ldc, width, how); });
+      tiles_.with_unit([&](auto& unit) { amx::multiply<Parts>(unit, rows, packed, words, depth, c, ldc, width, how); });
     }
 
    private:
@@ -249,18 +250,22 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
                     for (index_t o = begin * block; o < std::min(end * block, w.outputs); o += block)
                       Product::pack(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
                   });
-    index_t const team = rows * w.outputs * w.inputs / least_products;
-    threads.take_turns(strips, team, block * panel_width, [&](auto const& next, float* scratch) {
+    // A thread takes a few strips, so that a block of dy stays in the second-level cache while they pass by.
+    index_t const worth = rows * w.outputs * w.inputs / least_products, members = std::min(worth, index_t{threads.threads()}),
+                  groups = members > 1 ? detail::pieces_of(strips, 1, members) : 1;
+    threads.take_turns(groups, worth, block * panel_width, [&](auto const& next, float* scratch) {
       auto worker = product.begin();
       factor* const panel = reinterpret_cast<factor*>(scratch);
-      for (index_t s; (s = next()) < strips;) {
-        index_t const k = s * panel_width, width = std::min(panel_width, w.inputs - k);
+      for (index_t g; (g = next()) < groups;) {
         for (index_t o = 0; o < w.outputs; o += block) {
           index_t const depth = std::min(block, w.outputs - o);
-          for (index_t p = o / panel_width; p * panel_width < o + depth; ++p)
-            transpose_panel(w, p, k, width, panel + factors<factor>(p * panel_width - o) * panel_width);
-          worker.multiply(rows, packed_block(o), panel, depth, dx.row(row) + k, w.inputs, width,
-                          add || o > 0 ? into::resume : into::overwrite);
+          for (index_t s = strips * g / groups; s < strips * (g + 1) / groups; ++s) {
+            index_t const k = s * panel_width, width = std::min(panel_width, w.inputs - k);
+            for (index_t p = o / panel_width; p * panel_width < o + depth; ++p)
+              transpose_panel(w, p, k, width, panel + factors<factor>(p * panel_width - o) * panel_width);
+            worker.multiply(rows, packed_block(o), panel, depth, dx.row(row) + k, w.inputs, width,
+                            add || o > 0 ? into::resume : into::overwrite);
+          }
         }
       }
     });
