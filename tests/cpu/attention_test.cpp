@@ -76,6 +76,23 @@ struct heads {
   index_t query, kv, dim;
 };
 
+// Of weights, and with bf16 ones of the instructions. This machine's own, and the twin of those that it may not have.
+struct way {
+  bool bf16_weights;
+  bf16_products products;
+};
+std::vector<way> ways() {
+  using enum bf16_products;
+  return {{false, by_processor}, {true, by_processor}, {true, amx_twin}};
+}
+bool rounds_factors(cpu_backend const& b) {
+  using enum bf16_products;
+  return b.products() == pairs || b.products() == amx || b.products() == amx_twin;
+}
+bool by_amx(cpu_backend const& b) {
+  return b.products() == bf16_products::amx || b.products() == bf16_products::amx_twin;
+}
+
 std::vector<std::vector<node>> trees() {
   std::vector<std::vector<node>> all{ragged_trees()};
   for (int length : {1, 2, 3, 17, 64, 129}) all.push_back({{-1, 0, length, 0}});
@@ -204,14 +221,19 @@ TEST_CASE("cpu attention: with bf16 weights it is that of factors that were roun
     auto const expected_gradients = p.backward(p.qkv, params, parameters);
     auto const qkv = converted<float>(p.qkv);
     auto const values = converted<float>(parameters);
-    for (bool const exact : {false, true}) {
-      CAPTURE(exact);
-      cpu_backend backend({.threads = 2, .exact_activations = exact});
-      bool const rounds = backend.bf16_pairs();
+    constexpr auto twin = bf16_products::amx_twin;
+    for (cpu_options const& options :
+         {cpu_options{.threads = 2}, {.threads = 2, .exact_activations = true}, {.threads = 2, .products = twin}}) {
+      cpu_backend backend(options);
+      CAPTURE(int(backend.products()));
+      bool const rounds = rounds_factors(backend);
       auto const got = p.forward(qkv, params, values, backend);
       auto const gradients = p.backward(qkv, params, values, backend);
       CHECK(relative_difference(got.lse, expected.lse) < 1e-5);
-      CHECK(relative_difference(got.out, expected.out) < 1e-5);
+      // Probabilities are rounded for AMX, a sum of them errs by up to 2^-9.
+      double const out = relative_difference(got.out, expected.out);
+      CHECK(out < (by_amx(backend) ? 4e-3 : 1e-5));
+      if (by_amx(backend) && p.longest > 1) CHECK(out > 1e-5);
       double const dqkv = relative_difference(gradients.dqkv, expected_gradients.dqkv);
       CHECK(dqkv < (rounds ? 1e-2 : 1e-5));  // a score's gradient errs by up to 2^-9 of itself
       if (rounds && p.longest > 1) CHECK(dqkv > 1e-5);
@@ -224,7 +246,9 @@ TEST_CASE("cpu attention: with bf16 weights it is that of factors that were roun
       check(tree_problem(tree, h.query, h.kv, h.dim), attention::none::params_type{}, {});
     }
   }
-  if (cpu_backend backend({.threads = 2}); backend.bf16_pairs()) {
+  for (way const w : ways()) {
+    cpu_backend backend({.threads = 2, .products = w.products});
+    if (!w.bf16_weights || !rounds_factors(backend)) continue;
     // Numbers that bf16 does not hold show that queries and keys are rounded.
     tree_problem p(trees().front(), 3, 1, 64);
     auto const plain = p.forward(converted<float>(p.qkv), attention::none::params_type{}, {}, backend).lse;
@@ -242,11 +266,11 @@ TEST_CASE("cpu attention: with bf16 weights it is that of factors that were roun
 }
 
 TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds the rounded keys and values") {
-  bool const bf16_weights = GENERATE(false, true);
+  auto const [bf16_weights, products] = GENERATE(from_range(ways()));
   for (auto const& tree : trees()) {
     for (heads const h : {heads{3, 1, 64}, heads{4, 2, 33}, heads{10, 2, 32}, heads{8, 1, 8}}) {
-      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim, bf16_weights);
-      cpu_backend backend({.threads = 2});
+      CAPTURE(tree.size(), tree.front().rows, h.query, h.kv, h.dim, bf16_weights, int(products));
+      cpu_backend backend({.threads = 2, .products = products});
       tree_problem p(tree, h.query, h.kv, h.dim);
       p.extents.bf16_weights = bf16_weights;
       auto const qkv = converted<float>(p.qkv);
@@ -264,14 +288,15 @@ TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds t
 }
 
 TEST_CASE("cpu attention: the same bits for any number of threads") {
-  bool const bf16_weights = GENERATE(false, true);
-  CAPTURE(bf16_weights);
+  auto const [bf16_weights, products] = GENERATE(from_range(ways()));
+  CAPTURE(bf16_weights, int(products));
   auto const extents = masks(mask_shape::column, mask_rows::all_later);
   reference_backend memory;
   attention::learned_mask<reference_backend> const policy(memory, mask_shape::column, extents, 2.0f);
   auto const parameters = random_floats(policy.parameter_count(), 22);
-  auto const all_of = [&](tree_problem p, auto params, std::vector<float> const& values) {
-    p.extents.bf16_weights = bf16_weights;
+  bf16_products const used = products;
+  auto const all_of = [&, rounded = bf16_weights](tree_problem p, auto params, std::vector<float> const& values) {
+    p.extents.bf16_weights = rounded;
     return same_for_any_threads([&](cpu_backend& b) {
       auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
       auto const backward = p.backward(converted<float>(p.qkv), params, values, b);
@@ -279,18 +304,18 @@ TEST_CASE("cpu attention: the same bits for any number of threads") {
       for (auto const* v : {&forward.lse, &backward.dqkv, &backward.dparameters})
         all.insert(all.end(), v->begin(), v->end());
       return all;
-    });
+    }, used);
   };
   CHECK(all_of(tree_problem(two_rollouts(), 9, 3, 64), policy.params(), parameters));
   for (auto const& tree : trees()) CHECK(all_of(tree_problem(tree, 9, 3, 64), attention::none::params_type{}, {}));
 }
 
 TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however the keys are split") {
-  bool const bf16_weights = GENERATE(false, true);
+  auto const [bf16_weights, products] = GENERATE(from_range(ways()));
   for (heads const h : {heads{9, 3, 64}, heads{4, 4, 16}, heads{8, 1, 40}}) {
     for (int const length : {1, 5, 40, 77}) {
-      CAPTURE(h.query, h.kv, h.dim, length, bf16_weights);
-      cpu_backend backend({.threads = 2});
+      CAPTURE(h.query, h.kv, h.dim, length, bf16_weights, int(products));
+      cpu_backend backend({.threads = 2, .products = products});
       tree_problem whole({{-1, 0, length, 0}}, h.query, h.kv, h.dim);
       whole.extents.bf16_weights = bf16_weights;
       auto const qkv = converted<float>(whole.qkv);
@@ -322,10 +347,10 @@ TEST_CASE("cpu attention: row by row gives the bits of all rows at once, however
 }
 
 TEST_CASE("cpu attention: a sequence has the same bits and gradients alone and beside its siblings") {
-  bool const bf16_weights = GENERATE(false, true);
-  CAPTURE(bf16_weights);
+  auto const [bf16_weights, products] = GENERATE(from_range(ways()));
+  CAPTURE(bf16_weights, int(products));
   index_t const heads = 9, kv = 3, dim = 64, width = (heads + 2 * kv) * dim;
-  cpu_backend backend({.threads = 2});
+  cpu_backend backend({.threads = 2, .products = products});
   // A prompt of 51 rows and five rollouts of r rows each.
   for (int const r : {1, 2, 30}) {
     std::vector<node> tree{{-1, 0, 51, 0}};
@@ -345,7 +370,7 @@ TEST_CASE("cpu attention: a sequence has the same bits and gradients alone and b
       x.insert(x.end(), own.begin(), own.end());
       auto const got = alone.forward(x, wavy{}, {}, backend);
       for (int threads = 1; threads <= 3; threads += 2) {  // one thread has all rows of a sequence, three share them
-        cpu_backend some({.threads = threads});
+        cpu_backend some({.threads = threads, .products = products});
         tree_problem own_gradients = alone;
         own_gradients.dout = rows_of(together.dout, 0, 51, heads * dim);
         auto const own_dout = rows_of(together.dout, first, rows, heads * dim);

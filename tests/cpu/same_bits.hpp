@@ -22,11 +22,11 @@ bool same_bits(A const& a, B const& b) {
 
 /// Runs `f(backend)` with 1, 2, 3 and 7 threads and says whether the results, vectors of floats, have the same bits.
 template <class F>
-bool same_for_any_threads(F const& f) {
-  atmanrl::cpu_backend one({.threads = 1});
+bool same_for_any_threads(F const& f, atmanrl::bf16_products products = atmanrl::bf16_products::by_processor) {
+  atmanrl::cpu_backend one({.threads = 1, .products = products});
   auto const expected = f(one);
   for (int threads : {2, 3, 7}) {
-    atmanrl::cpu_backend several({.threads = threads});
+    atmanrl::cpu_backend several({.threads = threads, .products = products});
     if (!same_bits(f(several), expected)) return false;
   }
   return true;

@@ -13,6 +13,7 @@
 
 #include <atmanrl/cpu/attention_blocks.hpp>
 #include <atmanrl/cpu/attention_edit.hpp>
+#include <atmanrl/cpu/attention_keys.hpp>
 #include <atmanrl/cpu/attention_products.hpp>
 #include <atmanrl/cpu/rows.hpp>
 #include <atmanrl/cpu/threads.hpp>
@@ -180,7 +181,7 @@ struct kernels::attention<cpu_backend> {
                              n);
       }
       std::fill_n(sums, queries * n.padded, 0.0f);
-      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, n.pairs, product);
+      cpu::products_over_keys(e, plan, blocks, block, keys, kv, scores, sums, n, true, product);
       i = 0;
       cpu::for_each_query(e, plan, blocks, block, kv, [&](score_site, index_t row, index_t head) {
         cpu::scaled_copy(sums + i++ * n.padded, n.scale, &dqkv(row, head, 0), n.dim);

@@ -11,6 +11,7 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/core/scalar.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -316,6 +317,9 @@ inline floats without_denormals(floats x) {
   return std::bit_cast<floats>((u & 0x7f800000u) == 0 ? u & 0x80000000u : u);
 }
 
+/// What is rounded for a unit that reads such numbers as zeros: with `dot_bf16` rounding does so by itself.
+inline floats as_factors(floats x) { return has_dot_bf16 ? x : without_denormals(x); }
+
 /// Rounds to bfloat16 as `bf16` does; the result is in the lower half of each word.
 inline words to_bf16(floats x) {
   words const u = std::bit_cast<words>(x);
@@ -374,12 +378,15 @@ inline words to_neighbour_pairs(floats first, floats second) {
 #endif
 }
 
-/// The first `n` numbers of two vectors, then zeros, rounded to pairs of neighbours.
+/// The first `n` numbers of two vectors, then zeros, rounded to pairs of neighbours; zeros for numbers below the normal
+/// ones.
 template <class T>
 words load_pairs(T const* p, std::ptrdiff_t n) {
-  if (n >= 2 * lanes) return to_neighbour_pairs(load_first(p, lanes), load_first(p + lanes, lanes));
-  if (n > lanes) return to_neighbour_pairs(load_first(p, lanes), load_first(p + lanes, n - lanes));
-  return to_neighbour_pairs(load_first(p, n), floats{});
+  auto const load = [&](std::ptrdiff_t at) {
+    return as_factors(load_first(p + std::min(at, n), std::clamp<std::ptrdiff_t>(n - at, 0, lanes)));
+  };
+  if (n >= 2 * lanes) return to_neighbour_pairs(as_factors(load_first(p, lanes)), as_factors(load_first(p + lanes, lanes)));
+  return to_neighbour_pairs(load(0), load(lanes));
 }
 
 }  // namespace atmanrl::simd::inline ATMANRL_CPU_BUILD
