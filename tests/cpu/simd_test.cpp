@@ -100,6 +100,17 @@ TEST_CASE("simd: pairs of bfloat16 hold each number once, rounded as bf16 rounds
   }
 }
 
+TEST_CASE("simd: a square of numbers of 16 bits is transposed in pairs") {
+  constexpr int lanes = simd::lanes;
+  auto const number = [](int row, int column) { return std::uint32_t(0x8000 + 64 * row + column); };
+  simd::words v[lanes / 2];
+  for (int k = 0; k < lanes / 2; ++k)
+    for (int o = 0; o < lanes; ++o) v[k][o] = number(2 * k, o) | number(2 * k + 1, o) << 16;
+  simd::transpose_pairs(v);
+  for (int o = 0; o < lanes / 2; ++o)
+    for (int k = 0; k < lanes; ++k) CHECK(v[o][k] == (number(k, 2 * o) | number(k, 2 * o + 1) << 16));
+}
+
 TEST_CASE(
     "simd: pairs keep infinities, NaNs and zeros, and numbers below the normal ones as their product reads them") {
   auto const halves_of = [](float even, float odd) {

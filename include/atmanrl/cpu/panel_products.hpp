@@ -160,21 +160,24 @@ void transpose_block(bf16 const* panel, index_t k, index_t width, Factor* target
   auto const* const words = reinterpret_cast<std::uint32_t const*>(panel) + k / 2 * panel_width;
   for (index_t r = 0; r < panel_width; r += lanes) {
     for (index_t c = 0; c < panel_width; c += lanes) {
-      simd::floats block[lanes];
+      simd::words pairs[lanes / 2];
 #pragma GCC unroll 8
-      for (index_t i = 0; i < lanes; i += 2) {
-        simd::words const pair = r + i < width ? simd::load(words + (r + i) / 2 * panel_width + c) : simd::words{};
-        block[i] = simd::even_bf16(pair);
-        block[i + 1] = simd::odd_bf16(pair);
-      }
-      simd::transpose(block);
+      for (index_t i = 0; i < lanes; i += 2)
+        pairs[i / 2] = r + i < width ? simd::load(words + (r + i) / 2 * panel_width + c) : simd::words{};
       if constexpr (std::is_same_v<Factor, float>) {
+        simd::floats block[lanes];
+#pragma GCC unroll 8
+        for (index_t i = 0; i < lanes; i += 2) {
+          block[i] = simd::even_bf16(pairs[i / 2]);
+          block[i + 1] = simd::odd_bf16(pairs[i / 2]);
+        }
+        simd::transpose(block);
 #pragma GCC unroll 16
         for (index_t i = 0; i < lanes; ++i) simd::store(target + (c + i) * panel_width + r, block[i]);
       } else {
+        simd::transpose_pairs(pairs);
 #pragma GCC unroll 8
-        for (index_t i = 0; i < lanes; i += 2)
-          simd::store(target + (c + i) / 2 * panel_width + r, simd::to_bf16_pairs(block[i], block[i + 1]));
+        for (index_t i = 0; i < lanes; i += 2) simd::store(target + (c + i) / 2 * panel_width + r, pairs[i / 2]);
       }
     }
   }

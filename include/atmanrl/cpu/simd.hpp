@@ -40,6 +40,7 @@ using floats = float __attribute__((vector_size(4 * lanes)));
 using words = std::uint32_t __attribute__((vector_size(4 * lanes)));
 using halves = std::uint16_t __attribute__((vector_size(2 * lanes)));
 using ints = std::int32_t __attribute__((vector_size(4 * lanes)));
+using longs = std::int64_t __attribute__((vector_size(4 * lanes)));
 
 inline floats broadcast(float x) { return x - floats{}; }  // x - 0 is x, with its sign and its NaNs
 inline words broadcast(std::uint32_t x) { return x + words{}; }
@@ -124,23 +125,26 @@ V shuffle(V a, V b, std::index_sequence<I...>) {
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, At{}(int(I))...);
 #else
-  return __builtin_shuffle(a, b, ints{At{}(int(I))...});
+  using numbers = std::conditional_t<sizeof(a[0]) == sizeof(std::int64_t), longs, ints>;
+  return __builtin_shuffle(a, b, numbers{At{}(int(I))...});
 #endif
 }
 template <class At, class V>
 V shuffle(V a, V b) {
-  return shuffle<At>(a, b, std::make_index_sequence<lanes>{});
+  return shuffle<At>(a, b, std::make_index_sequence<sizeof(V) / sizeof(a[0])>{});
 }
 
 template <int By>
 struct rotated {
   constexpr int operator()(int i) const { return (i + By) % lanes; }
 };
+template <int N>
 struct zipped_low {
-  constexpr int operator()(int i) const { return i / 2 + i % 2 * lanes; }
+  constexpr int operator()(int i) const { return i / 2 + i % 2 * N; }
 };
+template <int N>
 struct zipped_high {
-  constexpr int operator()(int i) const { return i / 2 + lanes / 2 + i % 2 * lanes; }
+  constexpr int operator()(int i) const { return i / 2 + N / 2 + i % 2 * N; }
 };
 
 template <int By, class F>
@@ -170,20 +174,37 @@ inline float min_lane(floats v) {
   return detail::fold<lanes / 2>(v, [](floats a, floats b) { return min(a, b); })[0];
 }
 
-/// Transposes the square whose rows are v[0 .. lanes).
-inline void transpose(floats (&v)[lanes]) {
-  // Zipping row i with row i + lanes/2, log2(lanes) times, moves the index of the row into the lanes.
+/// Transposes the square whose rows are v[0 .. N), vectors of N.
+template <class V, int N>
+void transpose(V (&v)[N]) {
+  static_assert(sizeof(V) / sizeof(v[0][0]) == N);
+  // Zipping row i with row i + N/2, log2(N) times, moves the index of the row into the lanes.
 #pragma GCC unroll 4
-  for (int step = 1; step < lanes; step *= 2) {
-    floats z[lanes];
+  for (int step = 1; step < N; step *= 2) {
+    V z[N];
 #pragma GCC unroll 8
-    for (int i = 0; i < lanes / 2; ++i) {
-      z[2 * i] = detail::shuffle<detail::zipped_low>(v[i], v[i + lanes / 2]);
-      z[2 * i + 1] = detail::shuffle<detail::zipped_high>(v[i], v[i + lanes / 2]);
+    for (int i = 0; i < N / 2; ++i) {
+      z[2 * i] = detail::shuffle<detail::zipped_low<N>>(v[i], v[i + N / 2]);
+      z[2 * i + 1] = detail::shuffle<detail::zipped_high<N>>(v[i], v[i + N / 2]);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < lanes; ++i) v[i] = z[i];
+    for (int i = 0; i < N; ++i) v[i] = z[i];
   }
+}
+
+/// Transposes a square of numbers of 16 bits. Before: word o of v[k] holds numbers 2k and 2k + 1 of column o.
+/// After: word k of v[o] holds those of columns 2o and 2o + 1 in row k.
+inline void transpose_pairs(words (&v)[lanes / 2]) {
+  longs square[lanes / 2];
+#pragma GCC unroll 8
+  for (int k = 0; k < lanes / 2; ++k) {
+    // Of two words side by side, the upper number of the first changes places with the lower one of the second.
+    longs const x = std::bit_cast<longs>(v[k]), moved = ((x >> 16) ^ x) & 0xffff0000ll;
+    square[k] = x ^ moved ^ (moved << 16);
+  }
+  transpose(square);
+#pragma GCC unroll 8
+  for (int o = 0; o < lanes / 2; ++o) v[o] = std::bit_cast<words>(square[o]);
 }
 
 namespace detail {
