@@ -52,26 +52,34 @@ inline row_pairs load_row_pairs(float const* from, index_t stride, index_t rows,
 
 }  // namespace detail
 
-/// Writes rows of x, up to 32 columns, as a panel: for each 32 rows 16 pairs of their high parts, and where they are
-/// split those of the low ones.
+/// Words that a panel of `rows` rows, whole steps of them, takes.
+constexpr index_t gradient_panel_size(index_t rows, parts p) { return numbers(p) * (rows / 2 * panel_width); }
+
+/// Writes rows of x as panels of 32 columns: for each 32 rows 16 pairs of their high parts, and where they are split
+/// those of the low ones. Rows are read 32 at a time, all their columns: one column after the other, every line would
+/// lie on another page.
 template <parts Parts>
-void pack_gradient_panel(float const* source, index_t stride, index_t rows, index_t width, std::uint32_t* target) {
+void pack_gradient_panels(float const* source, index_t stride, index_t rows, index_t columns, std::uint32_t* target) {
   constexpr index_t words = step / 2 * panel_width;
-  for (index_t first = 0; first < rows; first += step, target += numbers(Parts) * words) {
-    for (index_t pair = 0; pair < step / 2; ++pair) {
-      for (index_t c = 0; c < panel_width; c += simd::lanes) {
-        auto const [high, low] =
-            detail::load_row_pairs(source + first * stride + c, stride, rows - first, width - c, pair);
-        std::uint32_t* const to = target + pair * panel_width + c;
-        simd::store(to, high);
-        if constexpr (Parts == parts::split) simd::store(to + words, low);
+  index_t const steps = (rows + step - 1) / step;
+  for (index_t s = 0; s < steps; ++s) {
+    for (index_t column = 0; column < columns; column += panel_width) {
+      for (index_t pair = 0; pair < step / 2; ++pair) {
+        for (index_t c = column; c < column + panel_width; c += simd::lanes) {
+          auto const [high, low] =
+              detail::load_row_pairs(source + s * step * stride + c, stride, rows - s * step, columns - c, pair);
+          std::uint32_t* const to = target + column / panel_width * gradient_panel_size(steps * step, Parts) +
+                                    s * numbers(Parts) * words + pair * panel_width + (c - column);
+          simd::store(to, high);
+          if constexpr (Parts == parts::split) simd::store(to + words, low);
+        }
       }
     }
   }
 }
 
 /// Writes columns of dy (rows, columns) as rows of the left factor, as `multiply` reads them: for each 32 rows of dy
-/// the high parts, and where they are split the low ones.
+/// the high parts, and where they are split the low ones. It goes through dy as above.
 template <parts Parts>
 void pack_gradient_rows(float const* source, index_t stride, index_t rows, index_t columns, std::uint32_t* target) {
   using simd::lanes;
@@ -81,18 +89,20 @@ void pack_gradient_rows(float const* source, index_t stride, index_t rows, index
     simd::transpose(square);
     for (int i = 0; i < lanes; ++i) simd::store(to + i * tile_words, std::bit_cast<simd::words>(square[i]));
   };
-  for (index_t column = 0; column < columns; column += tile_rows) {
-    for (index_t first = 0; first < rows; first += step, target += numbers(Parts) * tile_size) {
+  index_t const steps = (rows + step - 1) / step;
+  for (index_t s = 0; s < steps; ++s) {
+    for (index_t column = 0; column < columns; column += tile_rows) {
+      std::uint32_t* const tile = target + (column / tile_rows * steps + s) * numbers(Parts) * tile_size;
       for (index_t c = 0; c < tile_rows; c += lanes) {
         for (index_t pair = 0; pair < tile_words; pair += lanes) {
           simd::words high[lanes], low[lanes];
           for (int i = 0; i < lanes; ++i) {
-            auto const pairs = detail::load_row_pairs(source + first * stride + column + c, stride, rows - first,
+            auto const pairs = detail::load_row_pairs(source + s * step * stride + column + c, stride, rows - s * step,
                                                       columns - column - c, pair + i);
             high[i] = pairs.high;
             low[i] = pairs.low;
           }
-          std::uint32_t* const to = target + c * tile_words + pair;
+          std::uint32_t* const to = tile + c * tile_words + pair;
           transposed(high, to);
           if constexpr (Parts == parts::split) transposed(low, to + tile_size);
         }
@@ -107,7 +117,7 @@ inline constexpr index_t gradient_outputs = 192;  ///< outputs that a thread tak
 constexpr index_t gradient_depth(index_t rows) { return (std::min(rows, gradient_rows) + step - 1) / step * step; }
 /// Words of scratch of `add_weight_gradient`: those that all threads share, and those of each.
 constexpr index_t gradient_panels_size(index_t rows, index_t inputs, parts p) {
-  return panels(inputs) * numbers(p) * (gradient_depth(rows) / 2 * panel_width);
+  return panels(inputs) * gradient_panel_size(gradient_depth(rows), p);
 }
 constexpr index_t gradient_rows_size(index_t rows, parts p) {
   return numbers(p) * packed_size(gradient_outputs, gradient_depth(rows));
@@ -131,12 +141,12 @@ void add_weight_gradient(cpu_threads& threads, amx_product product, view<float c
       reinterpret_cast<std::uint32_t*>(threads.shared_scratch(amx::gradient_panels_size(rows, inputs, Parts)));
   for (index_t row = 0; row < rows; row += amx::gradient_rows) {
     index_t const count = std::min(rows - row, amx::gradient_rows), depth = amx::gradient_depth(count),
-                  strip_size = amx::numbers(Parts) * (depth / 2) * panel_width;
+                  strip_size = amx::gradient_panel_size(depth, Parts);
     auto const strip = [&](index_t i) { return packed_x + i * strip_size; };
     auto const width = [&](index_t i) { return std::min(panel_width, inputs - i * panel_width); };
     threads.split(strips, atmanrl::detail::row_grain(depth * panel_width), [&](index_t begin, index_t end) {
-      for (index_t i = begin; i < end; ++i)
-        amx::pack_gradient_panel<Parts>(x.row(row) + i * panel_width, inputs, count, width(i), strip(i));
+      amx::pack_gradient_panels<Parts>(x.row(row) + begin * panel_width, inputs, count,
+                                       std::min(end * panel_width, inputs) - begin * panel_width, strip(begin));
     });
     threads.take_turns(groups, worth, amx::gradient_rows_size(rows, Parts), [&](auto const& next, float* scratch) {
       auto worker = product.begin();
