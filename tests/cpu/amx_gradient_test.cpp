@@ -130,7 +130,7 @@ TEST_CASE("amx gradients: the instructions, or what they say, give the bits of t
   problem const p(70, 130, 45);
   cpu_backend b({.threads = 2});
   auto got = p.dw;
-  cpu::add_weight_gradient(b, {}, true, as(p.dy, {70, 130}), as(p.x, {70, 45}), as(got, {130, 45}));
+  cpu::add_weight_gradient<cpu::amx::parts::split>(b, {}, as(p.dy, {70, 130}), as(p.x, {70, 45}), as(got, {130, 45}));
   auto reference = twin(weight_gradients::split);
   CHECK(same_bits(got, p.gradient(reference, 0, 70, p.dw)));
 #else

@@ -385,4 +385,42 @@ TEST_CASE("cpu attention: a sequence has the same bits and gradients alone and b
   }
 }
 
+TEST_CASE("cpu attention: a sum that AMX flushes to a negative zero has one sign, whatever rows follow") {
+  constexpr index_t dim = 32, group = 3, row_width = (group + 2) * dim;
+  constexpr float least = std::numeric_limits<float>::min();
+  // All probabilities are one. After two steps over keys the sums are -least / 2, which the unit does not hold.
+  std::vector<float> qkv(std::size_t(70 * row_width));
+  for (index_t c = 0; c < dim; ++c) {
+    qkv[std::size_t((group + 1) * dim + c)] = -1.5f * least;
+    qkv[std::size_t(32 * row_width + (group + 1) * dim + c)] = least;
+  }
+  cpu_backend backend({.threads = 1, .products = bf16_products::amx_twin});
+  auto const outputs_of_row_63 = [&](int rows) {
+    tree_problem p({{-1, 0, rows, 0}}, group, 1, dim);
+    p.extents.bf16_weights = true;
+    auto const all = p.forward(rows_of(qkv, 0, rows, row_width), attention::none::params_type{}, {}, backend).out;
+    return rows_of(all, 63, 1, group * dim);
+  };
+  auto const alone = outputs_of_row_63(64), followed = outputs_of_row_63(70);
+  CHECK(same_bits(alone, followed));
+  CHECK(same_bits(alone, std::vector<float>(std::size_t(group * dim))));
+}
+
+TEST_CASE("cpu attention: AMX's bits are those of the twin") {
+  if (cpu::this_processor().amx != cpu::amx_access::granted) {
+    WARN("this processor has no AMX: only its products are tested, by an emulation (amx_test.cpp)");
+    return;
+  }
+  for (auto const& tree : trees()) {
+    CAPTURE(tree.size(), tree.front().rows);
+    tree_problem p(tree, 6, 2, 40);
+    p.extents.bf16_weights = true;
+    auto const qkv = converted<float>(p.qkv);
+    cpu_backend native({.threads = 2, .products = bf16_products::amx}),
+        twin({.threads = 2, .products = bf16_products::amx_twin});
+    CHECK(same_bits(p.forward(qkv, wavy{}, {}, native).out, p.forward(qkv, wavy{}, {}, twin).out));
+    CHECK(same_bits(p.backward(qkv, wavy{}, {}, native).dqkv, p.backward(qkv, wavy{}, {}, twin).dqkv));
+  }
+}
+
 }  // namespace attention_test
