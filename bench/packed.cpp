@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   int const rounds = argc > 2 ? std::max(1, std::atoi(argv[2])) : 5;
-  cpu_backend backend, by_vectors({.int8_products = true});
+  cpu_backend backend, by_vectors({.int8_products = true, .int8_instructions = byte_products::vectors});
   std::optional<cpu_backend> by_amx;
   try {
     by_amx.emplace(cpu_options{.int8_products = true, .int8_instructions = byte_products::amx});

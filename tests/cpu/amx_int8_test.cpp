@@ -313,21 +313,24 @@ TEST_CASE("amx int8: instructions of 16 rows and a panel, and what a wrong one d
   CHECK(of_own(unit<bug::cut>{}).second);  // numbers of 6 bits fit
 }
 
-TEST_CASE("amx int8: a backend is given them where it asks, and uses them from a whole tile of rows on") {
+TEST_CASE("amx int8: a backend uses them where they are to be had or it asks, from a whole tile of rows on") {
   using enum byte_products;
   using namespace atmanrl::cpu;
   processor const sapphire{vendor::intel, amx_access::granted, amx_access::granted},
       container{vendor::intel, amx_access::refused, amx_access::refused},
       bf16_alone{vendor::intel, amx_access::granted, amx_access::none}, zen{vendor::amd};
-  CHECK(cpu_options().int8_instructions == vectors);
-  CHECK(checked_byte_products(byte_products::amx, true, sapphire) == byte_products::amx);
+  CHECK(cpu_options().int8_instructions == by_processor);
+  CHECK(chosen_byte_products(by_processor, true, sapphire) == byte_products::amx);
+  CHECK(chosen_byte_products(by_processor, false, sapphire) == vectors);
+  for (processor const& p : {container, bf16_alone, zen}) CHECK(chosen_byte_products(by_processor, true, p) == vectors);
+  CHECK(chosen_byte_products(byte_products::amx, true, sapphire) == byte_products::amx);
   for (processor const& p : {container, bf16_alone, zen}) {
-    CHECK_THROWS_WITH(checked_byte_products(byte_products::amx, true, p),
+    CHECK_THROWS_WITH(chosen_byte_products(byte_products::amx, true, p),
                       ATMANRL_CONTAINS(p.amx_int8 == amx_access::none ? "has none for bytes" : "does not permit"));
-    CHECK(checked_byte_products(amx_twin, true, p) == amx_twin);
+    CHECK(chosen_byte_products(amx_twin, true, p) == amx_twin);
   }
-  CHECK(checked_byte_products(vectors, false, sapphire) == vectors);
-  CHECK_THROWS_WITH(checked_byte_products(byte_products::amx, false, sapphire),
+  CHECK(chosen_byte_products(vectors, false, sapphire) == vectors);
+  CHECK_THROWS_WITH(chosen_byte_products(byte_products::amx, false, sapphire),
                     ATMANRL_CONTAINS("int8_products is off"));
 
   // The bits are the same, so what tells is the scratch that they take.

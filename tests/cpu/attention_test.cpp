@@ -297,14 +297,16 @@ TEST_CASE("cpu attention: the same bits for any number of threads") {
   bf16_products const used = products;
   auto const all_of = [&, rounded = bf16_weights](tree_problem p, auto params, std::vector<float> const& values) {
     p.extents.bf16_weights = rounded;
-    return same_for_any_threads([&](cpu_backend& b) {
-      auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
-      auto const backward = p.backward(converted<float>(p.qkv), params, values, b);
-      std::vector<float> all = forward.out;
-      for (auto const* v : {&forward.lse, &backward.dqkv, &backward.dparameters})
-        all.insert(all.end(), v->begin(), v->end());
-      return all;
-    }, used);
+    return same_for_any_threads(
+        [&](cpu_backend& b) {
+          auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
+          auto const backward = p.backward(converted<float>(p.qkv), params, values, b);
+          std::vector<float> all = forward.out;
+          for (auto const* v : {&forward.lse, &backward.dqkv, &backward.dparameters})
+            all.insert(all.end(), v->begin(), v->end());
+          return all;
+        },
+        used);
   };
   CHECK(all_of(tree_problem(two_rollouts(), 9, 3, 64), policy.params(), parameters));
   for (auto const& tree : trees()) CHECK(all_of(tree_problem(tree, 9, 3, 64), attention::none::params_type{}, {}));

@@ -8,8 +8,8 @@
 ///
 /// What is left out is below 2^-16 of |dy| |x|: a number's high part errs by up to 2^-9 of it, both parts together by
 /// 2^-18. Or the high parts alone, with 2^-8. The three products of 32 rows follow each other in one chain of
-/// cpu/amx_product.hpp; rows are taken 32 at a time from the first on, so micro-batches give the bits of the whole batch
-/// where each has a multiple of 32 rows, and not elsewhere.
+/// cpu/amx_product.hpp; rows are taken 32 at a time from the first on, so micro-batches give the bits of the whole
+/// batch where each has a multiple of 32 rows, and not elsewhere.
 ///
 /// Numbers that bfloat16 rounds to infinity make NaNs where they are split, and low parts below the normal numbers are
 /// zeros, which is so from |x| < 2^-117 on.

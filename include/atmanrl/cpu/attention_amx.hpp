@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// Attention's products by a matrix unit (cpu/amx_product.hpp): scores, probabilities' gradients, and the sums over keys
-/// that are outputs and the queries' gradients. Both factors are rounded to bfloat16. A score is one chain over the
-/// head's components, 32 at a time. A sum over keys is one chain over positions, 32 at a time from position 0 on, so it
-/// does not depend on how keys are split into segments; those that a query does not see have the factor zero.
+/// Attention's products by a matrix unit (cpu/amx_product.hpp): scores, probabilities' gradients, and the sums over
+/// keys that are outputs and the queries' gradients. Both factors are rounded to bfloat16. A score is one chain over
+/// the head's components, 32 at a time. A sum over keys is one chain over positions, 32 at a time from position 0 on,
+/// so it does not depend on how keys are split into segments; those that a query does not see have the factor zero.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/amx_product.hpp>

@@ -124,8 +124,8 @@ std::conditional_t<std::is_same_v<Factor, float>, float_panel, bf16_pair_panel> 
   return panel_of<Factor>(reinterpret_cast<Factor const*>(scratch));
 }
 
-/// `count` keys or values from an even position on as panels of pairs of positions, (padded / 32, count / 2, 32). A last
-/// one without a partner is paired with zeros.
+/// `count` keys or values from an even position on as panels of pairs of positions, (padded / 32, count / 2, 32). A
+/// last one without a partner is paired with zeros.
 inline std::uint32_t const* rows_in_pairs(cached_rows const& cached, int const* cache_rows, index_t kv, index_t count,
                                           attention_sizes const& n, float* scratch) {
   using simd::lanes;

@@ -5,10 +5,10 @@
 /// over these keys, in whatever segments they lie.
 ///
 /// With bf16 weights factors are rounded to bf16 where the backend rounds activations: with VDPBF16PS all but
-/// probabilities and values of a forward pass, with AMX (cpu/attention_amx.hpp) these, too. Gradients of keys and values
-/// are sums of floats. Two components, or two keys, then make one step of a chain, with AMX 32 of them; a step over keys
-/// begins at a multiple of its length, whatever segments they lie in, so that chains stay the same however keys are
-/// split.
+/// probabilities and values of a forward pass, with AMX (cpu/attention_amx.hpp) these, too. Gradients of keys and
+/// values are sums of floats. Two components, or two keys, then make one step of a chain, with AMX 32 of them; a step
+/// over keys begins at a multiple of its length, whatever segments they lie in, so that chains stay the same however
+/// keys are split.
 
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/cpu/attention_amx.hpp>

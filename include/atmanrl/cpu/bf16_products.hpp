@@ -26,7 +26,7 @@ enum class bf16_products {
   by_processor,  ///< one of the next four that are no twin, as `cpu::fastest_products` has it
   floats,        ///< weights widened exactly, times float activations
   pairs,         ///< activations rounded to bf16, VDPBF16PS; in attention, too
-  amx,           ///< activations rounded to bf16, TDPBF16PS; attention in float
+  amx,           ///< activations rounded to bf16, TDPBF16PS; in attention, too
   amx_twin,      ///< the bits of `amx` on any machine, hundreds of times slower: to repeat and to test
   bfmmla,        ///< activations rounded to bf16, BFMMLA; attention in float
   bfmmla_twin,   ///< the bits of `bfmmla` on any machine, as slow
@@ -60,8 +60,7 @@ constexpr bf16_products fastest_products(processor const& p, compiled_products c
   switch (p.vendor) {
     case vendor::amd:  // one VDPBF16PS does two multiply-adds in the time of one (Zen 4 and 5: docs/performance.md)
       return compiled.pairs ? bf16_products::pairs : bf16_products::floats;
-    case vendor::intel:  // Sapphire Rapids: VDPBF16PS is slower than multiply-adds of floats, TDPBF16PS many times
-                         // faster
+    case vendor::intel:  // VDPBF16PS is slower than multiply-adds of floats, TDPBF16PS several times faster
       return p.amx == amx_access::granted ? bf16_products::amx : bf16_products::floats;
     case vendor::other:  // nothing measured
       break;

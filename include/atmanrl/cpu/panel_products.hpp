@@ -65,7 +65,7 @@ struct vector_product {
 struct amx_product {
   using factor = std::uint32_t;
   static constexpr index_t packed_words = index_t{1} << 18;  ///< half of the second-level cache of these processors
-  bool twin = false;  ///< in plain code, on any machine
+  bool twin = false;                                         ///< in plain code, on any machine
   static constexpr index_t row_unit = amx::block_rows;
 
   static index_t block_rows(index_t depth) {
@@ -246,7 +246,12 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
   factor* const packed = reinterpret_cast<factor*>(
       threads.shared_scratch(Product::packed_size(std::min(dy.extent(0), input_row_block), w.outputs) +
                              (w.outputs / block + 1) * simd::lanes));
-  for_each_part(dy.extent(0), input_row_block, [&](index_t row, index_t rows) {
+  index_t const units = (dy.extent(0) + Product::row_unit - 1) / Product::row_unit,
+                parts = (dy.extent(0) + input_row_block - 1) / input_row_block;
+  static_assert(input_row_block % Product::row_unit == 0);
+  for (index_t part = 0; part < parts; ++part) {
+    index_t const row = units * part / parts * Product::row_unit,
+                  rows = std::min(dy.extent(0), units * (part + 1) / parts * Product::row_unit) - row;
     auto const packed_block = [&](index_t o) { return packed + Product::packed_at(rows, o); };
     threads.split((w.outputs + block - 1) / block, atmanrl::detail::row_grain(rows * block),
                   [&](index_t begin, index_t end) {
@@ -254,7 +259,8 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
                       Product::pack(dy.row(row) + o, w.outputs, rows, std::min(block, w.outputs - o), packed_block(o));
                   });
     // A thread takes a few strips, so that a block of dy stays in the second-level cache while they pass by.
-    index_t const worth = rows * w.outputs * w.inputs / least_products, members = std::min(worth, index_t{threads.threads()}),
+    index_t const worth = rows * w.outputs * w.inputs / least_products,
+                  members = std::min(worth, index_t{threads.threads()}),
                   groups = members > 1 ? detail::pieces_of(strips, 1, members) : 1;
     threads.take_turns(groups, worth, block * panel_width, [&](auto const& next, float* scratch) {
       auto worker = product.begin();
@@ -272,7 +278,7 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
         }
       }
     });
-  });
+  }
 }
 
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

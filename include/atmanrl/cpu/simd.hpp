@@ -406,7 +406,8 @@ words load_pairs(T const* p, std::ptrdiff_t n) {
   auto const load = [&](std::ptrdiff_t at) {
     return as_factors(load_first(p + std::min(at, n), std::clamp<std::ptrdiff_t>(n - at, 0, lanes)));
   };
-  if (n >= 2 * lanes) return to_neighbour_pairs(as_factors(load_first(p, lanes)), as_factors(load_first(p + lanes, lanes)));
+  if (n >= 2 * lanes)
+    return to_neighbour_pairs(as_factors(load_first(p, lanes)), as_factors(load_first(p + lanes, lanes)));
   return to_neighbour_pairs(load(0), load(lanes));
 }
 

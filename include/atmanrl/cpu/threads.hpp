@@ -41,7 +41,7 @@ struct cpu_options {
   bool int8_products = false;
 
   /// Which instructions compute these; the bits are the same. Named, it must be there: else a usage_error.
-  byte_products int8_instructions = byte_products::vectors;
+  byte_products int8_instructions = byte_products::by_processor;
 
   /// Nothing is computed: the backend counts the memory that it would take, its kernels' scratch included, and keeps a
   /// book of what for (backend/memory_ledger.hpp). Its arrays are addresses, and numbers read from them have no
@@ -60,7 +60,7 @@ class cpu_threads : public host_memory {
         products_(cpu::chosen_products(options.products, options.exact_activations)),
         gradients_(cpu::checked_gradients(options.gradients, products_)),
         int8_products_(options.int8_products),
-        int8_instructions_(cpu::checked_byte_products(options.int8_instructions, options.int8_products)),
+        int8_instructions_(cpu::chosen_byte_products(options.int8_instructions, options.int8_products)),
         pool_(options.only_counts ? 1 : threads_) {
     scratch_.resize(std::size_t(threads_) + 1);
   }
