@@ -140,6 +140,9 @@ def machine():
 
 def versions():
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("llama-cpp-python", "torch", "transformers"))
+    by = FOLDER / "llama_compiler"
+    if by.exists():
+        packages = packages.replace(", ", f" ({by.read_text().strip()}), ", 1)
     commit = report.commit(ROOT, "include", "bench/compare_atmanrl.cpp")
     compiler = report.first_line("c++", "--version", cwd=ROOT)
     return f"atmanrl {commit} ({compiler}), {packages}, Python {platform.python_version()}"
