@@ -1,8 +1,8 @@
 // atmanrl's side of bench/compare.sh: reads requests as lines of JSON, answers each with a line of JSON.
 //   {"do": "prepare", "case": NAME, "model": PATH, "weights": "f32" | "bf16" | "q8_0" | "q4_k_m", "phase": PHASE, ...}
 //   ->  {}; PATH is a folder, and PATH.gguf the file of quantised weights, which stay packed;
-//   with "int8": true their products round activations to 8 bits, and with "gradients": "split" gradients of bf16
-//   weights are computed by AMX from split floats; {"not here": REASON} where that cannot be
+//   with "int8": true their products round activations to 8 bits, and with "gradients": "split" or "rounded" gradients
+//   of bf16 weights are computed by AMX from such floats; {"not here": REASON} where that cannot be
 //   {"do": "run", "case": NAME, "out": FILE}  ->  {"seconds": S, "tokens": N, ...}; FILE gets what the tools must agree
 //   on
 //   {"do": "forget"}  ->  {}
@@ -248,6 +248,15 @@ runner prepare(Model& m, json const& request) {
   fail<usage_error>("there is no phase {}", phase);
 }
 
+/// A model with bf16 weights on a backend with options of its own.
+struct own_model {
+  cpu_backend backend;
+  llama<cpu_backend> model;
+
+  own_model(cpu_options const& options, std::string const& path)
+      : backend(options), model(llama<cpu_backend>::load(backend, path, {}, weight_storage::bf16)) {}
+};
+
 /// The model is loaded once for all cases of a phase.
 class worker {
  public:
@@ -258,7 +267,7 @@ class worker {
       float_.reset();
       int8_.reset();
       bf16_.reset();
-      split_.reset();
+      by_gradients_.clear();
       return json::object();
     }
     std::string const name = request.at("case");
@@ -268,16 +277,17 @@ class worker {
     if (request.value("int8", false)) {
       if (!int8_) int8_.emplace(llama<cpu_backend>::load(int8_backend_, path + ".gguf", {}, weight_storage::packed));
       cases_[name] = prepare(*int8_, request);
-    } else if (request.value("gradients", "floats") == "split") {
-      if (!split_backend_) {
+    } else if (std::string const how = request.value("gradients", "floats"); how != "floats") {
+      expects<usage_error>(how == "split" || how == "rounded", "there are no gradients {}", how);
+      if (!by_gradients_.contains(how)) {
+        cpu_options const options{.gradients = how == "split" ? weight_gradients::split : weight_gradients::rounded};
         try {
-          split_backend_.emplace(cpu_options{.gradients = weight_gradients::split});
+          by_gradients_.emplace(how, std::make_unique<own_model>(options, path));
         } catch (usage_error const& e) {
           return json{{"not here", e.what()}};
         }
       }
-      if (!split_) split_.emplace(llama<cpu_backend>::load(*split_backend_, path, {}, weight_storage::bf16));
-      cases_[name] = prepare(*split_, request);
+      cases_[name] = prepare(by_gradients_.at(how)->model, request);
     } else if (weights == "bf16") {
       if (!bf16_) bf16_.emplace(llama<cpu_backend>::load(backend_, path, {}, weight_storage::bf16));
       cases_[name] = prepare(*bf16_, request);
@@ -293,8 +303,8 @@ class worker {
 
  private:
   cpu_backend backend_, int8_backend_{{.int8_products = true}};
-  std::optional<cpu_backend> split_backend_;                       // where there is AMX
-  std::optional<llama<cpu_backend>> float_, int8_, bf16_, split_;  // the first may be packed, the second is
+  std::optional<llama<cpu_backend>> float_, int8_, bf16_;           // the first may be packed, the second is
+  std::map<std::string, std::unique_ptr<own_model>> by_gradients_;  // where there is AMX
   std::map<std::string, runner> cases_;
 };
 

@@ -122,15 +122,16 @@ class Report(unittest.TestCase):
         self.assertEqual(list(report.ratio_rows([self.phase], results)), [])
         self.assertEqual([row[2] for row in report.figure_rows([self.phase], results)], ["ours"])
         whole = next(p for p in phases.phases() if p.name == "train" and p.weights == "bf16")
-        split = [c.name for c in whole.cases if c.optional]
-        self.assertEqual(split, ["atmanrl, split weight gradients", "atmanrl, one prompt of 200, split weight gradients"])
-        self.assertTrue(all(c.fields["gradients"] == "split" for c in whole.cases if c.optional))
-        left = whole.without(split)
+        by_amx = [c.name for c in whole.cases if c.optional]
+        ours = ["atmanrl", "atmanrl, one prompt of 200"]
+        self.assertEqual(by_amx, [f"{o}, {how} weight gradients" for how in ("split", "rounded") for o in ours])
+        self.assertTrue(all(c.fields["gradients"] in c.name for c in whole.cases if c.optional))
+        left = whole.without(by_amx)
         self.assertEqual([len(whole.cases), len(left.cases)], [6, 4])
         self.assertEqual([r.wanted for r in whole.ratios], [1.1, 2, 2, 1.8, 3])
         self.assertEqual([r.wanted for r in left.ratios], [1.1, 2, 2])
         self.assertEqual(len(whole.agree) - len(left.agree), 4)
-        self.assertFalse(any(set(a[:2]) & set(split) for a in left.agree))
+        self.assertFalse(any(set(a[:2]) & set(by_amx) for a in left.agree))
         self.assertEqual(whole.without([]), whole)
 
 
