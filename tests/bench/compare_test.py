@@ -127,10 +127,10 @@ class Report(unittest.TestCase):
         self.assertEqual(by_amx, [f"{o}, {how} weight gradients" for how in ("split", "rounded") for o in ours])
         self.assertTrue(all(c.fields["gradients"] in c.name for c in whole.cases if c.optional))
         left = whole.without(by_amx)
-        self.assertEqual([len(whole.cases), len(left.cases)], [6, 4])
-        self.assertEqual([r.wanted for r in whole.ratios], [1.1, 2, 2, 1.8, 3])
+        self.assertEqual([len(whole.cases), len(left.cases)], [8, 4])
+        self.assertEqual([r.wanted for r in whole.ratios], [1.1, 2, 2, 1.8, 3, 1.8, 3])
         self.assertEqual([r.wanted for r in left.ratios], [1.1, 2, 2])
-        self.assertEqual(len(whole.agree) - len(left.agree), 4)
+        self.assertEqual(len(whole.agree) - len(left.agree), 8)
         self.assertFalse(any(set(a[:2]) & set(by_amx) for a in left.agree))
         self.assertEqual(whole.without([]), whole)
 
