@@ -28,7 +28,7 @@ inline constexpr index_t step = 2 * tile_words;       ///< of the depth, in one 
 inline constexpr index_t block_rows = 2 * tile_rows;  ///< of C, in the unit at a time
 static_assert(panel_width == 2 * tile_words, "two tiles side by side are a panel");
 
-/// What is known of a factor's numbers.
+/// What a factor's floats become.
 enum class parts {
   rounded,  ///< one bfloat16 number for each
   split,    ///< two, high + low: for each 32 of the depth a tile of high parts and one of low parts
@@ -123,8 +123,8 @@ void multiply_block(Unit& unit, std::uint32_t const* packed, std::uint32_t const
     }
   }
   for (index_t k = 0; k < steps; ++k) {
-    std::uint32_t const *const a = packed + k * a_words, *const b =
-                                                             (k + 1) * step > depth ? end.words : panel + k * b_words;
+    std::uint32_t const* const a = packed + k * a_words;
+    std::uint32_t const* const b = (k + 1) * step > depth ? end.words : panel + k * b_words;
     if (prefetch) prefetch_step(panel + (k + 2) * b_words);
     multiply_step<Tiles, true>(unit, a, steps * a_words, b);
     if constexpr (Parts == parts::split) {
@@ -157,9 +157,8 @@ inline void copy_rows(float const* from, index_t from_stride, float* to, index_t
 }  // namespace detail
 
 /// C = A B as `how` says, for rows that `pack_rows` wrote and a unit that is configured to `full_tiles()`.
-/// \param panel  `depth` x 32 as pairs, [depth / 2][32][2]; a missing last row is zero. Where factors are split,
-/// `depth`
-///               is a multiple of 32, and 16 rows of pairs of high parts are followed by those of the low ones
+/// \param panel  `depth` x 32 as pairs, [depth / 2][32][2]; a missing last row is zero. Where factors are split, the
+///               depth is a multiple of 32, and the low parts of each 32 follow the high ones
 /// \param c      `rows` x `width`, `ldc` floats from row to row; columns from `width` on are left alone
 template <parts Parts = parts::rounded, class Unit>
 void multiply(Unit& unit, index_t rows, std::uint32_t const* packed, std::uint32_t const* panel, index_t depth,

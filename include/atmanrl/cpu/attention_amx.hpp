@@ -69,7 +69,7 @@ inline void products_over_keys(attention_extents const& e, attention_plan<> cons
       }
     });
   });
-  // A sum that became a zero with a sign keeps it or not, by how many keys follow that its query does not see.
+  // Whether a sum that was flushed to -0 stays it hangs on how many steps follow, of keys that its query does not see.
   for_each_vector(block.rows * e.group() * n.padded, [&](index_t i, index_t c) {
     simd::store_first(sums + i, simd::load_first(sums + i, c) + simd::floats{}, c);
   });
