@@ -18,7 +18,7 @@ export OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 # is optimised away (llama.cpp, pull request 26954). What clang makes of it runs.
 compiler=c++ c_compiler=cc
 if grep -qs amx_int8 /proc/cpuinfo; then
-  compiler=$(command -v clang++-16 clang++-15 clang++-14 clang++ | head -n 1 | xargs -r basename)
+  compiler=$(command -v clang++-16 clang++-15 clang++-14 clang++ | head -n 1 | xargs -r basename || true)
   if [ -z "$compiler" ]; then
     echo "compare: this processor has AMX, for which llama.cpp needs clang (apt-get install clang-16 libomp-16-dev)" >&2
     exit 1

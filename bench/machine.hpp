@@ -47,8 +47,9 @@ inline machine measure(atmanrl::cpu_backend& backend) {
   }
   m.bf16_flops = m.flops;
 #if defined(__AVX512BF16__)
-  if (backend.bf16_pairs()) m.bf16_flops = 0;
-  for (int run = 0; run < 200 && backend.bf16_pairs(); ++run) {
+  bool const pairs = backend.products() == bf16_products::pairs;
+  if (pairs) m.bf16_flops = 0;
+  for (int run = 0; run < 200 && pairs; ++run) {
     double const start = now();
     backend.split(threads, 1, [&](index_t t, index_t) {
       simd::floats sum[12];

@@ -139,10 +139,12 @@ def machine():
 
 
 def versions():
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("llama-cpp-python", "torch", "transformers"))
-    by = FOLDER / "llama_compiler"
-    if by.exists():
-        packages = packages.replace(", ", f" ({by.read_text().strip()}), ", 1)
+    names = ("llama-cpp-python", "torch", "transformers")
+    llama, *others = (f"{name} {metadata.version(name)}" for name in names)
+    compiled = FOLDER / "llama_compiler"
+    if compiled.exists():
+        llama += f" ({compiled.read_text().strip()})"
+    packages = ", ".join([llama, *others])
     commit = report.commit(ROOT, "include", "bench/compare_atmanrl.cpp")
     compiler = report.first_line("c++", "--version", cwd=ROOT)
     return f"atmanrl {commit} ({compiler}), {packages}, Python {platform.python_version()}"

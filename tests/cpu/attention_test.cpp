@@ -288,15 +288,14 @@ TEST_CASE("cpu attention: a cache in bfloat16 gives the bits of one that holds t
 }
 
 TEST_CASE("cpu attention: the same bits for any number of threads") {
-  auto const [bf16_weights, products] = GENERATE(from_range(ways()));
-  CAPTURE(bf16_weights, int(products));
+  way const w = GENERATE(from_range(ways()));
+  CAPTURE(w.bf16_weights, int(w.products));
   auto const extents = masks(mask_shape::column, mask_rows::all_later);
   reference_backend memory;
   attention::learned_mask<reference_backend> const policy(memory, mask_shape::column, extents, 2.0f);
   auto const parameters = random_floats(policy.parameter_count(), 22);
-  bf16_products const used = products;
-  auto const all_of = [&, rounded = bf16_weights](tree_problem p, auto params, std::vector<float> const& values) {
-    p.extents.bf16_weights = rounded;
+  auto const all_of = [&](tree_problem p, auto params, std::vector<float> const& values) {
+    p.extents.bf16_weights = w.bf16_weights;
     return same_for_any_threads(
         [&](cpu_backend& b) {
           auto const forward = p.forward(converted<float>(p.qkv), params, values, b);
@@ -306,7 +305,7 @@ TEST_CASE("cpu attention: the same bits for any number of threads") {
             all.insert(all.end(), v->begin(), v->end());
           return all;
         },
-        used);
+        w.products);
   };
   CHECK(all_of(tree_problem(two_rollouts(), 9, 3, 64), policy.params(), parameters));
   for (auto const& tree : trees()) CHECK(all_of(tree_problem(tree, 9, 3, 64), attention::none::params_type{}, {}));

@@ -44,7 +44,6 @@ TEST_CASE("bf16_products: the fastest way is chosen for each maker, and a way th
 
   cpu_backend const b({.products = amx_twin});
   CHECK(b.products() == amx_twin);
-  CHECK(!b.bf16_pairs());
   CHECK_THROWS_AS(cpu_backend({.exact_activations = true, .products = amx_twin}), usage_error);
   CHECK(cpu_backend().products() == fastest_products(this_processor(), {}));
 }

@@ -27,24 +27,16 @@ inline thread_tiles tiles_of(attention_sizes const& n) {
 inline void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                                row_block const& block, cached_rows const& cached, index_t kv, float const* rows,
                                float* scores, attention_sizes const& n, float* scratch) {
-  int* const cache_rows = reinterpret_cast<int*>(scratch);
-  float* const panel = scratch + n.keys;
-  auto* const packed = reinterpret_cast<std::uint32_t*>(panel + n.panel());
+  auto* const packed = reinterpret_cast<std::uint32_t*>(scratch + n.keys + n.panel());
   tiles_of(n).with_unit([&](auto& unit) {
-    for_each_stretch(e, plan, blocks, block, n.key_step(), cache_rows, [&](key_stretch const& s) {
-      pack_rows(rows + s.query * n.padded, n.padded, s.queries, n.dim, packed);
-      cached.prefetch(cache_rows + s.first, std::min(panel_width, s.last - s.first), kv);
-      for (index_t k = s.first; k < s.last; k += panel_width) {
-        index_t const next = k + panel_width;
-        cached.prefetch(cache_rows + next, std::clamp<index_t>(s.last - next, 0, panel_width), kv);
-        auto const right =
-            columns_of<std::uint32_t>(cached, cache_rows + k, kv, std::min(panel_width, s.last - k), n, panel);
-        // Whole tiles: the scores of queries that do not see these keys are not read.
-        index_t const first = s.viewers(k) / tile_rows * tile_rows;
-        multiply(unit, s.queries - first, packed + packed_size(first, n.dim), right.data, n.dim,
-                 scores + (s.query + first) * n.keys + k, n.keys, panel_width, into::overwrite);
-      }
-    });
+    for_each_key_panel<std::uint32_t>(
+        e, plan, blocks, block, cached, kv, n, scratch, [&](key_stretch const& s, index_t k, bf16_pair_panel right) {
+          if (k == s.first) pack_rows(rows + s.query * n.padded, n.padded, s.queries, n.dim, packed);
+          // Whole tiles: the scores of queries that do not see these keys are not read.
+          index_t const first = s.viewers(k) / tile_rows * tile_rows;
+          multiply(unit, s.queries - first, packed + packed_size(first, n.dim), right.data, n.dim,
+                   scores + (s.query + first) * n.keys + k, n.keys, panel_width, into::overwrite);
+        });
   });
 }
 

@@ -210,4 +210,21 @@ void for_each_stretch(attention_extents const& e, attention_plan<> const& plan, 
   }
 }
 
+/// f(stretch, k, columns) for every 32 keys, from position k on, of every stretch.
+/// \param scratch  `keys` floats, then those of a panel
+template <class Factor, class F>
+void for_each_key_panel(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
+                        row_block const& block, cached_rows const& cached, index_t kv, attention_sizes const& n,
+                        float* scratch, F const& f) {
+  int* const cache_rows = reinterpret_cast<int*>(scratch);
+  for_each_stretch(e, plan, blocks, block, n.key_step(), cache_rows, [&](key_stretch const& s) {
+    cached.prefetch(cache_rows + s.first, std::min(panel_width, s.last - s.first), kv);
+    for (index_t k = s.first; k < s.last; k += panel_width) {
+      index_t const next = k + panel_width;
+      cached.prefetch(cache_rows + next, std::clamp<index_t>(s.last - next, 0, panel_width), kv);
+      f(s, k, columns_of<Factor>(cached, cache_rows + k, kv, std::min(panel_width, s.last - k), n, scratch + n.keys));
+    }
+  });
+}
+
 }  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD

@@ -49,20 +49,13 @@ template <class Factor>
 void products_with_keys(attention_extents const& e, attention_plan<> const& plan, row_blocks const& blocks,
                         row_block const& block, cached_rows const& cached, index_t kv, float const* rows, float* scores,
                         attention_sizes const& n, float* scratch) {
-  int* const cache_rows = reinterpret_cast<int*>(scratch);
-  float* const panel = scratch + n.keys;
-  auto const left = factors_of<Factor>(rows, n.padded, block.rows * e.group(), n.dim, panel + n.panel());
-  for_each_stretch(e, plan, blocks, block, n.key_step(), cache_rows, [&](key_stretch const& s) {
-    cached.prefetch(cache_rows + s.first, std::min(panel_width, s.last - s.first), kv);
-    for (index_t k = s.first; k < s.last; k += panel_width) {
-      index_t const next = k + panel_width;
-      cached.prefetch(cache_rows + next, std::clamp<index_t>(s.last - next, 0, panel_width), kv);
-      auto const right = columns_of<Factor>(cached, cache_rows + k, kv, std::min(panel_width, s.last - k), n, panel);
-      index_t const first = s.viewers(k), query = s.query + first;
-      multiply(s.queries - first, left.data + query * left.stride, left.stride, right, n.dim,
-               scores + query * n.keys + k, n.keys, panel_width, into::overwrite);
-    }
-  });
+  auto const left = factors_of<Factor>(rows, n.padded, block.rows * e.group(), n.dim, scratch + n.keys + n.panel());
+  for_each_key_panel<Factor>(e, plan, blocks, block, cached, kv, n, scratch,
+                             [&](key_stretch const& s, index_t k, auto right) {
+                               index_t const first = s.viewers(k), query = s.query + first;
+                               multiply(s.queries - first, left.data + query * left.stride, left.stride, right, n.dim,
+                                        scores + query * n.keys + k, n.keys, panel_width, into::overwrite);
+                             });
 }
 
 // sums += scores . values for the stretch's queries and keys [k, k + count), as far as they see them.

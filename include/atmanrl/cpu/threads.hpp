@@ -72,8 +72,6 @@ class cpu_threads : public host_memory {
   int threads() const { return threads_; }
   /// How products with bf16 weights are computed, never `by_processor`.
   bf16_products products() const { return products_; }
-  /// Whether they, and attention in models with such weights, use VDPBF16PS.
-  bool bf16_pairs() const { return products_ == bf16_products::pairs; }
   weight_gradients gradients() const { return gradients_; }
   /// Whether products with packed weights round activations to 8 bits.
   bool int8_products() const { return int8_products_; }
