@@ -95,12 +95,15 @@ void reproduce(std::filesystem::path const& out) {
   REQUIRE(computed_on<B>([&] { return table1::program::run<B>(o, {}); }) == 0);
 }
 
+/// With bf16 weights the CPU keeps activations as floats, whatever its instructions round: each way to round is another
+/// function, and by AMX the gradient of a mask is 5 % from the device's.
 template <class B>
 inspect::result inspected(inspect::request const& what, bool bf16_weights) {
   auto const file = model_file::open(bundled, standard_architectures());
   inspect::result out;
   inspect::device_call call{{}, bf16_weights, &file, &what, &out};
   call.threads = 1;
+  if (std::is_same_v<B, cpu_backend> && bf16_weights) call.bf16_products = "floats";
   REQUIRE(computed_on<B>([&] { return inspect::device_program::run<B>(call, {}); }) == 0);
   return out;
 }
