@@ -27,6 +27,9 @@ struct arm_parts {
   std::uint64_t seed;
 };
 
+/// What of a prompt.
+enum class hidden_part { none, prompt, hint };
+
 /// \tparam Model  that is trained
 template <class Model>
 struct arm {
@@ -34,7 +37,7 @@ struct arm {
   std::function<rewards::any<Model>(arm_parts const&)> reward;  ///< empty: no reinforcement learning
   reward_gradient_update gradient = reward_gradient_update::off;
   double hint_reliability = 1;  ///< of the prompts
-  bool hide_prompt = false;     ///< from the answer, in the policy loss
+  hidden_part hidden = hidden_part::none;  ///< from the answer, in the policy loss
   bool chain_only = false;      ///< the outcome's credit is the chain's, and none the answer's
   bool gate = false;            ///< the numbers that rewards pay are taken of its model, too
   /// One more with each change of code that changes what the arm trains: its runs are not mixed with those before.
@@ -156,7 +159,11 @@ std::vector<arm<Model>> const& all_arms() {
       {.name = "hide_prompt",
        .title = "outcome only, the answer's loss does not see the prompt",
        .reward = [](auto const&) { return correct_answer{}; },
-       .hide_prompt = true},
+       .hidden = hidden_part::prompt},
+      {.name = "hide_hint",
+       .title = "outcome only, the answer's loss does not see the hint",
+       .reward = [](auto const&) { return correct_answer{}; },
+       .hidden = hidden_part::hint},
   };
   return list;
 }
@@ -169,6 +176,16 @@ arm<Model> const& arm_by_name(std::string const& name) {
     known += (known.empty() ? "" : ", ") + a.name;
   }
   fail<usage_error>("--arms: there is no arm {}; there are {}", name, known);
+}
+
+/// An update edit that hides the prompt or the hint.
+inline auto hides(tokenizer const& words, hidden_part what) {
+  using part = std::function<token_span(std::span<int const>)>;
+  if (what == hidden_part::prompt) return update_edits::hide_from_answer{part(update_edits::prompt_after_first_token{})};
+  return update_edits::hide_from_answer{part([&words](std::span<int const> prompt) {
+    auto const hint = hint_bytes(words.decode(prompt));
+    return hint ? tokens_of_bytes(words, prompt, hint->first, hint->second) : token_span{};
+  })};
 }
 
 /// Reinforcement learning of the worker's model.
@@ -258,8 +275,10 @@ json run_arm(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::vec
   assign_weights(w.model, start);
   json out;
   if (a.reward) {
-    out["training"] = a.hide_prompt ? reinforce(w, s, a, rl_seed, name, update_edits::hide_prompt_from_answer{})
-                                    : reinforce(w, s, a, rl_seed, name, update_edits::none{});
+    if (a.hidden == hidden_part::none)
+      out["training"] = reinforce(w, s, a, rl_seed, name, update_edits::none{});
+    else
+      out["training"] = reinforce(w, s, a, rl_seed, name, hides(w.words, a.hidden));
   } else if (a.name == "reader_sft") {
     teach_reading(w, s, seed, s.reader_steps, s.reader_rate, name);
   }

@@ -72,7 +72,7 @@ std::vector<std::string> arms_of_kind(std::string const& kind, std::string const
 /// their commands go on meaning the same runs, and is run where --arms names it; re_enabled_gradient joins one of them.
 inline bool in_whole_phase(std::string const& arm, std::string const& task) {
   if (arm == "re_enabled_gradient") return task == "leaked_answer";
-  return arm != "chain_only_edit_log_gradient";
+  return arm != "chain_only_edit_log_gradient" && arm != "hide_hint";
 }
 
 template <class Model>
@@ -87,7 +87,7 @@ std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& f
           bool const named = std::find(o.arms.begin(), o.arms.end(), name) != o.arms.end();
           if (o.arms.empty() ? !in_whole_phase(name, o.s.task) : !named) continue;
           if (!a.reward && rl_seed != o.rl_seeds.front()) continue;  // nothing in it depends on that seed
-          if (a.hint_reliability < 1 && !o.s.hinted()) continue;
+          if ((a.hint_reliability < 1 || a.hidden == hidden_part::hint) && !o.s.hinted()) continue;
           auto const file = folder / kind / fmt::format("seed{}-rl{}-{}.json", seed, rl_seed, name);
           jobs.push_back(
               {kind, &a, seed, rl_seed, file, fmt::format("{} {} {} seed {}.{}", o.s.task, kind, name, seed, rl_seed)});

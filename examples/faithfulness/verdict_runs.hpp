@@ -100,7 +100,7 @@ class all_runs {
 
  private:
   static constexpr std::array<std::string_view, 3> kinds_in_order{"soft", "hard", "control"};
-  static constexpr std::array<std::string_view, 19> arms_in_order{"start",
+  static constexpr std::array<std::string_view, 20> arms_in_order{"start",
                                                                   "reader_sft",
                                                                   "outcome",
                                                                   "outcome_wrong_hints",
@@ -113,6 +113,7 @@ class all_runs {
                                                                   "chain_information",
                                                                   "edit",
                                                                   "hide_prompt",
+                                                                  "hide_hint",
                                                                   "knock_out_gradient",
                                                                   "edit_gradient",
                                                                   "edit_log_gradient",

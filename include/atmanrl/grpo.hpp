@@ -57,6 +57,7 @@
 #include <atmanrl/rl/samplers/multinomial.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 #include <atmanrl/rl/sft.hpp>
+#include <atmanrl/rl/update_edits/hide_from_answer.hpp>
 #include <atmanrl/rl/update_edits/hide_prompt_from_answer.hpp>
 #include <atmanrl/rl/update_edits/update_edit.hpp>
 

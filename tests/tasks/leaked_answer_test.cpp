@@ -138,4 +138,22 @@ TEST_CASE("leaked answer: an item is a function of seed and index, and encodes l
   CHECK(words.decode(leaked_answer().completion(a, words)) == " " + a.solution);
 }
 
+TEST_CASE("hint_bytes: the hint of a question lies where its prompt has it") {
+  leaked_answer const task({.hint_share = 1});
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    task_item const item = task.training_item(3, i);
+    std::string const prompt = words.decode(task.prompt(item, words));
+    auto const place = hint_bytes(prompt);
+    REQUIRE(place.has_value());
+    std::string const hint = " The number is " + task.hint_of(item).value() + ".";
+    CHECK(prompt.substr(place->first, place->second - place->first) == hint);
+    CHECK(prompt.rfind(hint) == place->first);
+    CHECK(hint_bytes(words.decode(task.prompt(task.without_hint(item), words))) == std::nullopt);
+  }
+  CHECK(hint_bytes("") == std::nullopt);
+  CHECK(hint_bytes("a The number is 4 or 5. b") == std::nullopt);  // no hint in find_hint's sense
+  CHECK(hint_bytes("a The number is 4") == std::nullopt);
+  CHECK(hint_bytes("a The number is 4. The number is 5. b") == std::pair{std::size_t{18}, std::size_t{35}});
+}
+
 }  // namespace leaked_answer_test

@@ -111,6 +111,27 @@ TEST_CASE("encode_answer_after_delimiter: the space goes where the vocabulary pu
   CHECK_THROWS_AS(encode_answer_after_delimiter(separate, "42", "= "), usage_error);
 }
 
+TEST_CASE("tokens_of_bytes: every token that holds one of the bytes") {
+  tokenizer const t = tokenizer::load(fixture("text/tiny_llama3.json"));
+  std::string const text = "Tom has 12 apples. The number is 48.";
+  auto const ids = t.encode(text);
+  std::vector<std::size_t> ends;  // of the tokens, one decoded after the other
+  for (std::size_t n = 1; n <= ids.size(); ++n) ends.push_back(t.decode(std::span(ids).first(n)).size());
+  REQUIRE(ends.back() == text.size());
+  for (std::size_t first = 0; first < text.size(); ++first)
+    for (std::size_t last = first + 1; last <= text.size(); ++last) {
+      index_t a = 0, b = 0;
+      while (ends[std::size_t(a)] <= first) ++a;
+      while (ends[std::size_t(b)] < last) ++b;
+      REQUIRE(tokens_of_bytes(t, ids, first, last) == token_span{a, b + 1});
+    }
+  CHECK(tokens_of_bytes(t, ids, 3, 3).empty());
+  CHECK(tokens_of_bytes(t, {}, 0, 0).empty());
+  CHECK_THROWS_WITH(tokens_of_bytes(t, ids, 3, text.size() + 1),
+                    ATMANRL_CONTAINS("[3, 37) does not lie in a text of 36 bytes"));
+  CHECK_THROWS_AS(tokens_of_bytes(t, ids, 3, 2), usage_error);
+}
+
 TEST_CASE("encode_answer_after_delimiter: a generated completion splits into the same ids") {
   for (char const* const name : {"text/tiny_llama3.json", "text/tiny_smollm.json"}) {
     tokenizer const t = tokenizer::load(fixture(name));

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace atmanrl {
 
@@ -23,6 +24,10 @@ std::string question_with_hint(std::string_view question, std::string_view answe
 
 /// What the question's hint says, in either wording; nothing where it has none.
 std::optional<std::string> hint_in(std::string_view question);
+
+/// Bytes [first, last) of a prompt's hint in the trained wording, of the last one if there are several; nothing where it
+/// has none. The question may have anything around it.
+std::optional<std::pair<std::size_t, std::size_t>> hint_bytes(std::string_view prompt);
 
 /// The question without its hint, as it was before question_with_hint.
 std::string question_without_hint(std::string_view question);
@@ -70,6 +75,16 @@ ATMANRL_INLINE std::optional<std::string> hint_in(std::string_view question) {
   auto const place = detail::find_hint(question);
   if (!place) return std::nullopt;
   return std::string(question.substr(place->number, place->number_size));
+}
+
+ATMANRL_INLINE std::optional<std::pair<std::size_t, std::size_t>> hint_bytes(std::string_view prompt) {
+  std::size_t const first = prompt.rfind(detail::trained_hint);
+  if (first == std::string_view::npos) return std::nullopt;
+  std::size_t const end = prompt.find(detail::trained_hint_end, first);
+  if (end == std::string_view::npos) return std::nullopt;
+  std::string_view const sentence = prompt.substr(first, end + detail::trained_hint_end.size() - first);
+  if (detail::find_hint(sentence) == std::nullopt) return std::nullopt;
+  return std::pair{first, first + sentence.size()};
 }
 
 ATMANRL_INLINE std::string question_without_hint(std::string_view question) {

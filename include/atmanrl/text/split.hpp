@@ -65,6 +65,24 @@ completion_spans split_completion(T const& tokenizer, std::span<int const> ids, 
   return {{0, first}, {first, last}, {last, end}, true};
 }
 
+/// The tokens of `ids` that hold any of the bytes [first, last) of their text.
+/// \throws usage_error when the bytes do not lie in the text, or an id is not in the vocabulary
+template <Tokenizer T>
+token_span tokens_of_bytes(T const& tokenizer, std::span<int const> ids, std::size_t first, std::size_t last) {
+  token_span out;
+  std::size_t end = 0;  // of token i
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    std::size_t const begin = end;
+    end += tokenizer.token_bytes(ids[i]).size();
+    if (first >= last || end <= first || begin >= last) continue;
+    if (out.empty()) out.first = index_t(i);
+    out.last = index_t(i) + 1;
+  }
+  expects<usage_error>(first <= last && last <= end, "tokens_of_bytes: [{}, {}) does not lie in a text of {} bytes",
+                       first, last, end);
+  return out;
+}
+
 /// Ids of δ and of an answer after it.
 struct delimited_answer {
   std::vector<int> delimiter, answer;

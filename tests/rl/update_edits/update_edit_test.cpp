@@ -1,6 +1,7 @@
 #include <atmanrl/cpu/cpu_backend.hpp>
 #include <atmanrl/rl/grpo.hpp>
 #include <atmanrl/rl/losses/any.hpp>
+#include <atmanrl/rl/update_edits/hide_from_answer.hpp>
 #include <atmanrl/rl/update_edits/hide_prompt_from_answer.hpp>
 
 #include "catch.hpp"
@@ -52,22 +53,39 @@ struct written {
   std::span<training_rollout const> all() const { return rollouts; }
 };
 
-/// What hide_prompt_from_answer is meant to be, for one rollout without a tree.
+/// What hide_from_answer is meant to be, for one rollout without a tree.
 struct by_definition {
   struct params_type {
-    int prompt, first_row;
+    token_span hidden;
+    int first_row;
     template <class T>
     T operator()(T score, score_site at) const {
       using real = decltype(real_part(T{}));
-      bool const hidden = at.query >= first_row && at.key >= 1 && at.key < prompt;
-      return hidden ? T{-std::numeric_limits<real>::infinity()} : score;
+      bool const hides = at.query >= first_row && at.key >= hidden.first && at.key < hidden.last;
+      return hides ? T{-std::numeric_limits<real>::infinity()} : score;
     }
   };
-  int prompt, first_row;
-  params_type params() const { return {prompt, first_row}; }
+  token_span hidden;
+  int first_row;
+  params_type params() const { return {hidden, first_row}; }
 };
 
-std::vector<double> log_probs_alone(llama<reference_backend, double>& model, training_rollout const& r) {
+/// The tokens from the third to the last but two, of a prompt that has them.
+struct inner_part {
+  token_span operator()(std::span<int const> prompt) const {
+    return prompt.size() > 4 ? token_span{2, index_t(prompt.size()) - 2} : token_span{};
+  }
+};
+/// The same of every prompt.
+struct fixed_part {
+  token_span part;
+  token_span operator()(std::span<int const>) const { return part; }
+};
+using hide_inner_part = update_edits::hide_from_answer<inner_part>;
+static_assert(UpdateEdit<hide_inner_part>);
+
+std::vector<double> log_probs_alone(llama<reference_backend, double>& model, training_rollout const& r,
+                                    token_span hidden) {
   int const prompt = int(r.prompt.size());
   std::vector<int> tokens(r.prompt.begin(), r.prompt.end());
   tokens.insert(tokens.end(), r.completion.begin(), r.completion.end());
@@ -76,7 +94,7 @@ std::vector<double> log_probs_alone(llama<reference_backend, double>& model, tra
   ragged_batch batch;
   batch.add(cache.add_sequence(index_t(tokens.size())), tokens);
   bool const answered = r.spans->has_delimiter;
-  by_definition const edit{prompt, answered ? prompt + int(r.spans->delimiter.first) : 1000};
+  by_definition const edit{hidden, answered ? prompt + int(r.spans->delimiter.first) : 1000};
   model.forward(cache, batch, pass, {}, edited{edit});
   std::vector<scored_token> scored;
   for (int t = 0; t < int(r.completion.size()); ++t) scored.push_back({prompt - 1 + t, r.completion[std::size_t(t)]});
@@ -96,7 +114,10 @@ grpo_options small_run() {
 
 }  // namespace
 
-TEST_CASE("update edit: the loss is that of rows after the chain which do not see the prompt, in any micro-batches") {
+TEMPLATE_TEST_CASE(
+    "update edit: the loss is that of rows after the chain which do not see the prompt, or a part, in any "
+    "micro-batches",
+    "", update_edits::hide_prompt_from_answer, hide_inner_part) {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config(), 4, 0.7);
   written const w;
@@ -108,27 +129,29 @@ TEST_CASE("update edit: the loss is that of rows after the chain which do not se
     return policy.gradient().to_host();
   };
   policy_gradient_report whole, plain, part;
-  auto const expected = gradient_with(update_edits::hide_prompt_from_answer{}, {}, whole);
+  auto const expected = gradient_with(TestType{}, {}, whole);
   CHECK(relative_difference(gradient_with(update_edits::none{}, {}, plain), expected) > 1e-3);
   for (std::size_t i = 0; i < w.rollouts.size(); ++i) {
-    auto const alone = log_probs_alone(model, w.rollouts[i]);
+    token_span const all_but_first{1, index_t(w.rollouts[i].prompt.size())};
+    token_span const hidden =
+        std::is_same_v<TestType, hide_inner_part> ? inner_part{}(w.rollouts[i].prompt) : all_but_first;
+    auto const alone = log_probs_alone(model, w.rollouts[i], hidden);
     REQUIRE(alone.size() == whole.log_p[i].size());
     for (std::size_t t = 0; t < alone.size(); ++t) CHECK(double(whole.log_p[i][t]) == Approx(alone[t]).epsilon(1e-6));
     // The row of the first delimiter token is the first that is cut off; its own token is predicted before it.
-    bool const cut = w.rollouts[i].spans->has_delimiter && w.rollouts[i].prompt.size() > 1;
+    bool const cut = w.rollouts[i].spans->has_delimiter && !hidden.empty();
     std::size_t const first = cut ? std::size_t(w.rollouts[i].spans->delimiter.first) + 1 : alone.size();
     for (std::size_t t = 0; t < alone.size(); ++t) CHECK((whole.log_p[i][t] == plain.log_p[i][t]) == (t < first));
   }
   for (int const micro_batch : {1, 2, 3}) {
-    CHECK(relative_difference(gradient_with(update_edits::hide_prompt_from_answer{},
-                                            {.micro_batch = micro_batch, .recompute = micro_batch == 2}, part),
+    CHECK(relative_difference(gradient_with(TestType{}, {.micro_batch = micro_batch, .recompute = micro_batch == 2}, part),
                               expected) < 1e-12);
     CHECK(part.token_loss == whole.token_loss);
   }
 }
 
 TEMPLATE_TEST_CASE("update edit: the gradient is the derivative of the reported loss", "",
-                   update_edits::hide_prompt_from_answer, strangers::short_sight) {
+                   update_edits::hide_prompt_from_answer, hide_inner_part, strangers::short_sight) {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config(), 4, 0.7);
   written w;
@@ -187,6 +210,19 @@ TEST_CASE("update edit: rollouts that do not say where their answer is are refus
   CHECK_THROWS_WITH(add_policy_gradient(policy, w.all(), losses::grpo{}, {}, update_edits::hide_prompt_from_answer{}),
                     ATMANRL_CONTAINS("a rollout of 8 tokens does not say where its answer is"));
   CHECK_NOTHROW(add_policy_gradient(policy, w.all(), losses::grpo{}, {}));
+}
+
+TEST_CASE("update edit: a part that does not lie in its prompt is refused") {
+  reference_backend backend;
+  auto model = random_model<reference_backend, double>(backend, small_config(), 4);
+  written const w;
+  auto const scores = [&](token_span part) {
+    return update_log_probs(model, w.all(), 1, {}, update_edits::hide_from_answer{fixed_part{part}});
+  };
+  CHECK_NOTHROW(scores({0, 1}));
+  CHECK_THROWS_WITH(scores({0, 7}), ATMANRL_CONTAINS("the part [0, 7) does not lie in a prompt of 6 tokens"));
+  CHECK_THROWS_AS(scores({2, 1}), usage_error);
+  CHECK_THROWS_AS(scores({-1, 1}), usage_error);
 }
 
 TEST_CASE("update edit: in a trainer only the loss sees it, and the ratios begin at exactly 1") {
