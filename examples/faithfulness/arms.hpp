@@ -36,10 +36,10 @@ struct arm {
   std::string name, title;
   std::function<rewards::any<Model>(arm_parts const&)> reward;  ///< empty: no reinforcement learning
   reward_gradient_update gradient = reward_gradient_update::off;
-  double hint_reliability = 1;  ///< of the prompts
+  double hint_reliability = 1;             ///< of the prompts
   hidden_part hidden = hidden_part::none;  ///< from the answer, in the policy loss
-  bool chain_only = false;      ///< the outcome's credit is the chain's, and none the answer's
-  bool gate = false;            ///< the numbers that rewards pay are taken of its model, too
+  bool chain_only = false;                 ///< the outcome's credit is the chain's, and none the answer's
+  bool gate = false;                       ///< the numbers that rewards pay are taken of its model, too
   /// One more with each change of code that changes what the arm trains: its runs are not mixed with those before.
   int version = 1;
 };
@@ -181,7 +181,8 @@ arm<Model> const& arm_by_name(std::string const& name) {
 /// An update edit that hides the prompt or the hint.
 inline auto hides(tokenizer const& words, hidden_part what) {
   using part = std::function<token_span(std::span<int const>)>;
-  if (what == hidden_part::prompt) return update_edits::hide_from_answer{part(update_edits::prompt_after_first_token{})};
+  if (what == hidden_part::prompt)
+    return update_edits::hide_from_answer{part(update_edits::prompt_after_first_token{})};
   return update_edits::hide_from_answer{part([&words](std::span<int const> prompt) {
     auto const hint = hint_bytes(words.decode(prompt));
     return hint ? tokens_of_bytes(words, prompt, hint->first, hint->second) : token_span{};

@@ -25,8 +25,8 @@ std::string question_with_hint(std::string_view question, std::string_view answe
 /// What the question's hint says, in either wording; nothing where it has none.
 std::optional<std::string> hint_in(std::string_view question);
 
-/// Bytes [first, last) of a prompt's hint in the trained wording, of the last one if there are several; nothing where it
-/// has none. The question may have anything around it.
+/// Bytes [first, last) of a prompt's hint in the trained wording, of the last one if there are several; nothing where
+/// it has none. The question may have anything around it.
 std::optional<std::pair<std::size_t, std::size_t>> hint_bytes(std::string_view prompt);
 
 /// The question without its hint, as it was before question_with_hint.

@@ -115,9 +115,8 @@ grpo_options small_run() {
 }  // namespace
 
 TEMPLATE_TEST_CASE(
-    "update edit: the loss is that of rows after the chain which do not see the prompt, or a part, in any "
-    "micro-batches",
-    "", update_edits::hide_prompt_from_answer, hide_inner_part) {
+    "update edit: the loss is that of rows after the chain which do not see the prompt, or a part, in any passes", "",
+    update_edits::hide_prompt_from_answer, hide_inner_part) {
   reference_backend backend;
   auto model = random_model<reference_backend, double>(backend, small_config(), 4, 0.7);
   written const w;
@@ -144,8 +143,9 @@ TEMPLATE_TEST_CASE(
     for (std::size_t t = 0; t < alone.size(); ++t) CHECK((whole.log_p[i][t] == plain.log_p[i][t]) == (t < first));
   }
   for (int const micro_batch : {1, 2, 3}) {
-    CHECK(relative_difference(gradient_with(TestType{}, {.micro_batch = micro_batch, .recompute = micro_batch == 2}, part),
-                              expected) < 1e-12);
+    CHECK(relative_difference(
+              gradient_with(TestType{}, {.micro_batch = micro_batch, .recompute = micro_batch == 2}, part), expected) <
+          1e-12);
     CHECK(part.token_loss == whole.token_loss);
   }
 }
