@@ -14,10 +14,9 @@ int main(int argc, char** argv) {
     faithfulness::options o;
     CLI::App app{"Whether rewards make answers depend on their chains of thought, on models of known dependence"};
     app.add_option("--phase", o.phase,
-                   "exploration: seeds 1 to 5; confirmation: seeds 101 to 110, two RL seeds each; second_confirmation: "
-                   "seeds 201 "
-                   "to 210, one RL seed")
-        ->check(CLI::IsMember({"exploration", "confirmation", "second_confirmation"}))
+                   "exploration: seeds 1 to 5; confirmation: seeds 101 to 110; second_confirmation: seeds 201 to 210; "
+                   "third_confirmation: seeds 301 to 310; two RL seeds each, the second confirmation one")
+        ->check(CLI::IsMember({"exploration", "confirmation", "second_confirmation", "third_confirmation"}))
         ->capture_default_str();
     app.add_flag("--quick", o.quick, "one seed, three arms, short training: shows how it works in minutes");
     app.add_option("--task", o.s.task,
@@ -67,11 +66,7 @@ int main(int argc, char** argv) {
     // Hard starts of skipped_step follow a fifth of the edits or more as they are, which is what softening is for.
     if (o.kinds.empty() && o.s.task == "skipped_step") o.kinds = {"soft", "control"};
     if (o.kinds.empty()) o.kinds = {"soft", "hard", "control"};
-    bool const second = o.phase == "second_confirmation", confirmation = second || o.phase == "confirmation";
-    if (o.rl_seeds.empty()) o.rl_seeds = second ? std::vector<std::uint64_t>{1} : std::vector<std::uint64_t>{1, 2};
-    if (o.seeds.empty())
-      for (std::uint64_t i = 1; i <= (confirmation ? 10u : 5u); ++i)
-        o.seeds.push_back((second ? 200 : confirmation ? 100 : 0) + i);
+    faithfulness::add_seeds(o);
     o.s.gate_questions = std::min(o.s.gate_questions, o.s.questions);
     return with_backend<faithfulness::program>("faithfulness", o.backend, o);
   });

@@ -27,6 +27,24 @@ struct options : backend_options {
   options() { threads = 1; }  // two processes use two cores better
 };
 
+/// The seeds of the phase, where none are given.
+inline void add_seeds(options& o) {
+  struct seeds {
+    std::string phase;
+    std::uint64_t first, last;
+    std::vector<std::uint64_t> rl;
+  };
+  static std::vector<seeds> const of_phases{{"confirmation", 101, 110, {1, 2}},
+                                            {"second_confirmation", 201, 210, {1}},
+                                            {"third_confirmation", 301, 310, {1, 2}}};
+  auto const found =
+      std::find_if(of_phases.begin(), of_phases.end(), [&](seeds const& s) { return s.phase == o.phase; });
+  seeds const its = found != of_phases.end() ? *found : seeds{o.phase, 1, 5, {1, 2}};
+  if (o.rl_seeds.empty()) o.rl_seeds = its.rl;
+  if (o.seeds.empty())
+    for (std::uint64_t seed = its.first; seed <= its.last; ++seed) o.seeds.push_back(seed);
+}
+
 /// One run: a place for its result and what it takes.
 template <class Model>
 struct job {
@@ -42,7 +60,8 @@ struct job {
 /// directly, the arm with a gradient that did best in the exploration, and positive controls. Two of its ten hard
 /// starts did not move under the edit reward's gradient; the second confirmation asks ten other starts whether its
 /// logarithm's moves them all. In skipped_step's exploration that logarithm did best, so that its confirmation has it,
-/// too.
+/// too. The published reward with its own gradient taught some reading in an exploration from soft starts; the third
+/// confirmation asks ten other soft starts, beside the same reward without it.
 template <class Model>
 std::vector<std::string> arms_of_kind(std::string const& kind, std::string const& phase, std::string const& task) {
   if (kind == "control") return {"start"};
@@ -50,6 +69,9 @@ std::vector<std::string> arms_of_kind(std::string const& kind, std::string const
     return kind == "hard"
                ? std::vector<std::string>{"start", "outcome", "re_enabled", "edit_gradient", "edit_log_gradient"}
                : std::vector<std::string>{};
+  if (phase == "third_confirmation")
+    return kind == "soft" ? std::vector<std::string>{"start", "outcome", "re_enabled", "re_enabled_gradient"}
+                          : std::vector<std::string>{};
   if (phase == "confirmation" && kind == "hard")
     return {"start", "outcome", "re_enabled", "knock_out_gradient", "edit_gradient", "reader_sft"};
   if (phase == "confirmation") {
