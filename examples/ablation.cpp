@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 
 #include "ablation/ablation.hpp"
+#include "add_backend_options.hpp"
+#include "arguments.hpp"
 #include "program.hpp"
 #include "with_backend.hpp"
 

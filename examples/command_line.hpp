@@ -1,63 +1,17 @@
 #pragma once
 // The command line of the experiment programs: every option of the library by its own name, errors as one line.
-#include <atmanrl/experiment.hpp>
+#include <atmanrl/experiment/options.hpp>
 
 #include "program.hpp"
 
-#include <ctime>
-#include <optional>
+#include <functional>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 /// Options from the command line: those of the preset (or of the run to resume), then what was given.
-/// \param adjust  `void(experiment_options&)`: changes the preset's values for this program, before those that are
-/// given
+/// \param adjust  changes the preset's values for this program, before those that are given
 /// \param own  options of the program's own parts (options_of<Traits>().own)
-/// \throws CLI::Success for --help, atmanrl::usage_error for anything that cannot be understood
-template <class Adjust = decltype([](atmanrl::experiment_options&) {})>
+/// \throws help_shown for --help, atmanrl::usage_error for anything that cannot be understood
 atmanrl::experiment_options parse_command_line(int argc, char** argv, std::string const& description,
-                                               Adjust adjust = {}, std::vector<atmanrl::own_option> const& own = {}) {
-  CLI::App app{description};
-  atmanrl::experiment_options shown;
-  shown.own = own;
-  adjust(shown);
-  std::vector<std::pair<std::string, std::optional<std::string>>> given;
-  std::optional<std::string> resume;
-  atmanrl::for_each_option(shown,
-                           [&](char const* name, auto&&, char const*) { given.emplace_back(name, std::nullopt); });
-  std::size_t at = 0;
-  atmanrl::for_each_option(shown, [&](char const* name, auto&& value, char const* meaning) {
-    std::string const text = atmanrl::detail::option_text(atmanrl::detail::option_json(value));
-    auto* const option = app.add_option(std::string("--") + name, given[at++].second, meaning)->take_last();
-    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, bool>)
-      option->expected(0, 1);  // --merge is --merge true
-    else
-      option->default_str(text);
-  });
-  app.add_option("--resume", resume, "continue the run in this folder; other options must not contradict it");
-  parse_arguments(app, argc, argv);
-
-  atmanrl::experiment_options options;
-  options.own = own;
-  if (resume) {
-    atmanrl::expects<atmanrl::usage_error>(!resume->empty(), "--resume is empty, it must be the folder of a run");
-    options = atmanrl::stored_options(*resume, own);
-  } else {
-    for (auto const& [name, text] : given)
-      if (name == "preset" && text) atmanrl::set_option(options, name, *text);
-    options = atmanrl::experiment_options::of_preset(options.preset);
-    options.own = own;
-    adjust(options);
-  }
-  for (auto const& [name, text] : given)
-    if (text) atmanrl::set_option(options, name, *text);
-  if (options.out.empty()) {
-    char stamp[32];
-    std::time_t const now = std::time(nullptr);
-    std::strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", std::localtime(&now));
-    options.out = std::filesystem::path("runs") / stamp;
-  }
-  return options;
-}
+                                               std::function<void(atmanrl::experiment_options&)> const& adjust = {},
+                                               std::vector<atmanrl::own_option> const& own = {});

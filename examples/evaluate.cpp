@@ -6,7 +6,9 @@
 //   evaluate --model FOLDER --task mmlu --letters --questions 0
 #include <atmanrl/experiment.hpp>
 
+#include "add_backend_options.hpp"
 #include "add_dtype_option.hpp"
+#include "arguments.hpp"
 #include "chat_options.hpp"
 #include "evaluate/evaluate.hpp"
 #include "program.hpp"

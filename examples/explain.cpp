@@ -3,7 +3,9 @@
 // as JSON and as a page. Other chains that the model writes are edited, to see whether its answers follow them.
 #include <CLI/CLI.hpp>
 
+#include "add_backend_options.hpp"
 #include "add_dtype_option.hpp"
+#include "arguments.hpp"
 #include "chat_options.hpp"
 #include "explain/explain.hpp"
 #include "program.hpp"

@@ -5,6 +5,8 @@
 //   build/release/examples/faithfulness --quick
 //   build/release/examples/faithfulness --phase exploration --task leaked_answer
 //   build/release/examples/faithfulness --phase confirmation --task leaked_answer
+#include "add_backend_options.hpp"
+#include "arguments.hpp"
 #include "faithfulness/faithfulness.hpp"
 #include "program.hpp"
 #include "with_backend.hpp"

@@ -1,5 +1,7 @@
 // The whole experiment on the highest tier: traits name the parts, options the numbers. --help lists the options;
 // --backend cuda runs it on a GPU, mpirun or srun in several processes (docs/distributed.md).
+#include <atmanrl/experiment.hpp>
+
 #include "command_line.hpp"
 #include "experiment_program.hpp"
 #include "ranks.hpp"

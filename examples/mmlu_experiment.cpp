@@ -1,11 +1,12 @@
 // The whole experiment on MMLU's multiple-choice questions: traits name the parts, options the numbers. --help lists
 // them; --backend cuda runs it on a GPU.
+#include <atmanrl/experiment.hpp>
+#include <atmanrl/experiment/mmlu_traits.hpp>
+
 #include "command_line.hpp"
 #include "experiment_program.hpp"
 #include "ranks.hpp"
 #include "with_backend.hpp"
-
-#include <atmanrl/experiment/mmlu_traits.hpp>
 
 int main(int argc, char** argv) {
   return run_program([&] {

@@ -1,12 +1,10 @@
 #pragma once
-// What every program does: read its arguments, work, and turn what is thrown into one line and an exit status.
+// What every program does: work, and turn what is thrown into one line and an exit status. Its arguments are read by
+// arguments.hpp, apart, as CLI11 takes long to compile.
 #include <atmanrl/comm/launched.hpp>
 #include <atmanrl/core/error.hpp>
-#include <atmanrl/io/paths.hpp>
-#include <atmanrl/ops/temperature.hpp>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 
 #include "printing.hpp"
 #include "terminal/standard_streams.hpp"
@@ -23,38 +21,8 @@
 #  include <malloc.h>
 #endif
 
-/// \throws CLI::Success for --help, which it has printed then, atmanrl::usage_error for anything that cannot be
-/// understood
-inline void parse_arguments(CLI::App& app, int argc, char** argv) {
-  try {
-    app.parse(argc, argv);
-  } catch (CLI::Success const&) {
-    if (atmanrl::comm::launched().rank == 0) fmt::print("{}", app.help());
-    throw;
-  } catch (CLI::ParseError const& e) {
-    atmanrl::fail<atmanrl::usage_error>("{} (--help lists the options)", e.what());
-  }
-}
-
-/// For `check` of an option that is a path: `--out "$FOLDER"` with an unset variable is a mistake, not a wish for none.
-inline CLI::Validator given_path() {
-  return CLI::Validator(
-      [](std::string& text) { return text.empty() ? std::string("is empty, it must be a path") : std::string(); }, "");
-}
-
-/// For `check` of the temperature of sampling.
-inline CLI::Validator sampling_temperature() {
-  return CLI::Validator(
-      [](std::string& text) {
-        double t = -1;
-        bool const number = CLI::detail::lexical_cast(text, t);
-        return number && (t == 0 || atmanrl::is_temperature(t))
-                   ? std::string()
-                   : fmt::format("is \"{}\", it must be 0 or lie between {} and {}", text, atmanrl::lowest_temperature,
-                                 atmanrl::highest_temperature);
-      },
-      "");
-}
+/// Thrown where the command line asked for the help, after it was printed.
+struct help_shown {};
 
 /// Runs a program's work and turns what it throws into one line and an exit status: 2 for bad input, 1 for anything
 /// else that goes wrong.
@@ -74,7 +42,7 @@ int run_program(Work&& work) {
   };
   try {
     return work();
-  } catch (CLI::Success const&) {
+  } catch (help_shown const&) {
     return 0;
   } catch (atmanrl::usage_error const& e) {
     return complain(e.what(), 2);

@@ -4,6 +4,8 @@
 // tested with the seed as the unit.
 #include <CLI/CLI.hpp>
 
+#include "add_backend_options.hpp"
+#include "arguments.hpp"
 #include "program.hpp"
 #include "reproduce_table1/arms.hpp"
 #include "with_backend.hpp"

@@ -4,7 +4,9 @@
 //   sft --model FOLDER --task gsm8k --epochs 1 --out FOLDER-sft
 #include <atmanrl/experiment.hpp>
 
+#include "add_backend_options.hpp"
 #include "add_dtype_option.hpp"
+#include "arguments.hpp"
 #include "chat_options.hpp"
 #include "program.hpp"
 #include "ranks.hpp"

@@ -15,6 +15,7 @@
 #include <atmanrl/text/split.hpp>
 #include <atmanrl/text/tokenizer.hpp>
 
+#include "arguments.hpp"
 #include "program.hpp"
 #include "tiny_model.hpp"
 

@@ -9,7 +9,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/cpu/cpu_backend.hpp>
 
-#include "add_backend_options.hpp"
+#include "backend_options.hpp"
 #include "on_cuda/on_cuda.hpp"
 
 #include <string>
