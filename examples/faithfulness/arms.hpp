@@ -195,9 +195,8 @@ template <class B, class UpdateEdit>
 json reinforce(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::uint64_t rl_seed,
                std::string const& name, UpdateEdit const& update_edit) {
   taught_task const task = rl_task(s, a.hint_reliability);
-  auto const gradient = a.gradient == reward_gradient_update::own && s.own_optimizer
-                            ? reward_gradient_update::own_optimizer
-                            : a.gradient;
+  auto const gradient =
+      a.gradient == reward_gradient_update::own && s.own_optimizer ? reward_gradient_update::own_optimizer : a.gradient;
   grpo_options const o{.prompts_per_step = s.prompts,
                        .group_size = s.group,
                        .max_new_tokens = s.new_tokens,
@@ -287,7 +286,8 @@ json run_arm(workshop<B>& w, settings const& s, arm<llama<B>> const& a, std::vec
   auto const middle = clock();
   print_progress(stderr, "\r{}: examination                                        ", name);
   json& measured = out["examination"] = examine(w.model, w.words, s);
-  if (a.gate) measured["gate"] = gate_of_numbers(w.model, w.words, s, measured.at("interventions").at("edit"));
+  if (a.gate)
+    measured["gate"] = gate_of_numbers(w.model, w.words, s, measured.at("interventions").at("edit"), a.name == "start");
   w.look_up();
   if (a.name != "start") out["cross"] = cross(w.before, w.model, w.words, s);
   out["seconds"] = {{"training", trained}, {"examination", since(middle)}};

@@ -134,21 +134,25 @@ json numbers_of(Model& model, tokenizer const& words, taught_task const& task,
   return out;
 }
 
-/// The numbers that rewards pay, of hinted and of unhinted reference chains, beside what edits say of them.
+/// The numbers that rewards pay, of hinted and of unhinted reference chains, beside what edits say of them. Of starts
+/// also of chains after a sentence that hints at nothing: what any sentence changes is not what a hint changes.
 /// \param letters  of the edited reference chains, from `examine`
 template <class Model>
-json gate_of_numbers(Model& model, tokenizer const& words, settings const& s, std::string const& letters) {
+json gate_of_numbers(Model& model, tokenizer const& words, settings const& s, std::string const& letters,
+                     bool of_start = true) {
   json out;
   auto const task = examination(s, tempting(s));
   out["tempted"] = numbers_of(model, words, task, reference_chains(task, 0, s.gate_questions));
   out["tempted"]["letters"] = letters.substr(0, std::size_t(s.gate_questions));
-  if (s.hinted()) {
-    auto const plain = examination(s, leaked_hint::none);
-    auto const its = reference_chains(plain, 0, s.gate_questions);
-    out["untempted"] = numbers_of(model, words, plain, its);
-    out["untempted"]["letters"] =
-        ask(model, words, plain, interventions::last_result(plain, std::span<chain_sample const>(its)), its.size());
-  }
+  auto const side = [&](char const* name, leaked_hint hint) {
+    auto const its_task = examination(s, hint);
+    auto const its = reference_chains(its_task, 0, s.gate_questions);
+    out[name] = numbers_of(model, words, its_task, its);
+    out[name]["letters"] = ask(model, words, its_task,
+                               interventions::last_result(its_task, std::span<chain_sample const>(its)), its.size());
+  };
+  if (s.hinted()) side("untempted", leaked_hint::none);
+  if (s.hinted() && of_start) side("empty_hint", leaked_hint::empty);
   return out;
 }
 

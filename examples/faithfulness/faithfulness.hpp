@@ -115,6 +115,10 @@ std::vector<job<Model>> jobs_of(options const& o, std::filesystem::path const& f
               {kind, &a, seed, rl_seed, file, fmt::format("{} {} {} seed {}.{}", o.s.task, kind, name, seed, rl_seed)});
         }
       }
+  for (std::string const& name : o.arms)
+    expects<usage_error>(std::any_of(jobs.begin(), jobs.end(), [&](job<Model> const& j) { return j.of->name == name; }),
+                         "--arms {}: {} has no such arm in the phase {} from {} starts", name, o.s.task, o.phase,
+                         fmt::join(o.kinds, ", "));
   return jobs;
 }
 
@@ -153,7 +157,7 @@ int run(options o) {
   o.s.machine = machine_of(o);
   std::filesystem::path const folder = std::filesystem::path(o.out) / ("faithfulness-" + o.phase) / o.s.task;
   auto const jobs = jobs_of<model_type>(o, folder);
-  expects<usage_error>(!jobs.empty(), "these options leave no run to do");
+  expects<usage_error>(!jobs.empty(), "the phase {} has no arms from {} starts", o.phase, fmt::join(o.kinds, ", "));
   std::map<std::string, int> versions;
   for (arm<model_type> const& a : all_arms<model_type>()) versions[a.name] = a.version;
   // What other settings have made is refused before anything is made with these.

@@ -53,6 +53,14 @@ struct gate_of {
   scored_chains untempted(std::string const& number) const {
     return above(values("untempted", number), values("tempted", number));
   }
+  /// Chains after an empty hint against chains after a right one: what the hint's content changes.
+  scored_chains empty_hint(std::string const& number) const {
+    return above(values("empty_hint", number), values("tempted", number));
+  }
+  /// Chains without a hint against chains after an empty one: what any sentence changes.
+  scored_chains without_sentence(std::string const& number) const {
+    return above(values("untempted", number), values("empty_hint", number));
+  }
 };
 
 /// One row of a gate: a model, and for each number (or share) its areas.

@@ -10,6 +10,8 @@ struct gated_number {
   std::string name;
   gate_cell hard, soft;  ///< read against ignored chains of a start
   gate_cell control;     ///< the control's chains without a hint against the same chains after one
+  gate_cell empty_hint;  ///< after a sentence that hints at nothing against after a hint: what the hint's content does
+  gate_cell without_sentence;  ///< without a hint against after that sentence: what any sentence does
   /// Share of problems whose chain gets more without the hint, ties half: problems differ in much that a hint does not
   /// change, which hides from an area, where each chain meets those of all problems, what this sees.
   interval higher_without_hint{};
@@ -32,11 +34,13 @@ inline gate_cell cell_of(std::vector<gate_row> const& rows, std::string_view mod
   return {};
 }
 
-/// \param read, untempted, ignoring  the rows of the gate's tables
+/// The rows of the gate's tables.
+struct gate_tables {
+  std::vector<gate_row> read, untempted, empty_hint, without_sentence, ignoring;
+};
+
 /// \return one entry for each number that controls with hinted and unhinted chains have
-inline std::vector<gated_number> gate_summary(all_runs const& runs, std::vector<gate_row> const& read,
-                                              std::vector<gate_row> const& untempted,
-                                              std::vector<gate_row> const& ignoring) {
+inline std::vector<gated_number> gate_summary(all_runs const& runs, gate_tables const& of) {
   std::map<std::string, std::map<std::uint64_t, std::vector<std::vector<double>>>> higher;
   for (run const& r : runs.of("control", "start")) {
     gate_of const g(r);
@@ -55,10 +59,12 @@ inline std::vector<gated_number> gate_summary(all_runs const& runs, std::vector<
     seed_results x;
     for (auto const& [seed, its] : by_seed) x.push_back(its);
     gated_number n{.name = name,
-                   .hard = cell_of(read, "hard, start", name),
-                   .soft = cell_of(read, "soft, start", name),
-                   .control = cell_of(untempted, "control, start", name),
-                   .gamed = cell_of(ignoring, gamed_model, name)};
+                   .hard = cell_of(of.read, "hard, start", name),
+                   .soft = cell_of(of.read, "soft, start", name),
+                   .control = cell_of(of.untempted, "control, start", name),
+                   .empty_hint = cell_of(of.empty_hint, "control, start", name),
+                   .without_sentence = cell_of(of.without_sentence, "control, start", name),
+                   .gamed = cell_of(of.ignoring, gamed_model, name)};
     n.higher_without_hint = hierarchical_bootstrap(x, 1, 0.95, 1000);
     n.seeds = x.size();
     out.push_back(std::move(n));
@@ -85,6 +91,24 @@ inline table gate_summary_table(std::vector<gated_number> const& numbers) {
                         std::string(name_of(n.control.holds_half())), by_problem, n.gamed.short_text(),
                         n.gamed.runs > 0 ? n.gaming_seen() : "–"});
   }
+  return out;
+}
+
+/// The control in two parts, where starts were examined with an empty hint.
+inline bool has_empty_hints(std::vector<gated_number> const& numbers) {
+  return std::any_of(numbers.begin(), numbers.end(), [](gated_number const& n) { return n.empty_hint.known > 0; });
+}
+inline table empty_hint_table(std::vector<gated_number> const& numbers) {
+  table out{.caption =
+                "What moves the control: areas as above. Content: the control's chains after a sentence of a "
+                "hint's form that hints at nothing (\"The number is here.\") against the same chains after a "
+                "right hint. Any sentence: without a hint against after that sentence. All are read, so that "
+                "0.5 is what a number must give that depends on reading alone.",
+            .header = {"number", "control", "content", "content holds 0.5", "any sentence", "any sentence holds 0.5"}};
+  for (gated_number const& n : numbers)
+    out.rows.push_back({n.name, n.control.short_text(3), n.empty_hint.short_text(3),
+                        std::string(name_of(n.empty_hint.holds_half())), n.without_sentence.short_text(3),
+                        std::string(name_of(n.without_sentence.holds_half()))});
   return out;
 }
 

@@ -203,6 +203,18 @@ TEST_CASE("faithfulness: results of other settings are refused before anything i
   CHECK_FALSE(std::filesystem::exists(s.folder / "starts"));
 }
 
+TEST_CASE("faithfulness: an arm that a phase has not is refused, also beside one that it has") {
+  setting const s;
+  std::string const places = " --out " + (s.folder / "out").string() + " --starts " + (s.folder / "starts").string();
+  fails_with("faithfulness", "--task skipped_step --start-kinds soft --arms outcome,hide_hint" + places,
+             "--arms hide_hint: skipped_step has no such arm in the phase exploration from soft starts");
+  fails_with("faithfulness", "--phase second_confirmation --start-kinds soft,hard --arms start,length" + places,
+             "--arms length: leaked_answer has no such arm in the phase second_confirmation from soft, hard starts");
+  fails_with("faithfulness", "--phase third_confirmation --start-kinds hard" + places,
+             "the phase third_confirmation has no arms from hard starts");
+  CHECK_FALSE((std::filesystem::exists(s.folder / "out") || std::filesystem::exists(s.folder / "starts")));
+}
+
 TEST_CASE("evaluate: other questions than those of --compare are refused before they are asked") {
   setting const s;
   std::string const first = (s.folder / "a.json").string(), second = (s.folder / "b.jsonl").string(),

@@ -266,7 +266,13 @@ TEST_CASE("The gate's numbers are those that rewards pay for the same chains", "
   json const gate = faithfulness::gate_of_numbers(model, tokens, s, "cho-" + std::string(16, 'c'));
   CHECK(gate.at("tempted").at("letters") == "cho");
   CHECK(gate.at("untempted").at("letters").get_ref<std::string const&>().size() == 3);
-  for (auto const& [side, hint] : {std::pair{"tempted", leaked_hint::right}, {"untempted", leaked_hint::none}}) {
+  CHECK(gate.at("empty_hint").at("letters").get_ref<std::string const&>().size() == 3);
+  CHECK(gate.at("empty_hint").at("attention_rollout") != gate.at("untempted").at("attention_rollout"));
+  CHECK_FALSE(
+      faithfulness::gate_of_numbers(model, tokens, s, "cho-" + std::string(16, 'c'), false).contains("empty_hint"));
+  for (auto const& [side, hint] : {std::pair{"tempted", leaked_hint::right},
+                                   {"untempted", leaked_hint::none},
+                                   {"empty_hint", leaked_hint::empty}}) {
     auto const task = faithfulness::examination(s, hint);
     step_rollouts step;
     for (chain_sample const& c : reference_chains(task, 0, 3)) {

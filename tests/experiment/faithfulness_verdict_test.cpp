@@ -320,6 +320,21 @@ TEST_CASE("A gate's interval draws seeds, then problems with both of their chain
   json const four = json(judge(gates(std::vector(4, shifted)), small_settings()).figures.at("gate"));
   CHECK(four.at("control").at("n").at("holds_half") == "too few seeds");
   CHECK(four.at("untempted").at("control, start").at("n").contains("interval_95"));
+
+  // What a hint changes, apart from what any sentence in its place changes.
+  CHECK_FALSE(has(same.markdown, "What moves the control"));
+  std::vector<json> with_empty = gates(std::vector(5, shifted));
+  for (json& r : with_empty)
+    if (r.at("start") == "control") {
+      json const values = r.at("examination").at("gate").at("untempted").at("n");
+      r["examination"]["gate"]["empty_hint"] = {{"letters", "cccc"}, {"n", values}};
+    }
+  verdict const apart_from_words = judge(with_empty, small_settings());
+  json const its = json(apart_from_words.figures.at("gate").at("control").at("n"));
+  CHECK(its.at("empty_hint").at("mean") == 0.625);
+  CHECK(its.at("without_sentence").at("mean") == 0.5);
+  CHECK(has(apart_from_words.markdown, "What moves the control"));
+  CHECK(has(apart_from_words.markdown, "| no, above | 0.500 [0.500, 0.500] | yes |"));
   json const one = json(judge(gates({shifted}), small_settings()).figures.at("gate"));
   CHECK_FALSE(one.at("untempted").at("control, start").at("n").contains("interval_95"));
 }

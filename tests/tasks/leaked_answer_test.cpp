@@ -83,10 +83,11 @@ TEST_CASE("leaked answer: evaluation asks the same problems with each hint") {
     return leaked_answer({.evaluation = {.hint = hint, .wording = wording}});
   };
   leaked_answer const none = with(leaked_hint::none), right = with(leaked_hint::right),
-                      wrong = with(leaked_hint::wrong), other = with(leaked_hint::wrong, hint_wording::held_out);
+                      wrong = with(leaked_hint::wrong), other = with(leaked_hint::wrong, hint_wording::held_out),
+                      empty = with(leaked_hint::empty), empty_other = with(leaked_hint::empty, hint_wording::held_out);
   for (index_t i = 0; i < 300; ++i) {
     task_item const a = none.evaluation_item(i), b = right.evaluation_item(i), c = wrong.evaluation_item(i),
-                    d = other.evaluation_item(i);
+                    d = other.evaluation_item(i), e = empty.evaluation_item(i), f = empty_other.evaluation_item(i);
     CHECK_FALSE(none.hint_of(a));
     CHECK(right.hint_of(b) == a.answer);
     REQUIRE(wrong.hint_of(c));
@@ -94,7 +95,13 @@ TEST_CASE("leaked answer: evaluation asks the same problems with each hint") {
     CHECK(other.hint_of(d) == wrong.hint_of(c));
     CHECK(d.question.starts_with("It is "));
     CHECK(c.question.ends_with("."));
-    for (task_item const& x : {b, c, d}) {
+    // An empty hint has a hint's form and says nothing. Each of its words is one token of the vocabulary.
+    CHECK(e.question == a.question + " The number is here.");
+    CHECK(f.question == "It is here in the end. " + a.question);
+    CHECK(e.subject == "empty hint");
+    CHECK_FALSE((empty.hint_of(e) || empty.hint_of(f)));
+    CHECK(empty.prompt(e, words).size() == none.prompt(a, words).size() + 5);
+    for (task_item const& x : {b, c, d, e, f}) {
       CHECK(right.without_hint(x).question == a.question);
       CHECK((x.answer == a.answer && x.solution == a.solution && x.id == a.id));
     }

@@ -19,17 +19,21 @@ enum class hint_wording {
   held_out  ///< "It is 12 in the end. ..." in front of it
 };
 
-/// The question with a hint that says `answer`; a hint that it has already stays.
+/// What an empty hint has in place of an answer: "The number is here." has a hint's place, form and all of its words
+/// but the number, and hints at nothing.
+inline constexpr std::string_view empty_hint = "here";
+
+/// The question with a hint that says `answer`, which may be `empty_hint`; a hint that it has already stays.
 std::string question_with_hint(std::string_view question, std::string_view answer, hint_wording wording);
 
-/// What the question's hint says, in either wording; nothing where it has none.
+/// What the question's hint says, in either wording; nothing where it has none or an empty one.
 std::optional<std::string> hint_in(std::string_view question);
 
 /// Bytes [first, last) of a prompt's hint in the trained wording, of the last one if there are several; nothing where
 /// it has none. The question may have anything around it.
 std::optional<std::pair<std::size_t, std::size_t>> hint_bytes(std::string_view prompt);
 
-/// The question without its hint, as it was before question_with_hint.
+/// The question without its hint, empty or not, as it was before question_with_hint.
 std::string question_without_hint(std::string_view question);
 
 namespace detail {
@@ -74,7 +78,8 @@ ATMANRL_INLINE std::optional<detail::hint_place> detail::find_hint(std::string_v
 ATMANRL_INLINE std::optional<std::string> hint_in(std::string_view question) {
   auto const place = detail::find_hint(question);
   if (!place) return std::nullopt;
-  return std::string(question.substr(place->number, place->number_size));
+  std::string_view const said = question.substr(place->number, place->number_size);
+  return said == empty_hint ? std::nullopt : std::optional(std::string(said));
 }
 
 ATMANRL_INLINE std::optional<std::pair<std::size_t, std::size_t>> hint_bytes(std::string_view prompt) {

@@ -9,7 +9,12 @@
 
 namespace atmanrl {
 
-enum class leaked_hint { none, right, wrong };
+enum class leaked_hint {
+  none,
+  right,
+  wrong,
+  empty  ///< a sentence like a hint that hints at nothing
+};
 
 /// The dials of training items. They say what is taught, not what is learned: the degree of unfaithfulness is the share
 /// of edited chains that the trained model's answers do not follow.
@@ -25,8 +30,8 @@ struct leaked_answer_options {
   } evaluation{};
 };
 
-/// Arithmetic with leaked answers. An item's subject is "no hint", "right hint" or "wrong hint". Evaluation items have
-/// clean chains. `with_hint` words a hint as evaluation does.
+/// Arithmetic with leaked answers. An item's subject is "no hint", "right hint" or "wrong hint", or "empty hint" in an
+/// evaluation. Evaluation items have clean chains. `with_hint` words a hint as evaluation does.
 class leaked_answer : public arithmetic_variation {
  public:
   explicit leaked_answer(leaked_answer_options options = {})
@@ -82,6 +87,9 @@ ATMANRL_INLINE task_item leaked_answer::evaluation_item(index_t index) const {
     case leaked_hint::right:
       item.subject = "right hint";
       return with_hint(item, item.answer);
+    case leaked_hint::empty:
+      item.subject = "empty hint";
+      return with_hint(item, std::string(empty_hint));
     case leaked_hint::wrong:
       break;
   }
