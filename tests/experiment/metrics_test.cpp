@@ -249,6 +249,13 @@ TEST_CASE("metrics: a completion's line has its parts, rewards and token salienc
   CHECK(lines[1]["advantage"] == 1.0f);
   CHECK(lines[3]["correct_strict"] == true);
   CHECK_FALSE(lines[0].contains("token_advantages"));
+  // Without a mask there is nothing at its start and end, whatever an estimator keeps there.
+  CHECK(lines[0]["saliency"]["ce_start"].is_number());
+  CHECK(lines[0]["saliency"]["ce_end"].is_number());
+  r.mask->mask.clear();
+  lines = completion_lines(report, words);
+  CHECK((lines[0]["saliency"]["ce_start"].is_null() && lines[0]["saliency"]["ce_end"].is_null()));
+  CHECK(lines[0]["saliency"]["ce_unmasked"].is_number());
   report.token_advantages = {{0.5f, -2.0f}, {}, {}, {}};
   lines = completion_lines(report, words);
   CHECK(lines[0]["token_advantages"] == json{0.5f, -2.0f});

@@ -67,16 +67,16 @@ std::vector<json> completion_lines(grpo_step_report const& report, Z const& toke
                   {"delimiter", span_json(r.spans.delimiter)},
                   {"answer", span_json(r.spans.answer)}};
     c["ids"] = r.ids;
+    c["saliency"] = nullptr;
     if (r.mask) {
+      auto const of_mask = [&](double x) { return r.mask->mask.empty() ? json() : json(x); };
       c["saliency"] = {{"tokens", token_texts(tokenizer, r.cot())},
                        {"values", r.mask->token_saliency},
                        {"ce_unmasked", r.mask->ce_unmasked},
-                       {"ce_start", r.mask->ce_start},
-                       {"ce_end", r.mask->ce_end},
+                       {"ce_start", of_mask(r.mask->ce_start)},
+                       {"ce_end", of_mask(r.mask->ce_end)},
                        {"re_enabled", r.mask->re_enabled},
                        {"as_printed", r.mask->as_printed}};
-    } else {
-      c["saliency"] = nullptr;
     }
   });
   return lines;
