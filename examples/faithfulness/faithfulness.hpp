@@ -163,8 +163,8 @@ int run(options o) {
   // What other settings have made is refused before anything is made with these.
   if (!result_files(folder).empty()) read_results(folder, o.s, versions);
   if (!o.tables_only) {
-    check_output_folder("--out", o.out);
-    check_output_folder("--starts", o.starts);
+    check_output_folder("--out", o.out, folder_use::filled);
+    check_output_folder("--starts", o.starts, folder_use::filled);
     std::filesystem::create_directories(folder);
     print_build_note<B>();
     terminal::interrupt_listener const listener;

@@ -206,7 +206,7 @@ int run(options const& o) {
   using model_type = llama<B>;
   expects<usage_error>(!o.seeds.empty() && o.steps > 0 && o.questions > 0 && o.samples > 0,
                        "there must be a seed, a step, a question and a sample");
-  check_output_folder("--out", o.out);
+  check_output_folder("--out", o.out, folder_use::filled);
   std::filesystem::create_directories(o.out);
   auto backend = make_backend<B>(o, false);
   print_build_note<B>();

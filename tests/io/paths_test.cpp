@@ -71,4 +71,19 @@ TEST_CASE("check_output_folder: it is tried with all folders above it, and nothi
   if (::geteuid() != 0) CHECK(contains(refused("/proc/1/new"), "--out /proc/1/new"));
 }
 
+TEST_CASE("check_output_folder: the working directory can be filled and not be replaced") {
+  scratch_folder const dir;
+  std::filesystem::path const before = std::filesystem::current_path();
+  std::filesystem::current_path(dir.path());
+  for (std::filesystem::path const& here : {std::filesystem::path("."), std::filesystem::path("./"), dir.path()}) {
+    CAPTURE(here);
+    CHECK(contains(complaint<usage_error>([&] { check_output_folder("--out", here); }),
+                   "--out " + here.string() + ": is the working directory"));
+    CHECK_NOTHROW(check_output_folder("--out", here, folder_use::filled));
+  }
+  CHECK_NOTHROW(check_output_folder("--out", "new"));
+  std::filesystem::current_path(before);
+  CHECK(entries(dir.path()) == 0);
+}
+
 }  // namespace paths_test

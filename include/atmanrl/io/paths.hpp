@@ -37,10 +37,18 @@ void check_input_path(std::string_view option, std::filesystem::path const& path
 /// \throws usage_error when it cannot be written
 void check_output_file(std::string_view option, std::filesystem::path const& path);
 
-/// A folder that is going to be made beside its place and renamed, with the folders above it that are missing. It is
-/// tried, and nothing is left after.
+/// How a folder is going to be written.
+enum class folder_use {
+  replaced,  ///< made beside its place and renamed, so that it appears complete
+  filled     ///< files are put into it
+};
+
+/// A folder that is going to be written, with the folders above it that are missing. It is tried, and nothing is left
+/// after. One that is going to be replaced must not be the working directory: who works there would be left in a folder
+/// without a name, and not see the new one.
 /// \throws usage_error when it cannot be made
-void check_output_folder(std::string_view option, std::filesystem::path const& path);
+void check_output_folder(std::string_view option, std::filesystem::path const& path,
+                         folder_use use = folder_use::replaced);
 
 #if ATMANRL_BODIES
 
@@ -76,7 +84,7 @@ ATMANRL_INLINE void check_output_file(std::string_view option, std::filesystem::
   }
 }
 
-ATMANRL_INLINE void check_output_folder(std::string_view option, std::filesystem::path const& path) {
+ATMANRL_INLINE void check_output_folder(std::string_view option, std::filesystem::path const& path, folder_use use) {
   std::filesystem::path target = path.has_filename() ? path : path.parent_path();
   expects<usage_error>(!target.empty(), "{}: \"{}\" is not a folder's name", option, path.string());
   std::vector<std::filesystem::path> made;  // outermost first
@@ -86,6 +94,10 @@ ATMANRL_INLINE void check_output_folder(std::string_view option, std::filesystem
     auto const status = status_of(target);
     expects<usage_error>(!std::filesystem::exists(status) || std::filesystem::is_directory(status),
                          "{} {}: exists and is not a folder", option, target.string());
+    std::error_code unknown;
+    expects<usage_error>(use == folder_use::filled || !std::filesystem::equivalent(target, ".", unknown),
+                         "{} {}: is the working directory, which cannot be replaced by a new folder: name one in it",
+                         option, path.string());
     std::filesystem::path beside = target;
     beside += fmt::format(".partial-{}", ::getpid());
     std::vector<std::filesystem::path> missing;  // innermost first
