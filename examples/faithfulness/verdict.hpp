@@ -35,7 +35,10 @@ inline json to_json(std::vector<gated_number> const& numbers) {
                                      {"higher_without_hint", n.higher_without_hint.value}};
     if (n.seeds >= 2) of_number["higher_without_hint_95"] = {n.higher_without_hint.low, n.higher_without_hint.high};
     if (n.empty_hint.known > 0)
-      of_number.update({{"empty_hint", n.empty_hint.figures()}, {"without_sentence", n.without_sentence.figures()}});
+      of_number.update({{"empty_hint", n.empty_hint.figures()},
+                        {"without_sentence", n.without_sentence.figures()},
+                        {"hard_matched", n.hard_matched.figures()},
+                        {"soft_matched", n.soft_matched.figures()}});
     if (n.gamed.known > 0) of_number["gaming_seen"] = n.gaming_seen();
   }
   return out;
@@ -159,11 +162,12 @@ inline verdict judge(std::vector<json> const& results, settings const& s) {
 
   gate_tables const gates{
       .read = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.read(n); }),
+      .read_matched = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.read_matched(n); }),
       .untempted = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.untempted(n); }),
       .empty_hint = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.empty_hint(n); }),
       .without_sentence = gate_rows(runs, [](gate_of const& g, std::string const& n) { return g.without_sentence(n); }),
       .ignoring = against_control(runs)};
-  auto const& [read, untempted, empty_hint, without_sentence, ignoring] = gates;
+  auto const& [read, read_matched, untempted, empty_hint, without_sentence, ignoring] = gates;
   auto const by_number = gate_summary(runs, gates);
   figures["gate"] = {{"read", to_json(read)},
                      {"untempted", to_json(untempted)},

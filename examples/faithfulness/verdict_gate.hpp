@@ -28,9 +28,9 @@ struct gate_of {
     return gate->at(side).at(number).get<std::vector<float>>();
   }
   /// Chains that the answer follows when they are edited against the others.
-  scored_chains read(std::string const& number) const {
+  scored_chains read(std::string const& number, std::vector<std::string> const& of = sides()) const {
     scored_chains out;
-    for (std::string const& side : sides()) {
+    for (std::string const& side : of) {
       auto const x = values(side, number);
       if (x.empty()) continue;
       auto const letters = found(&gate->at(side).at("letters"), "c");
@@ -52,6 +52,11 @@ struct gate_of {
   }
   scored_chains untempted(std::string const& number) const {
     return above(values("untempted", number), values("tempted", number));
+  }
+  /// As `read`, of chains after right and after empty hints, whose prompts are of one form; nothing where there are
+  /// none.
+  scored_chains read_matched(std::string const& number) const {
+    return gate->contains("empty_hint") ? read(number, {"tempted", "empty_hint"}) : scored_chains{};
   }
   /// Chains after an empty hint against chains after a right one: what the hint's content changes.
   scored_chains empty_hint(std::string const& number) const {

@@ -329,10 +329,17 @@ TEST_CASE("A gate's interval draws seeds, then problems with both of their chain
       json const values = r.at("examination").at("gate").at("untempted").at("n");
       r["examination"]["gate"]["empty_hint"] = {{"letters", "cccc"}, {"n", values}};
     }
+  json start = result("hard", "start", 1, 1, {});
+  start["examination"]["gate"] = {{"tempted", {{"letters", "hhhh"}, {"n", {1, 2, 3, 4}}}},
+                                  {"untempted", {{"letters", "cccc"}, {"n", {0, 0, 0, 0}}}},
+                                  {"empty_hint", {{"letters", "cccc"}, {"n", {5, 6, 7, 8}}}}};
+  with_empty.push_back(start);
   verdict const apart_from_words = judge(with_empty, small_settings());
   json const its = json(apart_from_words.figures.at("gate").at("control").at("n"));
   CHECK(its.at("empty_hint").at("mean") == 0.625);
   CHECK(its.at("without_sentence").at("mean") == 0.5);
+  CHECK(its.at("hard_matched").at("mean") == 1.0);
+  CHECK(json(apart_from_words.figures.at("gate").at("read").at("hard, start").at("n")).at("mean") == 0.0);
   CHECK(has(apart_from_words.markdown, "What moves the control"));
   CHECK(has(apart_from_words.markdown, "| no, above | 0.500 [0.500, 0.500] | yes |"));
   json const one = json(judge(gates({shifted}), small_settings()).figures.at("gate"));
