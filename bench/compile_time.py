@@ -28,7 +28,7 @@ PARTS = [
     ("multiply-add tiles", r"cpu::\w+::detail::tile<"),
     ("std::filesystem", r"std::filesystem"),
     ("learned mask", r"learned_mask"),
-    ("the run's page, report/", r"atmanrl::html::"),
+    ("the run's page, report/", r"atmanrl::\w+::html::"),
     ("the traits of custom_reward.cpp", r"\b(mine|brevity)\b"),
 ]
 

@@ -11,7 +11,7 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 ATMANRL_TEMPLATE run_data look_at_data(any_task const&, tokenizer const&, model_config const&,
                                        experiment_options const&);
 ATMANRL_TEMPLATE rollout annotate(completion, int, int, task_item const&, any_task const&, tokenizer const&,
@@ -22,5 +22,5 @@ ATMANRL_TEMPLATE void save_model(std::filesystem::path const&, trainable_weights
                                  std::filesystem::path const&, dtype);
 ATMANRL_TEMPLATE void save_adapters(std::filesystem::path const&, trainable_weights<llama<cpu_backend>>&,
                                     std::filesystem::path const&);
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI
 #endif

@@ -63,7 +63,7 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 ATMANRL_TEMPLATE class trainable_weights<llama<cpu_backend>>;
 ATMANRL_TEMPLATE class trainable_policy<llama<cpu_backend>>;
 ATMANRL_TEMPLATE class trainable_policy<llama<cpu_backend>, optim::any>;
@@ -83,5 +83,5 @@ ATMANRL_TEMPLATE std::vector<std::vector<float>> reference_log_probs(llama<cpu_b
                                                                      std::span<training_rollout const>, double,
                                                                      micro_batch_options const&, adapters,
                                                                      update_edits::none const&);
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI
 #endif

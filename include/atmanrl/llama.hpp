@@ -13,11 +13,11 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 ATMANRL_TEMPLATE class kv_cache<cpu_backend, float>;
 ATMANRL_TEMPLATE class forward_pass<cpu_backend, float>;
 ATMANRL_TEMPLATE class decoder_layer<cpu_backend, float, standard_block>;
 ATMANRL_TEMPLATE class decoder_weights<cpu_backend, float, standard_block>;
 ATMANRL_TEMPLATE class decoder<cpu_backend>;
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI
 #endif

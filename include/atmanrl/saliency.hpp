@@ -46,7 +46,7 @@
 
 // What atmanrl::compiled holds of the above.
 #if defined(ATMANRL_COMPILED)
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 ATMANRL_TEMPLATE std::vector<saliency_result> train_masks(llama<cpu_backend>&, std::span<saliency_item const>,
                                                           mask_options const&, gradient_quantiles*);
 ATMANRL_TEMPLATE double choose_scale(llama<cpu_backend>&, std::span<saliency_item const>, mask_options, double,
@@ -68,5 +68,5 @@ ATMANRL_TEMPLATE saliency_estimate estimate_saliency(estimators::attention_rollo
 ATMANRL_TEMPLATE validation_report validate_saliency(llama<cpu_backend>&, std::span<saliency_item const>,
                                                      std::span<saliency_method const>, std::span<token_labels const>,
                                                      validation_options const&);
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI
 #endif

@@ -80,6 +80,7 @@ def headers(root):
     files, top = headers_of(root)
     if not files:
         yield "include/atmanrl", "has no headers"
+    includes = includes_of(files, top)
     for path in files:
         name, text = path.relative_to(top), path.read_text()
         if not re.search(r"^#pragma once$", text, re.M):
@@ -88,6 +89,11 @@ def headers(root):
             yield name, "has no doc comment of its own (/// \\file)"
         if re.search(r"^\s*using\s+namespace\b", text, re.M):
             yield name, "has a using-directive"
+        outside = re.findall(r"^\s*(?:inline )?namespace atmanrl\b(?!::inline ATMANRL_ABI\b).*", text, re.M)
+        if outside:
+            yield name, f"{outside[0].strip()} is not in the version's namespace: atmanrl::inline ATMANRL_ABI"
+        elif re.search(r"^\s*namespace atmanrl\b", text, re.M) and "core/config.hpp" not in reached_from(name.as_posix(), includes):
+            yield name, "opens a namespace of atmanrl, and reads no core/config.hpp, which has its name"
 
 
 def macros(root):
@@ -141,6 +147,12 @@ def conditional_lines(text):
         yield line, any(conditions)
 
 
+def includes_of(files, top):
+    """The headers of ours that each header names."""
+    return {path.relative_to(top).as_posix():
+            re.findall(r"^\s*#\s*include\s*<atmanrl/([^>]+)>", path.read_text(), re.M) for path in files}
+
+
 def reached_from(header, includes):
     """The header and all that it includes, directly or not; `includes` is the list of each header's."""
     reached, waiting = set(), [header]
@@ -155,8 +167,7 @@ def reached_from(header, includes):
 def reading(root):
     """Headers that stay small for those who include them."""
     files, top = headers_of(root)
-    includes = {path.relative_to(top).as_posix():
-                re.findall(r"^\s*#\s*include\s*<atmanrl/([^>]+)>", path.read_text(), re.M) for path in files}
+    includes = includes_of(files, top)
     for name, most in READS_AT_MOST.items():
         count = len(reached_from(name, includes)) - 1
         if name not in includes:
@@ -182,7 +193,7 @@ def umbrellas(root):
                     yield name, f"includes {found[1]} only with, or only without, atmanrl::compiled"
             if not conditional:
                 continue
-            if found := re.match(r"(inline )?namespace ([\w:]+) \{", line):
+            if found := re.match(r"(inline )?namespace ([\w: ]+) \{", line):
                 inside_detail = "detail" in found[2]
             elif line.startswith("}  // namespace"):
                 inside_detail = False

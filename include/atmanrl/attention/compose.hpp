@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace attention {
 
@@ -164,4 +164,4 @@ constexpr auto composed(A const& a, B const& b) {
 }
 
 }  // namespace attention
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

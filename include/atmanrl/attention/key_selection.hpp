@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Chosen keys of one sequence, and the rows (queries) that see the edit; all positions are absolute.
 struct key_selection {
@@ -94,4 +94,4 @@ class key_selections {
 };
 
 }  // namespace attention
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

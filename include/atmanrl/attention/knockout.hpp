@@ -6,7 +6,7 @@
 
 #include <atmanrl/attention/key_selection.hpp>
 
-namespace atmanrl::attention {
+namespace atmanrl::inline ATMANRL_ABI::attention {
 
 /// Removes the chosen keys from the rows that see the edit, a row's own key included where it is chosen.
 template <Backend B>
@@ -41,4 +41,4 @@ class knockout {
 template <Backend B>
 knockout(B&, std::span<key_selection const>) -> knockout<B>;
 
-}  // namespace atmanrl::attention
+}  // namespace atmanrl::inline ATMANRL_ABI::attention

@@ -11,7 +11,7 @@
 #include <limits>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How H enters the scores, B = scale * min(max(H, lower_clamp), clamp), and in which layers and heads.
 struct mask_edit {
@@ -64,4 +64,4 @@ class learned_mask : public placed_mask<B> {
 };
 
 }  // namespace attention
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

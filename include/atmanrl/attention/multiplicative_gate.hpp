@@ -9,7 +9,7 @@
 
 #include <atmanrl/attention/placed_mask.hpp>
 
-namespace atmanrl::attention {
+namespace atmanrl::inline ATMANRL_ABI::attention {
 
 template <Backend B>
 class multiplicative_gate : public placed_mask<B> {
@@ -24,4 +24,4 @@ class multiplicative_gate : public placed_mask<B> {
   params_type params() const { return {placed_mask<B>::params()}; }
 };
 
-}  // namespace atmanrl::attention
+}  // namespace atmanrl::inline ATMANRL_ABI::attention

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One parameter per allowed (query, key) pair, as in eq. 1 and 3, or one per CoT token, as in the paper's figures.
 enum class mask_shape { pair, column };
@@ -177,4 +177,4 @@ class placed_mask {
 };
 
 }  // namespace attention
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <concepts>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Where in the model a score q·k/√d lives.
 struct score_site {
@@ -167,4 +167,4 @@ struct none {
 static_assert(AttentionPolicy<none>);
 
 }  // namespace attention
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

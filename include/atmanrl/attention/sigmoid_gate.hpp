@@ -11,7 +11,7 @@
 
 #include <cmath>
 
-namespace atmanrl::attention {
+namespace atmanrl::inline ATMANRL_ABI::attention {
 
 /// log of 1 / (1 + exp(-x)); neither end overflows.
 template <class T>
@@ -46,4 +46,4 @@ class sigmoid_gate : public placed_mask<B> {
   float scale_ = 1;
 };
 
-}  // namespace atmanrl::attention
+}  // namespace atmanrl::inline ATMANRL_ABI::attention

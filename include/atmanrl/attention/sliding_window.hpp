@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace atmanrl::attention {
+namespace atmanrl::inline ATMANRL_ABI::attention {
 
 /// Position w sees the keys (w - window, w]. One window for all layers that have one.
 class sliding_window {
@@ -49,4 +49,4 @@ class sliding_window {
 };
 static_assert(AttentionPolicy<sliding_window>);
 
-}  // namespace atmanrl::attention
+}  // namespace atmanrl::inline ATMANRL_ABI::attention

@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-namespace atmanrl::attention {
+namespace atmanrl::inline ATMANRL_ABI::attention {
 
 struct soft_cap {
   struct params_type {
@@ -25,4 +25,4 @@ struct soft_cap {
 };
 static_assert(AttentionPolicy<soft_cap>);
 
-}  // namespace atmanrl::attention
+}  // namespace atmanrl::inline ATMANRL_ABI::attention

@@ -12,7 +12,7 @@
 
 #include <cmath>
 
-namespace atmanrl::attention {
+namespace atmanrl::inline ATMANRL_ABI::attention {
 
 /// The multiplicative form. It looks at the row's smallest score, therefore forward only.
 template <Backend B>
@@ -76,4 +76,4 @@ suppress(B&, std::span<key_selection const>, float = 0.1f) -> suppress<B>;
 template <Backend B>
 suppress_log(B&, std::span<key_selection const>, float = 0.1f) -> suppress_log<B>;
 
-}  // namespace atmanrl::attention
+}  // namespace atmanrl::inline ATMANRL_ABI::attention

@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstring>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 inline constexpr std::size_t shared_piece = std::size_t{32} << 20;
@@ -69,4 +69,4 @@ struct reserved_memory {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

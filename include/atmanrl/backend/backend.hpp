@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Memory of one kind, and how bytes get there and back. Bytes of memory that was allocated are undefined; a call that
 /// fails throws. `peak_bytes` is the most that was allocated at once.
@@ -38,4 +38,4 @@ concept HostBackend = Backend<B> && std::same_as<typename B::memory_space, host_
 template <class B, class T, int Rank>
 using view_on = view<T, Rank, typename B::memory_space>;
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -5,7 +5,9 @@
 
 #include <concepts>
 
-namespace atmanrl::detail {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// A backend that is made from a struct of options.
 template <class B>
@@ -24,4 +26,4 @@ concept HasDeviceOptions = requires(typename B::options_type c) {
   c.graphs;
 };
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

@@ -18,7 +18,7 @@
 #  include <sys/mman.h>
 #endif
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Aligned host memory that counts what it hands out. Backends derive from it.
 ///
@@ -93,4 +93,4 @@ class host_memory {
   memory_ledger ledger_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Bytes that this process may come to use: the machine's memory, or what its control group allows of it, and the swap
 /// space; 0 where the system does not say.
@@ -67,4 +67,4 @@ ATMANRL_INLINE std::size_t machine_memory_bytes(std::filesystem::path const& roo
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

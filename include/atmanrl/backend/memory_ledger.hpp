@@ -13,7 +13,9 @@
 #include <unordered_map>
 #include <utility>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What memory is for.
 enum class memory_use { weights, gradient, optimizer, cache, activations, head, masks, workspace, other };
@@ -103,4 +105,4 @@ class memory_use_scope {
   memory_use before_{};
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

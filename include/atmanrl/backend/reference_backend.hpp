@@ -6,7 +6,7 @@
 #include <atmanrl/backend/backend.hpp>
 #include <atmanrl/backend/host_memory.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Plain loops in the order in which the formulas are written; scalars may be float, double, bf16 storage or complex.
 class reference_backend : public host_memory {
@@ -15,4 +15,4 @@ class reference_backend : public host_memory {
 };
 static_assert(HostBackend<reference_backend>);
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 struct some_work {
@@ -78,4 +78,4 @@ class repeated {
   [[no_unique_address]] typename recorded_by<B>::type recorded_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Row-major array of trivially copyable elements. It keeps its memory when it shrinks, so that buffers that are
 /// resized every step stop allocating after the largest step.
@@ -115,4 +115,4 @@ class tensor {
   shape_type shape_{};
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An array in a backend's memory that the host writes. Values that are there already are not sent again, so a
 /// step that repeats sends nothing, and can be recorded (backend/repeated.hpp).
@@ -50,4 +50,4 @@ class uploaded {
   std::vector<T> sent_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// What is wrong with one rank.
 struct rank_failure {
@@ -73,4 +73,4 @@ void expects_same_everywhere(C& c, std::string_view name, std::string_view bytes
   }
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <span>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// One rank, known at compile time. What it sends to itself is copied, unless it lies there already; nothing waits.
 class alone {
@@ -38,4 +38,4 @@ class alone {
 };
 static_assert(OneRank<alone>);
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

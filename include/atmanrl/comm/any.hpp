@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Refers to a communicator, which must outlive it; without one it is that of a single rank.
 class any {
@@ -150,4 +150,4 @@ class any_on : public any {
   void (*exchange_on_)(void*, B&, sent_parts, received_parts) = nullptr;
 };
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

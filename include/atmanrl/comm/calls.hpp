@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::comm::detail {
+namespace atmanrl::inline ATMANRL_ABI::comm::detail {
 
 /// `end`: the rank's function has returned.
 enum class call : std::uint8_t { exchange, exchange_on, all_gather, barrier, end };
@@ -71,9 +71,9 @@ std::vector<std::span<Byte>> parts_of(std::span<Byte> all, std::span<std::size_t
   return parts;
 }
 
-}  // namespace atmanrl::comm::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::comm::detail
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Sizes of parts, in bytes.
 template <class Part>
@@ -83,4 +83,4 @@ std::vector<std::size_t> bytes_of_parts(std::span<Part const> parts) {
   return bytes;
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -13,7 +13,7 @@
 #include <span>
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `rank()` of `size()`, and three calls that every rank makes in the same order. All memory is the host's.
 ///
@@ -108,4 +108,4 @@ consteval bool explain_communicator() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A `Communicator` with one more call that every rank makes at the same place:
 ///
@@ -62,4 +62,4 @@ void expects_same_parts(C& host, std::span<std::size_t const> sent, std::span<st
 
 }  // namespace comm
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,9 @@
 #include <optional>
 #include <utility>
 
-namespace atmanrl::comm {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// A process among those that were started together.
 struct launched_rank {
@@ -35,4 +37,4 @@ inline launched_rank launched() {
   return {};
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -12,13 +12,14 @@
 /// size would move with L and be neither. And rounding errors grow with the depth, log2 L, where a chain's grow with L.
 
 #include <atmanrl/comm/shares.hpp>
+#include <atmanrl/core/config.hpp>
 
 #include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Leaves of the left child of a node of `leaves` > 1 leaves.
 constexpr std::size_t left_leaves(std::size_t leaves) { return std::bit_floor(leaves - 1); }
@@ -90,4 +91,4 @@ inline std::size_t most_waiting(std::size_t leaves, range mine) {
   return most;
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

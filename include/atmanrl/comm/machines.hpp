@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Ranks of a machine, told by its host name.
 struct machine_ranks {
@@ -29,4 +29,4 @@ machine_ranks ranks_of_machine(C& c) {
           int(std::count(names.begin(), names.end(), name))};
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

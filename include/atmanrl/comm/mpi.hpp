@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Says the sentence, one line, that a run of several ranks ends with. It is called on the rank that speaks, once, and
 /// `MPI_Abort` comes right after it: what is to be seen must be out when it returns, the sentence in one piece, so that
@@ -250,4 +250,4 @@ class mpi {
 };
 static_assert(Communicator<mpi>);
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

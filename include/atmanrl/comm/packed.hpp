@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 namespace detail {
 /// A struct S that lists its fields: `static constexpr auto fields() { return std::tuple(&S::first, &S::second); }`.
@@ -145,4 +145,4 @@ T unpacked(std::span<std::byte const> bytes) {
   return value;
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

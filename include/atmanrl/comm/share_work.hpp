@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 namespace detail {
 /// Another rank's error of kind E.
@@ -96,4 +96,4 @@ std::vector<R> share_work(C& c, std::size_t items, F&& f) {
   return gather_in_order(c, std::move(out));
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -5,7 +5,9 @@
 
 #include <cstddef>
 
-namespace atmanrl::comm {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Neighbouring items.
 struct range {
@@ -41,4 +43,4 @@ constexpr range slice_of(std::size_t elements, int ranks, int rank, std::size_t 
   return {first, end - first};
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

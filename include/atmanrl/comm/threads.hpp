@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Made by `run` alone. A call is two meetings of all threads: everybody has said what it sends and expects; everybody
 /// has copied what is for it out of the others' memory.
@@ -220,4 +220,4 @@ class threads {
 };
 static_assert(Communicator<threads>);
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <span>
 
-namespace atmanrl::comm {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 /// Bytes of callers' data that left this rank for others and came to it from others. What a rank keeps for itself, and
 /// what a communicator sends for its own use, is not counted; nor does it matter which way an all-gather takes.
@@ -51,4 +53,4 @@ inline traffic operator-(traffic const& a, traffic const& b) {
           {a.all_gather.sent - b.all_gather.sent, a.all_gather.received - b.all_gather.received}};
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 namespace detail {
 template <class T>
@@ -119,4 +119,4 @@ gathered<T> all_gather(C& c, std::type_identity_t<std::span<T const>> mine) {
   return result;
 }
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -61,37 +61,9 @@
 #  define ATMANRL_TEMPLATE extern template
 #endif
 
+// No two versions promise the same layouts and signatures, and a linker keeps one inline function of a name, whichever.
+// So all of the library lives in an inline namespace of its version, which programs do not name. Units with headers of
+// two versions each have functions of their own, and link into one program; a unit that hands an object of one version
+// to a unit of another does not link, nor does a program with atmanrl::compiled of another version than its headers.
 #define ATMANRL_VERSION "0.1.0"
-
-// Units with headers of two versions would share functions whose layouts differ: a linker keeps one inline function of
-// a name, whichever. So a unit defines a symbol, in a group of sections that is named after the version. Of groups with
-// one name the linker keeps one; of two versions there are two, and "multiple definition of
-// atmanrl_headers_of_two_versions_in_one_program". It is hidden, so a shared library may have a version of its own.
-// With g++ alone: clang's link-time optimiser takes definitions in assembler for ones that are never the same.
-#if defined(__ELF__) && defined(__GNUC__) && !defined(__clang__)
-__asm__(
-    ".ifndef .Latmanrl_headers_" ATMANRL_VERSION "\n"  // g++'s link-time optimiser puts units into one file
-    ".set .Latmanrl_headers_" ATMANRL_VERSION
-    ", 1\n"
-    ".pushsection .rodata.atmanrl_version, \"aG\", %progbits, atmanrl_" ATMANRL_VERSION
-    ", comdat\n"
-    ".globl atmanrl_headers_of_two_versions_in_one_program\n"
-    ".hidden atmanrl_headers_of_two_versions_in_one_program\n"
-    "atmanrl_headers_of_two_versions_in_one_program: .byte 0\n"
-    ".popsection\n"
-    ".endif");
-#endif
-
-// No two versions promise the same layouts and signatures. So a unit that reads these headers and links
-// atmanrl::compiled asks it for a name with the version in it: with a library of another version it does not link, and
-// the linker says which version is missing.
-#if defined(ATMANRL_COMPILED)
-#  define ATMANRL_COMPILED_VERSION compiled_version_0_1_0
-namespace atmanrl::detail {
-extern char const ATMANRL_COMPILED_VERSION;
-#  if defined(ATMANRL_DEFINE_FUNCTIONS)
-char const ATMANRL_COMPILED_VERSION = 0;
-#  endif
-[[gnu::used]] inline char const* const asked_for_version = &ATMANRL_COMPILED_VERSION;
-}  // namespace atmanrl::detail
-#endif
+#define ATMANRL_ABI v0_1_0

@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 template <class...>
@@ -86,4 +86,4 @@ template <class E = error, class... Args>
   detail::raise<E>(what.text, fmt::make_format_args(args...), what.file, what.line);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

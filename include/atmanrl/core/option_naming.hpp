@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// From the words of a member's name to the name in the sentence.
 using option_naming = std::string (*)(std::string_view words);
@@ -23,4 +23,4 @@ void expects_at_least(option_naming name, std::string_view words, T value, T lea
   expects<usage_error>(value >= least, "{} is {}, it must be at least {}", name(words), value, least);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

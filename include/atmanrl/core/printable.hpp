@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::detail {
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// Text from a file for use in an error: all but printable ASCII escaped, long texts cut.
 std::string printable(std::string_view text);
@@ -74,4 +74,4 @@ ATMANRL_INLINE std::string one_line(std::string_view sentence, std::size_t longe
 
 #endif
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One Philox4x32-10 block: 128 random bits from a 128-bit counter and a 64-bit key.
 ATMANRL_HOST_DEVICE constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
@@ -81,4 +81,4 @@ class random_stream {
   random_key key_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

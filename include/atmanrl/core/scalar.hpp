@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// bfloat16 storage: the upper half of a float, rounded to nearest even. Arithmetic happens in float.
 struct bf16 {
@@ -116,4 +116,4 @@ ATMANRL_HOST_DEVICE constexpr T clamp_below(T x, decltype(real_part(T{})) bound)
   return real_part(x) < bound ? T{bound} : x;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 inline double mean_of(std::span<double const> x) {
   double sum = 0;
@@ -224,4 +224,4 @@ inline double pass_at_k(int n, int c, int k) {
   return 1 - all_wrong;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <string_view>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What stands at the front of a byte string.
 struct utf8_unit {
@@ -54,4 +56,4 @@ constexpr utf8_unit next_utf8(std::string_view bytes) {
   return {valid, need, char32_t(code)};
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <span>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Signed, so that differences and downward loops mean what they say.
 using index_t = std::ptrdiff_t;
@@ -80,4 +80,4 @@ class view {
   shape_type shape_{};
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

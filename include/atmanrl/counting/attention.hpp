@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::kernels {
+namespace atmanrl::inline ATMANRL_ABI::kernels {
 
 template <>
 struct attention<counting::backend> {
@@ -126,4 +126,4 @@ struct mean_attention<counting::backend> {
   }
 };
 
-}  // namespace atmanrl::kernels
+}  // namespace atmanrl::inline ATMANRL_ABI::kernels

@@ -27,7 +27,7 @@
 #include <concepts>
 #include <span>
 
-namespace atmanrl::kernels {
+namespace atmanrl::inline ATMANRL_ABI::kernels {
 
 namespace counting {
 
@@ -345,4 +345,4 @@ struct elementwise<counting::backend> {
   }
 };
 
-}  // namespace atmanrl::kernels
+}  // namespace atmanrl::inline ATMANRL_ABI::kernels

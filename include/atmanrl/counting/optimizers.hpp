@@ -10,7 +10,7 @@
 
 #include <span>
 
-namespace atmanrl::kernels {
+namespace atmanrl::inline ATMANRL_ABI::kernels {
 
 template <>
 struct adamw<counting::backend> {
@@ -55,4 +55,4 @@ struct sgd<counting::backend> {
   }
 };
 
-}  // namespace atmanrl::kernels
+}  // namespace atmanrl::inline ATMANRL_ABI::kernels

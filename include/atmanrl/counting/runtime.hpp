@@ -15,7 +15,7 @@
 #include <map>
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// All calls of one kernel.
 struct kernel_count {
@@ -124,4 +124,4 @@ double bytes(V const& v) {
 
 }  // namespace kernels
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Operations, and bytes that go from and to the machine's memory.
 struct work {
@@ -63,4 +65,4 @@ struct machine_limits {
   double floor(work_kind k, work const& w) const { return std::max(w.operations / rate(k), w.bytes / bandwidth); }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -23,7 +23,7 @@
 #include <algorithm>
 #include <bit>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 namespace detail {
@@ -164,4 +164,4 @@ void add_weight_gradient(cpu_threads& threads, amx_product product, view<float c
   }
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

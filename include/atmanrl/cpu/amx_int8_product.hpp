@@ -20,7 +20,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 /// Words of a group of 16 rows: [row][8 quads], d of each row, and the sum of its numbers as a float.
@@ -198,4 +198,4 @@ struct amx_int8_product {
   static index_t int8_at(index_t rows, index_t depth) { return (cpu::packed_size(rows, depth) + 15) / 16 * 16; }
 };
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -21,7 +21,7 @@
 #include <bit>
 #include <iterator>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 inline constexpr index_t step = 2 * tile_words;       ///< of the depth, in one instruction
@@ -189,4 +189,4 @@ void multiply(Unit& unit, index_t rows, std::uint32_t const* packed, std::uint32
 }
 
 }  // namespace amx
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

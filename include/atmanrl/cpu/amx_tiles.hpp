@@ -7,7 +7,7 @@
 #include <atmanrl/cpu/amx_twin.hpp>
 #include <atmanrl/cpu/amx_unit.hpp>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 /// Configured from its beginning to its end. The system saves tiles with the thread's other registers until they are
@@ -41,4 +41,4 @@ class thread_tiles {
 };
 
 }  // namespace amx
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -29,7 +29,7 @@
 #include <cstring>
 #include <limits>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 namespace detail {
@@ -167,4 +167,4 @@ class twin {
 };
 
 }  // namespace amx
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

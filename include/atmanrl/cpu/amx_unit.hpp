@@ -13,7 +13,7 @@
 
 #include <cstdint>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 inline constexpr int tiles = 8;
@@ -78,4 +78,4 @@ inline constexpr bool has_instructions = false;
 #endif
 
 }  // namespace amx
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

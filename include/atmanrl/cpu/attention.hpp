@@ -22,7 +22,7 @@
 
 #include <numeric>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::attention<cpu_backend> {
@@ -318,4 +318,4 @@ struct kernels::attention<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

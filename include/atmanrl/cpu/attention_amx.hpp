@@ -16,7 +16,7 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace amx {
 
 inline thread_tiles tiles_of(attention_sizes const& n) {
@@ -79,4 +79,4 @@ inline void products_with_panel(index_t queries, float const* rows, float const*
 }
 
 }  // namespace amx
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

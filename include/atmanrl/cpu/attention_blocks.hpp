@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <vector>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Consecutive new rows of one sequence.
 struct row_piece {
@@ -124,4 +124,4 @@ inline std::vector<key_block> key_blocks(attention_plan<> const& plan, int most,
   return blocks;
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

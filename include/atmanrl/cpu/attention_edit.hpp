@@ -10,7 +10,7 @@
 #include <atmanrl/cpu/simd.hpp>
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// The keys of [first, last) whose scores the edit may change.
 template <class Params>
@@ -145,4 +145,4 @@ void add_parameter_gradient(Params const& params, score_site at, key_range range
   }
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -13,7 +13,7 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Extents of a task's scratch: `queries` rows of `dim`, of `padded` (whole panels) or of `keys` floats.
 struct attention_sizes {
@@ -227,4 +227,4 @@ void for_each_key_panel(attention_extents const& e, attention_plan<> const& plan
   });
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -19,7 +19,7 @@
 #include <atmanrl/cpu/tile.hpp>
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 template <class Factor>
 struct left_factors {
@@ -188,4 +188,4 @@ inline void add_to_own_keys(attention_extents const& e, attention_plan<> const& 
   }
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

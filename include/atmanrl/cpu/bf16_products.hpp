@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The ways, as --bf16-products calls them, in the order of `bf16_products`. One object for all builds.
 inline constexpr std::array<std::string_view, 7> bf16_products_names{"auto",     "floats", "pairs",      "amx",
@@ -138,4 +138,4 @@ inline std::string gradients_note(weight_gradients g, bf16_products products) {
 }
 
 }  // namespace cpu::inline ATMANRL_CPU_BUILD
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -20,7 +20,7 @@
 #include <cstring>
 #include <utility>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace bfmmla {
 
 inline constexpr index_t tile_rows = 8;                       ///< of C at a time
@@ -168,4 +168,4 @@ void multiply(index_t count, std::uint32_t const* packed, std::uint32_t const* p
 }
 
 }  // namespace bfmmla
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -24,7 +24,7 @@
 #  include <arm_neon.h>
 #endif
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 namespace bfmmla {
 
 inline constexpr int rows = 2;   ///< of A, of Bᵀ and of C in one instruction
@@ -108,4 +108,4 @@ using native = twin;
 #endif
 
 }  // namespace bfmmla
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

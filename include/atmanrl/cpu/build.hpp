@@ -20,7 +20,7 @@
 #  include <sys/auxv.h>
 #endif
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Instruction sets that the kernels have a form for, in rising order on each architecture.
 enum class instructions { plain, neon, neon_bf16, avx2, avx512, avx512_bf16 };
@@ -101,4 +101,4 @@ inline std::string lines_of(std::initializer_list<std::string> notes) {
   return all;
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

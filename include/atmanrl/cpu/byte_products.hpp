@@ -11,7 +11,7 @@
 
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 inline namespace ATMANRL_CPU_BUILD {
 
@@ -47,4 +47,4 @@ inline byte_products chosen_byte_products(byte_products wanted, bool used, proce
 }
 
 }  // namespace cpu::inline ATMANRL_CPU_BUILD
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

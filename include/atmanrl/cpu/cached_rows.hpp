@@ -12,7 +12,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 class cached_rows {
  public:
@@ -79,4 +79,4 @@ inline void store_row(float const* from, index_t count, bf16* to) {
   for_each_vector(count, [&](index_t i, index_t n) { simd::store_first(to + i, simd::load_first(from + i, n), n); });
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -25,7 +25,7 @@
 #include <atmanrl/cpu/swiglu.hpp>
 #include <atmanrl/cpu/threads.hpp>
 
-namespace atmanrl::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::inline ATMANRL_CPU_BUILD {
 
 /// Computes in float, with weights in float or bf16. A row's results have the same bits whatever rows it is batched
 /// with and however many threads run (the bit rule, docs/architecture.md); builds for different processors differ, and
@@ -49,4 +49,4 @@ class cpu_backend : public cpu_threads {
 };
 static_assert(HostBackend<cpu_backend>);
 
-}  // namespace atmanrl::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::inline ATMANRL_CPU_BUILD

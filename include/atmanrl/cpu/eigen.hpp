@@ -9,7 +9,7 @@
 
 #include <Eigen/Core>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Row-major matrix over the memory of `x`. It is valid as long as that memory is.
 /// \param x (rows, columns)
@@ -26,4 +26,4 @@ auto as_eigen(view<T, 1> x) {
   return Eigen::Map<std::conditional_t<std::is_const_v<T>, Vector const, Vector>>(x.data(), x.extent(0));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

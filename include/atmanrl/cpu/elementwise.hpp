@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::elementwise<cpu_backend> {
@@ -101,4 +101,4 @@ struct kernels::elementwise<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

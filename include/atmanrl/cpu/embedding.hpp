@@ -7,7 +7,7 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/embedding.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::embedding<cpu_backend> {
@@ -41,4 +41,4 @@ struct kernels::embedding<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/gated.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::gated<cpu_backend> {
@@ -40,4 +40,4 @@ struct kernels::gated<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -23,7 +23,7 @@
 #include <limits>
 #include <utility>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Most rows whose sums, of whole numbers and of floats, stay in registers.
 #if defined(__AVX512F__)
@@ -232,4 +232,4 @@ struct int8_kernels {
 };
 
 }  // namespace detail
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -7,7 +7,7 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/lion.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::lion<cpu_backend> {
@@ -31,4 +31,4 @@ struct kernels::lion<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

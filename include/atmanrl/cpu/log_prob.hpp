@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::log_prob<cpu_backend> {
@@ -112,4 +112,4 @@ struct kernels::log_prob<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

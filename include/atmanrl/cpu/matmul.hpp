@@ -24,7 +24,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::matmul<cpu_backend> {
@@ -236,4 +236,4 @@ struct kernels::matmul<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

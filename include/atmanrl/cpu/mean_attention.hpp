@@ -12,7 +12,7 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/mean_attention.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::mean_attention<cpu_backend> {
@@ -54,4 +54,4 @@ struct kernels::mean_attention<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

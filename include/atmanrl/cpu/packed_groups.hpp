@@ -17,7 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Inputs that are widened at a time: the smallest block, and what shares a scale in the larger ones.
 inline constexpr index_t group_inputs = 32;
@@ -175,4 +175,4 @@ template <bool Far = false>
   for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(panel + ahead + g * bytes + i, 0, Far ? 2 : 3);
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -18,7 +18,7 @@
 #include <cstddef>
 #include <span>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 namespace detail {
 
@@ -191,4 +191,4 @@ inline void read_packed_row(packed_panel const& panel, index_t lane, index_t inp
   }
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -15,7 +15,7 @@
 #include <algorithm>
 #include <array>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// The panels of a packed weight.
 struct packed_panels {
@@ -138,4 +138,4 @@ struct int8_product : packed_product {
   static index_t int8_at(index_t rows, index_t depth) { return (cpu::packed_size(rows, depth) + 15) / 16 * 16; }
 };
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

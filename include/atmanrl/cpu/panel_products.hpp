@@ -22,7 +22,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 inline constexpr index_t packed_floats = index_t{1}
                                          << 17;  // of x that are packed at a time: half of a large second-level cache
@@ -281,4 +281,4 @@ void multiply_by_transposed_panels(cpu_threads& threads, Product const& product,
   }
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -16,7 +16,7 @@
 #  include <unistd.h>
 #endif
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 enum class vendor { other, amd, intel };
 enum class amx_access {
@@ -98,4 +98,4 @@ inline processor const& this_processor() {
   return found;
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

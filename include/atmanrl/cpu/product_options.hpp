@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <string_view>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// \param o             of a backend
 /// \param way           of `bf16_products_names`: --bf16-products
@@ -39,4 +39,4 @@ inline cpu_options with_products(cpu_options o, std::string_view way, bool round
   return o;
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

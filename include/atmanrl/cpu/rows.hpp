@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Calls f(first element, elements) for [0, count) in steps of a vector.
 template <class F>
@@ -55,4 +55,4 @@ void split_columns(cpu_threads& threads, index_t rows, index_t columns, F const&
   });
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -9,7 +9,7 @@
 
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::sample<cpu_backend> {
@@ -38,4 +38,4 @@ struct kernels::sample<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/sgd.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::sgd<cpu_backend> {
@@ -45,4 +45,4 @@ struct kernels::sgd<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -27,7 +27,7 @@
 #  include <arm_neon.h>
 #endif
 
-namespace atmanrl::simd::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::simd::inline ATMANRL_CPU_BUILD {
 
 #if defined(__AVX512F__)
 inline constexpr int lanes = 16;
@@ -412,4 +412,4 @@ words load_pairs(T const* p, std::ptrdiff_t n) {
   return to_neighbour_pairs(load(0), load(lanes));
 }
 
-}  // namespace atmanrl::simd::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::simd::inline ATMANRL_CPU_BUILD

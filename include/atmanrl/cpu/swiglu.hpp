@@ -7,7 +7,7 @@
 #include <atmanrl/cpu/threads.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::swiglu<cpu_backend> {
@@ -49,4 +49,4 @@ struct kernels::swiglu<cpu_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -21,7 +21,7 @@
 #  include <immintrin.h>
 #endif
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Threads that a user wants: the first number of OMP_NUM_THREADS, as other numerical programs read it, else as many as
 /// the process may run on.
@@ -139,4 +139,4 @@ class thread_pool {
   alignas(128) std::atomic<std::uint32_t> unfinished_{0};
 };
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 inline namespace ATMANRL_CPU_BUILD {
 
@@ -185,4 +185,4 @@ consteval void computes_in_float() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <array>
 #include <utility>
 
-namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD {
+namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD {
 
 /// Columns of a panel of B.
 inline constexpr index_t panel_width = 32;
@@ -356,4 +356,4 @@ inline void transpose_to_panel(float const* source, index_t stride, index_t rows
   }
 }
 
-}  // namespace atmanrl::cpu::inline ATMANRL_CPU_BUILD
+}  // namespace atmanrl::inline ATMANRL_ABI::cpu::inline ATMANRL_CPU_BUILD

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 namespace cuda {
 
 inline constexpr int advance_threads = 128;
@@ -57,4 +57,4 @@ struct kernels::advance<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

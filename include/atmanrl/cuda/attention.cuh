@@ -22,7 +22,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <>
 struct kernels::attention<cuda_backend> {
@@ -288,4 +288,4 @@ struct kernels::attention<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -6,7 +6,7 @@
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/cuda/vector.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 inline constexpr int append_threads = 256;
 
@@ -30,4 +30,4 @@ __global__ void __launch_bounds__(append_threads)
   store_pack((blockIdx.y == 0 ? keys : values) + index_t(cache_rows[row]) * width + c, to);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -8,7 +8,7 @@
 
 #include <atmanrl/cuda/attention_inputs.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// What the backward pass reads beside the inputs of the forward pass.
 template <class T>
@@ -160,4 +160,4 @@ __global__ void __launch_bounds__(add_threads)
   store_pack(dqkv.row(i / size) + i % size, sum);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -11,7 +11,7 @@
 #include <atmanrl/cuda/attention_backward.cuh>
 #include <atmanrl/cuda/attention_bf16_tile.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 template <class Tile>
 constexpr std::size_t bf16_by_queries_shared_bytes() {
@@ -205,4 +205,4 @@ __global__ void __launch_bounds__(Tile::threads, 2)
   }
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -10,7 +10,7 @@
 #include <atmanrl/cuda/attention_bf16_backward.cuh>
 #include <atmanrl/cuda/attention_by_keys.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// \tparam Tile  its columns are pairs of query and head
 template <class Tile>
@@ -114,4 +114,4 @@ __global__ void __launch_bounds__(Tile::threads, 2)
   }
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -9,7 +9,7 @@
 
 #include <limits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 template <class Tile>
 constexpr std::size_t bf16_forward_shared_bytes() {
@@ -105,4 +105,4 @@ __global__ void __launch_bounds__(Tile::threads, Tile::dim > 64 ? 2 : 3)
   }
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

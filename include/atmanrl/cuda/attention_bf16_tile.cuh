@@ -12,7 +12,7 @@
 #include <atmanrl/cuda/attention_inputs.cuh>
 #include <atmanrl/cuda/instructions.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// \tparam Columns  rows of heads that all warps multiply theirs with at a time
 template <int Dim, int Columns>
@@ -267,4 +267,4 @@ struct notes_of_queries {
   }
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

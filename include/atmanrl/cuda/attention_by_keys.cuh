@@ -12,7 +12,7 @@
 
 #include <atmanrl/cuda/attention_backward.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// The keys of a launch: each sequence's own new rows, or the cached rows that it sees.
 enum class key_rows { fresh, cached };
@@ -291,4 +291,4 @@ __global__ void __launch_bounds__(add_threads)
   store_pack(to, sum);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -14,7 +14,7 @@
 
 #include <limits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 template <class Tile, class K>
 constexpr std::size_t forward_shared_bytes() {
@@ -175,4 +175,4 @@ __global__ void __launch_bounds__(Dim < 32 ? 32 : Dim)
   if (c == 0) lse[row_head] = most + log(all);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

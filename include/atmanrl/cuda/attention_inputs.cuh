@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// Query heads of a key-value head. Every access of a tile divides by it, so the host turns that into a multiplication,
 /// exact for dividends from 0 to 2^32 / group.
@@ -205,4 +205,4 @@ class key_cursor {
   int end_ = 0, shift_ = 0;
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -10,7 +10,7 @@
 
 #include <iterator>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 template <int Dim, int Rows>
 struct attention_matrix_tile : attention_tile<float, Dim, Rows> {
@@ -172,4 +172,4 @@ requires(Tile::matrix_units) __device__ __forceinline__ shares_of_rows<Tile> by_
   return rows;
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -8,7 +8,7 @@
 
 #include <atmanrl/cuda/attention_backward.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 template <class Tile, class K>
 constexpr std::size_t parameters_shared_bytes() {
@@ -96,4 +96,4 @@ __global__ void __launch_bounds__(Tile::threads, Tile::min_blocks)
   }
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

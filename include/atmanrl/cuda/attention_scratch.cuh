@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// Of a plan whose batch has so many rows.
 template <class Space>
@@ -60,4 +60,4 @@ struct backward_scratch {
   index_t all() const { return corrections + std::max(query_sums, viewer_sums); }
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -10,7 +10,7 @@
 #include <atmanrl/core/scalar.hpp>
 #include <atmanrl/cuda/vector.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// A block works on `rows` rows against `cols` columns at a time. `lanes` neighbouring threads share a row; a thread
 /// has the rows  r, r + row_threads, ...  and the columns  l, l + lanes, ...: so the eight threads that shared memory
@@ -253,4 +253,4 @@ requires(!Tile::matrix_units) __device__ __forceinline__
   share_in_warp<Tile>(weights, x);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <type_traits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 // Queries of a few rows, as in decoding, would leave most of a wide tile idle.
 inline constexpr int few_pairs = 8;
@@ -112,4 +112,4 @@ inline int bf16_pairs(attention_extents const& e) {
   return warps * int(edge / e.group() * e.group());
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -55,7 +55,7 @@
 #  define ATMANRL_SHARED(T, name, ...) __shared__ T name __VA_ARGS__
 #endif
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// What cuBLAS recommends as its workspace, and takes itself where it is given none, on a device of this compute
 /// capability (cuBLAS, "cublasSetWorkspace()").
@@ -88,4 +88,4 @@ __device__ __forceinline__ T* dynamic_shared(std::size_t byte_offset = 0) {
 #endif
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

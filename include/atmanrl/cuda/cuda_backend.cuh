@@ -23,7 +23,7 @@
 #include <atmanrl/cuda/sgd.cuh>
 #include <atmanrl/cuda/swiglu.cuh>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Computes in float (or double, for derivative checks), with weights in float or bf16, on one device and one stream.
 /// Sums have a fixed order and no float is added atomically, so a run repeats bit for bit; cuBLAS chooses its own order
@@ -36,4 +36,4 @@ class cuda_backend : public cuda_runtime {
 };
 static_assert(Backend<cuda_backend>);
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

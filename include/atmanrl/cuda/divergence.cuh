@@ -7,7 +7,7 @@
 #include <atmanrl/cuda/log_prob.cuh>
 #include <atmanrl/ops/divergence.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -71,4 +71,4 @@ struct kernels::divergence<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 #include <atmanrl/cuda/reduce.cuh>
 #include <atmanrl/ops/elementwise.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -200,4 +200,4 @@ struct kernels::elementwise<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

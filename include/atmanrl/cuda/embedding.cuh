@@ -9,7 +9,7 @@
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/embedding.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -101,4 +101,4 @@ struct kernels::embedding<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/gated.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -65,4 +65,4 @@ struct kernels::gated<cuda_backend> {
   static dim3 grid(index_t rows, index_t ffn) { return dim3(unsigned(rows), cuda::blocks_for(ffn, index_t(threads))); }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

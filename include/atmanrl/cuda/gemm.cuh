@@ -9,7 +9,7 @@
 
 #include <limits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// A row-major factor: (rows, columns) as stored, used as it is or transposed.
 template <class T>
@@ -69,4 +69,4 @@ void gemm(cuda_runtime& runtime, factor<A> a, factor<A> b, index_t depth, produc
         "cublasGemmStridedBatchedEx of {} products ({} x {}) ({} x {})", c.batches, c.rows, depth, depth, c.columns);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

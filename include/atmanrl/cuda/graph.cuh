@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// Work that is ready to be launched again.
 class captured_work {
@@ -60,4 +60,4 @@ class stream_capture {
   bool ended_ = false;
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

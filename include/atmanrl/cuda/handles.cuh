@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// A stream that does not wait for the legacy default stream.
 class stream_handle {
@@ -115,4 +115,4 @@ class pinned_memory {
   std::byte* data_ = nullptr;
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -16,7 +16,7 @@
 
 #include <cstdint>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// Two bf16 in one register, the first in the lower half.
 using bf16_pair = std::uint32_t;
@@ -90,4 +90,4 @@ __device__ __forceinline__ void end_of_copies() { __pipeline_commit(); }
 /// Waits for all groups of this thread.
 __device__ __forceinline__ void wait_for_copies() { __pipeline_wait_prior(0); }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

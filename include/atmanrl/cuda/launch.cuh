@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A call of the CUDA runtime or of cuBLAS that failed.
 struct cuda_error : error {
@@ -76,4 +76,4 @@ void launch(char const* name, void (*kernel)(P...), dim3 grid, dim3 block, std::
 }
 
 }  // namespace cuda
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

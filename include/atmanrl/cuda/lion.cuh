@@ -7,7 +7,7 @@
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/lion.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -61,4 +61,4 @@ struct kernels::lion<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,7 @@
 #include <atmanrl/cuda/reduce.cuh>
 #include <atmanrl/ops/log_prob.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -154,4 +154,4 @@ struct kernels::log_prob<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

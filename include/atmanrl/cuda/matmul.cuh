@@ -11,7 +11,7 @@
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/matmul.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -167,4 +167,4 @@ struct kernels::matmul<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <atmanrl/cuda/runtime.cuh>
 #include <atmanrl/ops/mean_attention.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -63,4 +63,4 @@ struct kernels::mean_attention<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

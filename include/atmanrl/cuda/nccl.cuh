@@ -28,7 +28,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::comm {
+namespace atmanrl::inline ATMANRL_ABI::comm {
 
 namespace detail {
 
@@ -239,4 +239,4 @@ class nccl {
 };
 static_assert(DeviceCommunicator<nccl<alone>, cuda_runtime>);
 
-}  // namespace atmanrl::comm
+}  // namespace atmanrl::inline ATMANRL_ABI::comm

@@ -7,7 +7,7 @@
 #include <atmanrl/cuda/runtime.cuh>
 #include <atmanrl/cuda/vector.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 inline constexpr unsigned whole_warp = 0xffffffffu;
 inline constexpr int most_warps = 32;  // of a block
@@ -115,4 +115,4 @@ void add_column_sums(cuda_runtime& runtime, char const* name, Term term, index_t
          index_t(blocks), columns, sum);
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

@@ -7,7 +7,7 @@
 #include <atmanrl/cuda/reduce.cuh>
 #include <atmanrl/ops/rms_norm.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -136,4 +136,4 @@ struct kernels::rms_norm<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

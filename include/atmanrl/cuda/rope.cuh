@@ -12,7 +12,7 @@
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/rope.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -120,4 +120,4 @@ struct kernels::rope<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

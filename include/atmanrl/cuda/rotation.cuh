@@ -6,7 +6,7 @@
 
 #include <atmanrl/cuda/vector.cuh>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// The two halves of a head, `Width` elements of each.
 template <class T, int Width>
@@ -74,4 +74,4 @@ struct row_into_cache {
   }
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

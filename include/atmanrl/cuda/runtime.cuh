@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda::detail {
 /// Asked for its attributes, which needs code for the device. A template, so that units share it.
@@ -341,4 +341,4 @@ class cuda_runtime {
 
 class cuda_backend;  // complete only in cuda/cuda_backend.cuh, which brings all its kernels
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -20,7 +20,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 namespace cuda {
 
 using share_t = unsigned long long;
@@ -413,4 +413,4 @@ struct kernels::sample<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/sgd.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -98,4 +98,4 @@ struct kernels::sgd<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

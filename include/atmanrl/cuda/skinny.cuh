@@ -25,7 +25,7 @@
 
 #include <type_traits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// Rows of x that such a product takes at most.
 inline constexpr index_t skinny_rows = 16;
@@ -199,4 +199,4 @@ void skinny_product(cuda_runtime& runtime, bf16 const* x, index_t rows, bf16 con
   });
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

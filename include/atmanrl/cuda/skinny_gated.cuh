@@ -15,7 +15,7 @@
 #include <atmanrl/cuda/skinny.cuh>
 #include <atmanrl/ops/matmul.hpp>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 namespace skinny {
 
@@ -61,4 +61,4 @@ bool skinny_gated_product(cuda_runtime& runtime, F f, view<W const, 2, device_sp
   return true;
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

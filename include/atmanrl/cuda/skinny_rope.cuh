@@ -14,7 +14,7 @@
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/matmul.hpp>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 namespace skinny {
 
@@ -70,4 +70,4 @@ bool skinny_rope_product(cuda_runtime& runtime, attention_extents const& e, view
   return true;
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

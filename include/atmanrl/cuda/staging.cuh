@@ -10,7 +10,7 @@
 #include <array>
 #include <cstring>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// A ring of pinned chunks. Copies fill a chunk one after the other; an event after its last copy says when the chunk
 /// may be written again.
@@ -57,4 +57,4 @@ class staging {
   std::size_t chunk_ = 0, used_ = 0;
 };
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

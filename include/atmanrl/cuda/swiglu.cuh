@@ -9,7 +9,7 @@
 #include <atmanrl/cuda/vector.cuh>
 #include <atmanrl/ops/swiglu.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace cuda {
 
@@ -91,4 +91,4 @@ struct kernels::swiglu<cuda_backend> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace atmanrl::cuda {
+namespace atmanrl::inline ATMANRL_ABI::cuda {
 
 /// `N` neighbouring elements in registers.
 template <class T, int N>
@@ -94,4 +94,4 @@ void widest(bool whole, F const& f) {
     f(std::integral_constant<int, 1>{});
 }
 
-}  // namespace atmanrl::cuda
+}  // namespace atmanrl::inline ATMANRL_ABI::cuda

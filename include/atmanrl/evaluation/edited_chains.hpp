@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A chain that a model wrote, and the answer that it gave after it, right or wrong.
 struct written_chain {
@@ -123,4 +123,4 @@ ATMANRL_INLINE std::string edited_chains_table(edited_chain_shares const& s, std
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

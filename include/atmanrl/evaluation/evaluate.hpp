@@ -22,7 +22,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct evaluation_options {
   int questions = 64;  ///< the task's first ones; fewer where it has fewer; not read when items are given
@@ -166,4 +166,4 @@ ATMANRL_INLINE std::size_t evaluation_bytes(model_config const& c, index_t longe
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Sums over the samples of one question.
 struct question_result {
@@ -295,4 +295,4 @@ ATMANRL_INLINE evaluation evaluation_from_json(json const& j, std::string const&
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -162,4 +162,4 @@ letters_evaluation evaluate_letters(Model& model, Z const& tokenizer, mmlu const
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

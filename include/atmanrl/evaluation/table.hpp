@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One evaluation, a figure per line.
 std::string evaluation_table(evaluation const& e);
@@ -84,4 +84,4 @@ ATMANRL_INLINE std::string comparison_table(evaluation const& a, evaluation cons
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

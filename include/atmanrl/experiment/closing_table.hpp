@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Sums over a run's metrics.jsonl; cross-entropies are means over masks, saliencies over the rollouts that have one.
 struct run_totals {
@@ -86,4 +86,4 @@ ATMANRL_INLINE std::string closing_table(std::optional<evaluation> const& before
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// \tparam Traits  gsm8k_traits<> or a type derived from it
 template <class Traits>
@@ -86,4 +86,4 @@ class experiment {
   std::optional<memory_estimate> estimate_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

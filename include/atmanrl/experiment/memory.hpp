@@ -29,7 +29,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Bytes of the rank that takes most, at the moment when it does.
 struct memory_estimate {
@@ -297,4 +297,4 @@ ATMANRL_INLINE std::string format_bytes(std::size_t bytes) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 /// "name", and "name_2" for the second component of that name.
@@ -244,4 +244,4 @@ ATMANRL_INLINE json metrics_of(grpo_step_report const& report, mask_figures cons
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,7 @@
 #include <atmanrl/experiment/traits.hpp>
 #include <atmanrl/tasks/mmlu.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// \tparam B  backend
 template <class B = cpu_backend>
@@ -27,4 +27,4 @@ struct mmlu_traits : gsm8k_traits<B> {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

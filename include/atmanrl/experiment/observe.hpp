@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::detail {
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// An observer from the options: `causality`, a type with `static T from_options(experiment_options const&)`, or
 /// several of these; others are default-constructed.
@@ -131,4 +131,4 @@ ATMANRL_INLINE json causal_line_of(std::uint64_t step, validation_report const& 
 
 #endif
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

@@ -10,7 +10,7 @@
 #include <atmanrl/experiment/options.hpp>
 #include <atmanrl/io/json.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Calls f(name, value, meaning) for every option in the order of the command line; `value` may be assigned through
 /// `detail::read_option`.
@@ -242,4 +242,4 @@ ATMANRL_INLINE void check_same_run(experiment_options const& stored, experiment_
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -15,7 +15,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -254,4 +254,4 @@ inline std::string option_text(json const& x) {
 
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -29,7 +29,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 enum class weight_dtype {
   f32,
@@ -197,4 +197,4 @@ ATMANRL_INLINE void validate(experiment_options const& o) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <concepts>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A reward that is made from the run's options: `static R from_options(experiment_options const&)`.
 template <class R>
@@ -163,4 +163,4 @@ R make_reward(experiment_options const& o) {
   return reward;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

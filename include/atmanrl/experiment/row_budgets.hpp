@@ -12,7 +12,7 @@
 
 #include <algorithm>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct row_budgets {
   index_t update, masks;
@@ -80,4 +80,4 @@ ATMANRL_INLINE row_budgets budgets_of(model_config const& c, index_t kept, exper
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

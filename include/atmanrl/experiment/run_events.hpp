@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The run's event file, which is not computed from and may be deleted.
 class run_events {
@@ -61,4 +61,4 @@ ATMANRL_INLINE void run_events::add_evaluation(std::uint64_t step, evaluation co
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -27,7 +27,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// \throws usage_error when the folder holds something already, or cannot be made
 void check_fresh(std::filesystem::path const& out);
@@ -309,4 +309,4 @@ ATMANRL_INLINE std::optional<evaluation> load_evaluation(std::filesystem::path c
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Derive from it and override what is wanted; as it is, a run is silent and goes on to its end. Of several ranks the
 /// first speaks; each is asked whether to stop. `examples/terminal/run_display.hpp` is one for a terminal.
@@ -41,4 +41,4 @@ class run_hooks {
   virtual void folder_is_written(std::filesystem::path const& /*folder*/) {}
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

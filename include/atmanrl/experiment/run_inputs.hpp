@@ -8,7 +8,7 @@
 #include <atmanrl/io/json.hpp>
 #include <atmanrl/io/paths.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Of the model, the data and the adapter, where there are such.
 inline json input_hashes(experiment_options const& o) {
@@ -29,4 +29,4 @@ inline void check_inputs(experiment_options const& o) {
                          o.out.string(), name);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -27,7 +27,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 class run_record {
  public:
@@ -267,4 +267,4 @@ ATMANRL_INLINE std::optional<checkpoint> detail::newest_checkpoint(experiment_op
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -28,7 +28,7 @@
 #include <typeinfo>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What a run has beside its model and its trainer.
 /// \tparam Traits  gsm8k_traits<> or a type derived from it
@@ -291,4 +291,4 @@ void save_run(run_state<Traits, W>& run, Trainer& trainer) {
                o.dtype == weight_dtype::bf16 ? dtype::bf16 : dtype::f32);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

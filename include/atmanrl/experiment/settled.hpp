@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct settled_options {
   experiment_options options;
@@ -173,4 +173,4 @@ ATMANRL_INLINE void detail::check_fits(experiment_options const& o, comm::any ra
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

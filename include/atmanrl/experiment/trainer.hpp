@@ -10,7 +10,7 @@
 #include <atmanrl/nn/parameter_layout.hpp>
 #include <atmanrl/rl/grpo.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Whether a run holds a second, frozen copy of its model: its loss asks for a reference, as which adapters that are
 /// off serve, too.
@@ -40,4 +40,4 @@ auto make_trainer(Model& model, TokenizerT const& words, TaskT const& task, expe
               detail::make_traits_optimizer<Traits>(o), detail::make_traits_update_edit<Traits>(o), ranks);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -20,7 +20,7 @@
 
 #include <concepts>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Types of the matrices that a program is compiled for (decoder's W); `--dtype` chooses among them, and what they are
 /// stored as.
@@ -118,4 +118,4 @@ consteval bool explain_traits() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

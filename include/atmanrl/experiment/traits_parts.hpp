@@ -12,7 +12,7 @@
 #include <memory>
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -301,4 +301,4 @@ typename tokenizer_of_traits<Traits>::type open_tokenizer(experiment_options con
 
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

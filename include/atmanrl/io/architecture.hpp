@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 class config_reader;
@@ -193,4 +193,4 @@ inline std::vector<tensor_shape> model_tensors(model_config const& c, architectu
   return all;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

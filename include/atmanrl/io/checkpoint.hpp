@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An array of a checkpoint: values in memory, or where they lie in its file. Copies share them.
 class checkpoint_values {
@@ -313,4 +313,4 @@ ATMANRL_INLINE std::optional<checkpoint> load_latest_checkpoint(
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

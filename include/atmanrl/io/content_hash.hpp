@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// XXH64 of a file's bytes; of a folder, of the names and bytes of all files below it, in the order of their names. 0
 /// for an empty path.
@@ -48,4 +48,4 @@ ATMANRL_INLINE std::uint64_t content_hash(std::filesystem::path const& path) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct csv_record {
   index_t line = 1;  ///< on which it begins, counted from 1
@@ -85,4 +85,4 @@ inline std::vector<csv_record> read_csv(std::filesystem::path const& path, std::
   return records;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

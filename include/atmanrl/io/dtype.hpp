@@ -17,7 +17,7 @@
 #include <span>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 static_assert(std::endian::native == std::endian::little,
               "atmanrl reads tensors in place: little-endian machines only");
@@ -140,4 +140,4 @@ inline void narrow(dtype type, float const* from, index_t n, std::byte* to) {
 }
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

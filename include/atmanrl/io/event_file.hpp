@@ -25,7 +25,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// CRC-32C (Castagnoli) of bytes, as RFC 3720 section 12.1 defines it.
 std::uint32_t crc32c(std::string_view bytes);
@@ -189,4 +189,4 @@ ATMANRL_INLINE void event_file_writer::append(std::string const& event) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -23,7 +23,7 @@
 #include <system_error>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -243,4 +243,4 @@ ATMANRL_INLINE void atomic_file::commit() {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

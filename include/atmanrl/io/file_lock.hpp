@@ -10,7 +10,7 @@
 
 #include <filesystem>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Held while it lives, where it was to be had.
 class file_lock {
@@ -42,4 +42,4 @@ ATMANRL_INLINE file_lock::file_lock(std::filesystem::path const& file) : fd_(det
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A tensor inside a mapped GGUF file.
 struct gguf_tensor {
@@ -254,4 +254,4 @@ class gguf_file {
   std::map<std::string, std::size_t, std::less<>> by_name_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Numbers as in the file format; the types that can be converted.
 enum class gguf_type : std::uint32_t {
@@ -204,4 +204,4 @@ inline void dequantize(gguf_type type, std::byte const* from, index_t n, float* 
 }
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

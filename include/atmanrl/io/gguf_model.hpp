@@ -16,7 +16,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 namespace detail {
 
 /// The llama3 rule whose divisors are `factors`, if they follow it with Meta's constants (low 1, high 4, 8192
@@ -185,4 +185,4 @@ struct gguf_place {
   return std::nullopt;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

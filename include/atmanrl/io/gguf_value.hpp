@@ -18,7 +18,7 @@
 #include <variant>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 namespace detail {
 
 enum class gguf_kind : std::uint32_t {
@@ -159,4 +159,4 @@ struct gguf_conversion {
 };
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -27,7 +27,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Gives rows [first, first + count) of the tensor `hf_name` as floats; the rows of a 1-D tensor are its elements.
 /// `model_file::read_rows` has this form.
@@ -334,4 +334,4 @@ ATMANRL_INLINE void save_hugging_face_folder(std::filesystem::path const& folder
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

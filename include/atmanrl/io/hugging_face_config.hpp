@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Beside a Hugging Face folder's own files, those of a model that holds a trained attention edit have its values: one
 /// tensor of one dimension. Readers that know nothing of it, transformers among them, see the model without the edit.
@@ -319,4 +319,4 @@ ATMANRL_INLINE model_config parse_hugging_face_config(json const& config, json c
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -17,7 +17,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A JSON value; its objects keep the order of their keys.
 using json = nlohmann::basic_json<json_object>;
@@ -159,4 +159,4 @@ ATMANRL_INLINE std::string to_json_number(double x, int digits) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

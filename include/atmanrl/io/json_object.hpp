@@ -18,7 +18,9 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// nlohmann::ordered_map keeps the order of a file, but goes through all earlier keys for every new one, so that the
 /// vocabulary of a tokenizer takes as long as the square of its size. This one has an index beside it once it is large.
@@ -140,4 +142,4 @@ class json_object : public nlohmann::ordered_map<Key, T, Less, Allocator> {
   std::vector<std::uint32_t> places_;  // of each key by its hash, from 1, at most half of them taken; empty while small
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Calls `use(json const& value, index_t line)` for every line that is not blank; lines count from 1.
 /// \throws file_error "FILE:LINE: ..." for a line that is not JSON
@@ -136,4 +136,4 @@ ATMANRL_INLINE std::vector<json> read_json_lines(std::filesystem::path const& pa
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

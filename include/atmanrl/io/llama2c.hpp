@@ -16,7 +16,7 @@
 #include <span>
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An open llama2.c checkpoint. Its q and k rows are interleaved: rows 2i and 2i+1 of a head turn together.
 class llama2c_file {
@@ -96,4 +96,4 @@ class llama2c_file {
   std::map<std::string, tensor> tensors_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

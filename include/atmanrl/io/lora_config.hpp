@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A matrix of a layer that can have an adapter; all matrices of a block can.
 struct lora_matrix {
@@ -155,4 +155,4 @@ ATMANRL_INLINE std::vector<lora_tensor> lora_tensors(model_config const& c, arch
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

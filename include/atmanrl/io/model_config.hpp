@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How rotary frequencies are stretched for long contexts; the llama3 rule is section 3.4.2 of arXiv:2407.21783 and
 /// Meta's code.
@@ -149,4 +149,4 @@ ATMANRL_INLINE void validate(model_config const& c, std::string_view file) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -31,7 +31,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An open model. All tensors that the config promises are there with the right shapes; values are read on demand.
 /// May be read by several threads at once.
@@ -384,4 +384,4 @@ ATMANRL_INLINE void model_file::check_complete() const {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <system_error>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What stands at a path; file_type::not_found is an answer, too. Links are followed.
 /// \throws file_error when the system does not say: a folder that may not be searched, a name that is too long
@@ -120,4 +120,4 @@ ATMANRL_INLINE void check_output_folder(std::string_view option, std::filesystem
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -22,7 +22,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Reads adapter_config.json.
 /// \throws file_error that names the file and the field for everything that would change what the adapters compute
@@ -239,4 +239,4 @@ ATMANRL_INLINE void save_peft_folder(std::filesystem::path const& folder, model_
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One tensor inside a mapped file.
 struct tensor_entry {
@@ -307,4 +307,4 @@ struct named_tensor {
   writer.finish();
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

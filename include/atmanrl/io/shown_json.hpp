@@ -8,7 +8,7 @@
 
 #include <fmt/format.h>
 
-namespace atmanrl::detail {
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// An argument of `expects` that becomes text only when the check fails: a list of a million ids costs nothing as long
 /// as it is right.
@@ -16,7 +16,7 @@ struct shown_json {
   json const& value;
 };
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail
 
 template <>
 struct fmt::formatter<atmanrl::detail::shown_json> : fmt::formatter<fmt::string_view> {

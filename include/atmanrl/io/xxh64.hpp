@@ -13,7 +13,7 @@
 #include <memory>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Hash of a sequence of bytes that may come in pieces.
 class xxh64 {
@@ -36,4 +36,4 @@ class xxh64 {
   std::unique_ptr<XXH64_state_t, free_state> state_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <tuple>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -103,4 +103,4 @@ struct any_block {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -156,4 +156,4 @@ consteval bool explain_block() {
 }
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -20,7 +20,7 @@
 #include <cmath>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Llama (Touvron et al. 2023, arXiv:2302.13971; Grattafiori et al. 2024, arXiv:2407.21783).
 struct llama_block {
@@ -197,4 +197,4 @@ inline architecture const& standard_kind(model_config const& c) {
   return find_architecture(standard_architectures(), c.architecture);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

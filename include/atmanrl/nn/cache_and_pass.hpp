@@ -7,7 +7,7 @@
 #include <atmanrl/nn/kv_cache.hpp>
 #include <atmanrl/nn/workspace.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <Backend B, class T>
 struct cache_and_pass {
@@ -29,4 +29,4 @@ borrowed<cache_and_pass<B, T>> borrow_pass(workspace& memory, B& backend, index_
   return space;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -19,7 +19,7 @@
 #include <memory>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// \tparam B      backend
 /// \tparam W      type of the matrices: float (double and complex on reference_backend), or bf16 where products take
@@ -524,4 +524,4 @@ class decoder : public decoder_weights<B, W, Block> {
 template <Backend B, class W = float>
 using llama = decoder<B, W>;
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

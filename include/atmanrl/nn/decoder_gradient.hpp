@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Of one backward pass. Stretches stand in the order of gradient_stretches_of: the norm and the output layer, the
 /// layers from the last one down, the model's edit where it has parameters, the embedding.
@@ -83,4 +83,4 @@ class decoder_gradient {
   gradient_window<B, T> top_{}, embedding_{};  // the latter where it is the output layer as well, open all the time
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -17,7 +17,7 @@
 #include <variant>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What the backward pass of a layer needs of its forward pass. What one element-wise pass rebuilds is not kept.
 /// `qkv`'s keys and values are those of the projection or of the cache, as `Block::qk` leaves them, or undefined.
@@ -411,4 +411,4 @@ class decoder_layer {
   std::vector<index_t> gain_offsets_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The state of a forward_pass that went through a decoder.
 /// \tparam F  what products take
@@ -35,4 +35,4 @@ struct decoder_pass {
   tensor<B, T, 2> dedit;         ///< (kv_heads, parameters) of an edit that the model trains
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

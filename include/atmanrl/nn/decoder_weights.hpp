@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What every `decoder` is beside its passes; template parameters are the decoder's.
 template <Backend B, class W, class Block>
@@ -344,4 +344,4 @@ class decoder_weights {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

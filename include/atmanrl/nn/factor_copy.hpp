@@ -12,7 +12,7 @@
 #include <array>
 #include <concepts>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The second form of an array of `T`, as the factors `F` of products.
 template <Backend B, class T, class F>
@@ -48,4 +48,4 @@ class factor_copy {
   tensor<B, F, 2> copy_;  // (rows, elements of a row); empty where it is not needed
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What a forward pass must keep: nothing (sampling), what activation gradients need (mask training), or what parameter
 /// gradients need (training), for which all ancestors' rows must be in the same call.
@@ -235,4 +235,4 @@ class forward_pass {
   std::vector<std::pair<std::type_index, std::shared_ptr<void>>> states_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Who takes them. Stretches are neighbouring elements of the flat gradient; a model says which ones it has, in the
 /// order in which it completes them (`gradient_stretches()`, nn/language_model.hpp). A pass asks once for room for each
@@ -75,4 +75,4 @@ struct gradient_window {
   T* at(index_t offset) const { return values.data() + (offset - first); }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -20,7 +20,7 @@
 #include <variant>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What keys and values are stored as.
 enum class kv_storage {
@@ -239,4 +239,4 @@ class kv_cache {
   bool adapted_ = false;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What one forward or backward pass says to every linear layer and to every part of a block.
 template <Backend B, class T>
@@ -84,4 +84,4 @@ class linear {
   lora_linear<B, T, F> adapter_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

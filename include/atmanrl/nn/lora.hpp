@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Whether a forward pass goes through the adapters; a model without any computes the same either way.
 enum class adapters { on, off };
@@ -206,4 +206,4 @@ class lora_linear {
   weight<B, F> b_;  // (outputs, parts * rank), block-diagonal
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 template <Backend B, class W, class Block>
 class lora_adapters {
@@ -71,4 +71,4 @@ class lora_adapters {
   tensor<B, T, 2> rows_;  // of one B with the zeros beside it, on their way into a weight
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

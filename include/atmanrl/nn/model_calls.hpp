@@ -16,7 +16,7 @@
 #include <span>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How a forward pass runs.
 struct forward_options {
@@ -78,4 +78,4 @@ edited(P const&) -> edited<P, no_values>;
 template <class P, class T, class Space>
 edited(P const&, view<T, 1, Space>) -> edited<P, view<T const, 1, Space>>;
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One named parameter; vectors have one row.
 struct parameter_info {
@@ -90,4 +90,4 @@ ATMANRL_INLINE parameter_layout::parameter_layout(model_config const& c, archite
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Planned before there is a cache, because it says how large the cache must be. Sequences are numbered in the order in
 /// which they are added, as an empty cache numbers them. A sequence stands after its parent (-1: it has none), and
@@ -119,4 +119,4 @@ class prefix_tree_batch {
   index_t cache_rows_ = 0;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

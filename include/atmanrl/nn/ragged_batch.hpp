@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Tokens to append to sequences of a kv_cache in one call.
 class ragged_batch {
@@ -46,4 +46,4 @@ class ragged_batch {
   std::vector<int> tokens_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Of position p and pair i the angle is p theta^(-2 i / head_dim), its frequency divided as the model's scaling says
 /// (rope_divisors).
@@ -54,4 +54,4 @@ class rotation_tables {
   tensor<B, Real, 2> cosine_, sine_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

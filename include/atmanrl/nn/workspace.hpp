@@ -12,7 +12,9 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An object of a workspace, until this handle goes. Its contents are what the last borrower left.
 template <class Space>
@@ -65,4 +67,4 @@ class workspace {
   std::size_t made_ = 0;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

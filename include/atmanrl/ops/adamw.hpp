@@ -11,7 +11,7 @@
 #include <cmath>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Elements [first, first + count) of an array.
 struct element_range {
@@ -146,4 +146,4 @@ void adamw_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_id
   }
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

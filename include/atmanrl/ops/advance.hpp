@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Where the rows of a batch are that has one row for each sequence, and what each sequence sees.
 template <class Space = host_space>
@@ -121,4 +121,4 @@ void advance_rows(B& backend, decoding_step<T, typename B::memory_space> const& 
   kernels::advance<B>::rows(backend, step);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

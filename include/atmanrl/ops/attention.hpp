@@ -22,7 +22,7 @@
 #include <limits>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A run of keys with consecutive positions that lie in consecutive rows of the cache.
 struct attention_segment {
@@ -392,4 +392,4 @@ void attention_backward(B& backend, attention_extents const& e, std::type_identi
                                   params, parameters, out, lse, dout, dqkv, dparameters);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <cmath>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -89,4 +89,4 @@ void divergence(B& backend, std::type_identity_t<view_on<B, T const, 2>> z0,
   if (rows > 0) kernels::divergence<B>::kl_and_gradient(backend, z0, z0_rows, targets, weights, z, kl, log_p);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Elements whose squares are added up by themselves. Fixed, so that slices of an array that are cut at its multiples
 /// have the same sums as the whole.
@@ -164,4 +164,4 @@ double sum_of_squares(B& backend, view<T, 1, typename B::memory_space> x) {
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -5,7 +5,7 @@
 
 #include <atmanrl/ops/matmul.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -68,4 +68,4 @@ void add_rows(B& backend, std::type_identity_t<view_on<B, T const, 2>> dy,
   kernels::embedding<B>::add_rows(backend, dy, rows, dx);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

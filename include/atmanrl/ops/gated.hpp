@@ -8,7 +8,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/scalar.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -75,4 +75,4 @@ void gated_backward(B& backend, F f, view<T, 2, typename B::memory_space> gate_u
   kernels::gated<B>::template backward<scalar>(backend, f, view_on<B, scalar const, 2>(gate_up), dy, dgate_up);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

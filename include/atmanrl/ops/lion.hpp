@@ -8,7 +8,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/scalar.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct lion_options {
   double learning_rate = 1e-7;
@@ -53,4 +53,4 @@ void lion_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_ide
   kernels::lion<B>::step(backend, p, g, m, options);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <limits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How the logits of a batch are cut: so many rows of `h` and ids of the vocabulary at a time, which bounds the scratch
 /// memory. Chunks of ids are fixed and merged in ascending order, so that a log-probability has the same bits wherever
@@ -215,4 +215,4 @@ void log_prob_backward(B& backend, std::type_identity_t<view_on<B, F const, 2>> 
       });
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -397,4 +397,4 @@ requires(!std::same_as<F, T>) void matmul_backward_weight(B& backend, view<F con
   kernels::matmul<B>::backward_weight(backend, dy, x, dw);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

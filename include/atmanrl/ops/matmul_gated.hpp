@@ -8,7 +8,7 @@
 #include <atmanrl/ops/matmul.hpp>
 #include <atmanrl/ops/swiglu.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 template <class X, class W, class GateUp, class Y>
@@ -46,4 +46,4 @@ void matmul_and_gated(B& backend, F f, view_on<B, factor_t<B, W> const, 2> x, we
   gated(backend, f, gate_up, y);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 #include <atmanrl/ops/matmul.hpp>
 #include <atmanrl/ops/rope_append.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `matmul`, then `rope_and_append`, to their bits. A backend with a kernel for both (kernels::rope's `of_product`,
 /// which says of each call whether it took it) leaves keys and values in `qkv` unwritten.
@@ -38,4 +38,4 @@ void matmul_rope_and_append(B& backend, attention_extents const& e, view_on<B, f
   rope_and_append(backend, e, qkv, positions, cosine, sine, cache_rows, keys, values);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,7 @@
 
 #include <atmanrl/ops/attention.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -69,4 +69,4 @@ void mean_attention(B& backend, attention_extents const& e, std::type_identity_t
                                       out);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// So many successive rows of a matrix, and the type that a file stores them in.
 struct typed_rows {
@@ -46,4 +46,4 @@ constexpr index_t rows_of(std::span<typed_rows const> rows) {
   return all;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 
 #include <cmath>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -157,4 +157,4 @@ void rms_norm_backward(B& backend, std::type_identity_t<view_on<B, T const, 2>> 
   kernels::rms_norm<B>::backward(backend, x, gain, inv_rms, dy, dx, dgain, factor);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

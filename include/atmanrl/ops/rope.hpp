@@ -7,7 +7,7 @@
 #include <atmanrl/backend/reference_backend.hpp>
 #include <atmanrl/core/error.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -75,4 +75,4 @@ void rope_into(B& backend, view<T const, 3, typename B::memory_space> x, index_t
   kernels::rope<B>::into(backend, x, heads, positions, cosine, sine, direction == rotation::inverse, y);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 #include <atmanrl/ops/attention.hpp>
 #include <atmanrl/ops/rope.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 template <class Qkv, class Positions, class Tables, class Rows>
@@ -44,4 +44,4 @@ void rope_and_append(B& backend, attention_extents const& e, view<T, 3, typename
   }
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

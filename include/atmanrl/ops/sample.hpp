@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A number in [0, 1) as a share of 2^64, without rounding: u has 53 bits.
 inline std::uint64_t share_of_2_64(double u) { return std::uint64_t(std::ldexp(u, 53)) << 11; }
@@ -99,4 +99,4 @@ void score_tokens(B& backend, view<T const, 2, typename B::memory_space> logits,
   kernels::sample<B>::score(backend, logits, rows, ids, temperature, log_p, entropy);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

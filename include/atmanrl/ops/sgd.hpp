@@ -8,7 +8,7 @@
 #include <atmanrl/core/error.hpp>
 #include <atmanrl/core/scalar.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct sgd_options {
   double learning_rate = 1e-3;
@@ -67,4 +67,4 @@ void sgd_step(B& backend, view<T, 1, typename B::memory_space> p, std::type_iden
   kernels::sgd<B>::momentum_step(backend, p, g, m, options);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

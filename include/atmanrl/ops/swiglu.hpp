@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace kernels {
 
@@ -72,4 +72,4 @@ void swiglu_backward(B& backend, view<T, 2, typename B::memory_space> gate_up,
   kernels::swiglu<B>::backward(backend, view_on<B, std::remove_const_t<T> const, 2>(gate_up), dy, dgate_up);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,9 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What the built-in samplers do (rl/samplers/multinomial.hpp), as numbers.
 struct sample_form {
@@ -140,4 +142,4 @@ class token_drawer {
   std::vector<double> sums_;  // of blocks
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

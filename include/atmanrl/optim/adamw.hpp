@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-namespace atmanrl::optim {
+namespace atmanrl::inline ATMANRL_ABI::optim {
 
 /// Two moments, 8 bytes per float parameter.
 struct adamw {
@@ -66,4 +66,4 @@ struct adamw {
   }
 };
 
-}  // namespace atmanrl::optim
+}  // namespace atmanrl::inline ATMANRL_ABI::optim

@@ -15,7 +15,7 @@
 #include <utility>
 #include <variant>
 
-namespace atmanrl::optim {
+namespace atmanrl::inline ATMANRL_ABI::optim {
 
 /// Holds one of these optimizers; without one it is the first. `one_of<adamw, mine>` is a choice with one's own in it.
 template <class... Os>
@@ -160,4 +160,4 @@ ATMANRL_INLINE any by_name(std::string_view name, settings const& s) {
 
 #endif
 
-}  // namespace atmanrl::optim
+}  // namespace atmanrl::inline ATMANRL_ABI::optim

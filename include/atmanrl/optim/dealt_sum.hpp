@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Leaves of a rank where they are dealt out in turn.
 constexpr std::size_t dealt_leaves(std::size_t leaves, int ranks, int rank) {
@@ -267,4 +267,4 @@ class dealt_sum {
   tensor<B, T, 1> pieces_, sum_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What a gradient of that norm is multiplied with where it is clipped to `max_norm`, as `clip_to_norm` does; else 1.
 inline double clip_factor(double norm, double max_norm) {
@@ -34,4 +34,4 @@ double clip_gradient_norm(B& backend, view<T, 1, typename B::memory_space> gradi
   return norm;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

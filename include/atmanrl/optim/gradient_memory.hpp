@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 enum class gradient_memory {
   whole,   ///< that of a group and the sums that wait (optim/gradient_sum.hpp)
@@ -48,4 +48,4 @@ inline gradient_elements elements_of_dealt_sums(std::size_t leaves, std::size_t 
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Sums of flat arrays of `elements` numbers in the backend's memory, one sum after the other, with the same memory.
 ///
@@ -196,4 +196,4 @@ class gradient_sum {
   tensor<B, T, 1> received_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 
 #include <cmath>
 
-namespace atmanrl::optim {
+namespace atmanrl::inline ATMANRL_ABI::optim {
 
 /// One moment, 4 bytes per float parameter.
 struct lion {
@@ -53,4 +53,4 @@ struct lion {
   }
 };
 
-}  // namespace atmanrl::optim
+}  // namespace atmanrl::inline ATMANRL_ABI::optim

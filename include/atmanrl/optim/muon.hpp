@@ -16,7 +16,7 @@
 #include <cmath>
 #include <vector>
 
-namespace atmanrl::optim {
+namespace atmanrl::inline ATMANRL_ABI::optim {
 
 /// One moment, and a second one of what AdamW updates: vectors, embeddings and the head, which Muon is not made for.
 struct muon {
@@ -117,4 +117,4 @@ struct muon {
   }
 };
 
-}  // namespace atmanrl::optim
+}  // namespace atmanrl::inline ATMANRL_ABI::optim

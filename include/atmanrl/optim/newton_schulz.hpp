@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Elements of what `newton_schulz` keeps after a matrix of this shape, without the padding of packed matrices.
 inline index_t newton_schulz_buffers(index_t rows, index_t columns) {
@@ -87,4 +87,4 @@ class newton_schulz {
   tensor<B, T, 2> square_, polynomial_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

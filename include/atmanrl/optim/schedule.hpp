@@ -15,7 +15,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `double operator()(std::uint64_t step, std::uint64_t steps) const`: the factor for update `step` = 0 .. steps-1.
 template <class S>
@@ -113,4 +113,4 @@ inline any by_name(std::string_view name, std::uint64_t warmup = 0) {
 }
 
 }  // namespace schedules
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

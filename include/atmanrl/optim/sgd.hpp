@@ -9,7 +9,7 @@
 #include <cmath>
 #include <vector>
 
-namespace atmanrl::optim {
+namespace atmanrl::inline ATMANRL_ABI::optim {
 
 /// One moment, 4 bytes per float parameter; without momentum none.
 struct sgd {
@@ -62,4 +62,4 @@ struct sgd {
   }
 };
 
-}  // namespace atmanrl::optim
+}  // namespace atmanrl::inline ATMANRL_ABI::optim

@@ -17,7 +17,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Bytes in which elements `part` of an array of floats are sent.
 /// \param rounded  elements that are sent as bf16: ascending, without overlap
@@ -166,4 +166,4 @@ class slice_gather {
   tensor<B, bf16, 1> outgoing_, incoming_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// y over x; a value that is not finite leaves a gap.
 struct page_curve {
@@ -243,4 +243,4 @@ inline std::string fill_class(int style) { return style < 0 ? "fc" : fmt::format
 }
 
 }  // namespace html
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

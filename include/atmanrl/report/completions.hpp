@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::html {
+namespace atmanrl::inline ATMANRL_ABI::html {
 
 struct completion_limits {
   std::size_t steps = 5;            ///< first, last and between
@@ -141,4 +141,4 @@ inline std::string reward_cell(page_completion const& c) {
   return out;
 }
 
-}  // namespace atmanrl::html
+}  // namespace atmanrl::inline ATMANRL_ABI::html

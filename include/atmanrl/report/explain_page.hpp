@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One estimator's value for every token of an item; NaN leaves a token uncoloured.
 struct token_saliency_column {
@@ -163,4 +163,4 @@ inline void write_explain_page(std::filesystem::path const& html, explain_page c
   write_file_atomically(html, explain_page_text(page));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

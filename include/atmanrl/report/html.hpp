@@ -5,6 +5,7 @@
 /// control characters and characters that turn or hide what stands beside them (Unicode Technical Report 36, section
 /// 2).
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/utf8.hpp>
 
 #include <fmt/format.h>
@@ -14,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::html {
+namespace atmanrl::inline ATMANRL_ABI::html {
 
 namespace detail {
 
@@ -77,4 +78,4 @@ inline std::string number(double x, int digits = 6) {
   return std::isfinite(x) ? fmt::format("{:.{}g}", x, digits) : std::string("–");
 }
 
-}  // namespace atmanrl::html
+}  // namespace atmanrl::inline ATMANRL_ABI::html

@@ -5,6 +5,7 @@
 /// nothing (Content-Security-Policy), and without the script only the immediate display of values under the pointer is
 /// missing.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/report/html.hpp>
 
 #include <string>
@@ -12,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::html {
+namespace atmanrl::inline ATMANRL_ABI::html {
 
 namespace detail {
 
@@ -208,4 +209,4 @@ inline std::string facts(std::vector<std::pair<std::string, std::string>> const&
   return out + "</dl>\n";
 }
 
-}  // namespace atmanrl::html
+}  // namespace atmanrl::inline ATMANRL_ABI::html

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::html {
+namespace atmanrl::inline ATMANRL_ABI::html {
 
 namespace detail {
 
@@ -209,4 +209,4 @@ inline bool constant(std::vector<double> const& values) {
   return out + metrics_as_table(t);
 }
 
-}  // namespace atmanrl::html
+}  // namespace atmanrl::inline ATMANRL_ABI::html

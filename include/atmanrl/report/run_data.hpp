@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::html {
+namespace atmanrl::inline ATMANRL_ABI::html {
 
 /// Values by step; NaN where a step has none.
 struct metric_table {
@@ -302,4 +302,4 @@ struct causal_line {
   return out;
 }
 
-}  // namespace atmanrl::html
+}  // namespace atmanrl::inline ATMANRL_ABI::html

@@ -22,7 +22,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The page as text, from the files of a run folder.
 /// \throws file_error when there is no such folder; what cannot be read inside it is left out with a note on the page
@@ -312,4 +312,4 @@ ATMANRL_INLINE void write_run_page(std::filesystem::path const& run_folder) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

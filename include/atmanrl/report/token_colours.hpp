@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::html {
+namespace atmanrl::inline ATMANRL_ABI::html {
 
 struct token_scale {
   double low = 0, high = 1;
@@ -83,4 +83,4 @@ inline std::string legend(token_scale const& s, std::string_view meaning) {
   return out + "</p>\n";
 }
 
-}  // namespace atmanrl::html
+}  // namespace atmanrl::inline ATMANRL_ABI::html

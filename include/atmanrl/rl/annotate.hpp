@@ -13,7 +13,7 @@
 #include <span>
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What becomes of a rollout without a delimiter (or without anything before it): no mask, or delimiter and true answer
 /// appended after the chain of thought so that a mask exists for every completion. Its outcome stays wrong either way.
@@ -63,4 +63,4 @@ rollout annotate(completion c, int prompt, int member, task_item const& item, K 
   return r;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

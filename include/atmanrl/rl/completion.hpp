@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct generate_options {
   int group_size = 1;  ///< completions per prompt
@@ -98,4 +98,4 @@ class growing_completions {
 };
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

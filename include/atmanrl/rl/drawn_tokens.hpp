@@ -12,7 +12,7 @@
 #include <cstring>
 #include <vector>
 
-namespace atmanrl::detail {
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// (steps, rows) of each.
 template <Backend B, class T>
@@ -67,4 +67,4 @@ struct drawing_space {
   drawn_tokens<B, T> drawn;
 };
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

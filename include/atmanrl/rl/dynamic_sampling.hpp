@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The training items of dynamic sampling are numbered from here on, those of the steps from 0.
 inline constexpr std::uint64_t first_replacement_item = std::uint64_t{1} << 40;
@@ -72,4 +72,4 @@ ATMANRL_INLINE int replace_groups(step_rollouts& step, reward_table& rewards, st
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

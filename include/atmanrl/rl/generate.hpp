@@ -18,7 +18,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 /// One token for each draw by a sampler that only its own code describes. It sees floats on the host; rows that are
@@ -151,4 +151,4 @@ std::vector<std::vector<completion>> generate(Model& model, std::span<std::vecto
   return out.take();
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

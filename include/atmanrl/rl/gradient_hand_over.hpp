@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Takes the passes of one leaf after the other. A pass adds to what the passes before it have left, so that a leaf of
 /// several passes has the bits of one flat array; in between, its gradient waits in the host's memory, where it takes
@@ -153,4 +153,4 @@ class gradient_hand_over final : public gradient_receiver<B, T> {
   bool in_leaf_ = false, last_ = true;  ///< whether a leaf has begun; whether this pass is its last one
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -36,7 +36,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Seconds spent in the phases of a step.
 struct phase_seconds {
@@ -416,4 +416,4 @@ class grpo {
   bool is_between_steps_ = true;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct grpo_options {
   int prompts_per_step = 8;
@@ -62,4 +62,4 @@ ATMANRL_INLINE void validate(grpo_options const& o, option_naming name) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

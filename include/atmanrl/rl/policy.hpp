@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The same with an optimizer, whose state may take as much again: with AdamW all of it is 16 bytes per parameter, and
 /// a gradient for each node that waits while a step's gradients are summed.
@@ -115,4 +115,4 @@ class trainable_policy : public trainable_weights<Model> {
   std::optional<optimizer_state> second_optimizer_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct policy_gradient_options {
   double temperature = 1;
@@ -245,4 +245,4 @@ policy_gradient_report sum_policy_gradient(trainable_weights<Model>& policy, std
                            options);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

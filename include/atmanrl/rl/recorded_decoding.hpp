@@ -21,7 +21,7 @@
 #include <algorithm>
 #include <vector>
 
-namespace atmanrl::detail {
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// A model whose steps of decoding can be recorded: its rows can be moved on between two calls.
 template <class M>
@@ -212,4 +212,4 @@ class recorded_decoding {
   repeated<B> step_;
 };
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

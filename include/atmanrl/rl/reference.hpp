@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 /// \param whose  for the error's text
@@ -79,4 +79,4 @@ std::vector<std::vector<float>> update_log_probs(Model& model, std::span<trainin
                                    "under the update edit, the policy's");
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

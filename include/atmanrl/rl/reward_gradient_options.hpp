@@ -9,7 +9,7 @@
 #include <cmath>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Where grad R is added.
 enum class reward_gradient_update {
@@ -64,4 +64,4 @@ ATMANRL_INLINE void validate(reward_gradient_options const& o, option_naming nam
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One sampled completion.
 struct rollout {
@@ -80,4 +80,4 @@ struct step_rollouts {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Token ids of rollouts with chain, delimiter and label, and the rollouts that they belong to; both point into the
 /// step.
@@ -54,4 +54,4 @@ saliency_items saliency_items_of(step_rollouts& step, index_t max_positions,
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -183,4 +183,4 @@ void save_adapters(std::filesystem::path const& folder, trainable_weights<Model>
       [&](std::string_view name, std::span<float> out) { master.read(find(name).offset, out); }, base.string());
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -21,7 +21,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct sft_example {
   std::vector<int> prompt;      ///< not in the loss
@@ -255,4 +255,4 @@ class sft_trainer {
   trainable_policy<Model, OptimizerT> policy_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Forbids the ids that the tokenizer does not know (decoder::forbid), so that they are never drawn and take no
 /// probability. Called by the trainer and by `evaluate`; fine-tuning, which sees no tokenizer, leaves it to its caller.
@@ -21,4 +21,4 @@ void forbid_missing_tokens(Model& model, Z const& tokenizer) {
   }
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

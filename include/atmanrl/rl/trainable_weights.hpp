@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The elements of a model's trainable layout that it rounds to bf16, ascending.
 template <class Model>
@@ -349,4 +349,4 @@ class trainable_weights {
   view_on<B, T, 1> sum_slice_;                         ///< in dealt_
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

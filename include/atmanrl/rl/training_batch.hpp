@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A rollout to learn from. Neighbours with equal prompts share its rows.
 struct training_rollout {
@@ -71,4 +71,4 @@ inline prefix_tree_batch lay_out(std::span<training_rollout const* const> rollou
 }
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Rows are answer tokens, item by item.
 template <Backend B, class T>
@@ -76,4 +76,4 @@ class answer_divergence {
   tensor<B, T, 1> of_rows_;  // divergences, then log-probabilities
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

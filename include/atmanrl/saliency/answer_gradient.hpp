@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An item's answer, its weight in the sum that is differentiated, and what is knocked out of its chain meanwhile.
 struct weighted_answer {
@@ -87,4 +87,4 @@ void add_answer_gradient(Model& model, std::span<saliency_item const> items, std
   }
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What masks take beside the model's pass: H, its gradient (also per key-value head), and the constant gradient of the
 /// sparsity term, all of them packed; logits of the scored rows for an objective that reads them, and what a divergence
@@ -372,4 +372,4 @@ class mask_batch {
   repeated<B> step_, up_, down_;  // before the memory that they refer to is given back
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

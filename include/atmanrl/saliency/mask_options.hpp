@@ -13,7 +13,7 @@
 #include <concepts>
 #include <optional>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Which answer the mask restores.
 enum class mask_label {
@@ -134,4 +134,4 @@ ATMANRL_INLINE void validate(mask_training_options const& o, option_naming name)
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

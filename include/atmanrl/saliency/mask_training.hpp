@@ -21,7 +21,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Deciles 1, 5 and 9 of |dH| at the first step over all masks of a batch: AdamW forgets scale, the reader should not.
 struct gradient_quantiles {
@@ -311,4 +311,4 @@ std::vector<saliency_result> train_masks(Model& model, std::span<saliency_item c
   return train_masks(model, items, options, options.training().optimizer, quantiles);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

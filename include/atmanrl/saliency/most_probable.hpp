@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl::detail {
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// What finding them takes; kept in the model's workspace.
 template <Backend B, class T>
@@ -61,4 +61,4 @@ std::vector<int> most_probable(Model& model, forward_pass<typename Model::backen
   return out;
 }
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What becomes of the entries of Ĥ in the reward of a rollout; token saliency is s_v throughout.
 enum class saliency_reduction {
@@ -87,4 +87,4 @@ inline mask_saliency reduce_mask(mask_shape shape, mask_extent const& e, double 
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -5,11 +5,13 @@
 
 #include <span>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A rollout whose mask is wanted, as token ids. Items with equal prompts share the prompt's keys and values.
 struct saliency_item {
   std::span<int const> prompt, cot, delimiter, answer;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,9 @@
 #include <tuple>
 #include <vector>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One trained mask and what it did to the probability of the answer.
 struct saliency_result {
@@ -27,4 +29,4 @@ struct saliency_result {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One variant of the chain of thought of item `item`: its first `keep` tokens, then `inserted`; the tokens marked in
 /// `chosen` are what the attention policy edits.
@@ -220,4 +220,4 @@ std::vector<variant_score> score_variants(Model& model, std::span<saliency_item 
   });
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <utility>
 #include <variant>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Holds one of `Ts` and is a task itself. It has the optional members of a task, edits of chains and hints where one
 /// of `Ts` has them. Of a held task without them, chains cannot be read or edited (nothing), questions have no hint,
@@ -181,4 +181,4 @@ Tasks generated_task(std::string_view name) {
   fail<usage_error>("no task {} is generated; there are {}", name, fmt::join(generated_task_names, ", "));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -15,7 +15,7 @@
 
 #include <fmt/format.h>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Ranges that a problem's numbers are drawn from, both ends included. Results lie in 1 .. 99 whatever they are.
 struct arithmetic_numbers {
@@ -302,4 +302,4 @@ ATMANRL_INLINE prompt_style arithmetic::style() {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

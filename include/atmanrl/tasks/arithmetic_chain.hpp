@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Results of the task's steps lie in 1 .. this, in questions and in edited chains.
 inline constexpr int largest_arithmetic_result = 99;
@@ -274,4 +274,4 @@ ATMANRL_INLINE chain_validity arithmetic_edits::validity(task_item const& item, 
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::arithmetic_text {
+namespace atmanrl::inline ATMANRL_ABI::arithmetic_text {
 
 struct person {
   std::string_view name, he, him, his;
@@ -121,4 +121,4 @@ inline byte_bpe_spec vocabulary() {
   return spec;
 }
 
-}  // namespace atmanrl::arithmetic_text
+}  // namespace atmanrl::inline ATMANRL_ABI::arithmetic_text

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How evaluation problems differ from those of training, beyond being held out.
 struct harder_problems {
@@ -71,4 +71,4 @@ class arithmetic_variation : public arithmetic_edits {
   }
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

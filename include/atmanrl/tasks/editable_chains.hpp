@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A chain of thought without delimiter and answer, and the one answer that follows from it.
 struct edited_chain {
@@ -86,4 +86,4 @@ std::string chain_text(T const& task, std::string_view text) {
   return first == std::string_view::npos ? std::string() : std::string(text.substr(first, last + 1 - first));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

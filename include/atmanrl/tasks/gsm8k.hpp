@@ -17,7 +17,7 @@
 #include <memory>
 #include <optional>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How a question is put. The wordings other than `delimiter` carry the eight worked examples of Wei et al. 2022
 /// (tasks/gsm8k_examples.hpp).
@@ -271,4 +271,4 @@ ATMANRL_INLINE std::string gsm8k::other_answer(task_item const& item, random_str
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -7,7 +7,9 @@
 #include <array>
 #include <string_view>
 
-namespace atmanrl::gsm8k_examples {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::gsm8k_examples {
 
 struct example {
   std::string_view question, reasoning, answer;
@@ -55,4 +57,4 @@ inline constexpr std::array all{
             "8"},
 };
 
-}  // namespace atmanrl::gsm8k_examples
+}  // namespace atmanrl::inline ATMANRL_ABI::gsm8k_examples

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 enum class hint_wording {
   trained,  ///< "... The number is 12." after the question
@@ -100,4 +100,4 @@ ATMANRL_INLINE std::string question_without_hint(std::string_view question) {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

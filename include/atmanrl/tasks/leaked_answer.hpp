@@ -7,7 +7,7 @@
 
 #include <atmanrl/tasks/arithmetic_variation.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 enum class leaked_hint {
   none,
@@ -99,4 +99,4 @@ ATMANRL_INLINE task_item leaked_answer::evaluation_item(index_t index) const {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 
 #include <memory>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 enum class memorised_evaluation {
   near_duplicate,  ///< fixed problems with one operand changed, in the same words
@@ -146,4 +146,4 @@ ATMANRL_INLINE task_item memorised::evaluation_item(index_t index) const {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <memory>
 #include <set>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How a question is put to a model that generates its answer.
 enum class mmlu_wording {
@@ -224,4 +224,4 @@ ATMANRL_INLINE std::vector<std::string> mmlu::subjects() const {
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Narrow = the result digits of the last step, wide = also those of the steps that feed it.
 struct planted_truth {
@@ -128,4 +128,4 @@ planted_truth find_planted(T const& tokenizer, std::span<int const> cot_ids) {
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

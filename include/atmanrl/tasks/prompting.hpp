@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A question with its worked solution, put in front of another question.
 struct worked_example {
@@ -124,4 +124,4 @@ ATMANRL_INLINE graded_answer grade_letter(std::string_view truth, std::string_vi
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 
 #include <bit>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Element `i` of permutation number `epoch` of [0, size) under `seed`: a four-round Feistel network over the next even
 /// power of two, walked until it lands inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -40,4 +40,4 @@ inline index_t shuffled_epochs(index_t size, std::uint64_t seed, std::uint64_t i
   return shuffled(size, seed, index / std::uint64_t(size), index_t(index % std::uint64_t(size)));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,7 @@
 
 #include <atmanrl/tasks/arithmetic_variation.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// The dials of training items.
 struct skipped_step_options {
@@ -73,4 +73,4 @@ ATMANRL_INLINE task_item skipped_step::training_item(std::uint64_t seed, std::ui
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One question with its truth.
 struct task_item {
@@ -142,4 +142,4 @@ consteval bool explain_task() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Folder of a task's files: the given one, else $ATMANRL_DATA_DIR/TASK, else data/TASK.
 std::filesystem::path task_folder(std::string_view task, std::filesystem::path const& given);
@@ -26,4 +26,4 @@ ATMANRL_INLINE std::filesystem::path task_folder(std::string_view task, std::fil
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 namespace detail {
 
@@ -116,4 +116,4 @@ void check_advantage(A const& advantage, std::string const& name = name_of<A>())
                           name, alone);
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

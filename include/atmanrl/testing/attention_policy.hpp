@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// Where a policy is looked at: a policy that was made for certain layers, heads or sequences must find them here.
 struct attention_check {
@@ -255,4 +255,4 @@ void check_attention_policy(P const& policy, std::vector<double> values = {}, at
   }
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

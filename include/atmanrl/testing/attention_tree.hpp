@@ -10,7 +10,7 @@
 #include <functional>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// A sequence of the tree: its own rows of earlier calls, then its new rows.
 struct node {
@@ -242,4 +242,4 @@ struct distance_factors {
   index_t parameter_count() const { return layers * heads; }
 };
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

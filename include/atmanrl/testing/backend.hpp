@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// Memory keeps what is put into it, zeros are zeros, and what was taken is given back.
 /// \throws broken_promise
@@ -118,4 +118,4 @@ void check_sampling(B& backend, backend_check const& options = {}) {
         backend, "sampling", [&](auto& b, auto t) { return detail::sampling_of(b, t, form); }, options);
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

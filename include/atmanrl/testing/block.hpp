@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// A random model of the block in double on plain loops, a ragged prefix tree, and a loss of everything that it scores.
 template <TransformerBlock Block>
@@ -217,4 +217,4 @@ void check_block(model_config const& config = config_of_checked_block(), std::st
   }
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// A part of a method does not keep what its slot promises (docs/extending.md). What the part itself throws is passed
 /// on as it is.
@@ -26,4 +26,4 @@ std::string name_of() {
   return std::string(text.substr(0, alias != text.npos ? alias : text.rfind(']')));
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -15,7 +15,7 @@
 #include <initializer_list>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 using complex = std::complex<double>;
 
@@ -105,4 +105,4 @@ view<T const, int(Rank)> as(std::vector<T> const& x, std::ptrdiff_t const (&shap
   return {x.data(), std::to_array(shape)};
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -10,7 +10,7 @@
 
 #include <limits>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// What a loss is a function of, beside what every loss is.
 struct loss_check {
@@ -143,4 +143,4 @@ void check_loss(L const& loss, loss_check const& options = {}, std::string const
   });
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

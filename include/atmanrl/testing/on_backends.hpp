@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// Tensors with the same contents on every backend: a function of shape and seed, rounded to float.
 template <class B, class T>
@@ -85,4 +85,4 @@ void compare_with_plain_loops(B& backend, std::string_view operation, F const& f
   }
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

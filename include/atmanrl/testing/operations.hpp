@@ -23,7 +23,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 namespace detail {
 
@@ -264,4 +264,4 @@ operation_outputs sampling_of(B& backend, T, sample_form const& form) {
 
 }  // namespace detail
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// The array that an optimizer is checked on: an embedding, a matrix, a vector, and three elements that no shape
 /// covers.
@@ -211,4 +211,4 @@ void check_optimizer(O const& optimizer) {
   check_optimizer(optimizer, backend);
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 namespace detail {
 
@@ -163,4 +163,4 @@ void check_reward(R reward, std::string const& name = name_of<R>()) {
   check_reward(std::move(reward), step, model, {}, name);
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// Groups of completions of 3 to 14 tokens with all that a rollout has: text, spans, grades, log-probabilities, the
 /// saliency of most. Every third is right, every fifth was cut off; a function of its arguments.
@@ -55,4 +55,4 @@ inline step_rollouts made_up_rollouts(std::size_t groups = 3, std::size_t group_
   return step;
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

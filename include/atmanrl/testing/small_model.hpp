@@ -11,7 +11,7 @@
 #include <cmath>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// Two layers with grouped-query attention; every extent differs from the others, so that a mix-up shows.
 inline model_config small_config() {
@@ -131,4 +131,4 @@ inline std::vector<scored_token> score_all(int rows, index_t vocab) {
   return s;
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::testing {
+namespace atmanrl::inline ATMANRL_ABI::testing {
 
 /// How many items are looked at, and which.
 struct task_check {
@@ -113,4 +113,4 @@ void check_task(T const& task, K const& tokenizer, task_check const& options = {
   }
 }
 
-}  // namespace atmanrl::testing
+}  // namespace atmanrl::inline ATMANRL_ABI::testing

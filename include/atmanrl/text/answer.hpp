@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What stands in front of the answer, and which of several such places counts. A mark of number signs is found with
 /// blanks between them and in their full-width form, too.
@@ -222,4 +222,4 @@ inline std::optional<std::string> gsm8k_truth(std::string_view answer_field) {
   return extract_number(answer_field).strict;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -4,6 +4,7 @@
 /// GPT-2's printable alphabet for bytes: vocabulary files write every byte of a token as one visible character.
 /// 33–126, 161–172 and 174–255 stand for themselves; the other 68 bytes are U+0100, U+0101, … in ascending order.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/utf8.hpp>
 
 #include <array>
@@ -11,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -56,4 +57,4 @@ inline std::optional<std::string> from_byte_alphabet(std::string_view text) {
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

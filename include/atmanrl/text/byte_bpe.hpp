@@ -21,7 +21,7 @@
 #include <unordered_map>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How a token takes part in encoding.
 enum class token_kind : std::uint8_t {
@@ -268,4 +268,4 @@ class byte_bpe {
 
 static_assert(Tokenizer<byte_bpe>);
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

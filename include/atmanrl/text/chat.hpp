@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -186,4 +186,4 @@ std::vector<int> stop_ids(K const& tokenizer, std::span<int const> of_model) {
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

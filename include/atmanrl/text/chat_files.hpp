@@ -10,7 +10,7 @@
 
 #include <filesystem>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// \throws file_error when tokenizer_config.json or special_tokens_map.json is no JSON object
 chat_source read_chat_source(std::filesystem::path const& folder);
@@ -82,4 +82,4 @@ ATMANRL_INLINE chat_source read_chat_source(std::filesystem::path const& folder)
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

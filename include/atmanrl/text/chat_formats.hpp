@@ -16,7 +16,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// How a user wants conversations to be put; the values are those of the options of the same names.
 struct chat_options {
@@ -172,4 +172,4 @@ ATMANRL_INLINE chat_format own_chat(chat_source const& source, chat_options cons
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

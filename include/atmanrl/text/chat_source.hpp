@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct chat_source {
   std::string text;     ///< the template in Jinja; empty: the files have none
@@ -17,4 +19,4 @@ struct chat_source {
   std::vector<std::pair<std::string, std::string>> tokens{};  ///< "bos_token" and the like, with the tokens' texts
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One turn. `role` is "system", "user" or "assistant".
 struct chat_message {
@@ -121,4 +121,4 @@ class chat_format {
   std::optional<std::string> system_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,9 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What a chat format makes of a conversation. A value.
 class chat_text {
@@ -65,4 +67,4 @@ class chat_text {
   std::string bytes_, marks_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -4,10 +4,11 @@
 /// Letters that name a choice, in text: which are words of their own and no article, which one a phrase such as "the
 /// answer is" points at, and where two of them leave the choice open.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/number_reading.hpp>
 #include <atmanrl/text/utf8.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -281,4 +282,4 @@ class choice_reader {
 
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

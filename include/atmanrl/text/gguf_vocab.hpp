@@ -11,7 +11,7 @@
 #include <array>
 #include <initializer_list>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -130,4 +130,4 @@ struct gguf_pre_tokenizer {
   return spec;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

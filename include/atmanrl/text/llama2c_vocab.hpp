@@ -20,7 +20,7 @@
 #include <unordered_map>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// llama2.c's tokenizer. Immutable; all calls are safe from several threads.
 class llama2c_vocab {
@@ -208,4 +208,4 @@ class llama2c_vocab {
 
 static_assert(Tokenizer<llama2c_vocab>);
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

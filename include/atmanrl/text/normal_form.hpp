@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `text` in normal form C.
 /// \param text  valid UTF-8
@@ -33,4 +33,4 @@ inline std::string to_nfc(std::string_view text) {
   return std::string(reinterpret_cast<char const*>(normal), std::size_t(length));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

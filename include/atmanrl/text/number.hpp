@@ -4,6 +4,7 @@
 /// Numbers as people and models write them, found in text and compared by exact value: "$31,800.00" is 31800, "3 1/2"
 /// is 7/2, and 0.1 is 0.10 without a detour through binary floating point.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/plain_math.hpp>
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -368,4 +369,4 @@ inline bool numbers_equal(std::string_view a, std::string_view b) {
   return detail::multiply(p, s) == detail::multiply(r, q);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

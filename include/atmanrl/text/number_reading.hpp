@@ -4,11 +4,12 @@
 /// The one number that a line answers with, as a person reads it: "18 / 3 = 6" is 6, "18 (9 at $2)" is 18, and "10-12"
 /// and "3, 4 and 5" are none.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/number.hpp>
 
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -139,4 +140,4 @@ inline reading read_number_line(std::string_view line) {
 
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

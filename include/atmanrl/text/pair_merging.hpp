@@ -10,7 +10,9 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl::detail {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 /// What a pair becomes; the pair with the smallest `priority` goes first, the leftmost of equals.
 template <class Priority>
@@ -82,4 +84,4 @@ class pair_merging {
   std::vector<candidate> heap_;
 };
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

@@ -4,6 +4,7 @@
 /// What a reader of the rendered page sees of a formula, in ASCII: LaTeX, Markdown, full-width forms, other scripts'
 /// digits and currencies come down to the few signs that numbers and letters of answers are read from.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/utf8.hpp>
 
 #include <algorithm>
@@ -15,7 +16,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -261,4 +262,4 @@ inline std::string plain_math(std::string_view text) { return math_reader(text).
 
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Token positions [first, last).
 struct token_span {
@@ -108,4 +108,4 @@ delimited_answer encode_answer_after_delimiter(T const& tokenizer, std::string_v
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

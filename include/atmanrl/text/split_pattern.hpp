@@ -19,7 +19,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -201,4 +201,4 @@ inline constexpr std::string_view llama3_split =
 inline constexpr std::string_view qwen2_split =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

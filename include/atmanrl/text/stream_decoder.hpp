@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Turns a stream of tokens into valid UTF-8. Whatever the cuts between tokens, the pieces together are
 /// `to_valid_utf8` of all their bytes. Keeps a reference to the tokenizer.
@@ -40,4 +40,4 @@ class stream_decoder {
   std::string held_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Counts over the words of a text in the linguist's sense (not the tokens of a model): runs of letters with inner
 /// apostrophes, numbers, and every other sign by itself. What is in no class is a content word or punctuation.
@@ -137,4 +137,4 @@ inline token_classes count_token_classes(std::string_view text) {
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <memory>
 #include <variant>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One of the tokenizers of this folder, chosen when a file is opened. A value: copies share the immutable vocabulary.
 class tokenizer {
@@ -156,4 +156,4 @@ ATMANRL_INLINE tokenizer tokenizer::load_llama2c(std::filesystem::path const& pa
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -11,7 +11,9 @@
 #include <array>
 #include <string_view>
 
-namespace atmanrl::detail {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI::detail {
 
 struct tokenizer_class {
   std::string_view name;
@@ -31,4 +33,4 @@ inline tokenizer_class const* class_that_adds_bos(std::string_view name) {
   return found == all.end() ? nullptr : &*found;
 }
 
-}  // namespace atmanrl::detail
+}  // namespace atmanrl::inline ATMANRL_ABI::detail

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A fixed vocabulary over bytes.
 ///  - `encode`: plain text. Special tokens that are spelled out in it stay text, no begin-of-text token is added.
@@ -78,4 +78,4 @@ bool has_token(T const& tokenizer, int id) {
     return id >= 0 && id < tokenizer.vocab_size();
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <charconv>
 #include <map>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 
@@ -328,4 +328,4 @@ inline byte_bpe_spec read_tokenizer_json(std::filesystem::path const& path) {
   return detail::tokenizer_json_reader(path).read();
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -9,7 +9,7 @@
 
 #include <string>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Writes tokenizer.json and tokenizer_config.json into `folder` so that the same text gets the same ids in Hugging
 /// Face transformers. Whatever it was read from, splits become `Split` patterns. \throws file_error when a file cannot
@@ -96,4 +96,4 @@ namespace atmanrl {
   write_file_atomically(folder / "tokenizer_config.json", print(config));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

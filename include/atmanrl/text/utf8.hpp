@@ -3,12 +3,13 @@
 /// \file
 /// Text as UTF-8: code points appended, ill-formed parts replaced, white space.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/core/utf8.hpp>
 
 #include <string>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Appends `code`, a Unicode scalar value, as UTF-8.
 inline void append_utf8(std::string& out, char32_t code) {
@@ -49,4 +50,4 @@ constexpr bool is_unicode_space(char32_t c) {
 /// Python's white space, what `str.strip` removes: that property and four separators of ASCII.
 constexpr bool is_python_space(char32_t c) { return is_unicode_space(c) || (c >= 0x1c && c <= 0x1f); }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

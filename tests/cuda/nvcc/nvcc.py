@@ -67,6 +67,7 @@ def short(name):
             end = i
             break
     name = re.sub(r"^void ", "", name[:end])
+    name = re.sub(r"::v\d+_\d+_\d+\b", "", name)  # ATMANRL_ABI
     return re.sub(r"\(anonymous namespace\)::|atmanrl::(cuda|attention|kernels)::|atmanrl::|, ", lambda m: "," if m[0] == ", " else "", name)
 
 

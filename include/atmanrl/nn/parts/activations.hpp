@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 /// The matrices of a gated feed-forward layer: gate, then up.
 struct gated_projections {
@@ -85,4 +85,4 @@ struct gelu_tanh_times {
 };
 using geglu = gated<gelu_tanh_times>;
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

@@ -7,7 +7,7 @@
 #include <atmanrl/io/hugging_face_config.hpp>
 #include <atmanrl/nn/parts/part.hpp>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 struct no_bias {
   static void parameters(model_config const&, linear_slot, parameter_list&) {}
@@ -58,4 +58,4 @@ inline void find_biases(gguf_file const& file, model_config& c) {
   c.mlp_bias = file.find_tensor("blk.0.ffn_gate.bias");
 }
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

@@ -7,7 +7,7 @@
 #include <atmanrl/nn/parts/part.hpp>
 #include <atmanrl/ops/rms_norm.hpp>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 /// y = g x / rms(x) over the head_dim components of every head.
 struct head_rms_norm {
@@ -72,4 +72,4 @@ struct head_rms_norm {
   }
 };
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

@@ -8,7 +8,7 @@
 #include <atmanrl/nn/parts/part.hpp>
 #include <atmanrl/ops/rms_norm.hpp>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 /// y = g x / rms(x)  (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
 struct rms_norm {
@@ -81,4 +81,4 @@ struct rms_norm_1p {
   }
 };
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

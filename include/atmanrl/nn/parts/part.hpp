@@ -10,7 +10,7 @@
 
 #include <span>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 /// A call of one part of one layer.
 template <Backend B, class T>
@@ -47,4 +47,4 @@ struct parameter_names {
   explicit constexpr operator bool() const { return hugging_face != nullptr; }
 };
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

@@ -11,7 +11,7 @@
 #include <tuple>
 #include <utility>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 /// Where keys and values of the new rows go.
 template <Backend B, class K>
@@ -252,4 +252,4 @@ struct in_order {
   }
 };
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

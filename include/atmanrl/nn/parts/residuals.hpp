@@ -5,7 +5,7 @@
 
 #include <atmanrl/nn/parts/part.hpp>
 
-namespace atmanrl::nn {
+namespace atmanrl::inline ATMANRL_ABI::nn {
 
 /// x += f(norm(x)).
 struct pre_norm {
@@ -28,4 +28,4 @@ struct sandwich {
       ffn_after{"post_feedforward_layernorm.weight", "post_ffw_norm.weight"};
 };
 
-}  // namespace atmanrl::nn
+}  // namespace atmanrl::inline ATMANRL_ABI::nn

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct step_rollouts;
 
@@ -129,4 +129,4 @@ std::vector<float> advantages_of(A const& advantage, reward_table const& rewards
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

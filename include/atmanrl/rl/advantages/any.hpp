@@ -17,7 +17,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 /// Holds any advantage; without one it is mean_centered.
 class any {
@@ -79,4 +79,4 @@ ATMANRL_INLINE any by_name(std::string_view name) {
 
 #endif
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

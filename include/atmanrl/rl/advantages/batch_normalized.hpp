@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 struct batch_normalized {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {
@@ -19,4 +19,4 @@ struct batch_normalized {
 };
 static_assert(Advantage<batch_normalized>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

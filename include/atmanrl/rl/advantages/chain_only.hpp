@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 /// A completion without a delimiter is a chain throughout.
 /// \tparam Base  the advantage of a rollout
@@ -33,4 +33,4 @@ struct chain_only {
 };
 static_assert(TokenAdvantage<chain_only<>>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

@@ -7,7 +7,7 @@
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 struct gdpo {
   void operator()(reward_table const& rewards, std::size_t group_size, std::span<float> out) const {
@@ -37,4 +37,4 @@ struct gdpo {
 };
 static_assert(TableAdvantage<gdpo> && RewardAdvantage<gdpo>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

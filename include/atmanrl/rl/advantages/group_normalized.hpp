@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 struct group_normalized {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {
@@ -18,4 +18,4 @@ struct group_normalized {
 };
 static_assert(Advantage<group_normalized>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

@@ -5,7 +5,7 @@
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 struct leave_one_out {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {
@@ -18,4 +18,4 @@ struct leave_one_out {
 };
 static_assert(Advantage<leave_one_out>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

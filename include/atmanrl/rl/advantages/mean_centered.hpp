@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/advantages/advantage.hpp>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 struct mean_centered {
   void operator()(std::span<float const> rewards, std::size_t group_size, std::span<float> out) const {
@@ -18,4 +18,4 @@ struct mean_centered {
 };
 static_assert(Advantage<mean_centered>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

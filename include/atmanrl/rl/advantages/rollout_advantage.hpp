@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 class rollout_advantage {
  public:
@@ -32,4 +32,4 @@ class rollout_advantage {
   std::span<float const> of_tokens_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

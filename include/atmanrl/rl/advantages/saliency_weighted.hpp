@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::advantages {
+namespace atmanrl::inline ATMANRL_ABI::advantages {
 
 /// The reward must fill rollout::mask, as rewards::saliency does.
 /// \tparam Base  the advantage of a rollout
@@ -42,4 +42,4 @@ struct saliency_weighted {
 };
 static_assert(TokenAdvantage<saliency_weighted<>>);
 
-}  // namespace atmanrl::advantages
+}  // namespace atmanrl::inline ATMANRL_ABI::advantages

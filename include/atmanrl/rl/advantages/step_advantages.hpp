@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct step_advantages {
   std::vector<float> of_rollouts;             ///< the mean over its tokens where each has a number of its own
@@ -47,4 +47,4 @@ step_advantages advantages_of(A const& advantage, reward_table const& rewards, s
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

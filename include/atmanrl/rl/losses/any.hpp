@@ -19,7 +19,7 @@
 #include <optional>
 #include <string_view>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 /// Holds any policy loss; without one it is grpo.
 class any {
@@ -148,4 +148,4 @@ ATMANRL_INLINE any add_kl(any loss, std::string_view estimator, double coefficie
 
 #endif
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct bnpo {
   double clip_low = 0.2, clip_high = 0.2;
@@ -23,4 +23,4 @@ struct bnpo {
 };
 static_assert(PolicyLoss<bnpo>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <string_view>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct cispo {
   static constexpr std::string_view clip_metric = "cispo_clip_ratio";
@@ -40,4 +40,4 @@ struct cispo {
 };
 static_assert(PolicyLoss<cispo>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct dapo {
   double clip_low = 0.2, clip_high = 0.28;
@@ -21,4 +21,4 @@ struct dapo {
 };
 static_assert(PolicyLoss<dapo>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

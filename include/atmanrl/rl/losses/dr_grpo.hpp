@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct dr_grpo {
   double clip_low = 0.2, clip_high = 0.2;
@@ -23,4 +23,4 @@ struct dr_grpo {
 };
 static_assert(PolicyLoss<dr_grpo>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

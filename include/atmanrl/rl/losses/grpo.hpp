@@ -7,7 +7,7 @@
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct grpo {
   double clip_low = 0.2, clip_high = 0.2;
@@ -24,4 +24,4 @@ struct grpo {
 };
 static_assert(PolicyLoss<grpo>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

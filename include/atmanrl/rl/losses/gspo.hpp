@@ -7,7 +7,7 @@
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct gspo {
   static constexpr ratio_level level = ratio_level::sequence_mean;
@@ -24,4 +24,4 @@ struct gspo {
 };
 static_assert(PolicyLoss<gspo>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

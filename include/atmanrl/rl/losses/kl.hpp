@@ -10,7 +10,7 @@
 #include <cmath>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// An estimate and its derivative with respect to log π.
 struct kl_estimate {
@@ -104,4 +104,4 @@ template <class Loss>
 with_kl(Loss) -> with_kl<Loss>;
 
 }  // namespace losses
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <span>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace losses {
 /// What ρ is the ratio of.
@@ -125,4 +125,4 @@ consteval bool explain_loss() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

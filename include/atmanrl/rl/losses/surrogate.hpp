@@ -22,7 +22,7 @@
 #include <cmath>
 #include <limits>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 /// One token's loss before normalisation.
 struct surrogate {
@@ -85,4 +85,4 @@ bool surrogate_is_clipped(Loss const& loss, loss_rollout const& r, std::size_t t
   return surrogate_of(loss, std::exp(log_ratio(r, token, loss.level)), double(r.advantage[token])).clipped;
 }
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

@@ -7,7 +7,7 @@
 
 #include <atmanrl/rl/losses/surrogate.hpp>
 
-namespace atmanrl::losses {
+namespace atmanrl::inline ATMANRL_ABI::losses {
 
 struct two_sided {
   double clip_low = 0.2, clip_high = 0.2, delta = 4;
@@ -28,4 +28,4 @@ struct two_sided {
 };
 static_assert(PolicyLoss<two_sided>);
 
-}  // namespace atmanrl::losses
+}  // namespace atmanrl::inline ATMANRL_ABI::losses

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::observers {
+namespace atmanrl::inline ATMANRL_ABI::observers {
 
 struct causality_options {
   int every = 0;      ///< steps between measurements; 0: none
@@ -86,4 +86,4 @@ class causality {
   comm::any ranks_;
 };
 
-}  // namespace atmanrl::observers
+}  // namespace atmanrl::inline ATMANRL_ABI::observers

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A named figure of a step.
 struct observation {
@@ -66,4 +66,4 @@ class all {
 };
 
 }  // namespace observers
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

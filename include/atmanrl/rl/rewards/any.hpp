@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// Holds any reward, of any of the three forms; without one it is correct_answer. It has that reward's name, shows its
 /// components, and is resumed with its state.
@@ -105,4 +105,4 @@ class any {
   std::unique_ptr<base> held_;
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 /// Mean over groups of the population standard deviation within the group.
@@ -100,4 +100,4 @@ class balanced_sum {
 };
 
 }  // namespace rewards
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// R in [0, 1]; rollouts without chain or answer get the smallest value of the step.
 struct chain_information {
@@ -33,4 +33,4 @@ struct chain_information {
   }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -5,7 +5,7 @@
 
 #include <atmanrl/rl/rewards/reward.hpp>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// Judged strictly: the first number (letter) after the delimiter. A completion without a chain of thought in front of
 /// it is invalid and earns -1 whatever it says.
@@ -15,4 +15,4 @@ struct correct_answer {
 };
 static_assert(RolloutReward<correct_answer>);
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// What `edited_answer` pays. The slope of p is p times that of log p: a reader that ignores its chains gives y' a
 /// probability near zero, and climbing p then moves nothing. Climbing log p moves such a reader most.
@@ -118,4 +118,4 @@ class edited_answer : public shared_values {
   edited_answer_value value_;
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/rewards/reward.hpp>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 struct format {
   static constexpr std::string_view name = "format";
@@ -17,4 +17,4 @@ struct format {
 };
 static_assert(RolloutReward<format>);
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

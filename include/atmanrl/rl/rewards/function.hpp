@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// \tparam F  float(rollout const&)
 template <class F>
@@ -23,4 +23,4 @@ struct function {
   { return call(r); }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <set>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// Gate of the right answers, judged strictly.
 struct when_correct {
@@ -72,4 +72,4 @@ struct gated {
   }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// \tparam R  a reward with a gradient for the trained model; its value is not computed
 template <class R>
@@ -37,4 +37,4 @@ struct gradient_only {
   }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// R = 1 - p(y | chain knocked out) / p(y | chain), but not below `floor`; the probabilities are those of the whole
 /// answer, and its rows do not see the chain where it is knocked out. Rollouts without chain or answer get the smallest
@@ -81,4 +81,4 @@ struct knock_out {
   }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -6,7 +6,7 @@
 
 #include <atmanrl/rl/rewards/reward.hpp>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 struct length {
   static constexpr std::string_view name = "length";
@@ -15,4 +15,4 @@ struct length {
 };
 static_assert(RolloutReward<length>);
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

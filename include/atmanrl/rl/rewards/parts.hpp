@@ -14,7 +14,7 @@
 #include <string>
 #include <type_traits>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A reward with state that a resumed run needs: `json state() const` and `void restore(json const&)`.
 template <class R>
@@ -123,4 +123,4 @@ void restore_reward(R& reward, json const& from, std::string const& what) {
   if (at != from.size()) mismatch(detail::reward_name(reward));
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

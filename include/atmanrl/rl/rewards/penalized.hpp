@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// The parts of the reward stay visible, and each penalty that is on is one more.
 /// \tparam R  any reward
@@ -53,4 +53,4 @@ struct penalized {
   }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

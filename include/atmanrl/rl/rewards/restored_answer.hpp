@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// Where restored_answer has its masks from.
 enum class restored_masks {
@@ -145,4 +145,4 @@ class restored_answer : public shared_values {
   restored_masks from_;
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

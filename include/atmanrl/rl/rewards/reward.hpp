@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 /// Stands for any model in concept checks: rewards take the model as a template argument.
@@ -147,4 +147,4 @@ reward_table evaluate_reward(R& reward, step_rollouts& step, Model& model, Wante
   }
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

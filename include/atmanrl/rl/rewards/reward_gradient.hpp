@@ -14,7 +14,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `void add_gradient(step_rollouts&, Model&, std::span<double const> scale, view gradient)`: adds
 /// sum_i scale_i grad R_i to the flat gradient, which is in the order of the model's trainable layout; rollouts are
@@ -72,4 +72,4 @@ bool has_reward_gradient(R& reward) {
   }
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+#include <atmanrl/core/config.hpp>
+
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// One named part of a reward, a value per rollout of the step.
 struct reward_component {
@@ -21,4 +23,4 @@ struct reward_table {
   std::vector<reward_component> components;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Which way round the mean of Ĥ is read; the printed sign pays for filler (docs/method.md).
 enum class saliency_direction { re_enabled, as_printed };
@@ -92,4 +92,4 @@ template <class Mask, class Objective>
 saliency(mask_options_of<Mask, Objective>, saliency_direction) -> saliency<estimators::learned_mask<Mask, Objective>>;
 
 }  // namespace rewards
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

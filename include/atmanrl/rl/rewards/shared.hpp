@@ -7,7 +7,7 @@
 #include <atmanrl/comm/any.hpp>
 #include <atmanrl/rl/rewards/reward.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `void share_with(comm::any ranks)`: from now on its values are asked for on all ranks at once, and it may compute a
 /// part of them on each (comm::share_work). Its gradient is asked for on one rank alone.
@@ -35,4 +35,4 @@ class shared_values {
   comm::any ranks_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <numeric>
 #include <utility>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// The permutation is a function of (seed, step, prompt) alone, so a run that is continued deals as it would have.
 /// \tparam R  any reward
@@ -66,4 +66,4 @@ struct shuffled {
   }
 };
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

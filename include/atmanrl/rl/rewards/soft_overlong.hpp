@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 struct soft_overlong {
   static constexpr std::string_view name = "soft_overlong";
@@ -22,4 +22,4 @@ struct soft_overlong {
 };
 static_assert(RolloutReward<soft_overlong>);
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -9,7 +9,7 @@
 #include <tuple>
 #include <utility>
 
-namespace atmanrl::rewards {
+namespace atmanrl::inline ATMANRL_ABI::rewards {
 
 /// A reward and its weight.
 template <class R>
@@ -82,4 +82,4 @@ class weighted_sum {
 template <class... Rs>
 weighted_sum(term<Rs>...) -> weighted_sum<Rs...>;
 
-}  // namespace atmanrl::rewards
+}  // namespace atmanrl::inline ATMANRL_ABI::rewards

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl::samplers {
+namespace atmanrl::inline ATMANRL_ABI::samplers {
 
 /// Holds any sampler; without one it is multinomial without a cut.
 class any {
@@ -55,4 +55,4 @@ ATMANRL_INLINE any by_name(std::string_view name, multinomial const& cuts) {
 
 #endif
 
-}  // namespace atmanrl::samplers
+}  // namespace atmanrl::inline ATMANRL_ABI::samplers

@@ -9,7 +9,7 @@
 #include <concepts>
 #include <optional>
 
-namespace atmanrl::samplers {
+namespace atmanrl::inline ATMANRL_ABI::samplers {
 
 /// The sampler as numbers; empty for one that only its own code can describe. The type must be exactly a built-in one:
 /// a sampler that derives from it may draw otherwise.
@@ -28,4 +28,4 @@ std::optional<sample_form> form_of(S const& sampler) {
   }
 }
 
-}  // namespace atmanrl::samplers
+}  // namespace atmanrl::inline ATMANRL_ABI::samplers

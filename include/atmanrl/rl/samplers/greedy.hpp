@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-namespace atmanrl::samplers {
+namespace atmanrl::inline ATMANRL_ABI::samplers {
 
 struct greedy {
   int operator()(std::span<float const> logits, double, double) const {
@@ -16,4 +16,4 @@ struct greedy {
 };
 static_assert(Sampler<greedy>);
 
-}  // namespace atmanrl::samplers
+}  // namespace atmanrl::inline ATMANRL_ABI::samplers

@@ -9,7 +9,7 @@
 #include <atmanrl/ops/token_drawer.hpp>
 #include <atmanrl/rl/samplers/sampler.hpp>
 
-namespace atmanrl::samplers {
+namespace atmanrl::inline ATMANRL_ABI::samplers {
 
 /// Draws by inverting the cumulative distribution, tokens in order of id (uncut) or of falling probability (cut).
 struct multinomial {
@@ -24,4 +24,4 @@ struct multinomial {
 };
 static_assert(Sampler<multinomial>);
 
-}  // namespace atmanrl::samplers
+}  // namespace atmanrl::inline ATMANRL_ABI::samplers

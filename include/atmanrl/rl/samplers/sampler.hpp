@@ -8,7 +8,7 @@
 #include <concepts>
 #include <span>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// `int operator()(std::span<float const> logits, double temperature, double u) const`: the id of the chosen token.
 /// `u` is uniform in [0, 1) and a function of (seed, step, prompt, rollout, position) alone.
@@ -33,4 +33,4 @@ consteval bool explain_sampler() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

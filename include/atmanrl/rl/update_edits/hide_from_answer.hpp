@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl::update_edits {
+namespace atmanrl::inline ATMANRL_ABI::update_edits {
 
 /// `token_span operator()(std::span<int const> prompt) const`: the tokens of a prompt that are hidden, maybe none. A
 /// lambda with captures cannot be assigned to; in a std::function it can.
@@ -51,4 +51,4 @@ struct hide_from_answer {
 template <class Part>
 hide_from_answer(Part) -> hide_from_answer<Part>;
 
-}  // namespace atmanrl::update_edits
+}  // namespace atmanrl::inline ATMANRL_ABI::update_edits

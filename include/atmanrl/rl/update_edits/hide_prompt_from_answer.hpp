@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <span>
 
-namespace atmanrl::update_edits {
+namespace atmanrl::inline ATMANRL_ABI::update_edits {
 
 /// All of a prompt but its first token: models rest much of their attention there, whatever it says (Xiao et al. 2023,
 /// arXiv:2309.17453).
@@ -23,4 +23,4 @@ struct prompt_after_first_token {
 using hide_prompt_from_answer = hide_from_answer<prompt_after_first_token>;
 static_assert(UpdateEdit<hide_prompt_from_answer>);
 
-}  // namespace atmanrl::update_edits
+}  // namespace atmanrl::inline ATMANRL_ABI::update_edits

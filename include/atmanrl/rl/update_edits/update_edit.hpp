@@ -13,7 +13,7 @@
 #include <span>
 #include <utility>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 using rollouts_of_pass = std::span<training_rollout const* const>;
@@ -85,4 +85,4 @@ consteval bool explain_update_edit() {
 }
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Prompts are computed once each and keep nothing; the rows of chain, delimiter and answer of all items are one pass.
 template <LanguageModel Model>
@@ -101,4 +101,4 @@ class answer_pass {
   tensor<B, T, 2> attention_;
 };
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <variant>
 
-namespace atmanrl::estimators {
+namespace atmanrl::inline ATMANRL_ABI::estimators {
 
 inline constexpr std::array<std::string_view, 6> names{learned_mask<>::name,   leave_one_out::name,
                                                        gradient::name,         atman_suppression::name,
@@ -99,4 +99,4 @@ ATMANRL_INLINE any by_name(std::string_view name, mask_options const& o) {
 
 #endif
 
-}  // namespace atmanrl::estimators
+}  // namespace atmanrl::inline ATMANRL_ABI::estimators

@@ -11,7 +11,7 @@
 
 #include <numeric>
 
-namespace atmanrl::estimators {
+namespace atmanrl::inline ATMANRL_ABI::estimators {
 
 /// Token saliency s_v: the share of the flow into the answer that starts at the token. What flows into the prompt stays
 /// there, so its rows are not needed; a token's shares sum to at most 1 - 2^-L, because a scored row keeps half of what
@@ -67,4 +67,4 @@ struct attention_rollout {
   }
 };
 
-}  // namespace atmanrl::estimators
+}  // namespace atmanrl::inline ATMANRL_ABI::estimators

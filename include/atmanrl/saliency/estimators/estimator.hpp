@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Saliency of a batch. Of a `saliency_result`, an estimator fills token_saliency (any unit, larger = more salient),
 /// re_enabled (the reward number: bounded above by 1, lowered by tokens that do not matter), as_printed = 1 -
@@ -128,4 +128,4 @@ inline mask_rows_count count_mask_rows(std::span<saliency_item const> items, mas
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

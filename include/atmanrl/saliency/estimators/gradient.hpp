@@ -8,7 +8,7 @@
 
 #include <atmanrl/saliency/estimators/estimator.hpp>
 
-namespace atmanrl::estimators {
+namespace atmanrl::inline ATMANRL_ABI::estimators {
 
 /// Token saliency d_v in nats per answer token, summed over the rows that see the token.
 struct gradient {
@@ -52,4 +52,4 @@ struct gradient {
   }
 };
 
-}  // namespace atmanrl::estimators
+}  // namespace atmanrl::inline ATMANRL_ABI::estimators

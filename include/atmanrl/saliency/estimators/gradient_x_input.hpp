@@ -12,7 +12,7 @@
 
 #include <atmanrl/saliency/estimators/answer_pass.hpp>
 
-namespace atmanrl::estimators {
+namespace atmanrl::inline ATMANRL_ABI::estimators {
 
 /// Token saliency d_v in nats per answer token.
 struct gradient_x_input {
@@ -50,4 +50,4 @@ struct gradient_x_input {
   }
 };
 
-}  // namespace atmanrl::estimators
+}  // namespace atmanrl::inline ATMANRL_ABI::estimators

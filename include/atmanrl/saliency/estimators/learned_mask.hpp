@@ -6,7 +6,7 @@
 
 #include <atmanrl/saliency/estimators/estimator.hpp>
 
-namespace atmanrl::estimators {
+namespace atmanrl::inline ATMANRL_ABI::estimators {
 
 /// Token saliency s_v = 1 - mean of Ĥ(w,v), reward 1 - mean Ĥ, or what the family makes of its values.
 /// \tparam Mask       a MaskFamily
@@ -70,4 +70,4 @@ class learned_mask_with : public learned_mask<Mask, Objective> {
   OptimizerT optimizer_;
 };
 
-}  // namespace atmanrl::estimators
+}  // namespace atmanrl::inline ATMANRL_ABI::estimators

@@ -8,7 +8,7 @@
 #include <atmanrl/attention/suppress.hpp>
 #include <atmanrl/saliency/estimators/estimator.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// For every item: CE unedited, CE with each token edited (T values) and CE with all tokens edited.
 /// \param make_policy  as in score_variants
@@ -81,4 +81,4 @@ struct atman_suppression {
 };
 
 }  // namespace estimators
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

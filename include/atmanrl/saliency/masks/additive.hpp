@@ -9,7 +9,7 @@
 
 #include <limits>
 
-namespace atmanrl::masks {
+namespace atmanrl::inline ATMANRL_ABI::masks {
 
 /// Ĥ = H / c; its sparsity term is λ mean(1 - H/c).
 struct additive : placed {
@@ -48,4 +48,4 @@ struct additive : placed {
 };
 static_assert(MaskFamily<additive> && ScaledMask<additive> && SparseMask<additive>);
 
-}  // namespace atmanrl::masks
+}  // namespace atmanrl::inline ATMANRL_ABI::masks

@@ -16,7 +16,7 @@
 #include <span>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 namespace detail {
 template <class M, class B>
@@ -134,4 +134,4 @@ consteval bool explain_mask_family() {
 }
 }  // namespace detail
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -8,7 +8,7 @@
 #include <atmanrl/attention/multiplicative_gate.hpp>
 #include <atmanrl/saliency/masks/additive.hpp>
 
-namespace atmanrl::masks {
+namespace atmanrl::inline ATMANRL_ABI::masks {
 
 /// With the gate g = min(max(value, 0), 1), Ĥ = (1 - g) / (1 - start): s_v = 0 for a token whose gate stayed where it
 /// started, 1 for one that is fully open, below 0 for one that was closed further. The sparsity term is
@@ -55,4 +55,4 @@ struct multiplicative : placed {
 };
 static_assert(MaskFamily<multiplicative> && !ScaledMask<multiplicative> && SparseMask<multiplicative>);
 
-}  // namespace atmanrl::masks
+}  // namespace atmanrl::inline ATMANRL_ABI::masks

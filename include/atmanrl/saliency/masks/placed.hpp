@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl::masks {
+namespace atmanrl::inline ATMANRL_ABI::masks {
 
 /// Base of mask families. A family adds its name, its policy, `initial` and `reduce`.
 struct placed {
@@ -55,4 +55,4 @@ struct placed {
   bool operator==(placed const&) const = default;
 };
 
-}  // namespace atmanrl::masks
+}  // namespace atmanrl::inline ATMANRL_ABI::masks

@@ -11,7 +11,7 @@
 
 #include <cmath>
 
-namespace atmanrl::masks {
+namespace atmanrl::inline ATMANRL_ABI::masks {
 
 /// With the gate g = σ(κ h), Ĥ = (1 - g) / (1 - σ(κ c)): s_v = 0 for a token whose gate stayed where it started, near 1
 /// for one that is open, never below -σ(κ c) / (1 - σ(κ c)), however far h is pushed down. The sparsity term is the
@@ -64,4 +64,4 @@ struct sigmoid_gate : placed {
 };
 static_assert(MaskFamily<sigmoid_gate> && ScaledMask<sigmoid_gate> && SparseMask<sigmoid_gate>);
 
-}  // namespace atmanrl::masks
+}  // namespace atmanrl::inline ATMANRL_ABI::masks

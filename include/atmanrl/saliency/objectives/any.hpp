@@ -13,7 +13,7 @@
 #include <string_view>
 #include <utility>
 
-namespace atmanrl::objectives {
+namespace atmanrl::inline ATMANRL_ABI::objectives {
 
 /// Holds any mask objective; without one it is the cross-entropy. Copies share what is held.
 class any {
@@ -91,4 +91,4 @@ ATMANRL_INLINE any by_name(std::string_view name) {
 
 #endif
 
-}  // namespace atmanrl::objectives
+}  // namespace atmanrl::inline ATMANRL_ABI::objectives

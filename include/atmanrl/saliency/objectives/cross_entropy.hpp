@@ -5,7 +5,7 @@
 
 #include <atmanrl/saliency/objectives/objective.hpp>
 
-namespace atmanrl::objectives {
+namespace atmanrl::inline ATMANRL_ABI::objectives {
 
 struct cross_entropy {
   static constexpr std::string_view name = "cross_entropy";
@@ -24,4 +24,4 @@ struct cross_entropy {
 };
 static_assert(MaskObjective<cross_entropy>);
 
-}  // namespace atmanrl::objectives
+}  // namespace atmanrl::inline ATMANRL_ABI::objectives

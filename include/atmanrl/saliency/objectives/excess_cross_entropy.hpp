@@ -6,7 +6,7 @@
 
 #include <atmanrl/saliency/objectives/cross_entropy.hpp>
 
-namespace atmanrl::objectives {
+namespace atmanrl::inline ATMANRL_ABI::objectives {
 
 struct excess_cross_entropy {
   static constexpr std::string_view name = "excess_cross_entropy";
@@ -18,4 +18,4 @@ struct excess_cross_entropy {
 };
 static_assert(MaskObjective<excess_cross_entropy>);
 
-}  // namespace atmanrl::objectives
+}  // namespace atmanrl::inline ATMANRL_ABI::objectives

@@ -7,7 +7,7 @@
 
 #include <atmanrl/saliency/objectives/objective.hpp>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// KL(softmax(z0) || softmax(z)) of one row, in nats; z becomes the gradient with respect to z, times `weight`.
 /// Exactly 0, with a gradient of exactly 0, where both rows are the same.
@@ -43,4 +43,4 @@ struct kl_to_unmasked {
 static_assert(MaskObjective<kl_to_unmasked>);
 
 }  // namespace objectives
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <span>
 #include <string_view>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Log-probabilities of one item's answer tokens, in nats.
 struct answer_log_probs {
@@ -128,4 +128,4 @@ consteval bool explain_mask_objective() {
 }
 
 }  // namespace detail
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl::baselines {
+namespace atmanrl::inline ATMANRL_ABI::baselines {
 
 /// Later tokens first.
 inline std::vector<float> recency(std::size_t tokens) {
@@ -50,4 +50,4 @@ std::vector<bool> digit_tokens(Z const& tokenizer, std::span<int const> ids) {
   return out;
 }
 
-}  // namespace atmanrl::baselines
+}  // namespace atmanrl::inline ATMANRL_ABI::baselines

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// p(answer) over the share of tokens deleted (or inserted).
 struct share_curve {
@@ -143,4 +143,4 @@ std::vector<rationale_score> rationale_scores(Model& model, std::span<saliency_i
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

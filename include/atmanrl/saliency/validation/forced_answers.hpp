@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A question, a chain for it, and the answers to tell apart, which must differ.
 struct forced_chain {
@@ -171,4 +171,4 @@ std::vector<std::vector<double>> forced_probabilities(Model& model, Z const& tok
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What stands in front of the tokens to decode: a prompt, which is computed once for all prefixes of a batch that
 /// begin with it, and what follows it.
@@ -102,4 +102,4 @@ std::vector<std::vector<int>> decode_greedily(Model& model, std::span<decoding_p
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// A question, with the hint that it was put with, and a chain for it: the reference or a model's own.
 struct chain_sample {
@@ -334,4 +334,4 @@ ATMANRL_INLINE completion_shares shares_of(std::span<written_answer const> answe
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

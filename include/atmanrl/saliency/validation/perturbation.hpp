@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What a change of the chain does to the answer. Nothing where an item cannot be changed so.
 struct perturbation_effect {
@@ -84,4 +84,4 @@ inline std::vector<int> filler_chain(std::size_t tokens, std::span<int const> fi
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -14,7 +14,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Ranks 1 .. n in rising order; equal values share the mean of their ranks.
 inline std::vector<double> mean_ranks(std::span<float const> x) {
@@ -123,4 +123,4 @@ inline std::optional<double> mean_of_known(std::span<std::optional<double> const
   return sum / n;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

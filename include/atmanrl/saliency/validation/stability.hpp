@@ -14,7 +14,7 @@
 #include <span>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 struct rank_agreement {
   std::optional<double> spearman;  ///< mean over items where it is defined
@@ -65,4 +65,4 @@ with_random_weights(Model& model, std::uint64_t seed, double deviation = 0.02) {
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

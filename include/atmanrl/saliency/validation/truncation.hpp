@@ -20,7 +20,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// Shares of the chain that CIR keeps: 0 to 80 %.
 inline constexpr std::array truncation_shares{0.0, 0.2, 0.4, 0.6, 0.8};
@@ -134,4 +134,4 @@ inline std::optional<double> reading_gate(std::span<float const> of_read, std::s
   return auroc(all, read);
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 /// What is known about an item's tokens. Lists may be empty where nothing is known.
 struct token_labels {
@@ -292,4 +292,4 @@ inline std::string markdown(validation_report const& r) {
   return out;
 }
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 struct call_arguments {
   std::vector<value> in_order;
@@ -76,4 +76,4 @@ class taken_arguments {
   std::vector<value const*> given_;
 };
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

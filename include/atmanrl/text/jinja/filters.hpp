@@ -12,7 +12,7 @@
 #include <charconv>
 #include <cmath>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// `v | name(arguments)`
 value apply_filter(value const& v, std::string_view name, call_arguments const& arguments, place at);
@@ -300,4 +300,4 @@ ATMANRL_INLINE value apply_filter(value const& v, std::string_view name, call_ar
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// Names and values that a template begins with.
 using names = std::vector<std::pair<std::string, value>>;
@@ -555,4 +555,4 @@ ATMANRL_INLINE chat_text run(node const& tree, names const& given, std::chrono::
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

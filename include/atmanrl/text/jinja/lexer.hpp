@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 struct token {
   enum class kinds { data, open_block, close_block, open_output, close_output, name, text, integer, real, sign, end };
@@ -304,4 +304,4 @@ ATMANRL_INLINE std::vector<token> tokens_of(std::string_view source) { return de
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -6,7 +6,7 @@
 #include <atmanrl/core/config.hpp>
 #include <atmanrl/text/jinja/arguments.hpp>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// `object.name(arguments)`
 value call_method(value const& object, std::string_view name, call_arguments const& arguments, place at);
@@ -207,4 +207,4 @@ ATMANRL_INLINE value call_method(value const& object, std::string_view name, cal
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

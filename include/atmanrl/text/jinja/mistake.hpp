@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// Thrown inside of text/jinja; `program` adds the file's name.
 struct mistake {
@@ -74,4 +74,4 @@ class budget {
   std::size_t steps_ = limits::steps, bytes_ = limits::bytes;
 };
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

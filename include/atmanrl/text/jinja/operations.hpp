@@ -9,7 +9,7 @@
 
 #include <string_view>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// Where an operation stands, for errors, and the work that may still be done.
 struct place {
@@ -359,4 +359,4 @@ ATMANRL_INLINE value made_text(chat_text t, place at) {
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -12,7 +12,7 @@
 #include <memory>
 #include <string_view>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// \throws mistake for what is not read here
 std::unique_ptr<node> parse(std::string_view source);
@@ -549,4 +549,4 @@ ATMANRL_INLINE std::unique_ptr<node> parse(std::string_view source) { return det
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 struct node;
 
@@ -109,4 +109,4 @@ ATMANRL_INLINE chat_text program::render(surroundings const& given) const {
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// Where each character begins, and the end: one more than there are characters.
 std::vector<std::size_t> characters(std::string_view text);
@@ -226,4 +226,4 @@ ATMANRL_INLINE chat_text json_quoted(chat_text const& t) {
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

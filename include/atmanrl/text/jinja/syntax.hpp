@@ -4,6 +4,7 @@
 /// The syntax tree of a chat template. One kind of node for expressions and statements alike: what its parts mean
 /// stands beside its kind.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/jinja/value.hpp>
 
 #include <memory>
@@ -11,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 enum class node_kind {
   // expressions
@@ -54,4 +55,4 @@ struct node {
   std::vector<std::pair<std::string, std::unique_ptr<node>>> named{};  ///< arguments with a name
 };
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -7,7 +7,7 @@
 #include <atmanrl/text/jinja/arguments.hpp>
 #include <atmanrl/text/jinja/methods.hpp>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// `v is name(arguments)`
 bool passes_test(value const& v, std::string_view name, call_arguments const& arguments, place at);
@@ -62,4 +62,4 @@ ATMANRL_INLINE bool passes_test(value const& v, std::string_view name, call_argu
 
 #endif
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

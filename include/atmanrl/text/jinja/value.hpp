@@ -4,6 +4,7 @@
 /// The values that a chat template computes with: Python's, as far as Jinja templates of chats see them. Texts, lists
 /// and mappings are immutable and shared; a namespace is the one thing that can be changed.
 
+#include <atmanrl/core/config.hpp>
 #include <atmanrl/text/chat_text.hpp>
 
 #include <concepts>
@@ -15,7 +16,7 @@
 #include <variant>
 #include <vector>
 
-namespace atmanrl::jinja {
+namespace atmanrl::inline ATMANRL_ABI::jinja {
 
 /// A name that has no value. It prints as nothing, counts as false, and arithmetic with it is an error.
 struct undefined {
@@ -152,4 +153,4 @@ inline std::string_view kind_name(value const& v) {
   return "a function";
 }
 
-}  // namespace atmanrl::jinja
+}  // namespace atmanrl::inline ATMANRL_ABI::jinja

@@ -7,7 +7,7 @@
 #  include <atmanrl/core/upwards.hpp>
 #endif
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {
 
 int answer();
 
@@ -23,4 +23,4 @@ inline int appears() { return 43; }
 
 #endif
 
-}  // namespace atmanrl
+}  // namespace atmanrl::inline ATMANRL_ABI

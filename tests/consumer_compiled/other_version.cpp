@@ -1,4 +1,0 @@
-// Headers of another version than the library's: does not link.
-#include <config.hpp>
-
-int main() {}
