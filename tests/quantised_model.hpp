@@ -99,6 +99,8 @@ inline void write_quantised_model(std::filesystem::path const& path, model_confi
     add("attn_output", c.hidden, queries);
     add("ffn_gate", c.ffn, c.hidden), add("ffn_up", c.ffn, c.hidden), add("ffn_down", c.hidden, c.ffn);
   }
+  std::vector<float> const& factors = c.rope_scaling.factors;
+  if (!factors.empty()) tensors.push_back({"rope_freqs.weight", 1, index_t(factors.size())});
   gguf_bytes g(tensors.size(), 16);
   g.string("general.architecture", "llama");
   g.f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
@@ -124,7 +126,10 @@ inline void write_quantised_model(std::filesystem::path const& path, model_confi
   for (tensor_of_file const& t : tensors) {
     bool const vector = t.rows == 1;
     gguf_type const type = vector ? gguf_type::f32 : type_of(t.name);
-    data.push_back(random_blocks(type, t.rows, t.columns, 1 + data.size(), vector ? 1.0 : 0.15));
+    if (t.name == "rope_freqs.weight")
+      data.emplace_back(reinterpret_cast<char const*>(factors.data()), factors.size() * sizeof(float));
+    else
+      data.push_back(random_blocks(type, t.rows, t.columns, 1 + data.size(), vector ? 1.0 : 0.15));
     std::vector<std::uint64_t> const dims =
         vector ? std::vector{std::uint64_t(t.columns)} : std::vector{std::uint64_t(t.columns), std::uint64_t(t.rows)};
     g.tensor(t.name, dims, std::uint32_t(type), offset);

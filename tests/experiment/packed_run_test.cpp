@@ -29,6 +29,22 @@ int run(experiment_options const& o) { return experiment<gsm8k_traits<>>{o}.run(
 
 }  // namespace
 
+TEST_CASE("experiment: a model that could not be saved at the end is refused at the start, where it is trained") {
+  setting const s;
+  model_config odd = quantised_config();
+  odd.rope_scaling.factors.assign(std::size_t(odd.head_dim / 2), 2.0f);  // no rule of config.json says that
+  write_quantised_model(s.model, odd, mixed_types);
+  auto o = s.options("run");
+  REQUIRE(run(o) == 0);  // only adapters are saved
+  for (bool const merge : {true, false}) {
+    o.out = s.folder / "refused";
+    o.merge = merge;
+    if (!merge) o.lora_rank = 0;
+    CHECK(contains(complaint<usage_error>([&] { run(o); }), "rotary factors that follow no llama3 rule"));
+    CHECK_FALSE(std::filesystem::exists(o.out));
+  }
+}
+
 TEST_CASE(
     "experiment: adapters over a quantised file are trained to the same bytes packed, which is its default, and "
     "decoded") {

@@ -99,8 +99,7 @@ run_state<Traits, W> open_run(settled_options const& settled, comm::any_on<typen
   file_lock lock;
   std::optional<checkpoint> found;
   if (!o.resume.empty()) {
-    comm::all_or_none(ranks, [&] { lock = detail::lock_run(o, record); });
-    comm::all_or_none(ranks, [&] { found = detail::newest_checkpoint(o, record); });
+    comm::all_or_none(ranks, [&] { lock = detail::lock_run(o, record), found = detail::newest_checkpoint(o, record); });
     comm::expects_same_everywhere(ranks, "the step of the newest checkpoint",
                                   fmt::format("{}", found ? found->step : 0));
   }
@@ -113,6 +112,7 @@ run_state<Traits, W> open_run(settled_options const& settled, comm::any_on<typen
   detail::check_model(o, words.vocab_size(), config);
   if (o.lora_rank > 0) detail::check_adapter(settled, lora_matrices(config, Model::kind_of(config)));
   config.stop_ids = stop_ids(words, config.stop_ids);
+  if (o.lora_rank == 0 || o.merge) to_hugging_face_config(config, Model::kind_of(config), "float32");  // can be saved
   detail::check_fits(o, ranks, sampling_bytes(config, o, ranks.size()), nullptr, detail::memory_of(*backend));
   run_data data = look_at_data(task, words, config, o);
   run_state<Traits, W> run{o,
