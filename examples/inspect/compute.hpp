@@ -13,7 +13,7 @@
 #include <variant>
 #include <vector>
 
-namespace atmanrl {
+namespace atmanrl::inline ATMANRL_ABI {  // where the library has it
 class model_file;
 }
 
