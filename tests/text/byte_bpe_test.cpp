@@ -4,6 +4,9 @@
 #include "catch.hpp"
 #include "text/vectors.hpp"
 
+#include <fmt/format.h>
+
+#include <ctime>
 #include <set>
 #include <string>
 #include <thread>
@@ -93,6 +96,20 @@ TEST_CASE("byte_bpe: 100 KB of one letter, of spaces and of digits take no quadr
     std::string const run(100'000, c);
     CHECK(t.decode(t.encode(run)) == run);
   }
+}
+
+TEST_CASE("byte_bpe: whether an added token is looked for in normalised text is not asked of all others") {
+  auto spec = spec_with({});
+  constexpr int first = 256, count = 200'000;
+  for (int i = 0; i < count; ++i) {
+    spec.found_normalized.insert(first + i);
+    spec.tokens.push_back(fmt::format("<{}>", i));
+    spec.kinds.push_back(token_kind::added);
+  }
+  std::clock_t const begin = std::clock();
+  byte_bpe const bpe(spec);
+  CHECK(double(std::clock() - begin) / CLOCKS_PER_SEC < 10);
+  CHECK(bpe.encode("<199999>") == std::vector{first + count - 1});
 }
 
 TEST_CASE("byte_bpe: special tokens come from encode_with_specials alone, added ones from both, the longest first") {
